@@ -1,0 +1,68 @@
+"""Vectors that look like embeddings: a mixture of Gaussians, put on the unit sphere."""
+
+import numpy as np
+
+_TAGS_PER_CLUSTER = 50
+_SPREAD = 0.8  # length of a vector's way from its centre, whose own length is 1
+_CHUNK = 100_000
+
+
+class GaussianMixture:
+    """A mixture with equal weights, to draw from again and again.
+
+    Tags and queries come from the same mixture, and so do the queries of tuning and those of the
+    measurement, each drawn apart: no query is a vector of the index.
+    """
+
+    def __init__(self, num_clusters: int, dimension: int, seed: int):
+        """Draws the centres.
+
+        Args:
+          num_clusters: Number of Gaussians.
+          dimension: Of the space.
+          seed: Of everything drawn; the same draws in the same order give the same vectors.
+        """
+        self._rng = np.random.default_rng(seed)
+        self._centers = _on_sphere(
+            self._rng.standard_normal((num_clusters, dimension), dtype=np.float32)
+        )
+
+    @classmethod
+    def for_tags(cls, num_tags: int, dimension: int, seed: int) -> "GaussianMixture":
+        """One whose clusters have the same size however many tags there are."""
+        return cls(max(1, num_tags // _TAGS_PER_CLUSTER), dimension, seed)
+
+    def draw(self, num_vectors: int) -> np.ndarray:
+        """Draws unit vectors, float32 [num_vectors, dimension]."""
+        num_clusters, dimension = self._centers.shape
+        vectors = np.empty((num_vectors, dimension), np.float32)
+        for first in range(0, num_vectors, _CHUNK):
+            part = vectors[first : first + _CHUNK]
+            noise = self._rng.standard_normal(part.shape, dtype=np.float32)
+            noise *= np.float32(_SPREAD / np.sqrt(dimension))
+            part[:] = _on_sphere(
+                self._centers[self._rng.integers(num_clusters, size=len(part))] + noise
+            )
+        return vectors
+
+
+def exact_top_k(candidates: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
+    """Positions of the greatest inner products, by numpy alone.
+
+    Args:
+      candidates: float32 [num_candidates, dimension].
+      queries: float32 [num_queries, dimension].
+      k: At most `num_candidates`.
+
+    Returns:
+      int [num_queries, k], in no order.
+    """
+    found = np.empty((len(queries), k), np.int64)
+    for first in range(0, len(queries), 64):
+        scores = queries[first : first + 64] @ candidates.T
+        found[first : first + 64] = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+    return found
+
+
+def _on_sphere(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

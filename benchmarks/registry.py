@@ -1,0 +1,65 @@
+"""Which benchmarks there are, and what a benchmark is."""
+
+import dataclasses
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Protocol, cast
+
+# Flat: one value a key, as in docs/report.md. None: not defined here.
+Figures = dict[str, int | float | str | None]
+# Shows one line to whoever waits.
+Progress = Callable[[str], None]
+
+
+class Benchmark(Protocol):
+    """The module of a benchmark."""
+
+    def run(self, progress: Progress) -> Figures:
+        """Measures.
+
+        Args:
+          progress: Called with a line before whatever takes long.
+
+        Returns:
+          The figures.
+
+        Raises:
+          ValueError: Something is missing, or an option is wrong: one line, with the remedy.
+        """
+
+    def table(self, figures: Figures) -> str:
+        """The figures for people."""
+
+    def faults(self, figures: Figures) -> list[str]:
+        """What must not be, a line each; never a matter of speed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A benchmark by name.
+
+    Attributes:
+      module: Its module, imported when it runs: a list of benchmarks must not wait for TensorFlow.
+      summary: What it measures, in a line.
+    """
+
+    module: str
+    summary: str
+
+    def load(self) -> Benchmark:
+        """Imports the module."""
+        return cast(Benchmark, importlib.import_module(self.module))
+
+
+BENCHMARKS: Mapping[str, Entry] = {
+    "startup": Entry("benchmarks.startup", "start-up of commands and imports, in fresh processes"),
+    "index": Entry(
+        "benchmarks.index", "ScaNN beside exact search: recall, latency (SIZE=TAGS[,TAGS])"
+    ),
+    "examples": Entry(
+        "benchmarks.examples", "tables to training examples on one core (SIZE=INTERACTIONS)"
+    ),
+    "serving": Entry(
+        "benchmarks.serving", "gRPC and REST of the local server (MODEL_BASE_PATH=DIR)"
+    ),
+}

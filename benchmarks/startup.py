@@ -1,0 +1,122 @@
+"""Start-up of commands and imports in fresh processes, beside what the libraries themselves take.
+
+Nothing but a pipeline run may import TFX, which takes longer than all the rest: that is looked at
+here as well, on what a process imports in fact, not on what the source says.
+"""
+
+import dataclasses
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.registry import Figures, Progress
+from tfx_pipeline.report_tables import format_table
+
+_NUM_RUNS = 3
+_TAGTOWER = str(Path(sys.executable).with_name("tagtower"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """One thing that is started.
+
+    Attributes:
+      key: Its part of the keys `startup.<key>_seconds` and `startup.<key>_imports_tfx`.
+      arguments: Of the Python interpreter.
+      is_floor: Whether it is somebody else's: what our own can at best come down to.
+      may_import_tfx: Whether it is meant to.
+    """
+
+    key: str
+    arguments: tuple[str, ...]
+    is_floor: bool = False
+    may_import_tfx: bool = False
+
+    @property
+    def title(self) -> str:
+        """What a person would type."""
+        first, *rest = self.arguments
+        return " ".join(["tagtower", *rest]) if first == _TAGTOWER else rest[-1]
+
+
+STARTS = (
+    Start("python", ("-c", "pass"), is_floor=True),
+    Start("tensorflow", ("-c", "import tensorflow"), is_floor=True),
+    Start("apache_beam", ("-c", "import apache_beam"), is_floor=True),
+    Start("version", (_TAGTOWER, "--version")),
+    Start("query_help", (_TAGTOWER, "query", "--help")),
+    Start("client", ("-c", "import serving.client")),
+    Start("batch_predict", ("-c", "import serving.batch_predict")),
+    Start("model_server", ("-c", "import serving.model_server.server")),
+    Start("run", ("-c", "import tfx_pipeline.run"), may_import_tfx=True),
+)
+
+
+def run(progress: Progress) -> Figures:
+    """Starts everything several times; see `benchmarks.registry.Benchmark`."""
+    figures: Figures = {}
+    for start in STARTS:
+        progress(f"what does `{start.title}` import")
+        figures[f"startup.{start.key}_imports_tfx"] = imports_tfx(_start(start, "-X", "importtime"))
+    seconds: dict[str, list[float]] = {start.key: [] for start in STARTS}
+    # Round by round, so that a busy moment of the machine does not fall on one of them alone.
+    for round_number in range(1, _NUM_RUNS + 1):
+        progress(f"round {round_number} of {_NUM_RUNS}")
+        for start in STARTS:
+            began = time.perf_counter()
+            _start(start)
+            seconds[start.key].append(time.perf_counter() - began)
+    for key, values in seconds.items():
+        figures[f"startup.{key}_seconds"] = statistics.median(values)
+    return figures
+
+
+def table(figures: Figures) -> str:
+    """A row for each start, those that import TFX marked."""
+    rows = [
+        [
+            start.title + (" (floor)" if start.is_floor else ""),
+            figures[f"startup.{start.key}_seconds"],
+            "yes" if figures[f"startup.{start.key}_imports_tfx"] else "no",
+        ]
+        for start in STARTS
+    ]
+    return format_table(["start-up", "seconds", "imports tfx"], rows)
+
+
+def faults(figures: Figures) -> list[str]:
+    """Whatever imports TFX without need."""
+    return [
+        f"`{start.title}` must not import tfx."
+        for start in STARTS
+        if figures[f"startup.{start.key}_imports_tfx"] and not start.may_import_tfx
+    ]
+
+
+def imports_tfx(import_times: str) -> bool:
+    """Whether the output of `python -X importtime` names TFX."""
+    names = (
+        line.rpartition("|")[2].strip()
+        for line in import_times.splitlines()
+        if line.startswith("import time:")
+    )
+    return any(name.partition(".")[0] == "tfx" for name in names)
+
+
+def _start(start: Start, *interpreter_options: str) -> str:
+    """Runs one process to its end; returns what it printed to standard error."""
+    finished = subprocess.run(
+        [sys.executable, *interpreter_options, *start.arguments],
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if finished.returncode:
+        reason = finished.stderr.strip().splitlines()[-1:] or ["no message"]
+        raise ValueError(f"`{start.title}` must start. Received: {reason[0]}")
+    return finished.stderr

@@ -1,0 +1,347 @@
+"""What a caller imports: typed requests to the model server, or to TensorFlow Serving itself.
+
+It speaks the public gRPC interface, so it works against either. It does not import TensorFlow
+itself; `tensorflow_serving.apis`, which holds the messages, does so in its turn.
+"""
+
+import dataclasses
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import grpc
+import numpy as np
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from serving.feature_tensors import FeatureValue, InputSlot, input_slots, to_tensors
+from serving.tensor_proto import compact_from_numpy, to_numpy
+from trainer.signatures import RETRIEVE, SCORES, SERVING_DEFAULT, TAGS
+
+_FIRST_BACKOFF_S = 0.05
+_OPTIONS = [
+    # gRPC's own default of 4 MiB is soon reached by a large batch.
+    ("grpc.max_receive_message_length", 2**31 - 1),
+    ("grpc.max_send_message_length", 2**31 - 1),
+    # By default a channel that could not connect does not even try again for a second or more, and
+    # every attempt in between fails at once: retries would be for nothing.
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
+
+_Answer = TypeVar("_Answer")
+
+
+class TagClientError(Exception):
+    """A call that failed; the text says what to do.
+
+    Attributes:
+      code: The status code.
+      message: What the server, or gRPC, said.
+    """
+
+    def __init__(self, code: grpc.StatusCode, message: str, advice: str = ""):
+        super().__init__(f"{code.name}: {message}" + (f" {advice}" if advice else ""))
+        self.code = code
+        self.message = message
+
+
+@dataclasses.dataclass(frozen=True)
+class TagProfile:
+    """The tags that interest one user, best first.
+
+    Attributes:
+      tags: The tags.
+      scores: The score of each.
+    """
+
+    tags: tuple[str, ...]
+    scores: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Retrieval:
+    """The answer of `retrieve`.
+
+    Attributes:
+      profiles: One for each instance, in order.
+      model_version: The version that answered.
+    """
+
+    profiles: tuple[TagProfile, ...]
+    model_version: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """The answer of `predict`.
+
+    Attributes:
+      outputs: Output name -> array; strings are object arrays of bytes.
+      model_version: The version that answered.
+    """
+
+    outputs: dict[str, np.ndarray]
+    model_version: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelVersion:
+    """What the server says of one version.
+
+    Attributes:
+      version: Its number.
+      state: `START`, `LOADING`, `AVAILABLE`, `UNLOADING` or `END`.
+      error: Why it did not load; empty without an error.
+    """
+
+    version: int
+    state: str
+    error: str = ""
+
+
+class TagClient:
+    """A client of one model; safe to share between threads; a context manager that closes itself.
+
+    Only a call that found no server (UNAVAILABLE) is made again, after a random and growing pause
+    and within the deadline: everything asked here only reads.
+
+    Args:
+      target: `host:port` of the gRPC interface.
+      model_name: The model, as the server's `--model_name` says.
+      timeout_s: Deadline of a call in seconds, all attempts together.
+      max_attempts: How often a call is made at most.
+
+    Raises:
+      ValueError: If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        model_name: str = "default",
+        timeout_s: float = 5.0,
+        max_attempts: int = 3,
+    ):
+        if not target:
+            raise ValueError(
+                "`target` must be host:port of the gRPC interface. Received: target=''."
+            )
+        if not model_name:
+            raise ValueError("`model_name` must not be empty. Received: model_name=''.")
+        if not timeout_s > 0:
+            raise ValueError(f"`timeout_s` must be positive. Received: timeout_s={timeout_s}.")
+        if max_attempts < 1:
+            raise ValueError(
+                f"`max_attempts` must be a positive integer. Received: max_attempts={max_attempts}."
+            )
+        self.target = target
+        self.model_name = model_name
+        self.timeout_s = timeout_s
+        self.max_attempts = max_attempts
+        self._channel = grpc.insecure_channel(target, options=_OPTIONS)
+        self._prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
+        self._random = random.Random()
+        self._retrieve_slots: dict[str, InputSlot] | None = None
+
+    def retrieve(
+        self,
+        features: Sequence[Mapping[str, FeatureValue]],
+        *,
+        num_tags: int | None = None,
+        timeout_s: float | None = None,
+    ) -> Retrieval:
+        """Asks for the tags of users.
+
+        Which features there are is learned from the server once, and again when it turns the known
+        ones down, as it does when a new version has others.
+
+        Args:
+          features: One instance a user: a profile feature is a string, a domain a list of strings,
+            `<domain>_weights` a list of as many numbers (1 each, if left out). A feature left out
+            is unknown, or empty.
+          num_tags: How many tags to return at most; None: as many as the model gives.
+          timeout_s: Deadline in seconds; None: the client's.
+
+        Returns:
+          The profiles and the version that gave them.
+
+        Raises:
+          ValueError: If there is no instance, a feature is unknown, or a value is of the wrong
+            kind.
+          TagClientError: If the call failed.
+        """
+        if num_tags is not None and num_tags < 1:
+            raise ValueError(
+                f"`num_tags` must be a positive integer. Received: num_tags={num_tags}."
+            )
+        deadline = self._deadline(timeout_s)
+        slots, is_fresh = self._retrieve_slots, False
+        if slots is None:
+            slots, is_fresh = self._learn_slots(deadline), True
+        try:
+            prediction = self._predict(
+                to_tensors(features, slots), RETRIEVE, (TAGS, SCORES), deadline
+            )
+        except (TagClientError, ValueError) as error:
+            is_refused = isinstance(error, ValueError) or (
+                error.code is grpc.StatusCode.INVALID_ARGUMENT
+            )
+            if is_fresh or not is_refused:
+                raise
+            relearned = self._learn_slots(deadline)
+            if relearned == slots:
+                raise
+            tensors = to_tensors(features, relearned)
+            prediction = self._predict(tensors, RETRIEVE, (TAGS, SCORES), deadline)
+        tags, scores = (prediction.outputs[name][:, :num_tags] for name in (TAGS, SCORES))
+        profiles = tuple(
+            TagProfile(tuple(tag.decode() for tag in row_tags), tuple(row_scores))
+            for row_tags, row_scores in zip(tags.tolist(), scores.tolist(), strict=True)
+        )
+        return Retrieval(profiles, prediction.model_version)
+
+    def predict(
+        self,
+        inputs: Mapping[str, np.ndarray],
+        signature_name: str = SERVING_DEFAULT,
+        output_filter: Sequence[str] = (),
+        *,
+        timeout_s: float | None = None,
+    ) -> Prediction:
+        """Calls any signature.
+
+        Args:
+          inputs: Input name -> array, of exactly the signature's inputs and their types.
+          signature_name: The signature.
+          output_filter: The outputs wanted; none: all.
+          timeout_s: Deadline in seconds; None: the client's.
+
+        Returns:
+          The outputs and the version that gave them.
+
+        Raises:
+          ValueError: If an array's type is none TensorFlow has.
+          TagClientError: If the call failed.
+        """
+        return self._predict(inputs, signature_name, output_filter, self._deadline(timeout_s))
+
+    def model_status(self, *, timeout_s: float | None = None) -> tuple[ModelVersion, ...]:
+        """Asks for the state of the model's versions.
+
+        Args:
+          timeout_s: Deadline in seconds; None: the client's.
+
+        Returns:
+          All versions the server has known, highest first.
+
+        Raises:
+          TagClientError: If the call failed, or the server does not know the model.
+        """
+        request = get_model_status_pb2.GetModelStatusRequest(model_spec=self._spec())
+        response = self._call(self._models.GetModelStatus, request, self._deadline(timeout_s))
+        state_name = get_model_status_pb2.ModelVersionStatus.State.Name
+        return tuple(
+            ModelVersion(status.version, state_name(status.state), status.status.error_message)
+            for status in response.model_version_status
+        )
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._channel.close()
+
+    def __enter__(self) -> "TagClient":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+    def _predict(
+        self,
+        inputs: Mapping[str, np.ndarray],
+        signature_name: str,
+        output_filter: Sequence[str],
+        deadline: float,
+    ) -> Prediction:
+        request = predict_pb2.PredictRequest(
+            model_spec=self._spec(signature_name), output_filter=output_filter
+        )
+        for name, array in inputs.items():
+            request.inputs[name].CopyFrom(compact_from_numpy(np.asarray(array)))
+        response = self._call(self._prediction.Predict, request, deadline)
+        outputs = {name: to_numpy(tensor) for name, tensor in response.outputs.items()}
+        return Prediction(outputs, response.model_spec.version.value)
+
+    def _learn_slots(self, deadline: float) -> dict[str, InputSlot]:
+        request = get_model_metadata_pb2.GetModelMetadataRequest(
+            model_spec=self._spec(), metadata_field=["signature_def"]
+        )
+        response = self._call(self._prediction.GetModelMetadata, request, deadline)
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(signatures)
+        if RETRIEVE not in signatures.signature_def:
+            known = ", ".join(sorted(signatures.signature_def))
+            raise TagClientError(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"Model `{self.model_name}` has no signature `{RETRIEVE}`.",
+                f"Is it a servable of `tagtower run`? Its signatures: {known}.",
+            )
+        self._retrieve_slots = input_slots(signatures.signature_def[RETRIEVE])
+        return self._retrieve_slots
+
+    def _spec(self, signature_name: str = "") -> model_pb2.ModelSpec:
+        return model_pb2.ModelSpec(name=self.model_name, signature_name=signature_name)
+
+    def _deadline(self, timeout_s: float | None) -> float:
+        if timeout_s is None:
+            timeout_s = self.timeout_s
+        elif not timeout_s > 0:
+            raise ValueError(f"`timeout_s` must be positive. Received: timeout_s={timeout_s}.")
+        return time.monotonic() + timeout_s
+
+    def _call(self, rpc: Callable[..., _Answer], request: Any, deadline: float) -> _Answer:
+        backoff = _FIRST_BACKOFF_S
+        for attempt in range(1, self.max_attempts + 1):
+            try:
+                return rpc(request, timeout=max(0.0, deadline - time.monotonic()))
+            except grpc.RpcError as error:
+                pause = backoff * self._random.uniform(0.5, 1.5)
+                is_last = attempt == self.max_attempts or time.monotonic() + pause >= deadline
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or is_last:
+                    raise self._explain(error) from error
+                time.sleep(pause)
+                backoff *= 2
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _explain(self, error: grpc.RpcError) -> TagClientError:
+        code, details = error.code(), (error.details() or "").rstrip(".")
+        advice = ""
+        if code is grpc.StatusCode.UNAVAILABLE:
+            advice = (
+                f"No model server answers at {self.target}: is it started (`tagtower serve`), and "
+                "is this its gRPC port?"
+            )
+        elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            advice = (
+                f"{self.target} did not answer in time: raise `timeout_s`, or look at its load."
+            )
+        elif code is grpc.StatusCode.NOT_FOUND:
+            advice = (
+                f"Is `{self.model_name}` the server's --model_name, and has a version been loaded? "
+                "`model_status()` says so."
+            )
+        elif code is grpc.StatusCode.UNIMPLEMENTED:
+            advice = f"Is {self.target} the gRPC port of a TensorFlow Serving model server?"
+        elif code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            advice = "Send fewer instances at a time."
+        return TagClientError(code, f"{details}.", advice)

@@ -1,0 +1,87 @@
+"""Top-k search over tag vectors: one interface, exact and approximate indexes behind it.
+
+An index answers with positions of candidates. Scores it returns may be approximate (`is_exact`);
+whoever shows a score computes it again, see `serving.retrieval`.
+"""
+
+import abc
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+
+from trainer.config_loader import require
+
+
+class TopKIndex(tf.Module, abc.ABC):
+    """Finds the candidates with the greatest inner product."""
+
+    is_exact: bool
+
+    @abc.abstractmethod
+    def search(self, queries: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Searches.
+
+        Args:
+          queries: float32 [batch, dimension].
+          k: Results a query, at most the number of candidates.
+
+        Returns:
+          `scores` float32 [batch, k], greatest first, and `positions` int32 [batch, k]. An
+          approximate index may find fewer; the rest has the score NaN.
+        """
+
+
+class BruteForceIndex(TopKIndex):
+    """Exact search in stock TensorFlow ops: TFRS's `BruteForce`."""
+
+    is_exact = True
+
+    def __init__(self, candidates: np.ndarray, name: str | None = None):
+        """Builds the index.
+
+        Args:
+          candidates: float32 [num_candidates, dimension].
+          name: Name of the module.
+
+        Raises:
+          ValueError: `candidates` is not two-dimensional.
+        """
+        super().__init__(name=name)
+        require(
+            np.ndim(candidates) == 2,
+            "candidates",
+            "have the shape [num, dimension]",
+            np.shape(candidates),
+        )
+        self._layer = tfrs.layers.factorized_top_k.BruteForce(k=1)
+        self._layer.index(tf.constant(candidates, tf.float32))
+
+    def search(self, queries: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `TopKIndex.search`; ties go to the lower position."""
+        return self._layer(queries, k=k)
+
+
+def recall(found: np.ndarray, exact: np.ndarray) -> float:
+    """Share of the exact top-k that an index found: recall@k, mean over queries.
+
+    Compared by position and not by score: approximate scores are quantised.
+
+    Args:
+      found: int [num_queries, k].
+      exact: int [num_queries, k].
+
+    Returns:
+      Between 0 and 1.
+
+    Raises:
+      ValueError: There is no query, or the shapes differ.
+    """
+    require(
+        len(exact) > 0 and found.shape == exact.shape,
+        "found",
+        "have the shape of `exact`",
+        found.shape,
+    )
+    hits = [len(np.intersect1d(row, truth)) for row, truth in zip(found, exact, strict=True)]
+    return float(np.mean(hits) / exact.shape[1])

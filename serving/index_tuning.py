@@ -1,0 +1,112 @@
+"""Chooses a ScaNN index's search parameters: the fastest that reach the target recall.
+
+Random queries, or queries drawn from the indexed vectors, flatter an index; the queries here are
+vectors of validation users.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from serving.index import BruteForceIndex, recall
+from serving.scann_index import ScannIndex, SearchParameters
+
+_TIMED_BATCH = 64
+_TIMED_BATCHES = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class CurvePoint:
+    """One measured setting.
+
+    Attributes:
+      num_leaves_to_search: See `SearchParameters`.
+      num_reordering_candidates: See `SearchParameters`.
+      recall: Recall@k against exact search.
+      queries_per_second: In-process, batches of 64.
+      is_chosen: Whether the index uses it.
+    """
+
+    num_leaves_to_search: int
+    num_reordering_candidates: int
+    recall: float
+    queries_per_second: float
+    is_chosen: bool = False
+
+
+def tune(
+    index: ScannIndex, candidates: np.ndarray, queries: np.ndarray, k: int, target: float
+) -> list[CurvePoint]:
+    """Measures the curve of recall against speed, and sets the index to the chosen point.
+
+    Args:
+      index: The built index; its `search_parameters` are replaced.
+      candidates: float32 [num_candidates, dimension], what the index was built of.
+      queries: float32 [num_queries, dimension], vectors of validation users.
+      k: Results a query.
+      target: Recall to reach.
+
+    Returns:
+      The curve. If no point reaches the target, the one with the highest recall is chosen; the
+      index evaluator will not bless it.
+    """
+    exact = search_all(lambda q: BruteForceIndex(candidates).search(q, k)[1], queries)
+    curve = []
+    for parameters in _grid(index.num_leaves, len(candidates), k):
+        index.search_parameters = parameters
+        search = tf.function(lambda q: index.search(q, k)[1])
+        found = search_all(search, queries)
+        curve.append(
+            CurvePoint(
+                parameters.num_leaves_to_search,
+                parameters.num_reordering_candidates,
+                recall(found, exact),
+                queries_per_second(search, queries),
+            )
+        )
+    reached = [point for point in curve if point.recall >= target]
+    chosen = (
+        max(reached, key=lambda point: point.queries_per_second)
+        if reached
+        else max(curve, key=lambda point: point.recall)
+    )
+    index.search_parameters = SearchParameters(
+        chosen.num_leaves_to_search, chosen.num_reordering_candidates
+    )
+    return [dataclasses.replace(point, is_chosen=point is chosen) for point in curve]
+
+
+def search_all(search: Callable, queries: np.ndarray) -> np.ndarray:
+    """Positions found for all queries, int [num_queries, k], in batches of 64."""
+    batches = [
+        search(tf.constant(queries[start : start + _TIMED_BATCH])).numpy()
+        for start in range(0, len(queries), _TIMED_BATCH)
+    ]
+    return np.concatenate(batches)
+
+
+def queries_per_second(
+    search: Callable, queries: np.ndarray, batch_size: int = _TIMED_BATCH
+) -> float:
+    """Throughput of a search, the median over batches; queries are repeated to fill a batch."""
+    batch = tf.constant(np.resize(queries, (batch_size, queries.shape[1])))
+    search(batch)
+    return batch_size / float(np.median([seconds(search, batch) for _ in range(_TIMED_BATCHES)]))
+
+
+def seconds(search: Callable, batch: tf.Tensor) -> float:
+    """Wall-clock seconds of one search."""
+    start = time.perf_counter()
+    search(batch)
+    return time.perf_counter() - start
+
+
+def _grid(num_leaves: int, num_candidates: int, k: int) -> list[SearchParameters]:
+    leaves = sorted(
+        {max(1, round(num_leaves * share)) for share in (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)}
+    )
+    reordering = sorted({min(num_candidates, round(k * factor)) for factor in (1.5, 2.5, 4.0, 8.0)})
+    return [SearchParameters(leaf, reorder) for leaf in leaves for reorder in reordering]

@@ -1,0 +1,150 @@
+"""JSON text as the real server writes it: four spaces, short decimals, bytes as base64."""
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from tensorflow.core.framework import types_pb2
+
+from serving.model_server.errors import invalid_argument
+from serving.tensor_proto import data_type_name, data_type_of
+
+_INDENT = "    "
+_BYTES_SUFFIX = "_bytes"
+_WRITTEN_KINDS = "fiubO"  # of numpy: floats, integers, bools, objects (strings)
+
+
+def value_text(value: Any) -> str:
+    """Any JSON value as text."""
+    return json.dumps(value, indent=len(_INDENT), ensure_ascii=False)
+
+
+def error_text(message: str) -> str:
+    """The body of an answer that is an error."""
+    return value_text({"error": message})
+
+
+def decimal_text(value: float, float_type: type) -> str:
+    """A number as text: six digits if they give the same number back, else as many as it takes.
+
+    Args:
+      value: The number.
+      float_type: The numpy type it has, float16, float32 or float64.
+
+    Returns:
+      Such as `0.1`, `2.0`, `1e+09`, `NaN` or `-Infinity`.
+    """
+    if value != value:
+        return "NaN"
+    if value in (float("inf"), float("-inf")):
+        return "Infinity" if value > 0 else "-Infinity"
+    text = f"{value:.6g}"
+    if float_type(text) != value:
+        text = f"{value:.{17 if float_type is np.float64 else 9}g}"
+    return text if "." in text or "e" in text else text + ".0"
+
+
+def rows_text(outputs: Mapping[str, np.ndarray]) -> str:
+    """Output tensors row by row: the answer to a request with `instances`.
+
+    Args:
+      outputs: Name -> tensor [batch, ...].
+
+    Returns:
+      `{"predictions": [...]}`: values if there is one output, else objects.
+
+    Raises:
+      ServingError: If a tensor has rank 0, another number of rows, or a type JSON does not have.
+    """
+    batch_size = None
+    for name, array in outputs.items():
+        if array.ndim == 0:
+            raise invalid_argument(f"Tensor name: {name} has no shape information ")
+        if batch_size is not None and len(array) != batch_size:
+            raise invalid_argument(
+                f"Tensor name: {name} has inconsistent batch size: {len(array)} "
+                f"expecting: {batch_size}"
+            )
+        batch_size = len(array)
+    leaves = {name: _leaf_texts(name, array) for name, array in outputs.items()}
+    rows = []
+    for position in range(batch_size or 0):
+        if len(outputs) == 1:
+            rows.append(_inline(next(iter(leaves.values()))[position]))
+            continue
+        members = (f'"{name}": {_inline(leaf[position])}' for name, leaf in leaves.items())
+        separator = ",\n" + _INDENT * 3
+        rows.append(f"{{\n{_INDENT * 3}{separator.join(members)}\n{_INDENT * 2}}}")
+    if not rows:
+        return f'{{\n{_INDENT}"predictions": []\n}}'
+    if len(outputs) == 1:
+        # The real server switches its writer's layout midway, so that the list begins on one line.
+        body = ", ".join(rows)
+    else:
+        body = "\n" + ",\n".join(_INDENT * 2 + row for row in rows)
+    return f'{{\n{_INDENT}"predictions": [{body}\n{_INDENT}]\n}}'
+
+
+def columns_text(outputs: Mapping[str, np.ndarray]) -> str:
+    """Output tensors as they are: the answer to a request with `inputs`.
+
+    Args:
+      outputs: Name -> tensor of any shape.
+
+    Returns:
+      `{"outputs": ...}`: the value if there is one output, else an object.
+
+    Raises:
+      ServingError: If a tensor has a type JSON does not have.
+    """
+    texts = {
+        name: _nested(_leaf_texts(name, array), 1 if len(outputs) == 1 else 2)
+        for name, array in outputs.items()
+    }
+    if len(texts) == 1:
+        return f'{{\n{_INDENT}"outputs": {next(iter(texts.values()))}\n}}'
+    members = f",\n{_INDENT * 2}".join(f'"{name}": {text}' for name, text in texts.items())
+    return f'{{\n{_INDENT}"outputs": {{\n{_INDENT * 2}{members}\n{_INDENT}}}\n}}'
+
+
+def _leaf_texts(name: str, array: np.ndarray) -> Any:
+    """The tensor as nested lists (or one value) of JSON texts."""
+    kind = array.dtype.kind
+    if kind not in _WRITTEN_KINDS:
+        raise invalid_argument(
+            f"Failed to write JSON value for tensor type: {data_type_name(data_type_of(array))}"
+        )
+    flat = array.reshape(-1)
+    if kind == "f":
+        texts = [decimal_text(value, array.dtype.type) for value in flat.tolist()]
+    elif data_type_of(array) == types_pb2.DT_STRING:
+        write = _base64_text if name.endswith(_BYTES_SUFFIX) else _string_text
+        texts = [write(value) for value in flat.tolist()]
+    else:
+        texts = [json.dumps(value) for value in flat.tolist()]
+    return np.array(texts, dtype=object).reshape(array.shape).tolist()
+
+
+def _string_text(value: bytes) -> str:
+    # Bytes that are no UTF-8 go through as they are, which the encoding of the answer undoes.
+    return json.dumps(value.decode("utf-8", "surrogateescape"), ensure_ascii=False)
+
+
+def _base64_text(value: bytes) -> str:
+    return f'{{"b64": "{base64.b64encode(value).decode()}"}}'
+
+
+def _inline(texts: Any) -> str:
+    if isinstance(texts, str):
+        return texts
+    return "[" + ", ".join(_inline(text) for text in texts) + "]"
+
+
+def _nested(texts: Any, depth: int) -> str:
+    if isinstance(texts, str) or not texts:
+        return texts if isinstance(texts, str) else "[]"
+    separator = ",\n" + _INDENT * (depth + 1)
+    values = separator.join(_nested(text, depth + 1) for text in texts)
+    return f"[\n{_INDENT * (depth + 1)}{values}\n{_INDENT * depth}]"

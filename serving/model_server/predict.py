@@ -1,0 +1,142 @@
+"""What Predict means: which inputs it takes, which outputs it gives, what it refuses and how."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import grpc
+import numpy as np
+from tensorflow.core.framework import types_pb2
+from tensorflow_serving.apis import predict_pb2
+
+from serving.model_server.errors import ServingError, invalid_argument
+from serving.model_server.servable import Servable
+from serving.model_server.signature import Signature, TensorSlot
+from serving.tensor_proto import data_type_name, data_type_of, from_numpy, to_numpy
+
+DEFAULT_SIGNATURE = "serving_default"
+
+
+def predict(
+    servable: Servable, version: int, request: predict_pb2.PredictRequest
+) -> predict_pb2.PredictResponse:
+    """Answers one Predict request.
+
+    Args:
+      servable: The model.
+      version: Its version, for the answer.
+      request: The request; the model its `model_spec` names has been looked up already.
+
+    Returns:
+      The answer; its tensors have their `*_val` fields filled, and its `model_spec` is complete.
+
+    Raises:
+      ServingError: With the code and the message of TensorFlow Serving.
+    """
+    signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
+    signature = servable.signatures.get(signature_name)
+    if signature is None:
+        raise ServingError(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f'Serving signature key "{signature_name}" not found.',
+        )
+    tensors = dict(request.inputs.items())
+    _check_input_names(signature, tensors)
+    inputs = {name: _parse(name, tensors[name]) for name in signature.inputs}
+    outputs = run_signature(servable, signature, inputs, request.output_filter)
+    response = predict_pb2.PredictResponse()
+    response.model_spec.name = request.model_spec.name
+    response.model_spec.signature_name = signature_name
+    response.model_spec.version.value = version
+    for name, array in outputs.items():
+        response.outputs[name].CopyFrom(from_numpy(array))
+    return response
+
+
+def run_signature(
+    servable: Servable,
+    signature: Signature,
+    inputs: Mapping[str, np.ndarray],
+    output_filter: Sequence[str] = (),
+) -> dict[str, np.ndarray]:
+    """Runs one signature.
+
+    Args:
+      servable: The model.
+      signature: One of its signatures.
+      inputs: Name -> value for exactly the signature's inputs.
+      output_filter: The outputs wanted; none: all.
+
+    Returns:
+      Output name -> value.
+
+    Raises:
+      ServingError: If an output is unknown or named twice, an input has another type than the
+        signature says, or the model refuses the values.
+    """
+    _check_input_names(signature, inputs)
+    fetched = _fetched(signature, output_filter)
+    for position, slot in enumerate(signature.inputs.values()):
+        received = data_type_of(inputs[slot.name])
+        if received != slot.data_type:
+            raise invalid_argument(
+                f"Expects arg[{position}] to be {data_type_name(slot.data_type)} "
+                f"but {data_type_name(received)} is provided"
+            )
+    values = servable.run(
+        signature.feed_names,
+        [inputs[name] for name in signature.inputs],
+        tuple(slot.tensor_name for slot in fetched),
+    )
+    return {
+        slot.name: _as_array(value, slot.data_type)
+        for slot, value in zip(fetched, values, strict=True)
+    }
+
+
+def _check_input_names(signature: Signature, inputs: Mapping[str, object]) -> None:
+    if inputs.keys() == signature.inputs.keys():
+        return
+    sent, required = set(inputs), set(signature.inputs)
+    if len(sent) != len(required):
+        raise invalid_argument(
+            f"input size does not match signature: {len(sent)}!={len(required)} "
+            f"len({_braced(sent)}) != len({_braced(required)}). "
+            f"Sent extra: {_braced(sent - required)}. "
+            f"Missing but required: {_braced(required - sent)}."
+        )
+    missing = signature.inputs[min(required - sent)]
+    raise invalid_argument(
+        f"Signature input alias: {missing.name}(feed name: {missing.tensor_name}) not found in "
+        "request and no default value provided. Inputs expected to be in the request "
+        f"{_braced(sent)}, or default input alias set: "
+    )
+
+
+def _fetched(signature: Signature, output_filter: Sequence[str]) -> list[TensorSlot]:
+    if not output_filter:
+        return list(signature.outputs.values())
+    for position, name in enumerate(output_filter):
+        if name not in signature.outputs:
+            raise invalid_argument(
+                f"output tensor alias not found in signature: {name} Outputs expected to be in the "
+                f"set {_braced(signature.outputs)}."
+            )
+        if name in output_filter[:position]:
+            raise invalid_argument(f"duplicate output tensor alias: {name}")
+    # In the signature's order, so that a set of outputs is one call to build and not one an order.
+    return [slot for name, slot in signature.outputs.items() if name in output_filter]
+
+
+def _parse(name: str, tensor) -> np.ndarray:
+    try:
+        return to_numpy(tensor)
+    except (ValueError, MemoryError) as error:
+        raise invalid_argument(f"tensor parsing error: {name}") from error
+
+
+def _as_array(value, data_type: int) -> np.ndarray:
+    # A string of rank 0 comes out of a session as bare bytes, which numpy would cut at a zero byte.
+    return np.array(value, dtype=object if data_type == types_pb2.DT_STRING else None, copy=False)
+
+
+def _braced(names: Iterable[str]) -> str:
+    return "{" + ",".join(sorted(names)) + "}"

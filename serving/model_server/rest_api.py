@@ -1,0 +1,167 @@
+"""TensorFlow Serving's REST interface as a function from request to answer; no sockets in it."""
+
+import dataclasses
+import json
+import re
+from urllib.parse import unquote
+
+import grpc
+from google.protobuf import json_format
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_pb2,
+)
+
+from serving.model_server.errors import ServingError, invalid_argument, unimplemented
+from serving.model_server.json_tensor import parse_body, read_inputs, signature_name
+from serving.model_server.json_text import columns_text, error_text, rows_text
+from serving.model_server.manager import ModelManager
+from serving.model_server.model_info import model_metadata, model_status
+from serving.model_server.predict import DEFAULT_SIGNATURE, run_signature
+
+_VERSION_OR_LABEL = r"(?:(?:/versions/(?P<version>\d+))|(?:/labels/(?P<label>[^/:]+)))?"
+_PREDICTION = re.compile(
+    rf"/v1/models/(?P<name>[^/:]+){_VERSION_OR_LABEL}:(?P<verb>classify|regress|predict)",
+    re.IGNORECASE | re.ASCII,
+)
+_INFORMATION = re.compile(
+    rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION_OR_LABEL}(?:/(?P<part>metadata))?",
+    re.IGNORECASE | re.ASCII,
+)
+_ANY = re.compile(r"/v1/.*", re.IGNORECASE | re.DOTALL)
+_NOT_FOUND = (
+    "<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n"
+    "</HEAD><BODY>\n<H1>Not Found</H1>\n</BODY></HTML>\n"
+)
+_LARGEST_VERSION = 2**63 - 1
+
+_HTTP_STATUS = {
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.FAILED_PRECONDITION: 400,
+    grpc.StatusCode.OUT_OF_RANGE: 400,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ALREADY_EXISTS: 409,
+    grpc.StatusCode.ABORTED: 409,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.CANCELLED: 499,
+    grpc.StatusCode.UNIMPLEMENTED: 501,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """An HTTP answer.
+
+    Attributes:
+      status: The status code.
+      body: The text.
+      content_type: Its type.
+    """
+
+    status: int
+    body: str
+    content_type: str = "application/json"
+
+
+class RestApi:
+    """Answers predict, status and metadata requests.
+
+    Args:
+      manager: The models.
+    """
+
+    def __init__(self, manager: ModelManager):
+        self._manager = manager
+
+    def answer(self, method: str, path: str, body: bytes, origin: str = "") -> Answer:
+        """Answers one request.
+
+        Args:
+          method: `GET`, `POST` and so on.
+          path: The path, still percent-encoded.
+          body: The body, not compressed.
+          origin: The header `Origin`, for `OPTIONS`.
+
+        Returns:
+          The answer; an error of the request is one, too.
+        """
+        if method == "OPTIONS":
+            is_web = origin.startswith(("http://", "https://"))
+            return Answer(200 if is_web else 400, "", "text/html; charset=ISO-8859-1")
+        if not _ANY.fullmatch(path):
+            return Answer(404, _NOT_FOUND, "text/html")
+        malformed = invalid_argument(f"Malformed request: {method} {path}")
+        try:
+            if method == "POST" and (match := _PREDICTION.fullmatch(path)):
+                if (spec := _model_spec(match)) is None:
+                    return Answer(400, "")
+                if match["verb"] in ("classify", "regress"):
+                    raise unimplemented(
+                        f"{match['verb']} is not implemented by this local model server."
+                    )
+                if match["verb"] != "predict":  # the pattern ignores case, the verb does not
+                    raise malformed
+                return Answer(200, self._predict(spec, body))
+            if method == "GET" and (match := _INFORMATION.fullmatch(path)):
+                if (spec := _model_spec(match)) is None:
+                    return Answer(400, "")
+                if not spec.name:
+                    raise invalid_argument("Missing model name in request.")
+                text = self._metadata(spec) if match["part"] else self._status(spec)
+                return Answer(200, text)
+            raise malformed
+        except ServingError as error:
+            return Answer(_HTTP_STATUS.get(error.code, 500), error_text(error.message))
+
+    def _predict(self, spec: model_pb2.ModelSpec, body: bytes) -> str:
+        document = parse_body(body)
+        name = signature_name(document) or DEFAULT_SIGNATURE
+        with self._manager.acquire(spec) as lease:
+            signature = lease.servable.signatures.get(name)
+            if signature is None:
+                raise invalid_argument(
+                    f'Serving signature name: "{name}" not found in signature def'
+                )
+            inputs, is_by_row = read_inputs(document, signature)
+            outputs = run_signature(lease.servable, signature, inputs)
+        return rows_text(outputs) if is_by_row else columns_text(outputs)
+
+    def _status(self, spec: model_pb2.ModelSpec) -> str:
+        request = get_model_status_pb2.GetModelStatusRequest(model_spec=spec)
+        return _json(model_status(self._manager, request)) + "\n"
+
+    def _metadata(self, spec: model_pb2.ModelSpec) -> str:
+        request = get_model_metadata_pb2.GetModelMetadataRequest(
+            model_spec=spec, metadata_field=["signature_def"]
+        )
+        response = model_metadata(self._manager, request)
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(signatures)
+        document = {
+            "model_spec": json.loads(_json(response.model_spec)),
+            "metadata": {"signature_def": json.loads(_json(signatures))},
+        }
+        return json.dumps(document, indent=1) + "\n"
+
+
+def _model_spec(match: re.Match) -> model_pb2.ModelSpec | None:
+    """The model a path names; None if its version is too large a number."""
+    spec = model_pb2.ModelSpec(name=unquote(match["name"] or ""))
+    if match["version"]:
+        if int(match["version"]) > _LARGEST_VERSION:
+            return None
+        spec.version.value = int(match["version"])
+    if match["label"]:
+        spec.version_label = unquote(match["label"])
+    return spec
+
+
+def _json(message) -> str:
+    return json_format.MessageToJson(
+        message, including_default_value_fields=True, preserving_proto_field_name=True, indent=1
+    )

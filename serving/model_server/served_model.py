@@ -1,0 +1,304 @@
+"""One model of the server: which of its versions are loaded, and in which state each is.
+
+A new version is loaded before the old one goes, a version that does not load leaves the old one
+serving, and a version goes only when the last request that uses it is answered.
+"""
+
+import dataclasses
+import enum
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+import grpc
+
+from serving.model_server.errors import ServingError, not_found
+from serving.model_server.servable import Servable
+from serving.model_server.version_folder import list_versions
+from serving.model_server.warmup import replay_warmup
+
+_logger = logging.getLogger("tagtower.model_server")
+
+# Those of the real server.
+MAX_LOAD_RETRIES = 5
+LOAD_RETRY_INTERVAL_S = 60.0
+
+
+class VersionState(enum.IntEnum):
+    """State of a version, with the numbers of GetModelStatus."""
+
+    START = 10
+    LOADING = 20
+    AVAILABLE = 30
+    UNLOADING = 40
+    END = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """A model to serve.
+
+    Attributes:
+      name: What requests call it.
+      base_path: Folder of its numbered versions.
+      num_latest_versions: How many of the highest versions are served at a time.
+    """
+
+    name: str
+    base_path: str
+    num_latest_versions: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class VersionStatus:
+    """What GetModelStatus says of a version.
+
+    Attributes:
+      version: Its number.
+      state: Where in its life it is.
+      code: OK, or why it did not load.
+      message: The error's text; empty without one.
+    """
+
+    version: int
+    state: VersionState
+    code: grpc.StatusCode = grpc.StatusCode.OK
+    message: str = ""
+
+
+def load_servable(path: str, version: int) -> Servable:
+    """Loads one version and answers its warm-up requests.
+
+    Raises:
+      ServingError: If either fails.
+    """
+    servable = Servable(path)
+    try:
+        replay_warmup(servable, version)
+    except BaseException:
+        servable.close()
+        raise
+    return servable
+
+
+class _Version:
+    """A version the model has known, loaded or not."""
+
+    def __init__(self, number: int):
+        self.status = VersionStatus(number, VersionState.START)
+        self.servable: Servable | None = None
+        self.num_requests = 0
+        self.num_failed_loads = 0
+        self.retry_time = 0.0
+
+
+class Lease:
+    """A version in use by one request, as a context manager; it is not unloaded before the end."""
+
+    def __init__(self, model: "ServedModel", entry: _Version, servable: Servable):
+        self._model = model
+        self._entry = entry
+        self.servable = servable
+        self.version = entry.status.version
+
+    def __enter__(self) -> "Lease":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._model._release(self._entry)
+
+
+class ServedModel:
+    """A model by name.
+
+    Args:
+      config: Name, place and number of versions.
+      changed: Notified whenever a version's state changes; its lock guards the states.
+      load: Loads a version from its path and number.
+      clock: Seconds, for the time between two attempts to load.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        changed: threading.Condition,
+        *,
+        load: Callable[[str, int], Servable] = load_servable,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.config = config
+        self._changed = changed
+        self._load = load
+        self._clock = clock
+        self._versions: dict[int, _Version] = {}
+        self._problem = ""
+
+    @property
+    def problem(self) -> str:
+        """Why the base path shows no version to serve; empty when it does."""
+        return self._problem
+
+    def statuses(self) -> list[VersionStatus]:
+        """All versions the model has known, highest first."""
+        with self._changed:
+            return [
+                self._versions[number].status for number in sorted(self._versions, reverse=True)
+            ]
+
+    def acquire(self, version: int | None = None) -> Lease:
+        """Takes a version for one request.
+
+        Args:
+          version: Its number; None: the highest available.
+
+        Returns:
+          The version, to be used in a `with` statement.
+
+        Raises:
+          ServingError: NOT_FOUND if it is not available.
+        """
+        with self._changed:
+            available = self._available()
+            number = max(available, default=None) if version is None else version
+            if number is None or number not in available:
+                raise servable_not_found(self.config.name, version)
+            entry = available[number]
+            assert entry.servable is not None
+            entry.num_requests += 1
+            return Lease(self, entry, entry.servable)
+
+    def poll(self) -> None:
+        """Looks at the base path once, loads what is new and unloads what is no longer wanted.
+
+        One thread at a time.
+        """
+        try:
+            found = list_versions(self.config.base_path)
+        except OSError as error:
+            # As long as the folder cannot be read nothing is known about it: what is served stays.
+            self._report(
+                f"Could not find base path {self.config.base_path} for servable "
+                f"{self.config.name}: {error.strerror or error}. Waiting for it."
+            )
+            return
+        if found:
+            self._report("")
+        else:
+            self._report(
+                f"No versions of servable {self.config.name} found under base path "
+                f"{self.config.base_path}. Did you forget to name your leaf directory as a number "
+                "(eg. '/1/')?"
+            )
+        aspired = sorted(found)[-self.config.num_latest_versions :]
+        with self._changed:
+            for number in self._versions.keys() - found.keys():
+                # Gone from the disk: should it come back, it is another one.
+                self._versions[number].num_failed_loads = 0
+        for number in aspired:
+            if self._is_to_load(number):
+                self._load_version(number, found[number])
+        self._unload_all_but(aspired)
+
+    def unload_all(self) -> None:
+        """Unloads every version; those in use go with their last request."""
+        with self._changed:
+            loaded = list(self._available().values())
+        for entry in loaded:
+            self._unload(entry)
+
+    def _available(self) -> dict[int, _Version]:
+        return {
+            number: entry
+            for number, entry in self._versions.items()
+            if entry.status.state is VersionState.AVAILABLE
+        }
+
+    def _report(self, problem: str) -> None:
+        with self._changed:
+            is_new, self._problem = problem != self._problem, problem
+            self._changed.notify_all()
+        if is_new and problem:
+            _logger.warning(problem)
+
+    def _set(self, entry: _Version, state: VersionState, error: ServingError | None = None) -> None:
+        number = entry.status.version
+        with self._changed:
+            if error is None:
+                entry.status = VersionStatus(number, state)
+            else:
+                entry.status = VersionStatus(number, state, error.code, error.message)
+            self._changed.notify_all()
+
+    def _is_to_load(self, number: int) -> bool:
+        with self._changed:
+            entry = self._versions.get(number)
+            if entry is None:
+                return True
+            if entry.status.state is not VersionState.END:
+                return False
+            return entry.num_failed_loads == 0 or (
+                entry.num_failed_loads <= MAX_LOAD_RETRIES and self._clock() >= entry.retry_time
+            )
+
+    def _load_version(self, number: int, path: str) -> None:
+        name = self.config.name
+        with self._changed:
+            entry = self._versions.setdefault(number, _Version(number))
+        self._set(entry, VersionState.START)
+        self._set(entry, VersionState.LOADING)
+        start = time.monotonic()
+        try:
+            servable = self._load(path, number)
+        except Exception as error:
+            # Whatever is wrong with a version, the server goes on: the error is the version's
+            # status.
+            if not isinstance(error, ServingError):
+                _logger.exception("Loading %s failed unexpectedly.", path)
+                error = ServingError(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}")
+            entry.num_failed_loads += 1
+            entry.retry_time = self._clock() + LOAD_RETRY_INTERVAL_S
+            self._set(entry, VersionState.END, error)
+            _logger.error("Version %d of %s does not load: %s", number, name, error.message)
+            return
+        with self._changed:
+            entry.servable = servable
+            entry.num_failed_loads = 0
+        self._set(entry, VersionState.AVAILABLE)
+        seconds = time.monotonic() - start
+        _logger.info("Loaded version %d of %s in %.1f s from %s", number, name, seconds, path)
+
+    def _unload_all_but(self, aspired: list[int]) -> None:
+        with self._changed:
+            available = self._available()
+            if aspired and not available.keys() & set(aspired):
+                return  # what is wanted does not load: what is there goes on serving
+            unwanted = [entry for number, entry in available.items() if number not in aspired]
+        for entry in unwanted:
+            self._unload(entry)
+
+    def _unload(self, entry: _Version) -> None:
+        self._set(entry, VersionState.UNLOADING)
+        self._close_if_unused(entry)
+
+    def _release(self, entry: _Version) -> None:
+        with self._changed:
+            entry.num_requests -= 1
+            is_last = entry.num_requests == 0 and entry.status.state is VersionState.UNLOADING
+        if is_last:
+            self._close_if_unused(entry)
+
+    def _close_if_unused(self, entry: _Version) -> None:
+        with self._changed:
+            if entry.num_requests or entry.servable is None:
+                return
+            servable, entry.servable = entry.servable, None
+        servable.close()
+        self._set(entry, VersionState.END)
+        _logger.info("Unloaded version %d of %s", entry.status.version, self.config.name)
+
+
+def servable_not_found(model_name: str, version: int | None) -> ServingError:
+    """The answer to a request for a model or a version that is not available."""
+    wanted = f"Latest({model_name})" if version is None else f"Specific({model_name}, {version})"
+    return not_found(f"Servable not found for request: {wanted}")

@@ -1,0 +1,54 @@
+"""The inputs and outputs of one signature, looked up once when a version is loaded."""
+
+import dataclasses
+
+from tensorflow.core.protobuf import meta_graph_pb2
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorSlot:
+    """One input or output of a signature.
+
+    Attributes:
+      name: The name callers use.
+      tensor_name: The tensor in the graph, such as `serving_default_x:0`.
+      data_type: Number of its DataType.
+    """
+
+    name: str
+    tensor_name: str
+    data_type: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """A named function of a SavedModel.
+
+    Attributes:
+      name: Its name.
+      inputs: By name, in the order of their names, which is the order of the function's arguments.
+      outputs: The same of the outputs.
+      feed_names: The tensors of `inputs`, in order.
+    """
+
+    name: str
+    inputs: dict[str, TensorSlot]
+    outputs: dict[str, TensorSlot]
+    feed_names: tuple[str, ...]
+
+    @classmethod
+    def from_definition(cls, name: str, definition: meta_graph_pb2.SignatureDef) -> "Signature":
+        """Reads a signature of a SavedModel."""
+        inputs = _slots(definition.inputs)
+        return cls(
+            name=name,
+            inputs=inputs,
+            outputs=_slots(definition.outputs),
+            feed_names=tuple(slot.tensor_name for slot in inputs.values()),
+        )
+
+
+def _slots(tensors) -> dict[str, TensorSlot]:
+    return {
+        name: TensorSlot(name, tensors[name].name, tensors[name].dtype) for name in sorted(tensors)
+    }

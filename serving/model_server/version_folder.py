@@ -1,0 +1,41 @@
+"""The versions of a model: the numbered children of its base path."""
+
+import logging
+import os
+import re
+
+_logger = logging.getLogger("tagtower.model_server")
+
+_NUMBER = re.compile(r"[0-9]+")
+_LARGEST_VERSION = 2**63 - 1
+
+
+def list_versions(base_path: str) -> dict[int, str]:
+    """Finds the versions under a base path.
+
+    A child is a version when its name is a number: `00000007` is version 7. Every other child is
+    ignored, which is what makes "write beside it, then rename" a safe way to publish.
+
+    Args:
+      base_path: A folder.
+
+    Returns:
+      Version number -> path. Of two names for one number the last in sorted order counts.
+
+    Raises:
+      OSError: If the base path cannot be listed; FileNotFoundError if it is not there.
+    """
+    versions: dict[int, str] = {}
+    for name in sorted(os.listdir(base_path)):
+        if not _NUMBER.fullmatch(name) or int(name) > _LARGEST_VERSION:
+            continue
+        version, path = int(name), os.path.join(base_path, name)
+        if version in versions:
+            _logger.warning(
+                "Version %d is there twice: %s is used, %s is ignored.",
+                version,
+                path,
+                versions[version],
+            )
+        versions[version] = path
+    return versions

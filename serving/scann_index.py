@@ -1,0 +1,124 @@
+"""Approximate top-k search with ScaNN: the only file that imports `scann`.
+
+TFRS's `ScaNN` layer fixes the number of leaves searched and of candidates re-ordered when it builds
+the
+index; here they are arguments of the search, so that one built index can be tuned. The rest is as
+there: a tree of leaves, asymmetric hashing within a leaf, re-ordering by exact inner products.
+"""
+
+import dataclasses
+import math
+import uuid
+
+import numpy as np
+import tensorflow as tf
+from scann.scann_ops.py import scann_ops
+
+from serving.index import TopKIndex
+from trainer.config_loader import require
+
+# ScaNN refuses to train its hashing on fewer points.
+MIN_CANDIDATES = 16
+# With the op library loaded, a SavedModel may carry ops of this namespace.
+OP_NAMESPACE = "Scann"
+SUPPORTED_VERSION = "1.3.2"
+
+
+def register_scann_ops() -> None:
+    """Makes ScaNN's ops known to TensorFlow, so that a SavedModel that uses them can be loaded.
+
+    Importing this module has done it; the function exists to be called where a reader should see
+    it.
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchParameters:
+    """What a search trades for speed.
+
+    Attributes:
+      num_leaves_to_search: Leaves of the tree looked into.
+      num_reordering_candidates: Candidates whose inner product is computed exactly.
+    """
+
+    num_leaves_to_search: int
+    num_reordering_candidates: int
+
+    def __post_init__(self):
+        for name in ("num_leaves_to_search", "num_reordering_candidates"):
+            value = getattr(self, name)
+            require(value >= 1, name, "be a positive integer", value)
+
+
+def default_num_leaves(num_candidates: int) -> int:
+    """Rule of thumb: the square root of the number of candidates."""
+    return max(1, round(math.sqrt(num_candidates)))
+
+
+class ScannIndex(TopKIndex):
+    """A ScaNN index that can be saved in a SavedModel."""
+
+    is_exact = False
+
+    def __init__(
+        self,
+        candidates: np.ndarray,
+        num_leaves: int,
+        search_parameters: SearchParameters,
+        training_iterations: int = 12,
+        name: str | None = None,
+    ):
+        """Trains the tree and the hashing.
+
+        Args:
+          candidates: float32 [num_candidates, dimension].
+          num_leaves: Leaves of the tree.
+          search_parameters: Of `search`; replace the attribute to search otherwise.
+          training_iterations: Of the clustering.
+          name: Name of the module.
+
+        Raises:
+          ValueError: There are too few candidates for ScaNN, or fewer than leaves.
+        """
+        super().__init__(name=name)
+        num_candidates = len(candidates)
+        require(
+            num_candidates >= MIN_CANDIDATES,
+            "candidates",
+            f"be at least {MIN_CANDIDATES} for ScaNN; use the exact index",
+            num_candidates,
+        )
+        require(
+            1 <= num_leaves <= num_candidates,
+            "num_leaves",
+            "be between 1 and the candidates",
+            num_leaves,
+        )
+        self.num_leaves = num_leaves
+        self.search_parameters = search_parameters
+        self._state = (
+            scann_ops.builder(tf.constant(candidates, tf.float32), 1, "dot_product")
+            .tree(
+                num_leaves=num_leaves,
+                num_leaves_to_search=num_leaves,
+                training_iterations=training_iterations,
+                training_sample_size=num_candidates,
+            )
+            .score_ah(dimensions_per_block=2)
+            .reorder(search_parameters.num_reordering_candidates)
+            # The default name is a hash of the configuration: two indexes would share one searcher.
+            .build(shared_name=f"tags/{uuid.uuid4()}")
+            .serialize_to_module()
+        )
+
+    def search(self, queries: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `TopKIndex.search`."""
+        # `recreate_handle` makes the searcher from the saved tensors, once by its shared name.
+        searcher = scann_ops.ScannSearcher(self._state.recreate_handle())
+        result = searcher.search_batched(
+            queries,
+            final_num_neighbors=k,
+            pre_reorder_num_neighbors=max(k, self.search_parameters.num_reordering_candidates),
+            leaves_to_search=min(self.num_leaves, self.search_parameters.num_leaves_to_search),
+        )
+        return result.distances, result.indices

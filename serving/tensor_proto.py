@@ -1,0 +1,218 @@
+"""numpy arrays to and from TensorProto, as TensorFlow's C++ reads and writes them.
+
+Written with numpy and the protos alone, so that the client does not need TensorFlow's runtime for
+it. Both directions are whole-array operations: no Python loop over elements, except over strings.
+"""
+
+import numpy as np
+from tensorflow.core.framework import tensor_pb2, types_pb2
+
+_NUMPY_TYPES: dict[int, type] = {
+    types_pb2.DT_FLOAT: np.float32,
+    types_pb2.DT_DOUBLE: np.float64,
+    types_pb2.DT_HALF: np.float16,
+    types_pb2.DT_INT8: np.int8,
+    types_pb2.DT_INT16: np.int16,
+    types_pb2.DT_INT32: np.int32,
+    types_pb2.DT_INT64: np.int64,
+    types_pb2.DT_UINT8: np.uint8,
+    types_pb2.DT_UINT16: np.uint16,
+    types_pb2.DT_UINT32: np.uint32,
+    types_pb2.DT_UINT64: np.uint64,
+    types_pb2.DT_BOOL: np.bool_,
+    types_pb2.DT_COMPLEX64: np.complex64,
+    types_pb2.DT_COMPLEX128: np.complex128,
+}
+_DATA_TYPES: dict[np.dtype, int] = {
+    np.dtype(numpy_type): number for number, numpy_type in _NUMPY_TYPES.items()
+}
+
+# The repeated field that holds values of each type; types not named here share `int_val`.
+_VALUE_FIELDS = {
+    types_pb2.DT_FLOAT: "float_val",
+    types_pb2.DT_DOUBLE: "double_val",
+    types_pb2.DT_HALF: "half_val",
+    types_pb2.DT_INT64: "int64_val",
+    types_pb2.DT_UINT32: "uint32_val",
+    types_pb2.DT_UINT64: "uint64_val",
+    types_pb2.DT_BOOL: "bool_val",
+    types_pb2.DT_COMPLEX64: "scomplex_val",
+    types_pb2.DT_COMPLEX128: "dcomplex_val",
+    types_pb2.DT_STRING: "string_val",
+}
+
+
+def data_type_name(data_type: int) -> str:
+    """TensorFlow's name of a data type, such as `float` for DT_FLOAT."""
+    return types_pb2.DataType.Name(data_type)[len("DT_") :].lower()
+
+
+def data_type_of(array: np.ndarray) -> int:
+    """Number of the DataType of an array; objects, bytes and text are strings.
+
+    Raises:
+      ValueError: If TensorFlow has no such type, or this module does not know it.
+    """
+    if array.dtype.kind in "OSU":
+        return types_pb2.DT_STRING
+    if array.dtype not in _DATA_TYPES:
+        raise ValueError(
+            f"`dtype` must be a number, a bool or a string. Received: dtype={array.dtype}."
+        )
+    return _DATA_TYPES[array.dtype]
+
+
+def to_numpy(tensor: tensor_pb2.TensorProto) -> np.ndarray:
+    """Reads a tensor in either of its forms, `tensor_content` or the repeated `*_val` field.
+
+    A `*_val` shorter than the shape repeats its last value (zero when it has none), and what goes
+    beyond the shape is dropped: so does TensorFlow.
+
+    Args:
+      tensor: Any dense tensor of a number, bool or string type.
+
+    Returns:
+      Array of the tensor's shape, not writable when it shares the proto's memory; strings are an
+      object array of bytes.
+
+    Raises:
+      ValueError: If the type is unknown, a dimension is negative, or the content does not fit the
+        shape.
+    """
+    if tensor.tensor_shape.unknown_rank:
+        raise ValueError("`tensor_shape` must have a rank. Received: unknown_rank=True.")
+    shape = [dimension.size for dimension in tensor.tensor_shape.dim]
+    if any(size < 0 for size in shape):
+        raise ValueError(f"`tensor_shape` must have no negative size. Received: {shape}.")
+    size = 1
+    for dimension in shape:
+        size *= dimension
+    if tensor.dtype == types_pb2.DT_STRING:
+        return _string_values(tensor, size).reshape(shape)
+    numpy_type = _NUMPY_TYPES.get(tensor.dtype)
+    if numpy_type is None:
+        raise ValueError(
+            f"`dtype` must be a number, a bool or a string. Received: dtype={tensor.dtype}."
+        )
+    if tensor.tensor_content:
+        content = tensor.tensor_content
+        if len(content) != size * np.dtype(numpy_type).itemsize:
+            raise ValueError(
+                f"`tensor_content` must fit the shape {shape}. Received: {len(content)} bytes."
+            )
+        return np.frombuffer(content, dtype=numpy_type).reshape(shape)
+    return _repeat_last(_numeric_values(tensor, numpy_type), size).reshape(shape)
+
+
+def from_numpy(array: np.ndarray) -> tensor_pb2.TensorProto:
+    """Writes an array with its `*_val` field, the form TensorFlow Serving answers in.
+
+    Args:
+      array: Any shape; bytes, text, or objects that are bytes or text, become strings.
+
+    Returns:
+      The tensor.
+
+    Raises:
+      ValueError: If the type is none TensorFlow has.
+    """
+    data_type = data_type_of(array)
+    tensor = _empty_proto(array, data_type)
+    flat = array.reshape(-1)
+    if data_type == types_pb2.DT_HALF:
+        flat = flat.view(np.uint16)
+    elif data_type in (types_pb2.DT_COMPLEX64, types_pb2.DT_COMPLEX128):
+        flat = flat.view(flat.real.dtype)
+    values = flat.tolist()
+    if data_type == types_pb2.DT_STRING:
+        values = [value.encode() if isinstance(value, str) else value for value in values]
+        if not all(isinstance(value, bytes) for value in values):
+            kinds = sorted({type(value).__name__ for value in values})
+            raise ValueError(
+                f"`array` of objects must hold bytes or text alone. Received: {', '.join(kinds)}."
+            )
+    getattr(tensor, _VALUE_FIELDS.get(data_type, "int_val")).extend(values)
+    return tensor
+
+
+def compact_from_numpy(array: np.ndarray) -> tensor_pb2.TensorProto:
+    """Writes an array with `tensor_content`, which is cheapest to read; strings as `from_numpy`.
+
+    Args:
+      array: Any shape.
+
+    Returns:
+      The tensor.
+
+    Raises:
+      ValueError: If the type is none TensorFlow has.
+    """
+    data_type = data_type_of(array)
+    if data_type == types_pb2.DT_STRING:
+        return from_numpy(array)
+    tensor = _empty_proto(array, data_type)
+    tensor.tensor_content = array.tobytes()
+    return tensor
+
+
+def _empty_proto(array: np.ndarray, data_type: int) -> tensor_pb2.TensorProto:
+    tensor = tensor_pb2.TensorProto(dtype=data_type)
+    for size in array.shape:
+        tensor.tensor_shape.dim.add(size=size)
+    return tensor
+
+
+def _numeric_values(tensor: tensor_pb2.TensorProto, numpy_type: type) -> np.ndarray:
+    values = getattr(tensor, _VALUE_FIELDS.get(tensor.dtype, "int_val"))
+    if tensor.dtype == types_pb2.DT_HALF:
+        return np.array(values, dtype=np.uint32).astype(np.uint16).view(np.float16)
+    if tensor.dtype in (types_pb2.DT_COMPLEX64, types_pb2.DT_COMPLEX128):
+        part = np.float32 if tensor.dtype == types_pb2.DT_COMPLEX64 else np.float64
+        return np.array(values[: len(values) // 2 * 2], dtype=part).view(numpy_type)
+    if _VALUE_FIELDS.get(tensor.dtype) is None:
+        return np.array(values, dtype=np.int32).astype(numpy_type)  # cuts as a C++ cast does
+    return np.array(values, dtype=numpy_type)
+
+
+def _repeat_last(values: np.ndarray, size: int) -> np.ndarray:
+    if len(values) >= size:
+        return values[:size]
+    repeated = np.full(size, values[-1] if len(values) else 0, dtype=values.dtype)
+    repeated[: len(values)] = values
+    return repeated
+
+
+def _string_values(tensor: tensor_pb2.TensorProto, size: int) -> np.ndarray:
+    if tensor.tensor_content:
+        strings = _decode_strings(tensor.tensor_content, size)
+    else:
+        strings = list(tensor.string_val[:size])
+        strings += [strings[-1] if strings else b""] * (size - len(strings))
+    array = np.empty(size, dtype=object)
+    array[:] = strings
+    return array
+
+
+def _decode_strings(content: bytes, size: int) -> list[bytes]:
+    """Reads TensorFlow's packed strings: all lengths as varints, then all bytes."""
+    position = 0
+    lengths: list[int] = []
+    while len(lengths) < size:
+        length = shift = 0
+        while True:
+            if position >= len(content) or shift > 63:
+                raise ValueError("`tensor_content` must hold a length for each string.")
+            byte = content[position]
+            position += 1
+            length |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+        lengths.append(length)
+    if len(content) - position != sum(lengths):
+        raise ValueError("`tensor_content` must hold as many bytes as its strings are long.")
+    strings = []
+    for length in lengths:
+        strings.append(content[position : position + length])
+        position += length
+    return strings

@@ -1,0 +1,78 @@
+"""Metadata of the `tagtower` distribution: the one place of its version and its dependencies.
+
+The ranges say what the code works with; `requirements.lock` says what it was tested with.
+"""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+README = Path(__file__).parent / "README.md"
+
+# The TensorFlow stack of TFX 1.16. These move together: see the versions in requirements.in.
+STACK = [
+    "tfx[kfp]>=1.16.0,<1.17",
+    "tensorflow>=2.16.2,<2.17",
+    "tf-keras>=2.16,<2.17",
+    "tensorflow-recommenders>=0.7.7,<0.8",
+    # 1.3.2 alone loads with TensorFlow 2.16: 1.4.0 also loads, answers, and spins at exit.
+    "scann==1.3.2",
+    # From 2.69 on tfx-bsl 1.16 fails to import.
+    "apache-beam[gcp]>=2.59,<2.68",
+    "tensorflow-serving-api>=2.16.1,<2.17",
+    "tensorflow-transform>=1.16,<1.17",
+    "tensorflow-data-validation>=1.16,<1.17",
+    "tensorflow-model-analysis>=0.47,<0.48",
+    "tensorflow-metadata>=1.16,<1.17",
+    "tfx-bsl>=1.16,<1.17",
+    "ml-metadata>=1.16,<1.17",
+]
+
+setup(
+    name="tagtower",
+    version="0.1.0",
+    description="User-interest tags for recommender systems: from behaviour logs to served tags",
+    long_description=README.read_text(encoding="utf-8") if README.exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10,<3.11",
+    packages=find_packages(
+        include=["trainer", "trainer.*", "serving", "serving.*", "tfx_pipeline", "tfx_pipeline.*"]
+    ),
+    package_data={
+        "tfx_pipeline": ["configs/*.yaml"],
+        "serving": ["docker/*", "docker/**/*"],
+    },
+    entry_points={"console_scripts": ["tagtower = tfx_pipeline.cli:main"]},
+    install_requires=[
+        *STACK,
+        "grpcio>=1.60,<2",
+        "numpy>=1.26,<2",
+        "protobuf>=3.20.3,<4",
+        "psutil>=5.9",
+        "pyarrow>=10,<11",
+        "pyyaml>=6,<7",
+        # tensorboard 2.16 and tensorflow-hub 0.15 import pkg_resources, which 81 dropped.
+        "setuptools<81",
+        "tornado>=6,<7",
+    ],
+    extras_require={
+        "bench": ["matplotlib>=3.7"],
+        "dev": [
+            "build>=1",
+            "hypothesis>=6",
+            "mypy>=1.8",
+            "pytest>=8",
+            "pytest-xdist>=3.5",
+            "ruff>=0.5",
+            "types-PyYAML",
+            "wheel",
+        ],
+    },
+    classifiers=[
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.10",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

@@ -1,0 +1,13 @@
+"""Selects Keras 2 before any test imports TensorFlow, and gives hypothesis its profile."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import hypothesis  # noqa: E402
+
+import trainer  # noqa: E402, F401
+
+# The same examples in every run, and no deadline: these machines are shared.
+hypothesis.settings.register_profile("tagtower", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("tagtower")

@@ -1,0 +1,36 @@
+"""Models and a server shared by the tests of a module; TensorFlow is imported once a process."""
+
+import pytest
+
+from serving.model_server.served_model import ModelConfig
+from serving.model_server.server import ModelServer
+from tests.serving.model_server import toy_models
+
+
+@pytest.fixture(scope="session")
+def toy_versions(tmp_path_factory):
+    """Folder with versions 1 and 2 of `toy`; to be copied from, not changed."""
+    folder = tmp_path_factory.mktemp("toy")
+    for version in (1, 2):
+        toy_models.save_toy(folder / str(version), version)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def retriever_versions(tmp_path_factory):
+    """Folder with versions 1 and 2 of a retriever, the second with other features."""
+    folder = tmp_path_factory.mktemp("retriever")
+    toy_models.save_retriever(folder / "1", 1)
+    toy_models.save_retriever(folder / "2", 2, is_wider=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(toy_versions):
+    """A server of both versions of `toy`."""
+    config = ModelConfig("toy", str(toy_versions), num_latest_versions=2)
+    with ModelServer([config], rest_api_port=0, host="127.0.0.1") as server:
+        assert server.manager.wait_until(
+            lambda: server.manager.available_versions() == {"toy": [2, 1]}, 30
+        )
+        yield server

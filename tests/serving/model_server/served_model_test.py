@@ -1,0 +1,212 @@
+"""The life of versions, with loads that are recorded instead of done: no TensorFlow model in it."""
+
+import shutil
+import threading
+
+import grpc
+import pytest
+
+from serving.model_server.errors import ServingError
+from serving.model_server.served_model import (
+    LOAD_RETRY_INTERVAL_S,
+    MAX_LOAD_RETRIES,
+    ModelConfig,
+    ServedModel,
+    VersionState,
+)
+
+
+class FakeServable:
+    def __init__(self, log, version):
+        self.log = log
+        self.version = version
+
+    def close(self):
+        self.log.append(f"close {self.version}")
+
+
+class Fixture:
+    """A served model over a folder, whose loads go wrong for the versions in `broken`."""
+
+    def __init__(self, base_path, num_latest_versions=1):
+        self.base_path = base_path
+        self.log = []
+        self.broken = set()
+        self.now = 0.0
+        self.model = ServedModel(
+            ModelConfig("toy", str(base_path), num_latest_versions),
+            threading.Condition(threading.RLock()),
+            load=self.load,
+            clock=lambda: self.now,
+        )
+
+    def load(self, path, version):
+        self.log.append(f"load {version}")
+        if version in self.broken:
+            raise ServingError(grpc.StatusCode.OUT_OF_RANGE, "Read less bytes than requested")
+        return FakeServable(self.log, version)
+
+    def add(self, *versions):
+        for version in versions:
+            (self.base_path / str(version)).mkdir(parents=True)
+
+    def remove(self, version):
+        shutil.rmtree(self.base_path / str(version))
+
+    def states(self):
+        return {status.version: status.state.name for status in self.model.statuses()}
+
+
+@pytest.fixture
+def fixture(tmp_path):
+    return Fixture(tmp_path / "base")
+
+
+def latest(model):
+    with model.acquire() as lease:
+        return lease.version
+
+
+def test_highest_version_is_served(fixture):
+    fixture.add(1, 2, 10)
+    fixture.model.poll()
+    assert fixture.states() == {10: "AVAILABLE"}
+    assert latest(fixture.model) == 10
+
+
+def test_new_version_is_loaded_before_the_old_one_goes(fixture):
+    fixture.add(1)
+    fixture.model.poll()
+    fixture.add(2)
+    fixture.model.poll()
+    assert fixture.log == ["load 1", "load 2", "close 1"]
+    assert fixture.states() == {2: "AVAILABLE", 1: "END"}
+
+
+def test_broken_new_version_ends_with_its_error_and_the_old_one_serves_on(fixture):
+    fixture.add(1)
+    fixture.model.poll()
+    fixture.broken = {2}
+    fixture.add(2)
+    fixture.model.poll()
+    fixture.model.poll()
+
+    broken, old = fixture.model.statuses()
+    assert (broken.version, broken.state) == (2, VersionState.END)
+    assert (broken.code, broken.message) == (
+        grpc.StatusCode.OUT_OF_RANGE,
+        "Read less bytes than requested",
+    )
+    assert (old.version, old.state) == (1, VersionState.AVAILABLE)
+    assert latest(fixture.model) == 1
+
+
+def test_broken_version_is_tried_again_after_a_minute_five_times(fixture):
+    fixture.broken = {1}
+    fixture.add(1)
+    fixture.model.poll()
+    fixture.now = LOAD_RETRY_INTERVAL_S - 1
+    fixture.model.poll()
+    assert fixture.log == ["load 1"]
+
+    for _ in range(10):
+        fixture.now += LOAD_RETRY_INTERVAL_S
+        fixture.model.poll()
+    assert fixture.log == ["load 1"] * (1 + MAX_LOAD_RETRIES)
+
+
+def test_broken_version_that_is_mended_serves(fixture):
+    fixture.broken = {1}
+    fixture.add(1)
+    fixture.model.poll()
+    fixture.broken = set()
+    fixture.now = LOAD_RETRY_INTERVAL_S
+    fixture.model.poll()
+    (status,) = fixture.model.statuses()
+    assert (status.state, status.code) == (VersionState.AVAILABLE, grpc.StatusCode.OK)
+
+
+def test_broken_version_that_was_removed_and_put_back_is_loaded_at_once(fixture):
+    fixture.broken = {1}
+    fixture.add(1)
+    fixture.model.poll()
+    fixture.remove(1)
+    fixture.model.poll()
+    fixture.broken = set()
+    fixture.add(1)
+    fixture.model.poll()
+    assert fixture.states() == {1: "AVAILABLE"}
+
+
+def test_unexpected_error_of_a_load_is_the_versions_status(fixture, caplog):
+    fixture.add(1)
+    fixture.model._load = lambda path, version: 1 / 0
+    fixture.model.poll()
+    (status,) = fixture.model.statuses()
+    assert (status.state, status.code) == (VersionState.END, grpc.StatusCode.INTERNAL)
+    assert status.message == "ZeroDivisionError: division by zero"
+
+
+def test_removed_newest_version_gives_way_to_the_one_before(fixture):
+    fixture.add(1, 2)
+    fixture.model.poll()
+    fixture.remove(2)
+    fixture.model.poll()
+    assert fixture.log == ["load 2", "load 1", "close 2"]
+    assert latest(fixture.model) == 1
+
+
+def test_removed_only_version_is_unloaded(fixture):
+    fixture.add(1)
+    fixture.model.poll()
+    fixture.remove(1)
+    fixture.model.poll()
+    assert fixture.states() == {1: "END"}
+    with pytest.raises(ServingError, match=r"Servable not found for request: Latest\(toy\)"):
+        fixture.model.acquire()
+
+
+def test_base_path_that_vanishes_changes_nothing(fixture, caplog):
+    fixture.add(1)
+    fixture.model.poll()
+    shutil.rmtree(fixture.base_path)
+    fixture.model.poll()
+    fixture.model.poll()
+    assert latest(fixture.model) == 1
+    assert caplog.text.count("Could not find base path") == 1
+
+
+def test_version_in_use_is_unloaded_by_its_last_request(fixture):
+    fixture.add(1)
+    fixture.model.poll()
+    first, second = fixture.model.acquire(), fixture.model.acquire(1)
+    fixture.add(2)
+    fixture.model.poll()
+    assert fixture.states() == {2: "AVAILABLE", 1: "UNLOADING"}
+    with pytest.raises(ServingError, match=r"Specific\(toy, 1\)"):
+        fixture.model.acquire(1)
+
+    with first:
+        pass
+    assert "close 1" not in fixture.log
+    with second:
+        assert second.servable.version == 1
+    assert fixture.log[-1] == "close 1"
+    assert fixture.states()[1] == "END"
+
+
+def test_several_latest_versions_are_served_side_by_side(tmp_path):
+    fixture = Fixture(tmp_path, num_latest_versions=2)
+    fixture.add(1, 2, 3)
+    fixture.model.poll()
+    assert fixture.states() == {3: "AVAILABLE", 2: "AVAILABLE"}
+    with fixture.model.acquire(2) as lease:
+        assert lease.version == 2
+    assert latest(fixture.model) == 3
+
+
+def test_unload_all_ends_every_version(fixture):
+    fixture.add(1)
+    fixture.model.poll()
+    fixture.model.unload_all()
+    assert fixture.states() == {1: "END"}

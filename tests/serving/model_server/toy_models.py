@@ -1,0 +1,99 @@
+"""Tiny SavedModels for the tests, built as those of the recorded cases: `y = 0.5 * x + version`."""
+
+import os
+from collections.abc import Sequence
+
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+import serving  # noqa: F401  (selects Keras 2 before TensorFlow)
+
+
+class Toy(tf.Module):
+    def __init__(self, version: int):
+        super().__init__()
+        self.offset = tf.Variable(float(version))
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def predict(self, x):
+        return {"y": 0.5 * x + self.offset}
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, None], tf.float32, name="a"),
+            tf.TensorSpec([None], tf.string, name="s_bytes"),
+        ]
+    )
+    def two(self, a, s_bytes):
+        return {
+            "sum": tf.reduce_sum(a, axis=1) + self.offset,
+            "n": tf.cast(tf.strings.length(s_bytes), tf.int64),
+            "echo_bytes": tf.identity(s_bytes),
+        }
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32, name="i")])
+    def kinds(self, i):
+        return {
+            "scalar": tf.reduce_sum(i),
+            "is_even": i % 2 == 0,
+            "text": tf.strings.as_string(i),
+            "wide": tf.cast(i, tf.float64) / 3.0,
+        }
+
+
+class Retriever(tf.Module):
+    """Echoes what it was given as tags, so that a test sees what reached the model."""
+
+    def __init__(self, version: int):
+        super().__init__()
+        self.offset = tf.Variable(float(version))
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None], tf.string, name="gender"),
+            tf.TensorSpec([None, None], tf.string, name="recent"),
+            tf.TensorSpec([None, None], tf.float32, name="recent_weights"),
+        ]
+    )
+    def retrieve(self, gender, recent, recent_weights):
+        joined = tf.strings.reduce_join(recent, axis=1, separator="|")
+        sums = tf.reduce_sum(recent_weights, axis=1)
+        return {"tags": tf.stack([gender, joined], 1), "scores": tf.stack([sums, -sums], 1)}
+
+
+class WiderRetriever(Retriever):
+    """A later version of `Retriever` with one more feature."""
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None], tf.string, name="gender"),
+            tf.TensorSpec([None], tf.string, name="age"),
+        ]
+    )
+    def retrieve_wider(self, gender, age):
+        scores = tf.zeros([tf.shape(gender)[0], 2]) + self.offset
+        return {"tags": tf.stack([gender, age], 1), "scores": scores}
+
+
+def save_toy(directory: str | os.PathLike, version: int) -> None:
+    toy = Toy(version)
+    signatures = {"serving_default": toy.predict, "two": toy.two, "kinds": toy.kinds}
+    tf.saved_model.save(toy, os.fspath(directory), signatures=signatures)
+
+
+def save_retriever(directory: str | os.PathLike, version: int, is_wider: bool = False) -> None:
+    module = WiderRetriever(version)
+    function = module.retrieve_wider if is_wider else module.retrieve
+    tf.saved_model.save(module, os.fspath(directory), signatures={"retrieve": function})
+
+
+def write_warmup(
+    directory: str | os.PathLike, requests: Sequence[predict_pb2.PredictRequest]
+) -> None:
+    path = os.path.join(directory, "assets.extra", "tf_serving_warmup_requests")
+    os.makedirs(os.path.dirname(path))
+    with tf.io.TFRecordWriter(path) as writer:
+        for request in requests:
+            log = prediction_log_pb2.PredictLog(request=request)
+            record = prediction_log_pb2.PredictionLog(predict_log=log)
+            writer.write(record.SerializeToString())

@@ -1,0 +1,222 @@
+"""The synthetic log: what is planted is there, and shows where and when it should."""
+
+import collections
+import dataclasses
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from tfx_pipeline.datasets.demo import prepare_demo
+from tfx_pipeline.datasets.demo_config import DemoConfig
+from tfx_pipeline.datasets.demo_users import USERS_PER_CHUNK, draw_users
+from tfx_pipeline.datasets.demo_world import build_world, is_repeated
+from tfx_pipeline.tables import schema
+from tfx_pipeline.tables.arrow_files import read_table
+from tfx_pipeline.tables.item_catalogue import build_item_catalogue
+from tfx_pipeline.tables.validate import validate_interactions, validate_items, validate_users
+
+SMALL = DemoConfig(
+    num_users=600, num_tags=200, num_items=800, num_categories=5, events_per_user=30, seed=3
+)
+FILES = [
+    "interactions/part-00000.parquet",
+    "items.parquet",
+    "users.parquet",
+    "planted.jsonl",
+    "planted_items.jsonl",
+    "demo.json",
+]
+
+
+def _json_lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    output = tmp_path_factory.mktemp("demo") / "out"
+    return output, prepare_demo(str(output), SMALL)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    world = build_world(SMALL)
+    return world, draw_users(SMALL, world, 0)
+
+
+def test_tables_pass_every_check(small):
+    output, summary = small
+    items, rejected = build_item_catalogue(
+        validate_items(b) for b in read_table(str(output / "items.parquet"), schema.ITEMS)
+    )
+    assert rejected.num_rows == 0
+    assert len(items) == summary.num_items == 800
+    assert len(items.tags.vocabulary) == summary.num_tags == 200
+    assert len(items.category.vocabulary) == 5
+    num_interactions = num_clicks = 0
+    for batch in read_table(str(output / "interactions"), schema.INTERACTIONS):
+        good = validate_interactions(batch, now=SMALL.end_time, item_index=items)
+        assert good.rejected.num_rows == 0
+        num_interactions += good.rows.num_rows
+        num_clicks += sum(good.rows.column("clicked").to_pylist())
+    assert num_interactions == summary.num_interactions
+    assert num_clicks == summary.num_clicks
+    for batch in read_table(str(output / "users.parquet"), schema.USERS):
+        good = validate_users(batch)
+        assert good.rows.num_rows == 600
+        assert good.rows.schema.names == ["user_id", "segment", "region", "age_band", "device"]
+
+
+def test_same_options_write_the_same_bytes_and_another_seed_does_not(small, tmp_path):
+    output, _ = small
+    prepare_demo(str(tmp_path / "again"), SMALL)
+    prepare_demo(str(tmp_path / "other"), dataclasses.replace(SMALL, seed=4))
+    for name in FILES:
+        assert (tmp_path / "again" / name).read_bytes() == (output / name).read_bytes(), name
+        assert (tmp_path / "other" / name).read_bytes() != (output / name).read_bytes(), name
+
+
+def test_planted_files_agree_with_the_tables(small):
+    output, _ = small
+    items = {r["item_id"]: r for r in pq.read_table(output / "items.parquet").to_pylist()}
+    places = collections.Counter()
+    for row in _json_lines(output / "planted_items.jsonl"):
+        tags = items[row["item_id"]]["tags"]
+        assert 3 <= len(tags) == len(set(tags)) <= 6
+        places[tags.index(row["driving_tag"])] += 1
+        assert row["driving_tag"].startswith(items[row["item_id"]]["category"])
+    # Hidden: at any place, not mostly at the first.
+    assert places[0] / len(items) == pytest.approx(0.24, abs=0.06)
+    events = collections.Counter(
+        pq.read_table(output / "interactions").column("user_id").to_pylist()
+    )
+    planted = _json_lines(output / "planted.jsonl")
+    users = pq.read_table(output / "users.parquet").column("user_id").to_pylist()
+    assert [row["user_id"] for row in planted] == users
+    for row in planted:
+        assert events[row["user_id"]] == row["num_events"]
+        assert len(set(row["interests"])) == 5
+        assert len(row["cross_interests"]) == 1
+        assert row["cross_interests"][0] not in row["interests"]
+        assert row["num_events"] <= 3 if row["is_cold"] else row["num_events"] >= 5
+
+
+def test_first_driving_tag_stands_first():
+    world = build_world(dataclasses.replace(SMALL, driving_tag="first"))
+    np.testing.assert_array_equal(world.item_tags[:, 0], world.item_driving)
+
+
+def test_clicks_follow_the_driving_tag_only(drawn):
+    world, users = drawn
+    item, user = users.event_item, users.event_user
+    driving = world.item_driving[item]
+    is_match = (users.interests[user] == driving[:, None]).any(axis=1)
+    is_cross = (users.cross_interests[user] == driving[:, None]).any(axis=1)
+    carried = world.item_tags[item][:, :, None] == users.interests[user][:, None, :]
+    is_noise = carried.any(axis=(1, 2)) & ~is_match & ~is_cross
+    clicked = users.event_clicked
+    assert clicked[is_match].mean() == pytest.approx(SMALL.click_probability, abs=0.03)
+    assert clicked[is_noise].mean() == pytest.approx(SMALL.base_click_probability, abs=0.03)
+
+
+def test_cross_interests_show_only_late(drawn):
+    world, users = drawn
+    starts = np.cumsum(users.num_events) - users.num_events
+    position = np.arange(len(users.event_user)) - starts[users.event_user]
+    is_late = position >= 0.8 * users.num_events[users.event_user]
+    driving = world.item_driving[users.event_item][:, None]
+    is_cross = (users.cross_interests[users.event_user] == driving).any(axis=1)
+    is_warm = ~users.is_cold[users.event_user]
+    assert is_cross[is_late & is_warm].mean() > 5 * is_cross[~is_late].mean()
+    clicked = users.event_clicked
+    assert clicked[is_cross & is_late & is_warm].mean() > SMALL.click_probability - 0.06
+    assert clicked[is_cross & ~is_late].mean() < SMALL.base_click_probability + 0.15
+
+
+def test_one_feature_alone_does_not_tell_the_cross_interest(drawn):
+    world, users = drawn
+    for square in world.cross_tags:
+        for line in [*square, *square.T]:
+            assert len(set(line.tolist())) == SMALL.cross_feature_values
+    expected = world.cross_tags[0, users.segment, users.region]
+    np.testing.assert_array_equal(users.cross_interests[:, 0], expected)
+    assert not world.is_cross[users.interests].any()
+
+
+def test_times_rise_within_a_user_and_stay_in_the_span(drawn):
+    _, users = drawn
+    is_same_user = np.diff(users.event_user) == 0
+    assert (np.diff(users.event_time)[is_same_user] > 0).all()
+    assert users.event_time.min() >= SMALL.start_time
+    assert users.event_time.max() < SMALL.end_time
+
+
+def test_users_lie_in_few_categories(drawn):
+    world, users = drawn
+    categories = world.tag_category[users.interests]
+    num_categories = np.array([len(set(row.tolist())) for row in categories])
+    assert num_categories.max() == SMALL.max_categories_per_user
+    assert num_categories.min() == 1
+
+
+def test_age_tells_of_the_categories(drawn):
+    world, users = drawn
+    categories = world.tag_category[users.interests[:, 0]]
+    of_age = (world.age_categories[users.age_band] == categories[:, None]).any(axis=1).mean()
+    other = world.age_categories[(users.age_band + 1) % 7]
+    assert of_age > (other == categories[:, None]).any(axis=1).mean()
+
+
+def test_without_cross_interests_there_are_none():
+    config = dataclasses.replace(SMALL, cross_interests_per_user=0)
+    users = draw_users(config, build_world(config), 0)
+    assert users.cross_interests.shape == (600, 0)
+    assert len(users.event_item) == users.num_events.sum()
+
+
+def test_several_cross_interests_are_distinct_tables():
+    config = dataclasses.replace(SMALL, cross_interests_per_user=2)
+    world = build_world(config)
+    assert world.is_cross.sum() == 12
+    users = draw_users(config, world, 0)
+    assert (users.cross_interests[:, 0] != users.cross_interests[:, 1]).all()
+
+
+def test_most_interests_are_of_tastes_and_the_popular_ones_lead(drawn):
+    world, users = drawn
+    starts = world.category_tags.offsets[:-1]
+    counts = np.bincount(users.interests.ravel(), minlength=200)
+    by_rank = [counts[world.category_tags.members[starts + rank]].sum() for rank in range(40)]
+    assert sum(by_rank[: SMALL.tags_per_taste]) > 0.8 * counts.sum()
+    assert by_rank[0] > by_rank[SMALL.tags_per_taste - 1] > by_rank[SMALL.tags_per_taste]
+
+
+def test_small_taste_gives_way_to_other_tags_of_the_category():
+    config = dataclasses.replace(SMALL, tags_per_taste=1, taste_share=1.0)
+    users = draw_users(config, build_world(config), 0)
+    assert not is_repeated(users.interests).any()
+
+
+def test_chunks_do_not_depend_on_the_number_of_users():
+    more = dataclasses.replace(SMALL, num_users=USERS_PER_CHUNK + 7)
+    world = build_world(more)
+    first = draw_users(more, world, 0)
+    again = draw_users(
+        dataclasses.replace(more, num_users=2 * USERS_PER_CHUNK), build_world(more), 0
+    )
+    np.testing.assert_array_equal(first.event_item, again.event_item)
+    assert len(draw_users(more, world, 1).segment) == 7
+
+
+def test_all_users_can_be_cold():
+    config = dataclasses.replace(SMALL, cold_user_fraction=1.0, cold_user_max_events=0)
+    users = draw_users(config, build_world(config), 0)
+    assert len(users.event_item) == 0
+
+
+def test_repeated_is_any_but_the_first():
+    values = np.array([[3, 1, 3, 3], [-1, -1, 2, 2]])
+    expected = [[False, False, True, True], [False, False, False, True]]
+    assert is_repeated(values).tolist() == expected

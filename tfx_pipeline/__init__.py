@@ -1,0 +1,1 @@
+"""How it is produced: readers, Beam transforms, TFX components, wiring, runners, commands."""

@@ -1,0 +1,67 @@
+"""The command `tagtower`: parses, calls, and turns a user's mistake into one line.
+
+Nothing heavy is imported here: each command imports what it needs when it runs, so that `serve`,
+`query` and `batch-predict` never load TFX.
+"""
+
+import argparse
+import importlib
+import importlib.metadata
+import sys
+from collections.abc import Sequence
+
+import trainer as _trainer  # noqa: F401  (selects Keras 2 before anything imports TensorFlow)
+
+EXIT_MISTAKE = 2
+
+# By command: the module with `add_arguments(parser)` and `run(arguments) -> exit status`, and the
+# help.
+COMMANDS = {
+    "demo": ("demo", "the main job on a synthetic log: prepare, run, serve, ask, report"),
+    "prepare": ("prepare", "write the three tables of a data set"),
+    "run": ("run", "run the pipeline: from tables to a pushed version"),
+    "serve": ("serve", "serve pushed versions over gRPC and REST"),
+    "query": ("query", "ask a server for a user's tags"),
+    "batch-predict": ("batch_predict", "tags for many users: JSON lines in, JSON lines out"),
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="tagtower", description="User-interest tags: from behaviour logs to served tags."
+    )
+    version = importlib.metadata.version("tagtower")
+    parser.add_argument("--version", action="version", version=f"tagtower {version}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (module, text) in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text)
+        importlib.import_module(f"tfx_pipeline.commands.{module}").add_arguments(command)
+        command.set_defaults(module=module)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+      arguments: The command line; None: the process's.
+
+    Returns:
+      The exit status: 0, 2 for a user's mistake, 3 where a gate held the push, 130 when
+      interrupted.
+    """
+    parsed = build_parser().parse_args(arguments)
+    command = importlib.import_module(f"tfx_pipeline.commands.{parsed.module}")
+    try:
+        return command.run(parsed)
+    except ValueError as error:
+        print(f"tagtower {parsed.command}: {error}", file=sys.stderr)
+        return EXIT_MISTAKE
+    except KeyboardInterrupt:
+        print(f"tagtower {parsed.command}: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

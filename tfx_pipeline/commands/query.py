@@ -1,0 +1,127 @@
+"""`tagtower query`: a user's tags, from a running server."""
+
+import argparse
+import json
+import os
+from typing import Any
+
+from tfx_pipeline.console import silence_imports
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
+    parser.add_argument(
+        "--server",
+        default="localhost:8500",
+        help="host:port of the gRPC interface (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--model_name", default="default", help="model at the server (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--num_tags", type=int, default=10, help="tags to show (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=10.0, help="deadline, seconds (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object instead of a table"
+    )
+    who = parser.add_argument_group(
+        "whom to ask for: feature values, a user of the tables, or fresh events"
+    )
+    who.add_argument(
+        "--features",
+        metavar="JSON",
+        help='one instance, as {"clicked_tags": ["jazz"]}, or @FILE with one',
+    )
+    who.add_argument("--user", metavar="ID", help="a user of the tables that --config names")
+    who.add_argument(
+        "--events",
+        metavar="FILE",
+        help="fresh events (item_id, timestamp, clicked); with --user they are added to the stored",
+    )
+    who.add_argument("--profile", metavar="JSON", help="profile features that go with --events")
+    parser.add_argument("--config", help="the configuration, for --user and --events")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Asks and prints."""
+    silence_imports()
+    given = [
+        name for name in ("features", "user", "events") if getattr(arguments, name) is not None
+    ]
+    if not given or ("features" in given and len(given) > 1):
+        raise ValueError("give one of --features, --user and --events (or the last two together).")
+    if arguments.num_tags < 1:
+        raise ValueError(
+            f"`num_tags` must be a positive integer. Received: num_tags={arguments.num_tags}."
+        )
+    features = (
+        _parse_json("features", arguments.features)
+        if "features" in given
+        else _from_events(arguments)
+    )
+    from serving.client import TagClient, TagClientError
+
+    try:
+        with TagClient(
+            arguments.server, model_name=arguments.model_name, timeout_s=arguments.timeout
+        ) as client:
+            answer = client.retrieve([features], num_tags=arguments.num_tags)
+    except TagClientError as error:
+        raise ValueError(str(error)) from error
+    profile = answer.profiles[0]
+    if arguments.json:
+        content = {"tags": profile.tags, "scores": profile.scores, "version": answer.model_version}
+        print(json.dumps(content, ensure_ascii=False))
+        return 0
+    from tfx_pipeline.report_tables import format_table
+
+    rows = [
+        [rank, tag, score]
+        for rank, (tag, score) in enumerate(zip(profile.tags, profile.scores, strict=True), start=1)
+    ]
+    print(format_table(["rank", "tag", "score"], rows))
+    print(f"model version {answer.model_version}")
+    return 0
+
+
+def _from_events(arguments: argparse.Namespace) -> dict[str, Any]:
+    if not arguments.config:
+        raise ValueError(
+            "`config` must say where the tables are. Give --config with --user or --events."
+        )
+    from tfx_pipeline.config import load_config
+    from tfx_pipeline.user_lookup import find_user, read_events, to_records
+    from trainer.history import UserEvents, feature_values
+
+    config = load_config(arguments.config)
+    profile: dict[str, str] | None = None
+    events = UserEvents.from_records([])
+    now = 0
+    if arguments.user is not None:
+        events, profile, now = find_user(config, arguments.user)
+    if arguments.events is not None:
+        records = [*to_records(events), *read_events(arguments.events, config)]
+        events = UserEvents.from_records(records)
+    if arguments.profile is not None:
+        profile = {**(profile or {}), **_parse_json("profile", arguments.profile)}
+    # As in the pipeline's snapshot "now": after everything that is known.
+    now = max([now, *(int(time) + 1 for time in events.timestamp[-1:])])
+    return feature_values(events, profile, now, config.features)
+
+
+def _parse_json(name: str, text: str) -> dict[str, Any]:
+    if text.startswith("@"):
+        if not os.path.isfile(text[1:]):
+            raise ValueError(f"`{name}` must name a file after @. Received: {text}.")
+        with open(text[1:], encoding="utf-8") as file:
+            text = file.read()
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"`{name}` must be JSON. Received: {text[:200]} ({error}).") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"`{name}` must be a JSON object. Received: {text[:200]}.")
+    return value

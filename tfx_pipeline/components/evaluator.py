@@ -1,0 +1,111 @@
+"""ModelEvaluator: the protocol's figures and the quality gate.
+
+TFX's Evaluator does not fit the protocol: TFMA's set metrics (`SetMatchPrecision`,
+`SetMatchRecall`) know neither lists from which each user's own tags are taken out, nor GAUC, nor
+distinct lists, and its baselines are models, while popularity and own history are none. What it
+decides is kept as TFX keeps it, a `ModelBlessing`, so stock components and resolvers understand it.
+"""
+
+import dataclasses
+import json
+import os
+
+import tensorflow_transform as tft
+from tfx import v1 as tfx
+from tfx.components.evaluator import constants
+from tfx.types import artifact_utils
+from tfx.utils import path_utils
+
+from tfx_pipeline.components.artifacts import LogSummary
+from tfx_pipeline.config import GateConfig
+from tfx_pipeline.examples import TAGS_FILE
+from tfx_pipeline.gate import check_model
+from tfx_pipeline.model_evaluation import evaluate_baselines, evaluate_model, load_tag_clicks
+from trainer.config_loader import from_mapping
+from trainer.input_data import load_snapshots, load_tags
+
+METRICS_FILE = "metrics.json"
+GATE_FILE = "gate.json"
+
+
+@tfx.dsl.components.component
+def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
+    examples: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Examples],
+    transformed_examples: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Examples],
+    transform_graph: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.TransformGraph],
+    summary: tfx.dsl.components.InputArtifact[LogSummary],
+    model: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Model],
+    evaluation: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.ModelEvaluation],
+    blessing: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.ModelBlessing],
+    gate: tfx.dsl.components.Parameter[str],
+    seed: tfx.dsl.components.Parameter[int],
+    has_click_head: tfx.dsl.components.Parameter[bool],
+    code: tfx.dsl.components.Parameter[str],
+    baseline: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Model] = None,  # type: ignore[assignment]
+):
+    """Evaluates on validation (for the gate) and test (for the report), and blesses or not.
+
+    Args:
+      examples: Raw, as a server gets them.
+      transformed_examples: The truth, as ids.
+      transform_graph: The vocabularies.
+      summary: Clicks by tag.
+      model: The towers.
+      evaluation: `metrics.json` (flat, `<part>.<who>.<metric>`) and `gate.json`.
+      blessing: Blessed if every check passed.
+      gate: `GateConfig` as JSON.
+      seed: Of the random baseline.
+      has_click_head: Whether the click loss was trained.
+      code: Fingerprint of the code, for the cache.
+      baseline: The last other model that was blessed.
+    """
+    del code
+    transform_output = tft.TFTransformOutput(transform_graph.uri)
+    tags = load_tags(transform_output)
+    clicks = load_tag_clicks(os.path.join(summary.uri, TAGS_FILE), tags)
+    models = {"model": model} | ({"last_blessed": baseline} if baseline else {})
+
+    def files(artifact, split):
+        return [os.path.join(artifact_utils.get_split_uri([artifact], split), "*")]
+
+    snapshots = {
+        split: load_snapshots(files(transformed_examples, split), transform_output)
+        for split in ("validation", "test")
+    }
+    metrics = {}
+    for split, part in snapshots.items():
+        figures, weight = evaluate_baselines(clicks, snapshots["validation"], part, seed)
+        for who, artifact in models.items():
+            towers = path_utils.serving_model_path(artifact.uri)
+            figures[who] = evaluate_model(towers, tags, clicks, part, files(examples, split))
+        metrics[split] = figures
+    validation = metrics["validation"]
+    num_users = snapshots["validation"].num_examples
+    config = from_mapping(GateConfig, json.loads(gate), "gate")
+    checks = check_model(validation, config, num_users, has_click_head)
+
+    flat = {
+        f"{split}.{who}.{name}": value
+        for split, figures in metrics.items()
+        for who, by_name in figures.items()
+        for name, value in by_name.items()
+    }
+    flat["blend_weight"] = weight
+    _write_json(os.path.join(evaluation.uri, METRICS_FILE), flat)
+    _write_json(
+        os.path.join(evaluation.uri, GATE_FILE), [dataclasses.asdict(check) for check in checks]
+    )
+    is_blessed = all(check.is_passed for check in checks)
+    name = constants.BLESSED_FILE_NAME if is_blessed else constants.NOT_BLESSED_FILE_NAME
+    with tfx.dsl.io.fileio.open(os.path.join(blessing.uri, name), "w") as file:
+        file.write("\n".join(str(check) for check in checks if not check.is_passed))
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, int(is_blessed))
+    blessing.set_string_custom_property(
+        constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, model.uri
+    )
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, model.id)
+
+
+def _write_json(path, content):
+    with tfx.dsl.io.fileio.open(path, "w") as file:
+        file.write(json.dumps(content, indent=1, sort_keys=True) + "\n")

@@ -1,0 +1,118 @@
+"""TableExampleGen: the three tables -> examples, instances of *now*, summary of the log.
+
+A component of its own and no subclass of TFX's `FileBasedExampleGen`: that one reads one file
+pattern a split and knows nothing of point in time, of tables that join, or of parts that users fall
+into. The output is a standard `Examples` artifact all the same. The fingerprint of the tables comes
+in as an execution property, as stock TFX fingerprints only the inputs of its own ExampleGens.
+"""
+
+import json
+import os
+import shutil
+from typing import Any
+
+from tfx.components.util import examples_utils
+from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
+from tfx.proto import example_gen_pb2
+from tfx.types import artifact_utils, channel, component_spec, standard_artifacts
+
+from tfx_pipeline import examples as table_examples
+from tfx_pipeline.components.artifacts import Instances, LogSummary
+from tfx_pipeline.config import DataConfig, ExamplesConfig
+from tfx_pipeline.table_inputs import check_counts, find_tables
+from trainer.config_loader import from_mapping
+from trainer.features import FeatureSpec
+
+
+class TableExampleGenSpec(component_spec.ComponentSpec):
+    """Interface of `TableExampleGen`; the configurations are JSON."""
+
+    PARAMETERS = {
+        name: component_spec.ExecutionParameter(type=str)
+        for name in ("data", "features", "examples_config", "rejected_dir", "tables", "code")
+    }
+    INPUTS: dict[str, Any] = {}
+    OUTPUTS = {
+        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
+        "instances": component_spec.ChannelParameter(type=Instances),
+        "summary": component_spec.ChannelParameter(type=LogSummary),
+    }
+
+
+class Executor(base_beam_executor.BaseBeamExecutor):
+    """Runs `tfx_pipeline.examples` on the configured Beam engine."""
+
+    def Do(self, input_dict, output_dict, exec_properties) -> None:  # noqa: N802 (TFX's name)
+        """Writes the examples; raises `ValueError` where too many rows were rejected.
+
+        Args:
+          input_dict: Nothing.
+          output_dict: `examples`, `instances`, `summary`.
+          exec_properties: See `TableExampleGenSpec`.
+        """
+        data = from_mapping(DataConfig, json.loads(exec_properties["data"]), "data")
+        spec = from_mapping(FeatureSpec, json.loads(exec_properties["features"]), "features")
+        config = from_mapping(
+            ExamplesConfig, json.loads(exec_properties["examples_config"]), "examples"
+        )
+        artifacts = {
+            name: artifact_utils.get_single_instance(output_dict[name]) for name in output_dict
+        }
+        outputs = table_examples.ExampleOutputs(
+            examples=artifacts["examples"].uri,
+            instances=artifacts["instances"].uri,
+            summary=artifacts["summary"].uri,
+            rejected=exec_properties["rejected_dir"],
+        )
+        shutil.rmtree(outputs.rejected, ignore_errors=True)
+        files = find_tables(data, spec)
+        with self._make_beam_pipeline() as pipeline:
+            table_examples.write_examples(pipeline, data, spec, config, outputs, files)
+        with open(
+            os.path.join(outputs.summary, table_examples.COUNTS_FILE), encoding="utf-8"
+        ) as file:
+            check_counts(json.load(file), data, outputs.rejected)
+        examples = artifacts["examples"]
+        examples.split_names = artifact_utils.encode_split_names(list(table_examples.ALL_SPLITS))
+        examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
+        examples_utils.set_file_format(examples, "tfrecords_gzip")
+
+
+class TableExampleGen(base_beam_component.BaseBeamComponent):
+    """The three tables -> point-in-time examples (splits train, validation, test, now)."""
+
+    SPEC_CLASS = TableExampleGenSpec
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
+
+    def __init__(
+        self,
+        data: str,
+        features: str,
+        examples_config: str,
+        rejected_dir: str,
+        tables: str,
+        code: str,
+    ):
+        """Wires the component.
+
+        Args:
+          data: `DataConfig` as JSON.
+          features: `FeatureSpec` as JSON.
+          examples_config: `ExamplesConfig` as JSON.
+          rejected_dir: Folder for the rows set aside.
+          tables: Fingerprint of the tables' contents.
+          code: Fingerprint of the code.
+        """
+        outputs = TableExampleGenSpec.OUTPUTS.items()
+        channels = {name: channel.Channel(type=parameter.type) for name, parameter in outputs}
+        super().__init__(
+            TableExampleGenSpec(
+                data=data,
+                features=features,
+                examples_config=examples_config,
+                rejected_dir=rejected_dir,
+                tables=tables,
+                code=code,
+                **channels,
+            )
+        )

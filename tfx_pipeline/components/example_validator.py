@@ -1,0 +1,54 @@
+"""StrictExampleValidator: TFX's ExampleValidator, but anomalies fail the run."""
+
+import os
+
+from tensorflow_metadata.proto.v0 import anomalies_pb2
+from tfx.components.example_validator import component, executor
+from tfx.dsl.components.base import executor_spec
+from tfx.dsl.io import fileio
+from tfx.types import artifact_utils, standard_component_specs
+
+_ANOMALIES_FILE = "SchemaDiff.pb"
+
+
+class Executor(executor.Executor):
+    """Validates, then raises if there is anything to tell."""
+
+    def Do(self, input_dict, output_dict, exec_properties):  # noqa: N802 (TFX's name)
+        """See TFX's executor.
+
+        Args:
+          input_dict: `statistics`, `schema`.
+          output_dict: `anomalies`.
+          exec_properties: `exclude_splits`.
+
+        Returns:
+          TFX's result.
+
+        Raises:
+          ValueError: A split has anomalies; the message names the feature and what is wrong with
+            it.
+        """
+        result = super().Do(input_dict, output_dict, exec_properties)
+        anomalies = artifact_utils.get_single_instance(
+            output_dict[standard_component_specs.ANOMALIES_KEY]
+        )
+        found = []
+        for split in artifact_utils.decode_split_names(anomalies.split_names):
+            path = os.path.join(anomalies.uri, f"Split-{split}", _ANOMALIES_FILE)
+            with fileio.open(path, "rb") as file:
+                anomaly_info = anomalies_pb2.Anomalies.FromString(file.read()).anomaly_info
+            for feature, info in sorted(anomaly_info.items()):
+                found.append(f"feature `{feature}` of split {split}: {info.description}")
+        if found:
+            raise ValueError(
+                f"The examples depart from the declared schema: {' '.join(found)} "
+                "Mend the tables, or declare the values (`features.profile[].values`)."
+            )
+        return result
+
+
+class StrictExampleValidator(component.ExampleValidator):
+    """TFX's ExampleValidator with `Executor`."""
+
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)

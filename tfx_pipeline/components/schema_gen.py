@@ -1,0 +1,25 @@
+"""CuratedSchema: the schema declared by the configuration, as an artifact."""
+
+import os
+
+from tfx import v1 as tfx
+
+SCHEMA_FILE = "schema.pbtxt"
+
+
+@tfx.dsl.components.component
+def CuratedSchema(  # noqa: N802 (a component is a class to its callers)
+    schema: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.Schema],
+    text: tfx.dsl.components.Parameter[str],
+):
+    """Writes the schema.
+
+    TFX's SchemaGen infers one from the data, which then has no anomalies; this one is declared, and
+    data that departs from it fails the run.
+
+    Args:
+      schema: The artifact.
+      text: The schema as protobuf text.
+    """
+    with tfx.dsl.io.fileio.open(os.path.join(schema.uri, SCHEMA_FILE), "w") as file:
+        file.write(text)

@@ -1,0 +1,62 @@
+"""TagIndexEvaluator: is the saved index as good as exact search, asked with users' vectors?"""
+
+import json
+import os
+import subprocess
+import sys
+
+from tfx import v1 as tfx
+from tfx.types import artifact_utils
+from tfx.utils import path_utils
+
+from tfx_pipeline.components.artifacts import IndexEvaluation
+
+INDEX_EVALUATION_FILE = "index_evaluation.json"
+BLESSED_PROPERTY = "blessed"
+_BLESSED_FILES = {True: "INFRA_BLESSED", False: "INFRA_NOT_BLESSED"}  # TFX's names
+
+
+@tfx.dsl.components.component
+def TagIndexEvaluator(  # noqa: N802 (a component is a class to its callers)
+    servable: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Model],
+    examples: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Examples],
+    evaluation: tfx.dsl.components.OutputArtifact[IndexEvaluation],
+    blessing: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.InfraBlessing],
+    target_recall: tfx.dsl.components.Parameter[float],
+    code: tfx.dsl.components.Parameter[str],
+):
+    """Measures the servable in a fresh process, and blesses it if its recall reaches the target.
+
+    The blessing looks at validation users; test users' figures go into the report.
+
+    Args:
+      servable: What would be pushed.
+      examples: Raw examples of users.
+      evaluation: `index_evaluation.json`.
+      blessing: An infrastructure blessing, as stock Pusher understands it.
+      target_recall: Recall against exact search.
+      code: Fingerprint of the code, for the cache.
+    """
+    del code
+    path = os.path.join(evaluation.uri, INDEX_EVALUATION_FILE)
+    command = [sys.executable, "-m", "serving.index_evaluation", "--output", path]
+    command += ["--servable", path_utils.serving_model_path(servable.uri)]
+    for split in ("validation", "test"):
+        pattern = os.path.join(artifact_utils.get_split_uri([examples], split), "*")
+        command += ["--examples", f"{split}={pattern}"]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    if finished.returncode:
+        raise RuntimeError(
+            f"The servable cannot be evaluated from its files:\n{finished.stderr[-4000:]}"
+        )
+    with tfx.dsl.io.fileio.open(path) as file:
+        recall = json.loads(file.read())["validation"]["recall"]
+    is_blessed = recall >= target_recall
+    with tfx.dsl.io.fileio.open(
+        os.path.join(blessing.uri, _BLESSED_FILES[is_blessed]), "w"
+    ) as file:
+        if not is_blessed:
+            file.write(
+                f"recall against exact search: {recall:.4f}, must be at least {target_recall:.4f}"
+            )
+    blessing.set_int_custom_property(BLESSED_PROPERTY, int(is_blessed))

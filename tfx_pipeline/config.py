@@ -1,0 +1,325 @@
+"""The configuration of a pipeline: one YAML file, one frozen dataclass, checked at load."""
+
+import dataclasses
+import json
+import os
+from importlib import resources
+from typing import Any, Literal
+
+import yaml
+
+from trainer.config import ModelConfig, TrainingConfig
+from trainer.config_loader import from_mapping, require, to_mapping
+from trainer.features import TAG_VOCABULARY, FeatureSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class TagNormalizationConfig:
+    """How the tags of items are normalised.
+
+    Attributes:
+      trim: Remove blanks at both ends.
+      lowercase: Turn into lower case.
+    """
+
+    trim: bool = True
+    lowercase: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """The three tables, and what is done with bad rows.
+
+    Attributes:
+      interactions: File, folder or glob of the interactions; relative to the working directory.
+      items: The same of the items.
+      users: The same of the users.
+      max_rejected_fraction: Share of a table's rows that may be set aside; more fails the run.
+      list_separator: Between the tags of an item in CSV files.
+      tag_normalization: How tags are normalised.
+      planted: File of planted interests (`tagtower prepare demo` writes it); null: none are known.
+    """
+
+    interactions: str
+    items: str
+    users: str
+    max_rejected_fraction: float = 0.01
+    list_separator: str = "|"
+    tag_normalization: TagNormalizationConfig = dataclasses.field(
+        default_factory=TagNormalizationConfig
+    )
+    planted: str | None = None
+
+    def __post_init__(self):
+        require(
+            0 <= self.max_rejected_fraction <= 1,
+            "max_rejected_fraction",
+            "be between 0 and 1",
+            self.max_rejected_fraction,
+        )
+        require(bool(self.list_separator), "list_separator", "not be empty", self.list_separator)
+
+
+@dataclasses.dataclass(frozen=True)
+class ExamplesConfig:
+    """How tables become point-in-time examples (protocol `user_holdout`).
+
+    Attributes:
+      seed: Of the users' parts, the training snapshots' times and the sampling of impressions. The
+        run's own seed does not change the examples, so that runs over seeds compare on the same
+        ones.
+      validation_fraction: Share of the users held out for validation.
+      test_fraction: Share of the users held out for test.
+      cut_fraction: Where a held-out user's events are cut: history before, labels after.
+      snapshots_per_user: Training snapshots a user, at random times.
+      min_snapshot_fraction: Earliest training snapshot, as a share of the user's events.
+      max_snapshot_fraction: Latest one.
+      max_events_per_user: Latest events kept of a user.
+      max_label_tags: Most frequent label tags kept of a training snapshot.
+      max_train_impressions: Impressions sampled of a training snapshot for the click head.
+      max_eval_impressions: The same of a held-out user.
+      num_shards: Output files a split; a shard's events are held in memory, 17 bytes each.
+    """
+
+    seed: int = 0
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.2
+    cut_fraction: float = 0.8
+    snapshots_per_user: int = 6
+    min_snapshot_fraction: float = 0.0
+    max_snapshot_fraction: float = 0.95
+    max_events_per_user: int = 10_000
+    max_label_tags: int = 2_000
+    max_train_impressions: int = 64
+    max_eval_impressions: int = 1_000
+    num_shards: int = 4
+
+    def __post_init__(self):
+        for name in ("validation_fraction", "test_fraction", "cut_fraction"):
+            value = getattr(self, name)
+            require(0 < value < 1, name, "be between 0 and 1", value)
+        held_out = self.validation_fraction + self.test_fraction
+        require(held_out < 1, "test_fraction", "leave users to train on", self.test_fraction)
+        require(
+            0 <= self.min_snapshot_fraction < self.max_snapshot_fraction <= 1,
+            "min_snapshot_fraction",
+            "be below `max_snapshot_fraction`, both between 0 and 1",
+            self.min_snapshot_fraction,
+        )
+        for name in (
+            "snapshots_per_user",
+            "max_events_per_user",
+            "max_label_tags",
+            "max_train_impressions",
+            "max_eval_impressions",
+            "num_shards",
+        ):
+            value = getattr(self, name)
+            require(value >= 1, name, "be a positive integer", value)
+
+
+@dataclasses.dataclass(frozen=True)
+class GateConfig:
+    """What a model must show on validation users before it may be pushed.
+
+    Attributes:
+      min_relative_gain: P@10 (all truth) above the best baseline of popularity and own history,
+        relative.
+      min_relative_novel_gain: P@10 (novel truth) above popularity, relative.
+      min_click_gauc: Click GAUC, where the click head is trained.
+      min_distinct_top10: Distinct top-10 lists, as a share of the users (collapse shows here
+        first).
+      min_coverage_at_10: Share of the tags in at least one user's top 10.
+      max_relative_loss: P@10 below the last blessed model's that is still accepted, relative.
+    """
+
+    min_relative_gain: float = 0.0
+    min_relative_novel_gain: float = 0.0
+    min_click_gauc: float = 0.5
+    min_distinct_top10: float = 0.2
+    min_coverage_at_10: float = 0.02
+    max_relative_loss: float = 0.02
+
+
+@dataclasses.dataclass(frozen=True)
+class IndexConfig:
+    """The top-k index.
+
+    Attributes:
+      kind: `exact`, `scann`, or `auto`: exact below `exact_below` tags.
+      exact_below: Number of tags under which `auto` takes the exact index.
+      k: Tags returned for a user; recall is measured at this k, or of all tags when there are
+        fewer.
+      target_recall: Recall against exact search, below which nothing is pushed.
+      num_leaves: Of ScaNN's tree; null: the square root of the number of tags.
+    """
+
+    kind: Literal["auto", "exact", "scann"] = "auto"
+    exact_below: int = 20_000
+    k: int = 100
+    target_recall: float = 0.98
+    num_leaves: int | None = None
+
+    def __post_init__(self):
+        require(self.k >= 1, "k", "be a positive integer", self.k)
+        require(
+            0 < self.target_recall <= 1,
+            "target_recall",
+            "be above 0 and at most 1",
+            self.target_recall,
+        )
+        if self.num_leaves is not None:
+            require(
+                self.num_leaves >= 1, "num_leaves", "be a positive integer or null", self.num_leaves
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class ServingConfig:
+    """Where versions are pushed.
+
+    Attributes:
+      base_path: Folder of the numbered versions; null: `serving` below the output folder.
+    """
+
+    base_path: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class BeamConfig:
+    """The engine of every Beam node.
+
+    Attributes:
+      runner: `local` (in memory, one process) or `multi_process` (workers on this machine).
+      num_workers: Workers of `multi_process`.
+    """
+
+    runner: Literal["local", "multi_process"] = "local"
+    num_workers: int = 2
+
+    def __post_init__(self):
+        require(self.num_workers >= 1, "num_workers", "be a positive integer", self.num_workers)
+
+    def pipeline_args(self) -> list[str]:
+        """Beam's own command line for these options."""
+        if self.runner == "local":
+            return [
+                "--runner=DirectRunner",
+                "--direct_running_mode=in_memory",
+                "--direct_num_workers=1",
+            ]
+        return [
+            "--runner=DirectRunner",
+            "--direct_running_mode=multi_processing",
+            f"--direct_num_workers={self.num_workers}",
+        ]
+
+
+@dataclasses.dataclass(frozen=True)
+class PipelineConfig:
+    """Everything that defines a run.
+
+    Attributes:
+      name: Name of the pipeline; artifacts and metadata are kept under it.
+      data: The tables.
+      features: Behaviour domains and profile features.
+      seed: Of the model's initialisation, the order of training and the index.
+      output: Output folder; null: `build/runs/<name>`.
+      examples: How tables become examples.
+      model: The towers.
+      training: The objective and its optimisation.
+      gate: What a model must show before it may be pushed.
+      index: The top-k index.
+      serving: Where versions are pushed.
+      beam: The engine of the Beam nodes.
+    """
+
+    name: str
+    data: DataConfig
+    features: FeatureSpec
+    seed: int = 0
+    output: str | None = None
+    examples: ExamplesConfig = dataclasses.field(default_factory=ExamplesConfig)
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    gate: GateConfig = dataclasses.field(default_factory=GateConfig)
+    index: IndexConfig = dataclasses.field(default_factory=IndexConfig)
+    serving: ServingConfig = dataclasses.field(default_factory=ServingConfig)
+    beam: BeamConfig = dataclasses.field(default_factory=BeamConfig)
+
+    def __post_init__(self):
+        is_name = bool(self.name) and all(c.isalnum() or c in "-_" for c in self.name)
+        require(is_name, "name", "consist of letters, digits, - and _", self.name)
+        require(self.seed >= 0, "seed", "be 0 or positive", self.seed)
+        tag_vocabulary = self.features.vocabulary(TAG_VOCABULARY)
+        require(
+            tag_vocabulary.max_size is None or tag_vocabulary.max_size >= 2,
+            "features.vocabularies.tags.max_size",
+            "keep at least 2 tags",
+            tag_vocabulary.max_size,
+        )
+
+    @property
+    def output_dir(self) -> str:
+        """The output folder, after the default."""
+        return self.output or os.path.join("build", "runs", self.name)
+
+    @property
+    def base_path(self) -> str:
+        """The folder of pushed versions, after the default."""
+        return self.serving.base_path or os.path.join(self.output_dir, "serving")
+
+
+def shipped_configs() -> list[str]:
+    """Names of the configurations that come with the package."""
+    folder = resources.files("tfx_pipeline") / "configs"
+    return sorted(
+        entry.name[: -len(".yaml")] for entry in folder.iterdir() if entry.name.endswith(".yaml")
+    )
+
+
+def load_config(path_or_name: str, **overrides: Any) -> PipelineConfig:
+    """Loads a configuration.
+
+    Args:
+      path_or_name: A YAML file, or the name of a configuration that comes with the package.
+      **overrides: Top-level keys that replace those of the file (`seed`, `output`); None: no
+      override.
+
+    Returns:
+      The checked configuration.
+
+    Raises:
+      ValueError: There is no such file, it is no YAML, or a key is unknown, mistyped or
+        inconsistent.
+    """
+    if os.path.isfile(path_or_name):
+        with open(path_or_name, encoding="utf-8") as file:
+            text = file.read()
+    elif path_or_name in shipped_configs():
+        text = (resources.files("tfx_pipeline") / "configs" / f"{path_or_name}.yaml").read_text(
+            "utf-8"
+        )
+    else:
+        raise ValueError(
+            f"`config` must be a YAML file or one of {', '.join(shipped_configs())}. "
+            f"Received: {path_or_name!r}."
+        )
+    try:
+        mapping = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"`config` must be valid YAML. Received: {path_or_name}: {reason}."
+        ) from error
+    if isinstance(mapping, dict):
+        mapping.update({key: value for key, value in overrides.items() if value is not None})
+    try:
+        return from_mapping(PipelineConfig, mapping)
+    except ValueError as error:
+        raise ValueError(f"{path_or_name}: {error}") from error
+
+
+def to_json(config: Any) -> str:
+    """Canonical JSON of a configuration or a part of one: equal configurations, equal strings."""
+    return json.dumps(to_mapping(config), sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,84 @@
+"""What a person sees of a long command: the program's own lines, and nothing of the libraries'.
+
+Libraries write to the process's standard output and error from Python and from C++; both go to a
+log file while a command runs, and the program's own lines (loggers named `tagtower...`, and
+`Console.line`) go to the terminal.
+"""
+
+import contextlib
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import TextIO
+
+PROGRESS_LOGGER = "tagtower"
+
+
+class Console:
+    """The terminal, as the program's own lines reach it."""
+
+    def __init__(self, stream: TextIO):
+        """Initializes with the stream to write to."""
+        self._stream = stream
+
+    def line(self, text: str = "") -> None:
+        """Writes one line (or a block of them)."""
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
+
+@contextlib.contextmanager
+def quiet_libraries(log_path: str) -> Iterator[Console]:
+    """Sends everything libraries print to a file for the duration of a command.
+
+    Args:
+      log_path: The file; appended to.
+
+    Yields:
+      The terminal.
+    """
+    os.makedirs(os.path.dirname(log_path), exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved_out, saved_err = os.dup(1), os.dup(2)
+    with open(log_path, "ab") as log, os.fdopen(os.dup(saved_out), "w") as terminal:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        console = Console(terminal)
+        handler = _ProgressHandler(console)
+        progress = logging.getLogger(PROGRESS_LOGGER)
+        progress.addHandler(handler)
+        progress.setLevel(logging.INFO)
+        # The root logger's handlers belong to the libraries.
+        progress.propagate = False
+        try:
+            yield console
+        finally:
+            progress.removeHandler(handler)
+            progress.propagate = True
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os.dup2(saved_out, 1)
+            os.dup2(saved_err, 2)
+            os.close(saved_out)
+            os.close(saved_err)
+
+
+def silence_imports() -> None:
+    """Turns down what libraries say at import, for commands whose output is short."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    warnings.filterwarnings("ignore")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+
+
+class _ProgressHandler(logging.Handler):
+    def __init__(self, console: Console):
+        super().__init__(logging.INFO)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._console.line(f"    {record.getMessage()}")

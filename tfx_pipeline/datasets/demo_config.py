@@ -1,0 +1,189 @@
+"""Options of the synthetic log: its size, its noise, and what is planted in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+_SHARES = (
+    "profile_influence",
+    "tag_in_category_share",
+    "taste_share",
+    "cold_user_fraction",
+    "exposure_share",
+    "interest_exposure_share",
+    "cross_exposure_share",
+    "cross_start_share",
+    "click_probability",
+    "base_click_probability",
+)
+_POSITIVE_INTEGERS = (
+    "num_users",
+    "num_tags",
+    "num_items",
+    "num_categories",
+    "events_per_user",
+    "interests_per_user",
+    "max_categories_per_user",
+    "tastes_per_category",
+    "tags_per_taste",
+    "cross_feature_values",
+    "min_tags_per_item",
+    "max_tags_per_item",
+    "start_time",
+)
+_COUNTS = ("cross_interests_per_user", "cold_user_max_events", "seed")
+_SKEWS = ("category_skew", "popularity_skew", "item_skew", "noise_skew")
+
+
+@dataclasses.dataclass(frozen=True)
+class DemoConfig:
+    """Options of `tagtower prepare demo`.
+
+    The defaults are such that a user's own history, blurred by the further tags of what he clicked,
+    brings back about half of his interests, and what users tell of each other (tastes, profiles)
+    brings back clearly more.
+
+    Attributes:
+      num_users: users, cold ones included.
+      num_tags: distinct tags.
+      num_items: items; at least `num_tags`, so that every tag drives the clicks of some item.
+      num_categories: categories; the tags are spread evenly over them.
+      events_per_user: mean number of impressions of a user who is not cold (Poisson).
+      interests_per_user: ordinary interests planted in each user; they show in the whole history.
+      max_categories_per_user: a user's interests lie in 1 to this many categories.
+      profile_influence: probability that a preferred category is one of those that go with the
+        user's `age_band`, rather than one by popularity: what a profile tells of a cold user.
+      cross_interests_per_user: further interests that the features `segment` and `region` tell
+        together, and neither of them alone; they show only late in the user's timeline.
+      cross_feature_values: number of values of `segment` and of `region`; the tables of cross
+        interests have that many rows, columns and tags.
+      cross_start_share: share of a user's events before which no cross interest shows. At 0.8 it
+        is where the protocol cuts history from labels.
+      cross_exposure_share: probability that a later event shows an item of a cross interest.
+      min_tags_per_item: least number of tags of an item, the driving one included.
+      max_tags_per_item: largest number of tags of an item.
+      driving_tag: where the tag that drives the click stands in an item's list: `hidden` (at a
+        random place, so that the data does not tell) or `first`.
+      tag_in_category_share: probability that a further tag is of the item's category.
+      category_skew: Zipf exponent of categories as a user's preferred ones.
+      tastes_per_category: a taste is a few tags of one category that are liked together; a user
+        has one taste in each preferred category. That is what users can tell of each other.
+      tags_per_taste: tags of one taste.
+      taste_share: probability that an interest is of the user's taste, rather than any tag of the
+        preferred category.
+      popularity_skew: Zipf exponent of the tags of a taste as interests.
+      item_skew: Zipf exponent of items in impressions that follow popularity.
+      noise_skew: Zipf exponent of tags within a category as further tags of items.
+      cold_user_fraction: share of users with hardly any event.
+      cold_user_max_events: a cold user has 0 to this many events.
+      exposure_share: share of impressions that a recommender chose for the user; the rest follow
+        popularity.
+      interest_exposure_share: of those, the share whose driving tag is an interest; the rest are
+        of the user's preferred categories.
+      click_probability: of an item whose driving tag is an interest of the user.
+      base_click_probability: of any other item.
+      start_time: first possible event, seconds since 1970, UTC.
+      end_time: end of the log, seconds since 1970, UTC; no event is at or after it.
+      seed: of everything random; the same options give the same files.
+    """
+
+    num_users: int = 4000
+    num_tags: int = 2000
+    num_items: int = 12_000
+    num_categories: int = 40
+    events_per_user: int = 60
+    interests_per_user: int = 5
+    max_categories_per_user: int = 2
+    profile_influence: float = 0.5
+    cross_interests_per_user: int = 1
+    cross_feature_values: int = 6
+    cross_start_share: float = 0.8
+    cross_exposure_share: float = 0.2
+    min_tags_per_item: int = 3
+    max_tags_per_item: int = 6
+    driving_tag: str = "hidden"
+    tag_in_category_share: float = 0.85
+    category_skew: float = 0.5
+    tastes_per_category: int = 1
+    tags_per_taste: int = 5
+    taste_share: float = 0.98
+    popularity_skew: float = 1.0
+    item_skew: float = 0.4
+    noise_skew: float = 0.3
+    cold_user_fraction: float = 0.05
+    cold_user_max_events: int = 3
+    exposure_share: float = 0.5
+    interest_exposure_share: float = 0.2
+    click_probability: float = 0.6
+    base_click_probability: float = 0.2
+    start_time: int = 1_704_067_200
+    end_time: int = 1_711_929_600
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks every option.
+
+        Raises:
+          ValueError: an option is out of range, or two do not go together.
+        """
+        for name in _POSITIVE_INTEGERS:
+            self._require(name, "a positive integer", _is_integer(getattr(self, name), 1))
+        for name in _COUNTS:
+            self._require(name, "an integer of at least 0", _is_integer(getattr(self, name), 0))
+        for name in _SHARES:
+            value = getattr(self, name)
+            self._require(name, "between 0 and 1", _is_number(value) and 0 <= value <= 1)
+        for name in _SKEWS:
+            value = getattr(self, name)
+            self._require(name, "at least 0", _is_number(value) and value >= 0)
+        self._require("driving_tag", "`hidden` or `first`", self.driving_tag in ("hidden", "first"))
+        self._require("num_items", "at least `num_tags`", self.num_items >= self.num_tags)
+        self._require(
+            "max_tags_per_item",
+            "at least `min_tags_per_item`",
+            self.max_tags_per_item >= self.min_tags_per_item,
+        )
+        self._require(
+            "max_categories_per_user",
+            "at most `num_categories`",
+            self.max_categories_per_user <= self.num_categories,
+        )
+        # Twice what one user or item can need of a category, so that draws without repetition
+        # end; and beside the tastes there is room for the tags of cross interests.
+        in_tastes = self.tastes_per_category * self.tags_per_taste
+        crossed = math.ceil(self.num_cross_tags / self.num_categories)
+        needed = max(
+            2 * (max(self.interests_per_user, self.max_tags_per_item) + crossed),
+            in_tastes + crossed,
+        )
+        self._require(
+            "num_tags",
+            f"at least {needed * self.num_categories} ({needed} for each of num_categories="
+            f"{self.num_categories}, for tastes, interests and tags per item)",
+            self.num_tags >= needed * self.num_categories,
+        )
+        seconds = 2 * (10 * self.events_per_user + self.cold_user_max_events + 100)
+        self._require(
+            "end_time",
+            f"an integer of at least `start_time` + {seconds} seconds",
+            _is_integer(self.end_time, self.start_time + seconds),
+        )
+
+    def _require(self, name: str, what: str, is_fulfilled: bool) -> None:
+        if not is_fulfilled:
+            value = getattr(self, name)
+            raise ValueError(f"`{name}` must be {what}. Received: {name}={value!r}.")
+
+    @property
+    def num_cross_tags(self) -> int:
+        """Tags that are somebody's cross interest."""
+        return self.cross_interests_per_user * self.cross_feature_values
+
+
+def _is_integer(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,192 @@
+"""A chunk of users of the synthetic log: their profiles, planted interests and events.
+
+Chunks are independent: each has a generator of its own, so a log of any length is made with the
+memory of one chunk, and could be made by many workers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+
+from tfx_pipeline.datasets.demo_config import DemoConfig
+from tfx_pipeline.datasets.demo_world import (
+    AGE_BANDS,
+    DemoWorld,
+    draw_ranks,
+    draw_tags_of_categories,
+    draw_tags_of_tastes,
+    is_repeated,
+    zipf_cdf,
+)
+
+# Part of the data: another value gives other logs for the same seed.
+USERS_PER_CHUNK = 2000
+_MAX_TASTE_ATTEMPTS = 50
+DEVICES = ("phone", "tablet", "desktop", "television")
+
+
+@dataclasses.dataclass(frozen=True)
+class DemoUsers:
+    """Users of one chunk; n users, m events, user by user in the order of time.
+
+    Attributes:
+      segment, region, age_band, device: int [n], profile features.
+      interests: int [n, interests_per_user], tags.
+      cross_interests: int [n, cross_interests_per_user], tags.
+      is_cold: bool [n].
+      num_events: int64 [n].
+      event_user: int64 [m], position of the user in the chunk.
+      event_item: int32 [m].
+      event_time: int64 [m], seconds since 1970, strictly rising within a user.
+      event_clicked: bool [m].
+    """
+
+    segment: np.ndarray
+    region: np.ndarray
+    age_band: np.ndarray
+    device: np.ndarray
+    interests: np.ndarray
+    cross_interests: np.ndarray
+    is_cold: np.ndarray
+    num_events: np.ndarray
+    event_user: np.ndarray
+    event_item: np.ndarray
+    event_time: np.ndarray
+    event_clicked: np.ndarray
+
+
+def _preferred_categories(
+    config: DemoConfig, world: DemoWorld, age_band: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Distinct categories of each user, int [n, max_categories_per_user]."""
+    chosen = np.full((len(age_band), config.max_categories_per_user), -1, np.int64)
+    cdf = zipf_cdf(config.num_categories, config.category_skew)
+    missing = np.ones(chosen.shape, bool)
+    is_of_age = rng.random(chosen.shape) < config.profile_influence
+    while missing.any():
+        rows, columns = np.nonzero(missing)
+        popular = draw_ranks(cdf, (len(rows),), rng)
+        slots = rng.integers(0, world.age_categories.shape[1], len(rows))
+        of_age = world.age_categories[age_band[rows], slots]
+        chosen[rows, columns] = np.where(is_of_age[rows, columns], of_age, popular)
+        missing = is_repeated(chosen)
+        # The few categories of an age can run out: a repetition is drawn by either way.
+        is_of_age[missing] = rng.random(int(missing.sum())) < 0.5
+        if config.max_categories_per_user > world.age_categories.shape[1]:
+            is_of_age[missing] = False
+    return chosen
+
+
+def _interests(
+    config: DemoConfig,
+    world: DemoWorld,
+    preferred: np.ndarray,
+    num_preferred: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Distinct ordinary interests, spread over the preferred categories."""
+    shape = (len(preferred), config.interests_per_user)
+    slots = np.arange(config.interests_per_user)[None, :] % num_preferred[:, None]
+    categories = np.take_along_axis(preferred, slots, axis=1)
+    tastes = rng.integers(0, config.tastes_per_category, preferred.shape)
+    tastes = np.take_along_axis(tastes, slots, axis=1)
+    longest = int(np.diff(world.category_tags.offsets).max())
+    any_rank = zipf_cdf(longest, 0.0)
+    chosen = np.zeros(shape, np.int64)
+    missing = np.ones(shape, bool)
+    for attempt in itertools.count():
+        own = categories[missing]
+        of_taste = draw_tags_of_tastes(config, own, tastes[missing], world.category_tags, rng)
+        of_category = draw_tags_of_categories(own, any_rank, world.category_tags, rng)
+        is_of_taste = rng.random(len(own)) < config.taste_share
+        # A small taste can run out: what is still missing then is any tag of the category.
+        is_of_taste &= attempt < _MAX_TASTE_ATTEMPTS
+        chosen[missing] = np.where(is_of_taste, of_taste, of_category)
+        missing = is_repeated(chosen) | world.is_cross[chosen]
+        if not missing.any():
+            break
+    return chosen
+
+
+def _event_times(
+    config: DemoConfig, event_user: np.ndarray, position: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Times in the span of the log, strictly rising within a user."""
+    room = int(position.max()) + 1 if len(position) else 1
+    times = rng.integers(config.start_time, config.end_time - room, len(event_user))
+    order = np.lexsort((times, event_user))
+    return times[order] + position
+
+
+def draw_users(config: DemoConfig, world: DemoWorld, chunk: int) -> DemoUsers:
+    """Draws the users of one chunk.
+
+    Args:
+      config: options.
+      world: from `build_world` with the same options.
+      chunk: number of the chunk, from 0; users `chunk * USERS_PER_CHUNK` and on.
+
+    Returns:
+      The users and their events.
+    """
+    rng = np.random.default_rng([config.seed, 1 + chunk])
+    n = min(USERS_PER_CHUNK, config.num_users - chunk * USERS_PER_CHUNK)
+    segment = rng.integers(0, config.cross_feature_values, n)
+    region = rng.integers(0, config.cross_feature_values, n)
+    age_band = rng.integers(0, len(AGE_BANDS), n)
+    device = rng.integers(0, len(DEVICES), n)
+    preferred = _preferred_categories(config, world, age_band, rng)
+    num_preferred = rng.integers(1, config.max_categories_per_user + 1, n)
+    interests = _interests(config, world, preferred, num_preferred, rng)
+    cross = world.cross_tags[:, segment, region].T
+
+    is_cold = rng.random(n) < config.cold_user_fraction
+    # At least 5 events, or "not cold" would mean nothing for a small mean.
+    num_events = np.maximum(rng.poisson(config.events_per_user, n), 5)
+    cold_events = rng.integers(0, config.cold_user_max_events + 1, n)
+    num_events = np.where(is_cold, cold_events, num_events)
+    event_user = np.repeat(np.arange(n), num_events)
+    starts = np.cumsum(num_events) - num_events
+    m = len(event_user)
+    position = np.arange(m) - starts[event_user]
+
+    cross_start = np.ceil(config.cross_start_share * num_events)
+    is_late = (position >= cross_start[event_user]) & ~is_cold[event_user]
+    by_popularity = world.item_order[
+        draw_ranks(zipf_cdf(config.num_items, config.item_skew), (m,), rng)
+    ]
+    slot = rng.integers(0, config.interests_per_user, m)
+    by_interest = world.items_by_driving.draw(interests[event_user, slot], rng)
+    slot = (rng.random(m) * num_preferred[event_user]).astype(np.int64)
+    by_category = world.items_by_category.draw(preferred[event_user, slot], rng)
+    is_recommended = rng.random(m) < config.exposure_share
+    is_interest = rng.random(m) < config.interest_exposure_share
+    recommended = np.where(is_interest, by_interest, by_category)
+    item = np.where(is_recommended, recommended, by_popularity)
+    if cross.shape[1]:
+        slot = rng.integers(0, cross.shape[1], m)
+        by_cross = world.items_by_driving.draw(cross[event_user, slot], rng)
+        is_cross_shown = is_late & (rng.random(m) < config.cross_exposure_share)
+        item = np.where(is_cross_shown, by_cross, item)
+
+    driving = world.item_driving[item][:, None]
+    is_match = (interests[event_user] == driving).any(axis=1)
+    is_match |= (cross[event_user] == driving).any(axis=1) & is_late
+    probability = np.where(is_match, config.click_probability, config.base_click_probability)
+    return DemoUsers(
+        segment=segment,
+        region=region,
+        age_band=age_band,
+        device=device,
+        interests=interests,
+        cross_interests=cross,
+        is_cold=is_cold,
+        num_events=num_events,
+        event_user=event_user,
+        event_item=item,
+        event_time=_event_times(config, event_user, position, rng),
+        event_clicked=rng.random(m) < probability,
+    )

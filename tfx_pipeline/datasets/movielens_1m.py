@@ -1,0 +1,331 @@
+"""MovieLens-1M with the free tags of MovieLens-10M -> the three tables.
+
+A rating of 4 or 5 is a click, a lower one is shown and skipped. A movie's tags are the free tags
+that people gave it in MovieLens-10M (same movie ids) and its genres. Nothing is downloaded here:
+the licence asks everyone to fetch the data themselves.
+
+F. M. Harper and J. A. Konstan, The MovieLens Datasets: History and Context, ACM TiiS 5(4), 2015.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import logging
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from tfx_pipeline.datasets.summary import PreparedSummary
+from tfx_pipeline.datasets.table_writer import INTERACTIONS_SCHEMA, TableWriter, check_output
+from tfx_pipeline.tables import schema
+from tfx_pipeline.tables.arrow_files import open_file
+
+COMMAND = "tagtower prepare movielens-1m"
+CLICK_MIN_RATING = 4
+_RATINGS = ("1", "2", "3", "4", "5")
+_ROWS_PER_GROUP = 200_000
+_GET_1M = "Download ml-1m.zip (MovieLens 1M) from https://grouplens.org/datasets/movielens/1m/"
+_GET_10M = "Download ml-10m.zip (MovieLens 10M) from https://grouplens.org/datasets/movielens/10m/"
+
+_logger = logging.getLogger("tagtower.prepare")
+
+
+def _find_source_file(source: str, name: str) -> str:
+    for found in (os.path.join(source, name), os.path.join(source, name + ".gz")):
+        if os.path.isfile(found):
+            return found
+    raise ValueError(
+        f"`source` must hold {name} or {name}.gz. Received: source={source!r}. "
+        f"{_GET_1M} and name the folder it unpacks to."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Movie:
+    row: int
+    line: str
+    title: str
+    genres: list[str]
+
+
+class _Rejected:
+    """Lines set aside, with their reason."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+
+    def add(self, file: str, row: int, reason: str, line: str) -> None:
+        self.rows.append({"file": file, "row": row, "reason": reason, "values": line})
+
+    def counts(self) -> dict[str, int]:
+        return dict(collections.Counter(row["reason"] for row in self.rows))
+
+
+def _read_rows(
+    path: str,
+    rejected: _Rejected,
+    *,
+    num_fields: int,
+    encoding: str,
+    text_field: int | None = None,
+) -> Iterator[tuple[int, str, list[str]]]:
+    """Line number, line and fields of each line; one with other fields is set aside.
+
+    `text_field` is free text and may hold the separator itself; ids and times never do.
+    """
+    try:
+        with open_file(path) as stream:
+            for number, raw in enumerate(stream, start=1):
+                line = raw.decode(encoding, "surrogateescape").rstrip("\r\n")
+                if not line.strip():
+                    continue
+                fields = line.split("::")
+                surplus = len(fields) - num_fields
+                if surplus > 0 and text_field is not None:
+                    end = text_field + surplus + 1
+                    fields[text_field:end] = ["::".join(fields[text_field:end])]
+                if len(fields) != num_fields or _has_undecodable_bytes(line):
+                    rejected.add(path, number, schema.MALFORMED_ROW, _printable(line))
+                else:
+                    yield number, line, fields
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} cannot be read: {error}. Download it again.") from error
+
+
+def _has_undecodable_bytes(line: str) -> bool:
+    return not line.isascii() and any("\udc80" <= char <= "\udcff" for char in line)
+
+
+def _printable(line: str) -> str:
+    return line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _is_whole_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def _read_users(path: str, rejected: _Rejected) -> pa.Table:
+    users: dict[str, list[str]] = {}
+    for number, line, fields in _read_rows(path, rejected, num_fields=5, encoding="latin-1"):
+        user_id, gender, age, occupation, zip_code = (field.strip() for field in fields)
+        if not user_id:
+            rejected.add(path, number, schema.MISSING_USER_ID, line)
+        elif not _is_whole_number(user_id):
+            rejected.add(path, number, schema.WRONG_TYPE, line)
+        elif user_id in users:
+            rejected.add(path, number, schema.DUPLICATE_USER, line)
+        else:
+            region = zip_code[:1] if zip_code[:1].isdigit() else ""
+            users[user_id] = [gender, age, occupation, region]
+    columns = list(zip(*users.values(), strict=True)) or [()] * 4
+    names = ["gender", "age", "occupation", "region"]
+    table = {"user_id": pa.array(list(users), pa.string())}
+    table |= {n: pa.array(c, pa.string()) for n, c in zip(names, columns, strict=True)}
+    return pa.table(table)
+
+
+def _read_movies(path: str, rejected: _Rejected) -> dict[str, _Movie]:
+    """Movies by id, in the order of the file."""
+    movies: dict[str, _Movie] = {}
+    rows = _read_rows(path, rejected, num_fields=3, encoding="latin-1", text_field=1)
+    for number, line, (movie_id, title, genres) in rows:
+        if not movie_id.strip():
+            rejected.add(path, number, schema.MISSING_ITEM_ID, line)
+        elif not _is_whole_number(movie_id):
+            rejected.add(path, number, schema.WRONG_TYPE, line)
+        elif movie_id in movies:
+            rejected.add(path, number, schema.DUPLICATE_ITEM, line)
+        else:
+            found = [genre.strip().lower() for genre in genres.split("|") if genre.strip()]
+            movies[movie_id] = _Movie(number, line, title, found)
+    return movies
+
+
+def _read_free_tags(
+    path: str, movie_ids: set[str], rejected: _Rejected
+) -> tuple[dict[str, collections.Counter[str]], int]:
+    """Number of taggers by movie and tag, and the number of tags of movies that are not ours."""
+    taggers: dict[str, dict[str, set[str]]] = {}
+    num_other = 0
+    rows = _read_rows(path, rejected, num_fields=4, encoding="utf-8", text_field=2)
+    for number, line, (user_id, movie_id, tag, _) in rows:
+        tag = tag.strip().lower()
+        if not _is_whole_number(user_id) or not _is_whole_number(movie_id):
+            rejected.add(path, number, schema.WRONG_TYPE, line)
+        elif not tag:
+            rejected.add(path, number, schema.NO_TAGS, line)
+        elif movie_id not in movie_ids:
+            num_other += 1
+        else:
+            taggers.setdefault(movie_id, {}).setdefault(tag, set()).add(user_id)
+    counts = {
+        movie_id: collections.Counter({tag: len(users) for tag, users in tags.items()})
+        for movie_id, tags in taggers.items()
+    }
+    return counts, num_other
+
+
+def _by_taggers(counts: collections.Counter[str]) -> Callable[[str], tuple[int, str]]:
+    return lambda tag: (-counts[tag], tag)
+
+
+def select_tags(
+    genres: dict[str, list[str]],
+    taggers: dict[str, collections.Counter[str]],
+    *,
+    min_tag_movies: int,
+    max_free_tags: int,
+) -> dict[str, list[str]]:
+    """Tags of each movie: its genres, then its free tags by number of taggers.
+
+    Args:
+      genres: of each movie, lower-cased.
+      taggers: number of taggers by movie and lower-cased tag.
+      min_tag_movies: a free tag counts when at least that many movies carry it.
+      max_free_tags: at most that many free tags of a movie; of equally many taggers, the tag that
+        comes first in the alphabet.
+
+    Returns:
+      By movie, without repetition: a free tag that is also a genre of the movie is one tag.
+    """
+    num_movies = collections.Counter(tag for counts in taggers.values() for tag in counts)
+    selected = {}
+    for movie_id, own_genres in genres.items():
+        counts = taggers.get(movie_id, collections.Counter())
+        free = [tag for tag in counts if num_movies[tag] >= min_tag_movies]
+        free = sorted(free, key=_by_taggers(counts))
+        selected[movie_id] = list(dict.fromkeys(own_genres + free[:max_free_tags]))
+    return selected
+
+
+def _write_ratings(
+    path: str, movie_ids: set[str], writer: TableWriter, rejected: _Rejected
+) -> tuple[int, set[str]]:
+    """Writes the interactions; returns the number of clicks and the ids of the users seen."""
+    columns: list[list[Any]] = [[] for _ in INTERACTIONS_SCHEMA]
+    num_clicks = 0
+    seen: set[str] = set()
+
+    def flush() -> None:
+        arrays = [
+            pa.array(column, field.type)
+            for column, field in zip(columns, INTERACTIONS_SCHEMA, strict=True)
+        ]
+        writer.write_interactions(pa.Table.from_arrays(arrays, schema=INTERACTIONS_SCHEMA))
+        for column in columns:
+            column.clear()
+
+    for number, line, fields in _read_rows(path, rejected, num_fields=4, encoding="latin-1"):
+        user_id, movie_id, rating, timestamp = fields
+        if not _is_whole_number(user_id) or rating not in _RATINGS:
+            rejected.add(path, number, schema.WRONG_TYPE, line)
+        elif not _is_whole_number(timestamp):
+            rejected.add(path, number, schema.UNPARSABLE_TIMESTAMP, line)
+        elif movie_id not in movie_ids:
+            rejected.add(path, number, schema.UNKNOWN_ITEM, line)
+        else:
+            clicked = int(int(rating) >= CLICK_MIN_RATING)
+            num_clicks += clicked
+            seen.add(user_id)
+            row = (user_id, movie_id, int(timestamp), clicked)
+            for column, value in zip(columns, row, strict=True):
+                column.append(value)
+            if len(columns[0]) == _ROWS_PER_GROUP:
+                flush()
+    flush()
+    return num_clicks, seen
+
+
+def prepare_movielens_1m(
+    source: str,
+    tags_file: str,
+    output: str,
+    *,
+    min_tag_movies: int = 5,
+    max_free_tags: int = 10,
+) -> PreparedSummary:
+    """Writes the three tables of MovieLens-1M.
+
+    Args:
+      source: the folder that ml-1m.zip unpacks to: `users.dat`, `movies.dat`, `ratings.dat`, each
+        plain or with `.gz`.
+      tags_file: `tags.dat` (or `tags.dat.gz`) of MovieLens-10M.
+      output: folder to write; an earlier output of this command is replaced.
+      min_tag_movies: a free tag is kept when at least that many movies of ML-1M carry it.
+      max_free_tags: at most that many free tags a movie, by number of taggers.
+
+    Returns:
+      Counts. Lines that could not be used are counted in it, and are in `rejected.jsonl`.
+
+    Raises:
+      ValueError: a file is missing (the message says what to download, and where), an option is
+        out of range, or the output holds something else.
+    """
+    for name, value in [("min_tag_movies", min_tag_movies), ("max_free_tags", max_free_tags)]:
+        least = 1 if name == "min_tag_movies" else 0
+        if value < least:
+            raise ValueError(f"`{name}` must be at least {least}. Received: {name}={value}.")
+    users_file, movies_file, ratings_file = (
+        _find_source_file(source, name) for name in ("users.dat", "movies.dat", "ratings.dat")
+    )
+    if not os.path.isfile(tags_file):
+        raise ValueError(
+            f"`tags_file` must be tags.dat of MovieLens 10M, or its .gz. "
+            f"Received: tags_file={tags_file!r}. {_GET_10M} and name its tags.dat."
+        )
+    check_output(output, COMMAND)
+
+    rejected = _Rejected()
+    users = _read_users(users_file, rejected)
+    movies = _read_movies(movies_file, rejected)
+    taggers, num_other = _read_free_tags(tags_file, set(movies), rejected)
+    tags = select_tags(
+        {movie_id: movie.genres for movie_id, movie in movies.items()},
+        taggers,
+        min_tag_movies=min_tag_movies,
+        max_free_tags=max_free_tags,
+    )
+    for movie_id in [movie_id for movie_id, own in tags.items() if not own]:
+        movie = movies.pop(movie_id)
+        rejected.add(movies_file, movie.row, schema.NO_TAGS, movie.line)
+        del tags[movie_id]
+    _logger.info("Read %s movies, %s users.", f"{len(movies):,}", f"{len(users):,}")
+    items = pa.table(
+        {
+            "item_id": pa.array(list(movies), pa.string()),
+            "tags": pa.array([tags[movie_id] for movie_id in movies], pa.list_(pa.string())),
+            "category": pa.array(
+                [m.genres[0] if m.genres else "" for m in movies.values()], pa.string()
+            ),
+            "title": pa.array([movie.title for movie in movies.values()], pa.string()),
+        }
+    )
+    with TableWriter(output, command=COMMAND) as writer:
+        writer.write_users(users)
+        writer.write_items(items)
+        num_clicks, seen = _write_ratings(ratings_file, set(movies), writer, rejected)
+        if not seen:
+            raise ValueError(
+                f"{ratings_file} has no usable rating: {rejected.counts()}. Download it again."
+            )
+        writer.write_json_lines("rejected.jsonl", rejected.rows)
+    notes = [f"{num_other:,} free tags are of movies that MovieLens-1M does not have."]
+    num_unknown = len(seen.difference(users.column("user_id").to_pylist()))
+    if num_unknown:
+        notes.append(f"{num_unknown:,} users of ratings have no row in users.dat.")
+    num_tags = sum(len(own) for own in tags.values())
+    return PreparedSummary(
+        output=output,
+        num_interactions=writer.num_rows["interactions"],
+        num_clicks=num_clicks,
+        num_users=len(users),
+        num_items=len(items),
+        num_tags=len({tag for own in tags.values() for tag in own}),
+        tags_per_item=num_tags / len(items) if len(items) else 0.0,
+        rejected=rejected.counts(),
+        notes=tuple(notes),
+    )

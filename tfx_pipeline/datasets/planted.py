@@ -1,0 +1,105 @@
+"""Scores served tags against the interests that the synthetic log planted."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+PLANTED_FILE = "planted.jsonl"
+
+
+@dataclasses.dataclass(frozen=True)
+class PlantedPrecision:
+    """How many of the planted interests came back; every mean is over the `num_users` scored.
+
+    Attributes:
+      precision: mean over users of the share of the first n served tags that are planted, where n
+        is the number of the user's planted interests; None without a user to score.
+      random: what chance would give: the mean of n / number of tags; None without a user.
+      interests_found: mean share of the ordinary interests among the first n.
+      cross_interests_found: mean share of the cross interests among the first n; None where no
+        scored user has any.
+      num_users: users scored.
+      num_users_without_events: users left out because the log says nothing of them.
+    """
+
+    precision: float | None
+    random: float | None
+    interests_found: float | None
+    cross_interests_found: float | None
+    num_users: int
+    num_users_without_events: int
+
+
+def read_planted(path: str) -> Iterator[dict[str, Any]]:
+    """The rows of a `planted.jsonl`."""
+    with open(path, encoding="utf-8") as stream:
+        for line in stream:
+            yield json.loads(line)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def planted_precision(
+    served: Mapping[str, Sequence[str]], planted: Iterable[Mapping[str, Any]], num_tags: int
+) -> PlantedPrecision:
+    """Precision at n of served tags, n being the number of the user's planted interests.
+
+    A user's planted interests are the ordinary and the cross ones together, n of them. Of the
+    served list the first n tags count, repetitions once; a list shorter than n counts as if it went
+    on with wrong tags. So 1 means that all planted interests came back and stand first, whatever
+    their order. Users without any event are left out and counted, and so, uncounted, is everybody
+    who was not asked for.
+
+    Args:
+      served: by user id the served tags, best first.
+      planted: rows of `planted.jsonl`, see `read_planted`.
+      num_tags: size of the tag vocabulary, for what chance would give.
+
+    Returns:
+      The means.
+
+    Raises:
+      ValueError: a served user is not among the planted ones, or `num_tags` is not positive.
+    """
+    if num_tags < 1:
+        raise ValueError(f"`num_tags` must be a positive integer. Received: num_tags={num_tags}.")
+    precisions: list[float] = []
+    chances: list[float] = []
+    ordinary_found: list[float] = []
+    cross_found: list[float] = []
+    num_without_events = 0
+    unknown = set(served)
+    for row in planted:
+        user_id = row["user_id"]
+        if user_id not in unknown:
+            continue
+        unknown.remove(user_id)
+        if not row["num_events"]:
+            num_without_events += 1
+            continue
+        interests, cross = set(row["interests"]), set(row["cross_interests"])
+        n = len(interests | cross)
+        first = set(served[user_id][:n])
+        precisions.append(len(first & (interests | cross)) / n)
+        chances.append(n / num_tags)
+        ordinary_found.append(len(first & interests) / len(interests))
+        if cross:
+            cross_found.append(len(first & cross) / len(cross))
+    if unknown:
+        raise ValueError(
+            "`served` must hold users of the planted log only. "
+            f"Received: {len(unknown)} other(s), one is {min(unknown)!r}."
+        )
+    return PlantedPrecision(
+        precision=_mean(precisions),
+        random=_mean(chances),
+        interests_found=_mean(ordinary_found),
+        cross_interests_found=_mean(cross_found),
+        num_users=len(precisions),
+        num_users_without_events=num_without_events,
+    )

@@ -1,0 +1,47 @@
+"""What a `tagtower prepare` command tells at its end."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedSummary:
+    """Counts of the tables that were written.
+
+    Attributes:
+      output: folder of the tables.
+      num_interactions: rows of `interactions`.
+      num_clicks: those with `clicked` 1.
+      num_users: rows of `users`.
+      num_items: rows of `items`.
+      num_tags: distinct tags over all items.
+      tags_per_item: mean number of tags of an item.
+      rejected: number of source lines set aside in `rejected.jsonl`, by reason.
+      notes: further lines for people.
+    """
+
+    output: str
+    num_interactions: int
+    num_clicks: int
+    num_users: int
+    num_items: int
+    num_tags: int
+    tags_per_item: float
+    rejected: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """The summary for a terminal, one fact a line."""
+        num_rejected = sum(self.rejected.values())
+        reasons = ", ".join(f"{reason} {n:,}" for reason, n in sorted(self.rejected.items()))
+        return [
+            f"interactions {self.num_interactions:,} ({self.num_clicks:,} clicks)",
+            f"users        {self.num_users:,}",
+            f"items        {self.num_items:,}, {self.tags_per_item:.1f} tags each",
+            f"tags         {self.num_tags:,}",
+            f"rejected     {num_rejected:,}" + (f": {reasons}" if reasons else ""),
+            *self.notes,
+            f"written to   {self.output}",
+        ]

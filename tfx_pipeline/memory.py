@@ -1,0 +1,40 @@
+"""Peak memory of this process and everything it started, sampled."""
+
+import threading
+
+import psutil
+
+_INTERVAL_S = 0.25
+
+
+class PeakMemory:
+    """A context manager; `peak_mb` is the greatest sum of resident sizes seen, in megabytes.
+
+    Pages shared between processes are counted in each: the figure is an upper bound.
+    """
+
+    def __init__(self):
+        self.peak_mb = 0.0
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "PeakMemory":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        process = psutil.Process()
+        while True:
+            total = 0
+            for one in [process, *process.children(recursive=True)]:
+                try:
+                    total += one.memory_info().rss
+                except psutil.NoSuchProcess:  # ended between the listing and the look
+                    continue
+            self.peak_mb = max(self.peak_mb, total / 1e6)
+            if self._stopping.wait(_INTERVAL_S):
+                return

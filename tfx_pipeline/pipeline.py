@@ -1,0 +1,163 @@
+"""`create_pipeline`: the wiring, and nothing else."""
+
+import os
+
+from google.protobuf import text_format
+from tfx import v1 as tfx
+from tfx.dsl.components.common import resolver
+from tfx.orchestration import metadata
+from tfx.types import standard_artifacts
+
+from tfx_pipeline.components.evaluator import ModelEvaluator
+from tfx_pipeline.components.example_gen import TableExampleGen
+from tfx_pipeline.components.example_validator import StrictExampleValidator
+from tfx_pipeline.components.last_blessed import LatestOtherBlessedModelStrategy
+from tfx_pipeline.components.pusher import AtomicPusher
+from tfx_pipeline.components.schema_gen import CuratedSchema
+from tfx_pipeline.components.tag_index_builder import TagIndexBuilder
+from tfx_pipeline.components.tag_index_evaluator import TagIndexEvaluator
+from tfx_pipeline.config import PipelineConfig, to_json
+from tfx_pipeline.fingerprints import code_fingerprint, files_fingerprint
+from tfx_pipeline.table_inputs import find_tables
+from tfx_pipeline.tf_examples import build_schema
+from trainer import features as f
+from trainer import task
+
+_PREPROCESSING = "tfx_pipeline.preprocessing"
+_TASK = "trainer.task"
+# Of stock components' `custom_config`: read by nobody, but part of the cache's key.
+_CODE_KEY = "code"
+
+REJECTED_DIR = "rejected"
+
+
+def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
+    """Wires the whole pipeline.
+
+    Args:
+      config: The checked configuration. The tables it names are looked at: their contents are a
+        part of the example generator's cache key.
+
+    Returns:
+      The pipeline, for any TFX runner.
+
+    Raises:
+      ValueError: A table is missing, empty, unreadable or lacks a column.
+    """
+    output = config.output_dir
+    features = to_json(config.features)
+    tables = find_tables(config.data, config.features)
+
+    example_gen = TableExampleGen(
+        data=to_json(config.data),
+        features=features,
+        examples_config=to_json(config.examples),
+        rejected_dir=os.path.join(output, REJECTED_DIR),
+        tables=files_fingerprint(path for paths in tables.values() for path in paths),
+        code=code_fingerprint("tfx_pipeline.components.example_gen"),
+    ).with_id("ExampleGen")
+    examples = example_gen.outputs["examples"]
+
+    statistics_gen = tfx.components.StatisticsGen(examples=examples, exclude_splits=[f.NOW_SPLIT])
+    schema_gen = CuratedSchema(
+        text=text_format.MessageToString(build_schema(config.features)),
+    ).with_id("CuratedSchema")
+    schema = schema_gen.outputs["schema"]
+    validator = StrictExampleValidator(
+        statistics=statistics_gen.outputs["statistics"], schema=schema
+    ).with_id("ExampleValidator")
+
+    transform = tfx.components.Transform(
+        examples=examples,
+        schema=schema,
+        preprocessing_fn=f"{_PREPROCESSING}.preprocessing_fn",
+        splits_config=tfx.proto.SplitsConfig(analyze=["train"], transform=list(f.SPLITS)),
+        disable_statistics=True,
+        custom_config={f.FEATURES_KEY: features, _CODE_KEY: code_fingerprint(_PREPROCESSING)},
+    )
+    # Anomalies stop the run before anything is learned from them.
+    transform.add_upstream_node(validator)
+
+    trainer = tfx.components.Trainer(
+        run_fn=f"{_TASK}.run_fn",
+        examples=transform.outputs["transformed_examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        train_args=tfx.proto.TrainArgs(splits=["train"]),
+        eval_args=tfx.proto.EvalArgs(splits=["validation"]),
+        custom_config={
+            f.FEATURES_KEY: features,
+            task.MODEL_KEY: to_json(config.model),
+            task.TRAINING_KEY: to_json(config.training),
+            task.SEED_KEY: str(config.seed),
+            _CODE_KEY: code_fingerprint(_TASK),
+        },
+    )
+    model = trainer.outputs["model"]
+
+    last_blessed = resolver.Resolver(
+        strategy_class=LatestOtherBlessedModelStrategy,
+        model=tfx.dsl.Channel(type=standard_artifacts.Model, producer_component_id=trainer.id),
+        model_blessing=tfx.dsl.Channel(type=standard_artifacts.ModelBlessing),
+        current=model,
+    ).with_id("LastBlessed")
+    evaluator = ModelEvaluator(
+        examples=examples,
+        transformed_examples=transform.outputs["transformed_examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        summary=example_gen.outputs["summary"],
+        model=model,
+        baseline=last_blessed.outputs["model"],
+        gate=to_json(config.gate),
+        seed=config.seed,
+        has_click_head=config.training.joint_weight > 0,
+        code=code_fingerprint("tfx_pipeline.components.evaluator"),
+    ).with_id("Evaluator")
+
+    index_builder = TagIndexBuilder(
+        model=model,
+        examples=examples,
+        index=to_json(config.index),
+        seed=config.seed,
+        code=code_fingerprint("tfx_pipeline.components.tag_index_builder"),
+    )
+    servable = index_builder.outputs["servable"]
+    index_evaluator = TagIndexEvaluator(
+        servable=servable,
+        examples=examples,
+        target_recall=config.index.target_recall,
+        code=code_fingerprint(
+            "tfx_pipeline.components.tag_index_evaluator",
+            "serving.index_evaluation",
+            "serving.scann_index",
+        ),
+    )
+    pusher = AtomicPusher(
+        servable=servable,
+        model_blessing=evaluator.outputs["blessing"],
+        index_blessing=index_evaluator.outputs["blessing"],
+        base_path=os.path.abspath(config.base_path),
+        code=code_fingerprint("tfx_pipeline.components.pusher"),
+    ).with_id("Pusher")
+
+    return tfx.dsl.Pipeline(
+        pipeline_name=config.name,
+        pipeline_root=os.path.join(output, "artifacts"),
+        metadata_connection_config=metadata.sqlite_metadata_connection_config(
+            os.path.join(output, "metadata.sqlite")
+        ),
+        components=[
+            example_gen,
+            statistics_gen,
+            schema_gen,
+            validator,
+            transform,
+            trainer,
+            last_blessed,
+            evaluator,
+            index_builder,
+            index_evaluator,
+            pusher,
+        ],
+        enable_cache=True,
+        beam_pipeline_args=config.beam.pipeline_args(),
+    )

@@ -1,0 +1,104 @@
+"""`report.json` of a run: flat keys (docs/report.md), collected from the artifacts."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tfx.utils import path_utils
+
+from tfx_pipeline.components.evaluator import GATE_FILE, METRICS_FILE
+from tfx_pipeline.components.pusher import PUSHED_FILE
+from tfx_pipeline.components.tag_index_builder import INDEX_FILE
+from tfx_pipeline.components.tag_index_evaluator import INDEX_EVALUATION_FILE
+from tfx_pipeline.config import PipelineConfig
+from tfx_pipeline.examples import COUNTS_FILE
+from tfx_pipeline.gate import Check
+from tfx_pipeline.planted_score import score_planted
+from tfx_pipeline.runners import NodeRun
+from trainer.task import TRAINING_FILE
+
+
+def build_report(
+    config: PipelineConfig, nodes: Iterable[NodeRun]
+) -> tuple[dict[str, Any], list[str], str]:
+    """Collects the report of a run.
+
+    Args:
+      config: The run's configuration.
+      nodes: What each node did.
+
+    Returns:
+      The flat report; the checks that held the push, in words; the folder of the instances of
+      *now*.
+    """
+    runs = {run.node: run for run in nodes}
+
+    def uri(node: str, output: str) -> str:
+        return runs[node].outputs[output][0].uri
+
+    report: dict[str, Any] = {"run.name": config.name, "run.seed": config.seed}
+    report |= _read_json(os.path.join(uri("ExampleGen", "summary"), COUNTS_FILE))
+
+    training = _read_json(
+        os.path.join(path_utils.serving_model_path(uri("Trainer", "model")), TRAINING_FILE)
+    )
+    report["train.examples_per_second"] = training["fit"]["examples_per_second"]
+    report["train.epochs"] = training["fit"]["epochs"]
+    report["train.best_epoch"] = training["fit"]["best_epoch"]
+
+    evaluation = uri("Evaluator", "evaluation")
+    for name, value in _read_json(os.path.join(evaluation, METRICS_FILE)).items():
+        split, _, rest = name.partition(".")
+        if split == "test":
+            report[f"eval.{rest}"] = value
+        else:
+            report[f"eval_validation.{rest}" if rest else f"eval.{name}"] = value
+    checks = [Check(**check) for check in _read_json(os.path.join(evaluation, GATE_FILE))]
+    failed = [str(check) for check in checks if not check.is_passed]
+    report["gate.is_model_blessed"] = not failed
+
+    index = _read_json(os.path.join(uri("TagIndexBuilder", "servable"), INDEX_FILE))
+    measured = _read_json(
+        os.path.join(uri("TagIndexEvaluator", "evaluation"), INDEX_EVALUATION_FILE)
+    )
+    report["index.kind"] = index["kind"]
+    report["index.num_tags"] = index["num_tags"]
+    report[f"index.recall_at_{config.index.k}"] = measured["test"]["recall"]
+    validation_recall = measured["validation"]["recall"]
+    report[f"index.validation_recall_at_{config.index.k}"] = validation_recall
+    for name in ("latency_ms_p50_batch_1", "queries_per_second_batch_64"):
+        report[f"index.{name}"] = measured["test"][name]
+    is_index_blessed = validation_recall >= config.index.target_recall
+    report["gate.is_index_blessed"] = is_index_blessed
+    if not is_index_blessed:
+        failed.append(
+            str(Check("index recall", validation_recall, config.index.target_recall, False))
+        )
+
+    report["push.version"] = _read_json(os.path.join(uri("Pusher", "pushed_model"), PUSHED_FILE))[
+        "version"
+    ]
+    instances_dir = uri("ExampleGen", "instances")
+    if config.data.planted:
+        servable = path_utils.serving_model_path(uri("TagIndexBuilder", "servable"))
+        report |= score_planted(config, servable, instances_dir)
+    for run in runs.values():
+        report[f"time.{run.node}_seconds"] = run.seconds
+        report[f"cached.{run.node}"] = run.is_cached
+    return report, failed, instances_dir
+
+
+def write_report(report: Mapping[str, Any], path: str) -> None:
+    """Writes a report beside its place and renames it."""
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    temporary = f"{path}.tmp"
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(dict(report), file, indent=1, sort_keys=True)
+        file.write("\n")
+    os.replace(temporary, path)
+
+
+def _read_json(path: str) -> Any:
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)

@@ -1,0 +1,85 @@
+"""A report as tables for people. Knows the keys of docs/report.md and nothing of TFX."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_WHO = ("model", "blend", "own_history", "popularity", "random")
+_QUALITY = (
+    ("P@1", "precision_at_1"),
+    ("P@10", "precision_at_10"),
+    ("P@20", "precision_at_20"),
+    ("NDCG@10", "ndcg_at_10"),
+    ("novel P@10", "novel_precision_at_10"),
+    ("novel P@20", "novel_precision_at_20"),
+    ("click GAUC", "click_gauc"),
+    ("tagged@3", "tagged_impressions_at_3"),
+    ("tag CTR@3", "tag_ctr_at_3"),
+    ("distinct", "distinct_top10"),
+)
+
+
+def format_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A plain table: first column to the left, the others to the right; None is shown as -."""
+    cells = [list(map(str, header))] + [[_cell(value) for value in row] for row in rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    lines = [
+        "  ".join(
+            text.ljust(width) if i == 0 else text.rjust(width)
+            for i, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+def quality_table(report: Mapping[str, Any]) -> str:
+    """The protocol's main figures on test users, model and baselines beside each other."""
+    rows = [
+        [who.replace("_", " ")] + [report.get(f"eval.{who}.{name}") for _, name in _QUALITY]
+        for who in _WHO
+        if f"eval.{who}.precision_at_10" in report
+    ]
+    return format_table(["test users", *(title for title, _ in _QUALITY)], rows)
+
+
+def summary_lines(report: Mapping[str, Any]) -> list[str]:
+    """Index, training, rows, time and memory, a line each."""
+    recall = next(key for key in report if key.startswith("index.recall_at_"))
+    rejected = {
+        key.removeprefix("rows.rejected."): value
+        for key, value in report.items()
+        if key.startswith("rows.rejected.")
+    }
+    lines = [
+        f"index      {report['index.kind']} over {report['index.num_tags']:,} tags, "
+        f"recall@{recall.rsplit('_', 1)[1]} {report[recall]:.4f}, "
+        f"{report['index.latency_ms_p50_batch_1']:.2f} ms a query, "
+        f"{report['index.queries_per_second_batch_64']:,.0f} queries/s in batches of 64",
+        f"training   {report['train.epochs']} epochs (best: {report['train.best_epoch']}), "
+        f"{report['train.examples_per_second']:,.0f} snapshots/s",
+        f"rows       {report.get('rows.read.interactions', 0):,} interactions read, "
+        + (
+            "rejected: " + ", ".join(f"{n:,} {reason}" for reason, n in sorted(rejected.items()))
+            if rejected
+            else "none rejected"
+        )
+        + f", {report.get('rows.duplicates', 0):,} exact duplicates dropped",
+        f"time       {report['time.total_seconds']:.0f} s, "
+        f"peak memory {report['memory.peak_mb'] / 1000:.1f} GB",
+    ]
+    if report.get("demo.planted_precision") is not None:
+        lines.insert(
+            0,
+            f"planted    {report['demo.planted_precision']:.3f} of the interests planted in "
+            f"test users come back first (chance: {report['demo.planted_precision_random']:.4f})",
+        )
+    return lines
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.3f}" if abs(value) < 100 else f"{value:.0f}"
+    return str(value)

@@ -1,0 +1,75 @@
+"""Checks of the tables before a run, and of their counts after reading."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+
+from tfx_pipeline.config import DataConfig
+from tfx_pipeline.tables import schema
+from tfx_pipeline.tables.arrow_files import check_table
+from tfx_pipeline.tables.cells import TagNormalization
+from trainer.features import SPLITS, FeatureSpec
+
+
+def find_tables(data: DataConfig, spec: FeatureSpec) -> dict[str, list[str]]:
+    """Finds and checks the files of all tables.
+
+    Args:
+      data: Where they are.
+      spec: The profile features, which must be columns of `users`.
+
+    Returns:
+      By table name, its files.
+
+    Raises:
+      ValueError: A table has no file or no row, a file cannot be read, or a column is missing.
+    """
+    profile = tuple(
+        schema.Column(feature.name, schema.TEXT, True, "profile feature")
+        for feature in spec.profile
+    )
+    users = dataclasses.replace(schema.USERS, columns=schema.USERS.columns + profile)
+    return {
+        table.name: check_table(getattr(data, table.name), table)
+        for table in (schema.INTERACTIONS, schema.ITEMS, users)
+    }
+
+
+def check_counts(counts: Mapping[str, int], data: DataConfig, rejected_dir: str) -> None:
+    """Fails where too many rows of a table were set aside, or a part has no user.
+
+    Args:
+      counts: As written by `tfx_pipeline.examples`.
+      data: The threshold.
+      rejected_dir: Where the rows set aside are, for the message.
+
+    Raises:
+      ValueError: Too many rows were rejected, or there are too few users.
+    """
+    for table in schema.TABLES:
+        num_read = counts.get(f"rows.read.{table}", 0)
+        num_rejected = counts.get(f"rows.rejected_of.{table}", 0)
+        if num_rejected > data.max_rejected_fraction * num_read:
+            prefix = "rows.rejected."
+            reasons = {k[len(prefix) :]: n for k, n in counts.items() if k.startswith(prefix)}
+            listed = ", ".join(
+                f"{reason}: {n}" for reason, n in sorted(reasons.items(), key=lambda r: -r[1])
+            )
+            raise ValueError(
+                f"`data.max_rejected_fraction` must not be exceeded: {num_rejected} of {num_read} "
+                f"rows of {table} were rejected, {data.max_rejected_fraction:.2%} are allowed "
+                f"({listed}). They are in {os.path.join(rejected_dir, '')}: mend them, or raise the threshold."
+            )
+    for split in SPLITS:
+        if not counts.get(f"examples.{split}"):
+            raise ValueError(
+                f"`data.interactions` must have users enough for train, validation and test: "
+                f"no user fell into {split}. Received: {counts.get('users.total', 0)} users in all."
+            )
+
+
+def tag_normalization(data: DataConfig) -> TagNormalization:
+    """The configured normalisation in the readers' form."""
+    return TagNormalization(
+        trim=data.tag_normalization.trim, lowercase=data.tag_normalization.lowercase
+    )

@@ -1,0 +1,144 @@
+"""CSV -> Arrow batches of strings, a row at fault set aside rather than the file."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from tfx_pipeline.tables import schema
+from tfx_pipeline.tables.cells import decode_utf8
+from tfx_pipeline.tables.row_batches import FileBatch, rejected_rows
+
+# No row may be longer than a block.
+_BLOCK_BYTES = 4 << 20
+
+
+def read_header(stream: BinaryIO) -> list[str]:
+    """Column names of a CSV file; [] for an empty one."""
+    # Line by line, so that an undecodable byte further down is left to the row it is in.
+    header = next(csv.reader(line.decode("utf-8") for line in stream), [])
+    return [name.removeprefix("\ufeff") if i == 0 else name for i, name in enumerate(header)]
+
+
+class _SkippedRows:
+    """Collects the rows that the parser hands out as malformed."""
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+        self.texts: list[str] = []
+
+    def __call__(self, row: pyarrow.csv.InvalidRow) -> str:
+        self.numbers.append(row.number - 1)  # The parser counts the header as row 1.
+        self.texts.append(row.text)
+        return "skip"
+
+
+def _number_rows(num_good: int, num_rows: int, skipped: np.ndarray) -> np.ndarray:
+    """File row numbers of the good rows after the first `num_good` ones, int64 [num_rows]."""
+    # The j-th skipped row (from 0) has `skipped[j] - 1 - j` good rows before it.
+    num_before = skipped - 1 - np.arange(len(skipped))
+    ranks = np.arange(num_good, num_good + num_rows)
+    return ranks + 1 + np.searchsorted(num_before, ranks, side="right")
+
+
+def read_csv(
+    stream: BinaryIO, header: list[str], *, table: str, file: str, batch_rows: int
+) -> Iterator[FileBatch]:
+    """Reads a CSV file as strings.
+
+    A row with another number of columns than the header, or with bytes that are no UTF-8, is
+    rejected with the reason `malformed_row`.
+
+    Args:
+      stream: the file from its beginning.
+      header: its column names.
+      table: name of the table.
+      file: path for messages.
+      batch_rows: largest number of rows in a batch.
+
+    Yields:
+      Batches with every column of the file as strings, in the order of the file.
+
+    Raises:
+      ValueError: the file cannot be parsed at all (a quote that never ends).
+    """
+    skipped = _SkippedRows()
+    num_good = num_reported = 0
+    try:
+        reader = pyarrow.csv.open_csv(
+            stream,
+            read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
+            parse_options=pyarrow.csv.ParseOptions(
+                newlines_in_values=True, invalid_row_handler=skipped
+            ),
+            # Bytes rather than strings: one undecodable cell must not fail the file.
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types={name: pa.binary() for name in header}
+            ),
+        )
+        for block in reader:
+            for start in range(0, max(block.num_rows, 1), batch_rows):
+                part = block.slice(start, batch_rows)
+                numbers = _number_rows(num_good, part.num_rows, np.array(skipped.numbers, np.int64))
+                num_good += part.num_rows
+                new = slice(num_reported, len(skipped.numbers))
+                num_reported = len(skipped.numbers)
+                yield _file_batch(
+                    part, numbers, table, file, skipped.numbers[new], skipped.texts[new]
+                )
+        new = slice(num_reported, len(skipped.numbers))
+        if skipped.numbers[new]:
+            empty = pa.RecordBatch.from_arrays(
+                [pa.array([], pa.binary()) for _ in header], names=header
+            )
+            yield _file_batch(
+                empty, np.zeros(0, np.int64), table, file, skipped.numbers[new], skipped.texts[new]
+            )
+    except pa.ArrowInvalid as error:
+        raise ValueError(
+            f"{file} cannot be read as CSV near row {num_good + num_reported + 1}: {error}. "
+            "Close every quote, or write the table as Parquet."
+        ) from error
+
+
+def _file_batch(
+    part: pa.RecordBatch,
+    numbers: np.ndarray,
+    table: str,
+    file: str,
+    skipped_numbers: list[int],
+    skipped_texts: list[str],
+) -> FileBatch:
+    decoded = [decode_utf8(column) for column in part.columns]
+    rows = pa.RecordBatch.from_arrays([text for text, _ in decoded], names=part.schema.names)
+    is_bad = np.zeros(part.num_rows, bool)
+    for _, is_undecodable in decoded:
+        is_bad |= is_undecodable
+    bad = np.flatnonzero(is_bad)
+    bad_values = [
+        json.dumps(
+            {
+                name: column[int(i)].as_py().decode("utf-8", "replace")
+                for name, column in zip(part.schema.names, part.columns, strict=True)
+            },
+            ensure_ascii=False,
+        )
+        for i in bad
+    ]
+    values = [json.dumps(text, ensure_ascii=False) for text in skipped_texts]
+    rejected = rejected_rows(
+        table,
+        file,
+        [*skipped_numbers, *numbers[bad].tolist()],
+        [schema.MALFORMED_ROW] * (len(values) + len(bad)),
+        values + bad_values,
+    )
+    if len(bad):
+        rows, numbers = rows.filter(pa.array(~is_bad)), numbers[~is_bad]
+    return FileBatch(table, file, rows, numbers, rejected)

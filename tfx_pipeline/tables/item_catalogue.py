@@ -1,0 +1,249 @@
+"""The items table in memory, compact: what every worker needs to turn an item into its values.
+
+The one table that is held whole: some 50 bytes an item and a tag, so ten million items are a few
+hundred megabytes. It pickles, and it depends on the set of item rows only, not on their order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tfx_pipeline.tables import schema
+from tfx_pipeline.tables.row_batches import (
+    ValidatedBatch,
+    concat_rejected,
+    rejected_rows,
+    rows_as_json,
+)
+
+ATTRIBUTES = ("tags", "category", "item_id")
+
+
+@dataclasses.dataclass(frozen=True)
+class ItemAttribute:
+    """The values of one attribute for every item, dictionary-encoded in CSR form.
+
+    Item i has the values `vocabulary[codes[offsets[i]:offsets[i + 1]]]`, in ascending order.
+
+    Attributes:
+      codes: int32 [num_values], positions in `vocabulary`.
+      offsets: int64 [num_items + 1].
+      vocabulary: string array [num_distinct], unique, in code point order, never "".
+    """
+
+    codes: np.ndarray
+    offsets: np.ndarray
+    vocabulary: pa.Array
+
+    def codes_of(self, item: int) -> np.ndarray:
+        """The codes of one item, int32 [num values of the item]."""
+        return self.codes[self.offsets[item] : self.offsets[item + 1]]
+
+    def values_of(self, item: int) -> list[str]:
+        """The strings of one item."""
+        return self.vocabulary.take(pa.array(self.codes_of(item))).to_pylist()
+
+    def gather(self, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The codes of many items, one after the other.
+
+        Args:
+          items: integer [n], positions in the catalogue, none negative.
+
+        Returns:
+          codes int32 [sum of lengths] and lengths int64 [n]: item j's codes are the `lengths[j]`
+          codes after those of the items before it.
+        """
+        items = np.asarray(items, dtype=np.int64)
+        starts = self.offsets[items]
+        lengths = self.offsets[items + 1] - starts
+        ends = np.cumsum(lengths)
+        total = int(ends[-1]) if len(ends) else 0
+        positions = np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
+        return self.codes[positions], lengths
+
+
+@dataclasses.dataclass(frozen=True)
+class ItemCatalogue:
+    """All items, in code point order of their ids.
+
+    Attributes:
+      item_ids: string array [num_items], unique and sorted.
+      tags: the items' tags, each item with at least one.
+      category: at most one value an item; none where it is unknown.
+      titles: string array [num_items] ("" where absent), or None where no file has the column.
+    """
+
+    item_ids: pa.Array
+    tags: ItemAttribute
+    category: ItemAttribute
+    titles: pa.Array | None = None
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self.item_ids)
+
+    @property
+    def item_id(self) -> ItemAttribute:
+        """The item's own id as an attribute: code and position are the same."""
+        n = len(self.item_ids)
+        return ItemAttribute(
+            np.arange(n, dtype=np.int32), np.arange(n + 1, dtype=np.int64), self.item_ids
+        )
+
+    def attribute(self, name: str) -> ItemAttribute:
+        """The attribute that a behaviour domain lists.
+
+        Args:
+          name: `tags`, `category` or `item_id`.
+
+        Returns:
+          The attribute of all items.
+
+        Raises:
+          ValueError: there is no such attribute.
+        """
+        if name not in ATTRIBUTES:
+            raise ValueError(
+                f"`attribute` must be one of {', '.join(ATTRIBUTES)}. Received: attribute={name!r}."
+            )
+        attribute: ItemAttribute = getattr(self, name)
+        return attribute
+
+    def index_of(self, ids: pa.Array) -> np.ndarray:
+        """Positions of items by id.
+
+        Args:
+          ids: string array [n].
+
+        Returns:
+          int32 [n], -1 where the catalogue has no such item.
+        """
+        return np.asarray(pc.index_in(ids, value_set=self.item_ids).fill_null(-1))
+
+
+def _encode(values: pa.Array, lengths: np.ndarray) -> ItemAttribute:
+    """CSR of `values` [num_values], `lengths` [num_items] of them to each item."""
+    vocabulary = values.unique()
+    vocabulary = vocabulary.take(pc.sort_indices(vocabulary))
+    codes = np.asarray(pc.index_in(values, value_set=vocabulary)).astype(np.int32)
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    parents = np.repeat(np.arange(len(lengths)), lengths)
+    return ItemAttribute(codes[np.lexsort((codes, parents))], offsets, vocabulary)
+
+
+def _first_of_each(rows: pa.Table, key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Row indices kept, sorted by `key`, and those of repeated keys.
+
+    Of several rows with one key the one with the smallest values is kept: which of them comes
+    first in the files must not decide.
+    """
+    order = np.asarray(pc.sort_indices(rows, sort_keys=[(key, "ascending")]))
+    keys = rows.column(key).combine_chunks().take(pa.array(order))
+    is_new = np.ones(len(keys), bool)
+    is_new[1:] = np.asarray(pc.not_equal(keys[1:], keys[:-1]), dtype=bool)
+    starts = np.flatnonzero(is_new)
+    lengths = np.diff(np.append(starts, len(keys)))
+    order = order.copy()
+    for start, length in zip(starts[lengths > 1], lengths[lengths > 1], strict=True):
+        group = order[start : start + length]
+        values = rows.take(pa.array(group)).to_pylist()
+        # Lists are compared sorted, because the catalogue keeps sets and not orders.
+        contents = [
+            [sorted(v) if isinstance(v, list) else v or "" for v in row.values()] for row in values
+        ]
+        order[start : start + length] = group[sorted(range(length), key=contents.__getitem__)]
+    is_first = np.zeros(len(order), bool)
+    is_first[starts] = True
+    return order[is_first], order[~is_first]
+
+
+def reject_duplicates(
+    batches: Iterable[ValidatedBatch], table: schema.TableSchema
+) -> tuple[pa.Table, pa.RecordBatch]:
+    """Takes repeated keys out of a whole table, whatever the order of its rows.
+
+    For `items`, and for `users` where they fit into memory. The key is the table's first column.
+
+    Args:
+      batches: all validated batches of the table.
+      table: `ITEMS` or `USERS`.
+
+    Returns:
+      The rows with each key once, sorted by key; and all rejected rows (`REJECTED_SCHEMA`), those
+      of the batches and the repeated ones with the reason `duplicate_item` or `duplicate_user`.
+    """
+    reason = schema.DUPLICATE_ITEM if table is schema.ITEMS else schema.DUPLICATE_USER
+    batches = list(batches)
+    names: list[str] = []
+    for batch in batches:
+        names += [name for name in batch.rows.schema.names if name not in names]
+    parts = []
+    for batch in batches:
+        part = pa.Table.from_batches([batch.rows])
+        for name in names:
+            if name not in part.column_names:
+                part = part.append_column(name, pa.array([""] * len(part), pa.string()))
+        parts.append(part.select(names))
+    rejected = [batch.rejected for batch in batches]
+    if not parts:
+        return pa.table({}), concat_rejected(rejected)
+    rows = pa.concat_tables(parts).combine_chunks()
+    kept, repeated = _first_of_each(rows, table.columns[0].name)
+    if len(repeated):
+        ends = np.cumsum([batch.rows.num_rows for batch in batches])
+        origins = np.searchsorted(ends, repeated, side="right")
+        for origin in np.unique(origins):
+            batch = batches[origin]
+            local = repeated[origins == origin] - (ends[origin] - batch.rows.num_rows)
+            rejected.append(
+                rejected_rows(
+                    table.name,
+                    batch.file,
+                    batch.row_numbers[local],
+                    [reason] * len(local),
+                    rows_as_json(batch.rows, local),
+                )
+            )
+    return rows.take(pa.array(kept)), concat_rejected(rejected)
+
+
+def build_item_catalogue(
+    batches: Iterable[ValidatedBatch],
+) -> tuple[ItemCatalogue, pa.RecordBatch]:
+    """The catalogue of all items.
+
+    Args:
+      batches: from `validate_items`, all of the table.
+
+    Returns:
+      The catalogue, and all rejected rows (`REJECTED_SCHEMA`): those of the batches, and of
+      repeated ids all rows but one (`duplicate_item`).
+
+    Raises:
+      ValueError: no good row at all.
+    """
+    rows, rejected = reject_duplicates(batches, schema.ITEMS)
+    if not len(rows):
+        raise ValueError(
+            "The items table has no usable row: "
+            f"all {rejected.num_rows} were rejected. See the rejected rows for the reasons."
+        )
+    columns = {name: rows.column(name).combine_chunks() for name in rows.column_names}
+    tags = columns["tags"]
+    category = columns["category"]
+    is_known = pc.not_equal(category, "")
+    return (
+        ItemCatalogue(
+            columns["item_id"],
+            _encode(tags.flatten(), np.asarray(pc.list_value_length(tags))),
+            _encode(category.filter(is_known), np.asarray(is_known).astype(np.int64)),
+            columns.get("title"),
+        ),
+        rejected,
+    )

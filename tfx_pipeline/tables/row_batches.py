@@ -1,0 +1,114 @@
+"""What travels between the readers and the checks: batches of rows, and the rows set aside."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+# A rejected row keeps its place and its values, so that a person can find and mend it.
+REJECTED_SCHEMA = pa.schema(
+    [
+        pa.field("table", pa.string()),
+        pa.field("file", pa.string()),
+        pa.field("row", pa.int64()),
+        pa.field("reason", pa.string()),
+        pa.field("values", pa.string()),
+    ]
+)
+
+# A broken file can be one line of gigabytes; what is kept of it is for people to read.
+MAX_REJECTED_CHARACTERS = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class FileBatch:
+    """Some consecutive rows of one file, as found.
+
+    Attributes:
+      table: name of the table the file belongs to.
+      file: path of the file.
+      rows: all columns of the file, with the types found in it. Required columns are present.
+      row_numbers: int64 [num_rows], 1-based; of CSV data rows without the header, of JSON lines.
+      rejected: `REJECTED_SCHEMA`, the rows of this stretch that could not be read at all.
+    """
+
+    table: str
+    file: str
+    rows: pa.RecordBatch
+    row_numbers: np.ndarray
+    rejected: pa.RecordBatch
+
+
+@dataclasses.dataclass(frozen=True)
+class ValidatedBatch:
+    """The rows of a `FileBatch`, each of them in exactly one of the two.
+
+    Attributes:
+      rows: good rows in canonical columns, see the `validate_*` function that made it.
+      rejected: `REJECTED_SCHEMA`, including the rows that could not be read at all.
+      file: path of the file.
+      row_numbers: int64 [rows.num_rows], 1-based.
+    """
+
+    rows: pa.RecordBatch
+    rejected: pa.RecordBatch
+    file: str
+    row_numbers: np.ndarray
+
+    @property
+    def num_read(self) -> int:
+        """Rows read: the good and the rejected ones."""
+        return self.rows.num_rows + self.rejected.num_rows
+
+
+def rejected_rows(
+    table: str,
+    file: str,
+    rows: Sequence[int] | np.ndarray,
+    reasons: Sequence[str],
+    values: Sequence[str],
+) -> pa.RecordBatch:
+    """Builds a `REJECTED_SCHEMA` batch; `values` is JSON, cut to `MAX_REJECTED_CHARACTERS`."""
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array([table] * len(rows), pa.string()),
+            pa.array([file] * len(rows), pa.string()),
+            pa.array(rows, pa.int64()),
+            pa.array(reasons, pa.string()),
+            pa.array([value[:MAX_REJECTED_CHARACTERS] for value in values], pa.string()),
+        ],
+        schema=REJECTED_SCHEMA,
+    )
+
+
+def concat_rejected(batches: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
+    """One `REJECTED_SCHEMA` batch out of several (or of none)."""
+    table = pa.Table.from_batches(batches, schema=REJECTED_SCHEMA).combine_chunks()
+    found = table.to_batches()
+    return found[0] if found else rejected_rows("", "", [], [], [])
+
+
+def count_reasons(rejected: pa.RecordBatch) -> dict[str, int]:
+    """Number of rejected rows by reason."""
+    counts = rejected.column("reason").value_counts().to_pylist()
+    return {entry["values"]: entry["counts"] for entry in counts}
+
+
+def rows_as_json(rows: pa.RecordBatch, indices: np.ndarray) -> list[str]:
+    """The rows at `indices`, each as one JSON object of its values as found."""
+    if not len(indices):
+        return []
+    columns = {}
+    for name, column in zip(rows.schema.names, rows.columns, strict=True):
+        if pa.types.is_timestamp(column.type):
+            # Years beyond 9999 have no Python datetime; the stored integer always exists.
+            column = column.cast(pa.int64())
+        columns[name] = column.take(pa.array(indices)).to_pylist()
+    return [
+        json.dumps(dict(zip(columns, values, strict=True)), ensure_ascii=False, default=str)
+        for values in zip(*columns.values(), strict=True)
+    ]

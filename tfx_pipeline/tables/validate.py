@@ -1,0 +1,211 @@
+"""Rows as found -> rows in canonical columns, and rows rejected with their reason.
+
+Every row comes out exactly once, good or rejected. A row with several faults has the reason that
+comes first in the list of its `validate_*` function. Repeated rows are no matter of one batch: see
+`item_catalogue.reject_duplicates`, and the grouping by user for interactions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from tfx_pipeline.tables import schema
+from tfx_pipeline.tables.cells import (
+    TagNormalization,
+    as_id,
+    as_lists,
+    as_numbers,
+    as_seconds,
+    as_text,
+)
+from tfx_pipeline.tables.item_catalogue import ItemCatalogue
+from tfx_pipeline.tables.row_batches import (
+    FileBatch,
+    ValidatedBatch,
+    concat_rejected,
+    rejected_rows,
+    rows_as_json,
+)
+
+# Seconds reach 1e11 in the year 5138; milliseconds passed it in 1973.
+FIRST_MILLISECOND_VALUE = 1e11
+
+INTERACTION_ROWS = pa.schema(
+    [
+        pa.field("user_id", pa.string()),
+        pa.field("item_id", pa.string()),
+        pa.field("item_index", pa.int32()),
+        pa.field("timestamp", pa.int64()),
+        pa.field("clicked", pa.int8()),
+        pa.field("weight", pa.float32()),
+    ]
+)
+
+
+class _Verdicts:
+    """The reason of each row of a batch; the first one given stays."""
+
+    def __init__(self, num_rows: int) -> None:
+        self._codes = np.zeros(num_rows, np.int8)
+
+    def reject(self, is_bad: np.ndarray, reason: str) -> None:
+        code = schema.REJECT_REASONS.index(reason) + 1
+        self._codes[is_bad & (self._codes == 0)] = code
+
+    def split(self, batch: FileBatch, rows: pa.RecordBatch) -> ValidatedBatch:
+        bad = np.flatnonzero(self._codes)
+        if not len(bad):
+            return ValidatedBatch(rows, batch.rejected, batch.file, batch.row_numbers)
+        reasons = [schema.REJECT_REASONS[code - 1] for code in self._codes[bad]]
+        values = rows_as_json(batch.rows, bad)
+        rejected = rejected_rows(batch.table, batch.file, batch.row_numbers[bad], reasons, values)
+        is_good = self._codes == 0
+        return ValidatedBatch(
+            rows.filter(pa.array(is_good)),
+            concat_rejected([batch.rejected, rejected]),
+            batch.file,
+            batch.row_numbers[is_good],
+        )
+
+
+def _optional(rows: pa.RecordBatch, name: str) -> pa.Array | None:
+    index = rows.schema.get_field_index(name)
+    return None if index < 0 else rows.column(index)
+
+
+def validate_interactions(
+    batch: FileBatch, *, now: int, item_index: ItemCatalogue | None = None
+) -> ValidatedBatch:
+    """Checks rows of `interactions`.
+
+    Reasons, in this order: missing_user_id, missing_item_id, wrong_type (of an id),
+    unparsable_timestamp, timestamp_in_milliseconds, timestamp_in_future, timestamp_not_positive,
+    clicked_not_0_or_1, wrong_type (a weight that is no number or negative), unknown_item.
+
+    Args:
+      batch: rows as found.
+      now: seconds since 1970; a later time is in the future. Fix it once for a run.
+      item_index: the known items; None checks no item.
+
+    Returns:
+      Rows with the columns `INTERACTION_ROWS`: `item_index` is the position in the catalogue (-1
+      without one), `weight` is 1 where absent or null.
+    """
+    rows = batch.rows
+    verdicts = _Verdicts(rows.num_rows)
+    user_ids, is_user_missing, is_user_wrong = as_id(rows.column("user_id"))
+    item_ids, is_item_missing, is_item_wrong = as_id(rows.column("item_id"))
+    verdicts.reject(is_user_missing, schema.MISSING_USER_ID)
+    verdicts.reject(is_item_missing, schema.MISSING_ITEM_ID)
+    verdicts.reject(is_user_wrong | is_item_wrong, schema.WRONG_TYPE)
+
+    seconds = as_seconds(rows.column("timestamp"))
+    verdicts.reject(seconds.is_missing | seconds.is_invalid, schema.UNPARSABLE_TIMESTAMP)
+    timestamps = np.nan_to_num(seconds.values)
+    verdicts.reject(timestamps > FIRST_MILLISECOND_VALUE, schema.TIMESTAMP_IN_MILLISECONDS)
+    verdicts.reject(timestamps > now, schema.TIMESTAMP_IN_FUTURE)
+    verdicts.reject(timestamps <= 0, schema.TIMESTAMP_NOT_POSITIVE)
+
+    clicked = as_numbers(rows.column("clicked"), accept_words=True).values
+    verdicts.reject(~np.isin(clicked, (0.0, 1.0)), schema.CLICKED_NOT_0_OR_1)
+
+    weights = np.ones(rows.num_rows, np.float64)
+    found_weights = _optional(rows, "weight")
+    if found_weights is not None:
+        numbers = as_numbers(found_weights)
+        verdicts.reject(numbers.is_invalid | (numbers.values < 0), schema.WRONG_TYPE)
+        # A finite float64 may not be a finite float32, which is what is kept.
+        verdicts.reject(numbers.values > np.finfo(np.float32).max, schema.WRONG_TYPE)
+        weights = np.where(np.isnan(numbers.values), 1.0, numbers.values)
+
+    if item_index is None:
+        positions = np.full(rows.num_rows, -1, np.int32)
+    else:
+        positions = item_index.index_of(item_ids)
+        verdicts.reject(positions < 0, schema.UNKNOWN_ITEM)
+    with np.errstate(invalid="ignore", over="ignore"):
+        # Cells of rejected rows may overflow here; they are dropped by `split`.
+        canonical = pa.RecordBatch.from_arrays(
+            [
+                user_ids,
+                item_ids,
+                pa.array(positions.astype(np.int32)),
+                pa.array(np.clip(timestamps, -1, FIRST_MILLISECOND_VALUE).astype(np.int64)),
+                pa.array((clicked == 1).astype(np.int8)),
+                pa.array(weights.astype(np.float32)),
+            ],
+            schema=INTERACTION_ROWS,
+        )
+    return verdicts.split(batch, canonical)
+
+
+def validate_items(
+    batch: FileBatch,
+    *,
+    normalization: TagNormalization | None = None,
+    list_separator: str = "|",
+) -> ValidatedBatch:
+    """Checks rows of `items`.
+
+    Reasons, in this order: missing_item_id, wrong_type (an id, tags, category or title of another
+    type), no_tags (after normalisation). Repeated ids: see `build_item_catalogue`.
+
+    Args:
+      batch: rows as found.
+      normalization: of tags; None is `TagNormalization()`.
+      list_separator: what separates the tags where they come as one string (CSV).
+
+    Returns:
+      Rows with `item_id` string, `tags` list of strings (unique, none empty), `category` string
+      ("" where unknown), and `title` string where the file has it.
+    """
+    rows = batch.rows
+    verdicts = _Verdicts(rows.num_rows)
+    item_ids, is_missing, is_wrong = as_id(rows.column("item_id"))
+    tags, is_tags_wrong = as_lists(
+        rows.column("tags"),
+        separator=list_separator,
+        normalization=normalization or TagNormalization(),
+    )
+    category, is_category_wrong = as_text(rows.column("category"))
+    columns = {"item_id": item_ids, "tags": tags, "category": category}
+    is_wrong = is_wrong | is_tags_wrong | is_category_wrong
+    found_title = _optional(rows, "title")
+    if found_title is not None:
+        columns["title"], is_title_wrong = as_text(found_title)
+        is_wrong = is_wrong | is_title_wrong
+    verdicts.reject(is_missing, schema.MISSING_ITEM_ID)
+    verdicts.reject(is_wrong, schema.WRONG_TYPE)
+    verdicts.reject(np.diff(np.asarray(tags.offsets)) == 0, schema.NO_TAGS)
+    return verdicts.split(
+        batch, pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+    )
+
+
+def validate_users(batch: FileBatch) -> ValidatedBatch:
+    """Checks rows of `users`.
+
+    Reasons, in this order: missing_user_id, wrong_type (an id or a profile value that is no single
+    value). Repeated ids: see `item_catalogue.reject_duplicates`.
+
+    Args:
+      batch: rows as found.
+
+    Returns:
+      Rows with `user_id` and every other column of the file, all of them strings ("" where
+      unknown): profile columns are categories, a number is its decimal string.
+    """
+    rows = batch.rows
+    verdicts = _Verdicts(rows.num_rows)
+    user_ids, is_missing, is_wrong = as_id(rows.column("user_id"))
+    columns = {"user_id": user_ids}
+    for name, column in zip(rows.schema.names, rows.columns, strict=True):
+        if name != "user_id":
+            columns[name], is_value_wrong = as_text(column)
+            is_wrong = is_wrong | is_value_wrong
+    verdicts.reject(is_missing, schema.MISSING_USER_ID)
+    verdicts.reject(is_wrong, schema.WRONG_TYPE)
+    return verdicts.split(
+        batch, pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+    )

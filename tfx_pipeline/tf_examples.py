@@ -1,0 +1,85 @@
+"""Snapshots as serialized `tf.Example`s, and the curated schema that declares them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+from tensorflow_metadata.proto.v0 import schema_pb2
+
+from trainer import features as f
+
+_INT, _FLOAT, _BYTES = schema_pb2.INT, schema_pb2.FLOAT, schema_pb2.BYTES
+
+# Everything of an example that is no feature: (name, type, whether it is exactly one value).
+_LABEL_COLUMNS = (
+    (f.LABEL_TAGS, _BYTES, False),
+    (f.LABEL_TAG_WEIGHTS, _FLOAT, False),
+    (f.IMPRESSION_TAGS, _BYTES, False),
+    (f.IMPRESSION_NUM_TAGS, _INT, False),
+    (f.IMPRESSION_CLICKED, _FLOAT, False),
+    (f.IMPRESSION_WEIGHTS, _FLOAT, False),
+    (f.HISTORY_TAGS, _BYTES, False),
+    (f.HISTORY_TAG_COUNTS, _FLOAT, False),
+    (f.HISTORY_NUM_EVENTS, _INT, True),
+)
+_IDENTITY_COLUMNS = ((f.USER_ID, _BYTES, True), (f.SNAPSHOT_TIME, _INT, True))
+
+_FLOAT_NAMES = {name for name, kind, _ in _LABEL_COLUMNS if kind == _FLOAT}
+
+
+def serialize_snapshot(values: Mapping[str, Any], spec: f.FeatureSpec) -> bytes:
+    """Serializes the values of a snapshot, deterministically.
+
+    Args:
+      values: By name: a string, an integer, or a list of strings, integers or floats.
+      spec: Says which features are weights.
+
+    Returns:
+      A serialized `tf.Example`; equal values give equal bytes.
+    """
+    float_names = _FLOAT_NAMES | {f.weights_name(domain.name) for domain in spec.domains}
+    int_names = {f.SNAPSHOT_TIME, f.IMPRESSION_NUM_TAGS, f.HISTORY_NUM_EVENTS}
+    example = tf.train.Example()
+    for name in sorted(values):
+        value = values[name]
+        items = value if isinstance(value, list) else [value]
+        feature = example.features.feature[name]
+        if name in float_names:
+            feature.float_list.value.extend(items)
+        elif name in int_names:
+            feature.int64_list.value.extend(items)
+        else:
+            feature.bytes_list.value.extend(item.encode() for item in items)
+    return example.SerializeToString(deterministic=True)
+
+
+def build_schema(spec: f.FeatureSpec) -> schema_pb2.Schema:
+    """The curated schema of the examples of `spec`.
+
+    It is written from the configuration, not inferred from the data, so that data that departs from
+    the declaration is an anomaly. Profile features and identity must be there exactly once; lists
+    may be empty; a profile feature with declared `values` allows these and the empty string
+    (unknown).
+    """
+    schema = schema_pb2.Schema()
+    for name, kind, is_single in _IDENTITY_COLUMNS + _LABEL_COLUMNS:
+        _add_feature(schema, name, kind, is_single)
+    for profile in spec.profile:
+        feature = _add_feature(schema, profile.name, _BYTES, is_single=True)
+        if profile.values:
+            feature.string_domain.value.extend(["", *profile.values])
+    for domain in spec.domains:
+        _add_feature(schema, domain.name, _BYTES, is_single=False)
+        _add_feature(schema, f.weights_name(domain.name), _FLOAT, is_single=False)
+    return schema
+
+
+def _add_feature(
+    schema: schema_pb2.Schema, name: str, kind: int, is_single: bool
+) -> schema_pb2.Feature:
+    feature = schema.feature.add(name=name, type=kind)
+    if is_single:
+        feature.presence.min_fraction = 1.0
+        feature.presence.min_count = 1
+        feature.shape.dim.add(size=1)
+    return feature

@@ -1,0 +1,169 @@
+"""One user's events and profile, straight from the tables: for asking a server about a user now."""
+
+import dataclasses
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from tfx_pipeline.config import PipelineConfig
+from tfx_pipeline.event_chunks import (
+    EVENT_DTYPE,
+    UserChunk,
+    canonical,
+    item_columns,
+    pack_by_user,
+    to_user_events,
+)
+from tfx_pipeline.table_inputs import find_tables, tag_normalization
+from tfx_pipeline.tables import schema
+from tfx_pipeline.tables.arrow_files import read_table
+from tfx_pipeline.tables.item_catalogue import ItemCatalogue, build_item_catalogue
+from tfx_pipeline.tables.row_batches import FileBatch
+from tfx_pipeline.tables.validate import validate_interactions, validate_items, validate_users
+from trainer.history import UserEvents
+
+
+class FoundUser(NamedTuple):
+    """What the tables know of a user.
+
+    Attributes:
+      events: The user's events.
+      profile: The user's row; None: unknown.
+      now: Seconds, UTC: one after the last event of the log, as in the pipeline's snapshot *now*.
+    """
+
+    events: UserEvents
+    profile: dict[str, str] | None
+    now: int
+
+
+def read_catalogue(config: PipelineConfig) -> ItemCatalogue:
+    """Reads the items table."""
+    separator = config.data.list_separator
+    return build_item_catalogue(
+        validate_items(
+            batch, normalization=tag_normalization(config.data), list_separator=separator
+        )
+        for batch in read_table(config.data.items, schema.ITEMS, list_separator=separator)
+    )[0]
+
+
+def find_user(config: PipelineConfig, user_id: str) -> FoundUser:
+    """Looks a user up in the tables, in the way of the example pipeline.
+
+    Args:
+      config: Where the tables are.
+      user_id: The user.
+
+    Returns:
+      Events, profile and the time.
+
+    Raises:
+      ValueError: Neither `interactions` nor `users` knows the user.
+    """
+    find_tables(config.data, config.features)
+    catalogue = read_catalogue(config)
+    chunks, now = [], 0
+    for batch in read_table(config.data.interactions, schema.INTERACTIONS):
+        validated = validate_interactions(
+            batch, now=int(time.time()) + 86_400, item_index=catalogue
+        )
+        if validated.rows.num_rows:
+            now = max(now, int(validated.rows.column("timestamp").to_numpy().max()) + 1)
+            chunks += [chunk for user, chunk in pack_by_user(validated) if user == user_id]
+    rows = [
+        row
+        for batch in read_table(config.data.users, schema.USERS)
+        for row in validate_users(batch).rows.to_pylist()
+        if row["user_id"] == user_id
+    ]
+    if not chunks and not rows:
+        raise ValueError(
+            f"`user` must be in {config.data.interactions} or {config.data.users}. "
+            f"Received: user={user_id!r}."
+        )
+    events = canonical(np.frombuffer(b"".join(chunks), EVENT_DTYPE))[
+        -config.examples.max_events_per_user :
+    ]
+    profile = min(rows, key=lambda row: sorted(row.items()), default=None)
+    return FoundUser(
+        to_user_events(UserChunk(events.tobytes()), item_columns(catalogue)), profile, now
+    )
+
+
+def read_events(path: str, config: PipelineConfig) -> list[dict[str, Any]]:
+    """Reads a file of fresh events of one user.
+
+    Args:
+      path: CSV, JSON lines or Parquet with `item_id`, `timestamp`, `clicked` and optionally
+        `weight`.
+      config: Where the items table is, which says what tags they have.
+
+    Returns:
+      Records for `UserEvents.from_records`.
+
+    Raises:
+      ValueError: The file cannot be read, or a row is bad; the first bad row is named.
+    """
+    catalogue = read_catalogue(config)
+    table = schema.TableSchema("events", schema.INTERACTIONS.columns[1:])
+    records = []
+    for batch in read_table(path, table):
+        validated = validate_interactions(
+            _with_user(batch), now=int(time.time()) + 86_400, item_index=catalogue
+        )
+        for bad in validated.rejected.to_pylist():
+            raise ValueError(
+                f"`events` must have good rows only. Received: {path}, "
+                f"row {bad['row']}: {bad['reason']}."
+            )
+        records += [event_record(row, catalogue) for row in validated.rows.to_pylist()]
+    return records
+
+
+def event_record(row: Mapping[str, Any], catalogue: ItemCatalogue) -> dict[str, Any]:
+    """A checked interaction with its item's tags and category."""
+    item = row["item_index"]
+    category = catalogue.category.values_of(item)
+    return {
+        "item_id": row["item_id"],
+        "timestamp": row["timestamp"],
+        "clicked": row["clicked"],
+        "weight": row["weight"],
+        "tags": catalogue.tags.values_of(item),
+        "category": category[0] if category else "",
+    }
+
+
+def to_records(events: UserEvents) -> Iterable[dict[str, Any]]:
+    """A user's events as records, so that fresh ones can be added."""
+
+    def values(attribute: str, row: int) -> list[str]:
+        column = events.attributes[attribute]
+        codes, _ = column.select(events.item[row : row + 1])
+        return column.vocabulary[codes].tolist()
+
+    for row in range(len(events)):
+        category = values("category", row)
+        yield {
+            "item_id": values("item_id", row)[0],
+            "timestamp": int(events.timestamp[row]),
+            "clicked": int(events.clicked[row]),
+            "weight": float(events.weight[row]),
+            "tags": values("tags", row),
+            "category": category[0] if category else "",
+        }
+
+
+def _with_user(batch: FileBatch) -> FileBatch:
+    rows = batch.rows
+    users = pa.array(["events"] * rows.num_rows)
+    columns = [
+        users,
+        *(c for n, c in zip(rows.schema.names, rows.columns, strict=True) if n != "user_id"),
+    ]
+    names = ["user_id", *(n for n in rows.schema.names if n != "user_id")]
+    return dataclasses.replace(batch, rows=pa.RecordBatch.from_arrays(columns, names=names))

@@ -1,0 +1,145 @@
+"""What a model is compared with: popularity, the user's own history, a blend of both, and chance.
+
+Each is a `trainer.evaluation.TagScorer`. None of them looks at labels of the users it scores.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from trainer.evaluation import ItemScorer, TagScorer, evaluate
+from trainer.features import (
+    HISTORY_TAG_COUNTS,
+    HISTORY_TAGS,
+    IMPRESSION_NUM_TAGS,
+    IMPRESSION_TAGS,
+    LABEL_TAG_WEIGHTS,
+    LABEL_TAGS,
+    USER_ID,
+)
+from trainer.snapshots import Snapshots
+
+# Events that popularity is worth in the blend; 0 leaves it to break ties only.
+BLEND_WEIGHTS = (0.1, 1.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
+
+
+def tag_clicks(train: Snapshots, num_tags: int) -> np.ndarray:
+    """Clicks by tag of the train users, before and after their snapshots.
+
+    Args:
+      train: Snapshots of train users; of several of one user the last one counts, so that nobody
+        counts twice.
+      num_tags: Number of tags.
+
+    Returns:
+      float [num_tags].
+    """
+    users = train.scalars[USER_ID]
+    last = (
+        np.flatnonzero(np.r_[users[1:] != users[:-1], True])
+        if len(users)
+        else np.zeros(0, np.int64)
+    )
+    train = train.take(last)
+    clicks = np.zeros(num_tags)
+    for tags, counts in ((HISTORY_TAGS, HISTORY_TAG_COUNTS), (LABEL_TAGS, LABEL_TAG_WEIGHTS)):
+        ids = train.lists[tags].values
+        known = ids >= 0
+        clicks += np.bincount(ids[known], train.lists[counts].values[known], num_tags)
+    return clicks
+
+
+def popularity(clicks: np.ndarray) -> TagScorer:
+    """The same list for everyone: tags by clicks of the train users."""
+
+    def score(chunk: Snapshots) -> np.ndarray:
+        return np.tile(clicks, (chunk.num_examples, 1))
+
+    return score
+
+
+def own_history(num_tags: int) -> TagScorer:
+    """Tags by the user's own earlier clicks. It knows nothing about novel tags."""
+
+    def score(chunk: Snapshots) -> np.ndarray:
+        return _history_counts(chunk, num_tags)
+
+    return score
+
+
+def blend(clicks: np.ndarray, weight: float) -> TagScorer:
+    """Own history plus `weight` times each tag's share of all clicks.
+
+    Args:
+      clicks: float [num_tags], clicks of the train users.
+      weight: How many of a user's own clicks popularity is worth.
+    """
+    shares = clicks / max(clicks.sum(), 1.0)
+
+    def score(chunk: Snapshots) -> np.ndarray:
+        return _history_counts(chunk, len(shares)) + weight * shares
+
+    return score
+
+
+def random(num_tags: int, seed: int = 0) -> TagScorer:
+    """Chance: a permutation a user, which depends on the user's id and not on the chunk."""
+
+    def score(chunk: Snapshots) -> np.ndarray:
+        rows = []
+        for user in chunk.scalars[USER_ID]:
+            encoded = user if isinstance(user, bytes) else str(user).encode()
+            rows.append(np.random.default_rng([seed, *encoded]).random(num_tags))
+        return np.array(rows)
+
+    return score
+
+
+def choose_blend(
+    clicks: np.ndarray,
+    validation: Snapshots,
+    weights: Sequence[float] = BLEND_WEIGHTS,
+    metric: str = "precision_at_10",
+) -> tuple[float, TagScorer]:
+    """The blend whose weight is best on validation users.
+
+    Args:
+      clicks: float [num_tags], clicks of the train users.
+      validation: Snapshots of validation users.
+      weights: The weights tried.
+      metric: Name of the deciding metric.
+
+    Returns:
+      The weight (the smallest of equally good ones), and the scorer.
+    """
+
+    def quality(weight: float) -> float:
+        result = evaluate(
+            blend(clicks, weight), validation, len(clicks), with_novel=False, with_slices=False
+        )
+        return result[metric] or 0.0
+
+    best = max(sorted(weights), key=quality)
+    return best, blend(clicks, best)
+
+
+def history_item_scorer(num_tags: int) -> ItemScorer:
+    """Click score of an impression by own history: the sum of its tags' earlier clicks."""
+
+    def score(chunk: Snapshots) -> np.ndarray:
+        tags, counts = chunk.lists[IMPRESSION_TAGS], chunk.lists[IMPRESSION_NUM_TAGS].values
+        known = tags.values >= 0
+        history = _history_counts(chunk, num_tags)
+        impression = np.repeat(np.arange(len(counts)), counts)[known]
+        gains = history[tags.row_ids[known], tags.values[known]]
+        return np.bincount(impression, gains, len(counts))
+
+    return score
+
+
+def _history_counts(chunk: Snapshots, num_tags: int) -> np.ndarray:
+    tags, counts = chunk.lists[HISTORY_TAGS], chunk.lists[HISTORY_TAG_COUNTS]
+    known = tags.values >= 0
+    result = np.zeros((chunk.num_examples, num_tags))
+    np.add.at(result, (tags.row_ids[known], tags.values[known]), counts.values[known])
+    return result

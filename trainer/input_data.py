@@ -1,0 +1,72 @@
+"""Reads transformed examples, and what the transform knows of its vocabularies."""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from trainer import features as f
+from trainer.config_loader import require
+from trainer.snapshots import Snapshots
+
+_READ_BATCH = 512
+
+
+def load_snapshots(
+    file_patterns: Sequence[str], transform_output: tft.TFTransformOutput
+) -> Snapshots:
+    """Reads transformed examples into memory, in canonical order.
+
+    Args:
+      file_patterns: Globs of gzipped TFRecord files.
+      transform_output: The fitted transform.
+
+    Returns:
+      The snapshots.
+
+    Raises:
+      ValueError: No file matches.
+    """
+    files = sorted(path for pattern in file_patterns for path in tf.io.gfile.glob(pattern))
+    require(bool(files), "file_patterns", "match at least one file", list(file_patterns))
+    spec = transform_output.transformed_feature_spec()
+    dataset = tf.data.TFRecordDataset(files, compression_type="GZIP").batch(_READ_BATCH)
+    return Snapshots.from_batches(dataset.map(lambda records: tf.io.parse_example(records, spec)))
+
+
+def vocabulary_sizes(
+    transform_output: tft.TFTransformOutput, spec: f.FeatureSpec
+) -> dict[str, int]:
+    """Number of ids by vocabulary name, hash buckets and the id of the unknown included.
+
+    Args:
+      transform_output: The fitted transform.
+      spec: The features.
+
+    Returns:
+      Sizes for every domain's vocabulary and every profile feature's.
+    """
+    sizes = {}
+    for feature in spec.profile:
+        name = f.profile_vocabulary_name(feature.name)
+        sizes[name] = transform_output.vocabulary_size_by_name(name) + feature.num_oov_buckets + 1
+    for domain in spec.domains:
+        name = domain.vocabulary_name
+        sizes[name] = (
+            transform_output.vocabulary_size_by_name(name) + spec.vocabulary(name).num_oov_buckets
+        )
+    return sizes
+
+
+def load_tags(transform_output: tft.TFTransformOutput) -> list[str]:
+    """The tags in order of their ids."""
+    return [tag.decode() for tag in transform_output.vocabulary_by_name(f.TAG_VOCABULARY)]
+
+
+def load_frequencies(transform_output: tft.TFTransformOutput, vocabulary: str) -> dict[str, int]:
+    """Occurrences in training examples by value."""
+    frequencies = {}
+    for line in transform_output.vocabulary_by_name(f.frequency_name(vocabulary)):
+        count, _, value = line.decode().partition(" ")
+        frequencies[value] = int(count)
+    return frequencies

@@ -1,0 +1,189 @@
+"""The trained towers as a SavedModel: raw features in, vectors and scores out.
+
+The transform is inside, so that a caller sends strings. The index is not: it is built from these
+signatures in a node of its own (`CANDIDATES` gives what it needs), and rebuilt without training.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from trainer import features as f
+from trainer import signatures as s
+from trainer.history import MIN_WEIGHT
+from trainer.model import InterestModel
+
+
+class SavedTowers(tf.Module):
+    """What is saved of a trained model."""
+
+    def __init__(self, model: InterestModel, transform_output: tft.TFTransformOutput):
+        """Wraps a trained model.
+
+        Args:
+          model: The model, called at least once.
+          transform_output: The transform its examples came from.
+        """
+        super().__init__(name="towers")
+        self._model = model
+        self._spec: f.FeatureSpec = model.spec
+        self._transform = transform_output.transform_features_layer()
+        initializer = tf.lookup.TextFileInitializer(
+            transform_output.vocabulary_file_by_name(f.TAG_VOCABULARY),
+            key_dtype=tf.string,
+            key_index=tf.lookup.TextFileIndex.WHOLE_LINE,
+            value_dtype=tf.int64,
+            value_index=tf.lookup.TextFileIndex.LINE_NUMBER,
+        )
+        self._tag_ids = tf.lookup.StaticHashTable(initializer, default_value=-1)
+        tags = transform_output.vocabulary_by_name(f.TAG_VOCABULARY)
+        self._tags = tf.Variable(tags, trainable=False, name="tags")
+
+    def raw_signature(self) -> dict[str, tf.TensorSpec]:
+        """One tensor a raw feature: profile [batch], domain and weights [batch, n]."""
+        specs = {p.name: tf.TensorSpec([None], tf.string, p.name) for p in self._spec.profile}
+        for domain in self._spec.domains:
+            specs[domain.name] = tf.TensorSpec([None, None], tf.string, domain.name)
+            name = f.weights_name(domain.name)
+            specs[name] = tf.TensorSpec([None, None], tf.float32, name)
+        return specs
+
+    def parse_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Serialized `tf.Example`s [batch] -> raw features; what is absent is unknown or empty."""
+        columns: dict[str, Any] = {
+            p.name: tf.io.FixedLenFeature([], tf.string, "") for p in self._spec.profile
+        }
+        for domain in self._spec.domains:
+            columns[domain.name] = tf.io.RaggedFeature(tf.string)
+            columns[f.weights_name(domain.name)] = tf.io.RaggedFeature(tf.float32)
+        parsed = tf.io.parse_example(examples, columns)
+        for domain in self._spec.domains:
+            values = parsed[domain.name].to_tensor(default_value="")
+            parsed[domain.name] = values
+            name = f.weights_name(domain.name)
+            # Values without a weight count once.
+            parsed[name] = parsed[name].to_tensor(default_value=1.0, shape=tf.shape(values))
+        return parsed
+
+    def model_features(self, raw: dict[str, tf.Tensor]) -> dict[str, Any]:
+        """Raw features -> the ids that the towers take."""
+        inputs: dict[str, Any] = {p.name: raw[p.name][:, tf.newaxis] for p in self._spec.profile}
+        for domain in self._spec.domains:
+            values = raw[domain.name]
+            places = tf.where(tf.not_equal(values, ""))
+            shape = tf.shape(values, tf.int64)
+            weights = tf.maximum(raw[f.weights_name(domain.name)], MIN_WEIGHT)
+            inputs[domain.name] = tf.SparseTensor(places, tf.gather_nd(values, places), shape)
+            inputs[f.weights_name(domain.name)] = tf.SparseTensor(
+                places, tf.gather_nd(weights, places), shape
+            )
+        transformed = self._transform(inputs)
+        return {
+            name: tf.RaggedTensor.from_sparse(value)
+            if isinstance(value, tf.SparseTensor)
+            else value
+            for name, value in transformed.items()
+            if name in inputs
+        }
+
+    def query_embeddings(self, raw: dict[str, tf.Tensor]) -> tf.Tensor:
+        """User vectors of raw features, float [batch, U + 1]."""
+        return self._model.query_embeddings(self.model_features(raw))
+
+    def score_tags(self, raw: dict[str, tf.Tensor], tags: tf.Tensor) -> tf.Tensor:
+        """Scores of given tags [batch, m], as retrieval's; NaN for a tag without a vector."""
+        ids = self._tag_ids.lookup(tags)
+        vectors = tf.gather(self._model.candidate_embeddings(), tf.maximum(ids, 0))
+        scores = tf.einsum("bd,bmd->bm", self.query_embeddings(raw), vectors)
+        return tf.where(ids >= 0, scores, tf.constant(float("nan")))
+
+    def score_items(
+        self, query_embeddings: tf.Tensor, item_tags: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Click head.
+
+        Args:
+          query_embeddings: float [batch, U + 1].
+          item_tags: string [batch, m, n]: m items a user, each given by its tags, padded with "".
+
+        Returns:
+          `click_logits` and `click_probabilities`, float [batch, m]. An item none of whose tags has
+          a vector gets the click head's constant.
+        """
+        shape = tf.shape(item_tags, tf.int64)
+        ids = tf.reshape(self._tag_ids.lookup(item_tags), [shape[0], -1])
+        logits = self._model.click_logits(
+            query_embeddings,
+            tf.RaggedTensor.from_tensor(ids),
+            tf.RaggedTensor.from_tensor(tf.fill(shape[:2], shape[2])),
+        )
+        logits = tf.reshape(logits, shape[:2])
+        return {s.CLICK_LOGITS: logits, s.CLICK_PROBABILITIES: tf.sigmoid(logits)}
+
+    def signatures(self) -> dict[str, Any]:
+        """The signatures by name, as concrete functions."""
+        raw = self.raw_signature()
+
+        def embed_examples(**inputs):
+            return {
+                s.QUERY_EMBEDDINGS: self.query_embeddings(self.parse_examples(inputs[s.EXAMPLES]))
+            }
+
+        def embed_users(**inputs):
+            return {s.QUERY_EMBEDDINGS: self.query_embeddings(inputs)}
+
+        def candidates():
+            return {
+                s.TAGS: self._tags.value(),
+                s.CANDIDATE_EMBEDDINGS: self._model.candidate_embeddings(),
+            }
+
+        def score_tags(**inputs):
+            tags = inputs.pop(s.CANDIDATE_TAGS)
+            return {s.SCORES: self.score_tags(inputs, tags)}
+
+        def score_items(**inputs):
+            item_tags = inputs.pop(s.ITEM_TAGS)
+            return self.score_items(self.query_embeddings(inputs), item_tags)
+
+        def score_items_by_embedding(**inputs):
+            return self.score_items(inputs[s.QUERY_EMBEDDINGS], inputs[s.ITEM_TAGS])
+
+        candidate_tags = {
+            s.CANDIDATE_TAGS: tf.TensorSpec([None, None], tf.string, s.CANDIDATE_TAGS)
+        }
+        item_tags = {s.ITEM_TAGS: tf.TensorSpec([None, None, None], tf.string, s.ITEM_TAGS)}
+        dimension = self._model.model_config.output_dim + 1
+        queries = {
+            s.QUERY_EMBEDDINGS: tf.TensorSpec([None, dimension], tf.float32, s.QUERY_EMBEDDINGS)
+        }
+        return {
+            name: tf.function(function).get_concrete_function(**inputs)
+            for name, function, inputs in (
+                (
+                    s.EMBED_EXAMPLES,
+                    embed_examples,
+                    {s.EXAMPLES: tf.TensorSpec([None], tf.string, s.EXAMPLES)},
+                ),
+                (s.EMBED_USERS, embed_users, raw),
+                (s.CANDIDATES, candidates, {}),
+                (s.SCORE_TAGS, score_tags, {**raw, **candidate_tags}),
+                (s.SCORE_ITEMS, score_items, {**raw, **item_tags}),
+                (s.SCORE_ITEMS_BY_EMBEDDING, score_items_by_embedding, {**queries, **item_tags}),
+            )
+        }
+
+
+def save_towers(
+    model: InterestModel, transform_output: tft.TFTransformOutput, directory: str
+) -> None:
+    """Saves the towers as a SavedModel.
+
+    Args:
+      model: The trained model.
+      transform_output: The transform its examples came from.
+      directory: Where to write.
+    """
+    towers = SavedTowers(model, transform_output)
+    tf.saved_model.save(towers, directory, signatures=towers.signatures())

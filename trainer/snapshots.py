@@ -1,0 +1,208 @@
+"""Transformed examples in memory, column by column, and batches of them.
+
+A training set of user snapshots is a few hundred bytes a user and tag, so it is read once, put into
+a canonical order and then gathered batch by batch in C++: nothing is padded and nothing depends on
+the order of examples in files. It knows no feature by name but the two that identify a snapshot.
+"""
+
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from trainer.config_loader import require
+from trainer.features import SNAPSHOT_TIME, USER_ID
+
+
+@dataclasses.dataclass(frozen=True)
+class ListValues:
+    """One list-valued column: row i is `values[offsets[i]:offsets[i + 1]]`.
+
+    Attributes:
+      values: int or float [num_values], the lists one after the other.
+      offsets: int64 [num_rows + 1], starting with 0.
+    """
+
+    values: np.ndarray
+    offsets: np.ndarray
+
+    @property
+    def row_ids(self) -> np.ndarray:
+        """The row of each value, int64 [num_values]."""
+        return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+
+    def take(self, rows: np.ndarray) -> "ListValues":
+        """The lists of `rows`, int [n], in that order."""
+        lengths = self.offsets[rows + 1] - self.offsets[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        positions = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
+        return ListValues(self.values[positions], offsets)
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshots:
+    """Transformed examples, ordered by user and time.
+
+    Attributes:
+      scalars: By name, one value a snapshot, [num_examples].
+      lists: By name, one list a snapshot. Integers are held in 32 bits where they fit.
+    """
+
+    scalars: Mapping[str, np.ndarray]
+    lists: Mapping[str, ListValues]
+
+    @classmethod
+    def from_batches(cls, batches: Iterable[Mapping[str, Any]]) -> "Snapshots":
+        """Collects parsed batches.
+
+        Args:
+          batches: Mappings of names to a dense array or tensor [batch] (or [batch, 1]) for scalars,
+            and to a `tf.SparseTensor` [batch, n] or a `tf.RaggedTensor` [batch, None] for lists.
+            All batches have the same names.
+
+        Returns:
+          The snapshots in canonical order: user id, then time, then order of arrival.
+
+        Raises:
+          ValueError: There is no batch, or a column is missing from one or has another number of
+            rows.
+        """
+        scalar_parts: dict[str, list[np.ndarray]] = {}
+        value_parts: dict[str, list[np.ndarray]] = {}
+        length_parts: dict[str, list[np.ndarray]] = {}
+        for batch in batches:
+            for name, column in batch.items():
+                if isinstance(column, tf.SparseTensor | tf.compat.v1.SparseTensorValue):
+                    rows = np.asarray(column.indices)[:, 0]
+                    num_rows = int(np.asarray(column.dense_shape)[0])
+                    value_parts.setdefault(name, []).append(_narrow(np.asarray(column.values)))
+                    length_parts.setdefault(name, []).append(np.bincount(rows, minlength=num_rows))
+                elif isinstance(column, tf.RaggedTensor):
+                    value_parts.setdefault(name, []).append(_narrow(column.flat_values.numpy()))
+                    length_parts.setdefault(name, []).append(column.row_lengths().numpy())
+                else:
+                    scalar_parts.setdefault(name, []).append(np.asarray(column).reshape(-1))
+        require(bool(scalar_parts or value_parts), "batches", "contain at least one batch", "none")
+        scalars = {name: np.concatenate(parts) for name, parts in scalar_parts.items()}
+        lists = {}
+        for name, parts in value_parts.items():
+            lengths = np.concatenate(length_parts[name])
+            offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+            lists[name] = ListValues(np.concatenate(parts), offsets)
+        return cls(scalars, lists).sorted()
+
+    def __post_init__(self):
+        sizes = {name: len(column) for name, column in self.scalars.items()}
+        sizes.update({name: len(column.offsets) - 1 for name, column in self.lists.items()})
+        require(len(set(sizes.values())) == 1, "columns", "have the same number of rows", sizes)
+
+    def sorted(self) -> "Snapshots":
+        """The snapshots in canonical order, where they name user and time; else unchanged."""
+        if USER_ID not in self.scalars or SNAPSHOT_TIME not in self.scalars:
+            return self
+        order = np.lexsort((self.scalars[SNAPSHOT_TIME], self.scalars[USER_ID].astype(bytes)))
+        return self.take(order)
+
+    @property
+    def num_examples(self) -> int:
+        """Number of snapshots."""
+        for column in self.scalars.values():
+            return len(column)
+        return len(next(iter(self.lists.values())).offsets) - 1
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by the arrays (of strings: by their pointers)."""
+        scalars = sum(column.nbytes for column in self.scalars.values())
+        return scalars + sum(c.values.nbytes + c.offsets.nbytes for c in self.lists.values())
+
+    def take(self, indices: np.ndarray) -> "Snapshots":
+        """The snapshots at `indices`, int [n] or a slice's worth of rows, in that order."""
+        indices = np.asarray(indices, np.int64)
+        return Snapshots(
+            {name: column[indices] for name, column in self.scalars.items()},
+            {name: column.take(indices) for name, column in self.lists.items()},
+        )
+
+    def features(self, names: Collection[str] | None = None) -> dict[str, Any]:
+        """All snapshots as one batch of tensors, as `batch_dataset` gives them."""
+        batch: dict[str, Any] = {}
+        for name, column in self.scalars.items():
+            if names is None or name in names:
+                batch[name] = tf.constant(column)
+        for name, lists in self.lists.items():
+            if names is None or name in names:
+                values = lists.values
+                values = values.astype(np.int64) if values.dtype.kind == "i" else values
+                batch[name] = tf.RaggedTensor.from_row_splits(values, lists.offsets, validate=False)
+        return batch
+
+    def batch_dataset(
+        self,
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        names: Collection[str] | None = None,
+    ) -> tf.data.Dataset:
+        """Batches of features, shuffled anew at every iteration.
+
+        Args:
+          batch_size: Snapshots a batch; the last one may be smaller.
+          seed: Of the shuffling; the same seed gives the same sequence of epochs.
+          shuffle: Whether to shuffle; else the canonical order.
+          names: The columns wanted; None: all.
+
+        Returns:
+          A dataset of dictionaries: scalars as dense tensors [batch], lists as `tf.RaggedTensor`
+          [batch, None] (ids int64).
+
+        Raises:
+          ValueError: `batch_size` is not positive, or a name is unknown.
+        """
+        require(batch_size >= 1, "batch_size", "be a positive integer", batch_size)
+        wanted = set(self.scalars) | set(self.lists) if names is None else set(names)
+        unknown = sorted(wanted - set(self.scalars) - set(self.lists))
+        require(not unknown, "names", "be columns of the snapshots", ", ".join(unknown))
+        scalars = {n: tf.constant(c) for n, c in self.scalars.items() if n in wanted}
+        groups = self._groups_by_offsets(wanted)
+
+        def gather(rows: tf.Tensor) -> dict[str, Any]:
+            batch: dict[str, Any] = {n: tf.gather(c, rows) for n, c in scalars.items()}
+            for offsets, columns in groups:
+                starts, limits = tf.gather(offsets, rows), tf.gather(offsets, rows + 1)
+                # Positions once for a list and its weights, which lie in the same places.
+                positions = tf.ragged.range(starts, limits)
+                for name, values in columns.items():
+                    picked = tf.gather(values, positions.flat_values)
+                    if picked.dtype == tf.int32:
+                        picked = tf.cast(picked, tf.int64)
+                    batch[name] = positions.with_flat_values(picked)
+            return batch
+
+        dataset = tf.data.Dataset.range(self.num_examples)
+        if shuffle:
+            dataset = dataset.shuffle(
+                max(self.num_examples, 1), seed=seed, reshuffle_each_iteration=True
+            )
+        dataset = dataset.batch(batch_size).map(gather, num_parallel_calls=2, deterministic=True)
+        return dataset.prefetch(2)
+
+    def _groups_by_offsets(self, wanted: set[str]) -> list[tuple[tf.Tensor, dict[str, tf.Tensor]]]:
+        groups: dict[bytes, tuple[tf.Tensor, dict[str, tf.Tensor]]] = {}
+        for name, column in self.lists.items():
+            if name in wanted:
+                key = column.offsets.tobytes()
+                group = groups.setdefault(key, (tf.constant(column.offsets), {}))
+                group[1][name] = tf.constant(column.values)
+        return list(groups.values())
+
+
+def _narrow(values: np.ndarray) -> np.ndarray:
+    """Halves the memory of ids: 32 bits where every value fits."""
+    if values.dtype == np.int64:
+        limit = np.iinfo(np.int32).max
+        if not len(values) or (values.max() <= limit and values.min() >= -limit):
+            return values.astype(np.int32)
+    return values
