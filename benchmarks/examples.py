@@ -5,6 +5,7 @@ import json
 import os
 import tempfile
 import time
+from typing import Any
 
 from benchmarks.fresh_process import call_in_fresh_process
 from benchmarks.registry import Figures, Progress
@@ -74,7 +75,7 @@ def generate(folder: str, size: int) -> tuple[int, int]:
     return summary.num_users, summary.num_interactions
 
 
-def measure(folder: str) -> dict[str, int | float]:
+def measure(folder: str) -> dict[str, Any]:
     """Makes the examples on the configured default engine, in this process.
 
     Imports are not timed; building and running the Beam pipeline are. "Per core" divides by the

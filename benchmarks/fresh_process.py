@@ -1,6 +1,7 @@
 """Calls a function in a process of its own: what was measured before has left no memory in use.
 
-The process is spawned, not forked: a fork would share the libraries' threads and the parent's memory.
+The process is spawned, not forked: a fork would share the parent's memory, and the libraries'
+threads would not survive it.
 """
 
 import multiprocessing

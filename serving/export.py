@@ -83,7 +83,7 @@ def build_signatures(module: TagRetrieval) -> dict[str, Any]:
         s.QUERY_EMBEDDINGS: tf.TensorSpec([None, dimension], tf.float32, s.QUERY_EMBEDDINGS)
     }
     return {
-        name: tf.function(function).get_concrete_function(**inputs)
+        name: tf.function(function, autograph=False).get_concrete_function(**inputs)
         for name, function, inputs in (
             (s.SERVING_DEFAULT, serve_examples, examples),
             (s.RETRIEVE, retrieve, raw),

@@ -12,6 +12,8 @@ import tensorflow_recommenders as tfrs
 
 from trainer.config_loader import require
 
+NOT_FOUND = -1  # in place of a position, where an approximate index found fewer than k
+
 
 class TopKIndex(tf.Module, abc.ABC):
     """Finds the candidates with the greatest inner product."""

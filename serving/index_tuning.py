@@ -57,7 +57,7 @@ def tune(
     curve = []
     for parameters in _grid(index.num_leaves, len(candidates), k):
         index.search_parameters = parameters
-        search = tf.function(lambda q: index.search(q, k)[1])
+        search = tf.function(lambda q: index.search(q, k)[1], autograph=False)
         found = search_all(search, queries)
         curve.append(
             CurvePoint(

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from serving.index import TopKIndex
+from serving.index import NOT_FOUND, TopKIndex
 from trainer import signatures as s
 from trainer.config_loader import require
 
@@ -55,17 +55,15 @@ class TagRetrieval(tf.Module):
           approximate index found fewer than k, the rest is "" with the score -inf.
         """
         scores, positions = self.index.search(query_embeddings, self.k)
-        tags = tf.gather(self._tags, positions)
+        rows = tf.maximum(positions, 0)
+        tags = tf.gather(self._tags, rows)
         if not self.index.is_exact:
-            # An index may answer an empty batch without columns.
-            positions = tf.reshape(positions, [-1, self.k])
-            is_found = tf.logical_not(tf.math.is_nan(tf.reshape(scores, [-1, self.k])))
-            vectors = tf.gather(self._embeddings, positions)
+            is_found = tf.not_equal(positions, NOT_FOUND)
+            vectors = tf.gather(self._embeddings, rows)
             exact = tf.einsum("bd,bkd->bk", query_embeddings, vectors)
             exact = tf.where(is_found, exact, tf.constant(float("-inf")))
             scores, order = tf.math.top_k(exact, k=self.k)
-            tags = tf.where(is_found, tf.reshape(tags, [-1, self.k]), "")
-            tags = tf.gather(tags, order, batch_dims=1)
+            tags = tf.gather(tf.where(is_found, tags, ""), order, batch_dims=1)
         return {s.TAGS: tags, s.SCORES: scores}
 
     def embed_users(self, features: dict[str, tf.Tensor]) -> tf.Tensor:

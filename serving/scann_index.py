@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from scann.scann_ops.py import scann_ops
 
-from serving.index import TopKIndex
+from serving.index import NOT_FOUND, TopKIndex
 from trainer.config_loader import require
 
 # ScaNN refuses to train its hashing on fewer points.
@@ -121,4 +121,10 @@ class ScannIndex(TopKIndex):
             pre_reorder_num_neighbors=max(k, self.search_parameters.num_reordering_candidates),
             leaves_to_search=min(self.num_leaves, self.search_parameters.num_leaves_to_search),
         )
-        return result.distances, result.indices
+        # With few leaves searched ScaNN returns fewer columns, or NaN in place of a score.
+        num_missing = k - tf.shape(result.indices)[1]
+        padding = [[0, 0], [0, num_missing]]
+        scores = tf.pad(result.distances, padding, constant_values=float("nan"))
+        positions = tf.pad(result.indices, padding)
+        positions = tf.where(tf.math.is_nan(scores), NOT_FOUND, positions)
+        return tf.ensure_shape(scores, [None, k]), tf.ensure_shape(positions, [None, k])

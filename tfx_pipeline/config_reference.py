@@ -31,8 +31,11 @@ default. In a dotted key, `[]` stands for each entry of a list and `<name>` for 
 _SCALARS = {int: "integer", float: "number", str: "text", bool: "`true` or `false`"}
 
 
-def configuration_reference() -> str:
+def configuration_reference(cls: type = PipelineConfig) -> str:
     """The whole page: a section for each dataclass, a row for each key.
+
+    Args:
+      cls: The dataclass of the whole file.
 
     Returns:
       Markdown, ending with a line break.
@@ -40,7 +43,7 @@ def configuration_reference() -> str:
     Raises:
       ValueError: An attribute is not documented in its class.
     """
-    return "\n".join([_INTRODUCTION, *_sections(PipelineConfig, "")])
+    return "\n".join([_INTRODUCTION, *_sections(cls, "")])
 
 
 def _sections(cls: type, path: str) -> Iterator[str]:

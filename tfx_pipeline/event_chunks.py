@@ -66,6 +66,8 @@ def pack_by_user(validated: ValidatedBatch) -> Iterator[tuple[str, bytes]]:
       A user id and the user's events in this batch, `EVENT_DTYPE` as bytes.
     """
     rows = validated.rows
+    if not rows.num_rows:
+        return
     events = np.empty(rows.num_rows, EVENT_DTYPE)
     events["timestamp"] = rows.column("timestamp").to_numpy()
     events["item"] = rows.column("item_index").to_numpy()

@@ -14,6 +14,7 @@ from tfx.dsl.compiler import constants
 from tfx.orchestration import metadata
 from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils, tfx_runner
+from tfx.orchestration.portable.mlmd import execution_lib
 from tfx.proto.orchestration import pipeline_pb2
 
 
@@ -84,7 +85,9 @@ class ReportingLocalRunner(tfx_runner.IrBasedRunner):
             )
             info = component_launcher.launch()
             is_resolver = component_launcher.is_system_node
-            outputs = dict(info.output_dict or {}) if info else {}
+            # What a cached node returns names outputs that were never written; the metadata knows.
+            with metadata.Metadata(connection) as handle:
+                outputs = execution_lib.get_output_artifacts(handle, info.execution_id)
             run = NodeRun(
                 node_id,
                 time.perf_counter() - started,

@@ -1,6 +1,7 @@
 """One user's events and profile, straight from the tables: for asking a server about a user now."""
 
 import dataclasses
+import json
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -74,13 +75,13 @@ def find_user(config: PipelineConfig, user_id: str) -> FoundUser:
         if validated.rows.num_rows:
             now = max(now, int(validated.rows.column("timestamp").to_numpy().max()) + 1)
             chunks += [chunk for user, chunk in pack_by_user(validated) if user == user_id]
-    rows = [
-        row
+    profiles = [
+        {name: value for name, value in row.items() if name != "user_id"}
         for batch in read_table(config.data.users, schema.USERS)
         for row in validate_users(batch).rows.to_pylist()
         if row["user_id"] == user_id
     ]
-    if not chunks and not rows:
+    if not chunks and not profiles:
         raise ValueError(
             f"`user` must be in {config.data.interactions} or {config.data.users}. "
             f"Received: user={user_id!r}."
@@ -88,7 +89,8 @@ def find_user(config: PipelineConfig, user_id: str) -> FoundUser:
     events = canonical(np.frombuffer(b"".join(chunks), EVENT_DTYPE))[
         -config.examples.max_events_per_user :
     ]
-    profile = min(rows, key=lambda row: sorted(row.items()), default=None)
+    # Of several rows for one user the one that `tfx_pipeline.examples.JoinUser` keeps.
+    profile = min(profiles, key=lambda row: json.dumps(row, sort_keys=True), default=None)
     return FoundUser(
         to_user_events(UserChunk(events.tobytes()), item_columns(catalogue)), profile, now
     )

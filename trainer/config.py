@@ -58,7 +58,7 @@ class ModelConfig:
     field_residual: bool = True
     click_projection: bool = True
     dropout: float = 0.4
-    domain_dropout: float = 0.0
+    domain_dropout: float = 0.05
 
     def __post_init__(self):
         for name in (

@@ -139,6 +139,8 @@ class InterestModel(tfrs.models.Model):
         users = self.user_tower(features, training=False)
         return self.click_logits(users, features[IMPRESSION_TAGS], features[IMPRESSION_NUM_TAGS])
 
+    # There is no control flow to convert, and converting the layers takes longer than an epoch.
+    @tf.autograph.experimental.do_not_convert
     def compute_loss(self, inputs: Mapping[str, Any], training: bool = False) -> tf.Tensor:
         """The weighted sum of the losses, float scalar."""
         users = self.user_tower(inputs, training=training)

@@ -26,7 +26,10 @@ class SavedTowers(tf.Module):
           transform_output: The transform its examples came from.
         """
         super().__init__(name="towers")
-        self._model = model
+        # Saved are the variables and the functions below. Tracking the Keras model itself would make
+        # TensorFlow trace and describe every layer again, for half a minute and no use.
+        self._variables = list(model.variables)
+        self._get_model = lambda: model
         self._spec: f.FeatureSpec = model.spec
         self._transform = transform_output.transform_features_layer()
         initializer = tf.lookup.TextFileInitializer(
@@ -89,12 +92,12 @@ class SavedTowers(tf.Module):
 
     def query_embeddings(self, raw: dict[str, tf.Tensor]) -> tf.Tensor:
         """User vectors of raw features, float [batch, U + 1]."""
-        return self._model.query_embeddings(self.model_features(raw))
+        return self._get_model().query_embeddings(self.model_features(raw))
 
     def score_tags(self, raw: dict[str, tf.Tensor], tags: tf.Tensor) -> tf.Tensor:
         """Scores of given tags [batch, m], as retrieval's; NaN for a tag without a vector."""
         ids = self._tag_ids.lookup(tags)
-        vectors = tf.gather(self._model.candidate_embeddings(), tf.maximum(ids, 0))
+        vectors = tf.gather(self._get_model().candidate_embeddings(), tf.maximum(ids, 0))
         scores = tf.einsum("bd,bmd->bm", self.query_embeddings(raw), vectors)
         return tf.where(ids >= 0, scores, tf.constant(float("nan")))
 
@@ -113,7 +116,7 @@ class SavedTowers(tf.Module):
         """
         shape = tf.shape(item_tags, tf.int64)
         ids = tf.reshape(self._tag_ids.lookup(item_tags), [shape[0], -1])
-        logits = self._model.click_logits(
+        logits = self._get_model().click_logits(
             query_embeddings,
             tf.RaggedTensor.from_tensor(ids),
             tf.RaggedTensor.from_tensor(tf.fill(shape[:2], shape[2])),
@@ -136,7 +139,7 @@ class SavedTowers(tf.Module):
         def candidates():
             return {
                 s.TAGS: self._tags.value(),
-                s.CANDIDATE_EMBEDDINGS: self._model.candidate_embeddings(),
+                s.CANDIDATE_EMBEDDINGS: self._get_model().candidate_embeddings(),
             }
 
         def score_tags(**inputs):
@@ -154,12 +157,12 @@ class SavedTowers(tf.Module):
             s.CANDIDATE_TAGS: tf.TensorSpec([None, None], tf.string, s.CANDIDATE_TAGS)
         }
         item_tags = {s.ITEM_TAGS: tf.TensorSpec([None, None, None], tf.string, s.ITEM_TAGS)}
-        dimension = self._model.model_config.output_dim + 1
+        dimension = self._get_model().model_config.output_dim + 1
         queries = {
             s.QUERY_EMBEDDINGS: tf.TensorSpec([None, dimension], tf.float32, s.QUERY_EMBEDDINGS)
         }
         return {
-            name: tf.function(function).get_concrete_function(**inputs)
+            name: tf.function(function, autograph=False).get_concrete_function(**inputs)
             for name, function, inputs in (
                 (
                     s.EMBED_EXAMPLES,

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -116,8 +117,8 @@ def fit(
       What happened.
     """
     config = model.training_config
-    # The optimizer's state is a part of the model's own random state: one step a tf.function call.
-    model.compile(optimizer=make_optimizer(config))
+    steps_per_epoch = math.ceil(train.num_examples / config.batch_size)
+    model.compile(optimizer=make_optimizer(config, steps_per_epoch=steps_per_epoch))
     stopping = ProtocolEarlyStopping(
         model, validation, config.early_stopping_metric, config.patience, config.max_epochs
     )
@@ -128,7 +129,7 @@ def fit(
                 log_dir, update_freq=config.log_every_steps, write_graph=False
             )
         )
-    dataset = train.batch_dataset(config.batch_size, seed=seed, names=model.input_names)
+    dataset = train.batch_dataset(config.batch_size, seed=seed, names=model.training_names)
     model.fit(dataset, epochs=config.max_epochs, callbacks=callbacks, verbose=0)
     stopping.restore_best()
     seconds = sum(stopping.epoch_seconds)
@@ -228,5 +229,5 @@ def evaluate_model(model: InterestModel, snapshots: Snapshots) -> dict[str, floa
 
 
 def _compiled(function: Callable, names: tuple[str, ...]) -> Callable[[Snapshots], np.ndarray]:
-    compiled = tf.function(function, reduce_retracing=True)
+    compiled = tf.function(function, reduce_retracing=True, autograph=False)
     return lambda chunk: compiled(chunk.features(names)).numpy()

@@ -83,7 +83,9 @@ def test_pack_by_user_gives_each_user_one_chunk_of_a_batch():
         row("a", "i0", 9),
         row("", "i0", 9),  # rejected
     ]
-    chunks = {user: np.frombuffer(data, EVENT_DTYPE) for user, data in pack_by_user(validated(rows))}
+    chunks = {
+        user: np.frombuffer(data, EVENT_DTYPE) for user, data in pack_by_user(validated(rows))
+    }
     first, second = IDS.index("i0"), IDS.index("i1")
     assert {user: events.tolist() for user, events in chunks.items()} == {
         "a": [(9, first, 1, 1.0), (9, first, 1, 1.0)],

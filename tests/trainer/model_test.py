@@ -111,7 +111,7 @@ def test_click_logits_equal_the_loop(click_projection):
 
 @pytest.mark.parametrize("optimizer,rate", [("adam", 0.02), ("adagrad", 0.2)])
 def test_training_learns_the_labels_of_a_tiny_log(optimizer, rate):
-    config = TrainingConfig(optimizer=optimizer, learning_rate=rate)
+    config = TrainingConfig(optimizer=optimizer, learning_rate=rate, joint_weight=1.0)
     model = make(config)
     model.compile(optimizer=make_optimizer(config))
     data = {name: batch()[name] for name in model.training_names}
@@ -142,7 +142,7 @@ def test_fitting_twice_with_one_seed_gives_one_result():
         tf_keras.utils.set_random_seed(7)
         config = TrainingConfig()
         model = make(config, seed=7, dropout=0.5)
-        model.compile(optimizer=make_optimizer(config))
+        model.compile(optimizer=make_optimizer(config), run_eagerly=True)
         data = {name: batch()[name] for name in model.training_names}
         history = model.fit(tf.data.Dataset.from_tensors(data).repeat(3), verbose=0).history
         return model.score_tags(data).numpy(), history

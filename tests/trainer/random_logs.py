@@ -118,8 +118,7 @@ def naive_feature_values(rows, profile, at, spec, items=None):
             and bool(event[2]) == (domain.events == "clicked")
             and (domain.window_days is None or event[0] >= at - domain.window_days * DAY)
             and (
-                spec.history_window_days is None
-                or event[0] >= at - spec.history_window_days * DAY
+                spec.history_window_days is None or event[0] >= at - spec.history_window_days * DAY
             )
         ]
         weights = np.array([event[3] for event in chosen])

@@ -21,6 +21,7 @@ CONFIG = ModelConfig(
     hidden_dim=6,
     output_dim=4,
     dropout=0.0,
+    domain_dropout=0.0,
 )
 USERS = [
     # gender, clicked tags with weights, skipped items with weights

@@ -1,0 +1,324 @@
+"""The whole way on a small log: run, kill and resume, cache, gates, serve, query, batch prediction.
+
+The tests of this file share one project and run in order: each is one step of its life.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from serving.client import TagClient, TagClientError
+from tests.e2e.small_log import make_small_project, node_states
+from tests.report_keys import undocumented_keys
+from tfx_pipeline.cli import main
+
+pytestmark = pytest.mark.e2e
+
+NODES = {
+    "CuratedSchema",
+    "ExampleGen",
+    "StatisticsGen",
+    "ExampleValidator",
+    "Transform",
+    "Trainer",
+    "LastBlessed",
+    "Evaluator",
+    "TagIndexBuilder",
+    "TagIndexEvaluator",
+    "Pusher",
+}
+# Resolving is no work and is never cached.
+CACHEABLE = NODES - {"LastBlessed"}
+AFTER_TRAINER = {"Trainer", "Evaluator", "TagIndexBuilder", "TagIndexEvaluator", "Pusher"}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    return make_small_project(tmp_path_factory.mktemp("small"))
+
+
+def executed(output: str) -> set[str]:
+    return {node for node, state in node_states(output).items() if state != "cached"} & CACHEABLE
+
+
+def versions(project) -> list[int]:
+    return sorted(int(path.name) for path in project.base_path.iterdir() if path.name.isdigit())
+
+
+def report_of(project) -> dict:
+    return json.loads((project.output / "report.json").read_text(encoding="utf-8"))
+
+
+def test_run_killed_in_trainer_leaves_nothing_pushed_and_no_report(project):
+    process = project.tagtower("run", "--config", str(project.config_path))
+    for line in process.stdout:
+        if "training snapshots" in line:
+            break
+    process.send_signal(signal.SIGKILL)
+    _, err = process.communicate()
+
+    assert process.returncode == -signal.SIGKILL, err
+    assert not project.base_path.exists()
+    assert not (project.output / "report.json").exists()
+
+
+def test_run_after_kill_resumes_at_the_killed_node_and_pushes(project):
+    status, out, err = project.run()
+
+    assert status == 0, out + err
+    assert node_states(out).keys() == NODES
+    assert executed(out) == AFTER_TRAINER
+    assert len(versions(project)) == 1
+    report = report_of(project)
+    assert report["push.version"] == versions(project)[0]
+    assert report["index.kind"] == "scann"
+    assert report["index.recall_at_20"] >= 0.98
+    assert report["demo.planted_precision"] > 2 * report["demo.planted_precision_random"]
+    assert report["eval.model.precision_at_10"] > report["eval.random.precision_at_10"]
+    # Libraries are quiet: what is printed is the program's own.
+    assert "WARNING" not in out + err and "Traceback" not in out + err
+
+
+def test_report_keys_are_documented(project):
+    assert undocumented_keys(report_of(project), "docs/report.md") == []
+
+
+def test_second_run_is_answered_from_the_cache(project):
+    status, out, _ = project.run()
+
+    assert status == 0
+    assert executed(out) == set()
+    assert len(versions(project)) == 1
+
+
+def test_changed_training_runs_trainer_and_what_follows(project):
+    configuration = project.configuration()
+    configuration["training"]["learning_rate"] = 0.02
+    project.write_configuration(configuration)
+
+    status, out, _ = project.run()
+
+    assert status == 0
+    assert executed(out) == AFTER_TRAINER
+    assert len(versions(project)) == 2
+    # The model blessed before was scored on the same examples.
+    assert "eval.last_blessed.precision_at_10" in report_of(project)
+
+
+def test_unreachable_gate_pushes_nothing_and_says_why(project):
+    configuration = project.configuration()
+    original = json.loads(json.dumps(configuration))
+    configuration["gate"]["min_relative_gain"] = 50.0
+    project.write_configuration(configuration)
+
+    status, out, _ = project.run()
+    project.write_configuration(original)
+
+    assert status == 3
+    assert executed(out) == {"Evaluator", "Pusher"}
+    assert "NOT pushed" in out and "P@10 against the best of popularity and own history" in out
+    assert len(versions(project)) == 2
+
+
+def test_edited_table_runs_everything_but_the_schema(project):
+    path = next((project.tables / "interactions").glob("*.parquet"))
+    table = pq.read_table(path)
+    pq.write_table(table.slice(0, table.num_rows - 5), path)
+
+    status, out, _ = project.run()
+
+    assert status == 0
+    assert executed(out) == CACHEABLE - {"CuratedSchema"}
+
+
+def test_bad_rows_above_the_threshold_fail_in_one_line_and_are_kept(project):
+    path = next((project.tables / "interactions").glob("*.parquet"))
+    good = path.read_bytes()
+    table = pq.read_table(path)
+    clicked = table.column("clicked").to_pylist()
+    clicked[: len(clicked) // 10] = [7] * (len(clicked) // 10)
+    index = table.schema.get_field_index("clicked")
+    pq.write_table(table.set_column(index, "clicked", pa.array(clicked)), path)
+
+    status, _, err = project.run()
+    path.write_bytes(good)
+
+    assert status == 2
+    assert len(err.strip().splitlines()) == 1
+    assert "max_rejected_fraction" in err and "clicked_not_0_or_1" in err
+    rejected = list((project.output / "rejected").glob("*.jsonl"))
+    rows = [json.loads(line) for file in rejected for line in file.read_text().splitlines()]
+    assert len(rows) == len(clicked) // 10
+    assert {row["reason"] for row in rows} == {"clicked_not_0_or_1"}
+
+
+@pytest.fixture(scope="module")
+def server(project):
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    process = project.tagtower(
+        "serve", f"--model_base_path={project.base_path}", f"--port={port}", "--rest_api_port=0"
+    )
+    target = f"localhost:{port}"
+    deadline = time.monotonic() + 120
+    with TagClient(target) as client:
+        while time.monotonic() < deadline:
+            try:
+                if any(v.state == "AVAILABLE" for v in client.model_status(timeout_s=2)):
+                    break
+            except TagClientError:
+                pass
+            time.sleep(0.1)
+    yield target
+    process.terminate()
+    assert process.wait(timeout=60) == 0
+
+
+def instances(project) -> list[dict]:
+    folder = project.output / "artifacts" / "ExampleGen" / "instances"
+    newest = max(folder.iterdir(), key=lambda path: int(path.name))
+    return [
+        json.loads(line)
+        for path in sorted(newest.glob("*.jsonl"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+    ]
+
+
+def test_query_by_user_equals_the_snapshot_now(project, server, capsys):
+    instance = next(i for i in instances(project) if i["clicked_tags"])
+    with TagClient(server) as client:
+        features = {k: v for k, v in instance.items() if k != "user_id"}
+        expected = client.retrieve([features], num_tags=5).profiles[0]
+
+    status = main(
+        ["query", "--server", server, "--config", str(project.config_path)]
+        + ["--user", instance["user_id"], "--num_tags", "5", "--json"]
+    )
+
+    assert status == 0
+    assert json.loads(capsys.readouterr().out)["tags"] == list(expected.tags)
+
+
+def test_query_by_fresh_events_equals_their_features(project, server, tmp_path, capsys):
+    items = pq.read_table(project.tables / "items.parquet").slice(0, 3).to_pylist()
+    path = tmp_path / "events.jsonl"
+    events = [
+        {"item_id": item["item_id"], "timestamp": 1_700_000_000 + i, "clicked": 1}
+        for i, item in enumerate(items)
+    ]
+    path.write_text("".join(json.dumps(event) + "\n" for event in events), encoding="utf-8")
+    tags = [tag for item in items for tag in item["tags"]]
+    counted = sorted(set(tags), key=lambda tag: (-tags.count(tag), tag))
+    with TagClient(server) as client:
+        features = {"clicked_tags": counted, "clicked_tags_weights": [float(tags.count(t)) for t in counted]}
+        expected = client.retrieve([features], num_tags=5).profiles[0]
+
+    status = main(
+        ["query", "--server", server, "--config", str(project.config_path)]
+        + ["--events", str(path), "--num_tags", "5", "--json"]
+    )
+
+    assert status == 0
+    assert json.loads(capsys.readouterr().out)["tags"] == list(expected.tags)
+
+
+def test_query_of_an_unknown_user_is_one_clear_line(project, server, capsys):
+    status = main(["query", "--server", server, "--config", str(project.config_path), "--user", "nobody"])
+
+    assert status == 2
+    assert "nobody" in capsys.readouterr().err
+
+
+def test_batch_prediction_of_every_user_equals_online(project, server, tmp_path):
+    newest = max(
+        (project.output / "artifacts" / "ExampleGen" / "instances").iterdir(),
+        key=lambda path: int(path.name),
+    )
+    output = tmp_path / "predictions"
+
+    status = main(
+        ["batch-predict", f"--model_base_path={project.base_path}"]
+        + ["--input", str(newest / "*.jsonl"), "--output", str(output)]
+    )
+
+    assert status == 0
+    lines = [
+        json.loads(line)
+        for path in sorted(output.glob("prediction.results-*"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+    ]
+    users = instances(project)
+    assert sorted(line["instance"]["user_id"] for line in lines) == sorted(u["user_id"] for u in users)
+    with TagClient(server, timeout_s=60) as client:
+        online = client.retrieve([{k: v for k, v in u.items() if k != "user_id"} for u in users])
+    by_user = {user["user_id"]: p for user, p in zip(users, online.profiles, strict=True)}
+    for line in lines:
+        profile = by_user[line["instance"]["user_id"]]
+        assert line["prediction"]["tags"] == list(profile.tags)
+        assert line["prediction"]["scores"] == pytest.approx(list(profile.scores), rel=1e-4, abs=1e-4)
+
+
+def test_bad_instances_go_to_the_errors_file_and_stop_nothing(project, tmp_path):
+    path = tmp_path / "instances.jsonl"
+    path.write_text('{"clicked_tags": []}\nno json\n{"colour": ["red"]}\n{"segment": 3}\n')
+    output = tmp_path / "predictions"
+
+    status = main(
+        ["batch-predict", f"--model_base_path={project.base_path}", "--input", str(path)]
+        + ["--output", str(output)]
+    )
+
+    assert status == 0
+    assert sorted(p.name.split("-")[0] for p in output.iterdir()) == [
+        "prediction.errors_stats",
+        "prediction.results",
+    ]
+    errors = [json.loads(x) for p in output.glob("*errors*") for x in p.read_text().splitlines()]
+    assert len(errors) == 3
+    assert {error["error"]["status"] for error in errors} == {"INVALID_ARGUMENT"}
+    assert len("".join(p.read_text() for p in output.glob("*results*")).splitlines()) == 1
+
+
+def test_servable_loads_where_nothing_of_the_project_is(project, tmp_path):
+    script = """
+import os, sys
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+import importlib.util, tensorflow as tf
+spec = importlib.util.find_spec("scann")
+tf.load_op_library(os.path.join(spec.submodule_search_locations[0], "scann_ops/cc/_scann_ops.so"))
+model = tf.saved_model.load(sys.argv[1])
+answer = model.signatures["serving_default"](examples=tf.constant([b"", b""]))
+assert not {"trainer", "serving", "tfx_pipeline", "scann"} & set(sys.modules)
+print(answer["tags"].shape, sorted(model.signatures))
+"""
+    path = tmp_path / "load.py"
+    path.write_text(script)
+    newest = project.base_path / str(versions(project)[-1])
+
+    finished = subprocess.run(
+        [sys.executable, str(path), str(newest)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+        check=True,
+    )
+
+    assert finished.stdout.startswith("(2, 20)")
+    for name in ("serving_default", "retrieve", "embed_users", "score_tags", "score_items"):
+        assert name in finished.stdout
+    assert (newest / "assets.extra" / "tf_serving_warmup_requests").is_file()
+
+
+def test_no_half_version_and_no_staging_folder_is_left(project):
+    assert all(path.name.isdigit() for path in Path(project.base_path).iterdir())

@@ -1,0 +1,131 @@
+"""Serialized snapshots, and a schema that reads them back and finds what departs from it."""
+
+import random
+
+import hypothesis
+import pytest
+import tensorflow as tf
+import tensorflow_data_validation as tfdv
+from tensorflow_data_validation.statistics import stats_impl
+from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
+from tensorflow_transform.tf_metadata import schema_utils
+from tfx_bsl.coders import example_coder
+
+from tests.tfx_pipeline.example_runs import parse
+from tests.tfx_pipeline.random_users import COLUMNS, chunk
+from tests.trainer.random_logs import PROPERTY, SPEC, START, records
+from tfx_pipeline.config import ExamplesConfig
+from tfx_pipeline.event_chunks import to_user_events
+from tfx_pipeline.snapshots import user_snapshots
+from tfx_pipeline.tf_examples import build_schema, serialize_snapshot
+from trainer import features as f
+
+DECLARED = f.FeatureSpec(
+    profile=(f.ProfileFeature("gender", values=("F", "M")), f.ProfileFeature("age")),
+    domains=(f.Domain("clicked"),),
+)
+VALUES = {
+    "user_id": "ü1",
+    "snapshot_time": 1_000_000_000_000,
+    "gender": "",
+    "age": "30",
+    "clicked": ["b", "𝄞"],
+    "clicked_weights": [2.5, 1.0],
+    "label_tags": [],
+    "label_tags_weights": [],
+    "impression_tags": ["a", "b", "a"],
+    "impression_num_tags": [2, 1],
+    "impression_clicked": [1.0, 0.0],
+    "impression_weights": [1, 0.5],
+    "history_tags": ["a"],
+    "history_tags_counts": [3],
+    "history_num_events": 0,
+}
+
+
+def test_values_keep_their_types():
+    parsed = parse(serialize_snapshot(VALUES, DECLARED))
+    expected = {
+        name: value if isinstance(value, list) else [value] for name, value in VALUES.items()
+    }
+    assert parsed == expected
+    features = tf.train.Example.FromString(serialize_snapshot(VALUES, DECLARED)).features.feature
+    kinds = {name: features[name].WhichOneof("kind") for name in VALUES}
+    declared = {
+        schema_pb2.BYTES: "bytes_list",
+        schema_pb2.INT: "int64_list",
+        schema_pb2.FLOAT: "float_list",
+    }
+    for feature in build_schema(DECLARED).feature:
+        assert kinds[feature.name] == declared[feature.type], feature.name
+
+
+def test_equal_values_give_equal_bytes_whatever_the_order_of_names():
+    expected = serialize_snapshot(VALUES, DECLARED)
+    names = list(VALUES)
+    for seed in range(5):
+        random.Random(seed).shuffle(names)
+        assert serialize_snapshot({name: VALUES[name] for name in names}, DECLARED) == expected
+    assert serialize_snapshot({**VALUES, "age": "31"}, DECLARED) != expected
+
+
+@PROPERTY
+@hypothesis.given(records())
+def test_every_snapshot_is_read_back_by_the_schema(rows):
+    feature_spec = schema_utils.schema_as_feature_spec(build_schema(SPEC)).feature_spec
+    events = to_user_events(chunk(rows), COLUMNS)
+    for snapshot in user_snapshots("u", events, None, SPEC, ExamplesConfig(), START * 2):
+        parsed = parse(serialize_snapshot(snapshot.values, SPEC))
+        assert set(parsed) <= set(feature_spec)
+        for name, value in snapshot.values.items():
+            assert parsed[name] == (value if isinstance(value, list) else [value]), name
+
+
+def test_schema_declares_single_values_and_lists():
+    feature_spec = schema_utils.schema_as_feature_spec(build_schema(DECLARED)).feature_spec
+    single = {"user_id", "snapshot_time", "history_num_events", "gender", "age"}
+    for name in VALUES:
+        kind = tf.io.FixedLenFeature if name in single else tf.io.VarLenFeature
+        assert isinstance(feature_spec[name], kind), name
+    assert set(feature_spec) == set(VALUES)
+
+
+def anomalies(**changes):
+    """Reasons by feature name for one example with changed values."""
+    values = {**VALUES, "gender": "F", **changes}
+    serialized = serialize_snapshot(values, DECLARED)
+    batch = example_coder.ExamplesToRecordBatchDecoder().DecodeBatch([serialized])
+    statistics = stats_impl.generate_statistics_in_memory(batch, tfdv.StatsOptions())
+    found = tfdv.validate_statistics(statistics, build_schema(DECLARED))
+    kinds = anomalies_pb2.AnomalyInfo.Type
+    return {
+        name: {kinds.Name(reason.type) for reason in info.reason}
+        for name, info in found.anomaly_info.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, {}),
+        ({"gender": ""}, {}),  # unknown is allowed
+        ({"gender": "X"}, {"gender": {"ENUM_TYPE_UNEXPECTED_STRING_VALUES"}}),
+        ({"age": "anything"}, {}),  # no values declared
+    ],
+)
+def test_value_outside_the_declared_ones_is_an_anomaly(changes, expected):
+    assert anomalies(**changes) == expected
+
+
+@pytest.mark.parametrize("changes", [{"age": []}, {"age": ["1", "2"]}])
+def test_profile_feature_that_is_not_there_exactly_once_is_an_anomaly(changes):
+    assert set(anomalies(**changes)) == {"age"}
+
+
+@pytest.mark.parametrize("name", ["label_tags", "clicked", "history_tags"])
+def test_empty_lists_are_no_anomaly(name):
+    assert anomalies(**{name: []}) == {}
+
+
+def test_undeclared_column_is_an_anomaly():
+    assert anomalies(surprise="x") == {"surprise": {"SCHEMA_NEW_COLUMN"}}
