@@ -68,6 +68,9 @@ wheel: setup ## Build the wheel into build/dist
 	@rm -rf build/lib build/bdist.*
 	@$(VENV)/python -m build --wheel --no-isolation --outdir build/dist
 
+results: setup ## docs/results.md anew: MovieLens-1M over three seeds (after make movielens)
+	@$(VENV)/python -m benchmarks.movielens_results
+
 lock: setup ## Solve requirements.in again (LOCK_FLAGS=--upgrade for newer versions)
 	@$(SOLVE) requirements.in --output-file requirements.lock
 	@printf '%s\n' uv setuptools wheel | $(SOLVE) - --no-annotate --constraint requirements.lock \

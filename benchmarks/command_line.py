@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.registry import BENCHMARKS, Entry
-from benchmarks.results import OUTPUT_DIR, machine_figures, write_figures
+from benchmarks.results import OUTPUT_DIR, machine_figures
 from tfx_pipeline.console import Console, quiet_libraries
+from tfx_pipeline.report_file import write_report
 
 EXIT_FAULT = 1
 EXIT_MISTAKE = 2
@@ -75,7 +76,7 @@ def _run(name: str, entry: Entry, output_dir: Path, console: Console) -> list[st
     figures |= measured
     figures["bench.seconds"] = time.perf_counter() - started
     path = output_dir / f"{name}.json"
-    write_figures(figures, path)
+    write_report(figures, path)
     console.line(f"\n{benchmark.table(measured)}\n")
     console.line(f"{figures['bench.seconds']:.0f} s; written to {os.path.relpath(path)}\n")
     return benchmark.faults(measured)

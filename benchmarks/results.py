@@ -1,6 +1,5 @@
-"""The file that a benchmark leaves: flat keys, written whole."""
+"""Where benchmarks leave their figures, and what one must know of the machine."""
 
-import json
 import os
 from pathlib import Path
 
@@ -19,20 +18,3 @@ def machine_figures() -> Figures:
         # Runnable processes before the measurement: above 0, others had their share of the cores.
         "machine.load_at_start": round(os.getloadavg()[0], 2),
     }
-
-
-def write_figures(figures: Figures, path: Path) -> None:
-    """Writes figures as JSON, beside the file's place first: nobody reads half a file.
-
-    Args:
-      figures: Flat.
-      path: The file; one that is there is replaced.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        text = json.dumps(figures, indent=1, sort_keys=True, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -50,7 +50,7 @@ ALLOWED_IN_FILES = {
 }
 # trainer's side of the contract between training and serving. The package itself is there because
 # importing it selects Keras 2; a test below holds that it brings no model code along.
-# `config_loader` holds the strict loader and the one error form; the others are the contract itself.
+# `config_loader` holds the strict loader and the one error form; the others are the contract.
 TRAINER_CONTRACT = (
     "trainer.config_loader",
     "trainer.features",

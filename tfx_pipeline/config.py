@@ -140,6 +140,19 @@ class GateConfig:
     min_coverage_at_10: float = 0.02
     max_relative_loss: float = 0.02
 
+    def __post_init__(self):
+        for name in (
+            "min_click_gauc",
+            "min_distinct_top10",
+            "min_coverage_at_10",
+            "max_relative_loss",
+        ):
+            value = getattr(self, name)
+            require(0 <= value <= 1, name, "be between 0 and 1", value)
+        for name in ("min_relative_gain", "min_relative_novel_gain"):
+            value = getattr(self, name)
+            require(value > -1, name, "be above -1", value)
+
 
 @dataclasses.dataclass(frozen=True)
 class IndexConfig:
@@ -294,8 +307,13 @@ def load_config(path_or_name: str, **overrides: Any) -> PipelineConfig:
         inconsistent.
     """
     if os.path.isfile(path_or_name):
-        with open(path_or_name, encoding="utf-8") as file:
-            text = file.read()
+        try:
+            with open(path_or_name, encoding="utf-8") as file:
+                text = file.read()
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"`config` must be a YAML file in UTF-8. Received: {path_or_name} ({error.reason})."
+            ) from error
     elif path_or_name in shipped_configs():
         text = (resources.files("tfx_pipeline") / "configs" / f"{path_or_name}.yaml").read_text(
             "utf-8"

@@ -9,7 +9,7 @@ from serving.servable_caller import ServableCaller
 from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.datasets.planted import planted_precision, read_planted
 from tfx_pipeline.snapshots import user_part
-from trainer.features import USER_ID
+from trainer.features import USER_ID, FeatureSpec
 
 _BATCH = 256
 
@@ -32,20 +32,36 @@ def score_planted(config: PipelineConfig, servable_dir: str, instances_dir: str)
     }
     users = list(held_out)
     caller = ServableCaller(servable_dir)
-    served = {}
+    served: dict[str, list[str]] = {}
     for first in range(0, len(users), _BATCH):
         batch = users[first : first + _BATCH]
         tags, _ = caller.retrieve([held_out[user_id] for user_id in batch])
         served.update(zip(batch, tags, strict=True))
+    domain = _history_domain(config.features)
+    own_history = (
+        {user_id: held_out[user_id][domain] for user_id in users} if domain is not None else {}
+    )
     scored = planted_precision(served, read_planted(config.data.planted or ""), caller.num_tags)
     return {
         "demo.planted_precision": scored.precision,
+        "demo.planted_precision_own_history": planted_precision(
+            own_history, read_planted(config.data.planted or ""), caller.num_tags
+        ).precision,
         "demo.planted_precision_random": scored.random,
         "demo.interests_found": scored.interests_found,
         "demo.cross_interests_found": scored.cross_interests_found,
         "demo.num_users": scored.num_users,
         "demo.num_users_without_events": scored.num_users_without_events,
     }
+
+
+def _history_domain(spec: FeatureSpec) -> str | None:
+    """The domain that lists a user's clicked tags by how often they were clicked."""
+    for domain in spec.domains:
+        is_whole = domain.window_days is None and domain.weighting == "count"
+        if domain.attribute == "tags" and domain.events == "clicked" and is_whole:
+            return domain.name
+    return None
 
 
 def read_instances(

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from tfx.utils import path_utils
@@ -39,6 +39,7 @@ def build_report(
 
     report: dict[str, Any] = {"run.name": config.name, "run.seed": config.seed}
     report |= _read_json(os.path.join(uri("ExampleGen", "summary"), COUNTS_FILE))
+    report["rows.read"] = sum(n for key, n in report.items() if key.startswith("rows.read."))
 
     training = _read_json(
         os.path.join(path_utils.serving_model_path(uri("Trainer", "model")), TRAINING_FILE)
@@ -87,16 +88,6 @@ def build_report(
         report[f"time.{run.node}_seconds"] = run.seconds
         report[f"cached.{run.node}"] = run.is_cached
     return report, failed, instances_dir
-
-
-def write_report(report: Mapping[str, Any], path: str) -> None:
-    """Writes a report beside its place and renames it."""
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    temporary = f"{path}.tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(dict(report), file, indent=1, sort_keys=True)
-        file.write("\n")
-    os.replace(temporary, path)
 
 
 def _read_json(path: str) -> Any:

@@ -72,7 +72,9 @@ def summary_lines(report: Mapping[str, Any]) -> list[str]:
         lines.insert(
             0,
             f"planted    {report['demo.planted_precision']:.3f} of the interests planted in "
-            f"test users come back first (chance: {report['demo.planted_precision_random']:.4f})",
+            f"test users come back first "
+            f"(own history: {_cell(report['demo.planted_precision_own_history'])}, "
+            f"chance: {report['demo.planted_precision_random']:.4f})",
         )
     return lines
 

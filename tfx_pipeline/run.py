@@ -8,13 +8,15 @@ import logging
 import os
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.console import Console
 from tfx_pipeline.memory import PeakMemory
 from tfx_pipeline.pipeline import create_pipeline
-from tfx_pipeline.report import build_report, write_report
+from tfx_pipeline.report import build_report
+from tfx_pipeline.report_file import write_report
 from tfx_pipeline.runners import NodeRun, ReportingLocalRunner
 
 REPORT_FILE = "report.json"
@@ -82,7 +84,7 @@ def run_pipeline(config: PipelineConfig, console: Console) -> RunResult:
         report, failed_checks, instances_dir = build_report(config, nodes)
     report["time.total_seconds"] = time.perf_counter() - started
     report["memory.peak_mb"] = memory.peak_mb
-    write_report(report, os.path.join(config.output_dir, REPORT_FILE))
+    write_report(report, Path(config.output_dir) / REPORT_FILE)
     return RunResult(report, tuple(nodes), tuple(failed_checks), instances_dir)
 
 

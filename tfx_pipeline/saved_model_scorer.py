@@ -24,7 +24,7 @@ def read_examples(file_patterns: Iterable[str]) -> dict[bytes, bytes]:
     """Raw serialized examples by user id; of several of one user the last is kept."""
     files = sorted(path for pattern in file_patterns for path in tf.io.gfile.glob(pattern))
     spec = {f.USER_ID: tf.io.FixedLenFeature([], tf.string)}
-    examples = {}
+    examples: dict[bytes, bytes] = {}
     for records in tf.data.TFRecordDataset(files, "GZIP").batch(_BATCH):
         users = tf.io.parse_example(records, spec)[f.USER_ID].numpy()
         examples.update(zip(users, records.numpy(), strict=True))

@@ -58,7 +58,8 @@ def check_counts(counts: Mapping[str, int], data: DataConfig, rejected_dir: str)
             raise ValueError(
                 f"`data.max_rejected_fraction` must not be exceeded: {num_rejected} of {num_read} "
                 f"rows of {table} were rejected, {data.max_rejected_fraction:.2%} are allowed "
-                f"({listed}). They are in {os.path.join(rejected_dir, '')}: mend them, or raise the threshold."
+                f"({listed}). They are in {os.path.join(rejected_dir, '')}: "
+                "mend them, or raise the threshold."
             )
     for split in SPLITS:
         if not counts.get(f"examples.{split}"):

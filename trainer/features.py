@@ -193,6 +193,11 @@ class FeatureSpec:
             f"name vocabularies in use ({', '.join(sorted(known))})",
             ", ".join(unknown),
         )
+        # Files of the transform are named after vocabularies.
+        taken = {frequency_name(name) for name in known}
+        taken |= {profile_vocabulary_name(feature.name) for feature in self.profile}
+        clashing = sorted(known & taken)
+        require(not clashing, "vocabulary", "not be a name kept for others", ", ".join(clashing))
         for domain in self.domains:
             if domain.vocabulary_name == TAG_VOCABULARY:
                 require(

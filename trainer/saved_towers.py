@@ -26,8 +26,8 @@ class SavedTowers(tf.Module):
           transform_output: The transform its examples came from.
         """
         super().__init__(name="towers")
-        # Saved are the variables and the functions below. Tracking the Keras model itself would make
-        # TensorFlow trace and describe every layer again, for half a minute and no use.
+        # Saved are the variables and the functions below. Tracking the Keras model itself would
+        # make TensorFlow trace and describe every layer again, for half a minute and no use.
         self._variables = list(model.variables)
         self._get_model = lambda: model
         self._spec: f.FeatureSpec = model.spec

@@ -166,6 +166,7 @@ class ProtocolEarlyStopping(tf_keras.callbacks.Callback):
         self.epoch_seconds: list[float] = []
         self.best_epoch = 0
         self._interest_model = model
+        self._evaluator = ModelEvaluator(model)
         self._validation = validation
         self._metric = metric
         self._patience = patience
@@ -181,7 +182,7 @@ class ProtocolEarlyStopping(tf_keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Evaluates, remembers the best, says how it went."""
         self.epoch_seconds.append(time.perf_counter() - self._started)
-        figures = evaluate_model(self._interest_model, self._validation)
+        figures = self._evaluator.evaluate(self._validation)
         self.history.append(figures)
         value = figures[self._metric]
         if value is not None and value > self._best:
@@ -211,21 +212,35 @@ class ProtocolEarlyStopping(tf_keras.callbacks.Callback):
             self.best_epoch = len(self.history)
 
 
-def evaluate_model(model: InterestModel, snapshots: Snapshots) -> dict[str, float | None]:
-    """The protocol's metrics of a model in memory, without slices.
+class ModelEvaluator:
+    """The protocol's metrics of a model in memory, without slices."""
 
-    Args:
-      model: The model.
-      snapshots: One a user.
+    def __init__(self, model: InterestModel):
+        """Compiles the model's scorers, once for all epochs.
 
-    Returns:
-      By name, None where undefined.
-    """
-    score_tags = _compiled(model.score_tags, model.spec.raw_names)
-    has_clicks = model.training_config.joint_weight > 0
-    names = (*model.spec.raw_names, f.IMPRESSION_TAGS, f.IMPRESSION_NUM_TAGS)
-    score_items = _compiled(model.impression_logits, names) if has_clicks else None
-    return evaluate(score_tags, snapshots, model.num_tags, score_items, with_slices=False)
+        Args:
+          model: The model; later changes of its weights are seen.
+        """
+        self._num_tags = model.num_tags
+        raw = model.spec.raw_names
+        self._score_tags = _compiled(model.score_tags, raw)
+        self._score_items: Callable[[Snapshots], np.ndarray] | None = None
+        if model.training_config.joint_weight > 0:
+            names = (*raw, f.IMPRESSION_TAGS, f.IMPRESSION_NUM_TAGS)
+            self._score_items = _compiled(model.impression_logits, names)
+
+    def evaluate(self, snapshots: Snapshots) -> dict[str, float | None]:
+        """Evaluates.
+
+        Args:
+          snapshots: One a user.
+
+        Returns:
+          Metrics by name, None where undefined.
+        """
+        return evaluate(
+            self._score_tags, snapshots, self._num_tags, self._score_items, with_slices=False
+        )
 
 
 def _compiled(function: Callable, names: tuple[str, ...]) -> Callable[[Snapshots], np.ndarray]:

@@ -220,7 +220,10 @@ def test_query_by_fresh_events_equals_their_features(project, server, tmp_path, 
     tags = [tag for item in items for tag in item["tags"]]
     counted = sorted(set(tags), key=lambda tag: (-tags.count(tag), tag))
     with TagClient(server) as client:
-        features = {"clicked_tags": counted, "clicked_tags_weights": [float(tags.count(t)) for t in counted]}
+        features = {
+            "clicked_tags": counted,
+            "clicked_tags_weights": [float(tags.count(t)) for t in counted],
+        }
         expected = client.retrieve([features], num_tags=5).profiles[0]
 
     status = main(
@@ -233,7 +236,9 @@ def test_query_by_fresh_events_equals_their_features(project, server, tmp_path, 
 
 
 def test_query_of_an_unknown_user_is_one_clear_line(project, server, capsys):
-    status = main(["query", "--server", server, "--config", str(project.config_path), "--user", "nobody"])
+    status = main(
+        ["query", "--server", server, "--config", str(project.config_path), "--user", "nobody"]
+    )
 
     assert status == 2
     assert "nobody" in capsys.readouterr().err
@@ -258,14 +263,18 @@ def test_batch_prediction_of_every_user_equals_online(project, server, tmp_path)
         for line in path.read_text(encoding="utf-8").splitlines()
     ]
     users = instances(project)
-    assert sorted(line["instance"]["user_id"] for line in lines) == sorted(u["user_id"] for u in users)
+    assert sorted(line["instance"]["user_id"] for line in lines) == sorted(
+        u["user_id"] for u in users
+    )
     with TagClient(server, timeout_s=60) as client:
         online = client.retrieve([{k: v for k, v in u.items() if k != "user_id"} for u in users])
     by_user = {user["user_id"]: p for user, p in zip(users, online.profiles, strict=True)}
     for line in lines:
         profile = by_user[line["instance"]["user_id"]]
         assert line["prediction"]["tags"] == list(profile.tags)
-        assert line["prediction"]["scores"] == pytest.approx(list(profile.scores), rel=1e-4, abs=1e-4)
+        assert line["prediction"]["scores"] == pytest.approx(
+            list(profile.scores), rel=1e-4, abs=1e-4
+        )
 
 
 def test_bad_instances_go_to_the_errors_file_and_stop_nothing(project, tmp_path):

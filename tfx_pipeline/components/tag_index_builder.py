@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from typing import Any
 
 import tensorflow as tf
 from tfx import v1 as tfx
@@ -51,7 +52,7 @@ def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
     num_tags = len(candidates)
     k = min(config.k, num_tags)
 
-    description = {"num_tags": num_tags, "k": k}
+    description: dict[str, Any] = {"num_tags": num_tags, "k": k}
     found: TopKIndex
     if is_exact(config, num_tags):
         found = BruteForceIndex(candidates)
