@@ -15,7 +15,7 @@ SOLVE = $(VENV)/uv pip compile --quiet --generate-hashes --python-version 3.10 \
 	--python-platform x86_64-manylinux_2_28 --custom-compile-command "make lock" $(LOCK_FLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-unit test-e2e test-movielens lint format bench docs movielens \
+.PHONY: help setup run test test-unit test-e2e test-movielens lint format bench docs movielens results \
 	wheel lock clean distclean
 
 help: ## List the targets

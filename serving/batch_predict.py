@@ -71,7 +71,7 @@ class Predict(beam.DoFn):
         """Loads the servable, once a worker."""
         self._caller = ServableCaller(self._config.model_dir)
 
-    def process(self, lines: Sequence[str]) -> Iterator[Any]:
+    def process(self, lines: list[str]) -> Iterator[Any]:
         """Predicts a batch; if one of its instances is bad, each by itself."""
         instances = []
         for line in lines:

@@ -1,0 +1,161 @@
+"""Index builder, index evaluator and pusher on real artifacts, blessed and not blessed."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tfx.components.evaluator import constants
+from tfx.types import artifact_utils, standard_artifacts
+
+from serving.scann_index import SearchParameters
+from tests.toy_towers import ToyTowers, write_users
+from tfx_pipeline.components import tag_index_builder
+from tfx_pipeline.components.artifacts import IndexEvaluation
+from tfx_pipeline.components.pusher import AtomicPusher
+from tfx_pipeline.components.tag_index_builder import TagIndexBuilder
+from tfx_pipeline.components.tag_index_evaluator import TagIndexEvaluator
+from tfx_pipeline.config import IndexConfig, to_json
+from trainer.task import TRAINING_FILE
+
+NUM_USERS, NUM_TAGS, SIZE, K = 60, 400, 8, 10
+
+
+def artifact(kind, path: Path):
+    path.mkdir(parents=True, exist_ok=True)
+    made = kind()
+    made.uri = str(path)
+    return made
+
+
+def blessing(kind, path: Path, is_blessed: bool):
+    made = artifact(kind, path)
+    made.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, int(is_blessed))
+    return made
+
+
+@pytest.fixture(scope="module")
+def towers_and_examples(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("towers")
+    rng = np.random.default_rng(0)
+    model = artifact(standard_artifacts.Model, folder / "model")
+    saved = folder / "model" / "Format-Serving"
+    ToyTowers(rng.normal(size=(NUM_USERS, SIZE)), rng.normal(size=(NUM_TAGS, SIZE))).save(saved)
+    (saved / TRAINING_FILE).write_text(json.dumps({"features": {}}))
+    examples = artifact(standard_artifacts.Examples, folder / "examples")
+    examples.split_names = artifact_utils.encode_split_names(["validation", "test"])
+    names = [f"u{i}" for i in range(NUM_USERS)]
+    for split, users in (("validation", names[:30]), ("test", names[30:])):
+        write_users(folder / "examples" / f"Split-{split}" / "data_tfrecord-00000.gz", users)
+    return model, examples
+
+
+def build(folder: Path, towers_and_examples, **index):
+    model, examples = towers_and_examples
+    servable = artifact(standard_artifacts.Model, folder / "servable")
+    TagIndexBuilder.test_call(
+        model=model,
+        examples=examples,
+        servable=servable,
+        index=to_json(IndexConfig(k=K, **index)),
+        seed=0,
+        code="",
+    )
+    description = json.loads((folder / "servable" / "index.json").read_text())
+    return servable, description
+
+
+def evaluate(folder: Path, servable, examples):
+    evaluation = artifact(IndexEvaluation, folder / "evaluation")
+    made = artifact(standard_artifacts.InfraBlessing, folder / "blessing")
+    TagIndexEvaluator.test_call(
+        servable=servable,
+        examples=examples,
+        evaluation=evaluation,
+        blessing=made,
+        target_recall=0.98,
+        code="",
+    )
+    figures = json.loads((folder / "evaluation" / "index_evaluation.json").read_text())
+    return made, figures
+
+
+def push(folder: Path, servable, is_model_blessed: bool, index_blessing):
+    pushed = artifact(standard_artifacts.PushedModel, folder / "pushed")
+    AtomicPusher.test_call(
+        servable=servable,
+        model_blessing=blessing(
+            standard_artifacts.ModelBlessing, folder / "model_blessing", is_model_blessed
+        ),
+        index_blessing=index_blessing,
+        pushed_model=pushed,
+        base_path=str(folder / "base"),
+        code="",
+    )
+    return json.loads((folder / "pushed" / "pushed.json").read_text())["version"]
+
+
+def test_tuned_scann_index_is_blessed_and_pushed_whole(tmp_path, towers_and_examples):
+    servable, description = build(tmp_path, towers_and_examples, kind="scann")
+
+    index_blessing, figures = evaluate(tmp_path, servable, towers_and_examples[1])
+    # What a killed push left is no version, and goes.
+    leftover = tmp_path / "base" / ".staging-dead"
+    leftover.mkdir(parents=True)
+    version = push(tmp_path, servable, True, index_blessing)
+
+    chosen = [point for point in description["curve"] if point["is_chosen"]]
+    assert len(chosen) == 1 and chosen[0]["recall"] >= 0.98
+    assert figures["validation"]["recall"] >= 0.98
+    assert figures["test"]["num_queries"] == 30
+    assert index_blessing.get_int_custom_property("blessed") == 1
+    assert [path.name for path in (tmp_path / "base").iterdir()] == [str(version)]
+    assert (tmp_path / "base" / str(version) / "saved_model.pb").is_file()
+    assert (tmp_path / "base" / str(version) / "assets.extra" / "tagtower.json").is_file()
+
+
+def test_exact_index_of_few_tags_has_recall_one(tmp_path, towers_and_examples):
+    servable, description = build(tmp_path, towers_and_examples, kind="auto")
+
+    _, figures = evaluate(tmp_path, servable, towers_and_examples[1])
+
+    assert description["kind"] == "exact"
+    assert figures["validation"]["recall"] == 1.0
+
+
+def test_index_below_target_is_not_blessed_and_nothing_is_pushed(
+    tmp_path, towers_and_examples, monkeypatch
+):
+    def do_not_tune(index, *unused):
+        # One leaf of forty: most of the best tags are never looked at.
+        index.search_parameters = SearchParameters(1, K)
+        return []
+
+    monkeypatch.setattr(tag_index_builder, "tune", do_not_tune)
+    servable, _ = build(tmp_path, towers_and_examples, kind="scann", num_leaves=40)
+
+    index_blessing, figures = evaluate(tmp_path, servable, towers_and_examples[1])
+    version = push(tmp_path, servable, True, index_blessing)
+
+    assert figures["validation"]["recall"] < 0.9
+    assert index_blessing.get_int_custom_property("blessed") == 0
+    assert version is None
+    assert not (tmp_path / "base").exists()
+
+
+def test_model_that_is_not_blessed_is_not_pushed(tmp_path, towers_and_examples):
+    servable, _ = build(tmp_path, towers_and_examples, kind="exact")
+    index_blessing = blessing(standard_artifacts.InfraBlessing, tmp_path / "b", True)
+
+    assert push(tmp_path, servable, False, index_blessing) is None
+    assert not (tmp_path / "base").exists()
+
+
+def test_second_push_is_a_newer_version(tmp_path, towers_and_examples):
+    servable, _ = build(tmp_path, towers_and_examples, kind="exact")
+    index_blessing = blessing(standard_artifacts.InfraBlessing, tmp_path / "b", True)
+
+    first = push(tmp_path, servable, True, index_blessing)
+    second = push(tmp_path, servable, True, index_blessing)
+
+    assert second > first
