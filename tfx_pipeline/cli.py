@@ -58,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"tagtower {parsed.command}: {error}", file=sys.stderr)
         return EXIT_MISTAKE
+    except (PermissionError, NotADirectoryError, IsADirectoryError) as error:
+        print(f"tagtower {parsed.command}: {error.filename}: {error.strerror}.", file=sys.stderr)
+        return EXIT_MISTAKE
     except KeyboardInterrupt:
         print(f"tagtower {parsed.command}: interrupted", file=sys.stderr)
         return 130

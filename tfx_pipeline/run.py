@@ -98,7 +98,6 @@ def _user_message(error: Exception) -> str | None:
     while cause is not None and not isinstance(cause, ValueError):
         cause = cause.__cause__
     text = str(cause or error)
-    # ruff: the marker is Beam's own.
     text = re.sub(r"\s*\[while running '[^']*'\]", "", text)
     is_mistake = isinstance(cause, ValueError) and "\n" not in text.strip()
     return text.strip() if is_mistake else None
