@@ -145,6 +145,16 @@ def batch_predict(config: BatchPredictConfig, pipeline_args: Sequence[str]) -> d
     staging = f"{config.output_dir.rstrip('/')}.partial"
     shutil.rmtree(staging, ignore_errors=True)
     os.makedirs(staging)
+    try:
+        counts = _run(config, pipeline_args, staging)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    os.rename(staging, config.output_dir)
+    return {"predicted": counts.get("predicted", 0), "errors": counts.get("errors", 0)}
+
+
+def _run(config: BatchPredictConfig, pipeline_args: Sequence[str], staging: str) -> dict[str, int]:
     counts_path = os.path.join(staging, "counts.json")
     with beam.Pipeline(
         options=PipelineOptions(list(pipeline_args), save_main_session=False)
@@ -171,8 +181,7 @@ def batch_predict(config: BatchPredictConfig, pipeline_args: Sequence[str]) -> d
     with open(counts_path, encoding="utf-8") as file:
         counts = json.load(file)
     os.remove(counts_path)
-    os.rename(staging, config.output_dir)
-    return {"predicted": counts.get("predicted", 0), "errors": counts.get("errors", 0)}
+    return counts
 
 
 def _write(lines: pvalue.PCollection, folder: str, prefix: str, num_shards: int) -> None:
@@ -193,7 +202,8 @@ def _parse(line: str) -> dict[str, Any]:
 
 def _error(instance: Any, message: str) -> pvalue.TaggedOutput:
     error = {"instance": instance, "error": {"status": _INVALID, "message": message}}
-    return pvalue.TaggedOutput(_ERRORS, json.dumps(error, ensure_ascii=False))
+    # Escaped: what is wrong with an instance may be that it is no text.
+    return pvalue.TaggedOutput(_ERRORS, json.dumps(error))
 
 
 def _one_error(line: str) -> tuple[str, int]:

@@ -139,7 +139,10 @@ def _weights(
 
 def _is_number(value: Any) -> bool:
     is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    return is_number and math.isfinite(value)
+    try:
+        return is_number and math.isfinite(value)
+    except OverflowError:  # an integer beyond any float
+        return False
 
 
 def _wrong_kind(position: int, name: str, kind: str, value: Any) -> ValueError:

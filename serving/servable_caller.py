@@ -1,17 +1,20 @@
-"""A servable called in this process, with the instances and signature of a server's callers."""
+"""A servable called in this process, with the instances and signatures of a server's callers."""
 
 import json
 import os
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from serving.feature_tensors import FeatureValue, input_slots, to_tensors
+from serving.model_server.errors import ServingError
 from serving.model_server.predict import run_signature
 from serving.model_server.servable import Servable
 from trainer import signatures as s
 
 
 class ServableCaller:
-    """Loads a version folder and answers `retrieve`.
+    """Loads a version folder and answers `retrieve` and `serving_default`.
 
     Attributes:
       num_tags: Tags in the index.
@@ -40,10 +43,22 @@ class ServableCaller:
           Tags [batch][k] and scores [batch][k].
 
         Raises:
-          ValueError: A feature is unknown or of the wrong kind.
+          ValueError: A feature is unknown or of the wrong kind, or the model refuses the values.
         """
-        outputs = run_signature(
-            self._servable, self._servable.signatures[s.RETRIEVE], to_tensors(features, self._slots)
-        )
+        return self._run(s.RETRIEVE, to_tensors(features, self._slots))
+
+    def retrieve_examples(
+        self, examples: Sequence[bytes]
+    ) -> tuple[list[list[str]], list[list[float]]]:
+        """The same for serialized `tf.Example`s of raw features."""
+        return self._run(s.SERVING_DEFAULT, {s.EXAMPLES: np.array(examples, object)})
+
+    def _run(
+        self, signature: str, tensors: dict[str, np.ndarray]
+    ) -> tuple[list[list[str]], list[list[float]]]:
+        try:
+            outputs = run_signature(self._servable, self._servable.signatures[signature], tensors)
+        except ServingError as error:
+            raise ValueError(f"The model refuses the instances: {error.message}") from error
         tags = [[tag.decode() for tag in row] for row in outputs[s.TAGS].tolist()]
         return tags, outputs[s.SCORES].tolist()

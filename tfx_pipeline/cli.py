@@ -58,7 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"tagtower {parsed.command}: {error}", file=sys.stderr)
         return EXIT_MISTAKE
-    except (PermissionError, NotADirectoryError, IsADirectoryError) as error:
+    except OSError as error:
+        if error.filename is None:
+            raise
         print(f"tagtower {parsed.command}: {error.filename}: {error.strerror}.", file=sys.stderr)
         return EXIT_MISTAKE
     except KeyboardInterrupt:

@@ -123,7 +123,7 @@ class GateConfig:
     """What a model must show on validation users before it may be pushed.
 
     Attributes:
-      min_relative_gain: P@10 (all truth) above the best baseline of popularity and own history,
+      min_relative_gain: P@10 (all truth) above the best of popularity, own history and their blend,
         relative.
       min_relative_novel_gain: P@10 (novel truth) above popularity, relative.
       min_click_gauc: Click GAUC, where the click head is trained.
@@ -236,7 +236,7 @@ class PipelineConfig:
       name: Name of the pipeline; artifacts and metadata are kept under it.
       data: The tables.
       features: Behaviour domains and profile features.
-      seed: Of the model's initialisation, the order of training and the index.
+      seed: Of the model's initialisation, the order of training and the random baseline.
       output: Output folder; null: `build/runs/<name>`.
       examples: How tables become examples.
       model: The towers.

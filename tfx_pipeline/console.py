@@ -39,7 +39,7 @@ def quiet_libraries(log_path: str) -> Iterator[Console]:
     Yields:
       The terminal.
     """
-    os.makedirs(os.path.dirname(log_path), exist_ok=True)
+    os.makedirs(os.path.dirname(os.path.abspath(log_path)), exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
     saved_out, saved_err = os.dup(1), os.dup(2)

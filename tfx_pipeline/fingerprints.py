@@ -15,7 +15,7 @@ _BLOCK = 1 << 20
 
 
 def files_fingerprint(paths: Iterable[str]) -> str:
-    """Hash of the names and contents of files; touching or moving them changes nothing."""
+    """Hash of the names and contents of files; touching them changes nothing."""
     digest = hashlib.blake2b(digest_size=16)
     for path in sorted(paths):
         content = hashlib.blake2b(digest_size=16)
@@ -52,6 +52,8 @@ def _closure(modules: Iterable[str]) -> dict[str, bytes]:
         if path is None:  # a name imported from a module, not a module
             continue
         sources[name] = path.read_bytes()
+        # Importing a module runs its packages.
+        waiting.append(name.rpartition(".")[0])
         waiting += _imports(ast.parse(sources[name]))
     return sources
 

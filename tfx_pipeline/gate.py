@@ -17,16 +17,19 @@ class Check:
       value: The figure; None: undefined, which passes no check.
       bound: What it must reach.
       is_passed: Whether it does.
+      is_strict: Whether reaching means exceeding.
     """
 
     name: str
     value: float | None
     bound: float
     is_passed: bool
+    is_strict: bool = False
 
     def __str__(self) -> str:
         value = "undefined" if self.value is None else f"{self.value:.4f}"
-        return f"{self.name}: {value}, must be at least {self.bound:.4f}"
+        comparison = "above" if self.is_strict else "at least"
+        return f"{self.name}: {value}, must be {comparison} {self.bound:.4f}"
 
 
 def check_model(
@@ -35,8 +38,8 @@ def check_model(
     """All checks of a model.
 
     Args:
-      figures: By `model`, `popularity`, `own_history` and, where there is one, `last_blessed`: the
-        protocol's metrics on the same validation users.
+      figures: By `model`, `popularity`, `own_history`, `blend` and, where there is one,
+        `last_blessed`: the protocol's metrics on the same validation users.
       gate: The margins.
       num_users: Validation users, what distinct lists are compared with.
       has_click_head: Whether the click loss was trained.
@@ -46,15 +49,15 @@ def check_model(
     """
     model = figures["model"]
     baselines = [
-        figures[who].get("precision_at_10") or 0.0 for who in ("popularity", "own_history")
+        figures[who].get("precision_at_10") or 0.0 for who in ("popularity", "own_history", "blend")
     ]
     checks = [
-        _at_least(
-            "P@10 against the best of popularity and own history",
+        _above(
+            "P@10 against the best of popularity, own history and their blend",
             model.get("precision_at_10"),
             max(baselines) * (1 + gate.min_relative_gain),
         ),
-        _at_least(
+        _above(
             "novel P@10 against popularity",
             model.get("novel_precision_at_10"),
             (figures["popularity"].get("novel_precision_at_10") or 0.0)
@@ -84,3 +87,8 @@ def check_model(
 
 def _at_least(name: str, value: float | None, bound: float) -> Check:
     return Check(name, value, bound, value is not None and value >= bound)
+
+
+def _above(name: str, value: float | None, bound: float) -> Check:
+    # A model that is only as good as a baseline has not beaten it.
+    return Check(name, value, bound, value is not None and value > bound, is_strict=True)

@@ -1,5 +1,6 @@
 """`create_pipeline`: the wiring, and nothing else."""
 
+import dataclasses
 import os
 
 from google.protobuf import text_format
@@ -49,10 +50,11 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
     tables = find_tables(config.data, config.features)
 
     example_gen = TableExampleGen(
-        data=to_json(config.data),
+        # What is planted is looked at after the run; where, changes no example.
+        data=to_json(dataclasses.replace(config.data, planted=None)),
         features=features,
         examples_config=to_json(config.examples),
-        rejected_dir=os.path.join(output, REJECTED_DIR),
+        rejected_dir=os.path.abspath(os.path.join(output, REJECTED_DIR)),
         tables=files_fingerprint(path for paths in tables.values() for path in paths),
         code=code_fingerprint("tfx_pipeline.components.example_gen"),
     ).with_id("ExampleGen")
@@ -117,7 +119,7 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
         model=model,
         examples=examples,
         index=to_json(config.index),
-        seed=config.seed,
+        tag_normalization=to_json(config.data.tag_normalization),
         code=code_fingerprint("tfx_pipeline.components.tag_index_builder"),
     )
     servable = index_builder.outputs["servable"]

@@ -2,21 +2,25 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterable
 from typing import Any
 
 from tfx.utils import path_utils
 
 from tfx_pipeline.components.evaluator import GATE_FILE, METRICS_FILE
-from tfx_pipeline.components.pusher import PUSHED_FILE
+from tfx_pipeline.components.pusher import ensure_newest
 from tfx_pipeline.components.tag_index_builder import INDEX_FILE
 from tfx_pipeline.components.tag_index_evaluator import INDEX_EVALUATION_FILE
 from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.examples import COUNTS_FILE
 from tfx_pipeline.gate import Check
+from tfx_pipeline.pipeline import REJECTED_DIR
 from tfx_pipeline.planted_score import score_planted
 from tfx_pipeline.runners import NodeRun
 from trainer.task import TRAINING_FILE
+
+INSTANCES_LINK = "instances"  # in the output folder: the instances of *now*, for batch prediction
 
 
 def build_report(
@@ -77,17 +81,39 @@ def build_report(
             str(Check("index recall", validation_recall, config.index.target_recall, False))
         )
 
-    report["push.version"] = _read_json(os.path.join(uri("Pusher", "pushed_model"), PUSHED_FILE))[
-        "version"
-    ]
+    report["push.version"] = ensure_newest(
+        uri("Pusher", "pushed_model"), uri("TagIndexBuilder", "servable")
+    )
     instances_dir = uri("ExampleGen", "instances")
+    _publish(instances_dir, os.path.join(config.output_dir, INSTANCES_LINK))
+    _copy_rejected(
+        os.path.join(uri("ExampleGen", "summary"), REJECTED_DIR),
+        os.path.join(config.output_dir, REJECTED_DIR),
+    )
     if config.data.planted:
         servable = path_utils.serving_model_path(uri("TagIndexBuilder", "servable"))
-        report |= score_planted(config, servable, instances_dir)
+        test_users = os.path.join(uri("ExampleGen", "examples"), "Split-test", "*")
+        report |= score_planted(config.data.planted, servable, test_users)
     for run in runs.values():
         report[f"time.{run.node}_seconds"] = run.seconds
         report[f"cached.{run.node}"] = run.is_cached
     return report, failed, instances_dir
+
+
+def _publish(target: str, link: str) -> None:
+    """Points a link in the output folder at an artifact, whatever it pointed at before."""
+    temporary = f"{link}.tmp"
+    if os.path.lexists(temporary):
+        os.remove(temporary)
+    os.symlink(os.path.abspath(target), temporary)
+    os.replace(temporary, link)
+
+
+def _copy_rejected(kept: str, shown: str) -> None:
+    """Shows the rows set aside of the tables of this run, also where they come from the cache."""
+    shutil.rmtree(shown, ignore_errors=True)
+    if os.path.isdir(kept):
+        shutil.copytree(kept, shown)
 
 
 def _read_json(path: str) -> Any:

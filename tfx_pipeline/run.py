@@ -3,11 +3,14 @@
 Imports TFX, hence is itself imported only by the commands that run a pipeline.
 """
 
+import contextlib
 import dataclasses
+import fcntl
 import logging
 import os
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from tfx_pipeline.pipeline import create_pipeline
 from tfx_pipeline.report import build_report
 from tfx_pipeline.report_file import write_report
 from tfx_pipeline.runners import NodeRun, ReportingLocalRunner
+from trainer.config_loader import require
 
 REPORT_FILE = "report.json"
 
@@ -58,7 +62,21 @@ def run_pipeline(config: PipelineConfig, console: Console) -> RunResult:
       ValueError: A user's mistake, in one line.
     """
     os.makedirs(config.output_dir, exist_ok=True)
+    report_path = Path(config.output_dir) / REPORT_FILE
+    with _only_run(config.output_dir):
+        # A run that fails must not leave the last one's report looking like its own.
+        report_path.unlink(missing_ok=True)
+        result = _run(config, console)
+        write_report(result.report, report_path)
+    return result
+
+
+def _run(config: PipelineConfig, console: Console) -> RunResult:
     started = time.perf_counter()
+    planted = config.data.planted
+    require(
+        planted is None or os.path.isfile(planted), "data.planted", "be a file or null", planted
+    )
     pipeline = create_pipeline(config)
     num_nodes = len(pipeline.components)
     begun: list[str] = []
@@ -80,12 +98,24 @@ def run_pipeline(config: PipelineConfig, console: Console) -> RunResult:
             message = _user_message(error)
             if message is None:
                 raise
-            raise ValueError(f"{begun[-1]}: {message}") from error
+            raise ValueError(f"{begun[-1]}: {message}" if begun else message) from error
         report, failed_checks, instances_dir = build_report(config, nodes)
     report["time.total_seconds"] = time.perf_counter() - started
     report["memory.peak_mb"] = memory.peak_mb
-    write_report(report, Path(config.output_dir) / REPORT_FILE)
     return RunResult(report, tuple(nodes), tuple(failed_checks), instances_dir)
+
+
+@contextlib.contextmanager
+def _only_run(output_dir: str) -> Iterator[None]:
+    """Two runs in one output folder would write each other's files: the second is refused."""
+    with open(os.path.join(output_dir, ".lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"`output` must be a folder that no other run is using. Received: {output_dir}."
+            ) from error
+        yield
 
 
 def _user_message(error: Exception) -> str | None:

@@ -45,6 +45,11 @@ RESERVED_NAMES = frozenset(
         HISTORY_TAGS,
         HISTORY_TAG_COUNTS,
         HISTORY_NUM_EVENTS,
+        # Inputs that signatures have beside the features.
+        "examples",
+        "candidate_tags",
+        "item_tags",
+        "query_embeddings",
     }
 )
 
@@ -116,6 +121,13 @@ class Domain:
 
     def __post_init__(self):
         _check_name(self.name)
+        _check_name(weights_name(self.name))
+        require(
+            self.vocabulary is None or self.vocabulary.isidentifier(),
+            "vocabulary",
+            "be a letter followed by letters, digits or _",
+            self.vocabulary,
+        )
         require(self.max_values >= 1, "max_values", "be a positive integer", self.max_values)
         require(self.half_life_days > 0, "half_life_days", "be positive", self.half_life_days)
         if self.window_days is not None:

@@ -106,6 +106,8 @@ class UserEvents:
             missing = [name for name in ("item_id", "timestamp", "clicked") if name not in record]
             require(not missing, "events", "have item_id, timestamp and clicked", dict(record))
             require(record["clicked"] in (0, 1), "clicked", "be 0 or 1", record["clicked"])
+            tags = record.get("tags")
+            require(not isinstance(tags, str), "tags", "be a list of strings", tags)
             item_id, weight = str(record["item_id"]), record.get("weight")
             # float32, as the examples' events carry it: an event weighs the same on both ways.
             weight = float(np.float32(1.0 if weight is None else weight))

@@ -1,7 +1,7 @@
 """The contract between training, serving and callers: names of signatures and of their tensors.
 
-The Trainer saves *towers* (`TOWERS_*`); the index builder makes the *servable* from them. Batch is
-the first dimension everywhere; strings, not ids, at the edge. See docs/architecture in the README.
+The Trainer saves *towers*; the index builder makes the *servable* from them. Batch is
+the first dimension everywhere; strings, not ids, at the edge.
 """
 
 # Of the servable.

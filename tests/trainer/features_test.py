@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 
 from trainer import features as f
+from trainer import signatures as s
 from trainer.config_loader import from_mapping, to_mapping
 
 SPEC = f.FeatureSpec(
@@ -37,14 +38,21 @@ def test_vocabulary_limits_fall_back_to_the_defaults():
     assert SPEC.vocabulary("tags") == f.Vocabulary()
 
 
-def test_names_of_labels_are_all_reserved():
+def test_names_of_labels_and_of_signature_inputs_are_all_reserved():
     names = {
         value
         for key, value in vars(f).items()
         if key.startswith(("LABEL_", "IMPRESSION_", "HISTORY_"))
         or key in ("USER_ID", "SNAPSHOT_TIME")
     }
-    assert names == f.RESERVED_NAMES
+    inputs = {s.EXAMPLES, s.CANDIDATE_TAGS, s.ITEM_TAGS, s.QUERY_EMBEDDINGS}
+    assert names | inputs == f.RESERVED_NAMES
+
+
+def test_domain_whose_weights_would_overwrite_a_label_is_refused():
+    # Its weights would be `impression_weights`.
+    with pytest.raises(ValueError, match="impression_weights"):
+        f.Domain("impression")
 
 
 def test_spec_survives_the_way_through_a_mapping():

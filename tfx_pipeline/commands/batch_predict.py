@@ -2,6 +2,9 @@
 
 import argparse
 import os
+import shutil
+import sys
+import tempfile
 
 from tfx_pipeline.console import quiet_libraries
 
@@ -40,7 +43,23 @@ def run(arguments: argparse.Namespace) -> int:
 
     beam = BeamConfig(arguments.runner, arguments.num_workers)
     output = arguments.output.rstrip("/")
-    with quiet_libraries(f"{output}.log") as console:
+    logs = tempfile.mkdtemp(prefix="tagtower-")
+    try:
+        _predict(arguments, beam.pipeline_args(), output, os.path.join(logs, "batch-predict.log"))
+    except (ValueError, KeyboardInterrupt):
+        shutil.rmtree(logs)
+        raise
+    except Exception:
+        print(f"unexpected error; what the libraries said is in {logs}", file=sys.stderr)
+        raise
+    shutil.rmtree(logs)
+    return 0
+
+
+def _predict(
+    arguments: argparse.Namespace, pipeline_args: list[str], output: str, log_path: str
+) -> None:
+    with quiet_libraries(log_path) as console:
         console.line("loading Beam and TensorFlow ...")
         from serving.batch_predict import BatchPredictConfig, batch_predict
         from serving.model_server.version_folder import list_versions
@@ -63,7 +82,5 @@ def run(arguments: argparse.Namespace) -> int:
             excluded_fields=tuple(filter(None, arguments.excluded_fields.split(","))),
         )
         console.line(f"predicting with version {version} ...")
-        counts = batch_predict(config, beam.pipeline_args())
+        counts = batch_predict(config, pipeline_args)
         console.line(f"{counts['predicted']:,} predicted, {counts['errors']:,} errors, in {output}")
-    os.remove(f"{output}.log")
-    return 0

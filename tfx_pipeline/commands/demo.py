@@ -54,8 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
         if result.is_pushed:
             with _server(
                 config.base_path, os.path.join(config.output_dir, "logs", "server.log")
-            ) as target:
-                _show_users(config, result.instances_dir, target, console)
+            ) as (target, process):
+                _show_users(config, result.instances_dir, target, process, console)
         console.line(f"the whole demo took {time.perf_counter() - started:.0f} s")
         console.line("next: README.md, or docs/your-own-log.md for your own data")
     return exit_status(result)
@@ -68,8 +68,8 @@ def _demo_actions() -> list[argparse.Action]:
 
 
 @contextlib.contextmanager
-def _server(base_path: str, log_path: str) -> Iterator[str]:
-    """Starts `tagtower serve` on a free port; yields `host:port` once it serves."""
+def _server(base_path: str, log_path: str) -> Iterator[tuple[str, subprocess.Popen]]:
+    """Starts `tagtower serve` on a free port; yields `host:port` and the process."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
@@ -78,13 +78,18 @@ def _server(base_path: str, log_path: str) -> Iterator[str]:
     with open(log_path, "ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        yield f"localhost:{port}"
+        yield f"localhost:{port}", process
     finally:
         process.terminate()
-        process.wait(timeout=60)
+        try:
+            process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
-def _show_users(config, instances_dir: str, target: str, console: Console) -> None:
+def _show_users(
+    config, instances_dir: str, target: str, process: subprocess.Popen, console: Console
+) -> None:
     from serving.client import TagClient
     from tfx_pipeline.datasets.planted import read_planted
     from tfx_pipeline.planted_score import read_instances
@@ -101,7 +106,7 @@ def _show_users(config, instances_dir: str, target: str, console: Console) -> No
     features = read_instances(instances_dir, {row["user_id"] for row in shown})
     with TagClient(target, timeout_s=_SERVER_TIMEOUT_S, max_attempts=1000) as client:
         console.line(f"\nasking the model server at {target} over gRPC for {len(shown)} test users")
-        _wait_until_serving(client)
+        _wait_until_serving(client, process)
         started = time.perf_counter()
         answer = client.retrieve([features[row["user_id"]] for row in shown])
         milliseconds = 1000 * (time.perf_counter() - started)
@@ -121,11 +126,11 @@ def _show_users(config, instances_dir: str, target: str, console: Console) -> No
     )
 
 
-def _wait_until_serving(client) -> None:
+def _wait_until_serving(client, process: subprocess.Popen) -> None:
     from serving.client import TagClientError
 
     deadline = time.monotonic() + _SERVER_TIMEOUT_S
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(TagClientError):
             if any(version.state == "AVAILABLE" for version in client.model_status(timeout_s=5)):
                 return

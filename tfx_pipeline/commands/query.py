@@ -53,6 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     if not given or ("features" in given and len(given) > 1):
         raise ValueError("give one of --features, --user and --events (or the last two together).")
+    if arguments.profile is not None and "events" not in given:
+        raise ValueError("--profile goes with --events.")
     if arguments.num_tags < 1:
         raise ValueError(
             f"`num_tags` must be a positive integer. Received: num_tags={arguments.num_tags}."
@@ -106,7 +108,15 @@ def _from_events(arguments: argparse.Namespace) -> dict[str, Any]:
         records = [*to_records(events), *read_events(arguments.events, config)]
         events = UserEvents.from_records(records)
     if arguments.profile is not None:
-        profile = {**(profile or {}), **_parse_json("profile", arguments.profile)}
+        given = _parse_json("profile", arguments.profile)
+        known = [feature.name for feature in config.features.profile]
+        unknown = sorted(set(given) - set(known))
+        if unknown:
+            raise ValueError(
+                f"`profile` must name profile features ({', '.join(known)}). "
+                f"Received: {', '.join(unknown)}."
+            )
+        profile = {**(profile or {}), **given}
     # As in the pipeline's snapshot "now": after everything that is known.
     now = max([now, *(int(time) + 1 for time in events.timestamp[-1:])])
     return feature_values(events, profile, now, config.features)

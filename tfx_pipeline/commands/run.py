@@ -16,7 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a YAML file, or the name of a configuration that comes with tagtower",
     )
     parser.add_argument("--output", help="output folder (default: the configuration's)")
-    parser.add_argument("--seed", type=int, help="of initialisation, training order and index")
+    parser.add_argument(
+        "--seed", type=int, help="of initialisation, training order and the random baseline"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

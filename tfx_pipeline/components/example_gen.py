@@ -72,6 +72,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             os.path.join(outputs.summary, table_examples.COUNTS_FILE), encoding="utf-8"
         ) as file:
             check_counts(json.load(file), data, outputs.rejected)
+        # A failed run keeps them in `rejected_dir` alone: its artifacts are removed.
+        if os.path.isdir(outputs.rejected):
+            kept = os.path.join(outputs.summary, os.path.basename(outputs.rejected))
+            shutil.copytree(outputs.rejected, kept)
         examples = artifacts["examples"]
         examples.split_names = artifact_utils.encode_split_names(list(table_examples.ALL_SPLITS))
         examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)

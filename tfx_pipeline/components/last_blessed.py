@@ -27,17 +27,23 @@ class LatestOtherBlessedModelStrategy(resolver.ResolverStrategy):
         """
         del store
         current = {artifact.id for artifact in input_dict[CURRENT]}
-        blessed = {
-            artifact.get_int_custom_property(
+        verdicts = {}  # by model: its last verdict
+        for artifact in sorted(input_dict[MODEL_BLESSING], key=lambda artifact: artifact.id):
+            judged = artifact.get_int_custom_property(
                 constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY
-            ): artifact
-            for artifact in input_dict[MODEL_BLESSING]
-            if artifact.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == 1
-        }
-        others = [m for m in input_dict[MODEL] if m.id in blessed and m.id not in current]
-        latest = max(others, key=lambda artifact: artifact.id, default=None)
+            )
+            verdicts[judged] = artifact
+        models = {artifact.id: artifact for artifact in input_dict[MODEL]}
+        blessed = [
+            (verdict.id, model_id)
+            for model_id, verdict in verdicts.items()
+            if verdict.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == 1
+            and model_id in models
+            and model_id not in current
+        ]
+        _, latest = max(blessed, default=(0, None))
         return {
             CURRENT: input_dict[CURRENT],
-            MODEL: [latest] if latest else [],
-            MODEL_BLESSING: [blessed[latest.id]] if latest else [],
+            MODEL: [] if latest is None else [models[latest]],
+            MODEL_BLESSING: [] if latest is None else [verdicts[latest]],
         }

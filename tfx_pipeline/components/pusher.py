@@ -50,6 +50,32 @@ def AtomicPusher(  # noqa: N802 (a component is a class to its callers)
         file.write(json.dumps({"version": version, "base_path": base_path}) + "\n")
 
 
+def ensure_newest(pushed_uri: str, servable_uri: str) -> int | None:
+    """Pushes a version again that the cache says was pushed, if it is not the newest there.
+
+    A push acts outside the artifact store: its version may have been deleted, or a run in between
+    may have pushed another. An unchanged run must still end with its own version serving.
+
+    Args:
+      pushed_uri: The `pushed_model` artifact.
+      servable_uri: The servable artifact.
+
+    Returns:
+      The version that is the newest now; None: a gate held the push.
+    """
+    path = os.path.join(pushed_uri, PUSHED_FILE)
+    with tfx.dsl.io.fileio.open(path) as file:
+        pushed = json.loads(file.read())
+    if pushed["version"] is None or pushed["version"] == max(
+        _versions(pushed["base_path"]), default=0
+    ):
+        return pushed["version"]
+    pushed["version"] = push(path_utils.serving_model_path(servable_uri), pushed["base_path"])
+    with tfx.dsl.io.fileio.open(path, "w") as file:
+        file.write(json.dumps(pushed) + "\n")
+    return pushed["version"]
+
+
 def push(source: str, base_path: str) -> int:
     """Copies a version folder beside the base path's versions and renames it into place.
 
@@ -65,14 +91,17 @@ def push(source: str, base_path: str) -> int:
     for name in fileio.listdir(base_path):
         if name.startswith(_STAGING_PREFIX):  # of a push that was killed
             fileio.rmtree(os.path.join(base_path, name))
-    versions = [
-        int(name.rstrip("/")) for name in fileio.listdir(base_path) if name.rstrip("/").isdigit()
-    ]
-    version = max(int(time.time()), max(versions, default=0) + 1)
+    version = max(int(time.time()), max(_versions(base_path), default=0) + 1)
     staging = os.path.join(base_path, f"{_STAGING_PREFIX}{uuid.uuid4().hex}")
     _copy_tree(source, staging)
     fileio.rename(staging, os.path.join(base_path, str(version)))
     return version
+
+
+def _versions(base_path: str) -> list[int]:
+    fileio = tfx.dsl.io.fileio
+    names = fileio.listdir(base_path) if fileio.isdir(base_path) else []
+    return [int(name.rstrip("/")) for name in names if name.rstrip("/").isdigit()]
 
 
 def _copy_tree(source: str, target: str) -> None:

@@ -30,7 +30,7 @@ def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
     examples: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Examples],
     servable: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.Model],
     index: tfx.dsl.components.Parameter[str],
-    seed: tfx.dsl.components.Parameter[int],
+    tag_normalization: tfx.dsl.components.Parameter[str],
     code: tfx.dsl.components.Parameter[str],
 ):
     """Builds the index, tunes it on vectors of validation users and writes the servable.
@@ -40,11 +40,10 @@ def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
       examples: Raw; those of validation are the queries.
       servable: A TFX model (`Format-Serving`), with `index.json` beside it.
       index: `IndexConfig` as JSON.
-      seed: Of the clustering.
+      tag_normalization: How tags were normalised, as JSON: callers do the same.
       code: Fingerprint of the code, for the cache.
     """
     del code
-    tf.random.set_seed(seed)
     config = from_mapping(IndexConfig, json.loads(index), "index")
     towers_dir = path_utils.serving_model_path(model.uri)
     towers = tf.saved_model.load(towers_dir)
@@ -76,6 +75,7 @@ def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
         path_utils.serving_model_path(servable.uri),
         {
             "features": training["features"],
+            "tag_normalization": json.loads(tag_normalization),
             "index": {n: v for n, v in description.items() if n != "curve"},
         },
     )

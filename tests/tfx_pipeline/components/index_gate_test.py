@@ -58,7 +58,7 @@ def build(folder: Path, towers_and_examples, **index):
         examples=examples,
         servable=servable,
         index=to_json(IndexConfig(k=K, **index)),
-        seed=0,
+        tag_normalization="{}",
         code="",
     )
     description = json.loads((folder / "servable" / "index.json").read_text())
