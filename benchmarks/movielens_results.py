@@ -20,26 +20,14 @@ from typing import Any
 from tfx_pipeline.config import load_config
 from tfx_pipeline.console import Console
 from tfx_pipeline.report_file import write_report
+from tfx_pipeline.report_tables import QUALITY, WHO
 
 CONFIG = os.path.join("tfx_pipeline", "configs", "movielens-1m.yaml")
 REPORTS = Path("build") / "bench" / "movielens"
 PAGE = Path("docs") / "results.md"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
-WHO = ("model", "blend", "own_history", "popularity", "random")
-METRICS = (
-    ("P@1", "precision_at_1"),
-    ("P@10", "precision_at_10"),
-    ("P@20", "precision_at_20"),
-    ("R@10", "recall_at_10"),
-    ("NDCG@10", "ndcg_at_10"),
-    ("novel P@10", "novel_precision_at_10"),
-    ("novel P@20", "novel_precision_at_20"),
-    ("click GAUC", "click_gauc"),
-    ("tagged@3", "tagged_impressions_at_3"),
-    ("tag CTR@3", "tag_ctr_at_3"),
-    ("distinct", "distinct_top10"),
-)
+METRICS = (*QUALITY[:3], ("R@10", "recall_at_10"), *QUALITY[3:])
 COSTS = (
     ("index.recall_at_100", "index recall@100 against exact search", "{:.4f}"),
     ("index.latency_ms_p50_batch_1", "index, one query, p50 ms", "{:.2f}"),

@@ -1,12 +1,12 @@
 """Approximate top-k search with ScaNN: the only file that imports `scann`.
 
 TFRS's `ScaNN` layer fixes the number of leaves searched and of candidates re-ordered when it builds
-the
-index; here they are arguments of the search, so that one built index can be tuned. The rest is as
-there: a tree of leaves, asymmetric hashing within a leaf, re-ordering by exact inner products.
+the index; here they are arguments of the search, so that one built index can be tuned. The rest is
+as there: a tree of leaves, asymmetric hashing within a leaf, re-ordering by exact inner products.
 """
 
 import dataclasses
+import importlib.metadata
 import math
 import uuid
 
@@ -19,9 +19,13 @@ from trainer.config_loader import require
 
 # ScaNN refuses to train its hashing on fewer points.
 MIN_CANDIDATES = 16
-# With the op library loaded, a SavedModel may carry ops of this namespace.
-OP_NAMESPACE = "Scann"
+# Others do not load with this TensorFlow, or load, answer, and spin at exit.
 SUPPORTED_VERSION = "1.3.2"
+if importlib.metadata.version("scann") != SUPPORTED_VERSION:
+    raise ImportError(
+        f"`scann` must be {SUPPORTED_VERSION}, the version that works with TensorFlow 2.16. "
+        f"Received: scann {importlib.metadata.version('scann')}."
+    )
 
 
 def register_scann_ops() -> None:

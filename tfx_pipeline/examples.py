@@ -4,14 +4,13 @@ The way of the data:
 
     items ---------> one catalogue, a side input
     interactions --> check rows, pack a batch's events by user --> latest events by user --+
-    users ---------> check rows -----------------------------------------------------------+--> by
-    user by user --> by shard of users (GroupByKey of packed events) --> write the shard's files
+    users ---------> check rows -----------------------------------------------------------+
+                                                                                 by user <-'
+    by user --> by shard of users (GroupByKey of packed events) --> write the shard's files
 
 The second grouping is by shard and not by user because a shard is written by one worker in order of
-user
-id: files and their order are the same on any engine. What travels there is 17 bytes an event,
-  before
-snapshots multiply it.
+user id: files and their order are the same on any engine. What travels there is 17 bytes an event,
+before snapshots multiply it.
 """
 
 import dataclasses

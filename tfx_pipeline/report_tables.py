@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_WHO = ("model", "blend", "own_history", "popularity", "random")
-_QUALITY = (
+WHO = ("model", "blend", "own_history", "popularity", "random")
+QUALITY = (
     ("P@1", "precision_at_1"),
     ("P@10", "precision_at_10"),
     ("P@20", "precision_at_20"),
@@ -36,11 +36,11 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 def quality_table(report: Mapping[str, Any]) -> str:
     """The protocol's main figures on test users, model and baselines beside each other."""
     rows = [
-        [who.replace("_", " ")] + [report.get(f"eval.{who}.{name}") for _, name in _QUALITY]
-        for who in _WHO
+        [who.replace("_", " ")] + [report.get(f"eval.{who}.{name}") for _, name in QUALITY]
+        for who in WHO
         if f"eval.{who}.precision_at_10" in report
     ]
-    return format_table(["test users", *(title for title, _ in _QUALITY)], rows)
+    return format_table(["test users", *(title for title, _ in QUALITY)], rows)
 
 
 def summary_lines(report: Mapping[str, Any]) -> list[str]:

@@ -4,12 +4,12 @@ The model is used through its signatures, with the raw examples as a server gets
 with different vocabularies are compared in one space of tags, by string.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from serving.index_evaluation import embed
+from serving.index_evaluation import embed, read_serialized
 from trainer import features as f
 from trainer import signatures as s
 from trainer.snapshots import Snapshots
@@ -20,14 +20,15 @@ _BATCH = 256
 _UNKNOWN_TAG_SCORE = -1e30
 
 
-def read_examples(file_patterns: Iterable[str]) -> dict[bytes, bytes]:
+def read_examples(file_patterns: Sequence[str]) -> dict[bytes, bytes]:
     """Raw serialized examples by user id; of several of one user the last is kept."""
-    files = sorted(path for pattern in file_patterns for path in tf.io.gfile.glob(pattern))
+    records = read_serialized(file_patterns)
     spec = {f.USER_ID: tf.io.FixedLenFeature([], tf.string)}
     examples: dict[bytes, bytes] = {}
-    for records in tf.data.TFRecordDataset(files, "GZIP").batch(_BATCH):
-        users = tf.io.parse_example(records, spec)[f.USER_ID].numpy()
-        examples.update(zip(users, records.numpy(), strict=True))
+    for first in range(0, len(records), _BATCH):
+        batch = records[first : first + _BATCH]
+        users = tf.io.parse_example(batch, spec)[f.USER_ID].numpy()
+        examples.update(zip(users, batch, strict=True))
     return examples
 
 

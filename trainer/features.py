@@ -53,9 +53,8 @@ RESERVED_NAMES = frozenset(
     }
 )
 
-TAG_VOCABULARY = (
-    "tags"  # of the labels, hence of the candidates; a domain of tags shares it by default
-)
+# Of the labels, hence of the candidates; a domain of tags shares it by default.
+TAG_VOCABULARY = "tags"
 
 SPLITS = ("train", "validation", "test")
 NOW_SPLIT = "now"  # one snapshot of every user after all events: the input of batch prediction

@@ -61,12 +61,3 @@ def vocabulary_sizes(
 def load_tags(transform_output: tft.TFTransformOutput) -> list[str]:
     """The tags in order of their ids."""
     return [tag.decode() for tag in transform_output.vocabulary_by_name(f.TAG_VOCABULARY)]
-
-
-def load_frequencies(transform_output: tft.TFTransformOutput, vocabulary: str) -> dict[str, int]:
-    """Occurrences in training examples by value."""
-    frequencies = {}
-    for line in transform_output.vocabulary_by_name(f.frequency_name(vocabulary)):
-        count, _, value = line.decode().partition(" ")
-        frequencies[value] = int(count)
-    return frequencies

@@ -5,25 +5,27 @@ the first dimension everywhere; strings, not ids, at the edge.
 """
 
 # Of the servable.
-SERVING_DEFAULT = "serving_default"  # `examples` string [batch] -> `tags`, `scores` [batch, k]
-RETRIEVE = "retrieve"  # one tensor a raw feature -> the same
-EMBED_USERS = (
-    "embed_users"  # the inputs of `retrieve` -> `query_embeddings` float [batch, dimension]
-)
-RETRIEVE_BY_EMBEDDING = "retrieve_by_embedding"  # `query_embeddings` -> `tags`, `scores` [batch, k]
-SCORE_TAGS = (
-    "score_tags"  # the inputs of `retrieve`, `candidate_tags` string [batch, m] -> `scores`
-)
-SCORE_ITEMS = (
-    "score_items"  # inputs of `retrieve`, `item_tags` string [batch, m, n] -> click head [batch, m]
-)
+# `examples` string [batch] -> `tags`, `scores` [batch, k]
+SERVING_DEFAULT = "serving_default"
+# One tensor a raw feature -> the same
+RETRIEVE = "retrieve"
+# `query_embeddings` float [batch, dimension] -> the same
+RETRIEVE_BY_EMBEDDING = "retrieve_by_embedding"
+# The inputs of `retrieve` -> `query_embeddings` float [batch, dimension]
+EMBED_USERS = "embed_users"
+# The inputs of `retrieve`, `candidate_tags` string [batch, m] -> `scores` [batch, m]
+SCORE_TAGS = "score_tags"
+# The inputs of `retrieve`, `item_tags` string [batch, m, n] -> `click_logits`,
+# `click_probabilities` [batch, m]
+SCORE_ITEMS = "score_items"
 
-# Of the towers; `EMBED_USERS`, `SCORE_TAGS` and `SCORE_ITEMS` are there too.
-EMBED_EXAMPLES = "embed_examples"  # `examples` string [batch] -> `query_embeddings`
-CANDIDATES = (
-    "candidates"  # nothing -> `tags` string [n], `candidate_embeddings` float [n, dimension]
-)
-SCORE_ITEMS_BY_EMBEDDING = "score_items_by_embedding"  # `query_embeddings`, `item_tags` -> as above
+# Of the towers, and of the servable too but for the last.
+# `examples` string [batch] -> `query_embeddings`
+EMBED_EXAMPLES = "embed_examples"
+# Nothing -> `tags` string [n], `candidate_embeddings` float [n, dimension]
+CANDIDATES = "candidates"
+# `query_embeddings`, `item_tags` -> the outputs of `score_items`
+SCORE_ITEMS_BY_EMBEDDING = "score_items_by_embedding"
 
 EXAMPLES = "examples"
 TAGS = "tags"

@@ -31,9 +31,8 @@ MODEL_KEY = "model"
 TRAINING_KEY = "training"
 SEED_KEY = "seed"
 
-TRAINING_FILE = (
-    "training.json"  # beside the SavedModel: resolved configuration and figures of the fit
-)
+# Beside the SavedModel: resolved configuration and figures of the fit.
+TRAINING_FILE = "training.json"
 
 _progress = logging.getLogger("tagtower.train")
 
@@ -166,7 +165,7 @@ class ProtocolEarlyStopping(tf_keras.callbacks.Callback):
         self.epoch_seconds: list[float] = []
         self.best_epoch = 0
         self._interest_model = model
-        self._evaluator = ModelEvaluator(model)
+        self._evaluator = InMemoryEvaluator(model)
         self._validation = validation
         self._metric = metric
         self._patience = patience
@@ -212,7 +211,7 @@ class ProtocolEarlyStopping(tf_keras.callbacks.Callback):
             self.best_epoch = len(self.history)
 
 
-class ModelEvaluator:
+class InMemoryEvaluator:
     """The protocol's metrics of a model in memory, without slices."""
 
     def __init__(self, model: InterestModel):

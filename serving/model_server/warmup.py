@@ -1,8 +1,7 @@
 """Warm-up: the requests a version carries with it are answered before it serves.
 
 The first call of a graph is slow, and an operation the process does not know is found only when it
-is
-called: a version whose warm-up fails does not become available.
+is called: a version whose warm-up fails does not become available.
 """
 
 import os
