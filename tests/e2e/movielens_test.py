@@ -5,10 +5,9 @@ import json
 import pytest
 import yaml
 
-from serving.client import TagClient, TagProfile
+from serving.client import TagClient
 from serving.model_server.served_model import ModelConfig
 from serving.model_server.server import ModelServer
-from tests.e2e.agreement import assert_agreement
 from tests.movielens_data import RATINGS_DIR, TAGS_FILE, needs_movielens
 from tests.report_keys import undocumented_keys
 from tfx_pipeline.cli import main
@@ -62,7 +61,7 @@ def test_index_and_costs_stay_within_their_bounds(run):
     assert undocumented_keys(report, "docs/report.md") == []
 
 
-def test_batch_prediction_of_all_users_agrees_with_online(run, tmp_path, capsys):
+def test_batch_prediction_of_all_users_equals_online(run, tmp_path, capsys):
     output, _, config = run
     base_path = output / "serving"
     predictions = tmp_path / "predictions"
@@ -81,16 +80,20 @@ def test_batch_prediction_of_all_users_agrees_with_online(run, tmp_path, capsys)
         server.wait_until_available(timeout_s=120)
         target = f"localhost:{server.port}"
         with TagClient(target, timeout_s=120) as client:
-            profiles: list[TagProfile] = []
             for first in range(0, len(lines), 500):
+                part = lines[first : first + 500]
                 features = [
-                    {k: v for k, v in line["instance"].items() if k != "user_id"}
-                    for line in lines[first : first + 500]
+                    {k: v for k, v in line["instance"].items() if k != "user_id"} for line in part
                 ]
-                profiles += client.retrieve(features).profiles
-        assert_agreement([line["prediction"] for line in lines], profiles)
+                answer = client.retrieve(features)
+                for line, profile in zip(part, answer.profiles, strict=True):
+                    # Scores that are equal to six digits may change places with the batch's shape.
+                    assert line["prediction"]["scores"] == pytest.approx(
+                        list(profile.scores), rel=1e-4, abs=1e-4
+                    )
+                    assert set(line["prediction"]["tags"][:50]) <= set(profile.tags)
         query = ["query", "--server", target, "--config", str(config), "--user", "1", "--json"]
         assert main(query) == 0
     answer = json.loads(capsys.readouterr().out)
     by_user = {line["instance"]["user_id"]: line["prediction"] for line in lines}
-    assert set(answer["tags"]) <= set(by_user["1"]["tags"][:12])
+    assert answer["tags"] == by_user["1"]["tags"][:10]

@@ -57,6 +57,20 @@ def test_scann_with_too_few_leaves_fills_up_with_not_found(vectors):
     np.testing.assert_array_equal(np.isnan(scores.numpy()), missing)
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 9, 15])
+def test_scann_finds_the_same_alone_as_in_a_batch(vectors, batch_size):
+    candidates, queries = vectors
+    index = ScannIndex(candidates, 20, SearchParameters(5, 30))
+
+    _, together = index.search(tf.constant(queries), 20)
+
+    parts = [
+        index.search(tf.constant(queries[first : first + batch_size]), 20)[1]
+        for first in range(0, len(queries), batch_size)
+    ]
+    np.testing.assert_array_equal(np.concatenate(parts), together)
+
+
 def test_two_scann_indexes_in_one_process_do_not_share_a_searcher(vectors):
     candidates, queries = vectors
     parameters = SearchParameters(5, len(candidates))
