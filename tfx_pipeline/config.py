@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import yaml
 
-from trainer.config import ModelConfig, TrainingConfig
+from trainer.config import ModelConfig, RankingConfig, TrainingConfig
 from trainer.config_loader import from_mapping, require, to_mapping
 from trainer.features import TAG_VOCABULARY, FeatureSpec
 
@@ -241,6 +241,7 @@ class PipelineConfig:
       examples: How tables become examples.
       model: The towers.
       training: The objective and its optimisation.
+      ranking: The second stage.
       gate: What a model must show before it may be pushed.
       index: The top-k index.
       serving: Where versions are pushed.
@@ -255,6 +256,7 @@ class PipelineConfig:
     examples: ExamplesConfig = dataclasses.field(default_factory=ExamplesConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    ranking: RankingConfig = dataclasses.field(default_factory=RankingConfig)
     gate: GateConfig = dataclasses.field(default_factory=GateConfig)
     index: IndexConfig = dataclasses.field(default_factory=IndexConfig)
     serving: ServingConfig = dataclasses.field(default_factory=ServingConfig)

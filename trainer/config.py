@@ -11,11 +11,17 @@ class ModelConfig:
     """The two towers; symbols are those of docs/model.md.
 
     Attributes:
-      interaction: How the user tower combines the domains (`utpm`: attention and feature crossing).
+      interaction: How the user tower combines its fields: `utpm` (attention between them and
+        feature crossing), the towers it is compared with (`youtube_dnn`, `afm`, `nfm`, `dcn`,
+        `autoint`), or `bag`, counts of values through dense layers, without any embedding.
+      pooling: How the values of a domain become a vector: by `attention`, by their `average`, or as
+        the `interaction`'s own paper does it (`default`: attention for `utpm`, else average).
       embedding_dim: E, size of every feature embedding.
-      num_heads: H, heads of the domain attention.
+      num_heads: H, heads of the domain attention; an average has one.
       attention_dim: A, size of the attention's hidden layer and of its query vectors.
       cross_dim: C, size of the latent vectors of the feature crossing.
+      interaction_layers: Cross layers of `dcn`, attention layers of `autoint`.
+      interaction_heads: Heads of `autoint`.
       hidden_dim: D, width of the first fully connected layer.
       output_dim: U, size of user and tag vectors.
       attention_bias: Whether the heads share the bias of the attention's hidden layer.
@@ -35,16 +41,25 @@ class ModelConfig:
         features. Beyond the paper, whose attention over domains averages them away.
       click_projection: Whether the click head sees the user's vector through a linear map of its
         own, so that ranking clicks and finding tags need not agree on one vector. Beyond the paper.
+      tag_views: What a tag's vector is made of beside its id: the `words` of its name, the
+        `category` of most items that carry it, and `vectors` that the user brings
+        (`data.tag_vectors`). With a view a tag that training never saw has a vector.
+      id_dropout: Rate at which a tag's id part is hidden in training, so that the views learn to
+        stand alone.
+      num_word_buckets: Hash buckets of the words.
       dropout: Rate after the hidden layer, in training.
       domain_dropout: Rate at which the whole behaviour of a user is hidden in training, so that
         users without history get a trained answer.
     """
 
-    interaction: Literal["utpm"] = "utpm"
+    interaction: Literal["utpm", "youtube_dnn", "afm", "nfm", "dcn", "autoint", "bag"] = "utpm"
+    pooling: Literal["default", "attention", "average"] = "default"
     embedding_dim: int = 32
     num_heads: int = 2
     attention_dim: int = 32
     cross_dim: int = 8
+    interaction_layers: int = 2
+    interaction_heads: int = 2
     hidden_dim: int = 512
     output_dim: int = 128
     attention_bias: Literal["shared", "per_head"] = "shared"
@@ -57,6 +72,9 @@ class ModelConfig:
     log_count_fields: bool = True
     field_residual: bool = True
     click_projection: bool = True
+    tag_views: tuple[Literal["words", "category", "vectors"], ...] = ()
+    id_dropout: float = 0.1
+    num_word_buckets: int = 10_000
     dropout: float = 0.4
     domain_dropout: float = 0.05
 
@@ -66,12 +84,15 @@ class ModelConfig:
             "num_heads",
             "attention_dim",
             "cross_dim",
+            "interaction_layers",
+            "interaction_heads",
             "hidden_dim",
             "output_dim",
+            "num_word_buckets",
         ):
             value = getattr(self, name)
             require(value >= 1, name, "be a positive integer", value)
-        for name in ("dropout", "domain_dropout"):
+        for name in ("dropout", "domain_dropout", "id_dropout"):
             value = getattr(self, name)
             require(0 <= value < 1, name, "be at least 0 and below 1", value)
         if self.share_tag_embeddings:
@@ -82,15 +103,47 @@ class ModelConfig:
                 f"{self.embedding_dim}, {self.output_dim}",
             )
 
+    @property
+    def effective_pooling(self) -> Literal["attention", "average"]:
+        """The pooling in use, after the default."""
+        if self.pooling != "default":
+            return self.pooling
+        return "attention" if self.interaction == "utpm" else "average"
+
+    @property
+    def effective_heads(self) -> int:
+        """Vectors a field: H with attention, one with an average."""
+        return self.num_heads if self.effective_pooling == "attention" else 1
+
+
+_LOSS_WEIGHTS = (
+    "multi_class_weight",
+    "multi_class_joint_weight",
+    "joint_weight",
+    "split_weight",
+    "attention_weight",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
     """The objective and its optimisation.
 
     Attributes:
-      multi_class_weight: Weight of the `multi_class` loss (full softmax over the tag vocabulary);
-        0: off.
-      joint_weight: Weight of the `joint` click loss; 0: off.
+      multi_class_weight: Weight of the `multi_class` loss over the tag vocabulary; 0: off.
+      multi_class_joint_weight: Weight of the `multi_class_joint` loss: a clicked item's tags
+        together; 0: off.
+      joint_weight: Weight of the `joint` click loss: an item's tags added up; 0: off.
+      split_weight: Weight of the `split` click loss: every tag of an item for itself; 0: off.
+      attention_weight: Weight of the `attention` click loss: an item's tags pooled; 0: off.
+      mask_positives: Whether the other tags that a user clicks later are left out of the softmax
+        when one of them is the label.
+      user_weighting: What a snapshot counts in the multi-class losses: all `equal`, or by the
+        square root of its later clicks (`sqrt_clicks`).
+      full_softmax_max_tags: Up to this many tags a softmax runs over all of them; above it over a
+        sample, with logQ correction.
+      num_sampled_tags: Tags drawn a step for the sampled softmax.
+      sampling_power: Power of a tag's frequency in its probability to be drawn; 0: uniform.
       optimizer: Name of the optimizer.
       learning_rate: Its learning rate, at the start.
       learning_rate_schedule: Whether it stays `constant` or falls to 0 over `max_epochs` along a
@@ -103,7 +156,15 @@ class TrainingConfig:
     """
 
     multi_class_weight: float = 1.0
+    multi_class_joint_weight: float = 0.0
     joint_weight: float = 0.3
+    split_weight: float = 0.0
+    attention_weight: float = 0.0
+    mask_positives: bool = False
+    user_weighting: Literal["equal", "sqrt_clicks"] = "equal"
+    full_softmax_max_tags: int = 50_000
+    num_sampled_tags: int = 4_096
+    sampling_power: float = 1.0
     optimizer: Literal["adam", "adagrad"] = "adam"
     learning_rate: float = 0.003
     learning_rate_schedule: Literal["constant", "cosine"] = "cosine"
@@ -116,16 +177,62 @@ class TrainingConfig:
     log_every_steps: int = 50
 
     def __post_init__(self):
-        for name in ("multi_class_weight", "joint_weight"):
-            value = getattr(self, name)
+        weights = {name: getattr(self, name) for name in _LOSS_WEIGHTS}
+        for name, value in weights.items():
             require(value >= 0, name, "be 0 or positive", value)
         require(
-            self.multi_class_weight + self.joint_weight > 0,
+            sum(weights.values()) > 0,
             "multi_class_weight",
-            "be positive when `joint_weight` is 0",
+            "be positive when all other weights of losses are 0",
             self.multi_class_weight,
         )
+        require(self.sampling_power >= 0, "sampling_power", "be 0 or positive", self.sampling_power)
         require(self.learning_rate > 0, "learning_rate", "be positive", self.learning_rate)
-        for name in ("batch_size", "max_epochs", "patience", "log_every_steps"):
+        for name in (
+            "batch_size",
+            "max_epochs",
+            "patience",
+            "log_every_steps",
+            "full_softmax_max_tags",
+            "num_sampled_tags",
+        ):
             value = getattr(self, name)
             require(value >= 1, name, "be a positive integer", value)
+
+    @property
+    def click_objective(self) -> Literal["joint", "split", "attention"] | None:
+        """The click loss with the highest weight: it says how an item is scored; None: none."""
+        weights: dict[Literal["joint", "split", "attention"], float] = {
+            "joint": self.joint_weight,
+            "split": self.split_weight,
+            "attention": self.attention_weight,
+        }
+        best = max(weights, key=lambda name: weights[name])
+        return best if weights[best] > 0 else None
+
+
+@dataclasses.dataclass(frozen=True)
+class RankingConfig:
+    """The second stage: what orders the tags that retrieval by the multi-class score proposes.
+
+    Attributes:
+      score: `multi_class`, `click`, a `mix` of both, or what is best on `validation` users.
+      click_weight: w of a mix: (1 - w) * multi-class logit + w * click logit; `validation` chooses
+        its own.
+      num_candidates: N, tags proposed; at least the number returned.
+    """
+
+    score: Literal["validation", "multi_class", "click", "mix"] = "validation"
+    click_weight: float = 0.5
+    num_candidates: int = 200
+
+    def __post_init__(self):
+        require(
+            0 <= self.click_weight <= 1, "click_weight", "be between 0 and 1", self.click_weight
+        )
+        require(
+            self.num_candidates >= 1,
+            "num_candidates",
+            "be a positive integer",
+            self.num_candidates,
+        )

@@ -21,7 +21,8 @@ from trainer.features import (
     LABEL_TAGS,
     FeatureSpec,
 )
-from trainer.towers import TagTower, UserTower
+from trainer.tag_tower import TagTower
+from trainer.user_tower import UserTower
 
 
 class InterestModel(tfrs.models.Model):
@@ -97,6 +98,22 @@ class InterestModel(tfrs.models.Model):
     def candidate_embeddings(self) -> tf.Tensor:
         """All tags, float [num_tags, U + 1]; the multi-class bias is the last dimension."""
         return self.tag_tower.candidate_embeddings()
+
+    def click_candidate_embeddings(self) -> tf.Tensor:
+        """What the click head says of an item with one tag alone, as vectors.
+
+        Their inner products with `query_embeddings` are its logits: the head's scale and its linear
+        map of the user's vector are moved to the tags' side.
+
+        Returns:
+          float [num_tags, U + 1].
+        """
+        tags = self.tag_tower.vectors()
+        vectors = self.tag_tower.click_scale * tags.embeddings
+        if self.click_projection is not None:
+            vectors = tf.matmul(vectors, self.click_projection.kernel, transpose_b=True)
+        constant = tags.click_bias + self.tag_tower.click_offset
+        return tf.concat([vectors, constant[:, tf.newaxis]], axis=1)
 
     def score_tags(self, features: Mapping[str, Any]) -> tf.Tensor:
         """Multi-class logits of all tags, float [batch, num_tags]."""

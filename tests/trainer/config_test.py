@@ -45,7 +45,7 @@ def test_impossible_models_are_refused(wrong, message):
         ),
         (
             {"multi_class_weight": 0.0, "joint_weight": 0.0},
-            "`multi_class_weight` must be positive when `joint_weight` is 0",
+            "`multi_class_weight` must be positive when all other weights of losses are 0",
         ),
         ({"learning_rate": 0.0}, "`learning_rate` must be positive"),
         ({"batch_size": 0}, "`batch_size` must be a positive integer"),

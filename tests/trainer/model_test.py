@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from tests.trainer.towers_test import CONFIG, SIZES, SPEC, USERS, features
+from tests.trainer.user_tower_test import CONFIG, SIZES, SPEC, USERS, features
 from trainer import features as f
 from trainer import objectives
 from trainer.config import TrainingConfig

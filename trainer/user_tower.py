@@ -1,6 +1,6 @@
-"""The query tower (user) and the candidate tower (tag).
+"""The query tower: from a user's features to a vector.
 
-Both work on ids; strings, vocabularies and labels are other modules' work.
+It works on ids; strings, vocabularies and labels are other modules' work.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,47 +21,7 @@ from trainer.features import (
     profile_vocabulary_name,
     weights_name,
 )
-
-
-class TagTower(tf_keras.layers.Layer):
-    """A table of tag vectors with a bias for each head (candidate tower).
-
-    Args:
-      num_tags: Number of tags.
-      config: Of the model.
-      seed: Of the initial values.
-    """
-
-    def __init__(self, num_tags: int, config: ModelConfig, seed: int = 0, **kwargs):
-        super().__init__(**kwargs)
-        require(num_tags >= 1, "num_tags", "be a positive integer", num_tags)
-        self.num_tags = num_tags
-        self.config = config
-        self.seed = seed
-        # Made here, not in `build`: the user tower may share the table.
-        initializer = tf_keras.initializers.RandomNormal(stddev=config.output_dim**-0.5, seed=seed)
-        self.embeddings = self.add_weight(
-            "embeddings", [num_tags, config.output_dim], initializer=initializer
-        )
-        self.bias = self.add_weight("bias", [num_tags], initializer="zeros")
-        self.click_bias = self.add_weight("click_bias", [num_tags], initializer="zeros")
-        self.click_scale = self.add_weight("click_scale", [], initializer="ones")
-        self.click_offset = self.add_weight("click_offset", [], initializer="zeros")
-
-    def call(self, ids: tf.Tensor) -> tf.Tensor:
-        """Vectors of tags.
-
-        Args:
-          ids: int [...], below the number of tags.
-
-        Returns:
-          float [..., U].
-        """
-        return tf.gather(self.embeddings, ids)
-
-    def candidate_embeddings(self) -> tf.Tensor:
-        """All tags, float [num_tags, U + 1]; the last dimension is the multi-class bias."""
-        return tf.concat([self.embeddings, self.bias[:, tf.newaxis]], axis=1)
+from trainer.tag_tower import TagTower
 
 
 class UserTower(tf_keras.Model):

@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from trainer.config import ModelConfig
 from trainer.features import Domain, FeatureSpec, ProfileFeature
-from trainer.towers import TagTower, UserTower
+from trainer.tag_tower import TagTower
+from trainer.user_tower import UserTower
 
 SPEC = FeatureSpec(
     profile=(ProfileFeature("gender"),),
