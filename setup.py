@@ -41,24 +41,25 @@ setup(
         include=["trainer", "trainer.*", "serving", "serving.*", "tfx_pipeline", "tfx_pipeline.*"]
     ),
     package_data={
-        "tfx_pipeline": ["configs/*.yaml"],
+        "tfx_pipeline": ["configs/*.yaml", "configs/studies/*.yaml"],
         "serving": ["docker/*", "docker/**/*"],
     },
     entry_points={"console_scripts": ["tagtower = tfx_pipeline.cli:main"]},
     install_requires=[
         *STACK,
         "grpcio>=1.60,<2",
+        "matplotlib>=3.7,<4",
         "numpy>=1.26,<2",
         "protobuf>=3.20.3,<4",
         "psutil>=5.9",
         "pyarrow>=10,<11",
         "pyyaml>=6,<7",
+        "scipy>=1.11,<2",
         # tensorboard 2.16 and tensorflow-hub 0.15 import pkg_resources, which 81 dropped.
         "setuptools<81",
         "tornado>=6,<7",
     ],
     extras_require={
-        "bench": ["matplotlib>=3.7"],
         "dev": [
             "build>=1",
             "hypothesis>=6",

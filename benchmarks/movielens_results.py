@@ -55,6 +55,8 @@ def figures(reports: Sequence[Mapping[str, Any]]) -> str:
     lines = ["| test users | " + " | ".join(title for title, _ in METRICS) + " |"]
     lines.append("| --- |" + " ---: |" * len(METRICS))
     for who in WHO:
+        if not any(f"eval.{who}.precision_at_10" in report for report in reports):
+            continue
         cells = [cell([r.get(f"eval.{who}.{name}") for r in reports]) for _, name in METRICS]
         lines.append(f"| {who.replace('_', ' ')} | " + " | ".join(cells) + " |")
     lines += [

@@ -62,4 +62,7 @@ BENCHMARKS: Mapping[str, Entry] = {
     "serving": Entry(
         "benchmarks.serving", "gRPC and REST of the local server (MODEL_BASE_PATH=DIR)"
     ),
+    "training": Entry(
+        "benchmarks.training", "label examples a second, beside peers (SIZE=E[,E], MOVIELENS_DIR)"
+    ),
 }

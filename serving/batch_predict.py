@@ -96,7 +96,7 @@ class Predict(beam.DoFn):
             {k: v for k, v in instance.items() if k not in dropped} for instance in instances
         ]
         try:
-            all_tags, all_scores = self._caller.retrieve(features)
+            retrieved = self._caller.retrieve(features)
         except ValueError as error:
             if len(instances) == 1:
                 yield _error(instances[0], str(error).replace("`features[0]`", "the instance"))
@@ -104,18 +104,18 @@ class Predict(beam.DoFn):
             for instance in instances:
                 yield from self._predict([instance])
             return
-        for instance, tags, scores in zip(instances, all_tags, all_scores, strict=True):
-            yield json.dumps(self._line(instance, tags, scores), ensure_ascii=False)
+        columns: dict[str, list] = {"tags": retrieved.tags, "scores": retrieved.scores}
+        if retrieved.probabilities is not None:
+            columns["probabilities"] = retrieved.probabilities
+        for i, instance in enumerate(instances):
+            prediction = {name: rows[i] for name, rows in columns.items()}
+            yield json.dumps(self._line(instance, prediction), ensure_ascii=False)
         yield pvalue.TaggedOutput(_COUNTS, ("predicted", len(instances)))
 
-    def _line(
-        self, instance: Mapping[str, Any], tags: list[str], scores: list[float]
-    ) -> dict[str, Any]:
+    def _line(self, instance: Mapping[str, Any], prediction: dict[str, list]) -> dict[str, Any]:
         # A place that an approximate index could not fill has the tag "".
-        pairs = [(tag, score) for tag, score in zip(tags, scores, strict=True) if tag][
-            : self._config.num_tags
-        ]
-        prediction = {"tags": [tag for tag, _ in pairs], "scores": [score for _, score in pairs]}
+        found = [i for i, tag in enumerate(prediction["tags"]) if tag][: self._config.num_tags]
+        prediction = {name: [values[i] for i in found] for name, values in prediction.items()}
         if self._config.key_field is not None:
             return {"key": instance[self._config.key_field], "prediction": prediction}
         return {"instance": instance, "prediction": prediction}

@@ -23,7 +23,7 @@ from tensorflow_serving.apis import (
 
 from serving.feature_tensors import FeatureValue, InputSlot, input_slots, to_tensors
 from serving.tensor_proto import compact_from_numpy, to_numpy
-from trainer.signatures import RETRIEVE, SCORES, SERVING_DEFAULT, TAGS
+from trainer.signatures import PROBABILITIES, RETRIEVE, SCORES, SERVING_DEFAULT, TAGS
 
 _FIRST_BACKOFF_S = 0.05
 _OPTIONS = [
@@ -61,10 +61,13 @@ class TagProfile:
     Attributes:
       tags: The tags.
       scores: The score of each.
+      probabilities: The calibrated probability of each that the user will click it; None: the
+        version is older than probabilities.
     """
 
     tags: tuple[str, ...]
     scores: tuple[float, ...]
+    probabilities: tuple[float, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,9 +193,8 @@ class TagClient:
         if slots is None:
             slots, is_fresh = self._learn_slots(deadline), True
         try:
-            prediction = self._predict(
-                to_tensors(features, slots), RETRIEVE, (TAGS, SCORES), deadline
-            )
+            # All outputs: versions before probabilities refuse a filter that names them.
+            prediction = self._predict(to_tensors(features, slots), RETRIEVE, (), deadline)
         except (TagClientError, ValueError) as error:
             is_refused = isinstance(error, ValueError) or (
                 error.code is grpc.StatusCode.INVALID_ARGUMENT
@@ -203,13 +205,8 @@ class TagClient:
             if relearned == slots:
                 raise
             tensors = to_tensors(features, relearned)
-            prediction = self._predict(tensors, RETRIEVE, (TAGS, SCORES), deadline)
-        tags, scores = (prediction.outputs[name][:, :num_tags] for name in (TAGS, SCORES))
-        profiles = tuple(
-            TagProfile(tuple(tag.decode() for tag in row_tags), tuple(row_scores))
-            for row_tags, row_scores in zip(tags.tolist(), scores.tolist(), strict=True)
-        )
-        return Retrieval(profiles, prediction.model_version)
+            prediction = self._predict(tensors, RETRIEVE, (), deadline)
+        return Retrieval(_profiles(prediction.outputs, num_tags), prediction.model_version)
 
     def predict(
         self,
@@ -345,3 +342,17 @@ class TagClient:
         elif code is grpc.StatusCode.RESOURCE_EXHAUSTED:
             advice = "Send fewer instances at a time."
         return TagClientError(code, f"{details}.", advice)
+
+
+def _profiles(outputs: Mapping[str, np.ndarray], num_tags: int | None) -> tuple[TagProfile, ...]:
+    names = [name for name in (TAGS, SCORES, PROBABILITIES) if name in outputs]
+    columns = {name: outputs[name][:, :num_tags].tolist() for name in names}
+    probabilities = columns.get(PROBABILITIES) or [None] * len(columns[TAGS])
+    return tuple(
+        TagProfile(
+            tuple(tag.decode() for tag in tags),
+            tuple(scores),
+            None if row is None else tuple(row),
+        )
+        for tags, scores, row in zip(columns[TAGS], columns[SCORES], probabilities, strict=True)
+    )

@@ -63,6 +63,9 @@ def build_signatures(module: TagRetrieval) -> dict[str, Any]:
     def retrieve_by_embedding(**inputs):
         return module.search(inputs[s.QUERY_EMBEDDINGS])
 
+    def retrieve_candidates(**inputs):
+        return module.search_candidates(inputs[s.QUERY_EMBEDDINGS])
+
     def embed_users(**inputs):
         return {s.QUERY_EMBEDDINGS: module.embed_users(inputs)}
 
@@ -73,7 +76,8 @@ def build_signatures(module: TagRetrieval) -> dict[str, Any]:
         return towers[s.CANDIDATES]()
 
     def score_tags(**inputs):
-        return towers[s.SCORE_TAGS](**inputs)
+        tags = inputs.pop(s.CANDIDATE_TAGS)
+        return module.score_tags(module.embed_users(inputs), tags)
 
     def score_items(**inputs):
         return towers[s.SCORE_ITEMS](**inputs)
@@ -88,6 +92,7 @@ def build_signatures(module: TagRetrieval) -> dict[str, Any]:
             (s.SERVING_DEFAULT, serve_examples, examples),
             (s.RETRIEVE, retrieve, raw),
             (s.RETRIEVE_BY_EMBEDDING, retrieve_by_embedding, embeddings),
+            (s.RETRIEVE_CANDIDATES, retrieve_candidates, embeddings),
             (s.EMBED_USERS, embed_users, raw),
             (s.EMBED_EXAMPLES, embed_examples, examples),
             (s.CANDIDATES, candidates, {}),

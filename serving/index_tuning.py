@@ -42,7 +42,12 @@ class CurvePoint:
 
 
 def tune(
-    index: ScannIndex, candidates: np.ndarray, queries: np.ndarray, k: int, target: float
+    index: ScannIndex,
+    candidates: np.ndarray,
+    queries: np.ndarray,
+    k: int,
+    target: float,
+    num_neighbors: int | None = None,
 ) -> list[CurvePoint]:
     """Measures the curve of recall against speed, and sets the index to the chosen point.
 
@@ -50,18 +55,20 @@ def tune(
       index: The built index; its `search_parameters` are replaced.
       candidates: float32 [num_candidates, dimension], what the index was built of.
       queries: float32 [num_queries, dimension], vectors of validation users.
-      k: Results a query.
+      k: Results a query whose recall counts.
       target: Recall to reach.
+      num_neighbors: Results a query as it will be asked; at least k; None: k.
 
     Returns:
       The curve. If no point reaches the target, the one with the highest recall is chosen; the
       index evaluator will not bless it.
     """
+    num_neighbors = num_neighbors or k
     exact = search_all(lambda q: BruteForceIndex(candidates).search(q, k)[1], queries)
     curve = []
-    for parameters in _grid(index.num_leaves, len(candidates), k):
+    for parameters in _grid(index.num_leaves, len(candidates), k, num_neighbors):
         index.search_parameters = parameters
-        search = tf.function(lambda q: index.search(q, k)[1], autograph=False)
+        search = tf.function(lambda q: index.search(q, num_neighbors)[1][:, :k], autograph=False)
         found = search_all(search, queries)
         curve.append(
             CurvePoint(
@@ -123,9 +130,17 @@ def seconds(search: Callable, batch: tf.Tensor) -> float:
     return time.perf_counter() - start
 
 
-def _grid(num_leaves: int, num_candidates: int, k: int) -> list[SearchParameters]:
+def _grid(
+    num_leaves: int, num_candidates: int, k: int, num_neighbors: int
+) -> list[SearchParameters]:
     leaves = sorted(
         {max(1, round(num_leaves * share)) for share in (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)}
     )
-    reordering = sorted({min(num_candidates, round(k * factor)) for factor in (1.5, 2.5, 4.0, 8.0)})
+    # What is returned is re-ordered in any case.
+    reordering = sorted(
+        {
+            min(num_candidates, max(num_neighbors, round(k * factor)))
+            for factor in (1.5, 2.5, 4.0, 8.0)
+        }
+    )
     return [SearchParameters(leaf, reorder) for leaf in leaves for reorder in reordering]

@@ -1,11 +1,17 @@
 """The servable module: user tower and index composed into "which tags interest this user".
 
+Two stages: the index proposes the N tags with the highest multi-class logit, and the k returned of
+them are ordered by the ranking score, which may mix that logit with the click head's
+(`trainer.second_stage` chooses how).
+
 The towers come as a loaded SavedModel and are called by their signatures; nothing of the model's
 code is needed here, so any towers with these signatures can be served.
 """
 
+import dataclasses
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from serving.index import NOT_FOUND, TopKIndex
@@ -13,58 +19,161 @@ from trainer import signatures as s
 from trainer.config_loader import require
 
 
+@dataclasses.dataclass(frozen=True)
+class Candidates:
+    """What the first stage proposes, best first.
+
+    Attributes:
+      rows: int32 [batch, N], of the tag tables; 0 where nothing was found.
+      is_found: bool [batch, N]; an approximate index may find fewer.
+      logits: float32 [batch, N], multi-class and exact; -inf where nothing was found.
+      log_normalizer: float32 [batch, 1], the logarithm of the sum of their exponentials.
+    """
+
+    rows: tf.Tensor
+    is_found: tf.Tensor
+    logits: tf.Tensor
+    log_normalizer: tf.Tensor
+
+
 class TagRetrieval(tf.Module):
-    """Towers, index, tags.
+    """Towers, index, tags, second stage.
 
     An approximate index only proposes: scores are computed again from the tag vectors, and the
     results are ordered by them.
     """
 
-    def __init__(self, towers: Any, index: TopKIndex, k: int, name: str | None = None):
+    def __init__(
+        self,
+        towers: Any,
+        index: TopKIndex,
+        k: int,
+        *,
+        num_candidates: int | None = None,
+        tag_slope: float = 1.0,
+        tag_intercept: float = 0.0,
+        name: str | None = None,
+    ):
         """Composes the module.
 
         Args:
           towers: A loaded SavedModel with the signatures of `trainer.signatures`.
           index: Over the rows of `candidate_embeddings`.
           k: Tags returned for a user; the number of tags where there are fewer.
+          num_candidates: N, tags proposed by the index; never below k; None: k.
+          tag_slope: a of `sigmoid(a * log p + b)`, the probability of a click on a tag; p is the
+            tag's share in the softmax over the candidates.
+          tag_intercept: b of the same.
           name: Name of the module.
 
         Raises:
-          ValueError: `k` is not positive.
+          ValueError: `k`, `num_candidates` or `tag_slope` is not positive.
         """
         super().__init__(name=name)
         require(k >= 1, "k", "be a positive integer", k)
-        candidates = towers.signatures[s.CANDIDATES]()
+        num_candidates = k if num_candidates is None else num_candidates
+        require(num_candidates >= 1, "num_candidates", "be a positive integer", num_candidates)
+        require(tag_slope > 0, "tag_slope", "be positive", tag_slope)
+        tables = towers.signatures[s.CANDIDATES]()
+        embeddings, ranking = tables[s.CANDIDATE_EMBEDDINGS], tables[s.RANKING_EMBEDDINGS]
         self.towers = towers
         self.index = index
-        self._tags = tf.Variable(candidates[s.TAGS], trainable=False, name="tags")
-        self._embeddings = tf.Variable(
-            candidates[s.CANDIDATE_EMBEDDINGS], trainable=False, name="candidate_embeddings"
-        )
+        self._tags = tf.Variable(tables[s.TAGS], trainable=False, name="tags")
+        self._embeddings = tf.Variable(embeddings, trainable=False, name="candidate_embeddings")
+        self._ranking: tf.Variable | None = None
+        if not np.array_equal(embeddings, ranking):
+            self._ranking = tf.Variable(ranking, trainable=False, name="ranking_embeddings")
+        self._tag_slope, self._tag_intercept = tag_slope, tag_intercept
         self.num_tags = int(self._tags.shape[0])
         self.k = min(k, self.num_tags)
+        self.num_candidates = min(max(num_candidates, k), self.num_tags)
 
     def search(self, query_embeddings: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Finds the tags with the highest scores.
+        """Finds the tags that interest a user.
 
         Args:
           query_embeddings: float32 [batch, dimension].
 
         Returns:
-          `tags` string [batch, k] and `scores` float32 [batch, k], exact, highest first. Where an
-          approximate index found fewer than k, the rest is "" with the score -inf.
+          `tags` string [batch, k]; `scores` float32 [batch, k], of the second stage, exact, highest
+          first; `probabilities` float32 [batch, k] of a click on the tag in the label period. Where
+          an approximate index found fewer than k, the rest is "" with the score -inf and the
+          probability 0.
         """
-        scores, positions = self.index.search(query_embeddings, self.k)
+        found = self.propose(query_embeddings)
+        scores = found.logits
+        if self._ranking is not None:
+            vectors = tf.gather(self._ranking, found.rows)
+            ranking = tf.einsum("bd,bnd->bn", query_embeddings, vectors)
+            scores = tf.where(found.is_found, ranking, tf.constant(float("-inf")))
+        # Equal scores stay in the order of the first stage.
+        top, order = tf.math.top_k(scores, k=self.k)
+        answer = self._answer(found)
+        answer = {n: tf.gather(column, order, batch_dims=1) for n, column in answer.items()}
+        return answer | {s.SCORES: top}
+
+    def search_candidates(self, query_embeddings: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The first stage alone: the outputs of `search` for N tags, by the multi-class logit."""
+        found = self.propose(query_embeddings)
+        return self._answer(found) | {s.SCORES: found.logits}
+
+    def propose(self, query_embeddings: tf.Tensor) -> Candidates:
+        """The first stage.
+
+        Args:
+          query_embeddings: float32 [batch, dimension].
+
+        Returns:
+          The candidates, highest multi-class logit first.
+        """
+        logits, positions = self.index.search(query_embeddings, self.num_candidates)
+        is_found = tf.not_equal(positions, NOT_FOUND)
         rows = tf.maximum(positions, 0)
-        tags = tf.gather(self._tags, rows)
         if not self.index.is_exact:
-            is_found = tf.not_equal(positions, NOT_FOUND)
             vectors = tf.gather(self._embeddings, rows)
-            exact = tf.einsum("bd,bkd->bk", query_embeddings, vectors)
+            exact = tf.einsum("bd,bnd->bn", query_embeddings, vectors)
             exact = tf.where(is_found, exact, tf.constant(float("-inf")))
-            scores, order = tf.math.top_k(exact, k=self.k)
-            tags = tf.gather(tf.where(is_found, tags, ""), order, batch_dims=1)
-        return {s.TAGS: tags, s.SCORES: scores}
+            logits, order = tf.math.top_k(exact, k=self.num_candidates)
+            rows = tf.gather(rows, order, batch_dims=1)
+            is_found = tf.gather(is_found, order, batch_dims=1)
+        normalizer = tf.reduce_logsumexp(logits, axis=1, keepdims=True)
+        return Candidates(rows, is_found, logits, normalizer)
+
+    def probabilities(self, logits: tf.Tensor, log_normalizer: tf.Tensor) -> tf.Tensor:
+        """Calibrated probability of a click on a tag in the label period.
+
+        Args:
+          logits: float32 [batch, m], multi-class.
+          log_normalizer: float32 [batch, 1], of the user's candidates.
+
+        Returns:
+          float32 [batch, m].
+        """
+        return tf.sigmoid(self._tag_slope * (logits - log_normalizer) + self._tag_intercept)
+
+    def score_tags(self, query_embeddings: tf.Tensor, tags: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Scores and probabilities of given tags, as `search` gives them.
+
+        Args:
+          query_embeddings: float32 [batch, dimension].
+          tags: string [batch, m], any: also those that the index would not propose.
+
+        Returns:
+          `scores` and `probabilities`, float32 [batch, m]; NaN for a tag without a vector.
+        """
+        scored = self.towers.signatures[s.SCORE_TAGS_BY_EMBEDDING](
+            **{s.QUERY_EMBEDDINGS: query_embeddings, s.CANDIDATE_TAGS: tags}
+        )
+        normalizer = self.propose(query_embeddings).log_normalizer
+        probabilities = self.probabilities(scored[s.MULTI_CLASS_LOGITS], normalizer)
+        return {s.SCORES: scored[s.SCORES], s.PROBABILITIES: probabilities}
+
+    def _answer(self, found: Candidates) -> dict[str, tf.Tensor]:
+        probabilities = self.probabilities(found.logits, found.log_normalizer)
+        return {
+            s.TAGS: tf.where(found.is_found, tf.gather(self._tags, found.rows), ""),
+            s.PROBABILITIES: tf.where(found.is_found, probabilities, 0.0),
+        }
 
     def embed_users(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
         """Query embeddings [batch, dimension] of raw features, one tensor a feature."""

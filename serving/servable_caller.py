@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,6 +12,20 @@ from serving.model_server.errors import ServingError
 from serving.model_server.predict import run_signature
 from serving.model_server.servable import Servable
 from trainer import signatures as s
+
+
+class Retrieved(NamedTuple):
+    """Tags of users, best first.
+
+    Attributes:
+      tags: [batch][k].
+      scores: [batch][k].
+      probabilities: [batch][k]; None: the servable is older than probabilities.
+    """
+
+    tags: list[list[str]]
+    scores: list[list[float]]
+    probabilities: list[list[float]] | None
 
 
 class ServableCaller:
@@ -31,34 +46,33 @@ class ServableCaller:
         with open(os.path.join(version_dir, s.DESCRIPTION_FILE), encoding="utf-8") as file:
             self.num_tags: int = json.load(file)["index"]["num_tags"]
 
-    def retrieve(
-        self, features: Sequence[Mapping[str, FeatureValue]]
-    ) -> tuple[list[list[str]], list[list[float]]]:
-        """Tags and scores of users, best first.
+    def retrieve(self, features: Sequence[Mapping[str, FeatureValue]]) -> Retrieved:
+        """Tags, scores and probabilities of users, best first.
 
         Args:
           features: One instance a user.
 
         Returns:
-          Tags [batch][k] and scores [batch][k].
+          What the servable answers.
 
         Raises:
           ValueError: A feature is unknown or of the wrong kind, or the model refuses the values.
         """
         return self._run(s.RETRIEVE, to_tensors(features, self._slots))
 
-    def retrieve_examples(
-        self, examples: Sequence[bytes]
-    ) -> tuple[list[list[str]], list[list[float]]]:
+    def retrieve_examples(self, examples: Sequence[bytes]) -> Retrieved:
         """The same for serialized `tf.Example`s of raw features."""
         return self._run(s.SERVING_DEFAULT, {s.EXAMPLES: np.array(examples, object)})
 
-    def _run(
-        self, signature: str, tensors: dict[str, np.ndarray]
-    ) -> tuple[list[list[str]], list[list[float]]]:
+    def _run(self, signature: str, tensors: dict[str, np.ndarray]) -> Retrieved:
         try:
             outputs = run_signature(self._servable, self._servable.signatures[signature], tensors)
         except ServingError as error:
             raise ValueError(f"The model refuses the instances: {error.message}") from error
         tags = [[tag.decode() for tag in row] for row in outputs[s.TAGS].tolist()]
-        return tags, outputs[s.SCORES].tolist()
+        probabilities = outputs.get(s.PROBABILITIES)
+        return Retrieved(
+            tags,
+            outputs[s.SCORES].tolist(),
+            None if probabilities is None else probabilities.tolist(),
+        )

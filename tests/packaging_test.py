@@ -133,7 +133,7 @@ def run_outside(installed: Path, tmp_path: Path, *command: str) -> subprocess.Co
 def test_wheel_has_the_declared_name_python_and_extras(metadata):
     assert metadata["Name"] == "tagtower"
     assert set(metadata["Requires-Python"].split(",")) == {">=3.10", "<3.11"}
-    assert set(metadata.get_all("Provides-Extra")) == {"bench", "dev"}
+    assert set(metadata.get_all("Provides-Extra")) == {"dev"}
 
 
 def test_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel):

@@ -20,6 +20,7 @@ COMMANDS = {
     "demo": ("demo", "the main job on a synthetic log: prepare, run, serve, ask, report"),
     "prepare": ("prepare", "write the three tables of a data set"),
     "run": ("run", "run the pipeline: from tables to a pushed version"),
+    "study": ("study", "compare towers, objectives and seeds on one set of examples"),
     "serve": ("serve", "serve pushed versions over gRPC and REST"),
     "query": ("query", "ask a server for a user's tags"),
     "batch-predict": ("batch_predict", "tags for many users: JSON lines in, JSON lines out"),

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import yaml
 
+from tfx_pipeline.utc_times import utc_seconds
 from trainer.config import ModelConfig, RankingConfig, TrainingConfig
 from trainer.config_loader import from_mapping, require, to_mapping
 from trainer.features import TAG_VOCABULARY, FeatureSpec
@@ -38,6 +39,9 @@ class DataConfig:
       list_separator: Between the tags of an item in CSV files.
       tag_normalization: How tags are normalised.
       planted: File of planted interests (`tagtower prepare demo` writes it); null: none are known.
+      tag_vectors: File, folder or glob of a table with the columns `tag` and `vector` (a list of
+        numbers, of one length), for the view `vectors` of `model.tag_views`; a tag without a row
+        has zeros; null: none.
     """
 
     interactions: str
@@ -49,6 +53,7 @@ class DataConfig:
         default_factory=TagNormalizationConfig
     )
     planted: str | None = None
+    tag_vectors: str | None = None
 
     def __post_init__(self):
         require(
@@ -62,28 +67,43 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ExamplesConfig:
-    """How tables become point-in-time examples (protocol `user_holdout`).
+    """How tables become point-in-time examples.
 
     Attributes:
+      split: `user_holdout`: users fall by a hash of their id into train, validation and test, and
+        a held-out user's events are cut in time. `temporal`: everything before a time trains, the
+        next stretch validates, the last one tests; a user may be in all three.
       seed: Of the users' parts, the training snapshots' times and the sampling of impressions. The
         run's own seed does not change the examples, so that runs over seeds compare on the same
         ones.
-      validation_fraction: Share of the users held out for validation.
-      test_fraction: Share of the users held out for test.
-      cut_fraction: Where a held-out user's events are cut: history before, labels after.
+      validation_fraction: Share held out for validation: of the users, or, in `temporal`, of the
+        log's events (the latest before the test's).
+      test_fraction: Share held out for test: of the users, or, in `temporal`, of the log's events
+        (the latest).
+      validation_start: Of `temporal`, where validation begins, in place of the fractions: a date or
+        time, ISO 8601, UTC unless it has a zone (`2019-11-13` or `2019-11-13T06:00:00`). Together
+        with `test_start`; null: by the fractions.
+      test_start: Of `temporal`, where test begins.
+      cut_fraction: Of `user_holdout`, where a held-out user's events are cut: history before,
+        labels after.
       snapshots_per_user: Training snapshots a user, at random times.
-      min_snapshot_fraction: Earliest training snapshot, as a share of the user's events.
+      min_snapshot_fraction: Earliest training snapshot, as a share of the user's events (in
+        `temporal`, of those before validation).
       max_snapshot_fraction: Latest one.
-      max_events_per_user: Latest events kept of a user.
+      max_events_per_user: Latest events kept of a user. In `temporal` the labels count too: a user
+        with that many later events trains nothing.
       max_label_tags: Most frequent label tags kept of a training snapshot.
       max_train_impressions: Impressions sampled of a training snapshot for the click head.
       max_eval_impressions: The same of a held-out user.
       num_shards: Output files a split; a shard's events are held in memory, 17 bytes each.
     """
 
+    split: Literal["user_holdout", "temporal"] = "user_holdout"
     seed: int = 0
     validation_fraction: float = 0.1
     test_fraction: float = 0.2
+    validation_start: str | None = None
+    test_start: str | None = None
     cut_fraction: float = 0.8
     snapshots_per_user: int = 6
     min_snapshot_fraction: float = 0.0
@@ -99,7 +119,8 @@ class ExamplesConfig:
             value = getattr(self, name)
             require(0 < value < 1, name, "be between 0 and 1", value)
         held_out = self.validation_fraction + self.test_fraction
-        require(held_out < 1, "test_fraction", "leave users to train on", self.test_fraction)
+        require(held_out < 1, "test_fraction", "leave something to train on", self.test_fraction)
+        self._check_times()
         require(
             0 <= self.min_snapshot_fraction < self.max_snapshot_fraction <= 1,
             "min_snapshot_fraction",
@@ -116,6 +137,37 @@ class ExamplesConfig:
         ):
             value = getattr(self, name)
             require(value >= 1, name, "be a positive integer", value)
+
+    def _check_times(self) -> None:
+        times = {}
+        for name in ("validation_start", "test_start"):
+            text = getattr(self, name)
+            require(
+                text is None or self.split == "temporal",
+                name,
+                "be null unless `split` is temporal",
+                text,
+            )
+            if text is not None:
+                try:
+                    times[name] = utc_seconds(text)
+                except ValueError as error:
+                    raise ValueError(
+                        f"`{name}` must be an ISO 8601 date or time. Received: {name}={text!r}."
+                    ) from error
+        require(
+            len(times) != 1,
+            "test_start",
+            "be given where `validation_start` is, and only there",
+            self.test_start,
+        )
+        if times:
+            require(
+                times["validation_start"] < times["test_start"],
+                "test_start",
+                f"be later than `validation_start` ({self.validation_start})",
+                self.test_start,
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -266,6 +318,12 @@ class PipelineConfig:
         is_name = bool(self.name) and all(c.isalnum() or c in "-_" for c in self.name)
         require(is_name, "name", "consist of letters, digits, - and _", self.name)
         require(self.seed >= 0, "seed", "be 0 or positive", self.seed)
+        require(
+            "vectors" not in self.model.tag_views or self.data.tag_vectors is not None,
+            "data.tag_vectors",
+            "be given where `model.tag_views` names `vectors`",
+            self.data.tag_vectors,
+        )
         tag_vocabulary = self.features.vocabulary(TAG_VOCABULARY)
         require(
             tag_vocabulary.max_size is None or tag_vocabulary.max_size >= 2,
@@ -273,6 +331,19 @@ class PipelineConfig:
             "keep at least 2 tags",
             tag_vocabulary.max_size,
         )
+        require(
+            self.ranking.num_candidates >= self.index.k,
+            "ranking.num_candidates",
+            f"be at least `index.k`, {self.index.k}",
+            self.ranking.num_candidates,
+        )
+        if self.training.click_objective is None:
+            require(
+                self.ranking.score not in ("click", "mix"),
+                "ranking.score",
+                "be `validation` or `multi_class` where no click loss is trained",
+                self.ranking.score,
+            )
 
     @property
     def output_dir(self) -> str:
@@ -285,12 +356,62 @@ class PipelineConfig:
         return self.serving.base_path or os.path.join(self.output_dir, "serving")
 
 
-def shipped_configs() -> list[str]:
-    """Names of the configurations that come with the package."""
-    folder = resources.files("tfx_pipeline") / "configs"
-    return sorted(
-        entry.name[: -len(".yaml")] for entry in folder.iterdir() if entry.name.endswith(".yaml")
-    )
+class _Loader(yaml.SafeLoader):
+    """YAML in which a date is the text that was written: nothing here takes a date object."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def shipped_configs(folder: str = "configs") -> list[str]:
+    """Names of the configurations that come with the package.
+
+    Args:
+      folder: Where in the package: `configs` has those of pipelines.
+    """
+    entries = (resources.files("tfx_pipeline") / folder).iterdir()
+    return sorted(entry.name[: -len(".yaml")] for entry in entries if entry.name.endswith(".yaml"))
+
+
+def load_yaml(path_or_name: str, folder: str = "configs") -> Any:
+    """Reads a configuration file as it is written.
+
+    Args:
+      path_or_name: A YAML file, or the name of a configuration that comes with the package.
+      folder: Where in the package those with names are.
+
+    Returns:
+      What the file says.
+
+    Raises:
+      ValueError: There is no such file, or it is no YAML.
+    """
+    if os.path.isfile(path_or_name):
+        try:
+            with open(path_or_name, encoding="utf-8") as file:
+                text = file.read()
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"`config` must be a YAML file in UTF-8. Received: {path_or_name} ({error.reason})."
+            ) from error
+    elif path_or_name in shipped_configs(folder):
+        shipped = resources.files("tfx_pipeline") / folder / f"{path_or_name}.yaml"
+        text = shipped.read_text("utf-8")
+    else:
+        raise ValueError(
+            f"`config` must be a YAML file or one of {', '.join(shipped_configs(folder))}. "
+            f"Received: {path_or_name!r}."
+        )
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"`config` must be valid YAML. Received: {path_or_name}: {reason}."
+        ) from error
 
 
 def load_config(path_or_name: str, **overrides: Any) -> PipelineConfig:
@@ -308,30 +429,7 @@ def load_config(path_or_name: str, **overrides: Any) -> PipelineConfig:
       ValueError: There is no such file, it is no YAML, or a key is unknown, mistyped or
         inconsistent.
     """
-    if os.path.isfile(path_or_name):
-        try:
-            with open(path_or_name, encoding="utf-8") as file:
-                text = file.read()
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"`config` must be a YAML file in UTF-8. Received: {path_or_name} ({error.reason})."
-            ) from error
-    elif path_or_name in shipped_configs():
-        text = (resources.files("tfx_pipeline") / "configs" / f"{path_or_name}.yaml").read_text(
-            "utf-8"
-        )
-    else:
-        raise ValueError(
-            f"`config` must be a YAML file or one of {', '.join(shipped_configs())}. "
-            f"Received: {path_or_name!r}."
-        )
-    try:
-        mapping = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"`config` must be valid YAML. Received: {path_or_name}: {reason}."
-        ) from error
+    mapping = load_yaml(path_or_name)
     if isinstance(mapping, dict):
         mapping.update({key: value for key, value in overrides.items() if value is not None})
     try:

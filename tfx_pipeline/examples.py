@@ -29,7 +29,16 @@ from apache_beam import pvalue
 from tfx_pipeline.config import DataConfig, ExamplesConfig
 from tfx_pipeline.event_chunks import UserChunk, item_columns, pack_by_user, to_user_events
 from tfx_pipeline.latest_events import LatestEvents
-from tfx_pipeline.snapshots import Snapshot, user_hash, user_part, user_snapshots
+from tfx_pipeline.log_summary import (
+    ITEMS_FILE,
+    TAGS_FILE,
+    CountsOfShard,
+    TrainingCounts,
+    item_lines,
+    sum_counts,
+    tag_lines,
+)
+from tfx_pipeline.snapshots import training_events, user_hash, user_snapshots
 from tfx_pipeline.table_inputs import tag_normalization
 from tfx_pipeline.tables import schema as tables
 from tfx_pipeline.tables.arrow_files import FileSplit, list_splits, read_batches
@@ -37,16 +46,22 @@ from tfx_pipeline.tables.item_catalogue import ItemCatalogue, build_item_catalog
 from tfx_pipeline.tables.row_batches import count_reasons, rejected_rows
 from tfx_pipeline.tables.validate import validate_interactions, validate_items, validate_users
 from tfx_pipeline.tf_examples import serialize_snapshot
+from tfx_pipeline.time_split import (
+    TimeSplit,
+    count_times,
+    given_time_split,
+    sum_histograms,
+    time_split_of,
+)
 from trainer import features as f
-from trainer.history import ListColumn, UserEvents
+from trainer.history import UserEvents
 
 ALL_SPLITS = (*f.SPLITS, f.NOW_SPLIT)
 EXAMPLES_FILE = "data_tfrecord"
 INSTANCES_FILE = "instances"
 COUNTS_FILE = "counts.json"
-TAGS_FILE = "tags.jsonl"
 
-_REJECTED, _COUNTS, _END, _TAGS = "rejected", "counts", "end", "tags"
+_REJECTED, _COUNTS, _END, _TIMES, _CLICKS = "rejected", "counts", "end", "times", "clicks"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +71,7 @@ class ExampleOutputs:
     Attributes:
       examples: Folder of the splits, `Split-<name>/data_tfrecord-*.gz`.
       instances: Folder of the instances of *now* as JSON lines, the input of batch prediction.
-      summary: Folder of `counts.json` and `tags.jsonl`.
+      summary: Folder of `counts.json`, `tags.jsonl` and `items.jsonl`.
       rejected: Folder of the rows set aside, JSON lines.
     """
 
@@ -95,10 +110,17 @@ class ReadItems(beam.DoFn):
 class ReadInteractions(beam.DoFn):
     """A part of the interactions -> (user id, packed events), one a user and record batch."""
 
-    def __init__(self, data: DataConfig, latest: int):
-        """Initializes with the tables and the last second that is not in the future."""
+    def __init__(self, data: DataConfig, latest: int, counts_times: bool):
+        """Initializes with the tables and how they are read.
+
+        Args:
+          data: The description of the tables.
+          latest: The last second that is not in the future.
+          counts_times: Whether events are counted by time.
+        """
         self.data = data
         self.latest = latest
+        self.counts_times = counts_times
 
     def process(self, split: FileSplit, catalogue: ItemCatalogue) -> Iterator[Any]:
         """Checks, packs and groups the rows, a record batch at a time."""
@@ -106,8 +128,10 @@ class ReadInteractions(beam.DoFn):
             validated = validate_interactions(batch, now=self.latest, item_index=catalogue)
             yield from _row_counts(tables.INTERACTIONS, validated.num_read, validated.rejected)
             if validated.rows.num_rows:
-                end = int(validated.rows.column("timestamp").to_numpy().max())
-                yield pvalue.TaggedOutput(_END, end)
+                times = np.asarray(validated.rows.column("timestamp"))
+                yield pvalue.TaggedOutput(_END, int(times.max()))
+                if self.counts_times:
+                    yield pvalue.TaggedOutput(_TIMES, count_times(times))
                 yield from pack_by_user(validated)
 
 
@@ -175,12 +199,16 @@ class WriteShard(beam.DoFn):
         self.config = config
 
     def process(
-        self, element: tuple[int, Iterable[Any]], catalogue: ItemCatalogue, end: int
+        self,
+        element: tuple[int, Iterable[Any]],
+        catalogue: ItemCatalogue,
+        end: int,
+        time_split: TimeSplit | None,
     ) -> Iterator[Any]:
-        """Writes the shard; yields counts and the tag statistics of its training users."""
+        """Writes the shard; yields counts, and the clicks of the training part."""
         shard, users = element
         columns = item_columns(catalogue)
-        statistics = np.zeros((2, len(columns["tags"].vocabulary)), np.int64)
+        clicks = CountsOfShard(len(columns["tags"].vocabulary), len(catalogue))
         counts: dict[str, int] = {}
         suffix = f"{shard:05d}-of-{self.config.num_shards:05d}"
         records = {
@@ -196,12 +224,21 @@ class WriteShard(beam.DoFn):
         )
         for user_id, chunk, profile in sorted(users, key=lambda user: user[0]):
             events = to_user_events(chunk, columns)
-            if len(events) and user_part(user_id, self.config) == "train":
-                _add_tag_statistics(statistics, events, columns["tags"])
+            clicks.add(training_events(user_id, events, self.config, time_split))
+            if time_split is not None:
+                _count_inactive(counts, events, time_split)
             for snapshot in user_snapshots(
-                user_id, events, profile, self.spec, self.config, end + 1
+                user_id,
+                events,
+                profile,
+                self.spec,
+                self.config,
+                end + 1,
+                time_split,
+                has_older_events=chunk.num_dropped > 0,
             ):
-                self._count(counts, snapshot)
+                _count(counts, f"examples.{snapshot.split}")
+                _count(counts, "examples.impressions_beyond_cap", snapshot.num_impressions_dropped)
                 records[snapshot.split].write(serialize_snapshot(snapshot.values, self.spec))
                 if snapshot.split == f.NOW_SPLIT:
                     instances.write(
@@ -211,15 +248,7 @@ class WriteShard(beam.DoFn):
             file.close()
         for name, count in counts.items():
             yield pvalue.TaggedOutput(_COUNTS, (name, count))
-        yield pvalue.TaggedOutput(_TAGS, statistics)
-
-    def _count(self, counts: dict[str, int], snapshot: Snapshot) -> None:
-        for name, count in (
-            (f"examples.{snapshot.split}", 1),
-            ("examples.impressions_beyond_cap", snapshot.num_impressions_dropped),
-        ):
-            if count:
-                counts[name] = counts.get(name, 0) + count
+        yield pvalue.TaggedOutput(_CLICKS, clicks.total())
 
 
 def write_examples(
@@ -241,6 +270,8 @@ def write_examples(
       files: By table name, its files, found and checked before.
     """
     latest = int(time.time()) + 86_400  # a day of grace for clocks that run ahead
+    given = given_time_split(config)
+    has_shares = config.split == "temporal" and given is None
     side_files = {name: list_splits(paths) for name, paths in files.items()}
     items = (
         pipeline
@@ -254,8 +285,8 @@ def write_examples(
         | "InteractionFiles" >> beam.Create(side_files["interactions"])
         | "SpreadInteractionFiles" >> beam.Reshuffle()
         | "ReadInteractions"
-        >> beam.ParDo(ReadInteractions(data, latest), catalogue).with_outputs(
-            _REJECTED, _COUNTS, _END, main="events"
+        >> beam.ParDo(ReadInteractions(data, latest, has_shares), catalogue).with_outputs(
+            _REJECTED, _COUNTS, _END, _TIMES, main="events"
         )
     )
     users = (
@@ -265,6 +296,14 @@ def write_examples(
         | "ReadUsers" >> beam.ParDo(ReadUsers()).with_outputs(_REJECTED, _COUNTS, main="profiles")
     )
     end = pvalue.AsSingleton(interactions[_END] | "EndOfLog" >> beam.CombineGlobally(_latest))
+    if has_shares:
+        time_split = (
+            interactions[_TIMES]
+            | "CountTimes" >> beam.CombineGlobally(sum_histograms)
+            | "SplitTime" >> beam.Map(time_split_of, config)
+        )
+    else:
+        time_split = pipeline | "GivenTimes" >> beam.Create([given])
     joined = (
         {
             "events": interactions.events
@@ -279,23 +318,23 @@ def write_examples(
         joined.users
         | "GroupShards" >> beam.GroupByKey()
         | "WriteShard"
-        >> beam.ParDo(WriteShard(outputs, spec, config), catalogue, end).with_outputs(
-            _COUNTS, _TAGS
-        )
+        >> beam.ParDo(
+            WriteShard(outputs, spec, config), catalogue, end, pvalue.AsSingleton(time_split)
+        ).with_outputs(_COUNTS, _CLICKS)
     )
     sources = (items, interactions, users, joined)
     (
-        [source[_COUNTS] for source in sources] + [written[_COUNTS]]
+        [source[_COUNTS] for source in (*sources, written)]
+        + [time_split | "SplitCounts" >> beam.FlatMap(_split_counts)]
         | "AllCounts" >> beam.Flatten()
         | "SumCounts" >> beam.CombinePerKey(sum)
         | "ListCounts" >> beam.combiners.ToDict()
         | "WriteCounts" >> beam.Map(_write_counts, os.path.join(outputs.summary, COUNTS_FILE))
     )
     (
-        written[_TAGS]
-        | "SumTags" >> beam.CombineGlobally(_sum_arrays).without_defaults()
-        | "WriteTags"
-        >> beam.Map(write_tag_statistics, catalogue, os.path.join(outputs.summary, TAGS_FILE))
+        written[_CLICKS]
+        | "SumClicks" >> beam.CombineGlobally(sum_counts).without_defaults()
+        | "WriteClicks" >> beam.Map(_write_clicks, catalogue, outputs.summary)
     )
     (
         [source[_REJECTED] for source in sources]
@@ -308,36 +347,6 @@ def write_examples(
             skip_if_empty=True,
         )
     )
-
-
-def write_tag_statistics(statistics: np.ndarray, catalogue: ItemCatalogue, path: str) -> None:
-    """Writes one line a tag of the items table.
-
-    Args:
-      statistics: int [2, num_tags], clicks and impressions of the training users.
-      catalogue: The items.
-      path: JSON lines with `tag`, `clicks`, `impressions` and `items` (number of items that carry
-        it).
-    """
-    tags = catalogue.tags
-    num_items = np.bincount(tags.codes, minlength=len(tags.vocabulary))
-    lines = [
-        json.dumps(
-            dict(zip(("tag", "clicks", "impressions", "items"), row, strict=True)),
-            ensure_ascii=False,
-        )
-        for row in zip(
-            tags.vocabulary.to_pylist(), *statistics.tolist(), num_items.tolist(), strict=True
-        )
-    ]
-    _write_whole(path, "\n".join(lines) + "\n")
-
-
-def _add_tag_statistics(statistics: np.ndarray, events: UserEvents, tags: ListColumn) -> None:
-    codes, position = tags.select(events.item)
-    size = statistics.shape[1]
-    statistics[0] += np.bincount(codes[events.clicked[position]], minlength=size)
-    statistics[1] += np.bincount(codes, minlength=size)
 
 
 def _row_counts(
@@ -353,6 +362,27 @@ def _row_counts(
             yield pvalue.TaggedOutput(_REJECTED, json.dumps(row, ensure_ascii=False))
 
 
+def _count(counts: dict[str, int], name: str, number: int = 1) -> None:
+    """Adds to a count; a count of 0 has no key."""
+    if number:
+        counts[name] = counts.get(name, 0) + number
+
+
+def _count_inactive(counts: dict[str, int], events: UserEvents, time_split: TimeSplit) -> None:
+    """Counts a user who is on record, but of whom a part has no event to judge a model by."""
+    known, tested = (
+        events.num_before(time) for time in (time_split.validation_start, time_split.test_start)
+    )
+    _count(counts, "split.inactive_in_validation", int(known > 0 and known == tested))
+    _count(counts, "split.inactive_in_test", int(tested > 0 and tested == len(events)))
+
+
+def _split_counts(time_split: TimeSplit | None) -> Iterator[tuple[str, int]]:
+    if time_split is not None:
+        yield "split.validation_start", time_split.validation_start
+        yield "split.test_start", time_split.test_start
+
+
 def _instance(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name != f.SNAPSHOT_TIME}
 
@@ -361,17 +391,19 @@ def _latest(times: Iterable[int]) -> int:
     return max(times, default=0)
 
 
-def _sum_arrays(arrays: Iterable[np.ndarray]) -> np.ndarray:
-    return sum(arrays, np.zeros((2, 1), np.int64))
-
-
 def _write_counts(counts: dict[str, int], path: str) -> None:
-    _write_whole(path, json.dumps(dict(sorted(counts.items())), indent=1) + "\n")
+    _write_text(path, [json.dumps(dict(sorted(counts.items())), indent=1) + "\n"])
 
 
-def _write_whole(path: str, text: str) -> None:
+def _write_clicks(clicks: TrainingCounts, catalogue: ItemCatalogue, folder: str) -> None:
+    _write_text(os.path.join(folder, TAGS_FILE), tag_lines(clicks, catalogue))
+    _write_text(os.path.join(folder, ITEMS_FILE), item_lines(clicks, catalogue))
+
+
+def _write_text(path: str, pieces: Iterable[str]) -> None:
     file = _RenamedFile(path, lambda temporary: tf.io.gfile.GFile(temporary, "w"))
-    file.write(text)
+    for piece in pieces:
+        file.write(piece)
     file.close()
 
 

@@ -1,18 +1,22 @@
 """The protocol's figures of a model, the last blessed one and the baselines, on the same users."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
+from scipy import special
 
+from tfx_pipeline.report_tables import stage_weights
 from tfx_pipeline.saved_model_scorer import SavedModelScorer, read_examples
-from trainer import baselines
-from trainer.evaluation import evaluate, head_tags
-from trainer.snapshots import Snapshots
+from trainer import baselines, metrics
+from trainer import features as f
+from trainer.evaluation import TagScorer, evaluate, head_tags
+from trainer.snapshots import ListValues, Snapshots
 
 # A chunk's impressions are padded to the user with the most of them: small chunks, little padding.
 _CHUNK = 64
+_CLICK_LOGITS = "click_logits"
 
 Figures = dict[str, dict[str, float | None]]
 
@@ -34,33 +38,103 @@ def load_tag_clicks(path: str, tags: Sequence[str]) -> np.ndarray:
 
 
 def evaluate_model(
+    who: str,
     towers_dir: str,
     tags: Sequence[str],
     clicks: np.ndarray,
     snapshots: Snapshots,
     examples: Sequence[str],
-) -> dict[str, float | None]:
-    """Figures of saved towers.
+    with_stages: bool = False,
+) -> Figures:
+    """Figures of saved towers, as they are served and with every second stage.
 
     Args:
+      who: Name of the model.
       towers_dir: The saved towers.
       tags: The tags in order of their ids in `snapshots`.
       clicks: float [num_tags], of the train users; says which tags are head and tail.
       snapshots: Transformed examples, one a user.
       examples: File patterns of the same examples, raw.
+      with_stages: Whether to evaluate the second stages beside each other.
 
     Returns:
-      The protocol's metrics by name.
+      By `who`: the protocol's metrics and calibration errors by name (None of clicks where there is
+      no click head). By `multi_class_stage` and, where there is a click head, `click_stage` and
+      `mix_stage`: the protocol's metrics with w = 0, 1, and the best between on validation users.
+      One of them may be what is served; its figures are then those of `who`.
     """
     scorer = SavedModelScorer(towers_dir, tags, read_examples(examples))
-    return evaluate(
-        scorer.score_tags,
-        snapshots,
-        len(tags),
-        scorer.score_impressions,
-        is_head=head_tags(clicks),
-        chunk_size=_CHUNK,
+    # Scored once, and found beside the labels by every second stage.
+    logits, probabilities = _in_chunks(scorer.score_impressions, snapshots)
+    offsets = snapshots.lists[f.IMPRESSION_NUM_TAGS].offsets
+    scored = Snapshots(
+        snapshots.scalars, {**snapshots.lists, _CLICK_LOGITS: ListValues(logits, offsets)}
     )
+
+    def figures(tag_scorer: TagScorer) -> dict[str, float | None]:
+        return evaluate(
+            tag_scorer,
+            scored,
+            len(tags),
+            lambda chunk: chunk.lists[_CLICK_LOGITS].values,
+            is_head=head_tags(clicks),
+            chunk_size=_CHUNK,
+        )
+
+    # What nothing has trained has no calibration.
+    rows = slice(None if scorer.has_click_head else 0)
+    click_calibration = _calibration_figures(
+        "click",
+        probabilities[rows],
+        special.expit(logits[rows].astype(np.float64)),
+        snapshots.lists[f.IMPRESSION_CLICKED].values[rows],
+        snapshots.lists[f.IMPRESSION_WEIGHTS].values[rows],
+    )
+    log_shares, is_clicked = _in_chunks(scorer.tag_outcomes, snapshots)
+    tag_calibration = _calibration_figures(
+        "tag", scorer.calibrations.tags.probabilities(log_shares), np.exp(log_shares), is_clicked
+    )
+    served = figures(scorer.score_tags)
+    result: Figures = {who: served | click_calibration | tag_calibration}
+    if with_stages:
+        stage = scorer.second_stage
+        for name, weight in stage_weights(stage.mix_weight, scorer.has_click_head).items():
+            is_served = weight == stage.click_weight
+            result[name] = dict(served) if is_served else figures(scorer.stage_scorer(weight))
+    return result
+
+
+def _in_chunks(
+    function: Callable[[Snapshots], tuple[np.ndarray, np.ndarray]], snapshots: Snapshots
+) -> tuple[np.ndarray, np.ndarray]:
+    rows = np.arange(snapshots.num_examples)
+    parts = [
+        function(snapshots.take(rows[first : first + _CHUNK]))
+        for first in range(0, len(rows), _CHUNK)
+    ]
+    first, second = zip(*parts, strict=True)
+    return np.concatenate(first), np.concatenate(second)
+
+
+def _calibration_figures(
+    prefix: str,
+    calibrated: np.ndarray,
+    uncalibrated: np.ndarray,
+    outcomes: np.ndarray,
+    weights: np.ndarray | None = None,
+) -> dict[str, float | None]:
+    """Calibration error, log loss and Brier score, as served and before calibration."""
+    outcomes = outcomes.astype(np.float64)
+    figures: dict[str, float | None] = {}
+    for suffix, probabilities in (("", calibrated), ("_uncalibrated", uncalibrated)):
+        for name, metric in (
+            ("ece", metrics.expected_calibration_error),
+            ("log_loss", metrics.log_loss),
+            ("brier", metrics.brier_score),
+        ):
+            value = metric(probabilities, outcomes, weights)
+            figures[f"{prefix}_{name}{suffix}"] = None if np.isnan(value) else value
+    return figures
 
 
 def evaluate_baselines(

@@ -12,14 +12,19 @@ from tfx.types import standard_artifacts
 from tfx_pipeline.components.evaluator import ModelEvaluator
 from tfx_pipeline.components.example_gen import TableExampleGen
 from tfx_pipeline.components.example_validator import StrictExampleValidator
-from tfx_pipeline.components.last_blessed import LatestOtherBlessedModelStrategy
+from tfx_pipeline.components.last_blessed import (
+    LatestBlessedModelOfOtherExamplesStrategy,
+    LatestOtherBlessedModelStrategy,
+)
 from tfx_pipeline.components.pusher import AtomicPusher
 from tfx_pipeline.components.schema_gen import CuratedSchema
 from tfx_pipeline.components.tag_index_builder import TagIndexBuilder
 from tfx_pipeline.components.tag_index_evaluator import TagIndexEvaluator
+from tfx_pipeline.components.trainer import TowerTrainer
 from tfx_pipeline.config import PipelineConfig, to_json
 from tfx_pipeline.fingerprints import code_fingerprint, files_fingerprint
 from tfx_pipeline.table_inputs import find_tables
+from tfx_pipeline.tag_vectors import tag_vectors_file
 from tfx_pipeline.tf_examples import build_schema
 from trainer import features as f
 from trainer import task
@@ -30,14 +35,17 @@ _TASK = "trainer.task"
 _CODE_KEY = "code"
 
 REJECTED_DIR = "rejected"
+CHECKPOINTS_DIR = "checkpoints"  # of trainings that are not finished
+_TRAINER_ID = "Trainer"
 
 
-def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
-    """Wires the whole pipeline.
+def create_pipeline(config: PipelineConfig, until: str | None = None) -> tfx.dsl.Pipeline:
+    """Wires the whole pipeline, or its first part.
 
     Args:
       config: The checked configuration. The tables it names are looked at: their contents are a
         part of the example generator's cache key.
+      until: Id of the last node wanted, `Transform` for prepared examples; None: all nodes.
 
     Returns:
       The pipeline, for any TFX runner.
@@ -50,8 +58,9 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
     tables = find_tables(config.data, config.features)
 
     example_gen = TableExampleGen(
-        # What is planted is looked at after the run; where, changes no example.
-        data=to_json(dataclasses.replace(config.data, planted=None)),
+        # What is planted is looked at after the run, vectors of tags by the Trainer: neither
+        # changes an example.
+        data=to_json(dataclasses.replace(config.data, planted=None, tag_vectors=None)),
         features=features,
         examples_config=to_json(config.examples),
         rejected_dir=os.path.abspath(os.path.join(output, REJECTED_DIR)),
@@ -80,38 +89,58 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
     # Anomalies stop the run before anything is learned from them.
     transform.add_upstream_node(validator)
 
-    trainer = tfx.components.Trainer(
+    transformed_examples = transform.outputs["transformed_examples"]
+    models = tfx.dsl.Channel(type=standard_artifacts.Model, producer_component_id=_TRAINER_ID)
+    blessings = tfx.dsl.Channel(type=standard_artifacts.ModelBlessing)
+    base_model = None
+    if config.training.warm_start:
+        base_model = resolver.Resolver(
+            strategy_class=LatestBlessedModelOfOtherExamplesStrategy,
+            model=models,
+            model_blessing=blessings,
+            current=transformed_examples,
+        ).with_id("WarmStart")
+    tag_vectors = tag_vectors_file(config.data, output)
+    trainer = TowerTrainer(
         run_fn=f"{_TASK}.run_fn",
-        examples=transform.outputs["transformed_examples"],
+        examples=transformed_examples,
         transform_graph=transform.outputs["transform_graph"],
+        summary=example_gen.outputs["summary"],
+        base_model=None if base_model is None else base_model.outputs["model"],
         train_args=tfx.proto.TrainArgs(splits=["train"]),
         eval_args=tfx.proto.EvalArgs(splits=["validation"]),
         custom_config={
             f.FEATURES_KEY: features,
             task.MODEL_KEY: to_json(config.model),
             task.TRAINING_KEY: to_json(config.training),
+            task.RANKING_KEY: to_json(config.ranking),
             task.SEED_KEY: str(config.seed),
-            _CODE_KEY: code_fingerprint(_TASK),
+            task.CHECKPOINTS_KEY: os.path.abspath(os.path.join(output, CHECKPOINTS_DIR)),
+            task.TAG_VECTORS_KEY: os.path.abspath(tag_vectors) if tag_vectors else "",
+            task.TAG_VECTORS_FINGERPRINT_KEY: files_fingerprint(
+                [tag_vectors] if tag_vectors else []
+            ),
+            _CODE_KEY: code_fingerprint(_TASK, "tfx_pipeline.components.trainer"),
         },
-    )
+    ).with_id(_TRAINER_ID)
     model = trainer.outputs["model"]
 
     last_blessed = resolver.Resolver(
         strategy_class=LatestOtherBlessedModelStrategy,
-        model=tfx.dsl.Channel(type=standard_artifacts.Model, producer_component_id=trainer.id),
-        model_blessing=tfx.dsl.Channel(type=standard_artifacts.ModelBlessing),
+        model=models,
+        model_blessing=blessings,
         current=model,
     ).with_id("LastBlessed")
     evaluator = ModelEvaluator(
         examples=examples,
-        transformed_examples=transform.outputs["transformed_examples"],
+        transformed_examples=transformed_examples,
         transform_graph=transform.outputs["transform_graph"],
         summary=example_gen.outputs["summary"],
         model=model,
         baseline=last_blessed.outputs["model"],
         gate=to_json(config.gate),
         seed=config.seed,
-        has_click_head=config.training.joint_weight > 0,
+        has_click_head=config.training.click_objective is not None,
         code=code_fingerprint("tfx_pipeline.components.evaluator"),
     ).with_id("Evaluator")
 
@@ -141,25 +170,30 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
         code=code_fingerprint("tfx_pipeline.components.pusher"),
     ).with_id("Pusher")
 
+    # In the order of their work.
+    components = [
+        example_gen,
+        statistics_gen,
+        schema_gen,
+        validator,
+        transform,
+        *([] if base_model is None else [base_model]),
+        trainer,
+        last_blessed,
+        evaluator,
+        index_builder,
+        index_evaluator,
+        pusher,
+    ]
+    if until is not None:
+        components = components[: [component.id for component in components].index(until) + 1]
     return tfx.dsl.Pipeline(
         pipeline_name=config.name,
         pipeline_root=os.path.join(output, "artifacts"),
         metadata_connection_config=metadata.sqlite_metadata_connection_config(
             os.path.join(output, "metadata.sqlite")
         ),
-        components=[
-            example_gen,
-            statistics_gen,
-            schema_gen,
-            validator,
-            transform,
-            trainer,
-            last_blessed,
-            evaluator,
-            index_builder,
-            index_evaluator,
-            pusher,
-        ],
+        components=components,
         enable_cache=True,
         beam_pipeline_args=config.beam.pipeline_args(),
     )

@@ -35,7 +35,7 @@ def score_planted(planted_path: str, servable_dir: str, examples_pattern: str) -
     caller = ServableCaller(servable_dir)
     served: dict[str, list[str]] = {}
     for first in range(0, len(users), _BATCH):
-        tags, _ = caller.retrieve_examples(serialized[first : first + _BATCH])
+        tags = caller.retrieve_examples(serialized[first : first + _BATCH]).tags
         served.update(zip(users[first : first + _BATCH], tags, strict=True))
     own_history = dict(zip(users, map(_most_clicked, serialized), strict=True))
     planted = list(read_planted(planted_path))

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tfx.utils import path_utils
@@ -48,9 +48,15 @@ def build_report(
     training = _read_json(
         os.path.join(path_utils.serving_model_path(uri("Trainer", "model")), TRAINING_FILE)
     )
-    report["train.examples_per_second"] = training["fit"]["examples_per_second"]
-    report["train.epochs"] = training["fit"]["epochs"]
-    report["train.best_epoch"] = training["fit"]["best_epoch"]
+    for name in (
+        "examples_per_second",
+        "epochs",
+        "best_epoch",
+        "seconds_per_epoch",
+        "validation_seconds_per_epoch",
+    ):
+        report[f"train.{name}"] = training["fit"][name]
+    report |= warm_start_rows(training["warm_start"] or {})
 
     evaluation = uri("Evaluator", "evaluation")
     for name, value in _read_json(os.path.join(evaluation, METRICS_FILE)).items():
@@ -98,6 +104,24 @@ def build_report(
         report[f"time.{run.node}_seconds"] = run.seconds
         report[f"cached.{run.node}"] = run.is_cached
     return report, failed, instances_dir
+
+
+def warm_start_rows(by_vocabulary: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    """What a warm start kept, in all and by vocabulary.
+
+    Args:
+      by_vocabulary: Numbers of `kept`, `new` and `retired` rows; empty: there was no warm start.
+
+    Returns:
+      Keys of the report; none without a warm start.
+    """
+    report: dict[str, int] = {}
+    for vocabulary, counts in by_vocabulary.items():
+        for name, count in counts.items():
+            total = f"train.warm_start.{name}_rows"
+            report[total] = report.get(total, 0) + count
+            report[f"train.warm_start.{vocabulary}.{name}_rows"] = count
+    return report
 
 
 def _publish(target: str, link: str) -> None:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-WHO = ("model", "blend", "own_history", "popularity", "random")
+STAGES = ("multi_class_stage", "click_stage", "mix_stage")
+WHO = ("model", *STAGES, "blend", "own_history", "popularity", "random")
 QUALITY = (
     ("P@1", "precision_at_1"),
     ("P@10", "precision_at_10"),
@@ -33,12 +34,27 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join(lines)
 
 
+def stage_weights(mix_weight: float | None, has_click_head: bool = True) -> dict[str, float]:
+    """By name of a second stage that there is, its w."""
+    weights = dict(zip(STAGES, (0.0, 1.0, mix_weight), strict=True))
+    return {
+        name: weight
+        for name, weight in weights.items()
+        if weight is not None and (has_click_head or not weight)
+    }
+
+
 def quality_table(report: Mapping[str, Any]) -> str:
-    """The protocol's main figures on test users, model and baselines beside each other."""
+    """The protocol's main figures on test users, model and baselines beside each other.
+
+    The second stage that is served is in the row of the model.
+    """
+    weights = stage_weights(report.get("eval.mix_weight"))
+    served = {name for name, weight in weights.items() if weight == report.get("eval.click_weight")}
     rows = [
         [who.replace("_", " ")] + [report.get(f"eval.{who}.{name}") for _, name in QUALITY]
         for who in WHO
-        if f"eval.{who}.precision_at_10" in report
+        if f"eval.{who}.precision_at_10" in report and who not in served
     ]
     return format_table(["test users", *(title for title, _ in QUALITY)], rows)
 

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tfx import v1 as tfx
+
 from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.console import Console
 from tfx_pipeline.memory import PeakMemory
@@ -63,7 +65,7 @@ def run_pipeline(config: PipelineConfig, console: Console) -> RunResult:
     """
     os.makedirs(config.output_dir, exist_ok=True)
     report_path = Path(config.output_dir) / REPORT_FILE
-    with _only_run(config.output_dir):
+    with only_run(config.output_dir):
         # A run that fails must not leave the last one's report looking like its own.
         report_path.unlink(missing_ok=True)
         result = _run(config, console)
@@ -78,6 +80,27 @@ def _run(config: PipelineConfig, console: Console) -> RunResult:
         planted is None or os.path.isfile(planted), "data.planted", "be a file or null", planted
     )
     pipeline = create_pipeline(config)
+    with PeakMemory() as memory:
+        nodes = run_nodes(pipeline, console)
+        report, failed_checks, instances_dir = build_report(config, nodes)
+    report["time.total_seconds"] = time.perf_counter() - started
+    report["memory.peak_mb"] = memory.peak_mb
+    return RunResult(report, tuple(nodes), tuple(failed_checks), instances_dir)
+
+
+def run_nodes(pipeline: tfx.dsl.Pipeline, console: Console) -> list[NodeRun]:
+    """Runs the nodes of a pipeline, with a line when each begins and ends.
+
+    Args:
+      pipeline: The pipeline, whole or its first part.
+      console: Where progress goes.
+
+    Returns:
+      What each node did.
+
+    Raises:
+      ValueError: A user's mistake, in one line that names the node.
+    """
     num_nodes = len(pipeline.components)
     begun: list[str] = []
 
@@ -89,24 +112,19 @@ def _run(config: PipelineConfig, console: Console) -> RunResult:
         seconds = "cached" if run.is_cached else f"{run.seconds:.1f} s"
         console.line(f"        {run.node} done: {seconds}")
 
-    with PeakMemory() as memory:
-        runner = ReportingLocalRunner(on_start, on_end)
-        try:
-            nodes = runner.run(pipeline)
-        except (ValueError, RuntimeError) as error:
-            logging.getLogger(__name__).exception("%s failed", begun[-1] if begun else "pipeline")
-            message = _user_message(error)
-            if message is None:
-                raise
-            raise ValueError(f"{begun[-1]}: {message}" if begun else message) from error
-        report, failed_checks, instances_dir = build_report(config, nodes)
-    report["time.total_seconds"] = time.perf_counter() - started
-    report["memory.peak_mb"] = memory.peak_mb
-    return RunResult(report, tuple(nodes), tuple(failed_checks), instances_dir)
+    runner = ReportingLocalRunner(on_start, on_end)
+    try:
+        return runner.run(pipeline)
+    except (ValueError, RuntimeError) as error:
+        logging.getLogger(__name__).exception("%s failed", begun[-1] if begun else "pipeline")
+        message = _user_message(error)
+        if message is None:
+            raise
+        raise ValueError(f"{begun[-1]}: {message}" if begun else message) from error
 
 
 @contextlib.contextmanager
-def _only_run(output_dir: str) -> Iterator[None]:
+def only_run(output_dir: str) -> Iterator[None]:
     """Two runs in one output folder would write each other's files: the second is refused."""
     with open(os.path.join(output_dir, ".lock"), "w") as lock:
         try:

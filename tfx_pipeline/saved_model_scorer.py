@@ -1,9 +1,12 @@
 """Scores of a saved model for the protocol's evaluator: what is judged is what will be served.
 
-The model is used through its signatures, with the raw examples as a server gets them. Two models
+The model is used through its signatures, with the raw examples as a server gets them, and ordered
+by two stages as its servable would; only what an approximate index misses is not in it. Two models
 with different vocabularies are compared in one space of tags, by string.
 """
 
+import json
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +15,12 @@ import tensorflow as tf
 from serving.index_evaluation import embed, read_serialized
 from trainer import features as f
 from trainer import signatures as s
+from trainer.calibration import Calibrations, tag_outcomes
+from trainer.config_loader import from_mapping
+from trainer.evaluation import TagScorer
+from trainer.second_stage import SecondStage, mixed, two_stage_scores
 from trainer.snapshots import Snapshots
+from trainer.task import TRAINING_FILE
 
 _BATCH = 256
 # A tag that a model does not know is the last thing it would recommend; finite, so that ranking is
@@ -32,24 +40,62 @@ def read_examples(file_patterns: Sequence[str]) -> dict[bytes, bytes]:
     return examples
 
 
+def read_second_stage(towers_dir: str) -> tuple[SecondStage, Calibrations]:
+    """What was decided after the fit of saved towers.
+
+    Args:
+      towers_dir: The saved towers, with `training.json`.
+
+    Returns:
+      Second stage and calibrations; no second stage and identities for towers saved before there
+      were any.
+    """
+    with tf.io.gfile.GFile(os.path.join(towers_dir, TRAINING_FILE)) as file:
+        training = json.load(file)
+    return (
+        from_mapping(SecondStage, training.get("second_stage"), "second_stage"),
+        from_mapping(Calibrations, training.get("calibration"), "calibration"),
+    )
+
+
 class SavedModelScorer:
-    """Tag scores and click scores of saved towers, for `trainer.evaluation.evaluate`."""
+    """Tag scores and click scores of saved towers, for `trainer.evaluation.evaluate`.
+
+    Towers saved before there was a second stage, or calibrations, are served and scored without.
+
+    Attributes:
+      second_stage: What was decided for these towers.
+      calibrations: Theirs.
+      has_click_head: Whether a click loss was trained.
+    """
 
     def __init__(self, towers_dir: str, tags: Sequence[str], examples: dict[bytes, bytes]):
         """Loads the towers and embeds all users once.
 
         Args:
-          towers_dir: The saved towers.
+          towers_dir: The saved towers, with `training.json`.
           tags: The tags in the order of the evaluation's ids.
           examples: Raw serialized examples by user id.
         """
+        self.second_stage, self.calibrations = read_second_stage(towers_dir)
         self._towers = tf.saved_model.load(towers_dir)
         candidates = self._towers.signatures[s.CANDIDATES]()
         own = {tag: i for i, tag in enumerate(candidates[s.TAGS].numpy())}
         positions = np.array([own.get(tag.encode(), -1) for tag in tags])
-        vectors = candidates[s.CANDIDATE_EMBEDDINGS].numpy()
-        self._vectors = vectors[np.maximum(positions, 0)]
+
+        def table(name: str) -> np.ndarray:
+            return candidates[name].numpy()[np.maximum(positions, 0)]
+
+        self._vectors = table(s.CANDIDATE_EMBEDDINGS)
+        self.has_click_head = s.CLICK_EMBEDDINGS in candidates
+        self._click_vectors = table(s.CLICK_EMBEDDINGS) if self.has_click_head else None
+        # Without a weight the second stage keeps the order of the first.
+        weight = self.second_stage.click_weight
+        self._ranking = table(s.RANKING_EMBEDDINGS) if weight else self._vectors
         self._is_unknown = positions < 0
+        # A tag that the model does not know is never proposed by its index.
+        num_known = int(np.sum(~self._is_unknown))
+        self._num_candidates = min(self.second_stage.num_candidates, num_known)
         self._tags = np.array([*(tag.encode() for tag in tags), b""], object)
         users = list(examples)
         self._row = {user: i for i, user in enumerate(users)}
@@ -57,13 +103,45 @@ class SavedModelScorer:
         self._queries = embed(embed_examples, [examples[user] for user in users])
 
     def score_tags(self, chunk: Snapshots) -> np.ndarray:
-        """Scores of every tag, float [chunk, num_tags]."""
-        scores = self._chunk_queries(chunk) @ self._vectors.T
-        scores[:, self._is_unknown] = _UNKNOWN_TAG_SCORE
-        return scores
+        """Scores of every tag, ordered as served, float [chunk, num_tags]."""
+        return self._two_stages(chunk, self._ranking)
 
-    def score_impressions(self, chunk: Snapshots) -> np.ndarray:
-        """Click logits of the impressions of a chunk, float [num_impressions]."""
+    def stage_scorer(self, click_weight: float) -> TagScorer:
+        """Scores as `score_tags` gives them, with another w in the second stage.
+
+        Args:
+          click_weight: w; the towers need a click head unless it is 0.
+
+        Returns:
+          The scorer.
+        """
+        ranking = self._vectors
+        if click_weight:
+            ranking = mixed(self._vectors, self._click_vectors, click_weight)
+        return lambda chunk: self._two_stages(chunk, ranking)
+
+    def _two_stages(self, chunk: Snapshots, ranking: np.ndarray) -> np.ndarray:
+        multi_class = self._multi_class(chunk)
+        if ranking is self._vectors or not self._num_candidates:
+            return multi_class
+        return two_stage_scores(
+            multi_class, self._chunk_queries(chunk), ranking, self._num_candidates
+        )
+
+    def _multi_class(self, chunk: Snapshots) -> np.ndarray:
+        logits = self._chunk_queries(chunk) @ self._vectors.T
+        logits[:, self._is_unknown] = _UNKNOWN_TAG_SCORE
+        return logits
+
+    def tag_outcomes(self, chunk: Snapshots) -> tuple[np.ndarray, np.ndarray]:
+        """Log shares of every user's candidates, and which are clicked, [num_pairs].
+
+        See `trainer.calibration.tag_outcomes`.
+        """
+        return tag_outcomes(self._multi_class(chunk), chunk, self._num_candidates)
+
+    def score_impressions(self, chunk: Snapshots) -> tuple[np.ndarray, np.ndarray]:
+        """Click logits and served probabilities of a chunk's impressions, [num_impressions]."""
         num_tags = chunk.lists[f.IMPRESSION_NUM_TAGS]
         num_items = np.diff(num_tags.offsets)
         user = num_tags.row_ids
@@ -77,14 +155,16 @@ class SavedModelScorer:
         padded[user[item], place[item], inside] = ids
         queries = self._chunk_queries(chunk)
         # -1 picks the last entry of the tags, "".
-        score = self._towers.signatures[s.SCORE_ITEMS_BY_EMBEDDING]
-        logits = score(
+        outputs = self._towers.signatures[s.SCORE_ITEMS_BY_EMBEDDING](
             **{
                 s.QUERY_EMBEDDINGS: tf.constant(queries),
                 s.ITEM_TAGS: tf.constant(self._tags[padded]),
             }
-        )[s.CLICK_LOGITS].numpy()
-        return logits[user, place]
+        )
+        return (
+            outputs[s.CLICK_LOGITS].numpy()[user, place],
+            outputs[s.CLICK_PROBABILITIES].numpy()[user, place],
+        )
 
     def _chunk_queries(self, chunk: Snapshots) -> np.ndarray:
         return self._queries[[self._row[user] for user in chunk.scalars[f.USER_ID]]]

@@ -8,6 +8,7 @@ from tfx_pipeline.config import DataConfig
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.arrow_files import check_table
 from tfx_pipeline.tables.cells import TagNormalization
+from tfx_pipeline.utc_times import utc_text
 from trainer.features import SPLITS, FeatureSpec
 
 
@@ -36,7 +37,7 @@ def find_tables(data: DataConfig, spec: FeatureSpec) -> dict[str, list[str]]:
 
 
 def check_counts(counts: Mapping[str, int], data: DataConfig, rejected_dir: str) -> None:
-    """Fails where too many rows of a table were set aside, or a part has no user.
+    """Fails where too many rows of a table were set aside, or a part has no example.
 
     Args:
       counts: As written by `tfx_pipeline.examples`.
@@ -44,7 +45,7 @@ def check_counts(counts: Mapping[str, int], data: DataConfig, rejected_dir: str)
       rejected_dir: Where the rows set aside are, for the message.
 
     Raises:
-      ValueError: Too many rows were rejected, or there are too few users.
+      ValueError: Too many rows were rejected, or there are too few users or events.
     """
     for table in schema.TABLES:
         num_read = counts.get(f"rows.read.{table}", 0)
@@ -63,10 +64,22 @@ def check_counts(counts: Mapping[str, int], data: DataConfig, rejected_dir: str)
             )
     for split in SPLITS:
         if not counts.get(f"examples.{split}"):
-            raise ValueError(
-                f"`data.interactions` must have users enough for train, validation and test: "
-                f"no user fell into {split}. Received: {counts.get('users.total', 0)} users in all."
-            )
+            raise ValueError(_empty_part(split, counts))
+
+
+def _empty_part(split: str, counts: Mapping[str, int]) -> str:
+    if "split.test_start" not in counts:
+        return (
+            f"`data.interactions` must have users enough for train, validation and test: "
+            f"no user fell into {split}. Received: {counts.get('users.total', 0)} users in all."
+        )
+    validation = utc_text(counts["split.validation_start"])
+    test = utc_text(counts["split.test_start"])
+    return (
+        "`data.interactions` must have events for train, validation and test: none fell into "
+        f"{split}. Received: validation from {validation}, test from {test}. Set "
+        "`examples.validation_start` and `examples.test_start`, or other fractions."
+    )
 
 
 def tag_normalization(data: DataConfig) -> TagNormalization:

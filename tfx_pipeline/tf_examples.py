@@ -21,6 +21,8 @@ _LABEL_COLUMNS = (
     (f.HISTORY_TAGS, _BYTES, False),
     (f.HISTORY_TAG_COUNTS, _FLOAT, False),
     (f.HISTORY_NUM_EVENTS, _INT, True),
+    (f.LABEL_ITEMS, _BYTES, False),
+    (f.HISTORY_ITEMS, _BYTES, False),
 )
 _IDENTITY_COLUMNS = ((f.USER_ID, _BYTES, True), (f.SNAPSHOT_TIME, _INT, True))
 

@@ -16,36 +16,40 @@ class ModelConfig:
         `autoint`), or `bag`, counts of values through dense layers, without any embedding.
       pooling: How the values of a domain become a vector: by `attention`, by their `average`, or as
         the `interaction`'s own paper does it (`default`: attention for `utpm`, else average).
+        `utpm` pools its domains in the same way. Nothing for `bag`.
       embedding_dim: E, size of every feature embedding.
       num_heads: H, heads of the domain attention; an average has one.
-      attention_dim: A, size of the attention's hidden layer and of its query vectors.
+      attention_dim: A, size of the attention's hidden layer and of its query vectors, also between
+        pairs of fields in `afm`; size of one head of `autoint`.
       cross_dim: C, size of the latent vectors of the feature crossing.
       interaction_layers: Cross layers of `dcn`, attention layers of `autoint`.
       interaction_heads: Heads of `autoint`.
       hidden_dim: D, width of the first fully connected layer.
       output_dim: U, size of user and tag vectors.
       attention_bias: Whether the heads share the bias of the attention's hidden layer.
-      cross_normalization: Which parts of the crossing are normalised.
+      cross_normalization: Which parts of the crossing are normalised. Other interactions always
+        normalise all of theirs, as `both` does.
       norm: How: `batch` takes away what all users have in common, `layer` works within a user.
       last_activation: Activation of the last fully connected layer.
       share_tag_embeddings: Whether domains of tags use the label-side tag table's ids *and* weights
-        (needs `embedding_dim` equal to `output_dim`).
+        (needs `embedding_dim` equal to `output_dim`). `bag` has no embeddings to share.
       use_domain_weights: Whether a value's weight multiplies its attention (a value seen n times
         counts as n values, so that no history is lost to deduplication).
       use_domain_totals: Whether the logarithm of a domain's total weight is a field of its own: a
         softmax forgets how long a history is.
-      log_count_fields: Whether each domain is a second field, pooled by an attention of its own
-        with log(1 + weight) as the multiplicity: counts follow the popularity of values, their
-        logarithm shows the rarer ones that tell users apart. Beyond the paper.
-      field_residual: Whether the hidden layer also sees every field's own vector beside the crossed
-        features. Beyond the paper, whose attention over domains averages them away.
+      log_count_fields: Whether each domain is a second field, pooled in the same way (by an
+        attention of its own) with log(1 + weight) as the multiplicity: counts follow the popularity
+        of values, their logarithm shows the rarer ones that tell users apart. Beyond the paper.
+      field_residual: Whether the hidden layer also sees every field's own vector beside the
+        interaction's features. Beyond the paper, whose attention over domains averages them away.
+        Nothing for `youtube_dnn`, which is those vectors, and for `bag`.
       click_projection: Whether the click head sees the user's vector through a linear map of its
         own, so that ranking clicks and finding tags need not agree on one vector. Beyond the paper.
       tag_views: What a tag's vector is made of beside its id: the `words` of its name, the
         `category` of most items that carry it, and `vectors` that the user brings
         (`data.tag_vectors`). With a view a tag that training never saw has a vector.
-      id_dropout: Rate at which a tag's id part is hidden in training, so that the views learn to
-        stand alone.
+      id_dropout: With `tag_views`, the rate at which a tag's id part is hidden in training, so that
+        the views learn to stand alone.
       num_word_buckets: Hash buckets of the words.
       dropout: Rate after the hidden layer, in training.
       domain_dropout: Rate at which the whole behaviour of a user is hidden in training, so that
@@ -139,7 +143,7 @@ class TrainingConfig:
       mask_positives: Whether the other tags that a user clicks later are left out of the softmax
         when one of them is the label.
       user_weighting: What a snapshot counts in the multi-class losses: all `equal`, or by the
-        square root of its later clicks (`sqrt_clicks`).
+        square root of its later clicks, each counted once for every tag (`sqrt_clicks`).
       full_softmax_max_tags: Up to this many tags a softmax runs over all of them; above it over a
         sample, with logQ correction.
       num_sampled_tags: Tags drawn a step for the sampled softmax.
@@ -150,9 +154,16 @@ class TrainingConfig:
         `cosine`. On MovieLens-1M a constant rate over-trains after 3 epochs.
       batch_size: Snapshots a step.
       max_epochs: Upper bound of epochs.
-      early_stopping_metric: Metric on validation users that chooses the epoch kept.
+      early_stopping_metric: Metric on validation users that chooses the epoch kept; `click_gauc`
+        suits a training of clicks alone.
       patience: Epochs without improvement after which training stops.
       log_every_steps: Steps between two TensorBoard points.
+      warm_start: Whether training starts from the last blessed model that was trained on other
+        examples; rows of tables are taken over by the value they stand for.
+      checkpoint_steps: Steps between two checkpoints within an epoch; null: one after every epoch
+        alone.
+      strategy: Of `tf.distribute`: `none`; `mirrored`, all GPUs of this machine; `multi_worker`,
+        the processes that `TF_CONFIG` names. `batch_size` is that of all replicas together.
     """
 
     multi_class_weight: float = 1.0
@@ -170,13 +181,23 @@ class TrainingConfig:
     learning_rate_schedule: Literal["constant", "cosine"] = "cosine"
     batch_size: int = 256
     max_epochs: int = 5
-    early_stopping_metric: Literal["precision_at_10", "ndcg_at_10", "novel_precision_at_10"] = (
-        "ndcg_at_10"
-    )
+    early_stopping_metric: Literal[
+        "precision_at_10", "ndcg_at_10", "novel_precision_at_10", "click_gauc"
+    ] = "ndcg_at_10"
     patience: int = 2
     log_every_steps: int = 50
+    warm_start: bool = False
+    checkpoint_steps: int | None = None
+    strategy: Literal["none", "mirrored", "multi_worker"] = "none"
 
     def __post_init__(self):
+        if self.checkpoint_steps is not None:
+            require(
+                self.checkpoint_steps >= 1,
+                "checkpoint_steps",
+                "be a positive integer or null",
+                self.checkpoint_steps,
+            )
         weights = {name: getattr(self, name) for name in _LOSS_WEIGHTS}
         for name, value in weights.items():
             require(value >= 0, name, "be 0 or positive", value)
@@ -185,6 +206,12 @@ class TrainingConfig:
             "multi_class_weight",
             "be positive when all other weights of losses are 0",
             self.multi_class_weight,
+        )
+        require(
+            self.early_stopping_metric != "click_gauc" or self.click_objective is not None,
+            "early_stopping_metric",
+            "not be of clicks without a click loss",
+            self.early_stopping_metric,
         )
         require(self.sampling_power >= 0, "sampling_power", "be 0 or positive", self.sampling_power)
         require(self.learning_rate > 0, "learning_rate", "be positive", self.learning_rate)
@@ -216,10 +243,11 @@ class RankingConfig:
     """The second stage: what orders the tags that retrieval by the multi-class score proposes.
 
     Attributes:
-      score: `multi_class`, `click`, a `mix` of both, or what is best on `validation` users.
+      score: `multi_class`, `click`, a `mix` of both, or what is best on `validation` users by
+        `training.early_stopping_metric`: one of nine weights from 0, multi-class alone, to 1.
       click_weight: w of a mix: (1 - w) * multi-class logit + w * click logit; `validation` chooses
         its own.
-      num_candidates: N, tags proposed; at least the number returned.
+      num_candidates: N, tags proposed, all where there are fewer; at least `index.k`.
     """
 
     score: Literal["validation", "multi_class", "click", "mix"] = "validation"

@@ -20,7 +20,7 @@ def from_mapping(cls: type[T], mapping: Any, path: str = "") -> T:
 
     Args:
       cls: A (frozen) dataclass; its fields may be scalars, `Literal`s, optionals, tuples,
-        string-keyed dictionaries and other dataclasses.
+        string-keyed dictionaries, other dataclasses, and `Any`, which is taken as it is.
       mapping: The parsed YAML or JSON value.
       path: Dotted path of this value in the whole configuration, used in messages.
 
@@ -85,6 +85,8 @@ def require(condition: bool, name: str, demand: str, value: Any) -> None:
 
 
 def _convert(kind: Any, value: Any, path: str) -> Any:
+    if kind is Any:
+        return value
     origin = typing.get_origin(kind)
     if origin in (Union, types.UnionType):
         options = typing.get_args(kind)

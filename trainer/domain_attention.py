@@ -2,7 +2,8 @@
 
 Lists are ragged: no value is padding, so nothing has to be masked within a domain; an empty domain
 is masked between domains. The query vectors are the caller's, because all domains and both levels
-share them.
+share them. The functions are those of any pooling: an average is an attention that looks at nothing
+but the multiplicities (`value_shares`).
 """
 
 from typing import Any, Literal
@@ -35,6 +36,69 @@ def segment_softmax(logits: tf.Tensor, row_ids: tf.Tensor, num_rows: tf.Tensor) 
     exponentials = tf.exp(logits - tf.gather(highest, row_ids))
     totals = tf.math.unsorted_segment_sum(exponentials, row_ids, num_rows)
     return exponentials / tf.gather(totals, row_ids)
+
+
+def masked_softmax(logits: tf.Tensor, mask: tf.Tensor, axis: int) -> tf.Tensor:
+    """Softmax over the present entries.
+
+    Args:
+      logits: float.
+      mask: bool, of a shape that broadcasts to that of `logits`.
+      axis: Over which to normalise.
+
+    Returns:
+      float, of the shape of `logits`: sums to 1 over present entries and is 0 for absent ones;
+      where all are absent it is 0.
+    """
+    logits = tf.where(mask, logits, logits.dtype.min)
+    # All logits of a row with nothing present are equal: the softmax is finite, the mask makes it
+    # 0.
+    return tf.nn.softmax(logits, axis=axis) * tf.cast(mask, logits.dtype)
+
+
+def value_shares(values: tf.RaggedTensor, weights: tf.RaggedTensor | None) -> tf.Tensor:
+    """What part of its list each value is, w_i / sum_j w_j.
+
+    Args:
+      values: [batch, None].
+      weights: float [batch, None], positive multiplicities; None: all 1.
+
+    Returns:
+      float [n, 1] for the n flat values: the attention weights of an average, with one head.
+    """
+    rows, num_rows = values.value_rowids(), values.nrows()
+    flat = tf.ones_like(rows, tf.float32) if weights is None else weights.flat_values
+    totals = tf.math.unsorted_segment_sum(flat, rows, num_rows)
+    return (flat / tf.gather(totals, rows))[:, tf.newaxis]
+
+
+def weighted_sum(table: tf.Tensor, values: tf.RaggedTensor, coefficients: tf.Tensor) -> tf.Tensor:
+    """Adds up the vectors of every list, each times its coefficient.
+
+    Args:
+      table: float [V, E], embeddings of all values.
+      values: int [batch, None], rows of `table`.
+      coefficients: float [n, H] for the n flat values.
+
+    Returns:
+      float [batch, H, E]; zeros for an empty list.
+    """
+    rows, num_rows = values.value_rowids(), values.nrows()
+    num_heads = coefficients.shape[1]
+    if table.shape[0] is not None and table.shape[0] <= DENSE_POOLING_MAX_ROWS:
+        places = tf.stack([rows, tf.cast(values.flat_values, rows.dtype)], axis=1)
+        shape = tf.stack([num_rows, tf.constant(table.shape[0], num_rows.dtype)])
+        heads = [
+            tf.matmul(tf.scatter_nd(places, coefficients[:, h], shape), table)
+            for h in range(num_heads)
+        ]
+        return tf.stack(heads, axis=1)
+    embeddings = tf.gather(table, values.flat_values)
+    heads = [
+        tf.math.unsorted_segment_sum(coefficients[:, h, tf.newaxis] * embeddings, rows, num_rows)
+        for h in range(num_heads)
+    ]
+    return tf.stack(heads, axis=1)
 
 
 class _AttentionScores(tf_keras.layers.Layer):
@@ -146,22 +210,7 @@ class IntraDomainAttention(_AttentionScores):
         Returns:
           float [batch, H, E]; zeros for an empty list.
         """
-        attention = self.attention(table, values, weights, queries)
-        rows, num_rows = values.value_rowids(), values.nrows()
-        if table.shape[0] is not None and table.shape[0] <= DENSE_POOLING_MAX_ROWS:
-            places = tf.stack([rows, tf.cast(values.flat_values, rows.dtype)], axis=1)
-            shape = tf.stack([num_rows, tf.constant(table.shape[0], num_rows.dtype)])
-            heads = [
-                tf.matmul(tf.scatter_nd(places, attention[:, h], shape), table)
-                for h in range(self.num_heads)
-            ]
-            return tf.stack(heads, axis=1)
-        embeddings = tf.gather(table, values.flat_values)
-        heads = [
-            tf.math.unsorted_segment_sum(attention[:, h, tf.newaxis] * embeddings, rows, num_rows)
-            for h in range(self.num_heads)
-        ]
-        return tf.stack(heads, axis=1)
+        return weighted_sum(table, values, self.attention(table, values, weights, queries))
 
 
 class InterDomainAttention(_AttentionScores):
@@ -195,10 +244,7 @@ class InterDomainAttention(_AttentionScores):
           float [batch, K, H], summing to 1 over the present domains, 0 for absent ones.
         """
         logits = self._scores(fields, queries, "bkhe,hea->bkha")
-        present = mask[:, :, tf.newaxis]
-        logits = tf.where(present, logits, logits.dtype.min)
-        # All logits of a user with no domain are equal: the softmax is finite, the mask makes it 0.
-        return tf.nn.softmax(logits, axis=1) * tf.cast(present, logits.dtype)
+        return masked_softmax(logits, mask[:, :, tf.newaxis], axis=1)
 
     def call(self, fields: tf.Tensor, mask: tf.Tensor, queries: tf.Tensor) -> tf.Tensor:
         """Pools the domains.

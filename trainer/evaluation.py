@@ -7,6 +7,7 @@ comparable. It ranks every tag of the vocabulary; where a figure is undefined it
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -89,12 +90,10 @@ def evaluate(
     Raises:
       ValueError: A scorer returns another shape.
     """
-    parts: list[_Chunk] = []
-    for first in range(0, snapshots.num_examples, chunk_size):
-        chunk = snapshots.take(np.arange(first, min(first + chunk_size, snapshots.num_examples)))
-        parts.append(_evaluate_chunk(chunk, tag_scorer, num_tags, item_scorer, is_head, with_novel))
-    require(bool(parts), "snapshots", "contain at least one example", 0)
-    by_user = {name: np.concatenate([p.by_user[name] for p in parts]) for name in parts[0].by_user}
+    parts = _evaluate_chunks(
+        snapshots, chunk_size, tag_scorer, num_tags, item_scorer, is_head, with_novel
+    )
+    by_user = _concatenate_users(parts)
     top10 = np.concatenate([p.top10 for p in parts])
     impressions = _concatenate_impressions(parts)
     num_events = snapshots.scalars.get(HISTORY_NUM_EVENTS)
@@ -110,11 +109,64 @@ def evaluate(
     return result
 
 
+def evaluate_users(
+    tag_scorer: TagScorer,
+    snapshots: Snapshots,
+    num_tags: int,
+    item_scorer: ItemScorer | None = None,
+    *,
+    with_novel: bool = True,
+    chunk_size: int = 512,
+) -> dict[str, np.ndarray]:
+    """What every user adds to the metrics, so that two models can be compared user by user.
+
+    Args:
+      tag_scorer: Scores every tag for a chunk of snapshots.
+      snapshots: One a user.
+      num_tags: Number of tags.
+      item_scorer: Scores the impressions of a chunk; None: no click figures.
+      with_novel: Whether the lists mean anything for tags never clicked.
+      chunk_size: Snapshots scored at once.
+
+    Returns:
+      By name, float [num_users], nan where a user has no such figure; the mean of the others is the
+      metric of `evaluate`. A user's part of `click_gauc` is the AUC times the user's impressions
+      over the mean number of those that count.
+    """
+    parts = _evaluate_chunks(
+        snapshots, chunk_size, tag_scorer, num_tags, item_scorer, None, with_novel
+    )
+    by_user = _concatenate_users(parts)
+    figures = {name: values for name, values in by_user.items() if "without_truth" not in name}
+    impressions = _concatenate_impressions(parts)
+    if "score" in impressions:
+        names = ("score", "clicked", "weight", "user")
+        scores, clicked, weights, users = (impressions[name] for name in names)
+        auc = metrics.auc_by_group(scores, clicked, weights, users, snapshots.num_examples)
+        sizes = np.bincount(users, weights, snapshots.num_examples)
+        mean_size = metrics.mean_defined(np.where(np.isnan(auc), np.nan, sizes))
+        figures["click_gauc"] = auc * sizes / mean_size
+    return figures
+
+
 @dataclasses.dataclass(frozen=True)
 class _Chunk:
     by_user: dict[str, np.ndarray]
     top10: np.ndarray
     impressions: dict[str, np.ndarray]
+
+
+def _evaluate_chunks(snapshots: Snapshots, chunk_size: int, *arguments: Any) -> list[_Chunk]:
+    parts = []
+    for first in range(0, snapshots.num_examples, chunk_size):
+        chunk = snapshots.take(np.arange(first, min(first + chunk_size, snapshots.num_examples)))
+        parts.append(_evaluate_chunk(chunk, *arguments))
+    require(bool(parts), "snapshots", "contain at least one example", 0)
+    return parts
+
+
+def _concatenate_users(parts: list[_Chunk]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([p.by_user[name] for p in parts]) for name in parts[0].by_user}
 
 
 def _evaluate_chunk(

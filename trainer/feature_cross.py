@@ -19,7 +19,10 @@ def make_norm(norm: Norm, name: str) -> tf_keras.layers.Layer:
     """The normalisation layer that a configuration names."""
     if norm == "batch":
         # The average over 10 steps follows a training of a few hundred steps; 100 would lag behind.
-        return tf_keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-6, name=name)
+        # Moments of the whole batch, also where replicas share it.
+        return tf_keras.layers.BatchNormalization(
+            momentum=0.9, epsilon=1e-6, synchronized=tf.distribute.has_strategy(), name=name
+        )
     return tf_keras.layers.LayerNormalization(epsilon=1e-6, name=name)
 
 

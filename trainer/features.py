@@ -32,6 +32,10 @@ HISTORY_TAGS = "history_tags"
 HISTORY_TAG_COUNTS = "history_tags_counts"
 HISTORY_NUM_EVENTS = "history_num_events"
 
+# And what the evaluation of items needs: the distinct items clicked at or after, and before it.
+LABEL_ITEMS = "label_items"
+HISTORY_ITEMS = "history_items"
+
 RESERVED_NAMES = frozenset(
     {
         USER_ID,
@@ -45,6 +49,8 @@ RESERVED_NAMES = frozenset(
         HISTORY_TAGS,
         HISTORY_TAG_COUNTS,
         HISTORY_NUM_EVENTS,
+        LABEL_ITEMS,
+        HISTORY_ITEMS,
         # Inputs that signatures have beside the features.
         "examples",
         "candidate_tags",

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
@@ -58,6 +59,48 @@ def vocabulary_sizes(
     return sizes
 
 
+def load_vocabularies(
+    transform_output: tft.TFTransformOutput, spec: f.FeatureSpec
+) -> dict[str, list[str]]:
+    """Values in order of their ids, without hash buckets and the id of the unknown.
+
+    Args:
+      transform_output: The fitted transform.
+      spec: The features.
+
+    Returns:
+      By vocabulary name: the tags', every domain's and every profile feature's.
+    """
+    names = {f.TAG_VOCABULARY} | {domain.vocabulary_name for domain in spec.domains}
+    names |= {f.profile_vocabulary_name(feature.name) for feature in spec.profile}
+    return {
+        name: [value.decode() for value in transform_output.vocabulary_by_name(name)]
+        for name in sorted(names)
+    }
+
+
 def load_tags(transform_output: tft.TFTransformOutput) -> list[str]:
     """The tags in order of their ids."""
     return [tag.decode() for tag in transform_output.vocabulary_by_name(f.TAG_VOCABULARY)]
+
+
+def load_tag_frequencies(transform_output: tft.TFTransformOutput) -> np.ndarray:
+    """How often each tag occurs among the training examples' labels, impressions and features.
+
+    Args:
+      transform_output: The fitted transform.
+
+    Returns:
+      float64 [num_tags], in order of the tags' ids.
+
+    Raises:
+      ValueError: A tag has no frequency.
+    """
+    counts = {}
+    for line in transform_output.vocabulary_by_name(f.frequency_name(f.TAG_VOCABULARY)):
+        count, _, tag = line.partition(b" ")  # a tag may contain more spaces
+        counts[tag.decode()] = float(count)
+    tags = load_tags(transform_output)
+    missing = [tag for tag in tags if tag not in counts]
+    require(not missing, "transform_output", "know how often each tag occurs", missing[:5])
+    return np.array([counts[tag] for tag in tags])

@@ -125,10 +125,87 @@ def gauc(
     return float((by_user[defined] * impressions[defined]).sum() / total) if total else float("nan")
 
 
+def expected_calibration_error(
+    probabilities: np.ndarray,
+    outcomes: np.ndarray,
+    weights: np.ndarray | None = None,
+    num_bins: int = 15,
+) -> float:
+    """How far mean probability and share of positive outcomes lie apart, bin by bin.
+
+    `sum_b W_b / W * |mean outcome in b - mean probability in b|` (Guo et al., arXiv 1706.04599),
+    over bins of equal mass (Nixon et al., arXiv 1904.01685): where most probabilities are small,
+    bins of equal width would put nearly all of them into one. Equal probabilities share a bin, so
+    the order of the rows does not matter.
+
+    Args:
+      probabilities: float [n].
+      outcomes: 0 or 1 [n].
+      weights: float [n], multiplicities; None: 1 each.
+      num_bins: Bins.
+
+    Returns:
+      Between 0 and 1; nan without a row.
+    """
+    weights = np.ones(len(probabilities)) if weights is None else weights.astype(np.float64)
+    total = weights.sum()
+    if not total:
+        return float("nan")
+    order = np.argsort(probabilities, kind="stable")
+    probabilities, outcomes, weights = probabilities[order], outcomes[order], weights[order]
+    starts = np.flatnonzero(np.r_[True, np.diff(probabilities) != 0])
+    masses = np.add.reduceat(weights, starts)
+    gaps = np.add.reduceat(weights * (outcomes - probabilities), starts)
+    middles = np.cumsum(masses) - masses / 2
+    bins = np.minimum(middles * num_bins / total, num_bins - 1).astype(np.int64)
+    return float(np.abs(np.bincount(bins, gaps)).sum() / total)
+
+
+def log_loss(
+    probabilities: np.ndarray,
+    outcomes: np.ndarray,
+    weights: np.ndarray | None = None,
+    epsilon: float = 1e-7,
+) -> float:
+    """Weighted mean of `- log(probability of what came out)`, in nats.
+
+    Args:
+      probabilities: float [n].
+      outcomes: 0 or 1 [n].
+      weights: float [n], multiplicities; None: 1 each.
+      epsilon: Probabilities are kept so far from 0 and 1: one 32-bit rounding to 0 is no certainty.
+
+    Returns:
+      The loss; nan without a row.
+    """
+    clipped = np.clip(np.asarray(probabilities, np.float64), epsilon, 1 - epsilon)
+    return _mean(-np.log(np.where(outcomes > 0, clipped, 1 - clipped)), weights)
+
+
+def brier_score(
+    probabilities: np.ndarray, outcomes: np.ndarray, weights: np.ndarray | None = None
+) -> float:
+    """Weighted mean of `(probability - outcome) ** 2` (Brier, 1950); nan without a row.
+
+    Args:
+      probabilities: float [n].
+      outcomes: 0 or 1 [n].
+      weights: float [n], multiplicities; None: 1 each.
+    """
+    return _mean((np.asarray(probabilities, np.float64) - outcomes) ** 2, weights)
+
+
 def mean_defined(values: np.ndarray) -> float:
     """Mean without nan; nan if nothing is defined."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if len(defined) else float("nan")
+
+
+def _mean(values: np.ndarray, weights: np.ndarray | None) -> float:
+    """Weighted mean; nan without a row."""
+    weights = np.ones(len(values)) if weights is None else np.asarray(weights, np.float64)
+    total = weights.sum()
+    return float(values @ weights / total) if total else float("nan")
 
 
 def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

@@ -3,15 +3,19 @@
 Reading data, fitting and saving are `trainer.task`'s work.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras
 
 from trainer import objectives
+from trainer.click_head import ClickHead
 from trainer.config import ModelConfig, TrainingConfig
+from trainer.config_loader import require
 from trainer.features import (
     IMPRESSION_CLICKED,
     IMPRESSION_NUM_TAGS,
@@ -21,16 +25,27 @@ from trainer.features import (
     LABEL_TAGS,
     FeatureSpec,
 )
-from trainer.tag_tower import TagTower
+from trainer.learning_rate import FromStep
+from trainer.objectives import ItemTags
+from trainer.sampled_softmax import SampledSoftmax, TagSampler, renumber
+from trainer.tag_tower import TagTower, TagVectors
+from trainer.tag_views import TagAttributes
 from trainer.user_tower import UserTower
+
+_MULTI_CLASS_LOSSES = ("multi_class", "multi_class_joint")
+_LOSSES = (*_MULTI_CLASS_LOSSES, "joint", "split", "attention")
+
+# What a batch names tags for.
+_LABELS, _ITEMS, _SAMPLE = "labels", "items", "sample"
 
 
 class InterestModel(tfrs.models.Model):
-    """`multi_class_weight * multi_class + joint_weight * joint` over a user and a tag tower.
+    """A user and a tag tower, trained by a weighted sum of the losses that the configuration names.
 
-    The click loss is a `tfrs.tasks.Ranking` of impressions. The multi-class loss is not a
+    The click losses are a `tfrs.tasks.Ranking` of impressions. The multi-class losses are not a
     `tfrs.tasks.Retrieval`: that one contrasts the candidates of a batch, one positive a query,
-    while here a user has many positive tags and the softmax runs over the whole, small vocabulary.
+    while here a user has many positive tags and the softmax runs over the whole vocabulary, or over
+    a sample of a large one.
 
     Args:
       spec: The features.
@@ -38,7 +53,13 @@ class InterestModel(tfrs.models.Model):
       num_tags: Candidates: tags of the label vocabulary.
       model_config: Of the towers.
       training_config: Of the objective.
-      seed: Of initial values and dropout.
+      seed: Of initial values, dropout and the sampled softmax.
+      tag_frequencies: float [num_tags], positive, how often each tag occurs; needed where a softmax
+        is sampled.
+      tag_attributes: Of the candidates, in order of their ids; needed for `model_config.tag_views`.
+
+    Raises:
+      ValueError: A softmax is to be sampled and `tag_frequencies` are missing or of other tags.
     """
 
     def __init__(
@@ -49,40 +70,59 @@ class InterestModel(tfrs.models.Model):
         model_config: ModelConfig,
         training_config: TrainingConfig,
         seed: int = 0,
+        tag_frequencies: np.ndarray | None = None,
+        tag_attributes: TagAttributes | None = None,
     ):
         super().__init__()
         self.spec = spec
         self.num_tags = num_tags
         self.model_config = model_config
         self.training_config = training_config
-        self.tag_tower = TagTower(num_tags, model_config, seed=2 * seed + 1)
+        self.seed = seed
+        weights = {name: getattr(training_config, f"{name}_weight") for name in _LOSSES}
+        self._loss_weights = {name: weight for name, weight in weights.items() if weight}
+        self._has_multi_class = any(name in self._loss_weights for name in _MULTI_CLASS_LOSSES)
+        self._has_impressions = set(self._loss_weights) != {"multi_class"}
+        self.tag_tower = TagTower(
+            num_tags, model_config, seed=2 * seed + 1, attributes=tag_attributes
+        )
         self.user_tower = UserTower(
             spec, vocabulary_sizes, model_config, seed=seed, tag_tower=self.tag_tower
         )
-        self.click_projection: tf_keras.layers.Layer | None = None
-        if model_config.click_projection:
-            self.click_projection = tf_keras.layers.Dense(
-                model_config.output_dim,
-                use_bias=False,
-                kernel_initializer=tf_keras.initializers.Identity(),
-                name="click_projection",
-            )
+        self.click_head = ClickHead(
+            self.tag_tower,
+            model_config,
+            has_attention="attention" in self._loss_weights,
+            seed=2 * seed,
+            name="click_head",
+        )
         self.click_task = tfrs.tasks.Ranking(
-            loss=tf_keras.losses.BinaryCrossentropy(
-                from_logits=True, reduction=tf_keras.losses.Reduction.SUM
+            loss=lambda y_true, y_pred, sample_weight: objectives.click_loss(
+                y_pred, y_true, sample_weight
             )
         )
+        self._sampler: TagSampler | None = None
+        if self._has_multi_class and num_tags > training_config.full_softmax_max_tags:
+            self._sampler = _make_sampler(training_config, tag_frequencies, num_tags)
+            self._sampling_step = self.add_weight(
+                "sampling_step",
+                [],
+                tf.int64,
+                initializer="zeros",
+                trainable=False,
+                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            )
         self._loss_metrics = {
-            name: tf_keras.metrics.Mean(name=name) for name in ("multi_class_loss", "joint_loss")
+            name: tf_keras.metrics.Mean(name=f"{name}_loss") for name in self._loss_weights
         }
 
     @property
     def training_names(self) -> tuple[str, ...]:
         """Columns that training needs: features and labels, not what evaluation alone looks at."""
         names = self.spec.raw_names
-        if self.training_config.multi_class_weight:
+        if self._has_multi_class:
             names += (LABEL_TAGS, LABEL_TAG_WEIGHTS)
-        if self.training_config.joint_weight:
+        if self._has_impressions:
             names += (IMPRESSION_TAGS, IMPRESSION_NUM_TAGS, IMPRESSION_CLICKED, IMPRESSION_WEIGHTS)
         return names
 
@@ -99,21 +139,16 @@ class InterestModel(tfrs.models.Model):
         """All tags, float [num_tags, U + 1]; the multi-class bias is the last dimension."""
         return self.tag_tower.candidate_embeddings()
 
-    def click_candidate_embeddings(self) -> tf.Tensor:
+    def click_candidate_embeddings(self, tags: TagVectors | None = None) -> tf.Tensor:
         """What the click head says of an item with one tag alone, as vectors.
 
-        Their inner products with `query_embeddings` are its logits: the head's scale and its linear
-        map of the user's vector are moved to the tags' side.
+        Args:
+          tags: Of n tags; None: of all candidates.
 
         Returns:
-          float [num_tags, U + 1].
+          float [n, U + 1]; inner products with `query_embeddings` are its logits.
         """
-        tags = self.tag_tower.vectors()
-        vectors = self.tag_tower.click_scale * tags.embeddings
-        if self.click_projection is not None:
-            vectors = tf.matmul(vectors, self.click_projection.kernel, transpose_b=True)
-        constant = tags.click_bias + self.tag_tower.click_offset
-        return tf.concat([vectors, constant[:, tf.newaxis]], axis=1)
+        return self.click_head.candidate_embeddings(tags or self.tag_tower.vectors())
 
     def score_tags(self, features: Mapping[str, Any]) -> tf.Tensor:
         """Multi-class logits of all tags, float [batch, num_tags]."""
@@ -127,7 +162,7 @@ class InterestModel(tfrs.models.Model):
         item_tags: tf.RaggedTensor,
         item_num_tags: tf.RaggedTensor,
     ) -> tf.Tensor:
-        """Click head.
+        """Click head, which pools the logits of an item's tags as `click_objective` does.
 
         Args:
           query_embeddings: float [batch, U] or, as for the index, [batch, U + 1].
@@ -138,18 +173,45 @@ class InterestModel(tfrs.models.Model):
         Returns:
           float [num_items], users one after the other.
         """
+        items = ItemTags.from_lists(item_tags, item_num_tags)
+        tags = self._tags_of({_ITEMS: items.tags})
+        items = dataclasses.replace(items, tags=tags.rows[_ITEMS])
         users = query_embeddings[:, : self.model_config.output_dim]
-        if self.click_projection is not None:
-            users = self.click_projection(users)
-        return objectives.joint_click_logits(
-            users,
-            tf.convert_to_tensor(self.tag_tower.embeddings),
-            self.tag_tower.click_bias,
-            self.tag_tower.click_scale,
-            self.tag_tower.click_offset,
-            item_tags,
-            item_num_tags,
+        tag_logits = self.click_head.tag_logits(users, tags.vectors, items)
+        # Without a click loss the head says what it was made with.
+        objective = self.training_config.click_objective or "joint"
+        return self.click_head.item_logits(objective, tag_logits, tags.vectors, items)
+
+    def item_attention(
+        self, item_tags: tf.RaggedTensor, item_num_tags: tf.RaggedTensor
+    ) -> tf.RaggedTensor:
+        """Which tags speak for an item, where the `attention` loss is in use.
+
+        Args:
+          item_tags: int [batch, None], as for `click_logits`.
+          item_num_tags: int [batch, None], as for `click_logits`.
+
+        Returns:
+          float [batch, None] beside `item_tags`: sums to 1 over an item's tags within the
+          vocabulary, and is 0 for the others.
+
+        Raises:
+          ValueError: The model has no such attention.
+        """
+        attention: Any = self.click_head.attention
+        require(
+            attention is not None,
+            "attention_weight",
+            "be positive for a model with an attention over tags of items",
+            self.training_config.attention_weight,
         )
+        items = ItemTags.from_lists(item_tags, item_num_tags)
+        tags = self._tags_of({_ITEMS: items.tags})
+        items = dataclasses.replace(items, tags=tags.rows[_ITEMS])
+        known = tf.where(item_tags.flat_values >= 0)
+        weights = attention(tags.vectors.embeddings, items)
+        shape = tf.shape(item_tags.flat_values, tf.int64)
+        return item_tags.with_flat_values(tf.scatter_nd(known, weights, shape))
 
     def impression_logits(self, features: Mapping[str, Any]) -> tf.Tensor:
         """Click logits of the impressions of a batch of examples, float [num_impressions]."""
@@ -159,36 +221,151 @@ class InterestModel(tfrs.models.Model):
     # There is no control flow to convert, and converting the layers takes longer than an epoch.
     @tf.autograph.experimental.do_not_convert
     def compute_loss(self, inputs: Mapping[str, Any], training: bool = False) -> tf.Tensor:
-        """The weighted sum of the losses, float scalar."""
+        """The weighted sum of the losses, float scalar.
+
+        On several replicas it is this replica's part of it: their sum is the loss of the step.
+        """
         users = self.user_tower(inputs, training=training)
+        ids: dict[str, tf.Tensor] = {}
+        items: ItemTags | None = None
+        if self._has_multi_class:
+            ids[_LABELS] = inputs[LABEL_TAGS].flat_values
+        if self._has_impressions:
+            items = ItemTags.from_lists(inputs[IMPRESSION_TAGS], inputs[IMPRESSION_NUM_TAGS])
+            ids[_ITEMS] = items.tags
+        if self._sampler is not None:
+            ids[_SAMPLE] = self._draw_sample(self._sampler, training)
+        # Once for all losses: in one step a tag has one vector, whatever is hidden of it.
+        tags = self._tags_of(ids, training)
+        if items is not None:
+            items = dataclasses.replace(items, tags=tags.rows[_ITEMS])
+        losses: dict[str, tf.Tensor] = {}
+        if self._has_multi_class:
+            losses |= self._multi_class_losses(users, tags, items, inputs)
+        if items is not None and self.training_config.click_objective is not None:
+            losses |= self._click_losses(users, tags.vectors, items, inputs)
+        num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
         total = tf.zeros([])
-        if self.training_config.multi_class_weight:
-            logits = (
-                tf.matmul(users, self.tag_tower.embeddings, transpose_b=True) + self.tag_tower.bias
-            )
-            loss = objectives.multi_class_loss(
-                logits, inputs[LABEL_TAGS], inputs[LABEL_TAG_WEIGHTS]
-            )
-            self._loss_metrics["multi_class_loss"].update_state(loss)
-            total += self.training_config.multi_class_weight * loss
-        if self.training_config.joint_weight:
-            click_logits = self.click_logits(
-                users, inputs[IMPRESSION_TAGS], inputs[IMPRESSION_NUM_TAGS]
-            )
-            weights = inputs[IMPRESSION_WEIGHTS].flat_values
-            summed = self.click_task(
-                labels=inputs[IMPRESSION_CLICKED].flat_values[:, tf.newaxis],
-                predictions=click_logits[:, tf.newaxis],
-                sample_weight=weights,
-            )
-            loss = tf.math.divide_no_nan(summed, tf.reduce_sum(weights))
-            self._loss_metrics["joint_loss"].update_state(loss)
-            total += self.training_config.joint_weight * loss
+        for name, weight in self._loss_weights.items():
+            # A metric is a mean over replicas, a loss the sum of their parts.
+            self._loss_metrics[name].update_state(losses[name] * num_replicas)
+            total += weight * losses[name]
         return total
+
+    def _draw_sample(self, sampler: TagSampler, training: bool) -> tf.Tensor:
+        """Tags of this step, int64 [m]: the same on every replica and in every run."""
+        step = self._sampling_step.value()
+        if training:
+            self._sampling_step.assign_add(1)
+        return sampler.sample(tf.stack([tf.constant(self.seed, tf.int64), step]))
+
+    def _tags_of(self, ids: Mapping[str, tf.Tensor], training: bool = False) -> "_BatchTags":
+        """What a batch needs of the tag tower.
+
+        Args:
+          ids: By name, int64 [m], the tags that the batch names; -1: unknown.
+          training: Whether dropout is on.
+
+        Returns:
+          All tags where there are few; else only those named, so that neither the step nor its
+          gradients hold anything of the size of the vocabulary.
+        """
+        if self.num_tags <= self.training_config.full_softmax_max_tags:
+            return _BatchTags(None, self.tag_tower.vectors(training=training), ids)
+        distinct, rows = renumber(ids)
+        return _BatchTags(distinct, self.tag_tower.vectors(distinct, training=training), rows)
+
+    def _multi_class_losses(
+        self,
+        users: tf.Tensor,
+        tags: "_BatchTags",
+        items: ItemTags | None,
+        inputs: Mapping[str, Any],
+    ) -> dict[str, tf.Tensor]:
+        embeddings, bias = tags.vectors.embeddings, tags.vectors.bias
+        softmax: objectives.Softmax
+        if self._sampler is None:
+            logits = tf.matmul(users, embeddings, transpose_b=True) + bias
+            softmax = objectives.FullSoftmax(logits)
+        else:
+            log_inclusion = self._sampler.log_inclusion(tags.ids)
+            softmax = SampledSoftmax(users, embeddings, bias, log_inclusion, tags.rows[_SAMPLE])
+        config = self.training_config
+        labels = inputs[LABEL_TAGS].with_flat_values(tags.rows[_LABELS])
+        user_weights = None
+        if config.user_weighting == "sqrt_clicks":
+            user_weights = tf.sqrt(tf.reduce_sum(inputs[LABEL_TAG_WEIGHTS], axis=1))
+        losses = {}
+        if config.multi_class_weight:
+            losses["multi_class"] = objectives.multi_class_loss(
+                softmax, labels, inputs[LABEL_TAG_WEIGHTS], user_weights, config.mask_positives
+            )
+        if config.multi_class_joint_weight and items is not None:
+            losses["multi_class_joint"] = objectives.multi_class_joint_loss(
+                softmax,
+                items,
+                inputs[IMPRESSION_CLICKED].flat_values,
+                inputs[IMPRESSION_WEIGHTS].flat_values,
+                labels.nrows(),
+                user_weights,
+                labels if config.mask_positives else None,
+            )
+        return losses
+
+    def _click_losses(
+        self, users: tf.Tensor, tags: TagVectors, items: ItemTags, inputs: Mapping[str, Any]
+    ) -> dict[str, tf.Tensor]:
+        config = self.training_config
+        tag_logits = self.click_head.tag_logits(users, tags, items)
+        clicked = inputs[IMPRESSION_CLICKED].flat_values
+        weights = inputs[IMPRESSION_WEIGHTS].flat_values
+        losses = {}
+        if config.joint_weight:
+            logits = self.click_head.item_logits("joint", tag_logits, tags, items)
+            losses["joint"] = self.click_task(clicked, logits, sample_weight=weights)
+        if config.split_weight:
+            losses["split"] = self.click_task(
+                tf.gather(clicked, items.items),
+                self.click_head.single_tag_logits(tag_logits),
+                sample_weight=tf.gather(weights, items.items),
+            )
+        if config.attention_weight:
+            logits = self.click_head.item_logits("attention", tag_logits, tags, items)
+            losses["attention"] = self.click_task(clicked, logits, sample_weight=weights)
+        return losses
+
+
+@dataclasses.dataclass(frozen=True)
+class _BatchTags:
+    """What a batch needs of the tag tower.
+
+    Attributes:
+      ids: int64 [n], the tags; None: all in order.
+      vectors: Of these n tags.
+      rows: By name, int64 [m], the places in `vectors` of the ids asked for; -1: unknown.
+    """
+
+    ids: tf.Tensor | None
+    vectors: TagVectors
+    rows: Mapping[str, tf.Tensor]
+
+
+def _make_sampler(
+    config: TrainingConfig, frequencies: np.ndarray | None, num_tags: int
+) -> TagSampler:
+    values = np.asarray(() if frequencies is None else frequencies)
+    require(
+        len(values) == num_tags,
+        "tag_frequencies",
+        f"be those of all {num_tags} tags where there are more than `full_softmax_max_tags` "
+        f"({config.full_softmax_max_tags})",
+        f"{len(values)} values",
+    )
+    return TagSampler(values, config.num_sampled_tags, config.sampling_power)
 
 
 def make_optimizer(
-    config: TrainingConfig, steps_per_epoch: int | None = None
+    config: TrainingConfig, steps_per_epoch: int | None = None, first_step: int = 0
 ) -> tf_keras.optimizers.Optimizer:
     """The optimizer that `config` names.
 
@@ -196,6 +373,7 @@ def make_optimizer(
       config: Names the optimizer and its learning rate.
       steps_per_epoch: Batches an epoch, which the `cosine` schedule needs; without it the learning
         rate is constant.
+      first_step: Step of the optimizer at which the schedule begins.
 
     Returns:
       A fresh optimizer.
@@ -203,7 +381,7 @@ def make_optimizer(
     rate: Any = config.learning_rate
     if config.learning_rate_schedule == "cosine" and steps_per_epoch is not None:
         num_steps = config.max_epochs * steps_per_epoch
-        rate = tf_keras.optimizers.schedules.CosineDecay(rate, num_steps)
+        rate = FromStep(tf_keras.optimizers.schedules.CosineDecay(rate, num_steps), first_step)
     if config.optimizer == "adagrad":
         return tf_keras.optimizers.Adagrad(rate)
     return tf_keras.optimizers.Adam(rate)

@@ -11,26 +11,43 @@ import tensorflow_transform as tft
 
 from trainer import features as f
 from trainer import signatures as s
+from trainer.calibration import Calibration
 from trainer.history import MIN_WEIGHT
 from trainer.model import InterestModel
+from trainer.second_stage import mixed
+from trainer.tag_tower import TagVectors
 
 
 class SavedTowers(tf.Module):
     """What is saved of a trained model."""
 
-    def __init__(self, model: InterestModel, transform_output: tft.TFTransformOutput):
+    def __init__(
+        self,
+        model: InterestModel,
+        transform_output: tft.TFTransformOutput,
+        click_weight: float = 0.0,
+        item_calibration: Calibration | None = None,
+    ):
         """Wraps a trained model.
 
         Args:
           model: The model, called at least once.
           transform_output: The transform its examples came from.
+          click_weight: w of the second stage.
+          item_calibration: Of click probabilities; None: the sigmoid of the logits.
         """
         super().__init__(name="towers")
+        # Views of the tags are computed now and not in every request.
+        model.tag_tower.freeze()
+        views = model.tag_tower.views
+        self._category_table = None if views is None else views.category_table
         # Saved are the variables and the functions below. Tracking the Keras model itself would
         # make TensorFlow trace and describe every layer again, for half a minute and no use.
         self._variables = list(model.variables)
         self._get_model = lambda: model
         self._spec: f.FeatureSpec = model.spec
+        self._click_weight = click_weight
+        self._item_calibration = item_calibration or Calibration()
         self._transform = transform_output.transform_features_layer()
         initializer = tf.lookup.TextFileInitializer(
             transform_output.vocabulary_file_by_name(f.TAG_VOCABULARY),
@@ -94,12 +111,62 @@ class SavedTowers(tf.Module):
         """User vectors of raw features, float [batch, U + 1]."""
         return self._get_model().query_embeddings(self.model_features(raw))
 
-    def score_tags(self, raw: dict[str, tf.Tensor], tags: tf.Tensor) -> tf.Tensor:
-        """Scores of given tags [batch, m], as retrieval's; NaN for a tag without a vector."""
+    def candidates(self) -> dict[str, tf.Tensor]:
+        """The tags, [n], and their vectors for both stages, float [n, U + 1]."""
+        vectors = self._get_model().tag_tower.vectors()
+        return {s.TAGS: self._tags.value(), **self._tag_embeddings(vectors)}
+
+    def embed_tags(
+        self, tags: tf.Tensor, categories: tf.Tensor, vectors: tf.Tensor | None = None
+    ) -> dict[str, tf.Tensor]:
+        """Vectors of any tags for both stages: a known tag's own, another's by its views alone.
+
+        Args:
+          tags: string [n], normalised as those of the log.
+          categories: string [n], "" where unknown; those of known tags are not looked at.
+          vectors: float [n, d], zeros where there is none; needed where that view is on.
+
+        Returns:
+          The embeddings of `candidates`, of these tags, and `is_known` bool [n].
+        """
+        ids = self._tag_ids.lookup(tags)
+        found = self._get_model().tag_tower.embed(ids, tags, categories, vectors)
+        return {**self._tag_embeddings(found), s.IS_KNOWN: ids >= 0}
+
+    def _tag_embeddings(self, tags: TagVectors) -> dict[str, tf.Tensor]:
+        model = self._get_model()
+        embeddings = tags.candidate_embeddings
+        if model.training_config.click_objective is None:
+            # Nothing has trained the click head: it has no opinion to show.
+            return {s.CANDIDATE_EMBEDDINGS: embeddings, s.RANKING_EMBEDDINGS: embeddings}
+        clicks = model.click_candidate_embeddings(tags)
+        return {
+            s.CANDIDATE_EMBEDDINGS: embeddings,
+            s.CLICK_EMBEDDINGS: clicks,
+            s.RANKING_EMBEDDINGS: mixed(embeddings, clicks, self._click_weight),
+        }
+
+    def score_tags(self, query_embeddings: tf.Tensor, tags: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Scores of given tags, as retrieval's.
+
+        Args:
+          query_embeddings: float [batch, U + 1].
+          tags: string [batch, m].
+
+        Returns:
+          `scores` of the second stage and `multi_class_logits`, float [batch, m]; NaN for a tag
+          without a vector.
+        """
         ids = self._tag_ids.lookup(tags)
         vectors = tf.gather(self._get_model().candidate_embeddings(), tf.maximum(ids, 0))
-        scores = tf.einsum("bd,bmd->bm", self.query_embeddings(raw), vectors)
-        return tf.where(ids >= 0, scores, tf.constant(float("nan")))
+        logits = tf.einsum("bd,bmd->bm", query_embeddings, vectors)
+        logits = tf.where(ids >= 0, logits, tf.constant(float("nan")))
+        scores = logits
+        if self._click_weight:
+            # Each tag as an item of its own.
+            clicks = self.score_items(query_embeddings, tags[:, :, tf.newaxis])[s.CLICK_LOGITS]
+            scores = mixed(logits, clicks, self._click_weight)
+        return {s.SCORES: scores, s.MULTI_CLASS_LOGITS: logits}
 
     def score_items(
         self, query_embeddings: tf.Tensor, item_tags: tf.Tensor
@@ -111,8 +178,8 @@ class SavedTowers(tf.Module):
           item_tags: string [batch, m, n]: m items a user, each given by its tags, padded with "".
 
         Returns:
-          `click_logits` and `click_probabilities`, float [batch, m]. An item none of whose tags has
-          a vector gets the click head's constant.
+          `click_logits` and calibrated `click_probabilities`, float [batch, m]. An item none of
+          whose tags has a vector gets the click head's constant.
         """
         shape = tf.shape(item_tags, tf.int64)
         ids = tf.reshape(self._tag_ids.lookup(item_tags), [shape[0], -1])
@@ -122,7 +189,9 @@ class SavedTowers(tf.Module):
             tf.RaggedTensor.from_tensor(tf.fill(shape[:2], shape[2])),
         )
         logits = tf.reshape(logits, shape[:2])
-        return {s.CLICK_LOGITS: logits, s.CLICK_PROBABILITIES: tf.sigmoid(logits)}
+        calibration = self._item_calibration
+        probabilities = tf.sigmoid(calibration.slope * logits + calibration.intercept)
+        return {s.CLICK_LOGITS: logits, s.CLICK_PROBABILITIES: probabilities}
 
     def signatures(self) -> dict[str, Any]:
         """The signatures by name, as concrete functions."""
@@ -137,14 +206,14 @@ class SavedTowers(tf.Module):
             return {s.QUERY_EMBEDDINGS: self.query_embeddings(inputs)}
 
         def candidates():
-            return {
-                s.TAGS: self._tags.value(),
-                s.CANDIDATE_EMBEDDINGS: self._get_model().candidate_embeddings(),
-            }
+            return self.candidates()
 
         def score_tags(**inputs):
             tags = inputs.pop(s.CANDIDATE_TAGS)
-            return {s.SCORES: self.score_tags(inputs, tags)}
+            return self.score_tags(self.query_embeddings(inputs), tags)
+
+        def score_tags_by_embedding(**inputs):
+            return self.score_tags(inputs[s.QUERY_EMBEDDINGS], inputs[s.CANDIDATE_TAGS])
 
         def score_items(**inputs):
             item_tags = inputs.pop(s.ITEM_TAGS)
@@ -152,6 +221,11 @@ class SavedTowers(tf.Module):
 
         def score_items_by_embedding(**inputs):
             return self.score_items(inputs[s.QUERY_EMBEDDINGS], inputs[s.ITEM_TAGS])
+
+        def embed_tags(**inputs):
+            return self.embed_tags(
+                inputs[s.TAGS], inputs[s.TAG_CATEGORIES], inputs.get(s.TAG_VECTORS)
+            )
 
         candidate_tags = {
             s.CANDIDATE_TAGS: tf.TensorSpec([None, None], tf.string, s.CANDIDATE_TAGS)
@@ -161,25 +235,40 @@ class SavedTowers(tf.Module):
         queries = {
             s.QUERY_EMBEDDINGS: tf.TensorSpec([None, dimension], tf.float32, s.QUERY_EMBEDDINGS)
         }
+        functions = [
+            (
+                s.EMBED_EXAMPLES,
+                embed_examples,
+                {s.EXAMPLES: tf.TensorSpec([None], tf.string, s.EXAMPLES)},
+            ),
+            (s.EMBED_USERS, embed_users, raw),
+            (s.CANDIDATES, candidates, {}),
+            (s.SCORE_TAGS, score_tags, {**raw, **candidate_tags}),
+            (s.SCORE_TAGS_BY_EMBEDDING, score_tags_by_embedding, {**queries, **candidate_tags}),
+            (s.SCORE_ITEMS, score_items, {**raw, **item_tags}),
+            (s.SCORE_ITEMS_BY_EMBEDDING, score_items_by_embedding, {**queries, **item_tags}),
+        ]
+        views = self._get_model().tag_tower.views
+        if views is not None:
+            names = (s.TAGS, s.TAG_CATEGORIES)
+            tags = {name: tf.TensorSpec([None], tf.string, name) for name in names}
+            if views.vector_dim is not None:
+                tags[s.TAG_VECTORS] = tf.TensorSpec(
+                    [None, views.vector_dim], tf.float32, s.TAG_VECTORS
+                )
+            functions.append((s.EMBED_TAGS, embed_tags, tags))
         return {
             name: tf.function(function, autograph=False).get_concrete_function(**inputs)
-            for name, function, inputs in (
-                (
-                    s.EMBED_EXAMPLES,
-                    embed_examples,
-                    {s.EXAMPLES: tf.TensorSpec([None], tf.string, s.EXAMPLES)},
-                ),
-                (s.EMBED_USERS, embed_users, raw),
-                (s.CANDIDATES, candidates, {}),
-                (s.SCORE_TAGS, score_tags, {**raw, **candidate_tags}),
-                (s.SCORE_ITEMS, score_items, {**raw, **item_tags}),
-                (s.SCORE_ITEMS_BY_EMBEDDING, score_items_by_embedding, {**queries, **item_tags}),
-            )
+            for name, function, inputs in functions
         }
 
 
 def save_towers(
-    model: InterestModel, transform_output: tft.TFTransformOutput, directory: str
+    model: InterestModel,
+    transform_output: tft.TFTransformOutput,
+    directory: str,
+    click_weight: float = 0.0,
+    item_calibration: Calibration | None = None,
 ) -> None:
     """Saves the towers as a SavedModel.
 
@@ -187,6 +276,8 @@ def save_towers(
       model: The trained model.
       transform_output: The transform its examples came from.
       directory: Where to write.
+      click_weight: w of the second stage.
+      item_calibration: Of click probabilities; None: the sigmoid of the logits.
     """
-    towers = SavedTowers(model, transform_output)
+    towers = SavedTowers(model, transform_output, click_weight, item_calibration)
     tf.saved_model.save(towers, directory, signatures=towers.signatures())

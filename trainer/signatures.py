@@ -5,33 +5,55 @@ the first dimension everywhere; strings, not ids, at the edge.
 """
 
 # Of the servable.
-# `examples` string [batch] -> `tags`, `scores` [batch, k]
+# `examples` string [batch] -> `tags`, `scores`, `probabilities` [batch, k]: ordered by the score of
+# the second stage; the probability is that of a click on the tag in the label period
 SERVING_DEFAULT = "serving_default"
 # One tensor a raw feature -> the same
 RETRIEVE = "retrieve"
 # `query_embeddings` float [batch, dimension] -> the same
 RETRIEVE_BY_EMBEDDING = "retrieve_by_embedding"
+# The same input -> the same outputs, [batch, num_candidates]: the first stage alone, ordered by the
+# multi-class logit, which is the score
+RETRIEVE_CANDIDATES = "retrieve_candidates"
 # The inputs of `retrieve` -> `query_embeddings` float [batch, dimension]
 EMBED_USERS = "embed_users"
-# The inputs of `retrieve`, `candidate_tags` string [batch, m] -> `scores` [batch, m]
+# The inputs of `retrieve`, `candidate_tags` string [batch, m] -> `scores`, `probabilities`
+# [batch, m], as `retrieve`'s; NaN for a tag without a vector
 SCORE_TAGS = "score_tags"
 # The inputs of `retrieve`, `item_tags` string [batch, m, n] -> `click_logits`,
-# `click_probabilities` [batch, m]
+# `click_probabilities` [batch, m], calibrated
 SCORE_ITEMS = "score_items"
 
-# Of the towers, and of the servable too but for the last.
+# Of the towers; the first two of the servable, too.
 # `examples` string [batch] -> `query_embeddings`
 EMBED_EXAMPLES = "embed_examples"
-# Nothing -> `tags` string [n], `candidate_embeddings` float [n, dimension]
+# Nothing -> `tags` string [n]; float [n, dimension]: `candidate_embeddings`, `ranking_embeddings`
+# and, where a click loss was trained, `click_embeddings`: their inner products with a query are the
+# multi-class logit, the score of the second stage, and the click logit of an item with this tag
+# alone
 CANDIDATES = "candidates"
+# `tags` string [n], normalised as the log's, `tag_categories` string [n] ("": unknown) and, where
+# that view is on, `tag_vectors` float [n, d] -> the embeddings of `candidates`, and `is_known` bool
+# [n]: a tag of the vocabulary has its own, any other one made of its views. Only where tags have
+# views
+EMBED_TAGS = "embed_tags"
+# `query_embeddings`, `candidate_tags` -> `scores` of the second stage, `multi_class_logits`
+SCORE_TAGS_BY_EMBEDDING = "score_tags_by_embedding"
 # `query_embeddings`, `item_tags` -> the outputs of `score_items`
 SCORE_ITEMS_BY_EMBEDDING = "score_items_by_embedding"
 
 EXAMPLES = "examples"
 TAGS = "tags"
 SCORES = "scores"
+PROBABILITIES = "probabilities"
+MULTI_CLASS_LOGITS = "multi_class_logits"
 QUERY_EMBEDDINGS = "query_embeddings"
 CANDIDATE_EMBEDDINGS = "candidate_embeddings"
+CLICK_EMBEDDINGS = "click_embeddings"
+RANKING_EMBEDDINGS = "ranking_embeddings"
+TAG_CATEGORIES = "tag_categories"
+TAG_VECTORS = "tag_vectors"
+IS_KNOWN = "is_known"
 CANDIDATE_TAGS = "candidate_tags"
 ITEM_TAGS = "item_tags"
 CLICK_LOGITS = "click_logits"

@@ -6,7 +6,9 @@ the order of examples in files. It knows no feature by name but the two that ide
 """
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+import hashlib
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -39,6 +41,21 @@ class ListValues:
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         positions = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
         return ListValues(self.values[positions], offsets)
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """Which part of every step a process trains on: that of its replicas.
+
+    Attributes:
+      first: Number of its first replica.
+      count: Of its replicas, which follow one another.
+      total: Of the replicas of all processes.
+    """
+
+    first: int = 0
+    count: int = 1
+    total: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +130,20 @@ class Snapshots:
         return len(next(iter(self.lists.values())).offsets) - 1
 
     @property
+    def fingerprint(self) -> str:
+        """Hash of names, types and values of all columns."""
+        digest = hashlib.blake2b(digest_size=16)
+        arrays = {(name, ""): column for name, column in self.scalars.items()}
+        for name, lists in self.lists.items():
+            arrays[name, "values"], arrays[name, "offsets"] = lists.values, lists.offsets
+        for key, array in sorted(arrays.items()):
+            # Strings are pointers in memory; as bytes of one length they are values.
+            plain = array.astype(bytes) if array.dtype == object else array
+            digest.update(f"{key} {plain.dtype} {plain.shape}".encode())
+            digest.update(np.ascontiguousarray(plain).data)
+        return digest.hexdigest()
+
+    @property
     def nbytes(self) -> int:
         """Bytes held by the arrays (of strings: by their pointers)."""
         scalars = sum(column.nbytes for column in self.scalars.values())
@@ -162,6 +193,74 @@ class Snapshots:
           ValueError: `batch_size` is not positive, or a name is unknown.
         """
         require(batch_size >= 1, "batch_size", "be a positive integer", batch_size)
+        gather = self._gatherer(names)
+        dataset = tf.data.Dataset.range(self.num_examples)
+        if shuffle:
+            dataset = dataset.shuffle(
+                max(self.num_examples, 1), seed=seed, reshuffle_each_iteration=True
+            )
+        dataset = dataset.batch(batch_size).map(gather, num_parallel_calls=2, deterministic=True)
+        return dataset.prefetch(2)
+
+    def step_dataset(
+        self,
+        batch_size: int,
+        seed: int = 0,
+        names: Collection[str] | None = None,
+        first_step: int = 0,
+        share: Share = Share(),  # noqa: B008 (frozen)
+    ) -> tf.data.Dataset:
+        """The batches of a training without end, from any step of it on.
+
+        Every epoch is a permutation of the snapshots that depends on the seed and the epoch's
+        number alone, so that a training can be taken up where it stopped, and so that processes
+        which share it agree about its steps without a word.
+
+        Args:
+          batch_size: Snapshots a step, of all replicas together; the last step of an epoch may have
+            fewer.
+          seed: Of the order.
+          names: The columns wanted; None: all.
+          first_step: Steps left out, of all epochs together.
+          share: The replicas whose parts of every step are wanted. A replica may get no snapshot of
+            a short step.
+
+        Returns:
+          A dataset of batches as of `batch_dataset`, `share.count` of them a step.
+
+        Raises:
+          ValueError: `batch_size` is not positive, or a name is unknown.
+        """
+        require(batch_size >= 1, "batch_size", "be a positive integer", batch_size)
+        gather = self._gatherer(names)
+        num_examples = self.num_examples
+        steps_per_epoch = math.ceil(num_examples / batch_size)
+
+        def parts_of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+            order = tf.random.experimental.stateless_shuffle(
+                tf.range(num_examples, dtype=tf.int64),
+                tf.stack([tf.constant(seed, tf.int64), epoch]),
+            )
+
+            def rows_of_part(part: tf.Tensor) -> tf.Tensor:
+                start = part // share.count * batch_size
+                size = tf.minimum(start + batch_size, num_examples) - start
+                replica = share.first + part % share.count
+                first = size * replica // share.total
+                limit = size * (replica + 1) // share.total
+                return order[start + first : start + limit]
+
+            return tf.data.Dataset.range(steps_per_epoch * share.count).map(rows_of_part)
+
+        first_epoch, steps_done = divmod(first_step, steps_per_epoch)
+        dataset = tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(parts_of_epoch)
+        dataset = dataset.skip(steps_done * share.count)
+        dataset = dataset.map(gather, num_parallel_calls=2, deterministic=True)
+        endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+        return dataset.apply(endless).prefetch(2)
+
+    def _gatherer(self, names: Collection[str] | None) -> Callable[[tf.Tensor], dict[str, Any]]:
+        """A function from rows, int64 [n], to the batch of them."""
         wanted = set(self.scalars) | set(self.lists) if names is None else set(names)
         unknown = sorted(wanted - set(self.scalars) - set(self.lists))
         require(not unknown, "names", "be columns of the snapshots", ", ".join(unknown))
@@ -181,13 +280,7 @@ class Snapshots:
                     batch[name] = positions.with_flat_values(picked)
             return batch
 
-        dataset = tf.data.Dataset.range(self.num_examples)
-        if shuffle:
-            dataset = dataset.shuffle(
-                max(self.num_examples, 1), seed=seed, reshuffle_each_iteration=True
-            )
-        dataset = dataset.batch(batch_size).map(gather, num_parallel_calls=2, deterministic=True)
-        return dataset.prefetch(2)
+        return gather
 
     def _groups_by_offsets(self, wanted: set[str]) -> list[tuple[tf.Tensor, dict[str, tf.Tensor]]]:
         groups: dict[bytes, tuple[tf.Tensor, dict[str, tf.Tensor]]] = {}

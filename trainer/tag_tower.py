@@ -7,6 +7,8 @@ import tf_keras
 
 from trainer.config import ModelConfig
 from trainer.config_loader import require
+from trainer.dropout import Dropout
+from trainer.tag_views import TagAttributes, TagViews
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,17 +25,39 @@ class TagVectors:
     bias: tf.Tensor
     click_bias: tf.Tensor
 
+    @property
+    def candidate_embeddings(self) -> tf.Tensor:
+        """For an index, float [n, U + 1]; the last dimension is the multi-class bias."""
+        return tf.concat([self.embeddings, self.bias[:, tf.newaxis]], axis=1)
+
 
 class TagTower(tf_keras.layers.Layer):
-    """A table of tag vectors with a bias for each head (candidate tower).
+    """A table of tag vectors with a bias for each head (candidate tower), and views beside it.
+
+    With `config.tag_views` a tag's vector and biases are `id + views` (see `TagViews`). In training
+    the id part is hidden at the rate `config.id_dropout`, so that the views learn to stand alone
+    for a tag that has no id (DropoutNet, Volkovs et al., NeurIPS 2017). What is left is not scaled
+    by 1 / (1 - p): an id is there or not at serving as in training, so both sums are met as they
+    were learned, while a scaled id part would be served with weights that it never had.
 
     Args:
       num_tags: Number of tags.
       config: Of the model.
-      seed: Of the initial values.
+      seed: Of the initial values and of id dropout.
+      attributes: Of the tags, in order of their ids; needed where `config.tag_views` names any.
+
+    Raises:
+      ValueError: There are no tags, or views and no attributes of every tag.
     """
 
-    def __init__(self, num_tags: int, config: ModelConfig, seed: int = 0, **kwargs):
+    def __init__(
+        self,
+        num_tags: int,
+        config: ModelConfig,
+        seed: int = 0,
+        attributes: TagAttributes | None = None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         require(num_tags >= 1, "num_tags", "be a positive integer", num_tags)
         self.num_tags = num_tags
@@ -48,29 +72,111 @@ class TagTower(tf_keras.layers.Layer):
         self.click_bias = self.add_weight("click_bias", [num_tags], initializer="zeros")
         self.click_scale = self.add_weight("click_scale", [], initializer="ones")
         self.click_offset = self.add_weight("click_offset", [], initializer="zeros")
+        self.views: TagViews | None = None
+        if config.tag_views:
+            attributes = attributes or TagAttributes((), ())
+            require(
+                len(attributes.tags) == num_tags,
+                "attributes",
+                f"be those of {num_tags} tags where `tag_views` names any",
+                len(attributes.tags),
+            )
+            self.views = TagViews(attributes, config, name="views")
+            self._hide_id = Dropout(config.id_dropout, seed=seed)
+        self._frozen: TagVectors | None = None
 
     def vectors(self, ids: tf.Tensor | None = None, training: bool | None = None) -> TagVectors:
         """Vectors and biases of tags.
 
         Args:
           ids: int [n], below the number of tags; None: all tags in order.
-          training: Whether dropout is on.
+          training: Whether id dropout is on. It is drawn by tag: in one call a tag is hidden
+            wherever it stands in `ids`, or nowhere.
 
         Returns:
           Of n tags. No row but those asked for is touched.
         """
-        del training
-        tables = (self.embeddings, self.bias, self.click_bias)
+        if self._frozen is not None:
+            require(not training, "training", "be false for a frozen tower", training)
+            return _gathered(self._frozen, ids)
+        by_id = _gathered(TagVectors(self.embeddings, self.bias, self.click_bias), ids)
+        if self.views is None:
+            return by_id
+        if training and self.config.id_dropout:
+            keep = self._keep_id(ids)
+            by_id = TagVectors(
+                keep[:, tf.newaxis] * by_id.embeddings, keep * by_id.bias, keep * by_id.click_bias
+            )
+        views = _split(self.views.rows(ids))
+        return TagVectors(
+            by_id.embeddings + views.embeddings,
+            by_id.bias + views.bias,
+            by_id.click_bias + views.click_bias,
+        )
+
+    def _keep_id(self, ids: tf.Tensor | None) -> tf.Tensor:
+        """1 where the id part is shown and 0 where it is hidden, float [n]."""
         if ids is None:
-            return TagVectors(*(tf.convert_to_tensor(table) for table in tables))
-        return TagVectors(*(tf.gather(table, ids) for table in tables))
+            return self._draw(self.num_tags)
+        distinct, places = tf.unique(ids)
+        return tf.gather(self._draw(tf.size(distinct)), places)
+
+    def _draw(self, size: int | tf.Tensor) -> tf.Tensor:
+        # Dropout scales what it leaves; here it is only asked what that is.
+        return tf.cast(self._hide_id(tf.ones([size]), training=True) > 0, tf.float32)
+
+    def embed(
+        self,
+        ids: tf.Tensor,
+        tags: tf.Tensor,
+        categories: tf.Tensor,
+        vectors: tf.Tensor | None = None,
+    ) -> TagVectors:
+        """Vectors and biases of any tags: known ones as trained, others by their views alone.
+
+        Args:
+          ids: int [n], below the number of tags; -1: a tag that training never saw.
+          tags: string [n].
+          categories: string [n], "" where unknown.
+          vectors: float [n, d], zeros where there is none; needed where that view is on.
+
+        Returns:
+          Of n tags. Without views an unknown tag has zeros.
+        """
+        known = self.vectors(tf.maximum(ids, 0))
+        if self.views is None:
+            rows = tf.zeros([tf.size(ids), self.config.output_dim + 2])
+        else:
+            rows = self.views.embed(tags, categories, vectors)
+        unknown, is_known = _split(rows), ids >= 0
+        return TagVectors(
+            tf.where(is_known[:, tf.newaxis], known.embeddings, unknown.embeddings),
+            tf.where(is_known, known.bias, unknown.bias),
+            tf.where(is_known, known.click_bias, unknown.click_bias),
+        )
+
+    def freeze(self) -> None:
+        """Computes the known tags' rows once, for saving; afterwards the tower cannot be trained.
+
+        A request then costs no more than without views, and neither the words nor the user's
+        vectors of all tags go into the saved graph. Nothing happens without views.
+        """
+        if self.views is None or self._frozen is not None:
+            return
+        rows = self.vectors()
+        names = [field.name for field in dataclasses.fields(TagVectors)]
+        self._frozen_rows = [
+            tf.Variable(getattr(rows, name), trainable=False, name=f"frozen_{name}")
+            for name in names
+        ]
+        self._frozen = TagVectors(*self._frozen_rows)
 
     def call(self, ids: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Vectors of tags.
 
         Args:
           ids: int [n], below the number of tags.
-          training: Whether dropout is on.
+          training: Whether id dropout is on.
 
         Returns:
           float [n, U].
@@ -79,5 +185,16 @@ class TagTower(tf_keras.layers.Layer):
 
     def candidate_embeddings(self) -> tf.Tensor:
         """All tags, float [num_tags, U + 1]; the last dimension is the multi-class bias."""
-        tags = self.vectors()
-        return tf.concat([tags.embeddings, tags.bias[:, tf.newaxis]], axis=1)
+        return self.vectors().candidate_embeddings
+
+
+def _gathered(tables: TagVectors, ids: tf.Tensor | None) -> TagVectors:
+    columns = (tables.embeddings, tables.bias, tables.click_bias)
+    if ids is None:
+        return TagVectors(*(tf.convert_to_tensor(column) for column in columns))
+    return TagVectors(*(tf.gather(column, ids) for column in columns))
+
+
+def _split(rows: tf.Tensor) -> TagVectors:
+    """Rows of `TagViews`, float [n, U + 2]."""
+    return TagVectors(rows[:, :-2], rows[:, -2], rows[:, -1])

@@ -89,6 +89,9 @@ def test_run_after_kill_resumes_at_the_killed_node_and_pushes(project):
     assert report["index.recall_at_20"] >= 0.95
     assert report["demo.planted_precision"] > 2 * report["demo.planted_precision_random"]
     assert report["eval.model.precision_at_10"] > report["eval.random.precision_at_10"]
+    assert report["eval.multi_class_stage.precision_at_10"] is not None
+    # Shares of one click among many are no probabilities of clicks on tags.
+    assert report["eval.model.tag_ece"] < report["eval.model.tag_ece_uncalibrated"] / 2
     # Libraries are quiet: what is printed is the program's own.
     assert "WARNING" not in out + err and "Traceback" not in out + err
 
@@ -284,9 +287,10 @@ def test_batch_prediction_of_every_user_equals_online(project, server, tmp_path)
     for line in lines:
         profile = by_user[line["instance"]["user_id"]]
         assert line["prediction"]["tags"] == list(profile.tags)
-        assert line["prediction"]["scores"] == pytest.approx(
-            list(profile.scores), rel=1e-4, abs=1e-4
-        )
+        for name in ("scores", "probabilities"):
+            assert line["prediction"][name] == pytest.approx(
+                list(getattr(profile, name)), rel=1e-4, abs=1e-4
+            )
 
 
 def test_bad_instances_go_to_the_errors_file_and_stop_nothing(project, tmp_path):

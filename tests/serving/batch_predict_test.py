@@ -28,6 +28,12 @@ def version_dir(tmp_path_factory):
     return folder / "1"
 
 
+def probabilities(logits):
+    """Uncalibrated, of the tags that are returned: sigmoid(log p) = p / (1 + p)."""
+    shares = np.exp(logits) / np.exp(logits).sum()
+    return (shares / (1 + shares)).tolist()
+
+
 def write(path, lines):
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return str(path)
@@ -64,7 +70,11 @@ def test_lines_have_instance_and_prediction_in_vertex_form(tmp_path, version_dir
     assert results == [
         {
             "instance": {"user_id": "é", "name": "u2"},
-            "prediction": {"tags": ["t2", "t3", "t4", "t5"], "scores": [6.0, 5.0, 4.0, 3.0]},
+            "prediction": {
+                "tags": ["t2", "t3", "t4", "t5"],
+                "scores": [6.0, 5.0, 4.0, 3.0],
+                "probabilities": pytest.approx(probabilities([6.0, 5.0, 4.0, 3.0]), rel=1e-5),
+            },
         }
     ]
     assert [file.name for file in files] == [
@@ -82,7 +92,10 @@ def test_key_field_takes_the_place_of_the_instance(tmp_path, version_dir):
     )
 
     assert counts == {"predicted": 1, "errors": 1}
-    assert results == [{"key": 7, "prediction": {"tags": ["t0"], "scores": [6.0]}}]
+    assert [row["key"] for row in results] == [7]
+    prediction = results[0]["prediction"]
+    assert (prediction["tags"], prediction["scores"]) == (["t0"], [6.0])
+    assert prediction["probabilities"] == pytest.approx(probabilities([6, 5, 4, 3])[:1], rel=1e-5)
     assert errors[0]["error"]["message"] == "`id` is missing."
 
 

@@ -69,5 +69,5 @@ def test_mistyped_key_is_named_with_its_path(tmp_path, capsys):
 def test_every_command_has_a_help_text():
     text = build_parser().format_help()
 
-    for command in ("demo", "prepare", "run", "serve", "query", "batch-predict"):
+    for command in ("demo", "prepare", "run", "study", "serve", "query", "batch-predict"):
         assert command in text

@@ -73,6 +73,15 @@ def test_overrides_replace_the_file_and_none_does_not(tmp_path):
     assert c.load_config(path, seed=0, output="out").seed == 0
 
 
+def test_date_needs_no_quotation_marks(tmp_path):
+    text = yaml.safe_dump(MINIMAL) + (
+        "examples: {split: temporal, validation_start: 2019-11-13, test_start: 2019-11-14T06:00:00}"
+    )
+    examples = c.load_config(write(tmp_path, text)).examples
+    assert examples.validation_start == "2019-11-13"
+    assert examples.test_start == "2019-11-14T06:00:00"
+
+
 @pytest.mark.parametrize("name", c.shipped_configs())
 def test_shipped_config_loads_and_survives_json(name):
     config = c.load_config(name)
@@ -173,7 +182,24 @@ def test_beam_options_become_the_command_line_of_the_runner():
         ("features.vocabularies", {"other": {}}, "features: `vocabularies` must name vocabularies"),
         ("examples.validation_fraction", 0, "examples: `validation_fraction` must be between 0"),
         ("examples.test_fraction", 1.0, "examples: `test_fraction` must be between 0 and 1."),
-        ("examples.test_fraction", 0.95, "examples: `test_fraction` must leave users to train on."),
+        ("examples.test_fraction", 0.95, "examples: `test_fraction` must leave something to train"),
+        ("examples.split", "by_time", "`examples.split` must be one of user_holdout, temporal."),
+        ("examples.test_start", "2019-11-14", "examples: `test_start` must be null unless `split`"),
+        (
+            "examples",
+            {"split": "temporal", "validation_start": "last week", "test_start": "2019-11-14"},
+            "examples: `validation_start` must be an ISO 8601 date or time. Received: validation_",
+        ),
+        (
+            "examples",
+            {"split": "temporal", "validation_start": "2019-11-14"},
+            "examples: `test_start` must be given where `validation_start` is, and only there.",
+        ),
+        (
+            "examples",
+            {"split": "temporal", "validation_start": "2019-11-14", "test_start": "2019-11-14"},
+            "examples: `test_start` must be later than `validation_start` (2019-11-14). Received",
+        ),
         ("examples.cut_fraction", 1, "examples: `cut_fraction` must be between 0 and 1."),
         ("examples.min_snapshot_fraction", 0.95, "examples: `min_snapshot_fraction` must be below"),
         ("examples.max_snapshot_fraction", 1.01, "examples: `min_snapshot_fraction` must be below"),
@@ -187,6 +213,9 @@ def test_beam_options_become_the_command_line_of_the_runner():
         ("model.dropout", 1.0, "model: `dropout` must be at least 0 and below 1."),
         ("training.batch_size", 0, "training: `batch_size` must be a positive integer."),
         ("index.k", 0, "index: `k` must be a positive integer. Received: k=0."),
+        ("index.k", 201, "`ranking.num_candidates` must be at least `index.k`, 201. Received: "),
+        ("ranking.num_candidates", 99, "`ranking.num_candidates` must be at least `index.k`, 100."),
+        ("ranking.click_weight", 1.5, "ranking: `click_weight` must be between 0 and 1."),
         ("index.target_recall", 0.0, "index: `target_recall` must be above 0 and at most 1."),
         ("index.target_recall", 98.0, "index: `target_recall` must be above 0 and at most 1."),
         ("index.num_leaves", 0, "index: `num_leaves` must be a positive integer or null."),
@@ -199,6 +228,14 @@ def test_wrong_key_is_one_line_with_file_and_dotted_path(tmp_path, path, value, 
         c.load_config(file)
     assert str(error.value).startswith(f"{file}: {message}")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("score", ["click", "mix"])
+def test_score_of_a_click_head_that_is_not_trained_is_refused(tmp_path, score):
+    mapping = changed("training.joint_weight", 0.0)
+    mapping["ranking"] = {"score": score}
+    with pytest.raises(ValueError, match="`ranking.score` must be `validation` or `multi_class`"):
+        c.load_config(write(tmp_path, mapping))
 
 
 @pytest.mark.parametrize("path", ["name", "data", "features", "data.items", "data.users"])

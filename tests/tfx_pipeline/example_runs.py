@@ -28,9 +28,13 @@ class Run:
         return json.loads((self.folder / "summary" / "counts.json").read_text())
 
     @property
-    def tags(self) -> dict[str, dict[str, int]]:
+    def tags(self) -> dict[str, dict[str, Any]]:
         rows = read_jsonl(self.folder / "summary" / "tags.jsonl")
         return {row.pop("tag"): row for row in rows}
+
+    @property
+    def items(self) -> list[dict[str, Any]]:
+        return read_jsonl(self.folder / "summary" / "items.jsonl")
 
     @property
     def rejected(self) -> list[dict[str, Any]]:

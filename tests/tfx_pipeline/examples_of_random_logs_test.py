@@ -245,7 +245,7 @@ def test_events_after_the_cut_do_not_reach_the_written_features(runs, tmp_path):
     ]
     assert rows != LOGS[1]
     run = run_examples(tmp_path / "out", write_tables(tmp_path, rows, USERS[1]), SPEC, CONFIG)
-    history = {f.HISTORY_TAGS, f.HISTORY_TAG_COUNTS, f.HISTORY_NUM_EVENTS}
+    history = {f.HISTORY_TAGS, f.HISTORY_TAG_COUNTS, f.HISTORY_NUM_EVENTS, f.HISTORY_ITEMS}
     for split in held_out:
         before, after = runs[1].examples(split), run.examples(split)
         assert len(before) == len(after) > 0

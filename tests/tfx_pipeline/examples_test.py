@@ -109,10 +109,19 @@ def test_tag_statistics_count_training_users_only(small):
     run, _ = small
     assert run.tags == {
         # `unlisted` skipped i1; of the duplicates one counts.
-        "jazz": {"clicks": 2, "impressions": 4, "items": 2},
-        "pop": {"clicks": 1, "impressions": 2, "items": 1},
-        "rare": {"clicks": 0, "impressions": 0, "items": 1},
+        "jazz": {"clicks": 2, "impressions": 4, "items": 2, "category": "m"},
+        "pop": {"clicks": 1, "impressions": 2, "items": 1, "category": "m"},
+        "rare": {"clicks": 0, "impressions": 0, "items": 1, "category": "m"},
     }
+
+
+def test_items_have_clicks_of_training_users_and_normalised_tags(small):
+    run, _ = small
+    assert run.items == [
+        {"item_id": "i1", "clicks": 1, "tags": ["jazz", "pop"]},
+        {"item_id": "i2", "clicks": 1, "tags": ["jazz"]},
+        {"item_id": "i3", "clicks": 0, "tags": ["rare"]},
+    ]
 
 
 def test_held_out_example_by_hand(small):
@@ -135,6 +144,8 @@ def test_held_out_example_by_hand(small):
         "history_tags": ["jazz", "pop"],
         "history_tags_counts": [1.0, 1.0],
         "history_num_events": [2],
+        "label_items": ["i3"],
+        "history_items": ["i1"],  # i2 was skipped
     }
 
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
@@ -13,6 +14,7 @@ from tfx_pipeline.preprocessing import OUT_OF_VOCABULARY, preprocessing_fn
 from tfx_pipeline.tf_examples import build_schema
 from trainer import features as f
 from trainer.config_loader import to_mapping
+from trainer.input_data import load_tag_frequencies
 
 SPEC = f.FeatureSpec(
     profile=(f.ProfileFeature("gender"), f.ProfileFeature("age", num_oov_buckets=3)),
@@ -46,7 +48,11 @@ EMPTY = {
     "impression_weights": [],
     "history_tags": [],
     "history_tags_counts": [],
+    "label_items": [],
+    "history_items": [],
 }
+# Raw features of evaluation alone, which are joined there by user: no tensors are made of them.
+RAW_ONLY = {"label_items", "history_items"}
 # Tags, over labels, impressions, clicked and skipped: pop 5, jazz 3, new age 2, folk 1.
 TRAIN = [
     {
@@ -92,6 +98,8 @@ TRAIN = [
         # Only of evaluation: never part of a vocabulary.
         "history_tags": [b"history only", b"pop"],
         "history_tags_counts": [3.0, 1.0],
+        "label_items": [b"i3"],
+        "history_items": [b"i1", b"i2"],
     },
     {**EMPTY, "user_id": [b"u3"], "gender": [b"F"]},
 ]
@@ -178,6 +186,10 @@ def test_frequencies_lie_beside_each_vocabulary_in_the_same_order(graph):
         assert [line.split(" ", 1)[1] for line in lines] == graph.vocabulary(name)
 
 
+def test_trainer_reads_the_frequencies_of_tags_by_their_ids(graph):
+    np.testing.assert_array_equal(load_tag_frequencies(graph.output), [5, 3, 2, 1])
+
+
 def test_named_vocabulary_is_apart(graph):
     assert graph.lines("recent_tags_frequency") == ["2 jazz", "1 rock"]
 
@@ -222,7 +234,7 @@ def test_weights_counts_and_identity_pass_untouched(rows):
             assert row[name] == raw[name], name
         for name in ("user_id", "snapshot_time", "history_num_events"):
             assert [row[name]] == raw[name], name
-    assert set(rows[0]) == set(EMPTY)
+    assert set(rows[0]) == set(EMPTY) - RAW_ONLY
 
 
 def test_unknown_profile_is_zero_and_known_values_follow(rows):

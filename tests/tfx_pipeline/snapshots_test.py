@@ -28,7 +28,7 @@ from trainer.history import UserEvents
 CONFIG = ExamplesConfig(snapshots_per_user=4)
 NOW = START + 100 * DAY
 FEATURE_NAMES = set(SPEC.raw_names)
-HISTORY_NAMES = {f.HISTORY_TAGS, f.HISTORY_TAG_COUNTS, f.HISTORY_NUM_EVENTS}
+HISTORY_NAMES = {f.HISTORY_TAGS, f.HISTORY_TAG_COUNTS, f.HISTORY_NUM_EVENTS, f.HISTORY_ITEMS}
 ALWAYS = {f.USER_ID, f.SNAPSHOT_TIME} | FEATURE_NAMES
 
 
@@ -191,6 +191,8 @@ def test_labels_are_the_clicks_from_the_cut_on():
     history = dict(zip(values[f.HISTORY_TAGS], values[f.HISTORY_TAG_COUNTS], strict=True))
     assert history == {"a": 2, "b": 3}  # clicks, not weights; the skipped one is none
     assert values[f.HISTORY_NUM_EVENTS] == 4
+    assert values[f.LABEL_ITEMS] == ["i10", "i2"]
+    assert values[f.HISTORY_ITEMS] == ["i0", "i1"]
     assert labelled.num_impressions_dropped == 0
     assert set(now.values) == ALWAYS
 
@@ -198,6 +200,7 @@ def test_labels_are_the_clicks_from_the_cut_on():
 def test_training_snapshot_has_labels_and_no_history_of_evaluation():
     values = snapshots([row("i0", 1), row("i1", 2)], "train")[0].values
     assert (values[f.HISTORY_TAGS], values[f.HISTORY_TAG_COUNTS]) == ([], [])
+    assert (values[f.LABEL_ITEMS], values[f.HISTORY_ITEMS]) == ([], [])
     assert set(values[f.LABEL_TAGS]) >= {"b"}
 
 
@@ -300,6 +303,10 @@ def test_features_look_back_and_labels_look_forward(rows, part):
             assert labels == counts
             names, clicks = values[f.HISTORY_TAGS], values[f.HISTORY_TAG_COUNTS]
             assert dict(zip(names, clicks, strict=True)) == naive_history(rows, time)
+            clicked = [event for event in distinct_events(rows) if event[2]]
+            for name, is_label in ((f.LABEL_ITEMS, True), (f.HISTORY_ITEMS, False)):
+                items = {event[1] for event in clicked if (event[0] >= time) == is_label}
+                assert values[name] == sorted(items)
         assert values[f.HISTORY_NUM_EVENTS] == len(distinct_events(rows)) - len(later)
         if not snapshot.num_impressions_dropped:
             assert values[f.IMPRESSION_CLICKED] == [float(event[2]) for event in later]

@@ -40,6 +40,8 @@ VALUES = {
     "history_tags": ["a"],
     "history_tags_counts": [3],
     "history_num_events": 0,
+    "label_items": ["i1", "ü"],
+    "history_items": [],
 }
 
 
@@ -122,7 +124,7 @@ def test_profile_feature_that_is_not_there_exactly_once_is_an_anomaly(changes):
     assert set(anomalies(**changes)) == {"age"}
 
 
-@pytest.mark.parametrize("name", ["label_tags", "clicked", "history_tags"])
+@pytest.mark.parametrize("name", ["label_tags", "clicked", "history_tags", "label_items"])
 def test_empty_lists_are_no_anomaly(name):
     assert anomalies(**{name: []}) == {}
 

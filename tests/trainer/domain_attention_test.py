@@ -3,7 +3,14 @@ import pytest
 import tensorflow as tf
 
 from trainer import domain_attention
-from trainer.domain_attention import InterDomainAttention, IntraDomainAttention, segment_softmax
+from trainer.domain_attention import (
+    InterDomainAttention,
+    IntraDomainAttention,
+    masked_softmax,
+    segment_softmax,
+    value_shares,
+    weighted_sum,
+)
 
 HEADS, WIDTH, SIZE, ROWS = 2, 3, 4, 6
 
@@ -109,6 +116,38 @@ def test_segment_softmax_of_huge_logits_is_finite():
     result = segment_softmax(logits, tf.constant([0, 0, 2]), 3)
     expected = [[1 / (1 + np.e)], [np.e / (1 + np.e)], [1.0]]
     np.testing.assert_allclose(result, expected, atol=1e-6)
+
+
+def test_masked_softmax_leaves_absent_entries_out():
+    logits = tf.constant([[1.0, 2.0, 1e9], [-1e9, 1.0, 0.0], [3.0, 4.0, 5.0]])
+    mask = tf.constant([[True, True, False], [True, False, False], [False, False, False]])
+    e = np.e
+    expected = [[1 / (1 + e), e / (1 + e), 0], [1, 0, 0], [0, 0, 0]]
+    np.testing.assert_allclose(masked_softmax(logits, mask, axis=1), expected, atol=1e-6)
+    transposed = masked_softmax(tf.transpose(logits), tf.transpose(mask), axis=0)
+    np.testing.assert_allclose(transposed, np.transpose(expected), atol=1e-6)
+
+
+def test_shares_are_weights_over_their_sum():
+    values = ragged(VALUES, tf.int64)
+    shares = value_shares(values, ragged(WEIGHTS, tf.float32))
+    expected = [2 / 3, 1 / 3, 1 / 10.5, 5 / 10.5, 0.5 / 10.5, 1 / 10.5, 3 / 10.5, 1]
+    np.testing.assert_allclose(shares[:, 0], expected, rtol=1e-6)
+    unweighted = value_shares(values, None)
+    np.testing.assert_allclose(unweighted[:, 0], [0.5] * 2 + [0.2] * 5 + [1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dense_limit", [0, 100])
+def test_weighted_sum_equals_the_loop(monkeypatch, dense_limit):
+    monkeypatch.setattr(domain_attention, "DENSE_POOLING_MAX_ROWS", dense_limit)
+    coefficients = np.random.default_rng(3).normal(size=(8, HEADS)).astype(np.float32)
+    expected, n = np.zeros((len(VALUES), HEADS, SIZE)), 0
+    for i, row in enumerate(VALUES):
+        for value in row:
+            expected[i] += coefficients[n][:, None] * TABLE[value]
+            n += 1
+    result = weighted_sum(tf.constant(TABLE), ragged(VALUES, tf.int64), coefficients)
+    np.testing.assert_allclose(result, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("dense_limit", [0, 100])

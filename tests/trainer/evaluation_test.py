@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from trainer import features as f
-from trainer.evaluation import CUTS, evaluate, head_tags
+from trainer.evaluation import CUTS, evaluate, evaluate_users, head_tags
 from trainer.snapshots import ListValues, Snapshots
 
 NUM_TAGS = 60
@@ -192,3 +192,41 @@ def test_scores_of_another_shape_are_refused():
 def test_no_example_is_refused():
     with pytest.raises(ValueError, match="`snapshots` must contain"):
         evaluate(lambda chunk: np.zeros((0, NUM_TAGS)), snapshots([], []), NUM_TAGS)
+
+
+def test_figures_of_users_have_the_metrics_as_their_means():
+    scores, labels, history = make_case()
+    rng = np.random.default_rng(1)
+    # A user without impressions, one with a single class, and others with 2 to 7.
+    sizes = [0, 1, *rng.integers(2, 8, 21)]
+    impressions = [
+        [([int(rng.integers(NUM_TAGS))], int(rng.integers(2))) for _ in range(size)]
+        for size in sizes
+    ]
+    part = snapshots(labels, history, impressions)
+    item_scores = rng.integers(0, 3, sum(sizes)).astype(float)
+    first = np.cumsum([0, *sizes])
+
+    def score_items(chunk):
+        users = chunk.scalars[f.USER_ID].astype(int)
+        return np.concatenate([item_scores[first[u] : first[u + 1]] for u in users])
+
+    by_user = evaluate_users(by_id(scores), part, NUM_TAGS, score_items, chunk_size=7)
+
+    metrics = evaluate(by_id(scores), part, NUM_TAGS, score_items, with_slices=False)
+    assert {"precision_at_10", "novel_ndcg_at_50", "recall_at_1", "click_gauc"} <= by_user.keys()
+    for name, values in by_user.items():
+        assert values.shape == (23,)
+        assert np.nanmean(values) == pytest.approx(metrics[name], rel=1e-12), name
+    # Users without a truth or without both classes have no part.
+    assert np.isnan(by_user["precision_at_10"][3])
+    assert np.isnan(by_user["click_gauc"][:2]).all()
+
+
+def test_figures_of_users_without_clicks_or_novelty_have_neither():
+    scores, labels, history = make_case()
+
+    by_user = evaluate_users(by_id(scores), snapshots(labels, history), NUM_TAGS, with_novel=False)
+
+    assert "click_gauc" not in by_user
+    assert np.isnan(by_user["novel_precision_at_10"]).all()

@@ -100,3 +100,74 @@ def test_gauc_without_two_classes_is_undefined():
 def test_mean_leaves_undefined_users_out():
     assert metrics.mean_defined(np.array([1.0, np.nan, 2.0])) == 1.5
     assert np.isnan(metrics.mean_defined(np.array([np.nan])))
+
+
+def slow_calibration_error(probabilities, outcomes, num_bins):
+    """Rows of weight 1 and distinct probabilities, dealt into bins one after the other."""
+    rows = sorted(zip(probabilities, outcomes, strict=True))
+    bins = [[] for _ in range(num_bins)]
+    for i, row in enumerate(rows):
+        bins[int((i + 0.5) * num_bins / len(rows))].append(row)
+    total = 0.0
+    for inside in filter(None, bins):
+        mean_probability = sum(p for p, _ in inside) / len(inside)
+        share = sum(y for _, y in inside) / len(inside)
+        total += len(inside) / len(rows) * abs(share - mean_probability)
+    return total
+
+
+@pytest.mark.parametrize(("num_rows", "num_bins"), [(300, 15), (47, 15), (9, 15), (64, 1)])
+def test_calibration_error_equals_the_loop(num_rows, num_bins):
+    rng = np.random.default_rng(0)
+    probabilities, outcomes = rng.random(num_rows) ** 3, rng.integers(0, 2, num_rows)
+
+    found = metrics.expected_calibration_error(probabilities, outcomes, num_bins=num_bins)
+
+    assert found == pytest.approx(slow_calibration_error(probabilities, outcomes, num_bins))
+
+
+def test_calibration_error_by_hand():
+    # Two bins: .1 and .2 with no click, .6 and .8 with one: .15 and .2 apart.
+    probabilities, outcomes = np.array([0.8, 0.1, 0.6, 0.2]), np.array([1, 0, 0, 0])
+    found = metrics.expected_calibration_error(probabilities, outcomes, num_bins=2)
+    assert found == pytest.approx(0.5 * 0.15 + 0.5 * 0.2)
+
+
+def test_calibration_error_of_a_weight_is_that_of_as_many_rows():
+    rng = np.random.default_rng(1)
+    probabilities = rng.choice([0.05, 0.1, 0.3, 0.35, 0.7], 60)
+    outcomes, weights = rng.integers(0, 2, 60), rng.integers(1, 5, 60)
+    found = metrics.expected_calibration_error(probabilities, outcomes, weights, num_bins=4)
+    repeated = metrics.expected_calibration_error(
+        np.repeat(probabilities, weights), np.repeat(outcomes, weights), num_bins=4
+    )
+    assert found == pytest.approx(repeated)
+
+
+def test_calibration_error_of_equal_probabilities_does_not_depend_on_their_order():
+    # Split in the order of rows, four bins would be 1/2 off each; together they are right.
+    probabilities, outcomes = np.full(8, 0.5), np.array([1, 1, 0, 0, 1, 1, 0, 0])
+    assert metrics.expected_calibration_error(probabilities, outcomes, num_bins=4) == 0
+    assert metrics.expected_calibration_error(probabilities, outcomes > 1, num_bins=4) == 0.5
+
+
+def test_log_loss_and_brier_score_by_hand():
+    probabilities, outcomes = np.array([0.8, 0.4, 0.0]), np.array([1, 0, 0])
+    weights = np.array([1.0, 3.0, 0.5])
+    expected = (-np.log(0.8) - 3 * np.log(0.6)) / 4.5
+    assert metrics.log_loss(probabilities, outcomes, weights) == pytest.approx(expected, abs=1e-6)
+    expected = (0.04 + 3 * 0.16) / 4.5
+    assert metrics.brier_score(probabilities, outcomes, weights) == pytest.approx(expected)
+    assert metrics.brier_score(probabilities, outcomes) == pytest.approx(0.2 / 3)
+
+
+def test_log_loss_of_a_wrong_certainty_is_finite():
+    found = metrics.log_loss(np.array([0.0, 1.0]), np.array([1, 0]))
+    assert found == pytest.approx(-np.log(1e-7), rel=1e-6)
+
+
+def test_calibration_of_nothing_is_undefined():
+    nothing = np.zeros(0)
+    for metric in (metrics.expected_calibration_error, metrics.log_loss, metrics.brier_score):
+        assert np.isnan(metric(nothing, nothing))
+        assert np.isnan(metric(nothing, nothing, nothing))

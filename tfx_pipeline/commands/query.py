@@ -75,16 +75,21 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(str(error)) from error
     profile = answer.profiles[0]
     if arguments.json:
-        content = {"tags": profile.tags, "scores": profile.scores, "version": answer.model_version}
+        content = {
+            "tags": profile.tags,
+            "scores": profile.scores,
+            "probabilities": profile.probabilities,
+            "version": answer.model_version,
+        }
         print(json.dumps(content, ensure_ascii=False))
         return 0
     from tfx_pipeline.report_tables import format_table
 
-    rows = [
-        [rank, tag, score]
-        for rank, (tag, score) in enumerate(zip(profile.tags, profile.scores, strict=True), start=1)
-    ]
-    print(format_table(["rank", "tag", "score"], rows))
+    # A version before probabilities shows none.
+    probabilities = profile.probabilities or [None] * len(profile.tags)
+    columns = zip(profile.tags, profile.scores, probabilities, strict=True)
+    rows = [[rank, *row] for rank, row in enumerate(columns, start=1)]
+    print(format_table(["rank", "tag", "score", "probability"], rows))
     print(f"model version {answer.model_version}")
     return 0
 

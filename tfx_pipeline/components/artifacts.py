@@ -4,7 +4,7 @@ from tfx.types import artifact
 
 
 class LogSummary(artifact.Artifact):
-    """Counts of rows and examples (`counts.json`) and clicks by tag (`tags.jsonl`)."""
+    """Counts of rows and examples (`counts.json`), clicks by tag and by item (`*.jsonl`)."""
 
     TYPE_NAME = "TagtowerLogSummary"
 

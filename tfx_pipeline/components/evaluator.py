@@ -20,7 +20,13 @@ from tfx_pipeline.components.artifacts import LogSummary
 from tfx_pipeline.config import GateConfig
 from tfx_pipeline.examples import TAGS_FILE
 from tfx_pipeline.gate import check_model
-from tfx_pipeline.model_evaluation import evaluate_baselines, evaluate_model, load_tag_clicks
+from tfx_pipeline.model_evaluation import (
+    Figures,
+    evaluate_baselines,
+    evaluate_model,
+    load_tag_clicks,
+)
+from tfx_pipeline.saved_model_scorer import read_second_stage
 from trainer.config_loader import from_mapping
 from trainer.input_data import load_snapshots, load_tags
 
@@ -72,12 +78,20 @@ def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
         split: load_snapshots(files(transformed_examples, split), transform_output)
         for split in ("validation", "test")
     }
-    metrics = {}
+    metrics: dict[str, Figures] = {}
     for split, part in snapshots.items():
         figures, weight = evaluate_baselines(clicks, snapshots["validation"], part, seed)
         for who, artifact in models.items():
             towers = path_utils.serving_model_path(artifact.uri)
-            figures[who] = evaluate_model(towers, tags, clicks, part, files(examples, split))
+            figures |= evaluate_model(
+                who,
+                towers,
+                tags,
+                clicks,
+                part,
+                files(examples, split),
+                with_stages=artifact is model,
+            )
         metrics[split] = figures
     validation = metrics["validation"]
     num_users = snapshots["validation"].num_examples
@@ -91,6 +105,8 @@ def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
         for name, value in by_name.items()
     }
     flat["blend_weight"] = weight
+    stage, _ = read_second_stage(path_utils.serving_model_path(model.uri))
+    flat["click_weight"], flat["mix_weight"] = stage.click_weight, stage.mix_weight
     _write_json(os.path.join(evaluation.uri, METRICS_FILE), flat)
     _write_json(
         os.path.join(evaluation.uri, GATE_FILE), [dataclasses.asdict(check) for check in checks]

@@ -1,10 +1,16 @@
-"""Which model was the last one to be blessed, not counting the one under evaluation.
+"""Which model was the last one blessed, not counting those an unchanged run made itself.
 
 TFX's `LatestBlessedModelStrategy` answers with the model just blessed when nothing has changed, so
-that a second, unchanged run would have a new input for its Evaluator and never be answered from the
-cache.
+that a second, unchanged run would have a new input and never be answered from the cache. Hence the
+Evaluator compares with the last *other* model, and a warm start begins from the last model trained
+on *other examples*: once a model of today's examples exists, it is neither the beginning of itself
+nor of a run that only changes the configuration.
 """
 
+from collections.abc import Collection, Iterable, Sequence
+
+from ml_metadata import proto
+from tfx import types
 from tfx.components.evaluator import constants
 from tfx.dsl.components.common import resolver
 
@@ -26,24 +32,62 @@ class LatestOtherBlessedModelStrategy(resolver.ResolverStrategy):
           The same keys; `model` and `model_blessing` empty where there is no other blessed model.
         """
         del store
-        current = {artifact.id for artifact in input_dict[CURRENT]}
-        verdicts = {}  # by model: its last verdict
-        for artifact in sorted(input_dict[MODEL_BLESSING], key=lambda artifact: artifact.id):
-            judged = artifact.get_int_custom_property(
-                constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY
-            )
-            verdicts[judged] = artifact
-        models = {artifact.id: artifact for artifact in input_dict[MODEL]}
-        blessed = [
-            (verdict.id, model_id)
-            for model_id, verdict in verdicts.items()
-            if verdict.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == 1
-            and model_id in models
-            and model_id not in current
-        ]
-        _, latest = max(blessed, default=(0, None))
-        return {
-            CURRENT: input_dict[CURRENT],
-            MODEL: [] if latest is None else [models[latest]],
-            MODEL_BLESSING: [] if latest is None else [verdicts[latest]],
-        }
+        return _latest(input_dict, {artifact.id for artifact in input_dict[CURRENT]})
+
+
+class LatestBlessedModelOfOtherExamplesStrategy(resolver.ResolverStrategy):
+    """Resolves the latest blessed model that was not trained on `current`."""
+
+    def resolve_artifacts(self, store, input_dict):
+        """See `ResolverStrategy`.
+
+        Args:
+          store: MLMD, which knows what a model was trained on.
+          input_dict: `model`: all models; `model_blessing`: all blessings; `current`: the
+            transformed examples of this run.
+
+        Returns:
+          The same keys; `model` and `model_blessing` empty where there is no such model.
+        """
+        examples = {artifact.id for artifact in input_dict[CURRENT]}
+        models = [artifact.id for artifact in input_dict[MODEL]]
+        return _latest(input_dict, _made_from(store, models, examples))
+
+
+def _latest(
+    input_dict: dict[str, list[types.Artifact]], excluded: Collection[int]
+) -> dict[str, list[types.Artifact]]:
+    """The inputs with the latest blessed model that is not excluded, and its blessing."""
+    verdicts = {}  # by model: its last verdict
+    for artifact in sorted(input_dict[MODEL_BLESSING], key=lambda artifact: artifact.id):
+        judged = artifact.get_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY)
+        verdicts[judged] = artifact
+    models = {artifact.id: artifact for artifact in input_dict[MODEL]}
+    blessed = [
+        (verdict.id, model_id)
+        for model_id, verdict in verdicts.items()
+        if verdict.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == 1
+        and model_id in models
+        and model_id not in excluded
+    ]
+    _, latest = max(blessed, default=(0, None))
+    return {
+        CURRENT: input_dict[CURRENT],
+        MODEL: [] if latest is None else [models[latest]],
+        MODEL_BLESSING: [] if latest is None else [verdicts[latest]],
+    }
+
+
+def _made_from(store, artifacts: Sequence[int], sources: Collection[int]) -> set[int]:
+    """Which artifacts came out of an execution that read one of `sources`."""
+    made = _events(store.get_events_by_artifact_ids(artifacts), proto.Event.OUTPUT)
+    if not made:
+        return set()
+    executions = sorted({event.execution_id for event in made})
+    read = _events(store.get_events_by_execution_ids(executions), proto.Event.INPUT)
+    readers = {event.execution_id for event in read if event.artifact_id in sources}
+    return {event.artifact_id for event in made if event.execution_id in readers}
+
+
+def _events(events: Iterable[proto.Event], kind: int) -> list[proto.Event]:
+    return [event for event in events if event.type == kind]

@@ -17,8 +17,9 @@ from serving.index_tuning import tune
 from serving.retrieval import TagRetrieval
 from serving.scann_index import MIN_CANDIDATES, ScannIndex, SearchParameters, default_num_leaves
 from tfx_pipeline.config import IndexConfig
+from tfx_pipeline.saved_model_scorer import read_second_stage
 from trainer import signatures as s
-from trainer.config_loader import from_mapping
+from trainer.config_loader import from_mapping, to_mapping
 from trainer.task import TRAINING_FILE
 
 INDEX_FILE = "index.json"  # parameters and the measured curve, beside the servable
@@ -50,8 +51,10 @@ def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
     candidates = towers.signatures[s.CANDIDATES]()[s.CANDIDATE_EMBEDDINGS].numpy()
     num_tags = len(candidates)
     k = min(config.k, num_tags)
+    stage, calibrations = read_second_stage(towers_dir)
+    num_candidates = min(max(stage.num_candidates, k), num_tags)
 
-    description: dict[str, Any] = {"num_tags": num_tags, "k": k}
+    description: dict[str, Any] = {"num_tags": num_tags, "k": k, "num_candidates": num_candidates}
     found: TopKIndex
     if is_exact(config, num_tags):
         found = BruteForceIndex(candidates)
@@ -61,7 +64,7 @@ def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
         found = ScannIndex(candidates, num_leaves, SearchParameters(num_leaves, num_tags))
         pattern = os.path.join(artifact_utils.get_split_uri([examples], "validation"), "*")
         queries = embed(towers.signatures[s.EMBED_EXAMPLES], read_serialized([pattern]))
-        curve = tune(found, candidates, queries, k, config.target_recall)
+        curve = tune(found, candidates, queries, k, config.target_recall, num_candidates)
         description |= {
             "kind": "scann",
             "num_leaves": num_leaves,
@@ -70,13 +73,23 @@ def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
         }
     with tf.io.gfile.GFile(os.path.join(towers_dir, TRAINING_FILE)) as file:
         training = json.load(file)
+    retrieval = TagRetrieval(
+        towers,
+        found,
+        k,
+        num_candidates=num_candidates,
+        tag_slope=calibrations.tags.slope,
+        tag_intercept=calibrations.tags.intercept,
+    )
     export_servable(
-        TagRetrieval(towers, found, k),
+        retrieval,
         path_utils.serving_model_path(servable.uri),
         {
             "features": training["features"],
             "tag_normalization": json.loads(tag_normalization),
             "index": {n: v for n, v in description.items() if n != "curve"},
+            "second_stage": {"click_weight": stage.click_weight},
+            "calibration": to_mapping(calibrations),
         },
     )
     with tfx.dsl.io.fileio.open(os.path.join(servable.uri, INDEX_FILE), "w") as file:

@@ -11,37 +11,27 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import logging
 import os
-import zlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pyarrow as pa
 
+from tfx_pipeline.datasets.interaction_buffer import InteractionBuffer
+from tfx_pipeline.datasets.source_lines import RejectedLines, find_source_file, read_lines
 from tfx_pipeline.datasets.summary import PreparedSummary
-from tfx_pipeline.datasets.table_writer import INTERACTIONS_SCHEMA, TableWriter, check_output
+from tfx_pipeline.datasets.table_writer import TableWriter, check_output
 from tfx_pipeline.tables import schema
-from tfx_pipeline.tables.arrow_files import open_file
 
 COMMAND = "tagtower prepare movielens-1m"
 CLICK_MIN_RATING = 4
 _RATINGS = ("1", "2", "3", "4", "5")
-_ROWS_PER_GROUP = 200_000
 _GET_1M = "Download ml-1m.zip (MovieLens 1M) from https://grouplens.org/datasets/movielens/1m/"
 _GET_10M = "Download ml-10m.zip (MovieLens 10M) from https://grouplens.org/datasets/movielens/10m/"
 
+_read_rows = functools.partial(read_lines, separator="::")
 _logger = logging.getLogger("tagtower.prepare")
-
-
-def _find_source_file(source: str, name: str) -> str:
-    for found in (os.path.join(source, name), os.path.join(source, name + ".gz")):
-        if os.path.isfile(found):
-            return found
-    raise ValueError(
-        f"`source` must hold {name} or {name}.gz. Received: source={source!r}. "
-        f"{_GET_1M} and name the folder it unpacks to."
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,63 +42,11 @@ class _Movie:
     genres: list[str]
 
 
-class _Rejected:
-    """Lines set aside, with their reason."""
-
-    def __init__(self) -> None:
-        self.rows: list[dict[str, Any]] = []
-
-    def add(self, file: str, row: int, reason: str, line: str) -> None:
-        self.rows.append({"file": file, "row": row, "reason": reason, "values": line})
-
-    def counts(self) -> dict[str, int]:
-        return dict(collections.Counter(row["reason"] for row in self.rows))
-
-
-def _read_rows(
-    path: str,
-    rejected: _Rejected,
-    *,
-    num_fields: int,
-    encoding: str,
-    text_field: int | None = None,
-) -> Iterator[tuple[int, str, list[str]]]:
-    """Line number, line and fields of each line; one with other fields is set aside.
-
-    `text_field` is free text and may hold the separator itself; ids and times never do.
-    """
-    try:
-        with open_file(path) as stream:
-            for number, raw in enumerate(stream, start=1):
-                line = raw.decode(encoding, "surrogateescape").rstrip("\r\n")
-                if not line.strip():
-                    continue
-                fields = line.split("::")
-                surplus = len(fields) - num_fields
-                if surplus > 0 and text_field is not None:
-                    end = text_field + surplus + 1
-                    fields[text_field:end] = ["::".join(fields[text_field:end])]
-                if len(fields) != num_fields or _has_undecodable_bytes(line):
-                    rejected.add(path, number, schema.MALFORMED_ROW, _printable(line))
-                else:
-                    yield number, line, fields
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path} cannot be read: {error}. Download it again.") from error
-
-
-def _has_undecodable_bytes(line: str) -> bool:
-    return not line.isascii() and any("\udc80" <= char <= "\udcff" for char in line)
-
-
-def _printable(line: str) -> str:
-    return line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
 def _is_whole_number(text: str) -> bool:
     return text.isascii() and text.isdigit()
 
 
-def _read_users(path: str, rejected: _Rejected) -> pa.Table:
+def _read_users(path: str, rejected: RejectedLines) -> pa.Table:
     users: dict[str, list[str]] = {}
     for number, line, fields in _read_rows(path, rejected, num_fields=5, encoding="latin-1"):
         user_id, gender, age, occupation, zip_code = (field.strip() for field in fields)
@@ -128,7 +66,7 @@ def _read_users(path: str, rejected: _Rejected) -> pa.Table:
     return pa.table(table)
 
 
-def _read_movies(path: str, rejected: _Rejected) -> dict[str, _Movie]:
+def _read_movies(path: str, rejected: RejectedLines) -> dict[str, _Movie]:
     """Movies by id, in the order of the file."""
     movies: dict[str, _Movie] = {}
     rows = _read_rows(path, rejected, num_fields=3, encoding="latin-1", text_field=1)
@@ -146,7 +84,7 @@ def _read_movies(path: str, rejected: _Rejected) -> dict[str, _Movie]:
 
 
 def _read_free_tags(
-    path: str, movie_ids: set[str], rejected: _Rejected
+    path: str, movie_ids: set[str], rejected: RejectedLines
 ) -> tuple[dict[str, collections.Counter[str]], int]:
     """Number of taggers by movie and tag, and the number of tags of movies that are not ours."""
     taggers: dict[str, dict[str, set[str]]] = {}
@@ -203,22 +141,11 @@ def select_tags(
 
 
 def _write_ratings(
-    path: str, movie_ids: set[str], writer: TableWriter, rejected: _Rejected
+    path: str, movie_ids: set[str], writer: TableWriter, rejected: RejectedLines
 ) -> tuple[int, set[str]]:
     """Writes the interactions; returns the number of clicks and the ids of the users seen."""
-    columns: list[list[Any]] = [[] for _ in INTERACTIONS_SCHEMA]
-    num_clicks = 0
+    rows = InteractionBuffer(writer)
     seen: set[str] = set()
-
-    def flush() -> None:
-        arrays = [
-            pa.array(column, field.type)
-            for column, field in zip(columns, INTERACTIONS_SCHEMA, strict=True)
-        ]
-        writer.write_interactions(pa.Table.from_arrays(arrays, schema=INTERACTIONS_SCHEMA))
-        for column in columns:
-            column.clear()
-
     for number, line, fields in _read_rows(path, rejected, num_fields=4, encoding="latin-1"):
         user_id, movie_id, rating, timestamp = fields
         if not _is_whole_number(user_id) or rating not in _RATINGS:
@@ -228,16 +155,11 @@ def _write_ratings(
         elif movie_id not in movie_ids:
             rejected.add(path, number, schema.UNKNOWN_ITEM, line)
         else:
-            clicked = int(int(rating) >= CLICK_MIN_RATING)
-            num_clicks += clicked
             seen.add(user_id)
-            row = (user_id, movie_id, int(timestamp), clicked)
-            for column, value in zip(columns, row, strict=True):
-                column.append(value)
-            if len(columns[0]) == _ROWS_PER_GROUP:
-                flush()
-    flush()
-    return num_clicks, seen
+            clicked = int(int(rating) >= CLICK_MIN_RATING)
+            rows.add(user_id, movie_id, int(timestamp), clicked)
+    rows.flush()
+    return rows.num_clicks, seen
 
 
 def prepare_movielens_1m(
@@ -270,7 +192,8 @@ def prepare_movielens_1m(
         if value < least:
             raise ValueError(f"`{name}` must be at least {least}. Received: {name}={value}.")
     users_file, movies_file, ratings_file = (
-        _find_source_file(source, name) for name in ("users.dat", "movies.dat", "ratings.dat")
+        find_source_file(source, name, _GET_1M)
+        for name in ("users.dat", "movies.dat", "ratings.dat")
     )
     if not os.path.isfile(tags_file):
         raise ValueError(
@@ -279,7 +202,7 @@ def prepare_movielens_1m(
         )
     check_output(output, COMMAND)
 
-    rejected = _Rejected()
+    rejected = RejectedLines()
     users = _read_users(users_file, rejected)
     movies = _read_movies(movies_file, rejected)
     taggers, num_other = _read_free_tags(tags_file, set(movies), rejected)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from tfx.components.evaluator import constants
 from tfx.types import artifact_utils, standard_artifacts
 
@@ -16,6 +17,7 @@ from tfx_pipeline.components.pusher import AtomicPusher
 from tfx_pipeline.components.tag_index_builder import TagIndexBuilder
 from tfx_pipeline.components.tag_index_evaluator import TagIndexEvaluator
 from tfx_pipeline.config import IndexConfig, to_json
+from trainer import signatures as s
 from trainer.task import TRAINING_FILE
 
 NUM_USERS, NUM_TAGS, SIZE, K = 60, 400, 8, 10
@@ -121,6 +123,46 @@ def test_exact_index_of_few_tags_has_recall_one(tmp_path, towers_and_examples):
 
     assert description["kind"] == "exact"
     assert figures["validation"]["recall"] == 1.0
+
+
+def test_second_stage_is_served_and_the_gate_looks_at_the_first(tmp_path):
+    rng = np.random.default_rng(1)
+    users, tags, clicks = (rng.normal(size=(n, SIZE)) for n in (30, NUM_TAGS, NUM_TAGS))
+    model = artifact(standard_artifacts.Model, tmp_path / "model")
+    saved = tmp_path / "model" / "Format-Serving"
+    ToyTowers(users, tags, clicks, click_weight=0.5).save(saved)
+    training = {
+        "features": {},
+        "second_stage": {"click_weight": 0.5, "num_candidates": 25},
+        "calibration": {"tags": {"slope": 2.0, "intercept": 1.0}},
+    }
+    (saved / TRAINING_FILE).write_text(json.dumps(training))
+    examples = artifact(standard_artifacts.Examples, tmp_path / "examples")
+    examples.split_names = artifact_utils.encode_split_names(["validation", "test"])
+    for split in ("validation", "test"):
+        path = tmp_path / "examples" / f"Split-{split}" / "data_tfrecord-00000.gz"
+        write_users(path, [f"u{i}" for i in range(30)])
+
+    servable, description = build(tmp_path, (model, examples), kind="scann")
+    _, figures = evaluate(tmp_path, servable, examples)
+
+    assert description["num_candidates"] == 25
+    assert figures["validation"]["recall"] >= 0.98
+    served = tf.saved_model.load(str(tmp_path / "servable" / "Format-Serving")).signatures
+    queries = tf.constant(users, tf.float32)
+    first = served[s.RETRIEVE_CANDIDATES](query_embeddings=queries)
+    answer = served[s.RETRIEVE_BY_EMBEDDING](query_embeddings=queries)
+    assert first[s.TAGS].shape == (30, 25) and answer[s.TAGS].shape == (30, K)
+    # Whoever measured recall on what is returned would see the second stage at work.
+    same = [
+        len(set(a) & set(b)) / K
+        for a, b in zip(answer[s.TAGS].numpy(), first[s.TAGS].numpy()[:, :K], strict=True)
+    ]
+    assert np.mean(same) < 0.9
+    logits = first[s.SCORES].numpy()
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    expected = 1 / (1 + np.exp(-(2 * np.log(shares) + 1)))
+    np.testing.assert_allclose(first[s.PROBABILITIES], expected, rtol=1e-4)
 
 
 def test_index_below_target_is_not_blessed_and_nothing_is_pushed(

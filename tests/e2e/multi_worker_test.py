@@ -1,0 +1,63 @@
+"""`training.strategy: multi_worker`: `tagtower run` and a second process train one model."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.e2e.small_log import make_small_project, node_states
+from tests.trainer.distribution_test import free_ports
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    made = make_small_project(tmp_path_factory.mktemp("cluster"))
+    configuration = made.configuration()
+    configuration["training"] = {"max_epochs": 2, "batch_size": 32, "strategy": "multi_worker"}
+    made.write_configuration(configuration)
+    return made
+
+
+def test_run_without_a_cluster_is_refused_in_one_line(project, monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+
+    status, _, err = project.run()
+
+    assert status == 2
+    (line,) = err.strip().splitlines()
+    assert "Trainer: `training.strategy` must not be `multi_worker` in a process without" in line
+
+
+def test_two_processes_train_and_the_chief_goes_on_with_the_pipeline(project, monkeypatch):
+    cluster = {"worker": [f"localhost:{port}" for port in free_ports(2)]}
+    job = project.output / "checkpoints" / "job.json"
+
+    def config(index: int) -> str:
+        return json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
+
+    with subprocess.Popen(
+        [sys.executable, "-m", "trainer.worker", str(job)],
+        env={**os.environ, "TF_CONFIG": config(1)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as second:
+        monkeypatch.setenv("TF_CONFIG", config(0))
+        status, out, err = project.run()
+        told, _ = second.communicate(timeout=60)
+
+    assert status == 0, out + err
+    assert second.returncode == 0
+    assert node_states(out)["Transform"] == "cached"
+    # Both say how each epoch went, with the same figures: but for their seconds.
+    epochs = [line.strip() for line in out.splitlines() if line.strip().startswith("epoch ")]
+    others = [line for line in told.splitlines() if line.startswith("epoch ")]
+    assert len(epochs) == 2
+    assert [e.rpartition(",")[0] for e in epochs] == [o.rpartition(",")[0] for o in others]
+    # Nothing of a finished training is left for others to find.
+    assert list(job.parent.iterdir()) == []
+    assert json.loads((project.output / "report.json").read_text())["train.epochs"] == 2

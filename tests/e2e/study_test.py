@@ -1,0 +1,200 @@
+"""A whole study on a small log: killed, resumed, repeated, and run by changed code.
+
+The tests of this file share one study and run in order: each is one step of its life.
+"""
+
+import json
+import os
+import re
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.e2e.small_log import make_small_project
+from tests.report_keys import undocumented_keys
+from tfx_pipeline.cli import main
+from tfx_pipeline.study.page import BEGIN, END
+
+pytestmark = pytest.mark.e2e
+
+NUM_TRIALS = 8
+STUDY = {
+    "name": "small",
+    "seeds": [0, 1],
+    "towers": {"utpm": {}, "average": {"interaction": "youtube_dnn"}},
+    "objectives": {"both": {}, "multi_class": {"joint_weight": 0.0}},
+    "parameter_reference": "average",
+    "grid": [
+        {"towers": ["utpm", "average"], "objectives": ["both", "multi_class"]},
+        {"towers": ["average"], "objectives": ["both"], "budgets": ["parameters"]},
+    ],
+    "questions": [
+        {
+            "question": "Does attention beat pooling?",
+            "shared": {"objective": "both"},
+            "reference": {"tower": "utpm"},
+            "against": [{"tower": "average"}, {"tower": "utpm", "who": "popularity"}],
+        }
+    ],
+}
+
+
+class StudyFolder:
+    """A study's files."""
+
+    def __init__(self, folder: Path):
+        self.project = make_small_project(folder)
+        self.output = folder / "study"
+        self.config = folder / "study.yaml"
+        self.page = folder / "page.md"
+        self.page.write_text(f"# Results\n\n{BEGIN}\n{END}\n\nThe end.\n", encoding="utf-8")
+        base = {
+            "config": str(self.project.config_path),
+            "overrides": {"training": {"max_epochs": 1}},
+        }
+        mapping = {**STUDY, "base": base, "output": str(self.output), "page": str(self.page)}
+        self.config.write_text(yaml.safe_dump(mapping), encoding="utf-8")
+
+    @property
+    def trials(self) -> list[Path]:
+        return sorted((self.output / "trials").glob("*.json"))
+
+    @property
+    def runs(self) -> list[dict]:
+        return json.loads((self.output / "study.json").read_text(encoding="utf-8"))
+
+    def read(self, name: str) -> str:
+        return (self.output / name).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return StudyFolder(tmp_path_factory.mktemp("study"))
+
+
+def run(study, capfd, *arguments) -> str:
+    capfd.readouterr()
+    status = main(["study", "--config", str(study.config), *arguments])
+    out = capfd.readouterr()
+    assert status == 0, out
+    return out.out
+
+
+def trained_lines(output: str) -> list[str]:
+    return re.findall(r"^\[ *\d+/\d+\] .* seed .*$", output, re.MULTILINE)
+
+
+def test_killed_study_keeps_its_finished_trials(study):
+    process = study.project.tagtower("study", "--config", str(study.config))
+    deadline = time.monotonic() + 480
+    while len(study.trials) < 2 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    _, error = process.communicate()
+
+    assert 2 <= len(study.trials) < NUM_TRIALS, error
+    assert not (study.output / "study.json").exists()
+
+
+def test_resumed_study_trains_what_is_missing_and_nothing_else(study, capfd):
+    whole, half = study.trials[:2]
+    for path in study.trials[2:]:
+        path.unlink()
+    half.write_text(half.read_text(encoding="utf-8")[:200], encoding="utf-8")
+    before = os.stat(whole).st_mtime_ns
+
+    output = run(study, capfd)
+
+    assert f"{NUM_TRIALS} trials, 1 of them finished already" in output
+    assert len(trained_lines(output)) == NUM_TRIALS - 1
+    assert trained_lines(output)[-1].startswith(f"[  {NUM_TRIALS}/{NUM_TRIALS}] ")
+    assert trained_lines(output)[-1].endswith("about 0 min left")
+    # The epochs of a training are in the log, not on the terminal.
+    assert "epoch 1/1: loss" not in output
+    assert os.stat(whole).st_mtime_ns == before
+    assert len(study.trials) == NUM_TRIALS
+
+
+def test_runs_have_a_model_of_every_cell_and_seed(study):
+    cells = [(run["tower"], run["objective"], run["budget"], run["seed"]) for run in study.runs]
+
+    assert cells == [
+        *(
+            (tower, objective, "width", seed)
+            for objective in ("both", "multi_class")
+            for tower in ("utpm", "average")
+            for seed in (0, 1)
+        ),
+        # The reference has its own parameters: these two were not trained again.
+        ("average", "both", "parameters", 0),
+        ("average", "both", "parameters", 1),
+    ]
+    for one in study.runs:
+        metrics = one["metrics"]
+        assert one["interaction"] == {"utpm": "utpm", "average": "youtube_dnn"}[one["tower"]]
+        assert 0 <= metrics["eval.model.precision_at_10"] <= 1
+        assert metrics["eval.popularity.precision_at_10"] > 0
+        assert one["parameters"] > 0 and one["examples_per_second"] > 0
+        assert undocumented_keys(metrics) == []
+        has_clicks = one["objective"] == "both"
+        assert (metrics["eval.model.click_gauc"] is not None) == has_clicks
+    by_name = {cell: one for cell, one in zip(cells, study.runs, strict=True)}
+    shared = [by_name["average", "both", budget, 0]["trial"] for budget in ("width", "parameters")]
+    assert shared[0] == shared[1]
+
+
+def test_report_plots_and_page_are_written(study):
+    report = study.read("study.md")
+
+    for name in ("utpm", "average", "blend", "own history", "popularity", "random"):
+        assert f"\n| {name} |" in report, name
+    assert "**Does attention beat pooling?**" in report
+    plots = re.findall(r"\]\((study-[\w-]+\.png)\)", report)
+    assert len(plots) == 4
+    for folder in (study.output, study.page.parent):
+        assert all((folder / plot).read_bytes().startswith(b"\x89PNG") for plot in plots)
+    page = study.page.read_text(encoding="utf-8")
+    assert page == f"# Results\n\n{BEGIN}\n{report.strip()}\n{END}\n\nThe end.\n"
+    assert json.loads((study.page.parent / "study.json").read_text("utf-8")) == study.runs
+
+
+def test_repeated_study_trains_nothing_and_says_the_same(study, capfd):
+    before = [study.read(name) for name in ("study.md", "study.json")]
+
+    output = run(study, capfd)
+
+    assert f"{NUM_TRIALS} trials, {NUM_TRIALS} of them finished already" in output
+    assert trained_lines(output) == []
+    assert output.count("done: cached") == 5
+    assert [study.read(name) for name in ("study.md", "study.json")] == before
+
+
+def test_trial_of_other_code_is_trained_again_and_comes_to_the_same(study, capfd):
+    changed = study.trials[0]
+    content = json.loads(changed.read_text(encoding="utf-8"))
+    changed.write_text(json.dumps({**content, "code": "older"}), encoding="utf-8")
+
+    accepted = run(study, capfd, "--accept_changed_code")
+    note = "Finished trials of other code than this, taken as they are: 1."
+    assert note in accepted
+    assert trained_lines(accepted) == []
+    assert note in study.read("study.md")
+
+    output = run(study, capfd)
+    assert "Finished trials of other code than this, trained again: 1 (" in output
+    assert len(trained_lines(output)) == 1
+    assert "other code" not in study.read("study.md")
+    again = json.loads(changed.read_text(encoding="utf-8"))
+    assert again["code"] == content["code"]
+    assert again["outcome"]["metrics"] == content["outcome"]["metrics"]
+
+
+def test_more_seeds_use_what_is_finished(study, capfd):
+    output = run(study, capfd, "--output", str(study.output), "--seeds", "1")
+
+    assert "4 trials, 4 of them finished already" in output
+    assert {one["seed"] for one in study.runs} == {1}
+    # With --output the page stays as it is.
+    assert "seeds 0, 1," in study.page.read_text(encoding="utf-8")

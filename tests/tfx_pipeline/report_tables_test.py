@@ -1,0 +1,42 @@
+import pytest
+
+from tfx_pipeline.report_tables import quality_table, stage_weights
+
+
+def report(click_weight, mix_weight):
+    who = ["model", "multi_class_stage", "click_stage", "blend", "random"]
+    who += ["mix_stage"] if mix_weight is not None else []
+    figures = {f"eval.{name}.precision_at_10": 0.5 for name in who}
+    return {**figures, "eval.click_weight": click_weight, "eval.mix_weight": mix_weight}
+
+
+def first_column(table):
+    return [line.split("  ")[0] for line in table.splitlines()[2:]]
+
+
+@pytest.mark.parametrize(
+    ("click_weight", "stages"),
+    [
+        (0.0, ["click stage", "mix stage"]),
+        (0.1, ["multi class stage", "click stage"]),
+        (0.4, ["multi class stage", "click stage", "mix stage"]),
+        (1.0, ["multi class stage", "mix stage"]),
+    ],
+)
+def test_second_stage_that_is_served_is_the_row_of_the_model(click_weight, stages):
+    table = quality_table(report(click_weight, mix_weight=0.1))
+
+    assert first_column(table) == ["model", *stages, "blend", "random"]
+
+
+def test_without_a_click_head_the_model_is_the_only_row():
+    figures = {f"eval.{who}.precision_at_10": 0.5 for who in ("model", "multi_class_stage")}
+    figures |= {"eval.click_weight": 0.0, "eval.mix_weight": None}
+
+    assert first_column(quality_table(figures)) == ["model"]
+
+
+def test_weights_name_the_stages_that_there_are():
+    assert stage_weights(None, has_click_head=False) == {"multi_class_stage": 0.0}
+    assert stage_weights(None) == {"multi_class_stage": 0.0, "click_stage": 1.0}
+    assert stage_weights(0.2)["mix_stage"] == 0.2

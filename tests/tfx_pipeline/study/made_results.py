@@ -1,0 +1,82 @@
+"""Results without training: figures that are written down, so that a report can be checked."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tfx_pipeline.study.config import Cell
+from tfx_pipeline.study.evaluation import Figures
+from tfx_pipeline.study.results import Results, Run
+from tfx_pipeline.study.trial import FinishedTrial, TrialOutcome
+
+METRICS = ("precision_at_10", "click_gauc", "distinct_top10")
+
+
+def make_run(
+    cell: Cell,
+    seed: int,
+    figures: Mapping[str, float | None],
+    by_user: Mapping[str, Sequence[float]] | None = None,
+    parameters: int = 1_000,
+    popularity: float = 0.25,
+) -> Run:
+    """One run.
+
+    Args:
+      cell: The cell.
+      seed: The seed.
+      figures: `<who>.<metric>` of test users.
+      by_user: The same by user.
+      parameters: Outside the embedding tables.
+      popularity: P@10 of the baseline, the same for every user.
+
+    Returns:
+      The run.
+    """
+    metrics = {f"eval.{name}": value for name, value in figures.items()}
+    # As trainings write them; no table looks at validation users.
+    metrics |= {f"eval_validation.{name}": 0.125 for name in figures}
+    metrics["eval.model.num_users"] = 4.0
+    outcome = TrialOutcome(parameters, 50, 2_000.0 + seed, 5, 4, 0.05, 40.0, metrics)
+    arrays = {name: np.array(values, np.float32) for name, values in (by_user or {}).items()}
+    baseline = Figures(
+        {"precision_at_10": popularity, "click_gauc": None, "distinct_top10": 1.0},
+        {"precision_at_10": np.full(4, popularity, np.float32)},
+    )
+    return Run(
+        cell=cell,
+        seed=seed,
+        interaction="utpm",
+        hidden_dim=512,
+        trial=f"{cell.tower}-{cell.budget}-{seed}",
+        finished=FinishedTrial("code", outcome, arrays),
+        baselines={"popularity": baseline},
+    )
+
+
+def make_results(
+    by_cell: Mapping[Cell, Sequence[float]],
+    by_user: Mapping[Cell, Sequence[float]] | None = None,
+    **options,
+) -> Results:
+    """Results of several cells.
+
+    Args:
+      by_cell: P@10 of the model by seed.
+      by_user: P@10 of the model by user, the same for all seeds.
+      **options: As for `make_run`.
+
+    Returns:
+      The results; click GAUC is 0.1 below P@10, and there are 7 distinct lists.
+    """
+    runs = []
+    for cell, values in by_cell.items():
+        users = {"model.precision_at_10": by_user[cell]} if by_user else None
+        for seed, value in enumerate(values):
+            figures = {
+                "model.precision_at_10": value,
+                "model.click_gauc": value - 0.1,
+                "model.distinct_top10": 7.0,
+            }
+            runs.append(make_run(cell, seed, figures, users, **options))
+    return Results(tuple(runs))

@@ -1,0 +1,197 @@
+"""Fitting: a seed fixes it, the best epoch is kept, it learns what is there, and it can go on."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.trainer.toy_training import (
+    NUM_TAGS,
+    SMALL,
+    SPEC,
+    Keeps,
+    make_model,
+    snapshots,
+    train_part,
+    validation_part,
+)
+from trainer.checkpoints import CheckpointFolder
+from trainer.early_stopping import InMemoryEvaluator
+from trainer.fitting import fit
+from trainer.model_state import ModelState
+from trainer.snapshots import ListValues, Snapshots
+
+
+def trained(seed: int = 0, checkpoints: CheckpointFolder | None = None, **options):
+    log_dir = options.pop("log_dir", None)
+    model = make_model(seed, **options)
+    result = fit(model, train_part(), validation_part(), seed, log_dir, checkpoints=checkpoints)
+    return model, result
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("first_run")
+
+
+@pytest.fixture(scope="module")
+def first_run(folder):
+    """Six steps an epoch, a checkpoint after every fourth and after every epoch."""
+    options = {"checkpoint_steps": 4, "log_every_steps": 5, "log_dir": str(folder / "logs")}
+    return trained(checkpoints=Keeps(str(folder)), **options)
+
+
+def assert_same_state(model, other):
+    states = [ModelState.of(model).to_arrays(), ModelState.of(other).to_arrays()]
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        np.testing.assert_array_equal(value, states[1][name], err_msg=name)
+
+
+def assert_same_result(result, other):
+    seconds = {"examples_per_second", "seconds_per_epoch", "validation_seconds_per_epoch"}
+    figures, others = dataclasses.asdict(result), dataclasses.asdict(other)
+    assert {k: v for k, v in figures.items() if k not in seconds} == {
+        k: v for k, v in others.items() if k not in seconds
+    }
+
+
+def test_same_seed_gives_the_same_weights_and_figures_with_and_without_checkpoints(first_run):
+    again, result = trained()
+
+    assert_same_state(first_run[0], again)
+    assert_same_result(first_run[1], result)
+
+
+def test_users_who_were_not_trained_on_get_the_tags_that_follow_theirs():
+    model, result = trained(max_epochs=12, patience=12)
+
+    scores = model.score_tags(validation_part().features(SPEC.raw_names)).numpy()
+    likes = np.arange(1000, 1016) % NUM_TAGS
+    for row, like in zip(scores, likes, strict=True):
+        assert set(np.argsort(-row)[:2]) == {like, (like + 1) % NUM_TAGS}
+    assert result.validation[result.best_epoch - 1]["click_gauc"] == 1.0
+    assert result.losses[-1] < result.losses[0] / 2
+
+
+def test_best_epoch_is_kept_not_the_last(first_run):
+    model, result = first_run
+
+    values = [figures["ndcg_at_10"] for figures in result.validation]
+    assert result.best_epoch == int(np.argmax(values)) + 1
+    assert result.epochs == len(values) <= 4
+    kept = InMemoryEvaluator(model).evaluate(validation_part())
+    assert kept == result.validation[result.best_epoch - 1]
+
+
+def test_training_that_learns_nothing_stops_and_its_losses_are_the_mean_of_the_steps():
+    # The same user again and again, in steps that change nothing, and a model without any chance.
+    still = dataclasses.replace(SMALL, norm="layer", dropout=0.0, domain_dropout=0.0)
+    model = make_model(model=still, learning_rate=1e-12, max_epochs=9, patience=2)
+    user = snapshots(1)
+    expected = float(model.compute_loss(user.features(model.training_names)))
+
+    result = fit(model, user.take(np.zeros(40, np.int64)), validation_part(), 0)
+
+    # Steps of 16, 16 and 8 users.
+    assert result.losses == pytest.approx([expected] * 3, rel=1e-5)
+    assert (result.best_epoch, result.epochs) == (1, 3)
+
+
+def test_validation_without_a_truth_keeps_the_last_epoch():
+    model, held_out = make_model(max_epochs=2), validation_part()
+    nothing = np.zeros(held_out.num_examples + 1, np.int64)
+    lists = {
+        name: ListValues(column.values[:0], nothing) if name.startswith("label") else column
+        for name, column in held_out.lists.items()
+    }
+
+    result = fit(model, train_part(), Snapshots(held_out.scalars, lists), 0)
+
+    assert result.validation[0]["ndcg_at_10"] is None
+    assert (result.best_epoch, result.epochs) == (2, 2)
+
+
+@pytest.mark.parametrize("step", [6, 8])
+def test_training_that_stopped_goes_on_as_if_it_had_not(first_run, folder, caplog, step):
+    caplog.set_level("INFO", "tagtower.train")
+
+    resumed, result = trained(checkpoints=CheckpointFolder(Keeps(str(folder)).at(step)))
+
+    lines = [record.getMessage() for record in caplog.records if record.name == "tagtower.train"]
+    assert lines[0] == (
+        f"goes on from the checkpoint after step {step} of 24 ({step // 6} of 4 epochs)"
+    )
+    assert_same_state(first_run[0], resumed)
+    assert_same_result(first_run[1], result)
+
+
+def test_training_with_a_sampled_softmax_and_adagrad_goes_on_as_if_it_had_not_stopped(tmp_path):
+    options = {"full_softmax_max_tags": 4, "num_sampled_tags": 5, "optimizer": "adagrad"}
+    whole, expected = trained(checkpoints=Keeps(str(tmp_path)), **options)
+
+    resumed, result = trained(checkpoints=CheckpointFolder(Keeps(str(tmp_path)).at(6)), **options)
+
+    assert_same_state(whole, resumed)
+    assert_same_result(expected, result)
+
+
+def test_finished_training_found_again_is_not_trained_further(first_run, folder):
+    again, result = trained(checkpoints=CheckpointFolder(str(folder / "last")))
+
+    assert_same_state(first_run[0], again)
+    assert result == first_run[1]
+
+
+def test_figures_of_steps_and_epochs_are_logged_for_tensorboard(first_run, folder):
+    points = {}
+    for path in (folder / "logs").iterdir():
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                points.setdefault(value.tag, []).append(event.step)
+    epochs = first_run[1].epochs
+    assert points["train/loss"] == list(range(5, 6 * epochs + 1, 5))
+    assert points["validation/ndcg_at_10"] == [6 * epoch for epoch in range(1, epochs + 1)]
+
+
+KILLED = """
+import os, signal, sys
+from tests.trainer.fitting_test import trained
+from trainer import model_state
+from trainer.checkpoints import CheckpointFolder
+
+rename, left = model_state.tf.io.gfile.rename, [3]
+
+def killed_before_the_third_rename(*args, **kwargs):
+    left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rename(*args, **kwargs)
+
+model_state.tf.io.gfile.rename = killed_before_the_third_rename
+trained(checkpoints=CheckpointFolder(sys.argv[1]), checkpoint_steps=4)
+"""
+
+
+def test_process_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(tmp_path):
+    finished = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == -signal.SIGKILL, finished.stderr
+    # Written, and not yet in its place: steps 4 and 6 are, 8 is not.
+    assert len(list(tmp_path.iterdir())) == 2
+    assert CheckpointFolder(str(tmp_path)).load().progress.step == 6
+
+    resumed, _ = trained(checkpoints=CheckpointFolder(str(tmp_path)), checkpoint_steps=4)
+
+    assert_same_state(trained(checkpoint_steps=4)[0], resumed)

@@ -1,0 +1,76 @@
+"""Trains a toy model on the replicas of a strategy and prints, as JSON, how it went.
+
+A script, because a strategy of several processes, and the number of logical devices, are fixed when
+TensorFlow starts. Arguments: the strategy, and a folder for checkpoints or nothing.
+"""
+
+import dataclasses
+import json
+import sys
+
+import numpy as np
+
+import trainer  # noqa: F401, selects Keras 2
+
+# isort: split
+import tensorflow as tf
+
+from tests.trainer.toy_training import SMALL, Keeps, make_model, snapshots, validation_part
+from trainer.checkpoints import CheckpointFolder
+from trainer.distribution import Replicas
+from trainer.fitting import fit
+
+# Replicas hide other things in dropout than one process would.
+MODEL = dataclasses.replace(SMALL, interaction="autoint", dropout=0.0, domain_dropout=0.0)
+# Seven steps an epoch: the last one has 5 users, an odd number, for two replicas.
+NUM_USERS = 101
+SOFTMAX = {
+    "full": {},
+    "sampled": {"full_softmax_max_tags": 4, "num_sampled_tags": 5},
+}
+
+
+def train(replicas: Replicas, softmax: str, checkpoints: CheckpointFolder | None = None) -> dict:
+    def make():
+        return make_model(model=MODEL, max_epochs=3, **SOFTMAX[softmax])
+
+    model = make()
+    result = fit(
+        model,
+        snapshots(NUM_USERS),
+        validation_part(),
+        0,
+        checkpoints=checkpoints,
+        replicas=replicas,
+        make_replica=make,
+    )
+    weights = [weight.astype(float) for weight in model.get_weights()]
+    return {
+        "is_chief": replicas.is_chief,
+        "num_replicas": replicas.strategy.num_replicas_in_sync,
+        "losses": result.losses,
+        "best_epoch": result.best_epoch,
+        "validations": len(result.validation),
+        "weights": [float(np.linalg.norm(weight)) for weight in weights],
+    }
+
+
+def main(strategy: str, folder: str = "") -> None:
+    if strategy == "mirrored":
+        (device,) = tf.config.list_physical_devices("CPU")
+        two = [tf.config.LogicalDeviceConfiguration()] * 2
+        tf.config.set_logical_device_configuration(device, two)
+        replicas = Replicas(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
+    else:
+        replicas = Replicas.of(strategy)
+    found = {softmax: train(replicas, softmax) for softmax in SOFTMAX}
+    if folder:
+        kept = Keeps(folder)
+        train(replicas, "full", kept)
+        # As if all processes had been killed after the first epoch.
+        found["resumed"] = train(replicas, "full", CheckpointFolder(kept.at(7)))
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,159 @@
+"""TowerTrainer: TFX's Trainer with what the log's summary knows beside the examples.
+
+`run_fn`, its arguments and the outputs are the stock Trainer's. Stock components have no place for
+another input, hence this one has its own specification.
+"""
+
+import concurrent.futures
+import json
+import logging
+import os
+import subprocess
+import sys
+from typing import Any
+
+from tfx import types
+from tfx import v1 as tfx
+from tfx.components.trainer.executor import GenericExecutor
+from tfx.components.trainer.fn_args_utils import FnArgs
+from tfx.dsl.components.base import base_component, executor_spec
+from tfx.types import artifact_utils
+from tfx.types import standard_component_specs as specs
+from tfx.types.component_spec import ChannelParameter
+from tfx.utils import json_utils
+
+from tfx_pipeline.components.artifacts import LogSummary
+from tfx_pipeline.log_summary import TAGS_FILE
+from trainer import task, worker
+
+SUMMARY_KEY = "summary"
+
+_progress = logging.getLogger("tagtower.train")
+
+
+class TowerTrainerSpec(types.ComponentSpec):
+    """The stock specification and `summary`."""
+
+    PARAMETERS = specs.TrainerSpec.PARAMETERS
+    INPUTS = {
+        **specs.TrainerSpec.INPUTS,
+        SUMMARY_KEY: ChannelParameter(type=LogSummary, optional=True),
+    }
+    OUTPUTS = specs.TrainerSpec.OUTPUTS
+    TYPE_ANNOTATION = specs.TrainerSpec.TYPE_ANNOTATION
+
+
+class TowerTrainerExecutor(GenericExecutor):
+    """The stock executor; `custom_config` of `run_fn` also names the summary's file of tags.
+
+    A training in several processes is given a process of its own: TensorFlow forms a cluster only
+    where it has done nothing before.
+    """
+
+    def Do(  # noqa: N802 (TFX's name)
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """See `GenericExecutor`."""
+        custom_config = json_utils.loads(exec_properties[specs.CUSTOM_CONFIG_KEY])
+        training = json.loads(custom_config.get(task.TRAINING_KEY, "{}"))
+        if training.get("strategy") == "multi_worker":
+            own = f"{__name__}.{run_in_own_process.__name__}"
+            exec_properties = {**exec_properties, specs.RUN_FN_KEY: own}
+        super().Do(input_dict, output_dict, exec_properties)
+
+    def _GetFnArgs(  # noqa: N802 (TFX's name)
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> FnArgs:
+        fn_args = super()._GetFnArgs(input_dict, output_dict, exec_properties)
+        if input_dict.get(SUMMARY_KEY):
+            summary = artifact_utils.get_single_uri(input_dict[SUMMARY_KEY])
+            fn_args.custom_config = {
+                **(fn_args.custom_config or {}),
+                task.TAGS_FILE_KEY: os.path.join(summary, TAGS_FILE),
+            }
+        return fn_args
+
+
+def run_in_own_process(fn_args: FnArgs) -> None:
+    """`trainer.task.run_fn` as the chief of the processes that `TF_CONFIG` names.
+
+    Args:
+      fn_args: Of `run_fn`; the others find them beside the checkpoints, see `trainer.worker`.
+
+    Raises:
+      ValueError: A user's mistake, as the process says it.
+      RuntimeError: The process ended with another error, which the log has.
+    """
+    job = os.path.join(fn_args.custom_config[task.CHECKPOINTS_KEY], worker.JOB_FILE)
+    worker.write_job(job, fn_args)
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-m", worker.__name__, job, "--attached"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            # Standard error, the libraries' own, may fill its pipe while lines of progress come.
+            with concurrent.futures.ThreadPoolExecutor(1) as thread:
+                errors = thread.submit(process.stderr.read)  # type: ignore[union-attr]
+                for line in process.stdout or ():
+                    _progress.info(line.rstrip("\n"))
+    finally:
+        os.remove(job)
+    text = errors.result()
+    if process.returncode == worker.USERS_MISTAKE:
+        raise ValueError(text.strip().splitlines()[-1])
+    if process.returncode:
+        raise RuntimeError(f"training ended with status {process.returncode}:\n{text}")
+
+
+class TowerTrainer(base_component.BaseComponent):
+    """Trains with `run_fn`, as `tfx.components.Trainer` does.
+
+    Args:
+      run_fn: Import path of the function.
+      examples: Transformed examples.
+      transform_graph: The transform they came from.
+      train_args: Names the splits to train on.
+      eval_args: Names the splits to validate on.
+      custom_config: For `run_fn`, and a part of the cache's key; JSON.
+      summary: `LogSummary`; `custom_config` of `run_fn` then has `tags_file`, its clicks and
+        impressions by tag.
+      base_model: A trained model to start from; an empty channel: from fresh values.
+    """
+
+    SPEC_CLASS = TowerTrainerSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(TowerTrainerExecutor)
+
+    def __init__(
+        self,
+        run_fn: str,
+        examples: types.BaseChannel,
+        transform_graph: types.BaseChannel,
+        train_args: tfx.proto.TrainArgs,
+        eval_args: tfx.proto.EvalArgs,
+        custom_config: dict[str, Any],
+        summary: types.BaseChannel | None = None,
+        base_model: types.BaseChannel | None = None,
+    ):
+        super().__init__(
+            spec=TowerTrainerSpec(
+                run_fn=run_fn,
+                examples=examples,
+                transform_graph=transform_graph,
+                train_args=train_args,
+                eval_args=eval_args,
+                custom_config=json_utils.dumps(custom_config),
+                summary=summary,
+                base_model=base_model,
+                model=types.Channel(type=tfx.types.standard_artifacts.Model),
+                model_run=types.Channel(type=tfx.types.standard_artifacts.ModelRun),
+            )
+        )

@@ -1,0 +1,50 @@
+"""Collects interactions one at a time and writes them many at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from tfx_pipeline.datasets.table_writer import INTERACTIONS_SCHEMA, TableWriter
+
+_ROWS_PER_GROUP = 200_000
+
+
+class InteractionBuffer:
+    """Rows of `interactions` on their way from a reader to a `TableWriter`.
+
+    Attributes:
+      num_clicks: Clicks added so far.
+    """
+
+    def __init__(self, writer: TableWriter):
+        """Begins with no row.
+
+        Args:
+          writer: Open.
+        """
+        self.num_clicks = 0
+        self._writer = writer
+        self._columns: tuple[list[Any], ...] = ([], [], [], [])
+
+    def add(self, user_id: str, item_id: str, timestamp: int, clicked: int) -> None:
+        """Adds one row: `timestamp` in seconds, UTC; `clicked` 0 or 1."""
+        users, items, timestamps, clicks = self._columns
+        users.append(user_id)
+        items.append(item_id)
+        timestamps.append(timestamp)
+        clicks.append(clicked)
+        self.num_clicks += clicked
+        if len(users) == _ROWS_PER_GROUP:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what is held; call it after the last row."""
+        arrays = [
+            pa.array(column, field.type)
+            for column, field in zip(self._columns, INTERACTIONS_SCHEMA, strict=True)
+        ]
+        self._writer.write_interactions(pa.Table.from_arrays(arrays, schema=INTERACTIONS_SCHEMA))
+        for column in self._columns:
+            column.clear()

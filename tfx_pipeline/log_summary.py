@@ -1,0 +1,166 @@
+"""What a log says of its tags and items: two files of JSON lines beside the examples.
+
+`tags.jsonl` has clicks, impressions, number of items and category by tag; `items.jsonl` clicks and
+tags by item, so that items can be recalled through tags. Clicks and impressions are those of the
+training part alone: a baseline that ranks by them has seen no label of validation or test.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from tfx_pipeline.tables.item_catalogue import ItemCatalogue
+from trainer.history import UserEvents
+
+TAGS_FILE = "tags.jsonl"
+ITEMS_FILE = "items.jsonl"
+
+_ROWS_PER_CHUNK = 10_000  # held as Python objects at once
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingCounts:
+    """Counts of the training part on their way from the shards to the files.
+
+    Attributes:
+      tags: int64 [2, num_tags], clicks and impressions by position in the tag vocabulary.
+      items: int32 [m], positions in the catalogue, ascending: items with a click. Sparse, as a
+        shard sees few of millions of items.
+      item_clicks: int64 [m], their clicks.
+    """
+
+    tags: np.ndarray
+    items: np.ndarray
+    item_clicks: np.ndarray
+
+
+class CountsOfShard:
+    """Adds up users' events, one user at a time."""
+
+    def __init__(self, num_tags: int, num_items: int):
+        """Starts at zero.
+
+        Args:
+          num_tags: Size of the tag vocabulary.
+          num_items: Size of the catalogue.
+        """
+        self._tags = np.zeros((2, num_tags), np.int64)
+        self._item_clicks = np.zeros(num_items, np.int64)
+
+    def add(self, events: UserEvents) -> None:
+        """Adds the events of one user, all of them of the training part."""
+        codes, position = events.attributes["tags"].select(events.item)
+        np.add.at(self._tags[0], codes[events.clicked[position]], 1)
+        np.add.at(self._tags[1], codes, 1)
+        np.add.at(self._item_clicks, events.item[events.clicked], 1)
+
+    def total(self) -> TrainingCounts:
+        """The sums so far."""
+        items = np.flatnonzero(self._item_clicks).astype(np.int32)
+        return TrainingCounts(self._tags, items, self._item_clicks[items])
+
+
+def sum_counts(parts: Iterable[TrainingCounts]) -> TrainingCounts:
+    """The sum of counts of one catalogue; of none, counts that add nothing to any others."""
+    tags: np.ndarray = np.zeros((2, 1), np.int64)
+    items, clicks = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
+    for part in parts:
+        tags = tags + part.tags
+        items.append(part.items)
+        clicks.append(part.item_clicks)
+    distinct, inverse = np.unique(np.concatenate(items), return_inverse=True)
+    sums = np.zeros(len(distinct), np.int64)
+    np.add.at(sums, inverse, np.concatenate(clicks))
+    return TrainingCounts(tags, distinct, sums)
+
+
+def tag_lines(counts: TrainingCounts, catalogue: ItemCatalogue) -> Iterator[str]:
+    """Lines of `tags.jsonl`, one a tag of the items table, in order of the tags.
+
+    Args:
+      counts: Of the training part.
+      catalogue: The items.
+
+    Yields:
+      JSON objects with `tag`, `clicks`, `impressions`, `items` (number of items that carry it) and
+      `category` (see `tag_categories`; null where none of its items has one).
+    """
+    tags = catalogue.tags
+    num_items = np.bincount(tags.codes, minlength=len(tags.vocabulary))
+    category = tag_categories(catalogue)
+    names = ("tag", "clicks", "impressions", "items", "category")
+    for first in range(0, len(tags.vocabulary), _ROWS_PER_CHUNK):
+        part = slice(first, first + _ROWS_PER_CHUNK)
+        columns = (
+            tags.vocabulary[part].to_pylist(),
+            *counts.tags[:, part].tolist(),
+            num_items[part].tolist(),
+            catalogue.category.vocabulary.take(
+                pa.array(category[part], mask=category[part] < 0)
+            ).to_pylist(),
+        )
+        for row in zip(*columns, strict=True):
+            yield _line(dict(zip(names, row, strict=True)))
+
+
+def tag_categories(catalogue: ItemCatalogue) -> np.ndarray:
+    """The most frequent category among the items that carry a tag; of equally frequent, by name.
+
+    Args:
+      catalogue: The items.
+
+    Returns:
+      int64 [num_tags], positions in the vocabulary of `catalogue.category`; -1: none of the tag's
+      items has a category.
+    """
+    tags, category = catalogue.tags, catalogue.category
+    of_item = np.full(len(catalogue), -1, np.int64)
+    of_item[np.flatnonzero(np.diff(category.offsets))] = category.codes
+    of_value = of_item[np.repeat(np.arange(len(catalogue)), np.diff(tags.offsets))]
+    is_known = of_value >= 0
+    num_categories = max(len(category.vocabulary), 1)
+    pairs, counts = np.unique(
+        tags.codes[is_known].astype(np.int64) * num_categories + of_value[is_known],
+        return_counts=True,
+    )
+    tag, own = np.divmod(pairs, num_categories)
+    order = np.lexsort((own, -counts, tag))
+    distinct, first = np.unique(tag[order], return_index=True)
+    found = np.full(len(tags.vocabulary), -1, np.int64)
+    found[distinct] = own[order][first]
+    return found
+
+
+def item_lines(counts: TrainingCounts, catalogue: ItemCatalogue) -> Iterator[str]:
+    """Lines of `items.jsonl`, one an item of the items table, in order of the ids.
+
+    Args:
+      counts: Of the training part.
+      catalogue: The items.
+
+    Yields:
+      JSON objects with `item_id`, `clicks` and `tags` (normalised, in alphabetical order).
+    """
+    clicks = np.zeros(len(catalogue), np.int64)
+    clicks[counts.items] = counts.item_clicks
+    tags = catalogue.tags
+    for first in range(0, len(catalogue), _ROWS_PER_CHUNK):
+        part = slice(first, min(first + _ROWS_PER_CHUNK, len(catalogue)))
+        offsets = tags.offsets[part.start : part.stop + 1]
+        values = tags.vocabulary.take(pa.array(tags.codes[offsets[0] : offsets[-1]])).to_pylist()
+        starts = (offsets - offsets[0]).tolist()
+        for item_id, num_clicks, start, end in zip(
+            catalogue.item_ids[part].to_pylist(),
+            clicks[part].tolist(),
+            starts[:-1],
+            starts[1:],
+            strict=True,
+        ):
+            yield _line({"item_id": item_id, "clicks": num_clicks, "tags": values[start:end]})
+
+
+def _line(row: dict) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"

@@ -1,0 +1,343 @@
+"""A study's configuration as data: a grid of towers and objectives, and questions about it.
+
+What the overrides of towers, objectives and data sets mean is `definition`'s work.
+"""
+
+import dataclasses
+import difflib
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any, Literal
+
+from trainer.config_loader import require
+
+Budget = Literal["width", "parameters"]
+
+# Whose figures: the trained model as it would be served, or with another second stage; or what
+# needs no model, in the order of the table.
+MODEL = "model"
+BASELINES = ("blend", "own_history", "popularity", "random")
+Who = Literal[
+    "model",
+    "multi_class_stage",
+    "click_stage",
+    "mix_stage",
+    "blend",
+    "own_history",
+    "popularity",
+    "random",
+]
+
+# The base configuration's own features and examples.
+BASE_DATA_SET = "base"
+
+# Metrics of `trainer.evaluation`, which this module does not import: a mistyped key is to be said
+# before TensorFlow is loaded.
+METRIC = re.compile(
+    r"(novel_)?(precision|recall|ndcg)_at_(1|5|10|20|50)|click_g?auc|distinct_top10|coverage_at_10"
+    r"|(tagged_impressions|tag_ctr)_at_(1|3|5|10)"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class BaseConfig:
+    """What all trials share.
+
+    Attributes:
+      config: A pipeline's configuration: a file, relative to the working directory, or the name of
+        one that comes with the package.
+      overrides: Keys that replace those of the file, nested as there.
+    """
+
+    config: str
+    overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class GridBlock:
+    """A part of the grid: every tower with every objective, on every data set, in every budget.
+
+    Attributes:
+      towers: Names of towers.
+      objectives: Names of objectives.
+      data_sets: Names of data sets; `base` is the base configuration's own.
+      budgets: `width`: towers as they are configured; `parameters`: with the hidden width at which
+        they have as many parameters outside the embedding tables as `parameter_reference`.
+    """
+
+    towers: tuple[str, ...]
+    objectives: tuple[str, ...]
+    data_sets: tuple[str, ...] = (BASE_DATA_SET,)
+    budgets: tuple[Budget, ...] = ("width",)
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            names = getattr(self, field.name)
+            require(bool(names), field.name, "name at least one", list(names))
+            repeated = sorted({name for name in names if names.count(name) > 1})
+            require(not repeated, field.name, "name nothing twice", ", ".join(repeated))
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Cell:
+    """A point of the grid; its trials differ in the seed alone.
+
+    Attributes:
+      tower: Name of the tower.
+      objective: Name of the objective.
+      data_set: Name of the data set.
+      budget: Width or parameters.
+    """
+
+    tower: str
+    objective: str
+    data_set: str = BASE_DATA_SET
+    budget: str = "width"
+
+
+@dataclasses.dataclass(frozen=True)
+class Selector:
+    """One side of a comparison: a cell of the grid, as far as it is said here.
+
+    Attributes:
+      tower: Name of a tower.
+      objective: Name of an objective.
+      data_set: Name of a data set; null: `base`.
+      budget: Width or parameters; null: `width`.
+      who: Whose figures: `model`; `multi_class_stage`, `click_stage` or `mix_stage`, the same model
+        with another second stage; or a baseline; null: `model`.
+    """
+
+    tower: str | None = None
+    objective: str | None = None
+    data_set: str | None = None
+    budget: Budget | None = None
+    who: Who | None = None
+
+    def filled(self, shared: "Selector") -> "Selector":
+        """What is not said here is taken from `shared`."""
+        return Selector(
+            **{
+                field.name: getattr(self, field.name) or getattr(shared, field.name)
+                for field in dataclasses.fields(self)
+            }
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Side:
+    """One side of a comparison, complete.
+
+    Attributes:
+      cell: The cell.
+      who: Whose figures.
+    """
+
+    cell: Cell
+    who: str = MODEL
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """Comparisons that together answer a question.
+
+    Attributes:
+      question: In words.
+      reference: The side that is compared.
+      against: The sides that it is compared with.
+      shared: What all sides have in common.
+      budgets: Asked in each of them; a side's own `budget` wins.
+      metrics: What is compared, names of metrics as in the report; test users.
+    """
+
+    question: str
+    reference: Selector
+    against: tuple[Selector, ...]
+    shared: Selector = Selector()
+    budgets: tuple[Budget, ...] = ("width",)
+    metrics: tuple[str, ...] = ("precision_at_10",)
+
+    def __post_init__(self):
+        require(bool(self.question.strip()), "question", "be a question", self.question)
+        for name in ("against", "budgets", "metrics"):
+            require(bool(getattr(self, name)), name, "name at least one", [])
+        _check_metrics(self.metrics, "metrics")
+
+    def side(self, selector: Selector, budget: Budget) -> Side:
+        """A selector of this question as a side, in one of its budgets.
+
+        Raises:
+          ValueError: Neither it nor `shared` names a tower and an objective.
+        """
+        filled = selector.filled(self.shared)
+        for name in ("tower", "objective"):
+            require(
+                getattr(filled, name) is not None,
+                name,
+                "be named by every side of a question, or by its `shared`",
+                None,
+            )
+        cell = Cell(
+            filled.tower or "",
+            filled.objective or "",
+            filled.data_set or BASE_DATA_SET,
+            filled.budget or budget,
+        )
+        return Side(cell, filled.who or MODEL)
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyConfig:
+    """Everything that defines a study.
+
+    Attributes:
+      name: Name of the study.
+      base: What all trials share.
+      towers: Overrides of the base's `model`, by name.
+      objectives: Overrides of the loss in the base's `training`, by name.
+      grid: What is trained.
+      data_sets: Overrides of the base's `features` and `examples`, by name; each is prepared once.
+      seeds: Of initialisation, order of training and the random baseline.
+      parameter_reference: The tower whose parameters are those of the budget `parameters`.
+      metrics: Columns of the table, test users.
+      plot_metrics: What the plots show: the first against the second, and each by itself.
+      questions: What the report answers.
+      output: Output folder; null: `build/studies/<name>`.
+      page: Markdown page into which the report goes, between its markers (at its end where it has
+        none), with `study.json` and the plots beside it; null: the output folder alone.
+    """
+
+    name: str
+    base: BaseConfig
+    towers: dict[str, dict[str, Any]]
+    objectives: dict[str, dict[str, Any]]
+    grid: tuple[GridBlock, ...]
+    data_sets: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    parameter_reference: str | None = None
+    metrics: tuple[str, ...] = (
+        "precision_at_1",
+        "precision_at_10",
+        "ndcg_at_10",
+        "novel_precision_at_10",
+        "click_gauc",
+        "distinct_top10",
+    )
+    plot_metrics: tuple[str, ...] = ("precision_at_10", "click_gauc")
+    questions: tuple[Question, ...] = ()
+    output: str | None = None
+    page: str | None = None
+
+    def __post_init__(self):
+        is_name = bool(self.name) and all(c.isalnum() or c in "-_" for c in self.name)
+        require(is_name, "name", "consist of letters, digits, - and _", self.name)
+        for kind in ("towers", "objectives", "data_sets"):
+            for name in getattr(self, kind):
+                is_word = bool(re.fullmatch(r"[\w-]+", name))
+                require(is_word, kind, "have names of letters, digits, - and _", name)
+        require(
+            BASE_DATA_SET not in self.data_sets,
+            "data_sets",
+            f"not name one `{BASE_DATA_SET}`: that is the base configuration's own",
+            BASE_DATA_SET,
+        )
+        require(bool(self.seeds), "seeds", "name at least one", list(self.seeds))
+        require(min(self.seeds) >= 0, "seeds", "be 0 or positive", list(self.seeds))
+        require(len(set(self.seeds)) == len(self.seeds), "seeds", "differ", list(self.seeds))
+        for name in ("metrics", "plot_metrics"):
+            require(bool(getattr(self, name)), name, "name at least one", [])
+            _check_metrics(getattr(self, name), name)
+        self._check_grid()
+        self._check_questions()
+
+    def _check_grid(self) -> None:
+        require(bool(self.grid), "grid", "have at least one block", [])
+        known_data_sets = [BASE_DATA_SET, *self.data_sets]
+        for i, block in enumerate(self.grid):
+            check_names(block.towers, self.towers, f"grid[{i}].towers")
+            check_names(block.objectives, self.objectives, f"grid[{i}].objectives")
+            check_names(block.data_sets, known_data_sets, f"grid[{i}].data_sets")
+            require(
+                "parameters" not in block.budgets or self.parameter_reference is not None,
+                "parameter_reference",
+                f"name a tower: `grid[{i}].budgets` asks for equal parameters",
+                None,
+            )
+        if self.parameter_reference is not None:
+            check_names([self.parameter_reference], self.towers, "parameter_reference")
+
+    def _check_questions(self) -> None:
+        cells = set(self.cells)
+        for i, question in enumerate(self.questions):
+            try:
+                sides = [side for pair in comparisons(question) for side in pair]
+            except ValueError as error:
+                raise ValueError(f"questions[{i}]: {error}") from error
+            for side in sides:
+                require(
+                    side.cell in cells,
+                    f"questions[{i}]",
+                    "compare cells of the grid alone",
+                    " · ".join(dataclasses.astuple(side.cell)),
+                )
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """The points of the grid, each once, in the order of the blocks."""
+        found: dict[Cell, None] = {}
+        for block in self.grid:
+            for data_set in block.data_sets:
+                for objective in block.objectives:
+                    for budget in block.budgets:
+                        for tower in block.towers:
+                            found[Cell(tower, objective, data_set, budget)] = None
+        return tuple(found)
+
+    @property
+    def all_metrics(self) -> tuple[str, ...]:
+        """Every metric that table, plots or questions look at, each once."""
+        asked = [metric for question in self.questions for metric in question.metrics]
+        return tuple(dict.fromkeys((*self.metrics, *self.plot_metrics, *asked)))
+
+    @property
+    def output_dir(self) -> str:
+        """The output folder, after the default."""
+        return self.output or os.path.join("build", "studies", self.name)
+
+
+def comparisons(question: Question) -> Iterator[tuple[Side, Side]]:
+    """The pairs of a question: reference and what it is compared with, budget by budget.
+
+    Raises:
+      ValueError: A side names no tower or no objective, or is compared with itself.
+    """
+    for budget in question.budgets:
+        reference = question.side(question.reference, budget)
+        for selector in question.against:
+            other = question.side(selector, budget)
+            require(reference != other, "against", "differ from `reference`", _words(other))
+            yield reference, other
+
+
+def _check_metrics(metrics: Iterable[str], name: str) -> None:
+    for metric in metrics:
+        require(
+            METRIC.fullmatch(metric) is not None,
+            name,
+            "be names of metrics of the report, `precision_at_10` for example",
+            metric,
+        )
+
+
+def check_names(names: Iterable[str], known: Collection[str], path: str) -> None:
+    """Raises `ValueError` for the first of `names` that is not `known`, with what may be meant."""
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
+            raise ValueError(f"`{path}` must name what exists. Received: {name!r}. {hint}")
+
+
+def _words(side: Side) -> str:
+    return " · ".join((*dataclasses.astuple(side.cell), side.who))

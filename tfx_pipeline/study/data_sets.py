@@ -1,0 +1,63 @@
+"""The data sets of a study: each prepared once, held in memory one at a time."""
+
+from collections.abc import Iterable
+
+from tfx_pipeline.console import Console
+from tfx_pipeline.model_evaluation import load_tag_clicks
+from tfx_pipeline.prepared_examples import PreparedExamples, prepare_examples
+from tfx_pipeline.study.baseline_figures import BaselineFigures, baseline_figures
+from tfx_pipeline.study.definition import Study
+from tfx_pipeline.study.examples import StudyExamples, load_examples
+from tfx_pipeline.tag_vectors import tag_vectors_file
+
+
+class DataSets:
+    """Prepared examples by name.
+
+    Args:
+      study: Says what a data set is made of.
+      console: Where progress goes.
+    """
+
+    def __init__(self, study: Study, console: Console):
+        self._study = study
+        self._console = console
+        self._prepared: dict[str, PreparedExamples] = {}
+        self._loaded: tuple[str, StudyExamples] | None = None
+
+    def prepare(self, names: Iterable[str]) -> None:
+        """Runs the pipeline's nodes up to Transform, or finds what they made in the cache.
+
+        Raises:
+          ValueError: A user's mistake, in one line.
+        """
+        for name in names:
+            config = self._study.pipeline_config(name)
+            self._console.line(f"examples of data set {name}, in {config.output_dir}")
+            self._prepared[name] = prepare_examples(config, self._console)
+
+    def examples(self, name: str) -> StudyExamples:
+        """The examples of a prepared data set in memory, in place of those of another."""
+        if self._loaded is None or self._loaded[0] != name:
+            self._loaded = None
+            prepared = self._prepared[name]
+            config = self._study.pipeline_config(name)
+            examples = load_examples(
+                prepared.transformed_dir,
+                prepared.transform_dir,
+                prepared.tags_path,
+                config.features,
+                tag_vectors_file(config.data, config.output_dir),
+            )
+            self._loaded = (name, examples)
+        return self._loaded[1]
+
+    def baselines(self, name: str) -> BaselineFigures:
+        """Figures without a model, by seed."""
+        examples = self.examples(name)
+        return baseline_figures(
+            load_tag_clicks(self._prepared[name].tags_path, examples.tags.tags),
+            examples.splits["validation"],
+            examples.splits["test"],
+            self._study.config.seeds,
+        )

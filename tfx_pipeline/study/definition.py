@@ -1,0 +1,135 @@
+"""What a study's configuration means: base and overrides put together, and checked whole.
+
+What may differ between trials is what the study compares, and nothing else: a tower may set keys of
+`model`, an objective those of the loss. Epochs, batches, learning rate and seeds are the study's,
+equal for all; no tower is tuned for itself.
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tfx_pipeline.config import PipelineConfig, load_config, load_yaml
+from tfx_pipeline.study.config import StudyConfig, check_names
+from trainer.config import ModelConfig, TrainingConfig
+from trainer.config_loader import from_mapping, require, to_mapping
+
+# In the package: of the studies that come with it. Their names are not those of pipelines.
+FOLDER = "configs/studies"
+
+# What an objective may set: the losses, and which of their figures chooses the epoch. A loss of
+# clicks alone says nothing about retrieval, so that no retrieval metric could stop it.
+OBJECTIVE_KEYS = (
+    "multi_class_weight",
+    "multi_class_joint_weight",
+    "joint_weight",
+    "split_weight",
+    "attention_weight",
+    "mask_positives",
+    "user_weighting",
+    "full_softmax_max_tags",
+    "num_sampled_tags",
+    "sampling_power",
+    "early_stopping_metric",
+)
+DATA_SET_KEYS = ("features", "examples")
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A study whose parts have been put together and checked.
+
+    Attributes:
+      config: As written.
+      base: The pipeline's configuration that all trials share.
+    """
+
+    config: StudyConfig
+    base: PipelineConfig
+
+    def __post_init__(self):
+        for tower in self.config.towers:
+            self.model_config(tower)
+        for objective in self.config.objectives:
+            self.training_config(objective)
+        for data_set in self.config.data_sets:
+            self.pipeline_config(data_set)
+
+    @functools.cached_property
+    def _base(self) -> dict[str, Any]:
+        return to_mapping(self.base)
+
+    def model_config(self, tower: str) -> ModelConfig:
+        """The model of a tower, as wide as it is configured."""
+        mapping = merged(self._base["model"], self.config.towers[tower])
+        return from_mapping(ModelConfig, mapping, f"towers.{tower}")
+
+    def training_config(self, objective: str) -> TrainingConfig:
+        """The training with an objective.
+
+        Raises:
+          ValueError: It sets what is equal for all trials, or what does not exist.
+        """
+        path, overrides = f"objectives.{objective}", self.config.objectives[objective]
+        common = {field.name for field in dataclasses.fields(TrainingConfig)} - {*OBJECTIVE_KEYS}
+        for key, value in overrides.items():
+            require(
+                key not in common,
+                f"{path}.{key}",
+                "not differ between objectives (`base.overrides.training` sets it for all)",
+                value,
+            )
+        return from_mapping(TrainingConfig, merged(self._base["training"], overrides), path)
+
+    def pipeline_config(self, data_set: str) -> PipelineConfig:
+        """The configuration that prepares a data set, in a folder of its own."""
+        overrides = self.config.data_sets.get(data_set, {})
+        path = f"data_sets.{data_set}"
+        check_names(overrides, DATA_SET_KEYS, path)
+        mapping = merged(self._base, overrides)
+        mapping["output"] = os.path.join(self.config.output_dir, "data", data_set)
+        return from_mapping(PipelineConfig, mapping, path)
+
+
+def merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the keys of `overrides` replaced: mappings key by key, lists as a whole."""
+    result = dict(base)
+    for key, value in overrides.items():
+        if isinstance(result.get(key), Mapping) and isinstance(value, Mapping):
+            result[key] = merged(result[key], value)
+        else:
+            result[key] = value
+    return result
+
+
+def load_study(
+    path_or_name: str, output: str | None = None, seeds: Iterable[int] | None = None
+) -> Study:
+    """Loads a study.
+
+    Args:
+      path_or_name: A YAML file, or the name of a study that comes with the package.
+      output: Output folder that replaces the file's; with it no page is written.
+      seeds: Seeds that replace the file's.
+
+    Returns:
+      The checked study.
+
+    Raises:
+      ValueError: There is no such file, it is no YAML, or a key is unknown, mistyped or
+        inconsistent.
+    """
+    mapping = load_yaml(path_or_name, FOLDER)
+    if isinstance(mapping, dict):
+        if output is not None:
+            mapping |= {"output": output, "page": None}
+        if seeds is not None:
+            mapping["seeds"] = list(seeds)
+    try:
+        config = from_mapping(StudyConfig, mapping)
+        base = merged(to_mapping(load_config(config.base.config)), config.base.overrides)
+        return Study(config, from_mapping(PipelineConfig, base, "base.overrides"))
+    except ValueError as error:
+        raise ValueError(f"{path_or_name}: {error}") from error

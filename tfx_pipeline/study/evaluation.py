@@ -1,0 +1,114 @@
+"""Figures of a model in memory, as it would be served and with other second stages."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from trainer import features as f
+from trainer.evaluation import ItemScorer, TagScorer, evaluate, evaluate_users
+from trainer.model import InterestModel
+from trainer.second_stage import SecondStage, chunk_size, mixed, over_chunks, two_stage_scores
+from trainer.snapshots import ListValues, Snapshots
+
+# Metrics that are kept user by user: a study compares models on the same users by them.
+USER_METRICS = (
+    "precision_at_10",
+    "recall_at_10",
+    "ndcg_at_10",
+    "novel_precision_at_10",
+    "novel_recall_at_10",
+    "novel_ndcg_at_10",
+    "click_gauc",
+)
+
+_QUERIES = "query_embeddings"
+_CLICK_LOGITS = "click_logits"
+
+
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """What one scorer of tags comes to.
+
+    Attributes:
+      metrics: By name; None where undefined.
+      by_user: Of `USER_METRICS` those that exist, float32 [num_users]; nan where undefined.
+    """
+
+    metrics: Mapping[str, float | None]
+    by_user: Mapping[str, np.ndarray]
+
+
+def figures_of(
+    tag_scorer: TagScorer,
+    snapshots: Snapshots,
+    num_tags: int,
+    item_scorer: ItemScorer | None = None,
+    with_novel: bool = True,
+) -> Figures:
+    """The protocol's metrics without slices, and those of users; see `trainer.evaluation`."""
+    arguments = (tag_scorer, snapshots, num_tags, item_scorer)
+    size = chunk_size(num_tags)
+    by_user = evaluate_users(*arguments, with_novel=with_novel, chunk_size=size)
+    return Figures(
+        evaluate(*arguments, with_novel=with_novel, with_slices=False, chunk_size=size),
+        {name: by_user[name].astype(np.float32) for name in USER_METRICS if name in by_user},
+    )
+
+
+def evaluate_stages(
+    model: InterestModel, snapshots: Snapshots, stage: SecondStage
+) -> dict[str, Figures]:
+    """Figures with and without a second stage.
+
+    Args:
+      model: The trained model.
+      snapshots: One a user.
+      stage: The second stage that would be served.
+
+    Returns:
+      By the report's names: `model`, as it would be served; `multi_class_stage`, without a second
+      stage; and where there is a click head `click_stage`, ordered by it, and `mix_stage`, by the
+      best mix on validation users.
+    """
+    has_clicks = model.training_config.click_objective is not None
+    weights: dict[str, float | None] = {"model": stage.click_weight, "multi_class_stage": 0.0}
+    if has_clicks:
+        weights |= {"click_stage": 1.0, "mix_stage": stage.mix_weight}
+    # The towers run once; every second stage finds what they said beside the labels.
+    raw = model.spec.raw_names
+    scalars = {**snapshots.scalars, _QUERIES: over_chunks(model.query_embeddings, snapshots, raw)}
+    lists = dict(snapshots.lists)
+    item_scorer: ItemScorer | None = None
+    if has_clicks:
+        names = (*raw, f.IMPRESSION_TAGS, f.IMPRESSION_NUM_TAGS)
+        logits = over_chunks(model.impression_logits, snapshots, names)
+        lists[_CLICK_LOGITS] = ListValues(logits, lists[f.IMPRESSION_NUM_TAGS].offsets)
+        item_scorer = _click_logits
+    scored = Snapshots(scalars, lists)
+    scorer_of = _stage_scorers(model, stage.num_candidates)
+    by_weight = {
+        weight: figures_of(scorer_of(weight), scored, model.num_tags, item_scorer)
+        for weight in {weight for weight in weights.values() if weight is not None}
+    }
+    return {who: by_weight[weight] for who, weight in weights.items() if weight is not None}
+
+
+def _stage_scorers(model: InterestModel, num_candidates: int) -> Callable[[float], TagScorer]:
+    candidates = model.candidate_embeddings().numpy()
+    clicks = model.click_candidate_embeddings().numpy()
+
+    def scorer_of(weight: float) -> TagScorer:
+        ranking = mixed(candidates, clicks, weight)
+
+        def score(chunk: Snapshots) -> np.ndarray:
+            queries = chunk.scalars[_QUERIES]
+            return two_stage_scores(queries @ candidates.T, queries, ranking, num_candidates)
+
+        return score
+
+    return scorer_of
+
+
+def _click_logits(chunk: Snapshots) -> np.ndarray:
+    return chunk.lists[_CLICK_LOGITS].values

@@ -1,0 +1,42 @@
+"""A generated part of a Markdown page, between two markers; the rest of the page is a person's."""
+
+from pathlib import Path
+
+BEGIN, END = "<!-- study: begin -->", "<!-- study: end -->"
+
+
+def check_page(path: Path) -> None:
+    """Looks at a page before hours of work end at it.
+
+    Raises:
+      ValueError: Its folder does not exist, or it has one marker without the other.
+    """
+    if not path.parent.is_dir():
+        raise ValueError(
+            f"`page` must be in a folder that exists (`--output DIR` writes no page). "
+            f"Received: {path}."
+        )
+    if path.exists():
+        text = path.read_text(encoding="utf-8")
+        begins, ends = text.count(BEGIN), text.count(END)
+        if (begins, ends) not in ((0, 0), (1, 1)) or text.find(BEGIN) > text.find(END):
+            raise ValueError(
+                f"`page` must have `{BEGIN}` and `{END}` once each, in this order, or neither. "
+                f"Received: {path}."
+            )
+
+
+def write_page(path: Path, part: str) -> None:
+    """Replaces what is between the markers, or adds it with markers at the end.
+
+    Args:
+      path: The page; made if there is none.
+      part: Markdown.
+    """
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    if BEGIN in text:
+        before, _, rest = text.partition(BEGIN)
+        _, _, after = rest.partition(END)
+    else:
+        before, after = (text.rstrip() + "\n\n").lstrip(), "\n"
+    path.write_text(f"{before}{BEGIN}\n{part.strip()}\n{END}{after}", encoding="utf-8")

@@ -1,0 +1,136 @@
+"""A study from one end to the other: prepare, train what is missing, compare, write.
+
+Imports TFX, hence is itself imported only when a study runs.
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tfx_pipeline.console import Console
+from tfx_pipeline.fingerprints import code_fingerprint
+from tfx_pipeline.report_file import write_text
+from tfx_pipeline.run import only_run
+from tfx_pipeline.study.baseline_figures import BaselineFigures
+from tfx_pipeline.study.config import Cell
+from tfx_pipeline.study.data_sets import DataSets
+from tfx_pipeline.study.definition import Study
+from tfx_pipeline.study.page import check_page, write_page
+from tfx_pipeline.study.plots import write_plots
+from tfx_pipeline.study.questions import answer
+from tfx_pipeline.study.report import build_report
+from tfx_pipeline.study.results import Results, Run
+from tfx_pipeline.study.trial_loop import CODE, announce, train_pending
+from tfx_pipeline.study.trial_store import TrialStore, pending_trials
+from tfx_pipeline.study.trials import Trial, study_trials
+from tfx_pipeline.study.widths import cell_width
+
+TRIALS_DIR = "trials"
+REPORT_FILE = "study.md"
+RUNS_FILE = "study.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyOutcome:
+    """What a study came to.
+
+    Attributes:
+      results: All runs.
+      files: What was written, the report first.
+      num_trained: Trials trained now; all others were finished already.
+    """
+
+    results: Results
+    files: tuple[Path, ...]
+    num_trained: int
+
+
+def run_study(study: Study, console: Console, accept_changed_code: bool = False) -> StudyOutcome:
+    """Trains what is missing of a study, and writes report, runs and plots.
+
+    Args:
+      study: The study.
+      console: Where progress goes.
+      accept_changed_code: Whether finished trials of other code count as finished. Else they are
+        trained again, for figures of two versions of the code do not compare.
+
+    Returns:
+      What it came to.
+
+    Raises:
+      ValueError: A user's mistake, in one line.
+    """
+    config = study.config
+    os.makedirs(config.output_dir, exist_ok=True)
+    if config.page is not None:
+        check_page(Path(config.page))
+    with only_run(config.output_dir):
+        data_sets = DataSets(study, console)
+        names = list(dict.fromkeys(cell.data_set for cell in config.cells))
+        data_sets.prepare(names)
+        fingerprints: dict[str, str] = {}
+        baselines: dict[str, BaselineFigures] = {}
+        widths: dict[Cell, int] = {}
+        notes: list[str] = []
+        for name in names:
+            examples = data_sets.examples(name)
+            fingerprints[name] = examples.fingerprint
+            baselines[name] = data_sets.baselines(name)
+            for cell in (cell for cell in config.cells if cell.data_set == name):
+                widths[cell], note = cell_width(study, cell, examples)
+                notes += [note] if note else []
+        trials = study_trials(study, fingerprints, widths)
+        store = TrialStore(Path(config.output_dir) / TRIALS_DIR)
+        code = code_fingerprint(CODE)
+        pending = pending_trials(trials, store, code, accept_changed_code)
+        notes += announce(pending, accept_changed_code, console)
+        train_pending(pending, len(trials), data_sets, store, code, config.plot_metrics, console)
+        results = Results(tuple(_runs(study, trials, store, baselines)))
+        return StudyOutcome(results, tuple(_write(study, results, notes)), len(pending.trials))
+
+
+def _runs(
+    study: Study,
+    trials: Sequence[Trial],
+    store: TrialStore,
+    baselines: Mapping[str, BaselineFigures],
+) -> Iterator[Run]:
+    """Every cell with every seed, in the order of the grid."""
+    by_cell = {(cell, trial.definition.seed): trial for trial in trials for cell in trial.cells}
+    for cell in study.config.cells:
+        for seed in study.config.seeds:
+            definition = by_cell[cell, seed].definition
+            finished = store.read(definition)
+            if finished is None:
+                raise RuntimeError(f"{store.path(definition)} has gone while the study ran.")
+            yield Run(
+                cell=cell,
+                seed=seed,
+                interaction=definition.model.interaction,
+                hidden_dim=definition.model.hidden_dim,
+                trial=definition.key,
+                finished=finished,
+                baselines=baselines[cell.data_set][seed],
+            )
+
+
+def _write(study: Study, results: Results, notes: Sequence[str]) -> Iterator[Path]:
+    """Report, runs and plots into the output folder, and into the page where there is one."""
+    output = Path(study.config.output_dir)
+    answers = answer(study.config.questions, results)
+    plots = write_plots(output, results, study.config.plot_metrics)
+    report = build_report(study, results, answers, plots, notes)
+    runs = [run.to_json(study.config.all_metrics) for run in results.runs]
+    write_text(report, output / REPORT_FILE)
+    write_text(json.dumps(runs, indent=1, allow_nan=False) + "\n", output / RUNS_FILE)
+    names = [REPORT_FILE, RUNS_FILE, *(path for _, path in plots)]
+    if study.config.page is not None:
+        page = Path(study.config.page)
+        for name in names[1:]:
+            shutil.copyfile(output / name, page.parent / name)
+        write_page(page, report)
+        yield page
+    yield from (output / name for name in names)

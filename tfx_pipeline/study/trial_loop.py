@@ -1,0 +1,109 @@
+"""Trains the trials of a study one after the other, and says how far it is.
+
+In this process: a trial leaves a few megabytes behind, while a process of its own would load
+TensorFlow and the examples again, which takes longer than a small training.
+"""
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator, Sequence
+
+from tfx_pipeline.console import Console
+from tfx_pipeline.study.data_sets import DataSets
+from tfx_pipeline.study.labels import title
+from tfx_pipeline.study.training import run_trial
+from tfx_pipeline.study.trial import TrialOutcome
+from tfx_pipeline.study.trial_store import Pending, TrialStore
+
+# What a trial's figures depend on beside its definition: this module and all that it imports.
+CODE = "tfx_pipeline.study.training"
+
+
+def announce(pending: Pending, accept_changed_code: bool, console: Console) -> list[str]:
+    """Says what is finished already; figures of two versions of the code never mix in silence.
+
+    Args:
+      pending: What is left to do.
+      accept_changed_code: Whether finished trials of other code are taken as they are.
+      console: Where to say it.
+
+    Returns:
+      What a reader of the report must know.
+    """
+    finished, notes = pending.num_finished, []
+    if pending.num_changed and accept_changed_code:
+        finished += pending.num_changed
+        text = f"Finished trials of other code than this, taken as they are: {pending.num_changed}."
+        console.line(text)
+        notes.append(text)
+    elif pending.num_changed:
+        console.line(
+            f"Finished trials of other code than this, trained again: {pending.num_changed} "
+            "(--accept_changed_code takes them as they are)."
+        )
+    console.line(f"{finished + len(pending.trials)} trials, {finished} of them finished already")
+    return notes
+
+
+def train_pending(
+    pending: Pending,
+    num_trials: int,
+    data_sets: DataSets,
+    store: TrialStore,
+    code: str,
+    metrics: Sequence[str],
+    console: Console,
+) -> None:
+    """Trains what is left, and keeps each trial as soon as it is finished.
+
+    Args:
+      pending: What is left.
+      num_trials: Of the whole study.
+      data_sets: Prepared.
+      store: Where finished trials go.
+      code: Fingerprint of this code.
+      metrics: Shown of each trial.
+      console: Where progress goes, a line a trial.
+    """
+    started = time.perf_counter()
+    first = num_trials - len(pending.trials) + 1
+    for i, trial in enumerate(pending.trials):
+        examples = data_sets.examples(trial.data_set)
+        with _quiet_epochs():
+            finished = run_trial(trial.definition, examples, code)
+        store.write(trial.definition, finished)
+        mean_seconds = (time.perf_counter() - started) / (i + 1)
+        minutes = mean_seconds * (len(pending.trials) - i - 1) / 60
+        cell = trial.cells[0]
+        words = " · ".join((cell.tower, cell.objective, cell.data_set, cell.budget))
+        console.line(
+            f"[{first + i:3d}/{num_trials}] {words} · seed {trial.definition.seed}: "
+            f"{_figures(finished.outcome, metrics)}; about {minutes:.0f} min left"
+        )
+
+
+def _figures(outcome: TrialOutcome, metrics: Sequence[str]) -> str:
+    figures = []
+    for metric in metrics:
+        value = outcome.metrics.get(f"eval.model.{metric}")
+        figures.append(f"{title(metric)} {'-' if value is None else f'{value:.4f}'}")
+    return (
+        f"{', '.join(figures)}, epoch {outcome.best_epoch} of {outcome.epochs}, "
+        f"{outcome.seconds:.0f} s"
+    )
+
+
+@contextlib.contextmanager
+def _quiet_epochs() -> Iterator[None]:
+    """Sends the lines of a training's epochs to the log: of a study, a line a trial is enough."""
+    logger = logging.getLogger("tagtower.train")
+    # The libraries' output, and with it the standard error, is a file while a command runs.
+    handler = logging.StreamHandler()
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.propagate = True
+        logger.removeHandler(handler)

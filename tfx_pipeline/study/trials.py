@@ -1,0 +1,57 @@
+"""The trainings of a study: cells and seeds, each training once."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from tfx_pipeline.study.config import Cell
+from tfx_pipeline.study.definition import Study
+from tfx_pipeline.study.trial import TrialDefinition
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One training of the study.
+
+    Attributes:
+      data_set: Name of the data set it trains on.
+      cells: The cells that it stands for: two budgets may come to the same width, and two names to
+        the same tower. It is trained once.
+      definition: What is trained.
+    """
+
+    data_set: str
+    cells: tuple[Cell, ...]
+    definition: TrialDefinition
+
+
+def study_trials(
+    study: Study, fingerprints: Mapping[str, str], widths: Mapping[Cell, int]
+) -> list[Trial]:
+    """The trainings of a study, data set by data set, all seeds of a cell before the next cell.
+
+    Args:
+      study: The study.
+      fingerprints: Of the prepared examples, by data set.
+      widths: Hidden width in use, by cell.
+
+    Returns:
+      Each training once.
+    """
+    trials: dict[tuple[str, str], Trial] = {}
+    for data_set in fingerprints:
+        features = study.pipeline_config(data_set).features
+        for cell in (cell for cell in study.config.cells if cell.data_set == data_set):
+            model = dataclasses.replace(study.model_config(cell.tower), hidden_dim=widths[cell])
+            for seed in study.config.seeds:
+                definition = TrialDefinition(
+                    examples=fingerprints[data_set],
+                    features=features,
+                    model=model,
+                    training=study.training_config(cell.objective),
+                    ranking=study.base.ranking,
+                    seed=seed,
+                )
+                name = (data_set, definition.key)
+                known = trials[name].cells if name in trials else ()
+                trials[name] = Trial(data_set, (*known, cell), definition)
+    return list(trials.values())

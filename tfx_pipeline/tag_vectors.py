@@ -1,0 +1,124 @@
+"""Vectors that the user brings for the text of tags: a table, checked, -> one file of arrays.
+
+A table with the columns `tag` and `vector`, in any format of the other tables. It is checked before
+a run starts, whole: unlike an event, a vector cannot be set aside and done without unnoticed. Tags
+are normalised as those of items are. `trainer.tag_views` reads the file.
+"""
+
+import json
+import os
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tfx_pipeline.config import DataConfig
+from tfx_pipeline.table_inputs import tag_normalization
+from tfx_pipeline.tables import cells
+from tfx_pipeline.tables.arrow_files import check_table, read_batches
+from tfx_pipeline.tables.row_batches import FileBatch
+from tfx_pipeline.tables.schema import ID, LIST, Column, TableSchema
+from trainer.tag_views import VECTOR_TAGS, VECTORS
+
+VECTORS_FILE = "tag_vectors.npz"
+TAG_VECTORS = TableSchema(
+    "tag_vectors",
+    (
+        Column("tag", ID, True, "unique in the table"),
+        Column("vector", LIST, True, "list of numbers, as many in every row"),
+    ),
+)
+
+
+def tag_vectors_file(data: DataConfig, folder: str) -> str | None:
+    """Reads and checks `data.tag_vectors`, and writes it as the Trainer reads it.
+
+    Args:
+      data: Where the table is, and how tags are normalised.
+      folder: Where to write.
+
+    Returns:
+      Path of the file, the same bytes for the same rows in the same order; None: the user has none.
+
+    Raises:
+      ValueError: The table cannot be read, or a tag is missing or there twice, or a vector is no
+        list of finite numbers or has another length than the first. The message names the row.
+    """
+    if data.tag_vectors is None:
+        return None
+    tags, vectors = read_tag_vectors(data, data.tag_vectors)
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, VECTORS_FILE)
+    temporary = f"{path}.{os.getpid()}.tmp"
+    encoded = np.frombuffer(json.dumps(tags).encode(), np.uint8)
+    with open(temporary, "wb") as file:
+        np.savez(file, **{VECTOR_TAGS: encoded, VECTORS: vectors})
+    os.replace(temporary, path)
+    return path
+
+
+def read_tag_vectors(data: DataConfig, pattern: str) -> tuple[list[str], np.ndarray]:
+    """Reads and checks a table of vectors.
+
+    Args:
+      data: How tags are normalised and lists in CSV files written.
+      pattern: File, folder or glob.
+
+    Returns:
+      The tags, normalised, and float32 [num_tags, d], in the order of the rows.
+
+    Raises:
+      ValueError: As `tag_vectors_file`.
+    """
+    rows: dict[str, str] = {}
+    parts: list[np.ndarray] = []
+    for path in check_table(pattern, TAG_VECTORS):
+        for batch in read_batches(path, TAG_VECTORS, list_separator=data.list_separator):
+            if batch.rejected.num_rows:
+                first = batch.rejected.slice(0, 1).to_pylist()[0]
+                raise _refusal(path, first["row"], f"be readable ({first['reason']})")
+            tags, is_missing, is_wrong = cells.as_id(batch.rows.column("tag"))
+            normalized = tag_normalization(data).apply(tags).to_pylist()
+            is_missing |= is_wrong | np.array([not tag for tag in normalized], bool)
+            _require_none(batch, is_missing, "have a tag")
+            for tag, row in zip(normalized, batch.row_numbers.tolist(), strict=True):
+                if tag in rows:
+                    raise _refusal(path, row, f"have a tag of its own, not {tag!r} of {rows[tag]}")
+                rows[tag] = f"{path}, row {row}"
+            dimension = parts[0].shape[1] if parts else None
+            parts.append(_vectors(batch, data.list_separator, dimension))
+    return list(rows), np.concatenate(parts)
+
+
+def _vectors(batch: FileBatch, list_separator: str, dimension: int | None) -> np.ndarray:
+    """The vectors of a batch, float32 [num_rows, dimension]; None: the first row says how many."""
+    column = cells.as_plain(batch.rows.column("vector"))
+    if pa.types.is_string(column.type):
+        column = pc.split_pattern(column, list_separator)
+    lengths = np.zeros(len(column), np.int64)
+    if pa.types.is_fixed_size_list(column.type):
+        lengths[np.asarray(column.is_valid(), dtype=bool)] = column.type.list_size
+    elif pa.types.is_list(column.type):
+        lengths += np.asarray(pc.list_value_length(column).fill_null(0))
+    _require_none(batch, lengths == 0, "have a vector, a list of numbers")
+    dimension = int(lengths[0]) if dimension is None else dimension
+    _require_none(
+        batch, lengths != dimension, f"have a vector of {dimension} numbers, as the first"
+    )
+    numbers = cells.as_numbers(column.flatten()).values.reshape(len(column), dimension)
+    with np.errstate(over="ignore"):  # what is too large for 32 bits becomes infinite
+        vectors = numbers.astype(np.float32)
+    _require_none(batch, ~np.isfinite(vectors).all(axis=1), "have a vector of finite numbers")
+    return vectors
+
+
+def _require_none(batch: FileBatch, is_wrong: np.ndarray, demand: str) -> None:
+    if is_wrong.any():
+        first = int(np.argmax(is_wrong))
+        raise _refusal(batch.file, int(batch.row_numbers[first]), demand)
+
+
+def _refusal(path: str, row: int, demand: str) -> ValueError:
+    return ValueError(
+        f"Every row of `data.tag_vectors` must {demand}. Row {row} of {path} does not."
+    )

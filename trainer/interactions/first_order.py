@@ -1,0 +1,23 @@
+"""The first-order part of the factorization machines."""
+
+import tensorflow as tf
+import tf_keras
+
+
+class FirstOrder(tf_keras.layers.Layer):
+    """Sum of the fields, each coordinate with a weight: sum_k w_k * e_k.
+
+    In AFM and NFM the first-order part is sum_i w_i x_i, a scalar for a scalar prediction. A user
+    is a vector here, so that the part is one as well: the values' weights are their embeddings, and
+    a field scales them, as w scales x in the linear part of UTPM's crossing.
+    """
+
+    def build(self, input_shape):
+        """Adds the weights for that many fields of that size."""
+        _, num_fields, size = input_shape
+        self.kernel = self.add_weight("kernel", [num_fields, size], initializer="ones")
+        super().build(input_shape)
+
+    def call(self, vectors: tf.Tensor) -> tf.Tensor:
+        """Adds up the fields, float [batch, K, D], zeros where absent -> [batch, D]."""
+        return tf.reduce_sum(vectors * self.kernel, axis=1)

@@ -1,0 +1,321 @@
+"""How well tags that training never saw are recommended on their first day.
+
+Some tags are taken out of everything that a model learns from or looks at, as if the log had been
+written before they existed. The vocabulary does not have them either: a tag that is a candidate of
+the softmax and never a label learns to be avoided. Then they join the others by their views alone
+(`TagTower.embed`), and all are ranked for users who clicked some of the new ones later.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from trainer import baselines
+from trainer import features as f
+from trainer.config import ModelConfig, TrainingConfig
+from trainer.config_loader import require
+from trainer.evaluation import TagScorer
+from trainer.fitting import fit
+from trainer.metrics import mean_defined
+from trainer.model import InterestModel
+from trainer.second_stage import chunk_size
+from trainer.snapshots import ListValues, Snapshots
+from trainer.tag_views import TagAttributes
+
+CUTS = (10, 50, 100)
+_HIDDEN = -2  # -1 is a label out of vocabulary
+
+
+def choose_new_tags(tags: Sequence[str], fraction: float = 0.1, seed: int = 0) -> np.ndarray:
+    """Chooses tags by a hash of their names, so that no order of the vocabulary matters.
+
+    Args:
+      tags: The tags in order of their ids.
+      fraction: Share of them, above 0 and below 1; what comes out varies around it.
+      seed: Of the hash.
+
+    Returns:
+      int64 [n], ids in ascending order.
+
+    Raises:
+      ValueError: The choice leaves no tag on one side.
+    """
+    require(0 < fraction < 1, "fraction", "be above 0 and below 1", fraction)
+    draws = [
+        int.from_bytes(hashlib.blake2b(f"{seed}:{tag}".encode(), digest_size=8).digest(), "big")
+        for tag in tags
+    ]
+    chosen = np.array([i for i, draw in enumerate(draws) if draw < fraction * 2**64], np.int64)
+    require(
+        0 < len(chosen) < len(tags),
+        "fraction",
+        "leave tags both to learn from and to hold out",
+        f"{len(chosen)} of {len(tags)} tags",
+    )
+    return chosen
+
+
+def hide_tags(
+    snapshots: Snapshots, spec: f.FeatureSpec, ids: np.ndarray, num_tags: int
+) -> Snapshots:
+    """Snapshots as they were if some tags had not existed.
+
+    The tags leave the labels, the impressions, the clicked tags of the past and the lists of every
+    domain with the vocabulary of tags, each with its weight. The other tags, and the buckets for
+    unknown ones behind them, move up: the ids are those of a vocabulary without the hidden tags.
+
+    Args:
+      snapshots: Transformed examples.
+      spec: The features.
+      ids: int [n], the tags to hide.
+      num_tags: Number of tags.
+
+    Returns:
+      The same users, in the same order. An impression that loses its last tag stays, without tags.
+    """
+    is_kept = np.ones(num_tags, bool)
+    is_kept[ids] = False
+    # By old id.
+    new_ids = np.where(is_kept, np.cumsum(is_kept) - 1, _HIDDEN)
+
+    def renumbered(column: ListValues) -> np.ndarray:
+        old = column.values
+        is_tag = (old >= 0) & (old < num_tags)
+        others = np.where(old < 0, old, old - np.count_nonzero(~is_kept))
+        return np.where(is_tag, new_ids[np.where(is_tag, old, 0)], others).astype(old.dtype)
+
+    weights_of = {f.LABEL_TAGS: f.LABEL_TAG_WEIGHTS, f.HISTORY_TAGS: f.HISTORY_TAG_COUNTS}
+    for domain in spec.domains:
+        if domain.vocabulary_name == f.TAG_VOCABULARY:
+            weights_of[domain.name] = f.weights_name(domain.name)
+    lists = dict(snapshots.lists)
+    for name, weights in weights_of.items():
+        tags = ListValues(renumbered(lists[name]), lists[name].offsets)
+        keep = tags.values != _HIDDEN
+        lists[name], lists[weights] = _filtered(tags, keep), _filtered(lists[weights], keep)
+    if f.IMPRESSION_TAGS in lists:
+        tags, counts = lists[f.IMPRESSION_TAGS], lists[f.IMPRESSION_NUM_TAGS]
+        tags = ListValues(renumbered(tags), tags.offsets)
+        keep = tags.values != _HIDDEN
+        impressions = ListValues(keep, np.concatenate([[0], np.cumsum(counts.values)]))
+        num_left = np.bincount(impressions.row_ids[keep], minlength=len(counts.values))
+        lists[f.IMPRESSION_TAGS] = _filtered(tags, keep)
+        lists[f.IMPRESSION_NUM_TAGS] = ListValues(
+            num_left.astype(counts.values.dtype), counts.offsets
+        )
+    return Snapshots(snapshots.scalars, lists)
+
+
+def _filtered(column: ListValues, keep: np.ndarray) -> ListValues:
+    offsets = np.concatenate([[0], np.cumsum(keep)]).astype(np.int64)[column.offsets]
+    return ListValues(column.values[keep], offsets)
+
+
+def evaluate_new_tags(
+    tag_scorer: TagScorer,
+    snapshots: Snapshots,
+    truth: ListValues,
+    new_tags: np.ndarray,
+    num_tags: int,
+    seed: int = 0,
+) -> dict[str, float | None]:
+    """How well the new tags that users clicked later are ranked.
+
+    Equal scores are put in a random order. Ids are in order of the tags' frequency, which nobody
+    knows of a new tag, and a baseline gives one score to all new tags of a category.
+
+    Args:
+      tag_scorer: Scores every tag for a chunk of snapshots.
+      snapshots: One a user, without the new tags.
+      truth: The tags that each of these users clicked later, new ones among them, as ids among all
+        tags.
+      new_tags: int [n], ids of the new tags.
+      num_tags: Number of tags, the new ones included.
+      seed: Of the order of equal scores.
+
+    Returns:
+      By name: `recall_at_10`, `recall_at_50`, `recall_at_100` (new tags of a user's truth that are
+      among the first k of all tags), `mrr` (1 / rank of the first of them), the same among the new
+      tags alone as `among_new.recall_at_10` and so on; means over the users with a new tag in their
+      truth. `num_users` (those), `num_users_without_truth`, `num_new_tags`. None: undefined.
+    """
+    rng = np.random.default_rng(seed)
+    parts: dict[str, list[np.ndarray]] = {}
+    size = chunk_size(num_tags)
+    for first in range(0, snapshots.num_examples, size):
+        rows = np.arange(first, min(first + size, snapshots.num_examples))
+        scores = np.asarray(tag_scorer(snapshots.take(rows)))
+        require(
+            scores.shape == (len(rows), num_tags),
+            "tag_scorer",
+            f"return {(len(rows), num_tags)}",
+            scores.shape,
+        )
+        ties = rng.random(scores.shape)
+        relevant = np.zeros(scores.shape, bool)
+        labels = truth.take(rows)
+        relevant[labels.row_ids[labels.values >= 0], labels.values[labels.values >= 0]] = True
+        columns = {
+            "": _ranks(scores, ties)[:, new_tags],
+            "among_new.": _ranks(scores[:, new_tags], ties[:, new_tags]),
+        }
+        for prefix, ranks in columns.items():
+            for name, values in _rank_metrics(ranks, relevant[:, new_tags]).items():
+                parts.setdefault(f"{prefix}{name}", []).append(values)
+    by_user = {name: np.concatenate(values) for name, values in parts.items()}
+    means = {name: mean_defined(values) for name, values in by_user.items()}
+    num_users = float(np.count_nonzero(~np.isnan(by_user["mrr"])))
+    return {name: None if np.isnan(mean) else mean for name, mean in means.items()} | {
+        "num_users": num_users,
+        "num_users_without_truth": snapshots.num_examples - num_users,
+        "num_new_tags": float(len(new_tags)),
+    }
+
+
+def _ranks(scores: np.ndarray, ties: np.ndarray) -> np.ndarray:
+    """Rank of every column in its row, from 1, best first; equal scores by `ties`."""
+    order = np.lexsort((ties, -scores))
+    ranks = np.empty(scores.shape, np.int64)
+    np.put_along_axis(ranks, order, np.arange(1, scores.shape[1] + 1)[np.newaxis], axis=1)
+    return ranks
+
+
+def _rank_metrics(ranks: np.ndarray, relevant: np.ndarray) -> dict[str, np.ndarray]:
+    """One value a user, nan without a truth, of the new tags' ranks and relevance [users, n]."""
+    num_relevant = relevant.sum(axis=1)
+    undefined = num_relevant == 0
+    result = {}
+    for k in CUTS:
+        hits = (relevant & (ranks <= k)).sum(axis=1)
+        result[f"recall_at_{k}"] = np.where(undefined, np.nan, hits / np.maximum(num_relevant, 1))
+    best = np.where(relevant, ranks, np.iinfo(np.int64).max).min(axis=1)
+    result["mrr"] = np.where(undefined, np.nan, 1 / best)
+    return result
+
+
+def popularity_of_category(
+    clicks: np.ndarray, known: TagAttributes, new: TagAttributes
+) -> np.ndarray:
+    """What popularity can say of new tags: the mean clicks of the known tags of their category.
+
+    To have no category is a category of its own. Where no known tag has the category, the mean of
+    all known tags stands in.
+
+    Args:
+      clicks: float [num_known], clicks of the known tags.
+      known: The known tags.
+      new: The new tags.
+
+    Returns:
+      float [num_new].
+    """
+    by_category: dict[str, list[float]] = {}
+    for category, count in zip(known.categories, clicks.tolist(), strict=True):
+        by_category.setdefault(category, []).append(count)
+    means = {category: float(np.mean(counts)) for category, counts in by_category.items()}
+    overall = float(np.mean(clicks))
+    return np.array([means.get(category, overall) for category in new.categories])
+
+
+def held_out_tags_experiment(
+    train: Snapshots,
+    validation: Snapshots,
+    test: Snapshots,
+    spec: f.FeatureSpec,
+    vocabulary_sizes: Mapping[str, int],
+    attributes: TagAttributes,
+    model_config: ModelConfig,
+    training_config: TrainingConfig,
+    seed: int = 0,
+    fraction: float = 0.1,
+    tag_frequencies: np.ndarray | None = None,
+) -> dict[str, dict[str, float | None]]:
+    """Holds tags out of training and scores them on the test users.
+
+    Args:
+      train: Training snapshots, with all tags.
+      validation: Of validation users, for early stopping.
+      test: Of test users.
+      spec: The features.
+      vocabulary_sizes: By vocabulary name, with all tags, as `InterestModel` takes them.
+      attributes: Of all tags, in order of their ids.
+      model_config: Of the towers, with `tag_views`.
+      training_config: Of the objective.
+      seed: Of the fits, of the choice of the tags and of chance.
+      fraction: Share of the tags held out.
+      tag_frequencies: float [num_tags], for a sampled softmax, as `InterestModel` takes them.
+
+    Returns:
+      Figures of `evaluate_new_tags` by who: `views`, the model; `id_only`, the same without views,
+      where a new tag has an untrained row; `popularity_of_category`, known tags by their clicks and
+      new ones as `popularity_of_category` says; `random`.
+    """
+    num_tags = len(attributes.tags)
+    new_tags = choose_new_tags(attributes.tags, fraction, seed)
+    known_tags = np.setdiff1d(np.arange(num_tags), new_tags)
+    known, new = attributes.take(known_tags), attributes.take(new_tags)
+    sizes = dict(vocabulary_sizes)
+    if f.TAG_VOCABULARY in sizes:
+        sizes[f.TAG_VOCABULARY] -= len(new_tags)
+    hidden_train, hidden_validation, hidden_test = (
+        hide_tags(part, spec, new_tags, num_tags) for part in (train, validation, test)
+    )
+
+    def in_order(of_known: np.ndarray, of_new: np.ndarray) -> np.ndarray:
+        """Rows of known and new tags in the order of all tags."""
+        rows = np.empty((num_tags, *of_known.shape[1:]), of_known.dtype)
+        rows[known_tags], rows[new_tags] = of_known, of_new
+        return rows
+
+    def fitted(config: ModelConfig) -> InterestModel:
+        tf_keras.utils.set_random_seed(seed)
+        model = InterestModel(
+            spec,
+            sizes,
+            len(known_tags),
+            config,
+            training_config,
+            seed=seed,
+            tag_frequencies=None if tag_frequencies is None else tag_frequencies[known_tags],
+            tag_attributes=known if config.tag_views else None,
+        )
+        fit(model, hidden_train, hidden_validation, seed)
+        return model
+
+    def scorer(model: InterestModel, of_new: np.ndarray) -> TagScorer:
+        candidates = in_order(model.candidate_embeddings().numpy(), of_new).T
+        embed = tf.function(model.query_embeddings, reduce_retracing=True, autograph=False)
+        return lambda chunk: embed(chunk.features(spec.raw_names)).numpy() @ candidates
+
+    clicks = baselines.tag_clicks(hidden_train, len(known_tags))
+    scorers = {
+        "popularity_of_category": baselines.popularity(
+            in_order(clicks, popularity_of_category(clicks, known, new))
+        ),
+        "random": baselines.random(num_tags, seed),
+    }
+    if model_config.tag_views:
+        model = fitted(model_config)
+        by_views = model.tag_tower.embed(
+            tf.fill([len(new_tags)], -1),
+            tf.constant(new.tags),
+            tf.constant(new.categories),
+            None if new.vectors is None else tf.constant(new.vectors),
+        )
+        scorers["views"] = scorer(model, by_views.candidate_embeddings.numpy())
+    model = fitted(dataclasses.replace(model_config, tag_views=()))
+    untrained = np.zeros((len(new_tags), model_config.output_dim + 1))
+    untrained[:, :-1] = np.random.default_rng(seed).normal(
+        scale=model_config.output_dim**-0.5, size=untrained[:, :-1].shape
+    )
+    scorers["id_only"] = scorer(model, untrained)
+    return {
+        who: evaluate_new_tags(
+            tag_scorer, hidden_test, test.lists[f.LABEL_TAGS], new_tags, num_tags, seed
+        )
+        for who, tag_scorer in scorers.items()
+    }

@@ -1,0 +1,292 @@
+"""The fields of a user: a vector for each profile feature and behaviour domain, and who has which.
+
+What fields are made of is here, for all towers alike; what becomes of them is an interaction's
+work.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+from trainer.config import ModelConfig
+from trainer.config_loader import require
+from trainer.domain_attention import IntraDomainAttention, value_shares, weighted_sum
+from trainer.embedding_tables import EmbeddingTable
+from trainer.features import (
+    TAG_VOCABULARY,
+    Domain,
+    FeatureSpec,
+    profile_vocabulary_name,
+    weights_name,
+)
+from trainer.interactions.registry import ATTENTION_NAMES
+from trainer.tag_tower import TagTower
+
+
+def num_rows(vocabulary_sizes: Mapping[str, int], vocabulary: str) -> int:
+    """Ids of a vocabulary.
+
+    Args:
+      vocabulary_sizes: By vocabulary name.
+      vocabulary: The name.
+
+    Returns:
+      Its size, hash buckets included.
+
+    Raises:
+      ValueError: There is none.
+    """
+    require(
+        vocabulary in vocabulary_sizes, "vocabulary_sizes", f"contain `{vocabulary}`", "nothing"
+    )
+    return vocabulary_sizes[vocabulary]
+
+
+def profile_ids(features: Mapping[str, Any], name: str) -> tf.Tensor:
+    """Ids of a profile feature, int [batch]."""
+    return tf.reshape(features[name], [-1])
+
+
+def domain_values(
+    features: Mapping[str, Any], domain: Domain, use_weights: bool
+) -> tuple[tf.RaggedTensor, tf.RaggedTensor | None]:
+    """Ids of a domain's values and, if they are used, their weights; both [batch, None]."""
+    values = _ragged(features[domain.name])
+    return values, _ragged(features[weights_name(domain.name)]) if use_weights else None
+
+
+def total_input(values: tf.RaggedTensor, weights: tf.RaggedTensor | None) -> tf.Tensor:
+    """How long a history is, log(1 + total weight) / 5, float [batch]; 0 for none.
+
+    Divided by 5 it is of order 1 for the histories of some hundred events that are usual. Without
+    weights it tells only whether there is a history.
+    """
+    is_there = tf.cast(values.row_lengths() > 0, tf.float32)
+    total = is_there if weights is None else tf.reduce_sum(weights, axis=1)
+    return tf.math.log1p(total) / 5.0
+
+
+def num_users(features: Mapping[str, Any], spec: FeatureSpec) -> tf.Tensor:
+    """Users of a batch, int."""
+    if spec.profile:
+        return tf.size(features[spec.profile[0].name], out_type=tf.int64)
+    return _ragged(features[spec.domains[0].name]).nrows(tf.int64)
+
+
+class UserFields(tf_keras.layers.Layer):
+    """Fields of a user (UTPM, doi 10.1145/3340531.3412719), for every interaction the same.
+
+    A field is a profile feature; a domain, its values pooled by an attention of its own or by
+    their average, each with the multiplicity w_i; with `log_count_fields` the domain once more with
+    the multiplicity log(1 + w_i); with `use_domain_totals` the length of its history, as
+    log(1 + sum_i w_i) / 5 times a vector. Where attention pools, a field has a vector for each
+    head, which profile features and totals repeat.
+
+    Args:
+      spec: The features.
+      vocabulary_sizes: By vocabulary name (`profile_vocabulary_name` for profile features), the
+        number of ids, hash buckets for unknown values included.
+      config: Of the model.
+      seeds: Of the initial values.
+      tag_tower: Whose table domains of tags use; None: they have tables of their own.
+
+    Raises:
+      ValueError: A vocabulary has no size, or two fields would have one name.
+    """
+
+    def __init__(
+        self,
+        spec: FeatureSpec,
+        vocabulary_sizes: Mapping[str, int],
+        config: ModelConfig,
+        seeds: Iterator[int],
+        tag_tower: TagTower | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.spec = spec
+        self.config = config
+        names = (*self.field_names, *ATTENTION_NAMES)
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        require(not repeated, "domains", "have fields of other names", ", ".join(repeated))
+        self._shared = tag_tower
+        self._tables: dict[str, tf.Variable] = {}
+        self._totals: dict[str, tf.Variable] = {}
+        self._add_tables(vocabulary_sizes, seeds)
+        self.queries: tf.Variable | None = None
+        self.intra_attention: dict[str, IntraDomainAttention] = {}
+        if config.effective_pooling == "attention":
+            self._add_attention(seeds)
+
+    def _add_tables(self, vocabulary_sizes: Mapping[str, int], seeds: Iterator[int]) -> None:
+        size = self.config.embedding_dim
+
+        def add(name: str, rows: int) -> tf.Variable:
+            initializer = tf_keras.initializers.RandomNormal(stddev=size**-0.5, seed=next(seeds))
+            return self.add_weight(name, [rows, size], initializer=initializer)
+
+        for feature in self.spec.profile:
+            rows = num_rows(vocabulary_sizes, profile_vocabulary_name(feature.name))
+            self._tables[feature.name] = add(feature.name, rows)
+        for domain in self.spec.domains:
+            rows = num_rows(vocabulary_sizes, domain.vocabulary_name) - self._first_id(domain)
+            # Of a shared table these are the buckets for unknown values alone.
+            require(rows >= 1, "vocabulary_sizes", "have room for unknown tags", rows)
+            self._tables[domain.name] = add(domain.name, rows)
+            if self.config.use_domain_totals:
+                self._totals[domain.name] = add(_total_name(domain), 1)
+
+    def _add_attention(self, seeds: Iterator[int]) -> None:
+        config = self.config
+        self.queries = self.add_weight(
+            "queries",
+            [config.num_heads, config.attention_dim],
+            initializer=tf_keras.initializers.RandomNormal(
+                stddev=config.attention_dim**-0.5, seed=next(seeds)
+            ),
+        )
+        names = [domain.name for domain in self.spec.domains]
+        if config.log_count_fields:
+            names += [_log_name(domain) for domain in self.spec.domains]
+        for name in names:
+            self.intra_attention[name] = IntraDomainAttention(
+                config.num_heads,
+                config.attention_dim,
+                config.attention_bias,
+                seed=next(seeds),
+                name=f"intra_{name}",
+            )
+
+    def _first_id(self, domain: Domain) -> int:
+        if self._shared is not None and domain.vocabulary_name == TAG_VOCABULARY:
+            return self._shared.num_tags
+        return 0
+
+    def _table(self, domain: Domain) -> tf.Tensor:
+        table = tf.convert_to_tensor(self._tables[domain.name])
+        if self._shared is not None and self._first_id(domain):
+            return tf.concat([self._shared.embeddings, table], axis=0)
+        return table
+
+    @property
+    def embedding_tables(self) -> dict[str, EmbeddingTable]:
+        """By the name of their feature; `<domain>_total` for the vector of a history's length."""
+        tables = {}
+        for feature in self.spec.profile:
+            vocabulary = profile_vocabulary_name(feature.name)
+            tables[feature.name] = EmbeddingTable(self._tables[feature.name], vocabulary)
+        for domain in self.spec.domains:
+            tables[domain.name] = EmbeddingTable(
+                self._tables[domain.name], domain.vocabulary_name, self._first_id(domain)
+            )
+            if self.config.use_domain_totals:
+                tables[_total_name(domain)] = EmbeddingTable(self._totals[domain.name], None)
+        return tables
+
+    @property
+    def field_names(self) -> tuple[str, ...]:
+        """The fields, in their order."""
+        names = [feature.name for feature in self.spec.profile]
+        for domain in self.spec.domains:
+            names.append(domain.name)
+            if self.config.log_count_fields:
+                names.append(_log_name(domain))
+        if self.config.use_domain_totals:
+            names += [_total_name(domain) for domain in self.spec.domains]
+        return tuple(names)
+
+    def _lists(
+        self, features: Mapping[str, Any], domain: Domain
+    ) -> dict[str, tuple[tf.RaggedTensor, tf.RaggedTensor | None]]:
+        """By the name of their field, the values of a domain and their multiplicities."""
+        values, weights = domain_values(features, domain, self.config.use_domain_weights)
+        lists = {domain.name: (values, weights)}
+        if self.config.log_count_fields:
+            logarithms = None if weights is None else tf.math.log1p(weights)
+            lists[_log_name(domain)] = (values, logarithms)
+        return lists
+
+    def _pool(
+        self,
+        name: str,
+        table: tf.Tensor,
+        values: tf.RaggedTensor,
+        multiplicities: tf.RaggedTensor | None,
+    ) -> tf.Tensor:
+        if self.config.effective_pooling == "average":
+            return weighted_sum(table, values, value_shares(values, multiplicities))
+        return self.intra_attention[name](table, values, multiplicities, self.queries)
+
+    def call(
+        self, features: Mapping[str, Any], keep: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Makes the fields.
+
+        Args:
+          features: Profile ids int [batch]; for each domain ids [batch, None] and weights, as
+            `tf.RaggedTensor` or `tf.SparseTensor`.
+          keep: bool [batch, 1], whose behaviour is looked at; None: everybody's.
+
+        Returns:
+          Their vectors, float [batch, K, H, E], and which of them are present, bool [batch, K].
+        """
+        heads = self.config.effective_heads
+        vectors, present, totals, has_total = [], [], [], []
+        for feature in self.spec.profile:
+            ids = profile_ids(features, feature.name)
+            row = tf.gather(self._tables[feature.name], ids)
+            vectors.append(tf.repeat(row[:, tf.newaxis], heads, axis=1))
+            present.append(tf.ones_like(ids, tf.bool))
+        for domain in self.spec.domains:
+            table = self._table(domain)
+            lists = self._lists(features, domain)
+            values, weights = lists[domain.name]
+            is_there = values.row_lengths() > 0
+            for name, (_, multiplicities) in lists.items():
+                vectors.append(self._pool(name, table, values, multiplicities))
+                present.append(is_there)
+            if self.config.use_domain_totals:
+                row = total_input(values, weights)[:, tf.newaxis] * self._totals[domain.name]
+                totals.append(tf.repeat(row[:, tf.newaxis], heads, axis=1))
+                has_total.append(is_there)
+        fields = tf.stack(vectors + totals, axis=1)
+        mask = tf.stack(present + has_total, axis=1)
+        if keep is not None:
+            num_profile = len(self.spec.profile)
+            mask = tf.concat([mask[:, :num_profile], mask[:, num_profile:] & keep], axis=1)
+        return fields, mask
+
+    def attention(self, features: Mapping[str, Any]) -> dict[str, tf.RaggedTensor]:
+        """What part each value has in its field; of a layer that was called before.
+
+        Args:
+          features: As for `call`.
+
+        Returns:
+          By the name of the field, [batch, None, H] beside the values of its domain.
+        """
+        found = {}
+        for domain in self.spec.domains:
+            table = self._table(domain)
+            for name, (values, multiplicities) in self._lists(features, domain).items():
+                if self.config.effective_pooling == "average":
+                    flat = value_shares(values, multiplicities)
+                else:
+                    layer = self.intra_attention[name]
+                    flat = layer.attention(table, values, multiplicities, self.queries)
+                found[name] = values.with_flat_values(flat)
+        return found
+
+
+def _log_name(domain: Domain) -> str:
+    return f"{domain.name}_log"
+
+
+def _total_name(domain: Domain) -> str:
+    return f"{domain.name}_total"
+
+
+def _ragged(column: Any) -> tf.RaggedTensor:
+    return tf.RaggedTensor.from_sparse(column) if isinstance(column, tf.SparseTensor) else column

@@ -1,0 +1,98 @@
+"""One process of a training in several processes: `python -m trainer.worker JOB`.
+
+`tagtower run` starts the chief's, since TensorFlow forms a cluster only in a process in which it
+has done nothing else; the others are started by hand or by a cluster's launcher. `TF_CONFIG` says
+who is who, `JOB` is a file that all processes see: the arguments of `run_fn`.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import threading
+import time
+import types
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import tensorflow as tf
+
+from trainer.distribution import Replicas
+from trainer.task import run_fn
+
+if TYPE_CHECKING:
+    from tfx.components.trainer.fn_args_utils import FnArgs
+
+JOB_FILE = "job.json"  # in the folder of checkpoints
+USERS_MISTAKE = 2  # exit status, as of `tagtower`
+
+_ARGUMENTS = (
+    "train_files",
+    "eval_files",
+    "transform_output",
+    "serving_model_dir",
+    "model_run_dir",
+    "base_model",
+    "custom_config",
+)
+_SECONDS_BETWEEN_LOOKS = 1.0
+
+_progress = logging.getLogger("tagtower.train")
+
+
+def write_job(path: str, fn_args: "FnArgs") -> None:
+    """Writes the arguments of `run_fn`, all of them paths or text, for other processes.
+
+    Args:
+      path: Of the file.
+      fn_args: What TFX gives to `run_fn`.
+    """
+    tf.io.gfile.makedirs(os.path.dirname(path))
+    with tf.io.gfile.GFile(f"{path}.tmp", "w") as file:
+        file.write(json.dumps({name: getattr(fn_args, name) for name in _ARGUMENTS}))
+    tf.io.gfile.rename(f"{path}.tmp", path, overwrite=True)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Waits for a job and takes part in it.
+
+    Args:
+      arguments: Of the command line.
+
+    Returns:
+      Exit status: 0, or 2 after a user's mistake, which is the last line of the error output.
+    """
+    parser = argparse.ArgumentParser(description="Takes part in a training in several processes.")
+    parser.add_argument("job", help="file with the arguments of run_fn; waited for")
+    parser.add_argument("--attached", action="store_true", help="end with the standard input")
+    options = parser.parse_args(arguments)
+    if options.attached:
+        threading.Thread(target=_end_with_input, daemon=True).start()
+    logger = logging.getLogger("tagtower")
+    logger.addHandler(logging.StreamHandler(sys.stdout))
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    if not os.path.exists(options.job):
+        _progress.info("waits for %s", options.job)
+    while not os.path.exists(options.job):
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+    try:
+        # The chief writes the job before it joins: what is read when all have joined is today's.
+        replicas = Replicas.of("multi_worker")
+        with open(options.job, encoding="utf-8") as file:
+            run_fn(types.SimpleNamespace(**json.load(file)), replicas)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return USERS_MISTAKE
+    return 0
+
+
+def _end_with_input() -> None:
+    """Ends this process when its starter has ended, however that came."""
+    sys.stdin.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
