@@ -20,7 +20,7 @@ from typing import Any
 from tfx_pipeline.config import load_config
 from tfx_pipeline.console import Console
 from tfx_pipeline.report_file import write_report
-from tfx_pipeline.report_tables import QUALITY, WHO
+from tfx_pipeline.report_tables import QUALITY, WHO, has_figures
 
 CONFIG = os.path.join("tfx_pipeline", "configs", "movielens-1m.yaml")
 REPORTS = Path("build") / "bench" / "movielens"
@@ -55,7 +55,7 @@ def figures(reports: Sequence[Mapping[str, Any]]) -> str:
     lines = ["| test users | " + " | ".join(title for title, _ in METRICS) + " |"]
     lines.append("| --- |" + " ---: |" * len(METRICS))
     for who in WHO:
-        if not any(f"eval.{who}.precision_at_10" in report for report in reports):
+        if not any(has_figures(report, who) for report in reports):
             continue
         cells = [cell([r.get(f"eval.{who}.{name}") for r in reports]) for _, name in METRICS]
         lines.append(f"| {who.replace('_', ' ')} | " + " | ".join(cells) + " |")
@@ -77,10 +77,12 @@ def figures(reports: Sequence[Mapping[str, Any]]) -> str:
     lines.append(f"| whole run, first seed, seconds | {first['time.total_seconds']:.0f} |")
     lines.append(f"| peak memory, first seed, MB | {first['memory.peak_mb']:,.0f} |")
     users = first["eval.model.num_users"] or 0
+    item_users = first["eval.model.item_num_users"] or 0
     lines += [
         "",
         f"Seeds: {', '.join(str(r['run.seed']) for r in reports)}. "
-        f"{users:.0f} test users with a truth, {first['index.num_tags']:,} tags, "
+        f"{users:.0f} test users with a truth ({item_users:.0f} with one of items), "
+        f"{first['index.num_tags']:,} tags, "
         f"plain CTR {first['eval.model.plain_ctr']:.3f}, "
         f"weight of the blend (chosen on validation): {first['eval.blend_weight']:g}.",
     ]

@@ -230,9 +230,10 @@ def test_trainer_contract_imports_no_model_code():
     assert not found, "\n".join(found)
 
 
-def test_history_needs_neither_tensorflow_nor_beam():
-    # A live caller turns fresh clicks into feature values with it, in a process without either.
-    pending, seen = ["trainer/history.py"], set()
+@pytest.mark.parametrize("path", ["trainer/history.py", "trainer/tag_items.py"])
+def test_what_a_live_caller_imports_needs_neither_tensorflow_nor_beam(path):
+    # Fresh clicks become feature values, and tags items, in a process without either.
+    pending, seen = [path], set()
     while pending:
         path = pending.pop()
         seen.add(path)

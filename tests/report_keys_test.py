@@ -29,8 +29,10 @@ def test_keys_that_were_promised_are_documented():
             "tagged_impressions_at_3",
             "tag_ctr_at_3",
             "distinct_top10",
+            "item_recall_at_100",
         )
     ]
+    promised += ["eval_validation.popular_items.item_recall_at_100"]
     promised += ["index.kind", "index.num_tags", "index.recall_at_100"]
     promised += ["index.latency_ms_p50_batch_1", "index.queries_per_second_batch_64"]
     promised += ["train.examples_per_second", "train.epochs"]

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 from scipy import special
 
+from tfx_pipeline.held_out_items import HeldOutItems
 from tfx_pipeline.report_tables import stage_weights
 from tfx_pipeline.saved_model_scorer import SavedModelScorer, read_examples
 from trainer import baselines, metrics
@@ -45,6 +46,7 @@ def evaluate_model(
     snapshots: Snapshots,
     examples: Sequence[str],
     with_stages: bool = False,
+    items: HeldOutItems | None = None,
 ) -> Figures:
     """Figures of saved towers, as they are served and with every second stage.
 
@@ -56,6 +58,7 @@ def evaluate_model(
       snapshots: Transformed examples, one a user.
       examples: File patterns of the same examples, raw.
       with_stages: Whether to evaluate the second stages beside each other.
+      items: Those that the users clicked; None: no figures of items.
 
     Returns:
       By `who`: the protocol's metrics and calibration errors by name (None of clicks where there is
@@ -72,7 +75,7 @@ def evaluate_model(
     )
 
     def figures(tag_scorer: TagScorer) -> dict[str, float | None]:
-        return evaluate(
+        of_tags = evaluate(
             tag_scorer,
             scored,
             len(tags),
@@ -80,6 +83,7 @@ def evaluate_model(
             is_head=head_tags(clicks),
             chunk_size=_CHUNK,
         )
+        return of_tags | (items.figures(tag_scorer, snapshots) if items else {})
 
     # What nothing has trained has no calibration.
     rows = slice(None if scorer.has_click_head else 0)
@@ -138,7 +142,11 @@ def _calibration_figures(
 
 
 def evaluate_baselines(
-    clicks: np.ndarray, validation: Snapshots, snapshots: Snapshots, seed: int
+    clicks: np.ndarray,
+    validation: Snapshots,
+    snapshots: Snapshots,
+    seed: int,
+    items: HeldOutItems | None = None,
 ) -> tuple[Figures, float]:
     """Figures of everything that has no model.
 
@@ -147,26 +155,36 @@ def evaluate_baselines(
       validation: Chooses the weight of the blend.
       snapshots: One a user, evaluated.
       seed: Of `random`.
+      items: Those that the users clicked; None: no figures of items.
 
     Returns:
-      Metrics by `popularity`, `own_history`, `blend` and `random`, and the weight of the blend.
+      Metrics by `popularity`, `own_history`, `blend` and `random`, and by `popular_items` those of
+      items; and the weight of the blend.
     """
     num_tags = len(clicks)
     is_head = head_tags(clicks)
     weight, blend = baselines.choose_blend(clicks, validation)
     history_items = baselines.history_item_scorer(num_tags)
+    scorers = {
+        "popularity": baselines.popularity(clicks),
+        "own_history": baselines.own_history(num_tags),
+        "blend": blend,
+        "random": baselines.random(num_tags, seed),
+    }
     figures = {
-        "popularity": evaluate(baselines.popularity(clicks), snapshots, num_tags, is_head=is_head),
-        # Own history has no opinion about tags never clicked.
-        "own_history": evaluate(
-            baselines.own_history(num_tags),
+        who: evaluate(
+            scorer,
             snapshots,
             num_tags,
-            history_items,
+            history_items if who == "own_history" else None,
             is_head=is_head,
-            with_novel=False,
-        ),
-        "blend": evaluate(blend, snapshots, num_tags, is_head=is_head, with_novel=False),
-        "random": evaluate(baselines.random(num_tags, seed), snapshots, num_tags, is_head=is_head),
+            # Own history has no opinion about tags never clicked.
+            with_novel=who not in ("own_history", "blend"),
+        )
+        for who, scorer in scorers.items()
     }
+    if items:
+        for who, scorer in scorers.items():
+            figures[who] |= items.figures(scorer, snapshots)
+        figures["popular_items"] = items.figures(None, snapshots)
     return figures, weight

@@ -15,6 +15,7 @@ from tfx_pipeline.components.tag_index_evaluator import INDEX_EVALUATION_FILE
 from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.examples import COUNTS_FILE
 from tfx_pipeline.gate import Check
+from tfx_pipeline.log_summary import ITEMS_FILE
 from tfx_pipeline.pipeline import REJECTED_DIR
 from tfx_pipeline.planted_score import score_planted
 from tfx_pipeline.runners import NodeRun
@@ -92,6 +93,10 @@ def build_report(
     )
     instances_dir = uri("ExampleGen", "instances")
     _publish(instances_dir, os.path.join(config.output_dir, INSTANCES_LINK))
+    _publish(
+        os.path.join(uri("ExampleGen", "summary"), ITEMS_FILE),
+        os.path.join(config.output_dir, ITEMS_FILE),
+    )
     _copy_rejected(
         os.path.join(uri("ExampleGen", "summary"), REJECTED_DIR),
         os.path.join(config.output_dir, REJECTED_DIR),

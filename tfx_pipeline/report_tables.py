@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 STAGES = ("multi_class_stage", "click_stage", "mix_stage")
-WHO = ("model", *STAGES, "blend", "own_history", "popularity", "random")
+WHO = ("model", *STAGES, "blend", "own_history", "popularity", "popular_items", "random")
 QUALITY = (
     ("P@1", "precision_at_1"),
     ("P@10", "precision_at_10"),
@@ -12,6 +12,7 @@ QUALITY = (
     ("NDCG@10", "ndcg_at_10"),
     ("novel P@10", "novel_precision_at_10"),
     ("novel P@20", "novel_precision_at_20"),
+    ("item R@100", "item_recall_at_100"),
     ("click GAUC", "click_gauc"),
     ("tagged@3", "tagged_impressions_at_3"),
     ("tag CTR@3", "tag_ctr_at_3"),
@@ -44,6 +45,11 @@ def stage_weights(mix_weight: float | None, has_click_head: bool = True) -> dict
     }
 
 
+def has_figures(report: Mapping[str, Any], who: str) -> bool:
+    """Whether a report has any main figure of `who`, defined or not."""
+    return any(f"eval.{who}.{name}" in report for _, name in QUALITY)
+
+
 def quality_table(report: Mapping[str, Any]) -> str:
     """The protocol's main figures on test users, model and baselines beside each other.
 
@@ -54,7 +60,7 @@ def quality_table(report: Mapping[str, Any]) -> str:
     rows = [
         [who.replace("_", " ")] + [report.get(f"eval.{who}.{name}") for _, name in QUALITY]
         for who in WHO
-        if f"eval.{who}.precision_at_10" in report and who not in served
+        if has_figures(report, who) and who not in served
     ]
     return format_table(["test users", *(title for title, _ in QUALITY)], rows)
 

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,6 +22,9 @@ from serving.client import TagClient, TagClientError
 from tests.e2e.small_log import make_small_project, node_states
 from tests.report_keys import undocumented_keys
 from tfx_pipeline.cli import main
+from tfx_pipeline.config import load_config
+from tfx_pipeline.snapshots import user_part
+from trainer.tag_items import TagItems
 
 pytestmark = pytest.mark.e2e
 
@@ -92,8 +96,28 @@ def test_run_after_kill_resumes_at_the_killed_node_and_pushes(project):
     assert report["eval.multi_class_stage.precision_at_10"] is not None
     # Shares of one click among many are no probabilities of clicks on tags.
     assert report["eval.model.tag_ece"] < report["eval.model.tag_ece_uncalibrated"] / 2
+    # Planted interests choose the items, so the tags that find them recall more than chance does.
+    recall = {who: report[f"eval.{who}.item_recall_at_100"] for who in ("model", "random")}
+    assert recall["model"] > recall["random"]
+    assert report["eval.model.item_num_users"] == report["eval.popular_items.item_num_users"] > 0
+    assert " item R@100 " in out and "popular items" in out
     # Libraries are quiet: what is printed is the program's own.
     assert "WARNING" not in out + err and "Traceback" not in out + err
+
+
+def test_items_beside_the_report_have_the_clicks_of_the_training_users(project):
+    config = load_config(str(project.config_path))
+    rows = pq.read_table(project.tables / "interactions", columns=["user_id", "item_id", "clicked"])
+    clicks = Counter(
+        row["item_id"]
+        for row in rows.to_pylist()
+        if row["clicked"] and user_part(row["user_id"], config.examples) == "train"
+    )
+
+    lines = (project.output / "items.jsonl").read_text("utf-8").splitlines()
+
+    found = {row["item_id"]: row["clicks"] for row in map(json.loads, lines)}
+    assert {item: number for item, number in found.items() if number} == clicks
 
 
 def test_report_keys_are_documented(project):
@@ -252,6 +276,27 @@ def test_query_by_fresh_events_equals_their_features(project, server, tmp_path, 
 
     assert status == 0
     assert json.loads(capsys.readouterr().out)["tags"] == list(expected.tags)
+
+
+def test_query_shows_items_that_the_user_has_not_clicked(project, server, capsys):
+    table = pq.read_table(
+        project.tables / "interactions", columns=["user_id", "item_id", "clicked"]
+    )
+    rows = [row for row in table.to_pylist() if row["clicked"]]
+    user = rows[0]["user_id"]
+    clicked = {row["item_id"] for row in rows if row["user_id"] == user}
+
+    status = main(
+        ["query", "--server", server, "--config", str(project.config_path)]
+        + ["--user", user, "--items", "20", "--json"]
+    )
+
+    assert status == 0
+    content = json.loads(capsys.readouterr().out)
+    items = TagItems.load(str(project.output / "items.jsonl"))
+    assert content["items"] == items.recall(content["tags"], 20, clicked)
+    assert len(content["items"]) == 20
+    assert set(items.recall(content["tags"], 20)) & clicked
 
 
 def test_query_of_an_unknown_user_is_one_clear_line(project, server, capsys):

@@ -110,6 +110,46 @@ def test_query_as_json_has_the_probabilities(target, profiles, capsys):
     assert content["probabilities"] == pytest.approx(list(profiles[2].probabilities[:3]))
 
 
+@pytest.fixture
+def items_file(tmp_path):
+    """Items i<j> with the one tag t<j>, and one with every tag that most have clicked."""
+    tags = [f"t{j}" for j in range(NUM_TAGS)]
+    rows = [{"item_id": f"i{j}", "clicks": 1, "tags": [tag]} for j, tag in enumerate(tags)]
+    rows.append({"item_id": "top", "clicks": 9, "tags": tags})
+    path = tmp_path / "items.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def test_query_shows_the_items_that_the_shown_tags_recall(target, profiles, items_file, capsys):
+    arguments = ["query", "--server", target, "--timeout", "60", "--features", '{"name": "u2"}']
+    arguments += ["--num_tags", "3", "--items_file", str(items_file)]
+    expected = ["top", *(f"i{tag[1:]}" for tag in profiles[2].tags[:3])]
+
+    main([*arguments, "--items", "9"])
+    table = capsys.readouterr().out.splitlines()
+    main([*arguments, "--items", "2", "--json"])
+    content = json.loads(capsys.readouterr().out)
+
+    assert table[-2:] == [f"items {' '.join(expected)}", "model version 1"]
+    assert content["items"] == expected[:2]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--items", "0"], "`items` must be a positive integer. Received: items=0."),
+        (["--items", "3"], "give --items_file or --config with --items."),
+        (["--items", "3", "--items_file", "gone.jsonl"], "gone.jsonl: No such file"),
+    ],
+)
+def test_query_that_cannot_recall_items_is_one_clear_line(flags, message, capsys):
+    status = main(["query", "--features", "{}", *flags])
+
+    assert status == 2
+    assert message in capsys.readouterr().err
+
+
 def test_query_of_a_version_without_probabilities_shows_none(tmp_path, capsys):
     save_retriever(tmp_path / "base" / "1", 1)
     config = ModelConfig("default", str(tmp_path / "base"))

@@ -36,6 +36,21 @@ def test_without_a_click_head_the_model_is_the_only_row():
     assert first_column(quality_table(figures)) == ["model"]
 
 
+def test_popular_items_are_shown_beside_those_that_tags_recall():
+    figures = {
+        "eval.model.precision_at_10": 0.5,
+        "eval.model.item_recall_at_100": 0.25,
+        "eval.popular_items.item_recall_at_100": None,
+        "eval.click_weight": 0.0,
+    }
+
+    header, _, *rows = quality_table(figures).splitlines()
+
+    column = header.index("item R@100")
+    assert first_column(quality_table(figures)) == ["model", "popular items"]
+    assert [row[column : column + len("item R@100")].strip() for row in rows] == ["0.250", "-"]
+
+
 def test_weights_name_the_stages_that_there_are():
     assert stage_weights(None, has_click_head=False) == {"multi_class_stage": 0.0}
     assert stage_weights(None) == {"multi_class_stage": 0.0, "click_stage": 1.0}

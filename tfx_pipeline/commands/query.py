@@ -1,11 +1,14 @@
-"""`tagtower query`: a user's tags, from a running server."""
+"""`tagtower query`: a user's tags, from a running server, and items that they recall."""
 
 import argparse
 import json
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfx_pipeline.console import silence_imports
+
+if TYPE_CHECKING:
+    from trainer.tag_items import TagItems
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +23,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--num_tags", type=int, default=10, help="tags to show (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--items",
+        type=int,
+        metavar="N",
+        help="also show N items that the shown tags recall, without those the user has clicked",
+    )
+    parser.add_argument(
+        "--items_file",
+        metavar="FILE",
+        help="items by tag (default: items.jsonl in the output folder of --config)",
     )
     parser.add_argument(
         "--timeout", type=float, default=10.0, help="deadline, seconds (default: %(default)s)"
@@ -59,11 +73,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(
             f"`num_tags` must be a positive integer. Received: num_tags={arguments.num_tags}."
         )
-    features = (
-        _parse_json("features", arguments.features)
-        if "features" in given
-        else _from_events(arguments)
-    )
+    tag_items = None if arguments.items is None else _load_tag_items(arguments)
+    clicked_items: set[str] = set()
+    if "features" in given:
+        features = _parse_json("features", arguments.features)
+    else:
+        features, clicked_items = _from_events(arguments)
     from serving.client import TagClient, TagClientError
 
     try:
@@ -74,13 +89,18 @@ def run(arguments: argparse.Namespace) -> int:
     except TagClientError as error:
         raise ValueError(str(error)) from error
     profile = answer.profiles[0]
+    items = None
+    if tag_items is not None:
+        items = tag_items.recall(profile.tags, arguments.items, clicked_items)
     if arguments.json:
-        content = {
+        content: dict[str, Any] = {
             "tags": profile.tags,
             "scores": profile.scores,
             "probabilities": profile.probabilities,
             "version": answer.model_version,
         }
+        if items is not None:
+            content["items"] = items
         print(json.dumps(content, ensure_ascii=False))
         return 0
     from tfx_pipeline.report_tables import format_table
@@ -90,11 +110,30 @@ def run(arguments: argparse.Namespace) -> int:
     columns = zip(profile.tags, profile.scores, probabilities, strict=True)
     rows = [[rank, *row] for rank, row in enumerate(columns, start=1)]
     print(format_table(["rank", "tag", "score", "probability"], rows))
+    if items is not None:
+        print(f"items {' '.join(items)}")
     print(f"model version {answer.model_version}")
     return 0
 
 
-def _from_events(arguments: argparse.Namespace) -> dict[str, Any]:
+def _load_tag_items(arguments: argparse.Namespace) -> "TagItems":
+    if arguments.items < 1:
+        raise ValueError(f"`items` must be a positive integer. Received: items={arguments.items}.")
+    if not arguments.items_file and not arguments.config:
+        raise ValueError("give --items_file or --config with --items.")
+    from trainer.tag_items import TagItems
+
+    path = arguments.items_file
+    if not path:
+        from tfx_pipeline.config import load_config
+        from tfx_pipeline.log_summary import ITEMS_FILE
+
+        path = os.path.join(load_config(arguments.config).output_dir, ITEMS_FILE)
+    return TagItems.load(path)
+
+
+def _from_events(arguments: argparse.Namespace) -> tuple[dict[str, Any], set[str]]:
+    """Feature values, and the items that the user has clicked."""
     if not arguments.config:
         raise ValueError(
             "`config` must say where the tables are. Give --config with --user or --events."
@@ -124,7 +163,9 @@ def _from_events(arguments: argparse.Namespace) -> dict[str, Any]:
         profile = {**(profile or {}), **given}
     # As in the pipeline's snapshot "now": after everything that is known.
     now = max([now, *(int(time) + 1 for time in events.timestamp[-1:])])
-    return feature_values(events, profile, now, config.features)
+    features = feature_values(events, profile, now, config.features)
+    codes, _ = events.attributes["item_id"].select(events.item[events.clicked])
+    return features, set(events.attributes["item_id"].vocabulary[codes].tolist())
 
 
 def _parse_json(name: str, text: str) -> dict[str, Any]:

@@ -18,8 +18,9 @@ from tfx.utils import path_utils
 
 from tfx_pipeline.components.artifacts import LogSummary
 from tfx_pipeline.config import GateConfig
-from tfx_pipeline.examples import TAGS_FILE
 from tfx_pipeline.gate import check_model
+from tfx_pipeline.held_out_items import load_tag_items, read_held_out_items
+from tfx_pipeline.log_summary import ITEMS_FILE, TAGS_FILE
 from tfx_pipeline.model_evaluation import (
     Figures,
     evaluate_baselines,
@@ -55,7 +56,7 @@ def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
       examples: Raw, as a server gets them.
       transformed_examples: The truth, as ids.
       transform_graph: The vocabularies.
-      summary: Clicks by tag.
+      summary: Clicks by tag and item, of the training part.
       model: The towers.
       evaluation: `metrics.json` (flat, `<part>.<who>.<metric>`) and `gate.json`.
       blessing: Blessed if every check passed.
@@ -69,6 +70,7 @@ def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
     transform_output = tft.TFTransformOutput(transform_graph.uri)
     tags = load_tags(transform_output)
     clicks = load_tag_clicks(os.path.join(summary.uri, TAGS_FILE), tags)
+    tag_items = load_tag_items(os.path.join(summary.uri, ITEMS_FILE))
     models = {"model": model} | ({"last_blessed": baseline} if baseline else {})
 
     def files(artifact, split):
@@ -80,7 +82,8 @@ def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
     }
     metrics: dict[str, Figures] = {}
     for split, part in snapshots.items():
-        figures, weight = evaluate_baselines(clicks, snapshots["validation"], part, seed)
+        items = read_held_out_items(tag_items, tags, files(examples, split))
+        figures, weight = evaluate_baselines(clicks, snapshots["validation"], part, seed, items)
         for who, artifact in models.items():
             towers = path_utils.serving_model_path(artifact.uri)
             figures |= evaluate_model(
@@ -91,6 +94,7 @@ def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
                 part,
                 files(examples, split),
                 with_stages=artifact is model,
+                items=items,
             )
         metrics[split] = figures
     validation = metrics["validation"]
