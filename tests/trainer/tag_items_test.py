@@ -1,9 +1,14 @@
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from trainer.tag_items import TagItems
+
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "your-own-log.md"
 
 # Clicks fall from a to g; b and c are equal.
 IDS = ["g", "c", "b", "a", "d", "e", "f"]
@@ -59,14 +64,19 @@ def test_arguments_of_different_items_are_refused():
         TagItems(IDS, CLICKS, TAGS[:3])
 
 
-def test_items_are_read_from_the_file_that_a_run_leaves(tmp_path, items):
+@pytest.fixture
+def items_path(tmp_path):
     path = tmp_path / "items.jsonl"
     rows = [
         {"item_id": item, "clicks": int(clicks), "tags": tags}
         for item, clicks, tags in zip(IDS, CLICKS, TAGS, strict=True)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    assert TagItems.load(str(path)).recall(["x", "y"]) == items.recall(["x", "y"])
+    return path
+
+
+def test_items_are_read_from_the_file_that_a_run_leaves(items_path, items):
+    assert TagItems.load(str(items_path)).recall(["x", "y"]) == items.recall(["x", "y"])
 
 
 def test_recall_equals_the_turns_written_out():
@@ -94,3 +104,17 @@ def test_recall_equals_the_turns_written_out():
                 left = left or bool(rest)
 
         assert items.recall(profile, k, exclude, items_per_tag) == found[:k]
+
+
+def test_snippet_of_the_guide_runs_without_tensorflow(tmp_path, items_path):
+    snippet = GUIDE.read_text("utf-8").rpartition("```python\n")[2].partition("```")[0]
+    assert '"build/runs/my-log/items.jsonl"' in snippet
+    script = snippet.replace("build/runs/my-log/items.jsonl", str(items_path))
+    script += "import sys\nassert 'tensorflow' not in sys.modules\n"
+
+    finished = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+
+    # Nothing of the toy is called jazz or blues.
+    assert finished.stdout.splitlines() == ["[]", str(list("abcdefg"))]
