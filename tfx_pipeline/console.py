@@ -69,7 +69,6 @@ def quiet_libraries(log_path: str) -> Iterator[Console]:
 def silence_imports() -> None:
     """Turns down what libraries say at import, for commands whose output is short."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     warnings.filterwarnings("ignore")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
