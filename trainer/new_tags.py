@@ -19,7 +19,7 @@ from trainer import features as f
 from trainer.config import ModelConfig, TrainingConfig
 from trainer.config_loader import require
 from trainer.evaluation import TagScorer
-from trainer.fitting import fit
+from trainer.fitting import FitResult, fit
 from trainer.metrics import mean_defined
 from trainer.model import InterestModel
 from trainer.second_stage import chunk_size
@@ -141,7 +141,8 @@ def evaluate_new_tags(
       By name: `recall_at_10`, `recall_at_50`, `recall_at_100` (new tags of a user's truth that are
       among the first k of all tags), `mrr` (1 / rank of the first of them), the same among the new
       tags alone as `among_new.recall_at_10` and so on; means over the users with a new tag in their
-      truth. `num_users` (those), `num_users_without_truth`, `num_new_tags`. None: undefined.
+      truth. `num_users` (those), `num_users_without_truth`, `num_tags`, `num_new_tags`. None:
+      undefined.
     """
     rng = np.random.default_rng(seed)
     parts: dict[str, list[np.ndarray]] = {}
@@ -172,6 +173,7 @@ def evaluate_new_tags(
     return {name: None if np.isnan(mean) else mean for name, mean in means.items()} | {
         "num_users": num_users,
         "num_users_without_truth": snapshots.num_examples - num_users,
+        "num_tags": float(num_tags),
         "num_new_tags": float(len(new_tags)),
     }
 
@@ -221,6 +223,24 @@ def popularity_of_category(
     return np.array([means.get(category, overall) for category in new.categories])
 
 
+@dataclasses.dataclass(frozen=True)
+class HeldOutTags:
+    """What a training without some of the tags came to.
+
+    Attributes:
+      model: It, which knows the other tags alone.
+      fit: Of its training.
+      figures: Of `evaluate_new_tags`, by split (`validation`, `test`) and who: `views`, the model,
+        or `id_only` where it has no views, so that a new tag has an untrained row;
+        `popularity_of_category`, known tags by their clicks and new ones as the function of that
+        name says; `random`.
+    """
+
+    model: InterestModel
+    fit: FitResult
+    figures: Mapping[str, Mapping[str, Mapping[str, float | None]]]
+
+
 def held_out_tags_experiment(
     train: Snapshots,
     validation: Snapshots,
@@ -233,26 +253,28 @@ def held_out_tags_experiment(
     seed: int = 0,
     fraction: float = 0.1,
     tag_frequencies: np.ndarray | None = None,
-) -> dict[str, dict[str, float | None]]:
-    """Holds tags out of training and scores them on the test users.
+) -> HeldOutTags:
+    """Trains without some of the tags, and scores those.
+
+    Validation users choose the epoch, by the tags that are left: what is held out is in nothing
+    that training looks at. So their figures of the new tags choose between configurations without
+    a look at test users.
 
     Args:
       train: Training snapshots, with all tags.
-      validation: Of validation users, for early stopping.
+      validation: Of validation users.
       test: Of test users.
       spec: The features.
       vocabulary_sizes: By vocabulary name, with all tags, as `InterestModel` takes them.
       attributes: Of all tags, in order of their ids.
-      model_config: Of the towers, with `tag_views`.
+      model_config: Of the towers, with `tag_views` or without.
       training_config: Of the objective.
-      seed: Of the fits, of the choice of the tags and of chance.
+      seed: Of the fit, of the choice of the tags and of chance.
       fraction: Share of the tags held out.
       tag_frequencies: float [num_tags], for a sampled softmax, as `InterestModel` takes them.
 
     Returns:
-      Figures of `evaluate_new_tags` by who: `views`, the model; `id_only`, the same without views,
-      where a new tag has an untrained row; `popularity_of_category`, known tags by their clicks and
-      new ones as `popularity_of_category` says; `random`.
+      What it came to.
     """
     num_tags = len(attributes.tags)
     new_tags = choose_new_tags(attributes.tags, fraction, seed)
@@ -261,9 +283,24 @@ def held_out_tags_experiment(
     sizes = dict(vocabulary_sizes)
     if f.TAG_VOCABULARY in sizes:
         sizes[f.TAG_VOCABULARY] -= len(new_tags)
-    hidden_train, hidden_validation, hidden_test = (
-        hide_tags(part, spec, new_tags, num_tags) for part in (train, validation, test)
+    truths = {"validation": validation, "test": test}
+    hidden_train, *others = (
+        hide_tags(part, spec, new_tags, num_tags) for part in (train, *truths.values())
     )
+    hidden = dict(zip(truths, others, strict=True))
+
+    tf_keras.utils.set_random_seed(seed)
+    model = InterestModel(
+        spec,
+        sizes,
+        len(known_tags),
+        model_config,
+        training_config,
+        seed=seed,
+        tag_frequencies=None if tag_frequencies is None else tag_frequencies[known_tags],
+        tag_attributes=known if model_config.tag_views else None,
+    )
+    fit_result = fit(model, hidden_train, hidden["validation"], seed)
 
     def in_order(of_known: np.ndarray, of_new: np.ndarray) -> np.ndarray:
         """Rows of known and new tags in the order of all tags."""
@@ -271,51 +308,45 @@ def held_out_tags_experiment(
         rows[known_tags], rows[new_tags] = of_known, of_new
         return rows
 
-    def fitted(config: ModelConfig) -> InterestModel:
-        tf_keras.utils.set_random_seed(seed)
-        model = InterestModel(
-            spec,
-            sizes,
-            len(known_tags),
-            config,
-            training_config,
-            seed=seed,
-            tag_frequencies=None if tag_frequencies is None else tag_frequencies[known_tags],
-            tag_attributes=known if config.tag_views else None,
-        )
-        fit(model, hidden_train, hidden_validation, seed)
-        return model
-
-    def scorer(model: InterestModel, of_new: np.ndarray) -> TagScorer:
-        candidates = in_order(model.candidate_embeddings().numpy(), of_new).T
-        embed = tf.function(model.query_embeddings, reduce_retracing=True, autograph=False)
-        return lambda chunk: embed(chunk.features(spec.raw_names)).numpy() @ candidates
-
+    candidates = in_order(
+        model.candidate_embeddings().numpy(), _candidate_embeddings_of_new(model, new, seed)
+    ).T
+    embed = tf.function(model.query_embeddings, reduce_retracing=True, autograph=False)
     clicks = baselines.tag_clicks(hidden_train, len(known_tags))
-    scorers = {
+    scorers: dict[str, TagScorer] = {
+        "views" if model_config.tag_views else "id_only": lambda chunk: (
+            embed(chunk.features(spec.raw_names)).numpy() @ candidates
+        ),
         "popularity_of_category": baselines.popularity(
             in_order(clicks, popularity_of_category(clicks, known, new))
         ),
         "random": baselines.random(num_tags, seed),
     }
-    if model_config.tag_views:
-        model = fitted(model_config)
+    figures = {
+        split: {
+            who: evaluate_new_tags(
+                scorer, hidden[split], part.lists[f.LABEL_TAGS], new_tags, num_tags, seed
+            )
+            for who, scorer in scorers.items()
+        }
+        for split, part in truths.items()
+    }
+    return HeldOutTags(model, fit_result, figures)
+
+
+def _candidate_embeddings_of_new(model: InterestModel, new: TagAttributes, seed: int) -> np.ndarray:
+    """By their views, float [n, U + 1]; without views as a tag's row is before training."""
+    if model.model_config.tag_views:
         by_views = model.tag_tower.embed(
-            tf.fill([len(new_tags)], -1),
+            tf.fill([len(new.tags)], -1),
             tf.constant(new.tags),
             tf.constant(new.categories),
             None if new.vectors is None else tf.constant(new.vectors),
         )
-        scorers["views"] = scorer(model, by_views.candidate_embeddings.numpy())
-    model = fitted(dataclasses.replace(model_config, tag_views=()))
-    untrained = np.zeros((len(new_tags), model_config.output_dim + 1))
-    untrained[:, :-1] = np.random.default_rng(seed).normal(
-        scale=model_config.output_dim**-0.5, size=untrained[:, :-1].shape
+        return by_views.candidate_embeddings.numpy()
+    width = model.model_config.output_dim
+    rows = np.zeros((len(new.tags), width + 1))
+    rows[:, :-1] = np.random.default_rng(seed).normal(
+        scale=width**-0.5, size=(len(new.tags), width)
     )
-    scorers["id_only"] = scorer(model, untrained)
-    return {
-        who: evaluate_new_tags(
-            tag_scorer, hidden_test, test.lists[f.LABEL_TAGS], new_tags, num_tags, seed
-        )
-        for who, tag_scorer in scorers.items()
-    }
+    return rows

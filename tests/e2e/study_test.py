@@ -20,10 +20,15 @@ from tfx_pipeline.study.page import BEGIN, END
 pytestmark = pytest.mark.e2e
 
 NUM_TRIALS = 8
+NUM_NEW_TAGS_TRIALS = 4
 STUDY = {
     "name": "small",
     "seeds": [0, 1],
-    "towers": {"utpm": {}, "average": {"interaction": "youtube_dnn"}},
+    "towers": {
+        "utpm": {},
+        "average": {"interaction": "youtube_dnn"},
+        "views": {"interaction": "youtube_dnn", "tag_views": ["words", "category"]},
+    },
     "objectives": {"both": {}, "multi_class": {"joint_weight": 0.0}},
     "parameter_reference": "average",
     "grid": [
@@ -38,6 +43,7 @@ STUDY = {
             "against": [{"tower": "average"}, {"tower": "utpm", "who": "popularity"}],
         }
     ],
+    "new_tags": {"towers": ["views"], "objective": "both"},
 }
 
 
@@ -108,9 +114,12 @@ def test_resumed_study_trains_what_is_missing_and_nothing_else(study, capfd):
     output = run(study, capfd)
 
     assert f"{NUM_TRIALS} trials, 1 of them finished already" in output
-    assert len(trained_lines(output)) == NUM_TRIALS - 1
-    assert trained_lines(output)[-1].startswith(f"[  {NUM_TRIALS}/{NUM_TRIALS}] ")
-    assert trained_lines(output)[-1].endswith("about 0 min left")
+    assert f"{NUM_NEW_TAGS_TRIALS} trials, 0 of them finished already" in output
+    lines = trained_lines(output)
+    assert len(lines) == NUM_TRIALS - 1 + NUM_NEW_TAGS_TRIALS
+    for line, num_trials in ((lines[NUM_TRIALS - 2], NUM_TRIALS), (lines[-1], NUM_NEW_TAGS_TRIALS)):
+        assert line.startswith(f"[  {num_trials}/{num_trials}] ")
+        assert line.endswith("about 0 min left")
     # The epochs of a training are in the log, not on the terminal.
     assert "epoch 1/1: loss" not in output
     assert os.stat(whole).st_mtime_ns == before
@@ -160,15 +169,31 @@ def test_report_plots_and_page_are_written(study):
     assert json.loads((study.page.parent / "study.json").read_text("utf-8")) == study.runs
 
 
+def test_new_tags_have_a_table_and_a_file_of_their_own(study):
+    report = study.read("study.md")
+    for row in ("views | views", "id only | views", "popularity of category | -", "random | -"):
+        assert f"\n| {row} |" in report, row
+    runs = json.loads(study.read("new_tags.json"))
+    assert [(run["tower"], run["seed"]) for run in runs] == [("views", 0), ("views", 1)]
+    for one in runs:
+        metrics = one["metrics"]
+        assert 0 < metrics["eval.views.num_new_tags"] < metrics["eval.views.num_tags"] / 5
+        assert 0 <= metrics["eval_validation.views.recall_at_10"] <= 1
+    page = study.page.parent / "new_tags.json"
+    assert json.loads(page.read_text("utf-8")) == runs
+
+
 def test_repeated_study_trains_nothing_and_says_the_same(study, capfd):
-    before = [study.read(name) for name in ("study.md", "study.json")]
+    names = ("study.md", "study.json", "new_tags.json")
+    before = [study.read(name) for name in names]
 
     output = run(study, capfd)
 
     assert f"{NUM_TRIALS} trials, {NUM_TRIALS} of them finished already" in output
     assert trained_lines(output) == []
+    assert f"{NUM_NEW_TAGS_TRIALS} trials, {NUM_NEW_TAGS_TRIALS} of them finished already" in output
     assert output.count("done: cached") == 5
-    assert [study.read(name) for name in ("study.md", "study.json")] == before
+    assert [study.read(name) for name in names] == before
 
 
 def test_trial_of_other_code_is_trained_again_and_comes_to_the_same(study, capfd):

@@ -217,7 +217,7 @@ def test_figures_equal_the_loop(monkeypatch):
     num_users = sum(bool(set(row) & set(new_tags.tolist())) for row in truth)
     assert found["num_users"] == num_users
     assert found["num_users_without_truth"] == 30 - num_users
-    assert found["num_new_tags"] == 30
+    assert (found["num_new_tags"], found["num_tags"]) == (30, 150)
 
 
 def test_equal_scores_are_in_random_order_not_in_that_of_the_ids():
@@ -304,17 +304,41 @@ def word_log(num_users, seed):
     return snapshots(range(num_users), lists)
 
 
-def experiment(seed, model=MODEL, training=TRAINING):
+def word_parts():
+    return [word_log(num_users, seed) for num_users, seed in ((320, 1), (32, 2), (128, 3))]
+
+
+def hide_labels(part, tags):
+    """The same users without these tags in their labels."""
+    labels = part.lists[f.LABEL_TAGS]
+    keep = ~np.isin(labels.values, tags)
+    offsets = np.concatenate([[0], np.cumsum(keep)])[labels.offsets]
+    left = {
+        name: ListValues(part.lists[name].values[keep], offsets)
+        for name in (f.LABEL_TAGS, f.LABEL_TAG_WEIGHTS)
+    }
+    return Snapshots(part.scalars, {**part.lists, **left})
+
+
+def experiment(seed, model=MODEL, training=TRAINING, parts=None):
     attributes = TagAttributes(tuple(WORD_TAGS), ("",) * len(WORD_TAGS))
-    parts = [word_log(num_users, seed) for num_users, seed in ((320, 1), (32, 2), (128, 3))]
+    parts = parts or [
+        word_log(num_users, seed) for num_users, seed in ((320, 1), (32, 2), (128, 3))
+    ]
     return held_out_tags_experiment(
         *parts, SPEC, SIZES, attributes, model, training, seed=seed, fraction=0.15
     )
 
 
+WITHOUT_VIEWS = dataclasses.replace(MODEL, tag_views=())
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_words_bring_held_out_tags_back_and_ids_do_not(seed):
-    figures = experiment(seed)
+    figures = {
+        **experiment(seed, WITHOUT_VIEWS).figures["test"],
+        **experiment(seed).figures["test"],
+    }
     assert set(figures) == {"views", "id_only", "popularity_of_category", "random"}
     assert len({figure["num_users"] for figure in figures.values()}) == 1
     recall = {who: figure["recall_at_10"] for who, figure in figures.items()}
@@ -327,6 +351,30 @@ def test_words_bring_held_out_tags_back_and_ids_do_not(seed):
 
 
 def test_model_without_views_is_reported_as_ids_alone():
-    training = dataclasses.replace(TRAINING, max_epochs=1)
-    figures = experiment(0, dataclasses.replace(MODEL, tag_views=()), training)
-    assert set(figures) == {"id_only", "popularity_of_category", "random"}
+    result = experiment(0, WITHOUT_VIEWS, dataclasses.replace(TRAINING, max_epochs=1))
+    for figures in result.figures.values():
+        assert set(figures) == {"id_only", "popularity_of_category", "random"}
+    assert result.fit.epochs == 1
+
+
+def test_validation_users_have_figures_of_their_own():
+    figures = experiment(0, training=dataclasses.replace(TRAINING, max_epochs=1)).figures
+    assert set(figures) == {"validation", "test"}
+    for split, num_users in {"validation": 32, "test": 128}.items():
+        for one in figures[split].values():
+            assert one["num_users"] + one["num_users_without_truth"] == num_users
+
+
+def test_neither_epoch_nor_weights_depend_on_what_is_held_out_or_on_test_users():
+    # Labels of held-out tags and the whole of the test users: nothing that is trained sees them.
+    training = dataclasses.replace(TRAINING, max_epochs=2)
+    held_out = choose_new_tags(WORD_TAGS, 0.15, 0)
+    parts = word_parts()
+    blind = [hide_labels(part, held_out) for part in parts[:2]] + [word_log(64, 9)]
+
+    first, second = (experiment(0, training=training, parts=some) for some in (parts, blind))
+
+    assert first.fit.validation == second.fit.validation
+    assert first.fit.best_epoch == second.fit.best_epoch
+    for one, other in zip(first.model.get_weights(), second.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)

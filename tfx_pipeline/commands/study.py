@@ -36,6 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         console.line(f"{study.config.name}: output in {output}, library logs in {output}/logs")
         console.line("loading TFX ...")
         from tfx_pipeline.report_tables import format_table
+        from tfx_pipeline.study.new_tags_table import new_tags_table
         from tfx_pipeline.study.run import run_study
         from tfx_pipeline.study.tables import result_table
 
@@ -47,6 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
         console.line()
         console.line(format_table(*result_table(outcome.results, study.config.metrics)))
         console.line()
+        if outcome.new_tags is not None:
+            console.line(format_table(*new_tags_table(outcome.new_tags)))
+            console.line()
         for path in outcome.files:
             console.line(f"written    {path}")
     return 0

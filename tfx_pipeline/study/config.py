@@ -7,7 +7,7 @@ import dataclasses
 import difflib
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 from trainer.config_loader import require
@@ -73,10 +73,7 @@ class GridBlock:
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            names = getattr(self, field.name)
-            require(bool(names), field.name, "name at least one", list(names))
-            repeated = sorted({name for name in names if names.count(name) > 1})
-            require(not repeated, field.name, "name nothing twice", ", ".join(repeated))
+            _check_different(getattr(self, field.name), field.name)
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -188,6 +185,27 @@ class Question:
 
 
 @dataclasses.dataclass(frozen=True)
+class NewTagsConfig:
+    """Tags held out of training and scored for what their views say of them.
+
+    Attributes:
+      towers: Names of towers with `tag_views`; each is also trained without them.
+      objective: Name of the objective.
+      data_set: Name of the data set.
+      fraction: Share of the tags held out, other ones with every seed.
+    """
+
+    towers: tuple[str, ...]
+    objective: str
+    data_set: str = BASE_DATA_SET
+    fraction: float = 0.1
+
+    def __post_init__(self):
+        _check_different(self.towers, "towers")
+        require(0 < self.fraction < 1, "fraction", "be above 0 and below 1", self.fraction)
+
+
+@dataclasses.dataclass(frozen=True)
 class StudyConfig:
     """Everything that defines a study.
 
@@ -198,11 +216,13 @@ class StudyConfig:
       objectives: Overrides of the loss in the base's `training`, by name.
       grid: What is trained.
       data_sets: Overrides of the base's `features` and `examples`, by name; each is prepared once.
-      seeds: Of initialisation, order of training and the random baseline.
+      seeds: Of initialisation, order of training, the random baseline and the choice of held-out
+        tags.
       parameter_reference: The tower whose parameters are those of the budget `parameters`.
       metrics: Columns of the table, test users.
       plot_metrics: What the plots show: the first against the second, and each by itself.
       questions: What the report answers.
+      new_tags: Tags without history; null: nothing is asked of them.
       output: Output folder; null: `build/studies/<name>`.
       page: Markdown page into which the report goes, between its markers (at its end where it has
         none), with `study.json` and the plots beside it; null: the output folder alone.
@@ -226,6 +246,7 @@ class StudyConfig:
     )
     plot_metrics: tuple[str, ...] = ("precision_at_10", "click_gauc")
     questions: tuple[Question, ...] = ()
+    new_tags: NewTagsConfig | None = None
     output: str | None = None
     page: str | None = None
 
@@ -250,6 +271,7 @@ class StudyConfig:
             _check_metrics(getattr(self, name), name)
         self._check_grid()
         self._check_questions()
+        self._check_new_tags()
 
     def _check_grid(self) -> None:
         require(bool(self.grid), "grid", "have at least one block", [])
@@ -281,6 +303,13 @@ class StudyConfig:
                     "compare cells of the grid alone",
                     " · ".join(dataclasses.astuple(side.cell)),
                 )
+
+    def _check_new_tags(self) -> None:
+        if self.new_tags is not None:
+            known_data_sets = [BASE_DATA_SET, *self.data_sets]
+            check_names(self.new_tags.towers, self.towers, "new_tags.towers")
+            check_names([self.new_tags.objective], self.objectives, "new_tags.objective")
+            check_names([self.new_tags.data_set], known_data_sets, "new_tags.data_set")
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -318,6 +347,12 @@ def comparisons(question: Question) -> Iterator[tuple[Side, Side]]:
             other = question.side(selector, budget)
             require(reference != other, "against", "differ from `reference`", _words(other))
             yield reference, other
+
+
+def _check_different(names: Sequence[str], path: str) -> None:
+    require(bool(names), path, "name at least one", list(names))
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    require(not repeated, path, "name nothing twice", ", ".join(repeated))
 
 
 def _check_metrics(metrics: Iterable[str], name: str) -> None:

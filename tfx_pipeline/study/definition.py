@@ -51,7 +51,20 @@ class Study:
 
     def __post_init__(self):
         for tower in self.config.towers:
-            self.model_config(tower)
+            require(
+                "vectors" not in self.model_config(tower).tag_views
+                or self.base.data.tag_vectors is not None,
+                f"towers.{tower}.tag_views",
+                "not name `vectors` without `base.overrides.data.tag_vectors`",
+                list(self.model_config(tower).tag_views),
+            )
+        for tower in self.config.new_tags.towers if self.config.new_tags else ():
+            require(
+                bool(self.model_config(tower).tag_views),
+                "new_tags.towers",
+                "name towers with `tag_views`",
+                tower,
+            )
         for objective in self.config.objectives:
             self.training_config(objective)
         for data_set in self.config.data_sets:

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from tfx_pipeline.study.definition import Study
 from tfx_pipeline.study.labels import side_labels, spread, title
+from tfx_pipeline.study.new_tags_results import NewTagsResults
+from tfx_pipeline.study.new_tags_table import new_tags_report
 from tfx_pipeline.study.questions import Answer
 from tfx_pipeline.study.results import Results
 from tfx_pipeline.study.statistics import Difference
@@ -16,6 +18,7 @@ def build_report(
     answers: Sequence[Answer],
     plots: Iterable[tuple[str, str]] = (),
     notes: Iterable[str] = (),
+    new_tags: NewTagsResults | None = None,
 ) -> str:
     """The whole report.
 
@@ -25,6 +28,7 @@ def build_report(
       answers: To the study's questions.
       plots: Titles and file names.
       notes: What a reader must know of this run, a sentence each.
+      new_tags: What became of tags without history; None: the study does not ask for it.
 
     Returns:
       Markdown, ending with a line break.
@@ -37,6 +41,8 @@ def build_report(
         parts.append(_how_to_read(study, answers))
         for one in answers:
             parts += [f"**{one.question.question}** {summary(one)}", _comparison_table(one)]
+    if new_tags is not None:
+        parts += new_tags_report(new_tags)
     return "\n\n".join(parts) + "\n"
 
 

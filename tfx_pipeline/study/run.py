@@ -18,12 +18,17 @@ from tfx_pipeline.study.baseline_figures import BaselineFigures
 from tfx_pipeline.study.config import Cell
 from tfx_pipeline.study.data_sets import DataSets
 from tfx_pipeline.study.definition import Study
+from tfx_pipeline.study.labels import title
+from tfx_pipeline.study.new_tags import run_new_tags
+from tfx_pipeline.study.new_tags_results import NewTagsResults
 from tfx_pipeline.study.page import check_page, write_page
 from tfx_pipeline.study.plots import write_plots
 from tfx_pipeline.study.questions import answer
 from tfx_pipeline.study.report import build_report
 from tfx_pipeline.study.results import Results, Run
-from tfx_pipeline.study.trial_loop import CODE, announce, train_pending
+from tfx_pipeline.study.training import run_trial
+from tfx_pipeline.study.trial import TrialDefinition
+from tfx_pipeline.study.trial_loop import announce, train_pending
 from tfx_pipeline.study.trial_store import TrialStore, pending_trials
 from tfx_pipeline.study.trials import Trial, study_trials
 from tfx_pipeline.study.widths import cell_width
@@ -31,6 +36,10 @@ from tfx_pipeline.study.widths import cell_width
 TRIALS_DIR = "trials"
 REPORT_FILE = "study.md"
 RUNS_FILE = "study.json"
+NEW_TAGS_FILE = "new_tags.json"
+
+# What a trial's figures depend on beside its definition: this module and all that it imports.
+CODE = "tfx_pipeline.study.training"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,11 +48,13 @@ class StudyOutcome:
 
     Attributes:
       results: All runs.
+      new_tags: Of tags without history; None: the study does not ask for it.
       files: What was written, the report first.
       num_trained: Trials trained now; all others were finished already.
     """
 
     results: Results
+    new_tags: NewTagsResults | None
     files: tuple[Path, ...]
     num_trained: int
 
@@ -70,7 +81,8 @@ def run_study(study: Study, console: Console, accept_changed_code: bool = False)
     with only_run(config.output_dir):
         data_sets = DataSets(study, console)
         names = list(dict.fromkeys(cell.data_set for cell in config.cells))
-        data_sets.prepare(names)
+        new_tags_names = [] if config.new_tags is None else [config.new_tags.data_set]
+        data_sets.prepare(dict.fromkeys([*names, *new_tags_names]))
         fingerprints: dict[str, str] = {}
         baselines: dict[str, BaselineFigures] = {}
         widths: dict[Cell, int] = {}
@@ -87,14 +99,22 @@ def run_study(study: Study, console: Console, accept_changed_code: bool = False)
         code = code_fingerprint(CODE)
         pending = pending_trials(trials, store, code, accept_changed_code)
         notes += announce(pending, accept_changed_code, console)
-        train_pending(pending, len(trials), data_sets, store, code, config.plot_metrics, console)
+        shown = {f"eval.model.{metric}": title(metric) for metric in config.plot_metrics}
+        train_pending(pending, len(trials), data_sets, store, code, run_trial, shown, console)
         results = Results(tuple(_runs(study, trials, store, baselines)))
-        return StudyOutcome(results, tuple(_write(study, results, notes)), len(pending.trials))
+        num_trained, new_tags = len(pending.trials), None
+        if config.new_tags is not None:
+            new_tags, num_more = run_new_tags(
+                study, config.new_tags, data_sets, accept_changed_code, console
+            )
+            num_trained += num_more
+        files = tuple(_write(study, results, new_tags, notes))
+        return StudyOutcome(results, new_tags, files, num_trained)
 
 
 def _runs(
     study: Study,
-    trials: Sequence[Trial],
+    trials: Sequence[Trial[TrialDefinition]],
     store: TrialStore,
     baselines: Mapping[str, BaselineFigures],
 ) -> Iterator[Run]:
@@ -103,30 +123,32 @@ def _runs(
     for cell in study.config.cells:
         for seed in study.config.seeds:
             definition = by_cell[cell, seed].definition
-            finished = store.read(definition)
-            if finished is None:
-                raise RuntimeError(f"{store.path(definition)} has gone while the study ran.")
             yield Run(
                 cell=cell,
                 seed=seed,
                 interaction=definition.model.interaction,
                 hidden_dim=definition.model.hidden_dim,
                 trial=definition.key,
-                finished=finished,
+                finished=store.finished(definition),
                 baselines=baselines[cell.data_set][seed],
             )
 
 
-def _write(study: Study, results: Results, notes: Sequence[str]) -> Iterator[Path]:
+def _write(
+    study: Study, results: Results, new_tags: NewTagsResults | None, notes: Sequence[str]
+) -> Iterator[Path]:
     """Report, runs and plots into the output folder, and into the page where there is one."""
     output = Path(study.config.output_dir)
     answers = answer(study.config.questions, results)
     plots = write_plots(output, results, study.config.plot_metrics)
-    report = build_report(study, results, answers, plots, notes)
-    runs = [run.to_json(study.config.all_metrics) for run in results.runs]
+    report = build_report(study, results, answers, plots, notes, new_tags)
+    runs = {RUNS_FILE: [run.to_json(study.config.all_metrics) for run in results.runs]}
+    if new_tags is not None:
+        runs[NEW_TAGS_FILE] = new_tags.to_json()
     write_text(report, output / REPORT_FILE)
-    write_text(json.dumps(runs, indent=1, allow_nan=False) + "\n", output / RUNS_FILE)
-    names = [REPORT_FILE, RUNS_FILE, *(path for _, path in plots)]
+    for name, content in runs.items():
+        write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", output / name)
+    names = [REPORT_FILE, *runs, *(path for _, path in plots)]
     if study.config.page is not None:
         page = Path(study.config.page)
         for name in names[1:]:

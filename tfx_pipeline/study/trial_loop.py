@@ -7,20 +7,19 @@ TensorFlow and the examples again, which takes longer than a small training.
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 from tfx_pipeline.console import Console
 from tfx_pipeline.study.data_sets import DataSets
-from tfx_pipeline.study.labels import title
-from tfx_pipeline.study.training import run_trial
-from tfx_pipeline.study.trial import TrialOutcome
+from tfx_pipeline.study.examples import StudyExamples
+from tfx_pipeline.study.trial import FinishedTrial, TrialOutcome
 from tfx_pipeline.study.trial_store import Pending, TrialStore
-
-# What a trial's figures depend on beside its definition: this module and all that it imports.
-CODE = "tfx_pipeline.study.training"
+from tfx_pipeline.study.trials import Definition
 
 
-def announce(pending: Pending, accept_changed_code: bool, console: Console) -> list[str]:
+def announce(
+    pending: Pending[Definition], accept_changed_code: bool, console: Console
+) -> list[str]:
     """Says what is finished already; figures of two versions of the code never mix in silence.
 
     Args:
@@ -47,12 +46,13 @@ def announce(pending: Pending, accept_changed_code: bool, console: Console) -> l
 
 
 def train_pending(
-    pending: Pending,
+    pending: Pending[Definition],
     num_trials: int,
     data_sets: DataSets,
     store: TrialStore,
     code: str,
-    metrics: Sequence[str],
+    run: Callable[[Definition, StudyExamples, str], FinishedTrial],
+    shown: Mapping[str, str],
     console: Console,
 ) -> None:
     """Trains what is left, and keeps each trial as soon as it is finished.
@@ -63,7 +63,9 @@ def train_pending(
       data_sets: Prepared.
       store: Where finished trials go.
       code: Fingerprint of this code.
-      metrics: Shown of each trial.
+      run: Trains one: its definition, the examples of its data set, the fingerprint of the code.
+      shown: Titles of the figures that progress shows, by their names in the outcome; a trial
+        without one of them goes without.
       console: Where progress goes, a line a trial.
     """
     started = time.perf_counter()
@@ -71,7 +73,7 @@ def train_pending(
     for i, trial in enumerate(pending.trials):
         examples = data_sets.examples(trial.data_set)
         with _quiet_epochs():
-            finished = run_trial(trial.definition, examples, code)
+            finished = run(trial.definition, examples, code)
         store.write(trial.definition, finished)
         mean_seconds = (time.perf_counter() - started) / (i + 1)
         minutes = mean_seconds * (len(pending.trials) - i - 1) / 60
@@ -79,15 +81,16 @@ def train_pending(
         words = " · ".join((cell.tower, cell.objective, cell.data_set, cell.budget))
         console.line(
             f"[{first + i:3d}/{num_trials}] {words} · seed {trial.definition.seed}: "
-            f"{_figures(finished.outcome, metrics)}; about {minutes:.0f} min left"
+            f"{_figures(finished.outcome, shown)}; about {minutes:.0f} min left"
         )
 
 
-def _figures(outcome: TrialOutcome, metrics: Sequence[str]) -> str:
+def _figures(outcome: TrialOutcome, shown: Mapping[str, str]) -> str:
     figures = []
-    for metric in metrics:
-        value = outcome.metrics.get(f"eval.model.{metric}")
-        figures.append(f"{title(metric)} {'-' if value is None else f'{value:.4f}'}")
+    for name, title in shown.items():
+        if name in outcome.metrics:
+            value = outcome.metrics[name]
+            figures.append(f"{title} {'-' if value is None else f'{value:.4f}'}")
     return (
         f"{', '.join(figures)}, epoch {outcome.best_epoch} of {outcome.epochs}, "
         f"{outcome.seconds:.0f} s"

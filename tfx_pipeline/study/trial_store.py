@@ -6,12 +6,13 @@ import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Generic
 
 import numpy as np
 
 from tfx_pipeline.report_file import write_bytes, write_report
 from tfx_pipeline.study.trial import FinishedTrial, TrialDefinition, TrialOutcome
-from tfx_pipeline.study.trials import Trial
+from tfx_pipeline.study.trials import Definition, Trial
 from trainer.config_loader import from_mapping, to_mapping
 
 
@@ -46,6 +47,17 @@ class TrialStore:
         except (FileNotFoundError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
             return None
 
+    def finished(self, definition: TrialDefinition) -> FinishedTrial:
+        """A trial that was seen to be finished.
+
+        Raises:
+          RuntimeError: It is not there any more.
+        """
+        trial = self.read(definition)
+        if trial is None:
+            raise RuntimeError(f"{self.path(definition)} has gone while the study ran.")
+        return trial
+
     def write(self, definition: TrialDefinition, trial: FinishedTrial) -> None:
         """Writes a finished trial, whole or not at all."""
         path = self.path(definition)
@@ -57,7 +69,7 @@ class TrialStore:
 
 
 @dataclasses.dataclass(frozen=True)
-class Pending:
+class Pending(Generic[Definition]):
     """What is left to do of a study.
 
     Attributes:
@@ -66,14 +78,14 @@ class Pending:
       num_changed: Finished trials of other code.
     """
 
-    trials: tuple[Trial, ...]
+    trials: tuple[Trial[Definition], ...]
     num_finished: int
     num_changed: int
 
 
 def pending_trials(
-    trials: Sequence[Trial], store: TrialStore, code: str, accept_changed_code: bool
-) -> Pending:
+    trials: Sequence[Trial[Definition]], store: TrialStore, code: str, accept_changed_code: bool
+) -> Pending[Definition]:
     """Looks at what is finished.
 
     Args:

@@ -2,14 +2,17 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Generic, TypeVar
 
 from tfx_pipeline.study.config import Cell
 from tfx_pipeline.study.definition import Study
 from tfx_pipeline.study.trial import TrialDefinition
 
+Definition = TypeVar("Definition", bound=TrialDefinition)
+
 
 @dataclasses.dataclass(frozen=True)
-class Trial:
+class Trial(Generic[Definition]):
     """One training of the study.
 
     Attributes:
@@ -21,12 +24,12 @@ class Trial:
 
     data_set: str
     cells: tuple[Cell, ...]
-    definition: TrialDefinition
+    definition: Definition
 
 
 def study_trials(
     study: Study, fingerprints: Mapping[str, str], widths: Mapping[Cell, int]
-) -> list[Trial]:
+) -> list[Trial[TrialDefinition]]:
     """The trainings of a study, data set by data set, all seeds of a cell before the next cell.
 
     Args:
@@ -37,7 +40,7 @@ def study_trials(
     Returns:
       Each training once.
     """
-    trials: dict[tuple[str, str], Trial] = {}
+    trials: dict[tuple[str, str], Trial[TrialDefinition]] = {}
     for data_set in fingerprints:
         features = study.pipeline_config(data_set).features
         for cell in (cell for cell in study.config.cells if cell.data_set == data_set):

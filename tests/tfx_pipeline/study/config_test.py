@@ -30,7 +30,14 @@ STUDY = {
     "grid": [{"towers": ["utpm", "average"], "objectives": ["both", "clicks"]}],
     "parameter_reference": "utpm",
 }
-CLASSES = [c.BaseConfig, c.GridBlock, c.Selector, c.Question, c.StudyConfig]
+CLASSES = [
+    c.BaseConfig,
+    c.GridBlock,
+    c.Selector,
+    c.Question,
+    c.NewTagsConfig,
+    c.StudyConfig,
+]
 
 
 @pytest.fixture
@@ -287,6 +294,47 @@ def test_question_that_cannot_be_answered_is_refused(write, question, message):
         load_study(write({**STUDY, "questions": [{**good, **question}]}))
 
 
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"tower": ["views"]}, "`new_tags.tower` is not a known key. Did you mean `towers`?"),
+        ({"towers": []}, "new_tags: `towers` must name at least one."),
+        ({"towers": ["views", "views"]}, "new_tags: `towers` must name nothing twice."),
+        (
+            {"towers": ["view"]},
+            "`new_tags.towers` must name what exists. Received: 'view'. Did you mean 'views'?",
+        ),
+        (
+            {"towers": ["views", "utpm"]},
+            "`new_tags.towers` must name towers with `tag_views`. Received: new_tags.towers='utpm'",
+        ),
+        ({"objective": "click"}, "`new_tags.objective` must name what exists. Received: 'click'."),
+        ({"data_set": "long"}, "`new_tags.data_set` must name what exists. Received: 'long'."),
+        ({"fraction": 1}, "new_tags: `fraction` must be above 0 and below 1. Received: fraction=1"),
+        ({"fraction": "10 %"}, "`new_tags.fraction` must be a number. Received: '10 %'."),
+    ],
+)
+def test_new_tags_that_cannot_be_scored_are_refused(write, section, message):
+    study = changed("towers.views", {"tag_views": ["words"]})
+    good = {"towers": ["views"], "objective": "both"}
+    assert load_study(write({**study, "new_tags": good})).config.new_tags == c.NewTagsConfig(
+        ("views",), "both", "base", 0.1
+    )
+
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_study(write({**study, "new_tags": {**good, **section}}))
+
+
+def test_tower_with_vectors_needs_them_in_the_base(write):
+    path = write(changed("towers.views", {"tag_views": ["vectors"]}))
+    with pytest.raises(ValueError, match="`towers.views.tag_views` must not name `vectors`"):
+        load_study(path)
+
+    mapping = yaml.safe_load(open(path, encoding="utf-8"))
+    mapping["base"]["overrides"] = {"data": {"tag_vectors": "v.parquet"}}
+    assert load_study(write(mapping)).model_config("views").tag_views == ("vectors",)
+
+
 def test_equal_parameters_need_a_reference(write):
     block = {"towers": ["utpm"], "objectives": ["both"], "budgets": ["parameters"]}
 
@@ -352,6 +400,15 @@ def test_shipped_study_of_movielens_covers_every_tower_and_objective():
         assert any(getattr(one, key) > 0 for one in trained), key
     assert study.config.page == "docs/results.md"
     assert len(study.config.seeds) == 3
+
+
+@pytest.mark.parametrize("name", shipped_configs(FOLDER))
+def test_shipped_study_scores_new_tags_by_words_and_category(name):
+    study = load_study(name)
+
+    assert study.config.new_tags.fraction == 0.1
+    for tower in study.config.new_tags.towers:
+        assert study.model_config(tower).tag_views == ("words", "category")
 
 
 def test_keys_of_an_objective_are_keys_of_training():

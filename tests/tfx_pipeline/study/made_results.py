@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tfx_pipeline.study.config import Cell
+from tfx_pipeline.study.config import Cell, NewTagsConfig
 from tfx_pipeline.study.evaluation import Figures
+from tfx_pipeline.study.new_tags_results import NewTagsResults, NewTagsRun
 from tfx_pipeline.study.results import Results, Run
 from tfx_pipeline.study.trial import FinishedTrial, TrialOutcome
 
@@ -80,3 +81,37 @@ def make_results(
             }
             runs.append(make_run(cell, seed, figures, users, **options))
     return Results(tuple(runs))
+
+
+def make_new_tags_results(
+    by_tower: Mapping[str, Sequence[Mapping[str, float | None]]], notes: Sequence[str] = ()
+) -> NewTagsResults:
+    """Results of tags held out.
+
+    Args:
+      by_tower: By seed, figures `<who>.<metric>` of test users; those left out are 0.
+      notes: As a run says them.
+
+    Returns:
+      The results; with seed s, 10 + s of 100 tags are held out and 50 + s users clicked one.
+    """
+    metrics = ("recall_at_10", "recall_at_50", "recall_at_100", "mrr")
+    names = [*metrics, *(f"among_new.{name}" for name in metrics)]
+    runs = []
+    for tower, by_seed in by_tower.items():
+        for seed, figures in enumerate(by_seed):
+            counts = {"num_tags": 100.0, "num_new_tags": 10.0 + seed, "num_users": 50.0 + seed}
+            finished = {}
+            for who in ("views", "id_only"):
+                outcome = {}
+                for one in (who, "popularity_of_category", "random"):
+                    zeros = dict.fromkeys(names, 0.0)
+                    outcome |= {f"eval.{one}.{k}": v for k, v in {**zeros, **counts}.items()}
+                given = {f"eval.{name}": value for name, value in figures.items()}
+                outcome |= {name: value for name, value in given.items() if name in outcome}
+                finished[who] = FinishedTrial(
+                    "code", TrialOutcome(10, 50, 2_000.0, 5, 4, 0.0, 40.0, outcome), {}
+                )
+            keys = {who: f"{tower}-{who}-{seed}" for who in finished}
+            runs.append(NewTagsRun(tower, seed, keys, finished))
+    return NewTagsResults(NewTagsConfig(tuple(by_tower), "both"), tuple(runs), tuple(notes))
