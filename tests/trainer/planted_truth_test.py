@@ -57,7 +57,7 @@ def planted_of_test_users(log: PlantedLog, key: str) -> list[set[str]]:
 
 
 # Crossing: a segment and a region together tell an interest, and neither alone (a Latin square). It
-# is in no history, for it shows only after the cut.
+# is in no history of a test user, for it shows only after the cut.
 
 CROSS_SPEC = f.FeatureSpec(
     profile=(f.ProfileFeature("segment"), f.ProfileFeature("region")),
@@ -85,12 +85,12 @@ CROSS_TRAINING = TrainingConfig(
 
 
 def without_hidden_relu(model: InterestModel) -> None:
-    """Leaves the crossing as the only place where two features meet in a product."""
+    """Keeps the hidden layer from learning pairs of features in the place of the crossing."""
     model.user_tower.hidden.activation = tf_keras.activations.linear
 
 
-def first_order(model: InterestModel) -> None:
-    """Takes the pairs away, too: with all v_i = 0 every c_ij is 0, and so is every gradient."""
+def without_pairs(model: InterestModel) -> None:
+    """Takes the crossing's pairs away, too: at v_i = 0 every c_ij and every gradient is 0."""
     without_hidden_relu(model)
     latent = model.user_tower.interaction.cross.latent
     latent.assign(tf.zeros_like(latent))
@@ -115,15 +115,15 @@ def test_crossing_recovers_what_two_features_tell_together(tmp_path, seed):
     full = cross_interests_found(log, trained(log, MODEL, CROSS_TRAINING, seed))
     crossing = trained(log, MODEL, CROSS_TRAINING, seed, without_hidden_relu)
     by_crossing_alone = cross_interests_found(log, crossing)
-    weaker = trained(log, MODEL, CROSS_TRAINING, seed, first_order)
-    by_single_features = cross_interests_found(log, weaker)
+    weaker = trained(log, MODEL, CROSS_TRAINING, seed, without_pairs)
+    by_neither = cross_interests_found(log, weaker)
 
-    print(f"seed {seed}: {full:.2f}, {by_crossing_alone:.2f}, first order {by_single_features:.2f}")
+    print(f"seed {seed}: {full:.2f}, {by_crossing_alone:.2f}, without pairs {by_neither:.2f}")
     assert not weaker.user_tower.interaction.cross.latent.numpy().any()
     # Chance is 1/6.
-    assert by_single_features < 0.35
-    assert full > by_single_features + 0.4
-    assert by_crossing_alone > by_single_features + 0.4
+    assert by_neither < 0.35
+    assert full > by_neither + 0.4
+    assert by_crossing_alone > by_neither + 0.4
 
 
 # The driving tag: a click is due to one tag of an item, others of a few come along with all of a
@@ -213,7 +213,8 @@ def test_joint_puts_the_driving_tag_first_where_split_does_not(tmp_path, seed):
     )
 
     print(f"seed {seed}: joint {joint:.2f}, split {split:.2f}")
-    assert joint > 0.7
+    # Chance is 0.36.
+    assert joint > 0.6
     assert joint > split + 0.2
 
 
@@ -297,4 +298,4 @@ def test_attention_weighs_the_informative_domain_and_value_higher(tmp_path, seed
     assert model.user_tower.field_names == ("clicked_tags", "foreign_tags")
     # By an average each domain has one half.
     assert domain > 0.6
-    assert own > 1.2 * average
+    assert own > 1.25 * average
