@@ -32,7 +32,12 @@ _POSITIVE_INTEGERS = (
     "max_tags_per_item",
     "start_time",
 )
-_COUNTS = ("cross_interests_per_user", "cold_user_max_events", "seed")
+_COUNTS = (
+    "cross_interests_per_user",
+    "passengers_per_category",
+    "cold_user_max_events",
+    "seed",
+)
 _SKEWS = ("category_skew", "popularity_skew", "item_skew", "noise_skew")
 
 
@@ -66,6 +71,8 @@ class DemoConfig:
       driving_tag: where the tag that drives the click stands in an item's list: `hidden` (at a
         random place, so that the data does not tell) or `first`.
       tag_in_category_share: probability that a further tag is of the item's category.
+      passengers_per_category: tags of each category that come along with others and never drive a
+        click themselves; all further tags of items are of these. 0: any tag can come along.
       category_skew: Zipf exponent of categories as a user's preferred ones.
       tastes_per_category: a taste is a few tags of one category that are liked together; a user
         has one taste in each preferred category. That is what users can tell of each other.
@@ -104,6 +111,7 @@ class DemoConfig:
     max_tags_per_item: int = 6
     driving_tag: str = "hidden"
     tag_in_category_share: float = 0.85
+    passengers_per_category: int = 0
     category_skew: float = 0.5
     tastes_per_category: int = 1
     tags_per_taste: int = 5
@@ -149,14 +157,21 @@ class DemoConfig:
             "at most `num_categories`",
             self.max_categories_per_user <= self.num_categories,
         )
+        self._require(
+            "passengers_per_category",
+            f"0 or at least `max_tags_per_item` ({self.max_tags_per_item})",
+            self.passengers_per_category == 0
+            or self.passengers_per_category >= self.max_tags_per_item,
+        )
         # Twice what one user or item can need of a category, so that draws without repetition
-        # end; and beside the tastes there is room for the tags of cross interests.
+        # end; and beside the tastes there is room for the tags of cross interests and passengers.
         in_tastes = self.tastes_per_category * self.tags_per_taste
         crossed = math.ceil(self.num_cross_tags / self.num_categories)
         needed = max(
             2 * (max(self.interests_per_user, self.max_tags_per_item) + crossed),
             in_tastes + crossed,
         )
+        needed += self.passengers_per_category
         self._require(
             "num_tags",
             f"at least {needed * self.num_categories} ({needed} for each of num_categories="

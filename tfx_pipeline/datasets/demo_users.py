@@ -105,7 +105,7 @@ def _interests(
         # A small taste can run out: what is still missing then is any tag of the category.
         is_of_taste &= attempt < _MAX_TASTE_ATTEMPTS
         chosen[missing] = np.where(is_of_taste, of_taste, of_category)
-        missing = is_repeated(chosen) | world.is_cross[chosen]
+        missing = is_repeated(chosen) | world.is_cross[chosen] | world.is_passenger[chosen]
         if not missing.any():
             break
     return chosen

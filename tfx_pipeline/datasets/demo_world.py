@@ -77,7 +77,7 @@ class DemoWorld:
       tags: names [num_tags].
       tag_category: int32 [num_tags].
       category_tags: tags of each category, those of its first taste first, and within a taste the
-        most popular first.
+        most popular first; passengers last.
       item_category: int32 [num_items].
       item_tags: int32 [num_items, max_tags_per_item], -1 where there is none.
       item_driving: int32 [num_items], the tag that drives the click.
@@ -87,6 +87,8 @@ class DemoWorld:
       cross_tags: int32 [cross_interests_per_user, cross_feature_values, cross_feature_values], the
         cross interest of a segment (first) and a region (second); a Latin square each.
       is_cross: bool [num_tags], whether a tag is in `cross_tags`; it is no ordinary interest.
+      is_passenger: bool [num_tags], whether a tag comes along alone and drives no click; such a tag
+        is nobody's interest.
       age_categories: int32 [num age bands, CATEGORIES_PER_AGE_BAND].
     """
 
@@ -102,6 +104,7 @@ class DemoWorld:
     item_order: np.ndarray
     cross_tags: np.ndarray
     is_cross: np.ndarray
+    is_passenger: np.ndarray
     age_categories: np.ndarray
 
 
@@ -129,7 +132,17 @@ def draw_tags_of_tastes(
     return category_tags.members[category_tags.offsets[categories] + ranks]
 
 
-def _cross_tags(config: DemoConfig, category_tags: Groups, rng: np.random.Generator) -> np.ndarray:
+def _passengers(config: DemoConfig, category_tags: Groups) -> Groups:
+    """The last tags of each category, so that tastes, which are the first, stay what they are."""
+    count = config.passengers_per_category
+    places = category_tags.offsets[1:, None] - np.arange(count, 0, -1)
+    offsets = np.arange(config.num_categories + 1, dtype=np.int64) * count
+    return Groups(category_tags.members[places].ravel(), offsets)
+
+
+def _cross_tags(
+    config: DemoConfig, category_tags: Groups, is_passenger: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """Latin squares: each row and each column holds every tag once, so neither alone tells."""
     n = config.cross_feature_values
     squares = []
@@ -137,7 +150,9 @@ def _cross_tags(config: DemoConfig, category_tags: Groups, rng: np.random.Genera
     ranks = np.arange(config.num_tags) - np.repeat(
         category_tags.offsets[:-1], np.diff(category_tags.offsets)
     )
-    pool = rng.permutation(category_tags.members[ranks >= in_tastes])[: config.num_cross_tags]
+    members = category_tags.members
+    pool = members[(ranks >= in_tastes) & ~is_passenger[members]]
+    pool = rng.permutation(pool)[: config.num_cross_tags]
     for tags in pool.reshape(-1, n):
         row, column = rng.permutation(n), rng.permutation(n)
         squares.append(tags[(row[:, None] + column[None, :]) % n])
@@ -148,22 +163,27 @@ def _item_tags(
     config: DemoConfig,
     driving: np.ndarray,
     tag_category: np.ndarray,
-    category_tags: Groups,
+    further_tags: Groups,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Tags of each item, int32 [num_items, max_tags_per_item], -1 where there is none."""
+    """Tags of each item, int32 [num_items, max_tags_per_item], -1 where there is none.
+
+    Beside the driving one they are of `further_tags`, which has the tags of each category that can
+    come along.
+    """
     width = config.max_tags_per_item
     tags = np.full((len(driving), width), -1, np.int32)
     tags[:, 0] = driving
     num_tags = rng.integers(config.min_tags_per_item, width + 1, len(driving))
     missing = np.arange(width)[None, :] < num_tags[:, None]
     missing[:, 0] = False
-    longest = int(np.diff(category_tags.offsets).max())
+    longest = int(np.diff(further_tags.offsets).max())
     cdf = zipf_cdf(longest, config.noise_skew)
+    of_any_category = np.sort(further_tags.members)
     while missing.any():
         rows, columns = np.nonzero(missing)
-        own = draw_tags_of_categories(tag_category[driving[rows]], cdf, category_tags, rng)
-        other = rng.integers(0, config.num_tags, len(rows))
+        own = draw_tags_of_categories(tag_category[driving[rows]], cdf, further_tags, rng)
+        other = of_any_category[rng.integers(0, len(of_any_category), len(rows))]
         is_own = rng.random(len(rows)) < config.tag_in_category_share
         tags[rows, columns] = np.where(is_own, own, other)
         missing = is_repeated(tags)
@@ -175,13 +195,18 @@ def _item_tags(
 
 
 def _driving_tags(
-    config: DemoConfig, cross_tags: np.ndarray, category_tags: Groups, rng: np.random.Generator
+    config: DemoConfig,
+    cross_tags: np.ndarray,
+    category_tags: Groups,
+    is_passenger: np.ndarray,
+    rng: np.random.Generator,
 ) -> np.ndarray:
-    """Driving tag of each item, int32 [num_items]: every tag has one item, an interest several.
+    """Driving tag of each item, int32 [num_items]: every tag that drives has one, an interest more.
 
     With one item to an interest, that item's further tags would follow the interest everywhere.
     """
-    more = config.num_items - config.num_tags
+    once = np.flatnonzero(~is_passenger)
+    more = config.num_items - len(once)
     num_taste_tags = config.num_categories * config.tastes_per_category * config.tags_per_taste
     num_crossed = config.num_cross_tags * (more // (num_taste_tags + config.num_cross_tags))
     crossed = np.resize(cross_tags[:, 0], num_crossed) if num_crossed else np.zeros(0, np.int32)
@@ -189,7 +214,7 @@ def _driving_tags(
     categories = draw_ranks(zipf_cdf(config.num_categories, config.category_skew), shape, rng)
     tastes = rng.integers(0, config.tastes_per_category, shape)
     popular = draw_tags_of_tastes(config, categories, tastes, category_tags, rng)
-    driving = np.concatenate([np.arange(config.num_tags), crossed, popular])
+    driving = np.concatenate([once, crossed, popular])
     return rng.permutation(driving).astype(np.int32)
 
 
@@ -203,8 +228,12 @@ def build_world(config: DemoConfig) -> DemoWorld:
     for start, end in zip(category_tags.offsets[:-1], category_tags.offsets[1:], strict=True):
         rng.shuffle(category_tags.members[start:end])
 
-    cross_tags = _cross_tags(config, category_tags, rng)
-    driving = _driving_tags(config, cross_tags, category_tags, rng)
+    passengers = _passengers(config, category_tags)
+    is_passenger = np.zeros(config.num_tags, bool)
+    is_passenger[passengers.members] = True
+    cross_tags = _cross_tags(config, category_tags, is_passenger, rng)
+    driving = _driving_tags(config, cross_tags, category_tags, is_passenger, rng)
+    further_tags = passengers if config.passengers_per_category else category_tags
     is_cross = np.zeros(config.num_tags, bool)
     is_cross[cross_tags.ravel()] = True
     num_age_categories = min(CATEGORIES_PER_AGE_BAND, config.num_categories)
@@ -217,12 +246,13 @@ def build_world(config: DemoConfig) -> DemoWorld:
         tag_category=tag_category,
         category_tags=category_tags,
         item_category=tag_category[driving],
-        item_tags=_item_tags(config, driving, tag_category, category_tags, rng),
+        item_tags=_item_tags(config, driving, tag_category, further_tags, rng),
         item_driving=driving,
         items_by_driving=Groups.by(driving, config.num_tags),
         items_by_category=Groups.by(tag_category[driving], config.num_categories),
         item_order=rng.permutation(config.num_items).astype(np.int32),
         cross_tags=cross_tags,
         is_cross=is_cross,
+        is_passenger=is_passenger,
         age_categories=age_categories.astype(np.int32),
     )

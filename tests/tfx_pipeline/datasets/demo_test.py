@@ -108,6 +108,35 @@ def test_first_driving_tag_stands_first():
     np.testing.assert_array_equal(world.item_tags[:, 0], world.item_driving)
 
 
+def test_passengers_come_along_and_drive_nothing():
+    config = dataclasses.replace(SMALL, passengers_per_category=8)
+    world = build_world(config)
+    passengers = np.flatnonzero(world.is_passenger)
+    assert np.bincount(world.tag_category[passengers]).tolist() == [8] * 5
+    assert not world.is_passenger[world.item_driving].any()
+    assert set(range(200)) - set(passengers.tolist()) == set(world.item_driving.tolist())
+    # Beside its driving tag an item has passengers alone.
+    is_there = world.item_tags >= 0
+    is_driving = world.item_tags == world.item_driving[:, None]
+    assert (is_driving.sum(axis=1) == 1).all()
+    assert world.is_passenger[world.item_tags[is_there & ~is_driving]].all()
+    # They are mostly of the item's category, and all of them come along somewhere.
+    own = world.tag_category[world.item_tags] == world.item_category[:, None]
+    # Of other categories are 4 in 5 of the draws that are not of its own.
+    assert own[is_there & ~is_driving].mean() == pytest.approx(0.85 + 0.15 / 5, abs=0.03)
+    assert set(world.item_tags[is_there & ~is_driving].tolist()) == set(passengers.tolist())
+    users = draw_users(config, world, 0)
+    assert not world.is_passenger[users.interests].any()
+    assert not world.is_passenger[users.cross_interests].any()
+
+
+def test_too_few_passengers_or_tags_for_them_are_refused():
+    with pytest.raises(ValueError, match="`passengers_per_category` must be 0 or at least"):
+        dataclasses.replace(SMALL, passengers_per_category=5)
+    with pytest.raises(ValueError, match="`num_tags` must be at least"):
+        dataclasses.replace(SMALL, passengers_per_category=30)
+
+
 def test_clicks_follow_the_driving_tag_only(drawn):
     world, users = drawn
     item, user = users.event_item, users.event_user
