@@ -1,11 +1,16 @@
-"""`tagtower query`: a user's tags, from a running server."""
+"""`tagtower query`: a user's tags, or why a tag has its score, from a running server."""
 
 import argparse
+import dataclasses
 import json
+import math
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfx_pipeline.console import silence_imports
+
+if TYPE_CHECKING:
+    from serving.client import Retrieval, TagExplanation
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model_name", default="default", help="model at the server (default: %(default)s)"
     )
     parser.add_argument(
-        "--num_tags", type=int, default=10, help="tags to show (default: %(default)s)"
+        "--num_tags",
+        type=int,
+        default=10,
+        help="tags to show, or values of the histories (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--explain", metavar="TAG", help="show what this tag's score comes from instead of the tags"
     )
     parser.add_argument(
         "--timeout", type=float, default=10.0, help="deadline, seconds (default: %(default)s)"
@@ -70,9 +81,17 @@ def run(arguments: argparse.Namespace) -> int:
         with TagClient(
             arguments.server, model_name=arguments.model_name, timeout_s=arguments.timeout
         ) as client:
-            answer = client.retrieve([features], num_tags=arguments.num_tags)
+            if arguments.explain is not None:
+                answer = client.explain([features], [arguments.explain])
+                _show_explanation(answer.explanations[0], answer.model_version, arguments)
+            else:
+                _show_profile(client.retrieve([features], num_tags=arguments.num_tags), arguments)
     except TagClientError as error:
         raise ValueError(str(error)) from error
+    return 0
+
+
+def _show_profile(answer: "Retrieval", arguments: argparse.Namespace) -> None:
     profile = answer.profiles[0]
     if arguments.json:
         content = {
@@ -82,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
             "version": answer.model_version,
         }
         print(json.dumps(content, ensure_ascii=False))
-        return 0
+        return
     from tfx_pipeline.report_tables import format_table
 
     # A version before probabilities shows none.
@@ -91,7 +110,34 @@ def run(arguments: argparse.Namespace) -> int:
     rows = [[rank, *row] for rank, row in enumerate(columns, start=1)]
     print(format_table(["rank", "tag", "score", "probability"], rows))
     print(f"model version {answer.model_version}")
-    return 0
+
+
+def _show_explanation(
+    explanation: "TagExplanation", model_version: int, arguments: argparse.Namespace
+) -> None:
+    if math.isnan(explanation.score):
+        raise ValueError(
+            f"`explain` must be a tag that the model knows. Received: {explanation.tag}."
+        )
+    values = explanation.values[: arguments.num_tags]
+    if arguments.json:
+        content = {
+            **dataclasses.asdict(explanation),
+            "values": [dataclasses.asdict(value) for value in values],
+            "version": model_version,
+        }
+        print(json.dumps(content, ensure_ascii=False))
+        return
+    from tfx_pipeline.report_tables import format_table
+
+    print(f"{explanation.tag}: score {explanation.score:.3f}; without ... it changes by")
+    print()
+    rows = [[v.domain, v.value, -v.contribution, v.attention] for v in values]
+    print(format_table(["value of", "", "change", "attention"], rows))
+    print()
+    rows = [[x.feature, -x.contribution, x.attention] for x in explanation.features]
+    print(format_table(["all of", "change", "attention"], rows))
+    print(f"model version {model_version}")
 
 
 def _from_events(arguments: argparse.Namespace) -> dict[str, Any]:
