@@ -42,12 +42,12 @@ def raw(num_users=2):
     return inputs
 
 
-def make(transform_output, **training):
+def make(transform_output, config=CONFIG, **training):
     model = InterestModel(
         SPEC,
         vocabulary_sizes(transform_output, SPEC),
         len(TAGS),
-        dataclasses.replace(CONFIG, click_projection=False),
+        dataclasses.replace(config, click_projection=False),
         TrainingConfig(**training),
         seed=1,
     )

@@ -132,10 +132,10 @@ def _show_explanation(
 
     print(f"{explanation.tag}: score {explanation.score:.3f}; without ... it changes by")
     print()
-    rows = [[v.domain, v.value, -v.contribution, v.attention] for v in values]
+    rows = [[v.domain, v.value, 0.0 - v.contribution, v.attention] for v in values]
     print(format_table(["value of", "", "change", "attention"], rows))
     print()
-    rows = [[x.feature, -x.contribution, x.attention] for x in explanation.features]
+    rows = [[x.feature, 0.0 - x.contribution, x.attention] for x in explanation.features]
     print(format_table(["all of", "change", "attention"], rows))
     print(f"model version {model_version}")
 
