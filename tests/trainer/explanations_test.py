@@ -258,7 +258,5 @@ def test_deleting_the_top_contributor_moves_the_score_more_than_deleting_any(int
     random = np.mean([moves(rng.integers(0, 6, len(loved))) for _ in range(5)])
     assert moves(top).mean() > 2 * random
     # And it is the one that was planted: by chance that is every sixth.
-    print("MOVES", interaction, seed, moves(top).mean(), random)
     is_planted = histories[np.arange(len(loved)), top] == loved
-    print("PLANTED", is_planted.mean())
     assert is_planted.mean() > 0.7
