@@ -23,7 +23,21 @@ from tensorflow_serving.apis import (
 
 from serving.feature_tensors import FeatureValue, InputSlot, input_slots, to_tensors
 from serving.tensor_proto import compact_from_numpy, to_numpy
-from trainer.signatures import PROBABILITIES, RETRIEVE, SCORES, SERVING_DEFAULT, TAGS
+from trainer.signatures import (
+    ATTENTION_BY_FEATURE,
+    CONTRIBUTIONS_BY_FEATURE,
+    EXPLAIN,
+    EXPLAINED_TAG,
+    FEATURES,
+    PROBABILITIES,
+    RETRIEVE,
+    SCORE,
+    SCORES,
+    SERVING_DEFAULT,
+    TAGS,
+    attention_of,
+    contributions_of,
+)
 
 _FIRST_BACKOFF_S = 0.05
 _OPTIONS = [
@@ -80,6 +94,68 @@ class Retrieval:
     """
 
     profiles: tuple[TagProfile, ...]
+    model_version: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ValueContribution:
+    """What one value of a history does to the score of a tag.
+
+    Attributes:
+      domain: The domain it stands in.
+      value: The value.
+      contribution: The score less that of the same user without the value.
+      attention: Its part of the domain's attention.
+    """
+
+    domain: str
+    value: str
+    contribution: float
+    attention: float
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureContribution:
+    """What one feature does to the score of a tag.
+
+    Attributes:
+      feature: A profile feature or a domain.
+      contribution: The score less that of the same user with the feature unknown, or empty.
+      attention: Its part of the tower's attention; equal parts where the tower has none.
+    """
+
+    feature: str
+    contribution: float
+    attention: float
+
+
+@dataclasses.dataclass(frozen=True)
+class TagExplanation:
+    """Why a user's score of a tag is what it is.
+
+    Attributes:
+      tag: The tag.
+      score: That of `retrieve`; NaN, as are the contributions: the model does not know the tag.
+      values: The values of the user's histories, the largest contribution, up or down, first.
+      features: Profile features and domains, in the model's order.
+    """
+
+    tag: str
+    score: float
+    values: tuple[ValueContribution, ...]
+    features: tuple[FeatureContribution, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanations:
+    """The answer of `explain`.
+
+    Attributes:
+      explanations: One for each instance, in order.
+      model_version: The version that answered.
+    """
+
+    explanations: tuple[TagExplanation, ...]
     model_version: int
 
 
@@ -155,7 +231,7 @@ class TagClient:
         self._prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
         self._random = random.Random()
-        self._retrieve_slots: dict[str, InputSlot] | None = None
+        self._slots: dict[str, dict[str, InputSlot]] = {}
 
     def retrieve(
         self,
@@ -188,25 +264,44 @@ class TagClient:
             raise ValueError(
                 f"`num_tags` must be a positive integer. Received: num_tags={num_tags}."
             )
-        deadline = self._deadline(timeout_s)
-        slots, is_fresh = self._retrieve_slots, False
-        if slots is None:
-            slots, is_fresh = self._learn_slots(deadline), True
-        try:
-            # All outputs: versions before probabilities refuse a filter that names them.
-            prediction = self._predict(to_tensors(features, slots), RETRIEVE, (), deadline)
-        except (TagClientError, ValueError) as error:
-            is_refused = isinstance(error, ValueError) or (
-                error.code is grpc.StatusCode.INVALID_ARGUMENT
-            )
-            if is_fresh or not is_refused:
-                raise
-            relearned = self._learn_slots(deadline)
-            if relearned == slots:
-                raise
-            tensors = to_tensors(features, relearned)
-            prediction = self._predict(tensors, RETRIEVE, (), deadline)
+        prediction, _ = self._ask(RETRIEVE, features, {}, self._deadline(timeout_s))
         return Retrieval(_profiles(prediction.outputs, num_tags), prediction.model_version)
+
+    def explain(
+        self,
+        features: Sequence[Mapping[str, FeatureValue]],
+        tags: Sequence[str],
+        *,
+        timeout_s: float | None = None,
+    ) -> Explanations:
+        """Asks why tags have their scores.
+
+        The server embeds a user once for every value of his histories: this costs far more than
+        `retrieve`.
+
+        Args:
+          features: One instance a user, as for `retrieve`.
+          tags: One for each instance; for several tags of a user, name him several times.
+          timeout_s: Deadline in seconds; None: the client's.
+
+        Returns:
+          The explanations and the version that gave them.
+
+        Raises:
+          ValueError: If there is no instance or not one tag for each, a feature is unknown, or a
+            value is of the wrong kind.
+          TagClientError: If the call failed, or the version is older than explanations.
+        """
+        if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags):
+            raise ValueError(f"`tags` must be a list of strings. Received: tags={tags!r}.")
+        if len(tags) != len(features):
+            raise ValueError(
+                f"`tags` must name one tag for each of the {len(features)} instances. "
+                f"Received: {len(tags)} tags."
+            )
+        own = {EXPLAINED_TAG: np.array([tag.encode() for tag in tags], object)}
+        prediction, sent = self._ask(EXPLAIN, features, own, self._deadline(timeout_s))
+        return Explanations(_explanations(prediction.outputs, sent), prediction.model_version)
 
     def predict(
         self,
@@ -279,22 +374,65 @@ class TagClient:
         outputs = {name: to_numpy(tensor) for name, tensor in response.outputs.items()}
         return Prediction(outputs, response.model_spec.version.value)
 
-    def _learn_slots(self, deadline: float) -> dict[str, InputSlot]:
+    def _ask(
+        self,
+        signature_name: str,
+        features: Sequence[Mapping[str, FeatureValue]],
+        own: Mapping[str, np.ndarray],
+        deadline: float,
+    ) -> tuple[Prediction, dict[str, np.ndarray]]:
+        """Calls a signature that takes instances.
+
+        Args:
+          signature_name: The signature.
+          features: The instances.
+          own: What it takes beside the features.
+          deadline: Of the call.
+
+        Returns:
+          The answer, and the tensors that were sent.
+        """
+        slots, is_fresh = self._slots.get(signature_name), False
+        if slots is None:
+            slots, is_fresh = self._learn_slots(signature_name, own, deadline), True
+        try:
+            tensors = {**to_tensors(features, slots), **own}
+            # All outputs: versions before probabilities refuse a filter that names them.
+            return self._predict(tensors, signature_name, (), deadline), tensors
+        except (TagClientError, ValueError) as error:
+            is_refused = isinstance(error, ValueError) or (
+                error.code is grpc.StatusCode.INVALID_ARGUMENT
+            )
+            if is_fresh or not is_refused:
+                raise
+            relearned = self._learn_slots(signature_name, own, deadline)
+            if relearned == slots:
+                raise
+            tensors = {**to_tensors(features, relearned), **own}
+            return self._predict(tensors, signature_name, (), deadline), tensors
+
+    def _learn_slots(
+        self, signature_name: str, own: Mapping[str, np.ndarray], deadline: float
+    ) -> dict[str, InputSlot]:
         request = get_model_metadata_pb2.GetModelMetadataRequest(
             model_spec=self._spec(), metadata_field=["signature_def"]
         )
         response = self._call(self._prediction.GetModelMetadata, request, deadline)
         signatures = get_model_metadata_pb2.SignatureDefMap()
         response.metadata["signature_def"].Unpack(signatures)
-        if RETRIEVE not in signatures.signature_def:
-            known = ", ".join(sorted(signatures.signature_def))
+        if signature_name not in signatures.signature_def:
+            known = sorted(signatures.signature_def)
+            advice = "Is it a servable of `tagtower run`?"
+            if RETRIEVE in known:
+                advice = "The version is older than that; `tagtower run` makes a new one."
             raise TagClientError(
                 grpc.StatusCode.FAILED_PRECONDITION,
-                f"Model `{self.model_name}` has no signature `{RETRIEVE}`.",
-                f"Is it a servable of `tagtower run`? Its signatures: {known}.",
+                f"Model `{self.model_name}` has no signature `{signature_name}`.",
+                f"{advice} Its signatures: {', '.join(known)}.",
             )
-        self._retrieve_slots = input_slots(signatures.signature_def[RETRIEVE])
-        return self._retrieve_slots
+        slots = input_slots(signatures.signature_def[signature_name])
+        self._slots[signature_name] = {n: slot for n, slot in slots.items() if n not in own}
+        return self._slots[signature_name]
 
     def _spec(self, signature_name: str = "") -> model_pb2.ModelSpec:
         return model_pb2.ModelSpec(name=self.model_name, signature_name=signature_name)
@@ -315,12 +453,12 @@ class TagClient:
                 pause = backoff * self._random.uniform(0.5, 1.5)
                 is_last = attempt == self.max_attempts or time.monotonic() + pause >= deadline
                 if error.code() is not grpc.StatusCode.UNAVAILABLE or is_last:
-                    raise self._explain(error) from error
+                    raise self._with_advice(error) from error
                 time.sleep(pause)
                 backoff *= 2
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def _explain(self, error: grpc.RpcError) -> TagClientError:
+    def _with_advice(self, error: grpc.RpcError) -> TagClientError:
         code, details = error.code(), (error.details() or "").rstrip(".")
         advice = ""
         if code is grpc.StatusCode.UNAVAILABLE:
@@ -356,3 +494,40 @@ def _profiles(outputs: Mapping[str, np.ndarray], num_tags: int | None) -> tuple[
         )
         for tags, scores, row in zip(columns[TAGS], columns[SCORES], probabilities, strict=True)
     )
+
+
+def _explanations(
+    outputs: Mapping[str, np.ndarray], sent: Mapping[str, np.ndarray]
+) -> tuple[TagExplanation, ...]:
+    """Reads the outputs of `explain`, which lie beside the values that were sent."""
+    names = [name.decode() for name in outputs[FEATURES][0]]
+    domains = [name for name in names if contributions_of(name) in outputs]
+    explanations = []
+    for row, tag in enumerate(sent[EXPLAINED_TAG]):
+        values = [
+            ValueContribution(domain, value.decode(), contribution, attention)
+            for domain in domains
+            for value, contribution, attention in zip(
+                sent[domain][row],
+                outputs[contributions_of(domain)][row].tolist(),
+                outputs[attention_of(domain)][row].tolist(),
+                strict=True,
+            )
+            if value
+        ]
+        by_feature = zip(
+            names,
+            outputs[CONTRIBUTIONS_BY_FEATURE][row].tolist(),
+            outputs[ATTENTION_BY_FEATURE][row].tolist(),
+            strict=True,
+        )
+        explanations.append(
+            TagExplanation(
+                tag.decode(),
+                float(outputs[SCORE][row]),
+                # NaN compares with nothing: without a score the values stay as they were sent.
+                tuple(sorted(values, key=lambda value: -abs(value.contribution))),
+                tuple(FeatureContribution(*feature) for feature in by_feature),
+            )
+        )
+    return tuple(explanations)

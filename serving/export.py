@@ -82,23 +82,29 @@ def build_signatures(module: TagRetrieval) -> dict[str, Any]:
     def score_items(**inputs):
         return towers[s.SCORE_ITEMS](**inputs)
 
+    def explain(**inputs):
+        return towers[s.EXPLAIN](**inputs)
+
     examples = {s.EXAMPLES: tf.TensorSpec([None], tf.string, s.EXAMPLES)}
     embeddings = {
         s.QUERY_EMBEDDINGS: tf.TensorSpec([None, dimension], tf.float32, s.QUERY_EMBEDDINGS)
     }
+    functions = [
+        (s.SERVING_DEFAULT, serve_examples, examples),
+        (s.RETRIEVE, retrieve, raw),
+        (s.RETRIEVE_BY_EMBEDDING, retrieve_by_embedding, embeddings),
+        (s.RETRIEVE_CANDIDATES, retrieve_candidates, embeddings),
+        (s.EMBED_USERS, embed_users, raw),
+        (s.EMBED_EXAMPLES, embed_examples, examples),
+        (s.CANDIDATES, candidates, {}),
+        (s.SCORE_TAGS, score_tags, by_score_tags),
+        (s.SCORE_ITEMS, score_items, by_score_items),
+    ]
+    if s.EXPLAIN in towers:  # not those of older versions
+        functions.append((s.EXPLAIN, explain, towers[s.EXPLAIN].structured_input_signature[1]))
     return {
         name: tf.function(function, autograph=False).get_concrete_function(**inputs)
-        for name, function, inputs in (
-            (s.SERVING_DEFAULT, serve_examples, examples),
-            (s.RETRIEVE, retrieve, raw),
-            (s.RETRIEVE_BY_EMBEDDING, retrieve_by_embedding, embeddings),
-            (s.RETRIEVE_CANDIDATES, retrieve_candidates, embeddings),
-            (s.EMBED_USERS, embed_users, raw),
-            (s.EMBED_EXAMPLES, embed_examples, examples),
-            (s.CANDIDATES, candidates, {}),
-            (s.SCORE_TAGS, score_tags, by_score_tags),
-            (s.SCORE_ITEMS, score_items, by_score_items),
-        )
+        for name, function, inputs in functions
     }
 
 

@@ -55,6 +55,7 @@ RESERVED_NAMES = frozenset(
         "examples",
         "candidate_tags",
         "item_tags",
+        "explained_tag",
         "query_embeddings",
     }
 )

@@ -12,6 +12,7 @@ import tensorflow_transform as tft
 from trainer import features as f
 from trainer import signatures as s
 from trainer.calibration import Calibration
+from trainer.explanations import explain, padded_outputs
 from trainer.history import MIN_WEIGHT
 from trainer.model import InterestModel
 from trainer.second_stage import mixed
@@ -193,6 +194,28 @@ class SavedTowers(tf.Module):
         probabilities = tf.sigmoid(calibration.slope * logits + calibration.intercept)
         return {s.CLICK_LOGITS: logits, s.CLICK_PROBABILITIES: probabilities}
 
+    def explain(self, raw: dict[str, tf.Tensor], tags: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Why tags have their scores.
+
+        Args:
+          raw: Raw features.
+          tags: string [batch], one a user.
+
+        Returns:
+          The outputs that `trainer.signatures.EXPLAIN` lists.
+        """
+        # One more user, of whom nothing is known: what is left out is taken from there.
+        shapes = {name: [1, *tf.unstack(tf.shape(column)[1:])] for name, column in raw.items()}
+        nobody = {name: tf.zeros(shapes[name], column.dtype) for name, column in raw.items()}
+        everybody = {name: tf.concat([column, nobody[name]], 0) for name, column in raw.items()}
+
+        def score(query_embeddings: tf.Tensor, users: tf.Tensor) -> tf.Tensor:
+            own_tags = tf.gather(tags, users)[:, tf.newaxis]
+            return self.score_tags(query_embeddings, own_tags)[s.SCORES][:, 0]
+
+        explanation = explain(self._get_model(), self.model_features(everybody), score)
+        return padded_outputs(explanation, raw, self._spec)
+
     def signatures(self) -> dict[str, Any]:
         """The signatures by name, as concrete functions."""
         raw = self.raw_signature()
@@ -222,6 +245,10 @@ class SavedTowers(tf.Module):
         def score_items_by_embedding(**inputs):
             return self.score_items(inputs[s.QUERY_EMBEDDINGS], inputs[s.ITEM_TAGS])
 
+        def explain_tags(**inputs):
+            tags = inputs.pop(s.EXPLAINED_TAG)
+            return self.explain(inputs, tags)
+
         def embed_tags(**inputs):
             return self.embed_tags(
                 inputs[s.TAGS], inputs[s.TAG_CATEGORIES], inputs.get(s.TAG_VECTORS)
@@ -231,6 +258,7 @@ class SavedTowers(tf.Module):
             s.CANDIDATE_TAGS: tf.TensorSpec([None, None], tf.string, s.CANDIDATE_TAGS)
         }
         item_tags = {s.ITEM_TAGS: tf.TensorSpec([None, None, None], tf.string, s.ITEM_TAGS)}
+        explained = {s.EXPLAINED_TAG: tf.TensorSpec([None], tf.string, s.EXPLAINED_TAG)}
         dimension = self._get_model().model_config.output_dim + 1
         queries = {
             s.QUERY_EMBEDDINGS: tf.TensorSpec([None, dimension], tf.float32, s.QUERY_EMBEDDINGS)
@@ -247,6 +275,7 @@ class SavedTowers(tf.Module):
             (s.SCORE_TAGS_BY_EMBEDDING, score_tags_by_embedding, {**queries, **candidate_tags}),
             (s.SCORE_ITEMS, score_items, {**raw, **item_tags}),
             (s.SCORE_ITEMS_BY_EMBEDDING, score_items_by_embedding, {**queries, **item_tags}),
+            (s.EXPLAIN, explain_tags, {**raw, **explained}),
         ]
         views = self._get_model().tag_tower.views
         if views is not None:

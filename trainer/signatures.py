@@ -23,6 +23,18 @@ SCORE_TAGS = "score_tags"
 # The inputs of `retrieve`, `item_tags` string [batch, m, n] -> `click_logits`,
 # `click_probabilities` [batch, m], calibrated
 SCORE_ITEMS = "score_items"
+# The inputs of `retrieve`, `explained_tag` string [batch], one a user -> why it has its score
+# (docs/model.md, Explanations). A contribution is the score less that without the thing:
+#   `score` [batch], of the second stage, as `score_tags`'; NaN for a tag without a vector, and so
+#     are all contributions;
+#   `features` string [batch, F], profile features and domains, and beside them
+#     `attention_by_feature` (sums to 1) and `contributions_by_feature`;
+#   for every domain, beside the caller's own values and 0 where these are padding,
+#     `attention_of_<domain>` (sums to 1) and `contributions_of_<domain>` [batch, n];
+#   `top_domains`, `top_values`, `top_contributions` [batch, 10]: of all domains the values that
+#     move the score most, up or down, "" and 0 where there are no more.
+# Towers saved before there were explanations have none, and so their servable
+EXPLAIN = "explain"
 
 # Of the towers; the first two of the servable, too.
 # `examples` string [batch] -> `query_embeddings`
@@ -58,8 +70,26 @@ CANDIDATE_TAGS = "candidate_tags"
 ITEM_TAGS = "item_tags"
 CLICK_LOGITS = "click_logits"
 CLICK_PROBABILITIES = "click_probabilities"
+EXPLAINED_TAG = "explained_tag"
+SCORE = "score"
+FEATURES = "features"
+ATTENTION_BY_FEATURE = "attention_by_feature"
+CONTRIBUTIONS_BY_FEATURE = "contributions_by_feature"
+TOP_DOMAINS = "top_domains"
+TOP_VALUES = "top_values"
+TOP_CONTRIBUTIONS = "top_contributions"
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 # The feature specification and the figures of the version, beside the SavedModel, for clients and
 # people.
 DESCRIPTION_FILE = "assets.extra/tagtower.json"
+
+
+def attention_of(domain: str) -> str:
+    """Output of `explain` with the attention by value of a domain."""
+    return f"attention_of_{domain}"
+
+
+def contributions_of(domain: str) -> str:
+    """Output of `explain` with the contributions of a domain's values."""
+    return f"contributions_of_{domain}"

@@ -188,14 +188,23 @@ class UserFields(tf_keras.layers.Layer):
     @property
     def field_names(self) -> tuple[str, ...]:
         """The fields, in their order."""
-        names = [feature.name for feature in self.spec.profile]
+        return tuple(name for name, _ in self._fields())
+
+    @property
+    def field_features(self) -> tuple[str, ...]:
+        """The profile feature or domain that each field is made of, in the order of the fields."""
+        return tuple(feature for _, feature in self._fields())
+
+    def _fields(self) -> list[tuple[str, str]]:
+        """Names of the fields, and what each is made of."""
+        fields = [(feature.name, feature.name) for feature in self.spec.profile]
         for domain in self.spec.domains:
-            names.append(domain.name)
+            fields.append((domain.name, domain.name))
             if self.config.log_count_fields:
-                names.append(_log_name(domain))
+                fields.append((_log_name(domain), domain.name))
         if self.config.use_domain_totals:
-            names += [_total_name(domain) for domain in self.spec.domains]
-        return tuple(names)
+            fields += [(_total_name(domain), domain.name) for domain in self.spec.domains]
+        return fields
 
     def _lists(
         self, features: Mapping[str, Any], domain: Domain

@@ -102,6 +102,11 @@ class UserTower(tf_keras.Model):
         return self.fields.field_names if self.bag is None else ()
 
     @property
+    def field_features(self) -> tuple[str, ...]:
+        """The profile feature or domain of each field, in the order of `field_names`."""
+        return self.fields.field_features if self.bag is None else ()
+
+    @property
     def field_pairs(self) -> tuple[tuple[str, str], ...]:
         """The pairs of fields, in the order of the attention over pairs."""
         return tuple(itertools.combinations(self.field_names, 2))

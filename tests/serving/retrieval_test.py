@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving.export import export_servable
+from serving.export import build_signatures, export_servable
 from serving.index import BruteForceIndex
 from serving.retrieval import TagRetrieval
 from serving.scann_index import ScannIndex, SearchParameters
@@ -269,3 +269,25 @@ def test_description_and_caller_know_the_version(version_dir, vectors):
     assert retrieved.probabilities[0] == pytest.approx([p for _, _, p in expected], rel=1e-5)
     description = json.loads((version_dir / s.DESCRIPTION_FILE).read_text())
     assert caller.num_tags == description["index"]["num_tags"] == NUM_TAGS
+
+
+class ExplainingToyTowers(ToyTowers):
+    """With an explanation that names the tag."""
+
+    def functions(self):
+        name, tag = (tf.TensorSpec([None], tf.string, n) for n in ("name", s.EXPLAINED_TAG))
+        explain = (lambda **inputs: {s.TOP_VALUES: inputs[s.EXPLAINED_TAG]}, [name, tag])
+        return super().functions() | {s.EXPLAIN: explain}
+
+
+@pytest.mark.parametrize("kind", ["exact", "scann"])
+def test_servable_explains_where_its_towers_do(vectors, towers_of, kind, tmp_path):
+    ExplainingToyTowers(*vectors).save(tmp_path)
+    index = ScannIndex(vectors[1], 4, SearchParameters(4, 12)) if kind == "scann" else None
+
+    served = build_signatures(make(tf.saved_model.load(str(tmp_path)), vectors, 5, 12, index))
+    older = build_signatures(make(towers_of(0.0), vectors, 5, 12, index))
+
+    answer = served[s.EXPLAIN](name=tf.constant(["u1"]), explained_tag=tf.constant(["t2"]))
+    assert answer[s.TOP_VALUES].numpy().tolist() == [b"t2"]
+    assert set(served) - set(older) == {s.EXPLAIN}

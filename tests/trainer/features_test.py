@@ -45,7 +45,7 @@ def test_names_of_labels_and_of_signature_inputs_are_all_reserved():
         if key.startswith(("LABEL_", "IMPRESSION_", "HISTORY_"))
         or key in ("USER_ID", "SNAPSHOT_TIME")
     }
-    inputs = {s.EXAMPLES, s.CANDIDATE_TAGS, s.ITEM_TAGS, s.QUERY_EMBEDDINGS}
+    inputs = {s.EXAMPLES, s.CANDIDATE_TAGS, s.ITEM_TAGS, s.EXPLAINED_TAG, s.QUERY_EMBEDDINGS}
     assert names | inputs == f.RESERVED_NAMES
 
 

@@ -10,6 +10,7 @@ import tensorflow_transform.beam as tft_beam
 
 from tests.tfx_pipeline.preprocessing_test import SPEC, TAGS, TRAIN, metadata, transform
 from tests.trainer.user_tower_test import CONFIG
+from trainer import features as f
 from trainer import signatures as s
 from trainer.calibration import Calibration
 from trainer.config import TrainingConfig
@@ -41,12 +42,12 @@ def raw(num_users=2):
     return inputs
 
 
-def make(transform_output, **training):
+def make(transform_output, config=CONFIG, **training):
     model = InterestModel(
         SPEC,
         vocabulary_sizes(transform_output, SPEC),
         len(TAGS),
-        dataclasses.replace(CONFIG, click_projection=False),
+        dataclasses.replace(config, click_projection=False),
         TrainingConfig(**training),
         seed=1,
     )
@@ -152,3 +153,187 @@ def test_towers_without_a_click_loss_have_no_click_vectors(transform_output):
 
     assert set(outputs) == {s.TAGS, s.CANDIDATE_EMBEDDINGS, s.RANKING_EMBEDDINGS}
     np.testing.assert_array_equal(outputs[s.RANKING_EMBEDDINGS], outputs[s.CANDIDATE_EMBEDDINGS])
+
+
+DOMAINS = [domain.name for domain in SPEC.domains]
+
+
+def histories(*rows):
+    """Users with the same values, and their weights, in every domain, padded."""
+    width = max(len(row) for row in rows)
+    values = [[value for value, _ in row] + [""] * (width - len(row)) for row in rows]
+    weights = [[weight for _, weight in row] + [0.0] * (width - len(row)) for row in rows]
+    inputs = {}
+    for profile in SPEC.profile:
+        inputs[profile.name] = tf.constant(["F"] * len(rows))
+    for name in DOMAINS:
+        inputs[name] = tf.reshape(tf.constant(values, tf.string), [len(rows), width])
+        inputs[f"{name}_weights"] = tf.reshape(tf.constant(weights, tf.float32), [len(rows), width])
+    return inputs
+
+
+# Twice the same value; two that training never saw, of which some domains have one bucket.
+LONG = [("jazz", 2.0), ("pop", 1.0), ("never seen", 1.0), ("pop", 3.0), ("unheard of", 2.0)]
+SHORT = [("folk", 1.0)]
+
+
+def score_of(signatures, inputs, tag):
+    scored = signatures[s.SCORE_TAGS](**inputs, candidate_tags=tf.constant([[tag]]))
+    return scored[s.SCORES].numpy().item()
+
+
+def replaced(inputs, name, value):
+    return inputs | {name: tf.constant(value, inputs[name].dtype)}
+
+
+def test_contributions_are_differences_of_what_score_tags_says(saved):
+    _, signatures = saved
+
+    found = signatures[s.EXPLAIN](**histories(LONG, SHORT), explained_tag=tf.constant(["pop"] * 2))
+
+    for row, history in enumerate((LONG, SHORT)):
+        inputs = histories(history)
+        score = score_of(signatures, inputs, "pop")
+        np.testing.assert_allclose(found[s.SCORE][row], score, rtol=1e-5)
+        for domain in DOMAINS:
+            expected = np.zeros(len(LONG))
+            for place in range(len(history)):
+                rest = histories(history[:place] + history[place + 1 :])
+                names = (domain, f"{domain}_weights")
+                without = inputs | {name: rest[name] for name in names}
+                expected[place] = score - score_of(signatures, without, "pop")
+            contributions = found[s.contributions_of(domain)][row]
+            np.testing.assert_allclose(contributions, expected, rtol=1e-3, atol=1e-4)
+        emptied = [replaced(inputs, profile.name, [""]) for profile in SPEC.profile]
+        emptied += [replaced(inputs, name, np.full([1, 1], "")) for name in DOMAINS]
+        for name, without in zip(DOMAINS, emptied[len(SPEC.profile) :], strict=True):
+            without[f"{name}_weights"] = tf.zeros([1, 1])
+        np.testing.assert_allclose(
+            found[s.CONTRIBUTIONS_BY_FEATURE][row],
+            [score - score_of(signatures, without, "pop") for without in emptied],
+            rtol=1e-3,
+            atol=1e-4,
+        )
+    features = [profile.name for profile in SPEC.profile] + DOMAINS
+    assert found[s.FEATURES].numpy().astype(str).tolist() == [features] * 2
+    assert np.abs(found[s.contributions_of("clicked")].numpy()[0]).max() > 0.01
+
+
+def test_attention_lies_beside_the_callers_values(saved, transform_output):
+    model, signatures = saved
+    inputs = histories(LONG, SHORT)
+
+    found = signatures[s.EXPLAIN](**inputs, explained_tag=tf.constant(["pop", "jazz"]))
+
+    features = SavedTowers(model, transform_output).model_features(inputs)
+    attention = model.user_tower.attention(features)
+    for domain in DOMAINS:
+        of_domain = found[s.attention_of(domain)].numpy()
+        for row, history in enumerate((LONG, SHORT)):
+            fields = [attention[name][row].numpy() for name in (domain, f"{domain}_log")]
+            expected = np.zeros(len(LONG))
+            expected[: len(history)] = np.mean(fields, axis=(0, 2))
+            np.testing.assert_allclose(of_domain[row], expected, atol=1e-6)
+        np.testing.assert_allclose(of_domain.sum(axis=1), [1, 1], rtol=1e-5)
+    heads = attention["fields"].numpy().mean(axis=2)
+    of_clicked = [i for i, x in enumerate(model.user_tower.field_features) if x == "clicked"]
+    names = found[s.FEATURES].numpy()[0].tolist()
+    by_feature = found[s.ATTENTION_BY_FEATURE].numpy()[:, names.index(b"clicked")]
+    np.testing.assert_allclose(by_feature, heads[:, of_clicked].sum(axis=1), atol=1e-6)
+    assert len(of_clicked) == 3
+
+
+def test_top_contributors_are_the_largest_of_all_domains(saved):
+    _, signatures = saved
+    inputs = histories(LONG, SHORT)
+
+    found = signatures[s.EXPLAIN](**inputs, explained_tag=tf.constant(["jazz", "pop"]))
+
+    for row, history in enumerate((LONG, SHORT)):
+        rows = [
+            (domain, value, found[s.contributions_of(domain)].numpy()[row, place])
+            for domain in DOMAINS
+            for place, (value, _) in enumerate(history)
+        ]
+        # Five domains: 25 values of the one, 5 of the other.
+        rows = sorted(rows, key=lambda entry: -abs(entry[2]))[:10]
+        rows += [("", "", 0.0)] * (10 - len(rows))
+        outputs = (s.TOP_DOMAINS, s.TOP_VALUES, s.TOP_CONTRIBUTIONS)
+        tops = [found[name].numpy()[row].tolist() for name in outputs]
+        assert list(zip(*tops, strict=True)) == [(d.encode(), v.encode(), c) for d, v, c in rows]
+
+
+def test_explanation_of_a_user_is_that_of_a_batch(saved):
+    _, signatures = saved
+    both = signatures[s.EXPLAIN](
+        **histories(LONG, SHORT), explained_tag=tf.constant(["jazz", "pop"])
+    )
+
+    for row, (history, tag) in enumerate(((LONG, "jazz"), (SHORT, "pop"))):
+        alone = signatures[s.EXPLAIN](**histories(history), explained_tag=tf.constant([tag]))
+        for name, column in alone.items():
+            found = column.numpy()[0]
+            # In a batch it is padded.
+            expected = np.resize(both[name][row].numpy(), found.shape)
+            if column.dtype == tf.string:
+                assert found.tolist() == expected.tolist()
+            else:
+                np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_user_without_a_history_is_explained_by_the_profile(saved):
+    _, signatures = saved
+    inputs = histories([])
+
+    found = signatures[s.EXPLAIN](**inputs, explained_tag=tf.constant(["pop"]))
+
+    score = score_of(signatures, inputs, "pop")
+    np.testing.assert_allclose(found[s.SCORE], [score], rtol=1e-5)
+    without = [score_of(signatures, replaced(inputs, p.name, [""]), "pop") for p in SPEC.profile]
+    changes = found[s.CONTRIBUTIONS_BY_FEATURE].numpy()[0]
+    np.testing.assert_allclose(changes[: len(without)], score - np.array(without), atol=1e-5)
+    np.testing.assert_allclose(changes[len(without) :], 0, atol=1e-5)
+    attention = found[s.ATTENTION_BY_FEATURE].numpy()[0]
+    np.testing.assert_allclose(attention[: len(without)].sum(), 1, rtol=1e-5)
+    assert (attention[len(without) :] == 0).all()
+    assert set(found[s.TOP_VALUES].numpy().ravel()) == {b""}
+    assert (found[s.TOP_CONTRIBUTIONS].numpy() == 0).all()
+    assert found[s.contributions_of("clicked")].shape == (1, 0)
+
+
+def test_unknown_tag_has_no_contributors(saved):
+    _, signatures = saved
+
+    found = signatures[s.EXPLAIN](
+        **histories(LONG, SHORT), explained_tag=tf.constant(["no tag", "pop"])
+    )
+
+    assert np.isnan(found[s.SCORE]).tolist() == [True, False]
+    contributions = found[s.contributions_of("clicked")].numpy()
+    assert np.isnan(contributions[0]).all() and np.isfinite(contributions[1]).all()
+    assert np.isnan(found[s.CONTRIBUTIONS_BY_FEATURE].numpy()).all(axis=1).tolist() == [True, False]
+    assert set(found[s.TOP_VALUES].numpy()[0]) == {b""}
+    assert (found[s.TOP_CONTRIBUTIONS].numpy()[0] == 0).all()
+    # What the tower looks at does not depend on the tag.
+    np.testing.assert_allclose(tf.reduce_sum(found[s.ATTENTION_BY_FEATURE], 1), [1, 1], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "spec", [{"profile": SPEC.profile}, {"domains": SPEC.domains}], ids=["profile", "domains"]
+)
+def test_features_of_one_kind_are_explained(transform_output, spec):
+    spec = f.FeatureSpec(**spec, vocabularies=SPEC.vocabularies if "domains" in spec else {})
+    model = InterestModel(
+        spec, vocabulary_sizes(transform_output, spec), len(TAGS), CONFIG, TrainingConfig()
+    )
+    towers = SavedTowers(model, transform_output)
+    inputs = {n: c for n, c in histories(SHORT).items() if n in towers.raw_signature()}
+    tags = tf.constant(["pop"])
+    model.query_embeddings(towers.model_features(inputs))
+
+    found = towers.explain(inputs, tags)
+
+    scored = towers.score_tags(towers.query_embeddings(inputs), tags[:, tf.newaxis])
+    np.testing.assert_allclose(found[s.SCORE], scored[s.SCORES][:, 0], rtol=1e-5)
+    assert found[s.FEATURES].shape == (1, len(spec.profile) + len(spec.domains))
+    assert found[s.TOP_VALUES].numpy()[0].astype(bool).sum() == len(spec.domains)

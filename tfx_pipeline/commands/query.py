@@ -1,13 +1,16 @@
-"""`tagtower query`: a user's tags, from a running server, and items that they recall."""
+"""`tagtower query`: a user's tags and the items they recall, or what a tag's score comes from."""
 
 import argparse
+import dataclasses
 import json
+import math
 import os
 from typing import TYPE_CHECKING, Any
 
 from tfx_pipeline.console import silence_imports
 
 if TYPE_CHECKING:
+    from serving.client import Retrieval, TagExplanation
     from trainer.tag_items import TagItems
 
 
@@ -22,7 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model_name", default="default", help="model at the server (default: %(default)s)"
     )
     parser.add_argument(
-        "--num_tags", type=int, default=10, help="tags to show (default: %(default)s)"
+        "--num_tags",
+        type=int,
+        default=10,
+        help="tags to show, or values of the histories (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--explain", metavar="TAG", help="show what this tag's score comes from instead of the tags"
     )
     parser.add_argument(
         "--items",
@@ -73,6 +82,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(
             f"`num_tags` must be a positive integer. Received: num_tags={arguments.num_tags}."
         )
+    if arguments.items is not None and arguments.explain is not None:
+        raise ValueError("give one of --items and --explain.")
     tag_items = None if arguments.items is None else _load_tag_items(arguments)
     clicked_items: set[str] = set()
     if "features" in given:
@@ -85,13 +96,25 @@ def run(arguments: argparse.Namespace) -> int:
         with TagClient(
             arguments.server, model_name=arguments.model_name, timeout_s=arguments.timeout
         ) as client:
-            answer = client.retrieve([features], num_tags=arguments.num_tags)
+            if arguments.explain is not None:
+                explained = client.explain([features], [arguments.explain])
+                _show_explanation(explained.explanations[0], explained.model_version, arguments)
+            else:
+                answer = client.retrieve([features], num_tags=arguments.num_tags)
+                items = None
+                if tag_items is not None:
+                    tags = answer.profiles[0].tags
+                    items = tag_items.recall(tags, arguments.items, clicked_items)
+                _show_profile(answer, items, arguments)
     except TagClientError as error:
         raise ValueError(str(error)) from error
+    return 0
+
+
+def _show_profile(
+    answer: "Retrieval", items: list[str] | None, arguments: argparse.Namespace
+) -> None:
     profile = answer.profiles[0]
-    items = None
-    if tag_items is not None:
-        items = tag_items.recall(profile.tags, arguments.items, clicked_items)
     if arguments.json:
         content: dict[str, Any] = {
             "tags": profile.tags,
@@ -102,7 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
         if items is not None:
             content["items"] = items
         print(json.dumps(content, ensure_ascii=False))
-        return 0
+        return
     from tfx_pipeline.report_tables import format_table
 
     # A version before probabilities shows none.
@@ -113,7 +136,34 @@ def run(arguments: argparse.Namespace) -> int:
     if items is not None:
         print(f"items {' '.join(items)}")
     print(f"model version {answer.model_version}")
-    return 0
+
+
+def _show_explanation(
+    explanation: "TagExplanation", model_version: int, arguments: argparse.Namespace
+) -> None:
+    if math.isnan(explanation.score):
+        raise ValueError(
+            f"`explain` must be a tag that the model knows. Received: {explanation.tag}."
+        )
+    values = explanation.values[: arguments.num_tags]
+    if arguments.json:
+        content = {
+            **dataclasses.asdict(explanation),
+            "values": [dataclasses.asdict(value) for value in values],
+            "version": model_version,
+        }
+        print(json.dumps(content, ensure_ascii=False))
+        return
+    from tfx_pipeline.report_tables import format_table
+
+    print(f"{explanation.tag}: score {explanation.score:.3f}; without ... it changes by")
+    print()
+    rows = [[v.domain, v.value, 0.0 - v.contribution, v.attention] for v in values]
+    print(format_table(["value of", "", "change", "attention"], rows))
+    print()
+    rows = [[x.feature, 0.0 - x.contribution, x.attention] for x in explanation.features]
+    print(format_table(["all of", "change", "attention"], rows))
+    print(f"model version {model_version}")
 
 
 def _load_tag_items(arguments: argparse.Namespace) -> "TagItems":
