@@ -42,7 +42,7 @@ setup(
     ),
     package_data={
         "tfx_pipeline": ["configs/*.yaml", "configs/studies/*.yaml"],
-        "serving": ["docker/*", "docker/**/*"],
+        "serving": ["docker/*", "docker/**/*", "native/*"],
     },
     entry_points={"console_scripts": ["tagtower = tfx_pipeline.cli:main"]},
     install_requires=[

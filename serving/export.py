@@ -1,32 +1,38 @@
 """Writes the servable: a SavedModel with named signatures, warm-up records and a description.
 
 It loads in a process that has nothing of this project, where TensorFlow (and for a ScaNN index its
-op library) is. The warm-up records make a server without that op library refuse the version when it
-loads it, instead of failing every request afterwards.
+op library) is. With an exact index it has TensorFlow's own ops alone, so that stock TensorFlow
+Serving, Triton or Java can load it.
 """
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
-from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
 from serving.retrieval import TagRetrieval
+from serving.warmup_records import write_warmup_records
 from trainer import signatures as s
 
 # ScaNN's ops are not TensorFlow's own; `tf.saved_model.save` refuses them unless they are named.
 _OP_NAMESPACES = ("Scann",)
 
 
-def export_servable(module: TagRetrieval, directory: str, description: Mapping[str, Any]) -> None:
+def export_servable(
+    module: TagRetrieval,
+    directory: str,
+    description: Mapping[str, Any],
+    warmup_examples: Sequence[bytes] = (),
+) -> None:
     """Saves a servable.
 
     Args:
       module: Towers and index.
       directory: The version folder to write; it must not exist.
       description: Written as JSON to `assets.extra/tagtower.json`, for clients and people.
+      warmup_examples: Serialized `tf.Example`s of a handful of users, see `write_warmup_records`.
     """
     signatures = build_signatures(module)
     tf.saved_model.save(
@@ -35,7 +41,7 @@ def export_servable(module: TagRetrieval, directory: str, description: Mapping[s
         signatures=signatures,
         options=tf.saved_model.SaveOptions(namespace_whitelist=list(_OP_NAMESPACES)),
     )
-    write_warmup_records(directory, signatures)
+    write_warmup_records(directory, signatures, warmup_examples)
     with tf.io.gfile.GFile(os.path.join(directory, s.DESCRIPTION_FILE), "w") as file:
         file.write(
             json.dumps(dict(description), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
@@ -106,27 +112,3 @@ def build_signatures(module: TagRetrieval) -> dict[str, Any]:
         name: tf.function(function, autograph=False).get_concrete_function(**inputs)
         for name, function, inputs in functions
     }
-
-
-def write_warmup_records(directory: str, signatures: Mapping[str, Any]) -> None:
-    """Writes one request a signature: a user of whom nothing is known.
-
-    Args:
-      directory: The version folder.
-      signatures: Concrete functions by name.
-    """
-    path = os.path.join(directory, s.WARMUP_FILE)
-    tf.io.gfile.makedirs(os.path.dirname(path))
-    with tf.io.TFRecordWriter(path) as writer:
-        for name, function in signatures.items():
-            request = predict_pb2.PredictRequest(
-                model_spec=model_pb2.ModelSpec(signature_name=name)
-            )
-            for key, spec in function.structured_input_signature[1].items():
-                # One user; lists are empty, vectors are zero.
-                shape = [1] + [size or 0 for size in spec.shape[1:]]
-                request.inputs[key].CopyFrom(tf.make_tensor_proto(tf.zeros(shape, spec.dtype)))
-            log = prediction_log_pb2.PredictionLog(
-                predict_log=prediction_log_pb2.PredictLog(request=request)
-            )
-            writer.write(log.SerializeToString())

@@ -217,6 +217,8 @@ class IndexConfig:
         fewer.
       target_recall: Recall against exact search, below which nothing is pushed.
       num_leaves: Of ScaNN's tree; null: the square root of the number of tags.
+      export_exact: Whether a version with an exact index, in TensorFlow's own ops, is pushed as
+        well, for servers without ScaNN's: to `serving.exact_base_path`, under the same number.
     """
 
     kind: Literal["auto", "exact", "scann"] = "auto"
@@ -224,6 +226,7 @@ class IndexConfig:
     k: int = 100
     target_recall: float = 0.98
     num_leaves: int | None = None
+    export_exact: bool = True
 
     def __post_init__(self):
         require(self.k >= 1, "k", "be a positive integer", self.k)
@@ -245,9 +248,12 @@ class ServingConfig:
 
     Attributes:
       base_path: Folder of the numbered versions; null: `serving` below the output folder.
+      exact_base_path: Folder of the versions that `index.export_exact` asks for; null: `base_path`
+        with `_exact` at its end.
     """
 
     base_path: str | None = None
+    exact_base_path: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -337,6 +343,13 @@ class PipelineConfig:
             f"be at least `index.k`, {self.index.k}",
             self.ranking.num_candidates,
         )
+        require(
+            self.exact_base_path is None
+            or os.path.abspath(self.exact_base_path) != os.path.abspath(self.base_path),
+            "serving.exact_base_path",
+            "be another folder than `serving.base_path`",
+            self.serving.exact_base_path,
+        )
         if self.training.click_objective is None:
             require(
                 self.ranking.score not in ("click", "mix"),
@@ -354,6 +367,13 @@ class PipelineConfig:
     def base_path(self) -> str:
         """The folder of pushed versions, after the default."""
         return self.serving.base_path or os.path.join(self.output_dir, "serving")
+
+    @property
+    def exact_base_path(self) -> str | None:
+        """The folder of pushed versions with an exact index, after the default; None: no such."""
+        if not self.index.export_exact:
+            return None
+        return self.serving.exact_base_path or os.path.normpath(self.base_path) + "_exact"
 
 
 class _Loader(yaml.SafeLoader):

@@ -167,6 +167,7 @@ def create_pipeline(config: PipelineConfig, until: str | None = None) -> tfx.dsl
         model_blessing=evaluator.outputs["blessing"],
         index_blessing=index_evaluator.outputs["blessing"],
         base_path=os.path.abspath(config.base_path),
+        exact_base_path=os.path.abspath(config.exact_base_path) if config.exact_base_path else "",
         code=code_fingerprint("tfx_pipeline.components.pusher"),
     ).with_id("Pusher")
 

@@ -10,7 +10,7 @@ from tfx.utils import path_utils
 
 from tfx_pipeline.components.evaluator import GATE_FILE, METRICS_FILE
 from tfx_pipeline.components.pusher import ensure_newest
-from tfx_pipeline.components.tag_index_builder import INDEX_FILE
+from tfx_pipeline.components.servable_paths import INDEX_FILE
 from tfx_pipeline.components.tag_index_evaluator import INDEX_EVALUATION_FILE
 from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.examples import COUNTS_FILE

@@ -59,6 +59,10 @@ def versions(project) -> list[int]:
     return sorted(int(path.name) for path in project.base_path.iterdir() if path.name.isdigit())
 
 
+def exact_versions(project) -> list[int]:
+    return sorted(int(path.name) for path in (project.output / "serving_exact").iterdir())
+
+
 def report_of(project) -> dict:
     return json.loads((project.output / "report.json").read_text(encoding="utf-8"))
 
@@ -87,6 +91,7 @@ def test_run_after_kill_resumes_at_the_killed_node_and_pushes(project):
     assert len(versions(project)) == 1
     report = report_of(project)
     assert report["push.version"] == versions(project)[0]
+    assert exact_versions(project) == versions(project)
     assert report["index.kind"] == "scann"
     # The gate looks at validation; the few test users of a toy may lie on either side of it.
     assert report["index.validation_recall_at_20"] >= 0.98
@@ -142,6 +147,7 @@ def test_deleted_version_is_pushed_again_by_a_cached_run(project):
     assert status == 0
     assert executed(out) == set()
     assert [report_of(project)["push.version"]] == versions(project)
+    assert exact_versions(project)[-1:] == versions(project)
 
 
 def test_changed_training_runs_trainer_and_what_follows(project):
@@ -392,5 +398,39 @@ print(answer["tags"].shape, sorted(model.signatures))
     assert (newest / "assets.extra" / "tf_serving_warmup_requests").is_file()
 
 
+def test_exact_export_loads_without_scann_and_gives_a_tag_the_same_score(project, server, tmp_path):
+    script = """
+import json, os, sys
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+import tensorflow as tf
+model = tf.saved_model.load(sys.argv[1])
+answer = model.signatures["serving_default"](examples=tf.constant([b""]))
+assert not {"trainer", "serving", "tfx_pipeline", "scann"} & set(sys.modules)
+tags = [tag.decode() for tag in answer["tags"].numpy()[0]]
+print(json.dumps(dict(zip(tags, answer["scores"].numpy()[0].tolist()))))
+"""
+    path = tmp_path / "load.py"
+    path.write_text(script)
+    newest = project.output / "serving_exact" / str(versions(project)[-1])
+
+    finished = subprocess.run(
+        [sys.executable, str(path), str(newest)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+        check=True,
+    )
+
+    exact = json.loads(finished.stdout)
+    with TagClient(server, timeout_s=60) as client:
+        (profile,) = client.retrieve([{}]).profiles
+    common = {tag: s for tag, s in zip(profile.tags, profile.scores, strict=True) if tag in exact}
+    assert len(common) >= 0.9 * len(exact) == 18
+    assert common == pytest.approx({tag: exact[tag] for tag in common}, rel=1e-4, abs=1e-4)
+    assert (newest / "assets.extra" / "tf_serving_warmup_requests").is_file()
+
+
 def test_no_half_version_and_no_staging_folder_is_left(project):
-    assert all(path.name.isdigit() for path in Path(project.base_path).iterdir())
+    for base_path in (project.base_path, project.output / "serving_exact"):
+        assert all(path.name.isdigit() for path in Path(base_path).iterdir())

@@ -57,6 +57,7 @@ def test_minimal_file_gives_the_defaults(tmp_path):
     )
     assert config.output_dir == "build/runs/log"
     assert config.base_path == "build/runs/log/serving"
+    assert config.exact_base_path == "build/runs/log/serving_exact"
 
 
 def test_output_moves_the_base_path_unless_it_is_named(tmp_path):
@@ -274,3 +275,26 @@ def test_empty_file_lacks_its_first_key(tmp_path):
     file = write(tmp_path, "")
     with pytest.raises(ValueError, match="`name` is missing and has no default"):
         c.load_config(file)
+
+
+@pytest.mark.parametrize(
+    ("serving", "index", "expected"),
+    [
+        ({"base_path": "/models/tags/"}, {}, "/models/tags_exact"),
+        ({"base_path": "/models/tags", "exact_base_path": "/stock/tags"}, {}, "/stock/tags"),
+        ({"exact_base_path": "/stock/tags"}, {"export_exact": False}, None),
+    ],
+)
+def test_exact_base_path_follows_the_base_path(serving, index, expected):
+    config = from_mapping(c.PipelineConfig, {**MINIMAL, "serving": serving, "index": index})
+
+    assert config.exact_base_path == expected
+
+
+def test_one_folder_for_both_exports_is_refused():
+    mapping = changed(
+        "serving", {"base_path": "/models/tags", "exact_base_path": "/models/./tags/"}
+    )
+
+    with pytest.raises(ValueError, match="`serving.exact_base_path` must be another folder"):
+        from_mapping(c.PipelineConfig, mapping)

@@ -2,17 +2,22 @@
 
 Stock Pusher copies into the live version folder; a server that looks at the wrong moment loads half
 a version. Here the copy is made beside it and renamed, and both blessings are asked for.
+
+A run has a version for servers with ScaNN's ops and one for servers without; they go to two base
+paths under one number.
 """
 
 import json
 import os
 import time
 import uuid
+from collections.abc import Mapping
+from typing import Any
 
 from tfx import v1 as tfx
 from tfx.components.evaluator import constants
-from tfx.utils import path_utils
 
+from tfx_pipeline.components.servable_paths import exact_path, main_path
 from tfx_pipeline.components.tag_index_evaluator import BLESSED_PROPERTY
 
 PUSHED_FILE = "pushed.json"
@@ -27,16 +32,19 @@ def AtomicPusher(  # noqa: N802 (a component is a class to its callers)
     index_blessing: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.InfraBlessing],
     pushed_model: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.PushedModel],
     base_path: tfx.dsl.components.Parameter[str],
+    exact_base_path: tfx.dsl.components.Parameter[str],
     code: tfx.dsl.components.Parameter[str],
 ):
     """Pushes the servable if model and index are blessed.
 
     Args:
-      servable: The version.
+      servable: The version, see `servable_paths`.
       model_blessing: Of the Evaluator.
       index_blessing: Of the TagIndexEvaluator.
       pushed_model: `pushed.json` says which version was pushed where; null: none.
       base_path: Folder of the numbered versions.
+      exact_base_path: Folder of the versions with an exact index, under the same numbers; empty:
+        none are pushed.
       code: Fingerprint of the code, for the cache.
     """
     del code
@@ -44,17 +52,24 @@ def AtomicPusher(  # noqa: N802 (a component is a class to its callers)
         model_blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == 1
         and index_blessing.get_int_custom_property(BLESSED_PROPERTY) == 1
     )
-    version = push(path_utils.serving_model_path(servable.uri), base_path) if is_blessed else None
+    pushed: dict[str, Any] = {
+        "version": None,
+        "base_path": base_path,
+        "exact_base_path": exact_base_path,
+    }
+    if is_blessed:
+        pushed["version"] = push(_sources(pushed, servable.uri))
     pushed_model.set_int_custom_property("pushed", int(is_blessed))
     with tfx.dsl.io.fileio.open(os.path.join(pushed_model.uri, PUSHED_FILE), "w") as file:
-        file.write(json.dumps({"version": version, "base_path": base_path}) + "\n")
+        file.write(json.dumps(pushed) + "\n")
 
 
 def ensure_newest(pushed_uri: str, servable_uri: str) -> int | None:
     """Pushes a version again that the cache says was pushed, if it is not the newest there.
 
     A push acts outside the artifact store: its version may have been deleted, or a run in between
-    may have pushed another. An unchanged run must still end with its own version serving.
+    may have pushed another. An unchanged run must still end with its own version serving, and with
+    the same one at both base paths.
 
     Args:
       pushed_uri: The `pushed_model` artifact.
@@ -66,36 +81,55 @@ def ensure_newest(pushed_uri: str, servable_uri: str) -> int | None:
     path = os.path.join(pushed_uri, PUSHED_FILE)
     with tfx.dsl.io.fileio.open(path) as file:
         pushed = json.loads(file.read())
-    if pushed["version"] is None or pushed["version"] == max(
-        _versions(pushed["base_path"]), default=0
-    ):
+    if pushed["version"] is None:
+        return None
+    sources = _sources(pushed, servable_uri)
+    if all(_newest(base_path) == pushed["version"] for base_path in sources):
         return pushed["version"]
-    pushed["version"] = push(path_utils.serving_model_path(servable_uri), pushed["base_path"])
+    pushed["version"] = push(sources)
     with tfx.dsl.io.fileio.open(path, "w") as file:
         file.write(json.dumps(pushed) + "\n")
     return pushed["version"]
 
 
-def push(source: str, base_path: str) -> int:
-    """Copies a version folder beside the base path's versions and renames it into place.
+def push(sources: Mapping[str, str]) -> int:
+    """Copies folders beside the versions of their base paths, then renames them into place.
+
+    All copies are there before the first rename: only a process killed between two renames leaves
+    a version at one base path alone, and the next push is a newer one at each.
 
     Args:
-      source: The folder to push.
-      base_path: Folder of the numbered versions.
+      sources: Base path -> folder to push there, in the order of the renames.
 
     Returns:
-      The version: the time in seconds, or one more than the newest where that is not smaller.
+      The version, the same everywhere: the time in seconds, or one more than the newest where that
+      is not smaller.
     """
     fileio = tfx.dsl.io.fileio
-    fileio.makedirs(base_path)
-    for name in fileio.listdir(base_path):
-        if name.startswith(_STAGING_PREFIX):  # of a push that was killed
-            fileio.rmtree(os.path.join(base_path, name))
-    version = max(int(time.time()), max(_versions(base_path), default=0) + 1)
-    staging = os.path.join(base_path, f"{_STAGING_PREFIX}{uuid.uuid4().hex}")
-    _copy_tree(source, staging)
-    fileio.rename(staging, os.path.join(base_path, str(version)))
+    version = max(int(time.time()), *(_newest(base_path) + 1 for base_path in sources))
+    staged = {}
+    for base_path, source in sources.items():
+        fileio.makedirs(base_path)
+        for name in fileio.listdir(base_path):
+            if name.startswith(_STAGING_PREFIX):  # of a push that was killed
+                fileio.rmtree(os.path.join(base_path, name))
+        staged[base_path] = os.path.join(base_path, f"{_STAGING_PREFIX}{uuid.uuid4().hex}")
+        _copy_tree(source, staged[base_path])
+    for base_path, staging in staged.items():
+        fileio.rename(staging, os.path.join(base_path, str(version)))
     return version
+
+
+def _sources(pushed: Mapping[str, Any], servable_uri: str) -> dict[str, str]:
+    """Base path -> what goes there. The exact one first: a version that is served has its twin."""
+    sources = {}
+    if pushed["exact_base_path"]:
+        sources[pushed["exact_base_path"]] = exact_path(servable_uri)
+    return sources | {pushed["base_path"]: main_path(servable_uri)}
+
+
+def _newest(base_path: str) -> int:
+    return max(_versions(base_path), default=0)
 
 
 def _versions(base_path: str) -> list[int]:

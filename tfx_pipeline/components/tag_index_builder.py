@@ -1,4 +1,8 @@
-"""TagIndexBuilder: towers -> servable with the index over all tags."""
+"""TagIndexBuilder: towers -> servables with the index over all tags.
+
+A servable with a ScaNN index is of no use to a server without ScaNN's ops; beside it goes one from
+the same towers with an exact index, in TensorFlow's own ops.
+"""
 
 import dataclasses
 import json
@@ -16,13 +20,14 @@ from serving.index_evaluation import embed, read_serialized
 from serving.index_tuning import tune
 from serving.retrieval import TagRetrieval
 from serving.scann_index import MIN_CANDIDATES, ScannIndex, SearchParameters, default_num_leaves
+from tfx_pipeline.components.servable_paths import INDEX_FILE, main_path, second_path
 from tfx_pipeline.config import IndexConfig
 from tfx_pipeline.saved_model_scorer import read_second_stage
 from trainer import signatures as s
 from trainer.config_loader import from_mapping, to_mapping
 from trainer.task import TRAINING_FILE
 
-INDEX_FILE = "index.json"  # parameters and the measured curve, beside the servable
+_NUM_WARMUP_USERS = 4
 
 
 @tfx.dsl.components.component
@@ -38,8 +43,9 @@ def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
 
     Args:
       model: The towers.
-      examples: Raw; those of validation are the queries.
-      servable: A TFX model (`Format-Serving`), with `index.json` beside it.
+      examples: Raw; those of validation are the queries, the first of them the warm-up requests.
+      servable: A TFX model (`Format-Serving`), with `index.json` beside it and, where its index is
+        ScaNN's, a servable with an exact one, see `servable_paths`.
       index: `IndexConfig` as JSON.
       tag_normalization: How tags were normalised, as JSON: callers do the same.
       code: Fingerprint of the code, for the cache.
@@ -54,44 +60,55 @@ def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
     stage, calibrations = read_second_stage(towers_dir)
     num_candidates = min(max(stage.num_candidates, k), num_tags)
 
-    description: dict[str, Any] = {"num_tags": num_tags, "k": k, "num_candidates": num_candidates}
+    pattern = os.path.join(artifact_utils.get_split_uri([examples], "validation"), "*")
+    users = read_serialized([pattern])
+
+    sizes = {"num_tags": num_tags, "k": k, "num_candidates": num_candidates}
+    exact: dict[str, Any] = {"kind": "exact", **sizes}
+    description: dict[str, Any]
     found: TopKIndex
     if is_exact(config, num_tags):
         found = BruteForceIndex(candidates)
-        description |= {"kind": "exact", "curve": []}
+        description = exact | {"curve": []}
     else:
         num_leaves = min(config.num_leaves or default_num_leaves(num_tags), num_tags)
         found = ScannIndex(candidates, num_leaves, SearchParameters(num_leaves, num_tags))
-        pattern = os.path.join(artifact_utils.get_split_uri([examples], "validation"), "*")
-        queries = embed(towers.signatures[s.EMBED_EXAMPLES], read_serialized([pattern]))
+        queries = embed(towers.signatures[s.EMBED_EXAMPLES], users)
         curve = tune(found, candidates, queries, k, config.target_recall, num_candidates)
-        description |= {
+        description = {
             "kind": "scann",
+            **sizes,
             "num_leaves": num_leaves,
             **dataclasses.asdict(found.search_parameters),
             "curve": [dataclasses.asdict(point) for point in curve],
         }
     with tf.io.gfile.GFile(os.path.join(towers_dir, TRAINING_FILE)) as file:
         training = json.load(file)
-    retrieval = TagRetrieval(
-        towers,
-        found,
-        k,
-        num_candidates=num_candidates,
-        tag_slope=calibrations.tags.slope,
-        tag_intercept=calibrations.tags.intercept,
-    )
-    export_servable(
-        retrieval,
-        path_utils.serving_model_path(servable.uri),
-        {
-            "features": training["features"],
-            "tag_normalization": json.loads(tag_normalization),
-            "index": {n: v for n, v in description.items() if n != "curve"},
-            "second_stage": {"click_weight": stage.click_weight},
-            "calibration": to_mapping(calibrations),
-        },
-    )
+
+    def export(chosen: TopKIndex, path: str, of_index: dict[str, Any]) -> None:
+        export_servable(
+            TagRetrieval(
+                towers,
+                chosen,
+                k,
+                num_candidates=num_candidates,
+                tag_slope=calibrations.tags.slope,
+                tag_intercept=calibrations.tags.intercept,
+            ),
+            path,
+            {
+                "features": training["features"],
+                "tag_normalization": json.loads(tag_normalization),
+                "index": {n: v for n, v in of_index.items() if n != "curve"},
+                "second_stage": {"click_weight": stage.click_weight},
+                "calibration": to_mapping(calibrations),
+            },
+            users[:_NUM_WARMUP_USERS],
+        )
+
+    export(found, main_path(servable.uri), description)
+    if not found.is_exact and config.export_exact:
+        export(BruteForceIndex(candidates), second_path(servable.uri), exact)
     with tfx.dsl.io.fileio.open(os.path.join(servable.uri, INDEX_FILE), "w") as file:
         file.write(json.dumps(description, indent=1, sort_keys=True) + "\n")
 

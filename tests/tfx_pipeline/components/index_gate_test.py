@@ -36,13 +36,17 @@ def blessing(kind, path: Path, is_blessed: bool):
     return made
 
 
+def vectors():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(NUM_USERS, SIZE)), rng.normal(size=(NUM_TAGS, SIZE))
+
+
 @pytest.fixture(scope="module")
 def towers_and_examples(tmp_path_factory):
     folder = tmp_path_factory.mktemp("towers")
-    rng = np.random.default_rng(0)
     model = artifact(standard_artifacts.Model, folder / "model")
     saved = folder / "model" / "Format-Serving"
-    ToyTowers(rng.normal(size=(NUM_USERS, SIZE)), rng.normal(size=(NUM_TAGS, SIZE))).save(saved)
+    ToyTowers(*vectors()).save(saved)
     (saved / TRAINING_FILE).write_text(json.dumps({"features": {}}))
     examples = artifact(standard_artifacts.Examples, folder / "examples")
     examples.split_names = artifact_utils.encode_split_names(["validation", "test"])
@@ -92,6 +96,7 @@ def push(folder: Path, servable, is_model_blessed: bool, index_blessing):
         index_blessing=index_blessing,
         pushed_model=pushed,
         base_path=str(folder / "base"),
+        exact_base_path=str(folder / "exact"),
         code="",
     )
     return json.loads((folder / "pushed" / "pushed.json").read_text())["version"]
@@ -114,6 +119,20 @@ def test_tuned_scann_index_is_blessed_and_pushed_whole(tmp_path, towers_and_exam
     assert [path.name for path in (tmp_path / "base").iterdir()] == [str(version)]
     assert (tmp_path / "base" / str(version) / "saved_model.pb").is_file()
     assert (tmp_path / "base" / str(version) / "assets.extra" / "tagtower.json").is_file()
+    assert [path.name for path in (tmp_path / "exact").iterdir()] == [str(version)]
+    # From the same towers, and it finds everything.
+    kinds, answers = [], []
+    for base in ("base", "exact"):
+        pushed = tmp_path / base / str(version)
+        kinds.append(json.loads((pushed / s.DESCRIPTION_FILE).read_text())["index"]["kind"])
+        served = tf.saved_model.load(str(pushed)).signatures
+        answers.append(served[s.RETRIEVE](name=tf.constant(["u1", "u31", "u59"])))
+    assert kinds == ["scann", "exact"]
+    users, tags = vectors()
+    order = np.argsort(-users[[1, 31, 59]] @ tags.T, axis=1)[:, :K]
+    assert answers[1][s.TAGS].numpy().tolist() == [[b"t%d" % j for j in row] for row in order]
+    found = [[set(row) for row in answer[s.TAGS].numpy()] for answer in answers]
+    assert sum(len(a & b) for a, b in zip(*found, strict=True)) >= 0.9 * 3 * K
 
 
 def test_exact_index_of_few_tags_has_recall_one(tmp_path, towers_and_examples):
@@ -123,6 +142,15 @@ def test_exact_index_of_few_tags_has_recall_one(tmp_path, towers_and_examples):
 
     assert description["kind"] == "exact"
     assert figures["validation"]["recall"] == 1.0
+    # It is in stock ops already.
+    assert not (tmp_path / "servable" / "Format-Serving-exact").exists()
+
+
+def test_second_export_that_is_not_wanted_is_not_written(tmp_path, towers_and_examples):
+    _, description = build(tmp_path, towers_and_examples, kind="scann", export_exact=False)
+
+    assert description["kind"] == "scann"
+    assert not (tmp_path / "servable" / "Format-Serving-exact").exists()
 
 
 def test_second_stage_is_served_and_the_gate_looks_at_the_first(tmp_path):
@@ -182,7 +210,7 @@ def test_index_below_target_is_not_blessed_and_nothing_is_pushed(
     assert figures["validation"]["recall"] < 0.9
     assert index_blessing.get_int_custom_property("blessed") == 0
     assert version is None
-    assert not (tmp_path / "base").exists()
+    assert not (tmp_path / "base").exists() and not (tmp_path / "exact").exists()
 
 
 def test_model_that_is_not_blessed_is_not_pushed(tmp_path, towers_and_examples):

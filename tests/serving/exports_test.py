@@ -1,0 +1,284 @@
+"""Both exports of a run: their ops, their warm-up records, and the same answers without Python."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.python.saved_model import loader_impl
+from tensorflow_serving.apis import prediction_log_pb2
+
+from serving.feature_tensors import input_slots, to_tensors
+from serving.model_server.served_model import load_servable
+from tests.serving.real_exports import NUM_TAGS, USER_IDS, K, make_exports
+from tests.serving.tensor_file import read_tensors, write_tensors
+from trainer import signatures as s
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "serving" / "native" / "run_signature.c"
+COMPARED = (s.SERVING_DEFAULT, s.RETRIEVE, s.EMBED_USERS, s.SCORE_TAGS, s.SCORE_ITEMS)
+# Said in so many words, for Python and for C.
+ENVIRONMENT = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+NOT_REGISTERED = "Op type not registered 'Scann>"
+
+
+def scann_library() -> str:
+    return os.path.join(
+        find_spec("scann").submodule_search_locations[0], "scann_ops/cc/_scann_ops.so"
+    )
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory):
+    return make_exports(tmp_path_factory.mktemp("exports"))
+
+
+@pytest.fixture(scope="module")
+def slots(exports):
+    (meta_graph,) = loader_impl.parse_saved_model(str(exports.exact)).meta_graphs
+    return input_slots(meta_graph.signature_def[s.RETRIEVE])
+
+
+# Ops.
+
+
+@pytest.fixture(scope="module")
+def stock_process(exports, tmp_path_factory):
+    script = Path(__file__).with_name("stock_process.py")
+    finished = subprocess.run(
+        [sys.executable, str(script), str(exports.exact), str(exports.scann)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path_factory.mktemp("elsewhere"),
+        env={name: value for name, value in ENVIRONMENT.items() if name != "PYTHONPATH"},
+    )
+    assert finished.returncode == 0, finished.stderr
+    return json.loads(finished.stdout.splitlines()[-1])
+
+
+def test_exact_export_has_stock_ops_alone_and_loads_without_any_library(exports, stock_process):
+    imported = {name.partition(".")[0] for name in stock_process["modules"]}
+    assert "tensorflow" in imported
+    assert not imported & {
+        "scann",
+        "tensorflow_text",
+        "struct2tensor",
+        "tensorflow_decision_forests",
+        "tensorflow_transform",
+        "tfx_bsl",
+        "serving",
+        "trainer",
+        "tfx_pipeline",
+    }
+    found = stock_process["found"][str(exports.exact)]
+    # Ops that stand only in functions are among those looked at.
+    assert {"MatMul", "TopKV2", "ParseExampleV2", "LookupTableFindV2"} <= set(found["ops"])
+    assert found["unknown"] == []
+    assert found["error"] is None
+
+
+def test_scann_export_does_not_load_where_its_ops_are_not(exports, stock_process):
+    found = stock_process["found"][str(exports.scann)]
+
+    assert found["unknown"] and all(op.startswith("Scann>") for op in found["unknown"])
+    assert NOT_REGISTERED in found["error"]
+
+
+# Warm-up.
+
+
+def records(version_dir: Path) -> list:
+    path = str(version_dir / s.WARMUP_FILE)
+    return [
+        prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
+        for record in tf.data.TFRecordDataset(path).as_numpy_iterator()
+    ]
+
+
+@pytest.mark.parametrize("kind", ["scann", "exact"])
+def test_warmup_has_every_signature_with_its_inputs_and_serves(exports, kind):
+    version_dir = getattr(exports, kind)
+    servable = load_servable(str(version_dir), 1)
+    definitions = servable.signature_defs
+    servable.close()
+    warmed = {request.model_spec.signature_name for request in records(version_dir)}
+
+    # A server that batches refuses a request without inputs.
+    without_inputs = {name for name, definition in definitions.items() if not definition.inputs}
+    assert without_inputs == {s.CANDIDATES, "__saved_model_init_op"} & set(definitions)
+    assert warmed == set(definitions) - without_inputs
+    for request in records(version_dir):
+        inputs = definitions[request.model_spec.signature_name].inputs
+        assert set(request.inputs) == set(inputs)
+        sizes = {tensor.tensor_shape.dim[0].size for tensor in request.inputs.values()}
+        assert sizes in ({1}, {3})
+
+
+def test_warmup_asks_with_features_of_users_and_not_with_who_they_are(exports, slots):
+    given = [tf.train.Example.FromString(example).features.feature for example in exports.examples]
+    expected = to_tensors(
+        [
+            {
+                "gender": user["gender"].bytes_list.value[0].decode(),
+                "clicked": [tag.decode() for tag in user["clicked"].bytes_list.value],
+                "clicked_weights": list(user["clicked_weights"].float_list.value),
+            }
+            for user in given[:3]
+        ],
+        slots,
+    )
+    assert sum(map(bool, expected["clicked"].ravel())) > 3
+
+    unknown, known = (
+        {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
+        for request in records(exports.exact)
+        if request.model_spec.signature_name == s.RETRIEVE
+    )
+
+    assert unknown["clicked"].shape == (1, 0)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(known[name], values)
+    _, serialized = (
+        tf.make_ndarray(request.inputs[s.EXAMPLES])
+        for request in records(exports.exact)
+        if request.model_spec.signature_name == s.SERVING_DEFAULT
+    )
+    for text, user in zip(serialized, given, strict=False):
+        kept = tf.train.Example.FromString(text).features.feature
+        assert set(kept) == {"gender", "clicked", "clicked_weights"}
+        assert all(kept[name] == user[name] for name in kept)
+    written = (exports.exact / s.WARMUP_FILE).read_bytes()
+    assert not any(user.encode() in written for user in USER_IDS)
+
+
+# C.
+
+
+def compiler() -> str:
+    for name in ("cc", "gcc", "clang"):
+        found = shutil.which(name)
+        if found:
+            return found
+    pytest.skip("no C compiler (cc, gcc or clang) on PATH")
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory) -> Path:
+    target = tmp_path_factory.mktemp("native") / "run_signature"
+    tensorflow = os.path.dirname(tf.__file__)
+    command = [compiler(), "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", str(SOURCE)]
+    command += ["-isystem", f"{tensorflow}/include", f"-L{tensorflow}", f"-Wl,-rpath,{tensorflow}"]
+    command += ["-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2", "-o", str(target)]
+    built = subprocess.run(command, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    return target
+
+
+def run_program(program: Path, *arguments: object) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [str(program), *map(str, arguments)], capture_output=True, text=True, env=ENVIRONMENT
+    )
+
+
+@pytest.fixture(scope="module")
+def requests_of(exports, slots) -> dict[str, dict[str, np.ndarray]]:
+    """By signature, inputs for some twenty users: known, unknown and without a history."""
+    rng = np.random.default_rng(7)
+    users: list[dict] = [{}, {"gender": "?", "clicked": ["never seen", "tag 01", "né"]}]
+    for i in range(18):
+        tags = [f"tag {j:02d}" for j in rng.permutation(NUM_TAGS)[: rng.integers(0, 15)]]
+        weights = rng.uniform(0.5, 9.0, len(tags)).astype(np.float32).tolist()
+        users.append({"gender": "FM"[i % 2], "clicked": tags, "clicked_weights": weights})
+    raw = to_tensors(users, slots)
+    tags = np.array([[b"tag 00", b"tag 89", b"never seen"]] * len(users), object)
+    items = np.array([[[b"tag 01", b"tag 02"], [b"tag 77", b""]]] * len(users), object)
+    return {
+        s.SERVING_DEFAULT: {s.EXAMPLES: np.array(exports.examples[:20], object)},
+        s.RETRIEVE: raw,
+        s.EMBED_USERS: raw,
+        s.SCORE_TAGS: {**raw, s.CANDIDATE_TAGS: tags},
+        s.SCORE_ITEMS: {**raw, s.ITEM_TAGS: items},
+    }
+
+
+@pytest.fixture(scope="module")
+def python_answers(exports, requests_of, tmp_path_factory) -> dict[str, Path]:
+    """By kind, a folder with Python's answers."""
+    folder = tmp_path_factory.mktemp("python")
+    inputs = folder / "inputs.npz"
+    np.savez(
+        inputs, **{f"{c}.{n}": a for c, named in requests_of.items() for n, a in named.items()}
+    )
+    command = [sys.executable, "-m", "tests.serving.python_answers", scann_library()]
+    for kind in ("scann", "exact"):
+        (folder / kind).mkdir()
+        command += [str(getattr(exports, kind)), str(inputs), str(folder / kind)]
+    finished = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT)
+    assert finished.returncode == 0, finished.stderr
+    return {kind: folder / kind for kind in ("scann", "exact")}
+
+
+@pytest.mark.parametrize("kind", ["scann", "exact"])
+def test_c_program_gives_bit_for_bit_what_python_gives(
+    program, exports, requests_of, python_answers, tmp_path, kind
+):
+    arguments: list[object] = ["--library", scann_library()] if kind == "scann" else []
+    arguments += ["--threads", 1, getattr(exports, kind)]
+    for name in COMPARED:
+        inputs = write_tensors(tmp_path / f"{name}.inputs", requests_of[name])
+        arguments += [name, inputs, tmp_path / name]
+
+    finished = run_program(program, *arguments)
+
+    assert finished.returncode == 0, finished.stderr
+    answers = {name: (tmp_path / name).read_bytes() for name in COMPARED}
+    assert answers == {name: (python_answers[kind] / name).read_bytes() for name in COMPARED}
+    assert len(set(answers.values())) == len(COMPARED)
+    # And it is an answer: 7 tags, string, for each of 20 users.
+    assert f"tensor tags 7 2 20 {K}\n".encode() in answers[s.RETRIEVE]
+    assert answers[s.RETRIEVE].count(b"tag ") >= 20 * K // 2
+
+
+def test_c_program_without_the_ops_is_refused_and_writes_nothing(
+    program, exports, requests_of, tmp_path
+):
+    inputs = write_tensors(tmp_path / "inputs", requests_of[s.RETRIEVE])
+
+    finished = run_program(program, exports.scann, s.RETRIEVE, inputs, tmp_path / "outputs")
+
+    assert finished.returncode == 1
+    assert NOT_REGISTERED in finished.stderr
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({s.QUERY_EMBEDDINGS: np.zeros((1, 2), np.float32)}, "has no input query_embeddings"),
+        ({}, "input clicked is missing"),
+    ],
+)
+def test_c_program_says_which_input_is_wrong(program, exports, tmp_path, inputs, message):
+    path = write_tensors(tmp_path / "inputs", inputs)
+
+    finished = run_program(program, exports.exact, s.RETRIEVE, path, tmp_path / "outputs")
+
+    assert finished.returncode == 2
+    assert message in finished.stderr
+
+
+def test_both_exports_answer_alike(python_answers):
+    # The towers are the same, and this ScaNN index looks at every tag.
+    exact, scann = (read_tensors(python_answers[kind] / s.RETRIEVE) for kind in ("exact", "scann"))
+    assert exact[s.TAGS].tolist() == scann[s.TAGS].tolist()
+    for name in (s.SCORES, s.PROBABILITIES):
+        np.testing.assert_allclose(exact[name], scann[name], rtol=1e-4)
+    for name in (s.EMBED_USERS, s.SCORE_ITEMS):
+        answers = [(python_answers[kind] / name).read_bytes() for kind in ("exact", "scann")]
+        assert answers[0] == answers[1]

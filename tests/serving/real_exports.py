@@ -1,0 +1,132 @@
+"""Both exports of one set of towers, as a run makes them: real towers, a real transform, no fit.
+
+The weights are random. What is tested with them is what a server loads and answers, and not how
+good the answers are.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+import tensorflow_transform.beam as tft_beam
+from tensorflow_transform.tf_metadata import dataset_metadata
+
+from serving.export import export_servable
+from serving.index import BruteForceIndex
+from serving.retrieval import TagRetrieval
+from serving.scann_index import ScannIndex, SearchParameters
+from tests.trainer.user_tower_test import CONFIG
+from tfx_pipeline.preprocessing import preprocessing_fn
+from tfx_pipeline.tf_examples import build_schema, serialize_snapshot
+from trainer import features as f
+from trainer import signatures as s
+from trainer.calibration import Calibration
+from trainer.config import TrainingConfig
+from trainer.config_loader import to_mapping
+from trainer.input_data import vocabulary_sizes
+from trainer.model import InterestModel
+from trainer.saved_towers import save_towers
+
+SPEC = f.FeatureSpec(profile=(f.ProfileFeature("gender"),), domains=(f.Domain("clicked"),))
+# Columns that no tower reads, where the transform wants them.
+_LISTS = (
+    f.IMPRESSION_TAGS,
+    f.IMPRESSION_NUM_TAGS,
+    f.IMPRESSION_CLICKED,
+    f.IMPRESSION_WEIGHTS,
+    f.HISTORY_TAGS,
+    f.HISTORY_TAG_COUNTS,
+    f.LABEL_ITEMS,
+    f.HISTORY_ITEMS,
+)
+NUM_TAGS, NUM_USERS, K, NUM_CANDIDATES = 90, 30, 7, 20
+USER_IDS = [f"somebody {i}" for i in range(NUM_USERS)]
+
+
+class Exports(NamedTuple):
+    """Version folders, and serialized examples of users with their ids and labels."""
+
+    scann: Path
+    exact: Path
+    examples: list[bytes]
+
+
+def make_exports(folder: Path) -> Exports:
+    """Saves towers, loads them and exports them with either index."""
+    rows = _rows()
+    metadata = dataset_metadata.DatasetMetadata(build_schema(SPEC))
+    with tft_beam.Context(temp_dir=str(folder / "beam")):
+        _, transform_fn = (rows, metadata) | tft_beam.AnalyzeAndTransformDataset(_transform)
+        transform_fn | tft_beam.WriteTransformFn(str(folder / "transform"))  # noqa: B018
+    output = tft.TFTransformOutput(str(folder / "transform"))
+    save_towers(_model(output), output, str(folder / "towers"), 0.3, Calibration(1.7, -0.4))
+    towers = tf.saved_model.load(str(folder / "towers"))
+    vectors = towers.signatures[s.CANDIDATES]()[s.CANDIDATE_EMBEDDINGS].numpy()
+    examples = [serialize_snapshot(_values(row), SPEC) for row in rows]
+    for name, index in (
+        # It looks at everything, so that both find the same.
+        ("scann", ScannIndex(vectors, 6, SearchParameters(6, NUM_TAGS))),
+        ("exact", BruteForceIndex(vectors)),
+    ):
+        retrieval = TagRetrieval(towers, index, K, num_candidates=NUM_CANDIDATES, tag_slope=0.8)
+        description = {"index": {"kind": name, "num_tags": NUM_TAGS}}
+        export_servable(retrieval, str(folder / name / "1"), description, examples[:3])
+    return Exports(folder / "scann" / "1", folder / "exact" / "1", examples)
+
+
+def _transform(inputs):
+    return preprocessing_fn(inputs, {f.FEATURES_KEY: json.dumps(to_mapping(SPEC))})
+
+
+def _rows() -> list[dict]:
+    """Raw rows of users; every tag is somebody's label."""
+    rng = np.random.default_rng(0)
+    tags = [b"tag %02d" % i for i in range(NUM_TAGS)]
+    rows = []
+    for i, user in enumerate(USER_IDS):
+        clicked = rng.permutation(NUM_TAGS)[: rng.integers(0, 12)]
+        rows.append(
+            {
+                f.USER_ID: [user.encode()],
+                f.SNAPSHOT_TIME: [100],
+                f.HISTORY_NUM_EVENTS: [len(clicked)],
+                "gender": [[b"F", b"M", b""][i % 3]],
+                "clicked": [tags[j] for j in clicked],
+                "clicked_weights": rng.integers(1, 9, len(clicked)).astype(float).tolist(),
+                f.LABEL_TAGS: tags[3 * i : 3 * i + 3],
+                f.LABEL_TAG_WEIGHTS: [1.0] * 3,
+                **{name: [] for name in _LISTS},
+            }
+        )
+    return rows
+
+
+def _values(row: dict) -> dict:
+    return {
+        name: [v.decode() if isinstance(v, bytes) else v for v in values]
+        for name, values in row.items()
+    }
+
+
+def _model(output: tft.TFTransformOutput) -> InterestModel:
+    model = InterestModel(
+        SPEC,
+        vocabulary_sizes(output, SPEC),
+        NUM_TAGS,
+        dataclasses.replace(CONFIG, click_projection=False, output_dim=16),
+        TrainingConfig(),
+        seed=1,
+    )
+    ids = {profile.name: tf.constant([0], tf.int64) for profile in SPEC.profile}
+    for domain in SPEC.domains:
+        ids[domain.name] = tf.ragged.constant([[0]], tf.int64)
+        ids[f"{domain.name}_weights"] = tf.ragged.constant([[1.0]])
+    model(ids)
+    rng = np.random.default_rng(0)
+    for weight in model.trainable_variables:
+        weight.assign(rng.normal(scale=0.5, size=weight.shape))
+    return model
