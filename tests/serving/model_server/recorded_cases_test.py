@@ -28,7 +28,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from serving.model_server.served_model import ModelConfig
+from serving.model_server.model_config import ModelConfig
 from serving.model_server.server import ModelServer
 
 CONTRACT = pathlib.Path(__file__).parents[4] / "shared" / "contract"
