@@ -75,7 +75,7 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
         "--max_message_bytes",
         type=int,
         default=2**31 - 1,
-        help="size of a request or an answer; larger ones are refused",
+        help="size of a request, over gRPC also of an answer; larger ones are refused",
     )
     own.add_argument(
         "--max_concurrent_requests",

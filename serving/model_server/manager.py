@@ -143,6 +143,8 @@ class ModelManager:
             configuration holds.
         """
         with self._reload_lock:
+            if self._first_configs is not None and list(configs) == list(self._first_configs):
+                return  # on its way already, with its labels
             self._labels.assign(configs, self._is_available)
             self._first_configs = None
             new = self._configure(configs)

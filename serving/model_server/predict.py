@@ -96,6 +96,9 @@ def _read_inputs(
     signature: Signature, tensors: Mapping[str, tensor_pb2.TensorProto]
 ) -> dict[str, np.ndarray]:
     """The values of the signature's inputs, from the request or the signature's defaults."""
+    slots = enumerate(signature.inputs.values())
+    if tensors.keys() == signature.inputs.keys():
+        return {slot.name: _parse(position, slot, tensors[slot.name]) for position, slot in slots}
     sent, required = set(tensors), set(signature.inputs)
     if len(sent) > len(required) or (len(sent) < len(required) and not signature.defaults):
         raise invalid_argument(
@@ -105,7 +108,7 @@ def _read_inputs(
             f"Missing but required: {_braced(required - sent)}."
         )
     values = {}
-    for position, slot in enumerate(signature.inputs.values()):
+    for position, slot in slots:
         tensor = tensors.get(slot.name, signature.defaults.get(slot.name))
         if tensor is None:
             raise invalid_argument(

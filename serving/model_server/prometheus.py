@@ -75,7 +75,7 @@ class _Family(Generic[_Child]):
         self.name = name
         self._label_names = tuple(label_names)
         self._kind = kind
-        self._new_child = new_child
+        self._new_child: Callable[[], _Child] = new_child
         self._children: dict[tuple[str, ...], _Child] = {}
         self._lock = threading.Lock()
 

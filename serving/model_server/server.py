@@ -41,7 +41,7 @@ class ModelServer:
       max_workers: Requests answered at a time over gRPC.
       max_rest_workers: Requests answered at a time over REST; None: as over gRPC.
       max_requests: Requests under way or waiting, for each of gRPC and REST; more are refused.
-      max_message_bytes: Size of a request or an answer; larger ones are refused.
+      max_message_bytes: Size of a request, over gRPC also of an answer; larger ones are refused.
       metrics_path: Where Prometheus reads the counts, on the REST port; empty: nowhere.
       has_health_service: Whether it has the standard gRPC health service.
       allows_labels_for_unavailable: Whether a new label may name a version that is not available.

@@ -18,6 +18,14 @@ def toy_versions(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def types_versions(tmp_path_factory):
+    """Folder with version 1 of a model with one signature a data type, and a slow one."""
+    folder = tmp_path_factory.mktemp("types")
+    toy_models.save_types(folder / "1")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def retriever_versions(tmp_path_factory):
     """Folder with versions 1 and 2 of a retriever, the second with other features."""
     folder = tmp_path_factory.mktemp("retriever")

@@ -17,7 +17,6 @@ from serving.model_server.served_model import (
 )
 from serving.model_server.version_policy import AllVersions, LatestVersions, SpecificVersions
 
-
 LATEST = LatestVersions(1)
 
 
