@@ -11,8 +11,10 @@ from typing import Any
 
 from serving.model_server.errors import invalid_argument
 
-# A lone surrogate and numbers beyond a double: Python takes them.
-_ONLY_PYTHON_TAKES = re.compile(rb"\\u[dD][89abAB]|[eE]\+?\d{3}|\d{300}")
+# A lone surrogate and exponents beyond a double: Python takes them. Two patterns, and the first
+# only where there is an escape, because each search costs about as much as half the parsing.
+_SURROGATE = re.compile(rb"\\u[dD][89abAB]")
+_LARGE_EXPONENT = re.compile(rb"[eE][+0-9][0-9][0-9]")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ESCAPES = {
     ord('"'): b'"',
@@ -47,7 +49,8 @@ def parse_json(body: bytes) -> Any:
     """
     if not body:
         raise invalid_argument("JSON Parse error: The document is empty")
-    if not _ONLY_PYTHON_TAKES.search(body):
+    has_surrogate = b"\\u" in body and _SURROGATE.search(body)
+    if not has_surrogate and not _LARGE_EXPONENT.search(body):
         try:
             return json.loads(body.decode())
         except ValueError:

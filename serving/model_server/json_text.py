@@ -163,8 +163,12 @@ def _upper_escape(match: re.Match[str]) -> str:
 
 def _as_parsed(value: Any) -> Any:
     """The value as RapidJSON holds it: an integer beyond 64 bits is a double."""
-    is_large = isinstance(value, int) and not -(2**63) <= value < 2**64
-    return float(value) if is_large else value
+    if not isinstance(value, int) or -(2**63) <= value < 2**64:
+        return value
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")
 
 
 def _write(value: Any, line: str, parts: list[str]) -> bool:

@@ -144,6 +144,13 @@ def test_float_refuses_a_decimal_beyond_its_range(ask):
     )
 
 
+def test_integer_beyond_every_type_is_refused(ask):
+    status, _ = echo(ask, "float64", "inputs", "9" * 400)
+    assert status == 400
+    status, _ = echo(ask, "int64", "inputs", "9" * 400)
+    assert status == 400
+
+
 def test_doubles_keep_all_their_digits(ask):
     # JT WriteDecimal: 17 digits where 6 do not give the number back.
     status, text = ask(
