@@ -22,9 +22,20 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
     Args:
       parser: The parser of the command.
     """
-    parser.add_argument("--port", type=int, default=8500, help="gRPC port, 0: a free one")
-    parser.add_argument("--rest_api_port", type=int, default=8501, help="REST port, 0: no REST")
-    parser.add_argument("--model_name", default="default", help="what requests call the model")
+    parser.add_argument(
+        "--port", type=int, default=8500, help="gRPC port, 0: a free one (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rest_api_port",
+        type=int,
+        default=8501,
+        help="REST port, 0: no REST (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--model_name",
+        default="default",
+        help="what requests call the model (default: %(default)s)",
+    )
     parser.add_argument(
         "--model_base_path",
         default="",
@@ -42,14 +53,14 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         metavar="SECONDS",
-        help="time between two looks at that file, 0: read it once",
+        help="time between two looks at that file, 0: read it once (default: %(default)s)",
     )
     parser.add_argument(
         "--file_system_poll_wait_seconds",
         type=float,
         default=1.0,
         metavar="SECONDS",
-        help="time between two looks for new versions, 0: look once",
+        help="time between two looks for new versions, 0: look once (default: %(default)s)",
     )
     parser.add_argument(
         "--monitoring_config_file",
@@ -65,29 +76,37 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_switch(parser, "--enable_grpc_healthcheck_service", True, "the gRPC health service")
     parser.add_argument(
-        "--grpc_max_threads", type=int, default=16, help="requests answered at a time over gRPC"
+        "--grpc_max_threads",
+        type=int,
+        default=16,
+        help="requests answered at a time over gRPC (default: %(default)s)",
     )
     parser.add_argument(
-        "--rest_api_num_threads", type=int, default=16, help="requests answered at a time over REST"
+        "--rest_api_num_threads",
+        type=int,
+        default=16,
+        help="requests answered at a time over REST (default: %(default)s)",
     )
-    own = parser.add_argument_group("limits of this server alone")
+    own = parser.add_argument_group(
+        "limits of this server alone", "What goes beyond one is refused."
+    )
     own.add_argument(
         "--max_message_bytes",
         type=int,
         default=2**31 - 1,
-        help="size of a request, over gRPC also of an answer; larger ones are refused",
+        help="size of a request, over gRPC also of an answer (default: %(default)s)",
     )
     own.add_argument(
         "--max_concurrent_requests",
         type=int,
         default=1000,
-        help="requests under way or waiting, for each of gRPC and REST; more are refused",
+        help="requests under way or waiting, for each of gRPC and REST (default: %(default)s)",
     )
     own.add_argument(
         "--drain_seconds",
         type=float,
         default=30.0,
-        help="time for the requests under way when the server is told to stop",
+        help="time for the requests under way when told to stop (default: %(default)s)",
     )
 
 
@@ -231,7 +250,13 @@ def _metrics_path(config_file: str) -> str:
 def _add_switch(parser: argparse.ArgumentParser, name: str, default: bool, text: str) -> None:
     """A flag that stands alone or with a value, as the real server's: `--flag`, `--flag=false`."""
     parser.add_argument(
-        name, type=_boolean, nargs="?", const=True, default=default, metavar="BOOL", help=text
+        name,
+        type=_boolean,
+        nargs="?",
+        const=True,
+        default=default,
+        metavar="BOOL",
+        help=f"{text} (default: {str(default).lower()})",
     )
 
 

@@ -154,7 +154,7 @@ class RestServer:
             if headers.get("Content-Encoding", "").lower() == "gzip":
                 unpacked = _unpack(body, self.max_body_bytes)
                 if unpacked is None:
-                    return too_large(self.max_body_bytes + 1, self.max_body_bytes)
+                    return _too_large(self.max_body_bytes + 1, self.max_body_bytes)
                 body = unpacked
             path = start_line.path.partition("?")[0]
             return self._api.answer(start_line.method, path, body, headers.get("Origin", ""))
@@ -223,7 +223,7 @@ class _Request(httputil.HTTPMessageDelegate):
 
     def finish(self) -> None:
         server, limit = self._server, self._server.max_body_bytes
-        refusal = too_large(self._size, limit) if self._size > limit else server.refusal()
+        refusal = _too_large(self._size, limit) if self._size > limit else server.refusal()
         if refusal is None:
             task = server.answer(
                 self._connection, self._start_line, self._headers, b"".join(self._chunks)
@@ -237,7 +237,7 @@ class _Request(httputil.HTTPMessageDelegate):
         self._chunks.clear()
 
 
-def too_large(size: int, limit: int) -> Answer:
+def _too_large(size: int, limit: int) -> Answer:
     """The answer to a body beyond the limit, in gRPC's words."""
     return Answer(413, error_text(f"Received message larger than max ({size} vs. {limit})"))
 
