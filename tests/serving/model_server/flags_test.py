@@ -148,7 +148,7 @@ def test_command_serves_a_file_of_models_and_a_request_outlives_sigterm(
             stub.Predict(request)
             process.send_signal(signal.SIGTERM)
             assert list(call.result().outputs["count"].int64_val) == [SLOW_STEPS]
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=180)
     finally:
         process.kill()
     assert (process.returncode, output, errors) == (0, "", "")
@@ -160,7 +160,7 @@ def test_command_says_what_it_serves_and_ends_well_on_sigterm(toy_versions):
         line = process.stdout.readline()
         assert re.fullmatch(r"Serving toy version 2: gRPC on \d+\.\n", line)
         process.send_signal(signal.SIGTERM)
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=180)
     finally:
         process.kill()
     assert process.returncode == 0
