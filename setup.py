@@ -48,6 +48,9 @@ setup(
     install_requires=[
         *STACK,
         "grpcio>=1.60,<2",
+        # From 1.49 on they want protobuf 4.
+        "grpcio-health-checking>=1.48,<1.49",
+        "grpcio-reflection>=1.48,<1.49",
         "matplotlib>=3.7,<4",
         "numpy>=1.26,<2",
         "protobuf>=3.20.3,<4",

@@ -62,6 +62,11 @@ def data_type_of(array: np.ndarray) -> int:
     return _DATA_TYPES[array.dtype]
 
 
+def is_readable(data_type: int) -> bool:
+    """Whether this module reads tensors of a data type."""
+    return data_type == types_pb2.DT_STRING or data_type in _NUMPY_TYPES
+
+
 def to_numpy(tensor: tensor_pb2.TensorProto) -> np.ndarray:
     """Reads a tensor in either of its forms, `tensor_content` or the repeated `*_val` field.
 

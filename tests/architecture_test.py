@@ -34,6 +34,8 @@ ALLOWED = {
     "serving": (
         "google.protobuf",  # the messages of gRPC and TensorFlow Serving, as text and JSON
         "grpc",
+        "grpc_health",
+        "grpc_reflection",
         "numpy",
         "prometheus_client",
         "requests",

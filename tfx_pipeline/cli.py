@@ -9,6 +9,7 @@ import importlib
 import importlib.metadata
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import trainer as _trainer  # noqa: F401  (selects Keras 2 before anything imports TensorFlow)
 
@@ -27,16 +28,26 @@ COMMANDS = {
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the command line in one line, without the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_MISTAKE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="tagtower", description="User-interest tags: from behaviour logs to served tags."
     )
     version = importlib.metadata.version("tagtower")
     parser.add_argument("--version", action="version", version=f"tagtower {version}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (module, text) in COMMANDS.items():
-        command = commands.add_parser(name, help=text, description=text)
+        # The server's flags are another program's: one it does not know is none of them shortened.
+        command = commands.add_parser(
+            name, help=text, description=text, allow_abbrev=name != "serve"
+        )
         importlib.import_module(f"tfx_pipeline.commands.{module}").add_arguments(command)
         command.set_defaults(module=module)
     return parser

@@ -1,13 +1,18 @@
 """The flags of `tagtower serve`, under the real server's names, and what the command does."""
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
+import sys
 import threading
 import warnings
+from typing import TYPE_CHECKING, Any
 
-_DRAIN_S = 30.0
+if TYPE_CHECKING:
+    from serving.model_server.server import ModelServer
+
 _LOOK_S = 0.2
 
 
@@ -18,34 +23,97 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
       parser: The parser of the command.
     """
     parser.add_argument(
+        "--port", type=int, default=8500, help="gRPC port, 0: a free one (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rest_api_port",
+        type=int,
+        default=8501,
+        help="REST port, 0: no REST (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--model_name",
+        default="default",
+        help="what requests call the model (default: %(default)s)",
+    )
+    parser.add_argument(
         "--model_base_path",
         default="",
         metavar="DIR",
-        help="absolute path of the folder with the numbered versions (required)",
+        help="absolute path of the folder with the numbered versions",
     )
     parser.add_argument(
-        "--model_name", default="default", help="what requests call the model (default: default)"
+        "--model_config_file",
+        default="",
+        metavar="FILE",
+        help="several models, as the text of a ModelServerConfig; the two flags above are ignored",
     )
     parser.add_argument(
-        "--port", type=int, default=8500, help="gRPC port, 0: a free one (default: 8500)"
-    )
-    parser.add_argument(
-        "--rest_api_port", type=int, default=8501, help="REST port, 0: no REST (default: 8501)"
+        "--model_config_file_poll_wait_seconds",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="time between two looks at that file, 0: read it once (default: %(default)s)",
     )
     parser.add_argument(
         "--file_system_poll_wait_seconds",
         type=float,
         default=1.0,
         metavar="SECONDS",
-        help="time between two looks for new versions, 0: look once (default: 1)",
+        help="time between two looks for new versions, 0: look once (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--monitoring_config_file",
+        default="",
+        metavar="FILE",
+        help="the text of a MonitoringConfig: whether and where Prometheus reads",
+    )
+    _add_switch(
+        parser,
+        "--allow_version_labels_for_unavailable_models",
+        False,
+        "let a new label name a version that is not loaded yet",
+    )
+    _add_switch(parser, "--enable_grpc_healthcheck_service", True, "the gRPC health service")
+    parser.add_argument(
+        "--grpc_max_threads",
+        type=int,
+        default=16,
+        help="requests answered at a time over gRPC (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--rest_api_num_threads",
+        type=int,
+        default=16,
+        help="requests answered at a time over REST (default: %(default)s)",
+    )
+    own = parser.add_argument_group(
+        "limits of this server alone", "What goes beyond one is refused."
+    )
+    own.add_argument(
+        "--max_message_bytes",
+        type=int,
+        default=2**31 - 1,
+        help="size of a request, over gRPC also of an answer (default: %(default)s)",
+    )
+    own.add_argument(
+        "--max_concurrent_requests",
+        type=int,
+        default=1000,
+        help="requests under way or waiting, for each of gRPC and REST (default: %(default)s)",
+    )
+    own.add_argument(
+        "--drain_seconds",
+        type=float,
+        default=30.0,
+        help="time for the requests under way when told to stop (default: %(default)s)",
     )
 
 
 def run_server(arguments: argparse.Namespace) -> int:
     """Serves until SIGTERM or SIGINT, then lets the requests under way finish.
 
-    One line is printed when the first version serves. A base path that is not there yet is waited
-    for.
+    One line is printed when all models serve. A base path that is not there yet is waited for.
 
     Args:
       arguments: What `add_serve_arguments` parsed.
@@ -54,16 +122,10 @@ def run_server(arguments: argparse.Namespace) -> int:
       The exit status, 0.
 
     Raises:
-      ValueError: If a flag's value is wrong, or a port is taken.
+      ValueError: If a flag's value or a file is wrong, or a port is taken.
+      OSError: If a file cannot be read.
     """
-    base_path = arguments.model_base_path
-    if not os.path.isabs(base_path):
-        raise ValueError(
-            "`--model_base_path` must be the absolute path of a folder with numbered versions. "
-            f"Received: --model_base_path={base_path!r}."
-        )
-    if not arguments.model_name:
-        raise ValueError("`--model_name` must not be empty. Received: --model_name=''.")
+    _check(arguments)
     stopping = threading.Event()
 
     def on_signal(number: int, frame: object) -> None:
@@ -83,33 +145,123 @@ def run_server(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _check(arguments: argparse.Namespace) -> None:
+    base_path = arguments.model_base_path
+    if not arguments.model_config_file:
+        if not os.path.isabs(base_path):
+            raise ValueError(
+                "`--model_base_path` must be the absolute path of a folder with numbered versions. "
+                f"Received: --model_base_path={base_path!r}."
+            )
+        if not arguments.model_name:
+            raise ValueError("`--model_name` must not be empty. Received: --model_name=''.")
+    for name in ("grpc_max_threads", "rest_api_num_threads", "max_concurrent_requests"):
+        value = getattr(arguments, name)
+        if value < 1:
+            raise ValueError(f"`--{name}` must be positive. Received: --{name}={value}.")
+    for name in ("model_config_file_poll_wait_seconds", "drain_seconds"):
+        value = getattr(arguments, name)
+        if value < 0:
+            raise ValueError(f"`--{name}` must not be negative. Received: --{name}={value}.")
+
+
 def _serve(arguments: argparse.Namespace, stopping: threading.Event) -> None:
     # TensorFlow reads this once, when it is imported; its notices are not the user's.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    from serving.model_server.served_model import ModelConfig
+    from serving.model_server.config_file import ConfigFileWatcher, read_config_file
+    from serving.model_server.errors import ServingError
+    from serving.model_server.model_config import ModelConfig
     from serving.model_server.server import ModelServer
 
-    name = arguments.model_name
+    config_file = arguments.model_config_file
+    try:
+        models = (
+            read_config_file(config_file)
+            if config_file
+            else [ModelConfig(arguments.model_name, arguments.model_base_path)]
+        )
+    except ServingError as error:
+        raise ValueError(f"{config_file}: {error.message}") from error
     server = ModelServer(
-        [ModelConfig(name, arguments.model_base_path)],
+        models,
         port=arguments.port,
         rest_api_port=arguments.rest_api_port or None,
         poll_wait_s=arguments.file_system_poll_wait_seconds,
+        max_workers=arguments.grpc_max_threads,
+        max_rest_workers=arguments.rest_api_num_threads,
+        max_requests=arguments.max_concurrent_requests,
+        max_message_bytes=arguments.max_message_bytes,
+        metrics_path=_metrics_path(arguments.monitoring_config_file),
+        has_health_service=arguments.enable_grpc_healthcheck_service,
+        allows_labels_for_unavailable=arguments.allow_version_labels_for_unavailable_models,
     )
+    is_drained = True
     server.start()
     try:
-        while not stopping.is_set():
-            if server.manager.wait_until(
-                lambda: all(server.manager.available_versions().values()), _LOOK_S
-            ):
-                rest = f", REST on {server.rest_api_port}" if server.rest_api_port else ""
-                version = server.manager.available_versions()[name][0]
-                print(
-                    f"Serving {name} version {version}: gRPC on {server.port}{rest}.",
-                    flush=True,
+        with contextlib.ExitStack() as stack:
+            if config_file and arguments.model_config_file_poll_wait_seconds:
+                watcher = ConfigFileWatcher(
+                    config_file, server.manager, arguments.model_config_file_poll_wait_seconds
                 )
-                stopping.wait()
+                watcher.start()
+                stack.callback(watcher.stop)
+            _wait(server, stopping)
     finally:
-        server.stop(_DRAIN_S)
+        is_drained = server.stop(arguments.drain_seconds)
+    if not is_drained:
+        print(
+            f"Requests were cut off after --drain_seconds={arguments.drain_seconds:g}.",
+            file=sys.stderr,
+            flush=True,
+        )
+        # Their threads would hold the process until they are done.
+        os._exit(0)
+
+
+def _wait(server: "ModelServer", stopping: threading.Event) -> None:
+    manager = server.manager
+    while not stopping.is_set():
+        if manager.failure is not None:
+            raise ValueError(manager.failure.message)
+        if manager.wait_until(lambda: manager.is_ready, _LOOK_S):
+            models = ", ".join(
+                f"{name} version {versions[0]}"
+                for name, versions in sorted(manager.available_versions().items())
+            )
+            rest = f", REST on {server.rest_api_port}" if server.rest_api_port else ""
+            print(f"Serving {models or 'no model'}: gRPC on {server.port}{rest}.", flush=True)
+            stopping.wait()
+
+
+def _metrics_path(config_file: str) -> str:
+    from serving.model_server.metrics import DEFAULT_PATH
+    from serving.model_server.text_proto import new_monitoring_config, read_text_proto
+
+    if not config_file:
+        return DEFAULT_PATH
+    config: Any = read_text_proto("monitoring_config_file", config_file, new_monitoring_config())
+    if not config.prometheus_config.enable:
+        return ""
+    return config.prometheus_config.path or DEFAULT_PATH
+
+
+def _add_switch(parser: argparse.ArgumentParser, name: str, default: bool, text: str) -> None:
+    """A flag that stands alone or with a value, as the real server's: `--flag`, `--flag=false`."""
+    parser.add_argument(
+        name,
+        type=_boolean,
+        nargs="?",
+        const=True,
+        default=default,
+        metavar="BOOL",
+        help=f"{text} (default: {str(default).lower()})",
+    )
+
+
+def _boolean(text: str) -> bool:
+    values = {"true": True, "1": True, "false": False, "0": False}
+    if text.lower() not in values:
+        raise argparse.ArgumentTypeError(f"must be true or false. Received: {text}")
+    return values[text.lower()]

@@ -1,16 +1,21 @@
 """TensorFlow Serving's two gRPC services over a model manager."""
 
 import contextlib
+import time
 from collections.abc import Iterator
+from typing import NoReturn
 
 import grpc
 from tensorflow_serving.apis import (
+    model_management_pb2,
     model_service_pb2_grpc,
     prediction_service_pb2_grpc,
 )
 
 from serving.model_server.errors import ServingError, invalid_argument, unimplemented
 from serving.model_server.manager import ModelManager
+from serving.model_server.metrics import Metrics
+from serving.model_server.model_config import read_model_configs
 from serving.model_server.model_info import model_metadata, model_status
 from serving.model_server.predict import predict
 
@@ -18,18 +23,31 @@ _MAX_MESSAGE_LENGTH = 1024
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Predict and GetModelMetadata; the calls that take tf.Example are not implemented yet."""
+    """Predict and GetModelMetadata; the calls that take tf.Example are not implemented.
 
-    def __init__(self, manager: ModelManager):
+    Args:
+      manager: The models.
+      metrics: Where requests are counted.
+    """
+
+    def __init__(self, manager: ModelManager, metrics: Metrics):
         self._manager = manager
+        self._metrics = metrics
 
     def Predict(self, request, context):  # noqa: N802
         """Runs a signature on the request's tensors."""
-        with _errors_to(context):
+        start = time.perf_counter()
+        spec = request.model_spec
+        try:
             if not request.HasField("model_spec"):
                 raise invalid_argument("Missing ModelSpec")
-            with self._manager.acquire(request.model_spec) as lease:
-                return predict(lease.servable, lease.version, request)
+            with self._manager.acquire(spec) as lease:
+                response = predict(lease.servable, lease.version, request)
+        except ServingError as error:
+            self._metrics.count_error(spec.name, error.code.name)
+            _abort(context, error)
+        self._metrics.count_answer(spec.name, "Predict", "GRPC", time.perf_counter() - start)
+        return response
 
     def GetModelMetadata(self, request, context):  # noqa: N802
         """Says which signatures a model has."""
@@ -53,7 +71,11 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """GetModelStatus; changing what is served while serving is not implemented yet."""
+    """GetModelStatus, and HandleReloadConfigRequest, which changes what is served.
+
+    Args:
+      manager: The models.
+    """
 
     def __init__(self, manager: ModelManager):
         self._manager = manager
@@ -64,9 +86,12 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
             return model_status(self._manager, request)
 
     def HandleReloadConfigRequest(self, request, context):  # noqa: N802
-        """Not implemented."""
+        """Replaces the configuration; answers when its new models can be asked."""
         with _errors_to(context):
-            raise _not_here("HandleReloadConfigRequest")
+            self._manager.reload(read_model_configs(request.config), context.is_active)
+        response = model_management_pb2.ReloadConfigResponse()
+        response.status.SetInParent()
+        return response
 
 
 def _not_here(call: str) -> ServingError:
@@ -79,7 +104,12 @@ def _errors_to(context: grpc.ServicerContext) -> Iterator[None]:
     try:
         yield
     except ServingError as error:
-        message = error.message
-        if len(message) > _MAX_MESSAGE_LENGTH:  # messages travel in a header, whose size is limited
-            message = message[:_MAX_MESSAGE_LENGTH] + "...TRUNCATED"
-        context.abort(error.code, message)
+        _abort(context, error)
+
+
+def _abort(context: grpc.ServicerContext, error: ServingError) -> NoReturn:
+    message = error.message
+    if len(message) > _MAX_MESSAGE_LENGTH:  # messages travel in a header, whose size is limited
+        message = message[:_MAX_MESSAGE_LENGTH] + "...TRUNCATED"
+    context.abort(error.code, message)
+    raise AssertionError("`abort` does not return.")

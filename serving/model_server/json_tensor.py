@@ -7,7 +7,6 @@ here.
 
 import base64
 import binascii
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,8 @@ import numpy as np
 from tensorflow.core.framework import types_pb2
 
 from serving.model_server.errors import ServingError, invalid_argument, unimplemented
-from serving.model_server.json_text import decimal_text, value_text
+from serving.model_server.json_parser import parse_json
+from serving.model_server.json_text import value_text
 from serving.model_server.signature import Signature
 from serving.tensor_proto import data_type_name
 
@@ -31,15 +31,6 @@ _INTEGERS: dict[int, tuple[type, tuple[int, int]]] = {
 }
 _FLOATS: dict[int, type] = {types_pb2.DT_FLOAT: np.float32, types_pb2.DT_DOUBLE: np.float64}
 
-# The wording of the real server's JSON parser beside that of Python's.
-_PARSE_ERRORS = {
-    "Expecting property name enclosed in double quotes": "Missing a name for object member.",
-    "Expecting ':' delimiter": "Missing a colon after a name of object member.",
-    "Expecting value": "Invalid value.",
-    "Extra data": "The document root must not be followed by other values.",
-    "Unterminated string starting at": "Missing a closing quotation mark in string.",
-}
-
 
 def parse_body(body: bytes) -> dict[str, Any]:
     """Parses the body of a request; NaN and the infinities are allowed.
@@ -47,19 +38,7 @@ def parse_body(body: bytes) -> dict[str, Any]:
     Raises:
       ServingError: If it is no JSON object.
     """
-    if not body.strip():
-        raise invalid_argument("JSON Parse error: The document is empty")
-    try:
-        document = json.loads(body)
-    except json.JSONDecodeError as error:
-        wording = _PARSE_ERRORS.get(error.msg, error.msg)
-        raise invalid_argument(f"JSON Parse error: {wording} at offset: {error.pos}") from error
-    except UnicodeDecodeError as error:
-        raise invalid_argument(
-            f"JSON Parse error: Invalid encoding in string. at offset: {error.start}"
-        ) from error
-    except RecursionError as error:
-        raise invalid_argument("JSON Parse error: Nested too deeply.") from error
+    document = parse_json(body)
     if not isinstance(document, dict):
         raise _format_error(document, "Is not object")
     return document
@@ -245,14 +224,14 @@ def _leaf(value: Any, data_type: int) -> Any:
     """One value of a tensor; raises what the real server says of a value of another type."""
     if data_type == types_pb2.DT_STRING:
         if isinstance(value, str):
-            return value.encode("utf-8", "surrogatepass")
+            return _string_bytes(value)
         if isinstance(value, dict):
             return _decode_base64(value)
     elif data_type in _FLOATS:
         if isinstance(value, int | float) and not isinstance(value, bool):
             if not _is_lossless(value, _FLOATS[data_type]):
                 raise invalid_argument(
-                    f"Cannot convert JSON value: {_number_text(value)} to "
+                    f"Cannot convert JSON value: {value_text(value)} to "
                     f"{data_type_name(data_type)} without loss of precision."
                 )
             return value
@@ -265,12 +244,19 @@ def _leaf(value: Any, data_type: int) -> Any:
             return value
     else:
         raise unimplemented(
-            f"Conversion of JSON Value: {_number_text(value)} to type: {data_type_name(data_type)}"
+            f"Conversion of JSON Value: {value_text(value)} to type: {data_type_name(data_type)}"
         )
     raise invalid_argument(
-        f"JSON Value: {_number_text(value)} Type: {_type_text(value)} is not of expected type: "
+        f"JSON Value: {value_text(value)} Type: {_type_text(value)} is not of expected type: "
         f"{data_type_name(data_type)}"
     )
+
+
+def _string_bytes(text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
 
 
 def _is_lossless(value: int | float, float_type: type) -> bool:
@@ -287,9 +273,13 @@ def _decode_base64(value: dict[str, Any]) -> bytes:
         raise invalid_argument(
             f"JSON Value: {value_text(value)} not formatted correctly for base64 data"
         )
-    text = "".join(value["b64"].split()).rstrip("=")
+    text = "".join(value["b64"].split())
+    digits = text.rstrip("=.")  # either pads
+    padding = -len(digits) % 4
+    if padding == 3 or len(text) - len(digits) not in (0, padding):
+        raise invalid_argument("Unable to base64 decode")
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+        return base64.b64decode(digits + "=" * padding, validate=True)
     except (binascii.Error, ValueError) as error:
         raise invalid_argument("Unable to base64 decode") from error
 
@@ -312,10 +302,6 @@ def _is_base64(value: Any) -> bool:
 
 def _is_object(value: Any) -> bool:
     return isinstance(value, dict) and not _is_base64(value)
-
-
-def _number_text(value: Any) -> str:
-    return decimal_text(value, np.float64) if isinstance(value, float) else value_text(value)
 
 
 def _type_text(value: Any) -> str:

@@ -1,7 +1,9 @@
 """JSON text as the real server writes it: four spaces, short decimals, bytes as base64."""
 
 import base64
+import decimal
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,12 +15,28 @@ from serving.tensor_proto import data_type_name, data_type_of
 
 _INDENT = "    "
 _BYTES_SUFFIX = "_bytes"
+# An odd number of backslashes: the last one escapes.
+_CONTROL = re.compile(r"((?<!\\)(?:\\\\)*\\)u(00[01][0-9a-f])")
+_LARGEST_FLOAT = 3.4028234e38
+_MOST_DIGITS = 21
 _WRITTEN_KINDS = "fiubO"  # of numpy: floats, integers, bools, objects (strings)
 
 
 def value_text(value: Any) -> str:
-    """Any JSON value as text."""
-    return json.dumps(value, indent=len(_INDENT), ensure_ascii=False)
+    """Any JSON value as text, as the real server quotes it in errors.
+
+    Its writer has no text for a number that is not finite inside a list or an object, and stops
+    there.
+    """
+    value = _as_parsed(value)
+    if isinstance(value, float):
+        # The real server writes a number that fits a float as a float.
+        if abs(value) <= _LARGEST_FLOAT:
+            return decimal_text(float(np.float32(value)), np.float32)
+        return decimal_text(value, np.float64)
+    parts: list[str] = []
+    _write(value, "\n", parts)
+    return "".join(parts)
 
 
 def error_text(message: str) -> str:
@@ -129,7 +147,74 @@ def _leaf_texts(name: str, array: np.ndarray) -> Any:
 
 def _string_text(value: bytes) -> str:
     # Bytes that are no UTF-8 go through as they are, which the encoding of the answer undoes.
-    return json.dumps(value.decode("utf-8", "surrogateescape"), ensure_ascii=False)
+    return _quoted(value.decode("utf-8", "surrogateescape"))
+
+
+def _quoted(text: str) -> str:
+    quoted = json.encoder.encode_basestring(text)
+    # RapidJSON writes the digits of a control character in capitals.
+    return _CONTROL.sub(_upper_escape, quoted) if "\\u00" in quoted else quoted
+
+
+def _upper_escape(match: re.Match[str]) -> str:
+    backslashes, digits = match.groups()
+    return f"{backslashes}u{digits.upper()}"
+
+
+def _as_parsed(value: Any) -> Any:
+    """The value as RapidJSON holds it: an integer beyond 64 bits is a double."""
+    if not isinstance(value, int) or -(2**63) <= value < 2**64:
+        return value
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")
+
+
+def _write(value: Any, line: str, parts: list[str]) -> bool:
+    """Appends a value's text; `line` begins a line at its depth. False: it had to stop."""
+    value = _as_parsed(value)
+    if isinstance(value, str):
+        parts.append(_quoted(value))
+    elif isinstance(value, float):
+        if value != value or value in (float("inf"), float("-inf")):
+            return False
+        parts.append(_shortest(value))
+    elif isinstance(value, list | dict):
+        opening, closing = "[]" if isinstance(value, list) else "{}"
+        separator = opening
+        for item in value:
+            parts.append(separator + line + _INDENT)
+            separator = ","
+            if isinstance(value, dict):
+                parts.append(f"{_quoted(item)}: ")
+                item = value[item]
+            if not _write(item, line + _INDENT, parts):
+                return False
+        parts.append(line + closing if value else opening + closing)
+    else:
+        parts.append(json.dumps(value))
+    return True
+
+
+def _shortest(value: float) -> str:
+    """A finite number in RapidJSON's layout: exponents only beyond 21 digits or below 1e-6."""
+    sign, digits, exponent = decimal.Decimal(repr(float(value))).normalize().as_tuple()
+    assert isinstance(exponent, int)
+    text = "".join(map(str, digits))
+    point = len(text) + exponent
+    if text == "0":
+        text = "0.0"
+    elif 0 <= exponent and point <= _MOST_DIGITS:
+        text = text + "0" * exponent + ".0"
+    elif 0 < point <= _MOST_DIGITS:
+        text = f"{text[:point]}.{text[point:]}"
+    elif -6 < point <= 0:
+        text = "0." + "0" * -point + text
+    else:
+        fraction = f".{text[1:]}" if len(text) > 1 else ""
+        text = f"{text[0]}{fraction}e{point - 1}"
+    return ("-" if sign else "") + text
 
 
 def _base64_text(value: bytes) -> str:

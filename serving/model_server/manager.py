@@ -5,18 +5,24 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+import grpc
 from tensorflow_serving.apis import model_pb2
 
-from serving.model_server.errors import invalid_argument
+from serving.model_server.errors import ServingError, invalid_argument
+from serving.model_server.metrics import Metrics
+from serving.model_server.model_config import ModelConfig
 from serving.model_server.served_model import (
     Lease,
-    ModelConfig,
     ServedModel,
     VersionState,
     servable_not_found,
 )
+from serving.model_server.version_labels import VersionLabels
 
 _logger = logging.getLogger("tagtower.model_server")
+
+# Between two looks whether the sender of a reload still waits for it.
+_PATIENCE_S = 0.2
 
 
 class ModelManager:
@@ -25,12 +31,21 @@ class ModelManager:
     Args:
       configs: The models.
       poll_wait_s: Seconds between two looks at the base paths; 0: look once.
+      metrics: Where loads and calls are counted.
+      allows_labels_for_unavailable: Whether a new label may name a version that is not available.
 
     Raises:
       ValueError: If two models have one name, or the time is negative.
     """
 
-    def __init__(self, configs: Sequence[ModelConfig], poll_wait_s: float = 1.0):
+    def __init__(
+        self,
+        configs: Sequence[ModelConfig],
+        poll_wait_s: float = 1.0,
+        *,
+        metrics: Metrics | None = None,
+        allows_labels_for_unavailable: bool = False,
+    ):
         if poll_wait_s < 0:
             raise ValueError(
                 f"`file_system_poll_wait_seconds` must not be negative. Received: {poll_wait_s}."
@@ -40,27 +55,50 @@ class ModelManager:
                 f"`name` must be one model's own. Received: {[config.name for config in configs]}."
             )
         self._poll_wait_s = poll_wait_s
+        self._metrics = metrics or Metrics()
         self._changed = threading.Condition(threading.RLock())
-        self._models = {config.name: ServedModel(config, self._changed) for config in configs}
+        # Every model there has ever been: replaced as a whole, so that looking up takes no lock.
+        self._models: Mapping[str, ServedModel] = {}
+        self._labels = VersionLabels(allows_labels_for_unavailable)
+        self._first_configs: Sequence[ModelConfig] | None = configs
+        self._failure: ServingError | None = None
+        self._reload_lock = threading.Lock()
+        self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="poll-base-paths", daemon=True)
+        self._configure(configs)
 
     @property
     def models(self) -> Mapping[str, ServedModel]:
-        """The models by name."""
+        """The models by name, those that are no longer configured among them."""
         return self._models
+
+    @property
+    def failure(self) -> ServingError | None:
+        """Why the first configuration cannot be served, if it cannot."""
+        return self._failure
 
     def start(self) -> None:
         """Starts to look for versions; returns at once."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Stops to look for versions and unloads all; those in use go with their last request."""
+    def stop(self, timeout_s: float | None = None) -> None:
+        """Stops to look for versions and unloads all; those in use go with their last request.
+
+        Args:
+          timeout_s: Seconds to wait for a load that is under way; None: as long as it takes.
+        """
         self._stopping.set()
+        self._wake.set()
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(timeout_s)
         for model in self._models.values():
             model.unload_all()
+
+    @property
+    def has_requests(self) -> bool:
+        """Whether a version is in use by a request."""
+        return any(model.has_requests for model in self._models.values())
 
     def acquire(self, spec: model_pb2.ModelSpec) -> Lease:
         """Takes the version a request names; the highest available if it names none.
@@ -77,14 +115,52 @@ class ModelManager:
         if not spec.name:
             raise invalid_argument("ModelSpec has no name specified.")
         choice = spec.WhichOneof("version_choice")
-        if choice == "version_label":
-            # Labels come with a configuration of several models, which does not exist yet.
-            raise invalid_argument(f"Unrecognized servable version label: {spec.version_label}")
-        version = spec.version.value if choice == "version" else None
+        version = None
+        if choice == "version":
+            version = spec.version.value
+        elif choice == "version_label":
+            version = self._labels.version_of(spec.name, spec.version_label)
         model = self._models.get(spec.name)
         if model is None:
             raise servable_not_found(spec.name, version)
         return model.acquire(version)
+
+    def reload(
+        self, configs: Sequence[ModelConfig], is_awaited: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Replaces the configuration: what it does not name goes, what is new is loaded.
+
+        Labels are checked against what is available before, as by the real server: a label for a
+        version that is still to be loaded takes a second reload.
+
+        Args:
+          configs: All models to serve from now on.
+          is_awaited: Whether somebody still waits for the new models.
+
+        Raises:
+          ServingError: FAILED_PRECONDITION if a label names a version that is not available, and
+            nothing changes; UNKNOWN if a new model does not become available, and the rest of the
+            configuration holds.
+        """
+        with self._reload_lock:
+            if self._first_configs is not None and list(configs) == list(self._first_configs):
+                return  # on its way already, with its labels
+            self._labels.assign(configs, self._is_available)
+            self._first_configs = None
+            new = self._configure(configs)
+        self._wake.set()
+        while not self.wait_until(
+            lambda: all(self._is_settled(model) for model in new), _PATIENCE_S
+        ):
+            if self._stopping.is_set() or not is_awaited():
+                return
+        failed = [model for model in new if not self._available(model) and model.is_configured]
+        if failed:
+            texts = "".join(f"{{{_failure_text(model)}}}, " for model in failed)
+            raise ServingError(
+                grpc.StatusCode.UNKNOWN,
+                f"{len(failed)} model(s) did not become available: {{{texts}}}",
+            )
 
     def wait_until(self, predicate: Callable[[], bool], timeout_s: float) -> bool:
         """Waits until a condition on the models' states holds.
@@ -109,31 +185,84 @@ class ModelManager:
           Model name -> its highest available version.
 
         Raises:
-          TimeoutError: If one has none by then; the text says why.
+          ServingError: If the configuration cannot be served.
+          TimeoutError: If a model has no version by then; the text says why.
         """
-        if self.wait_until(lambda: all(self.available_versions().values()), timeout_s):
+        is_ready = self.wait_until(lambda: self.is_ready or self._failure is not None, timeout_s)
+        if self._failure is not None:
+            raise self._failure
+        if is_ready:
             return {name: numbers[0] for name, numbers in self.available_versions().items()}
         reasons = []
-        for name, model in self._models.items():
+        for name, numbers in self.available_versions().items():
+            model = self._models[name]
             failures = [
-                f"version {status.version}: {status.message}"
-                for status in model.statuses()
-                if status.message
+                f"version {status.version}: {status.message}" for status in model.failures()
             ]
-            if not self.available_versions()[name]:
+            if not numbers:
                 reasons.append(f"{name}: {'; '.join(failures) or model.problem or 'still loading'}")
         raise TimeoutError(f"No version available after {timeout_s:g} s. {' '.join(reasons)}")
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether every model has a version that serves, and all labels are given."""
+        return self._first_configs is None and all(self.available_versions().values())
+
     def available_versions(self) -> dict[str, list[int]]:
-        """Model name -> the versions that serve, highest first."""
+        """Name of each configured model -> the versions that serve, highest first."""
         return {
-            name: [
-                status.version
-                for status in model.statuses()
-                if status.state is VersionState.AVAILABLE
-            ]
+            name: self._available(model)
             for name, model in self._models.items()
+            if model.is_configured
         }
+
+    def _configure(self, configs: Sequence[ModelConfig]) -> list[ServedModel]:
+        """Adds, changes and removes models; returns those that are new."""
+        models = dict(self._models)
+        new = []
+        for config in configs:
+            model = models.get(config.name)
+            if model is None:
+                model = models[config.name] = ServedModel(config, self._changed, self._metrics)
+                new.append(model)
+            else:
+                if not model.is_configured:
+                    new.append(model)
+                model.reconfigure(config)
+        names = {config.name for config in configs}
+        for name, model in models.items():
+            if name not in names:
+                model.remove()
+        self._models = models
+        return new
+
+    def _is_available(self, name: str, version: int) -> bool:
+        model = self._models.get(name)
+        return model is not None and model.is_configured and model.is_available(version)
+
+    def _available(self, model: ServedModel) -> list[int]:
+        return [
+            status.version for status in model.statuses() if status.state is VersionState.AVAILABLE
+        ]
+
+    def _is_settled(self, model: ServedModel) -> bool:
+        return bool(self._available(model) or model.failures() or not model.is_configured)
+
+    def _assign_first_labels(self) -> None:
+        """Gives the labels of the first configuration, once its models are loaded."""
+        with self._reload_lock:
+            configs = self._first_configs
+            if configs is None or not all(
+                self._is_settled(self._models[config.name]) for config in configs
+            ):
+                return
+            try:
+                self._labels.assign(configs, self._is_available)
+            except ServingError as error:
+                self._failure = error
+            self._first_configs = None
+        with self._changed:
+            self._changed.notify_all()
 
     def _watch(self) -> None:
         while not self._stopping.is_set():
@@ -144,6 +273,15 @@ class ModelManager:
                 except Exception:
                     # The thread must outlive whatever one look at one base path brings.
                     _logger.exception("Looking for versions of %s failed.", model.config.name)
-            if self._poll_wait_s == 0:
-                return
-            self._stopping.wait(max(0.0, self._poll_wait_s - (time.monotonic() - start)))
+            self._assign_first_labels()
+            elapsed = time.monotonic() - start
+            self._wake.wait(max(0.0, self._poll_wait_s - elapsed) if self._poll_wait_s else None)
+            self._wake.clear()
+
+
+def _failure_text(model: ServedModel) -> str:
+    failure = model.failures()[0]
+    return (
+        f"{{name: {model.config.name} version: {failure.version}}} due to error: "
+        f"{failure.code.name}: {failure.message}"
+    )

@@ -4,13 +4,19 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import grpc
 import numpy as np
-from tensorflow.core.framework import types_pb2
+from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import predict_pb2
 
 from serving.model_server.errors import ServingError, invalid_argument
 from serving.model_server.servable import Servable
 from serving.model_server.signature import Signature, TensorSlot
-from serving.tensor_proto import data_type_name, data_type_of, from_numpy, to_numpy
+from serving.tensor_proto import (
+    data_type_name,
+    data_type_of,
+    from_numpy,
+    is_readable,
+    to_numpy,
+)
 
 DEFAULT_SIGNATURE = "serving_default"
 
@@ -38,9 +44,7 @@ def predict(
             grpc.StatusCode.FAILED_PRECONDITION,
             f'Serving signature key "{signature_name}" not found.',
         )
-    tensors = dict(request.inputs.items())
-    _check_input_names(signature, tensors)
-    inputs = {name: _parse(name, tensors[name]) for name in signature.inputs}
+    inputs = _read_inputs(signature, dict(request.inputs.items()))
     outputs = run_signature(servable, signature, inputs, request.output_filter)
     response = predict_pb2.PredictResponse()
     response.model_spec.name = request.model_spec.name
@@ -72,15 +76,11 @@ def run_signature(
       ServingError: If an output is unknown or named twice, an input has another type than the
         signature says, or the model refuses the values.
     """
-    _check_input_names(signature, inputs)
     fetched = _fetched(signature, output_filter)
     for position, slot in enumerate(signature.inputs.values()):
         received = data_type_of(inputs[slot.name])
         if received != slot.data_type:
-            raise invalid_argument(
-                f"Expects arg[{position}] to be {data_type_name(slot.data_type)} "
-                f"but {data_type_name(received)} is provided"
-            )
+            raise _wrong_type(position, slot, received)
     values = servable.run(
         signature.feed_names,
         [inputs[name] for name in signature.inputs],
@@ -92,23 +92,38 @@ def run_signature(
     }
 
 
-def _check_input_names(signature: Signature, inputs: Mapping[str, object]) -> None:
-    if inputs.keys() == signature.inputs.keys():
-        return
-    sent, required = set(inputs), set(signature.inputs)
-    if len(sent) != len(required):
+def _read_inputs(
+    signature: Signature, tensors: Mapping[str, tensor_pb2.TensorProto]
+) -> dict[str, np.ndarray]:
+    """The values of the signature's inputs, from the request or the signature's defaults."""
+    slots = enumerate(signature.inputs.values())
+    if tensors.keys() == signature.inputs.keys():
+        return {slot.name: _parse(position, slot, tensors[slot.name]) for position, slot in slots}
+    sent, required = set(tensors), set(signature.inputs)
+    if len(sent) > len(required) or (len(sent) < len(required) and not signature.defaults):
         raise invalid_argument(
             f"input size does not match signature: {len(sent)}!={len(required)} "
             f"len({_braced(sent)}) != len({_braced(required)}). "
             f"Sent extra: {_braced(sent - required)}. "
             f"Missing but required: {_braced(required - sent)}."
         )
-    missing = signature.inputs[min(required - sent)]
-    raise invalid_argument(
-        f"Signature input alias: {missing.name}(feed name: {missing.tensor_name}) not found in "
-        "request and no default value provided. Inputs expected to be in the request "
-        f"{_braced(sent)}, or default input alias set: "
-    )
+    values = {}
+    for position, slot in slots:
+        tensor = tensors.get(slot.name, signature.defaults.get(slot.name))
+        if tensor is None:
+            raise invalid_argument(
+                f"Signature input alias: {slot.name}(feed name: {slot.tensor_name}) not found in "
+                "request and no default value provided. Inputs expected to be in the request "
+                f"{_braced(sent)}, or default input alias set: "
+                f"{','.join(sorted(signature.defaults))}"
+            )
+        values[slot.name] = _parse(position, slot, tensor)
+    if not sent <= required:
+        raise invalid_argument(
+            "Inputs contains invalid name. Used request inputs: "
+            f"{','.join(sorted(sent & required))}, request input: {','.join(sorted(sent))}"
+        )
+    return values
 
 
 def _fetched(signature: Signature, output_filter: Sequence[str]) -> list[TensorSlot]:
@@ -126,11 +141,24 @@ def _fetched(signature: Signature, output_filter: Sequence[str]) -> list[TensorS
     return [slot for name, slot in signature.outputs.items() if name in output_filter]
 
 
-def _parse(name: str, tensor) -> np.ndarray:
+def _parse(position: int, slot: TensorSlot, tensor: tensor_pb2.TensorProto) -> np.ndarray:
     try:
         return to_numpy(tensor)
     except (ValueError, MemoryError) as error:
-        raise invalid_argument(f"tensor parsing error: {name}") from error
+        # A type TensorFlow has and numpy has not: the tensor is sound, and of another type.
+        is_known = (
+            tensor.dtype in types_pb2.DataType.values() and tensor.dtype != types_pb2.DT_INVALID
+        )
+        if is_known and not is_readable(tensor.dtype) and tensor.dtype != slot.data_type:
+            raise _wrong_type(position, slot, tensor.dtype) from error
+        raise invalid_argument(f"tensor parsing error: {slot.name}") from error
+
+
+def _wrong_type(position: int, slot: TensorSlot, received: int) -> ServingError:
+    return invalid_argument(
+        f"Expects arg[{position}] to be {data_type_name(slot.data_type)} "
+        f"but {data_type_name(received)} is provided"
+    )
 
 
 def _as_array(value, data_type: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import time
 from urllib.parse import unquote
 
 import grpc
@@ -17,6 +18,7 @@ from serving.model_server.errors import ServingError, invalid_argument, unimplem
 from serving.model_server.json_tensor import parse_body, read_inputs, signature_name
 from serving.model_server.json_text import columns_text, error_text, rows_text
 from serving.model_server.manager import ModelManager
+from serving.model_server.metrics import Metrics
 from serving.model_server.model_info import model_metadata, model_status
 from serving.model_server.predict import DEFAULT_SIGNATURE, run_signature
 
@@ -30,6 +32,7 @@ _INFORMATION = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _ANY = re.compile(r"/v1/.*", re.IGNORECASE | re.DOTALL)
+_WEB_ORIGIN = re.compile(r"https?://")
 _NOT_FOUND = (
     "<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n"
     "</HEAD><BODY>\n<H1>Not Found</H1>\n</BODY></HTML>\n"
@@ -68,15 +71,31 @@ class Answer:
     content_type: str = "application/json"
 
 
+@dataclasses.dataclass
+class _Target:
+    """What a request is about, as far as its path says: for the counts."""
+
+    model_name: str = ""
+    verb: str = ""
+
+
 class RestApi:
-    """Answers predict, status and metadata requests.
+    """Answers predict, status, metadata and metrics requests.
 
     Args:
       manager: The models.
+      metrics: Where requests are counted.
+      metrics_path: Where Prometheus reads the counts; empty: nowhere.
     """
 
-    def __init__(self, manager: ModelManager):
+    def __init__(self, manager: ModelManager, metrics: Metrics, metrics_path: str = ""):
         self._manager = manager
+        self._metrics = metrics
+        self._metrics_path = metrics_path
+
+    def count_refusal(self) -> None:
+        """Counts a request that was not let in, for there are too many."""
+        self._metrics.count_error("", grpc.StatusCode.RESOURCE_EXHAUSTED.name)
 
     def answer(self, method: str, path: str, body: bytes, origin: str = "") -> Answer:
         """Answers one request.
@@ -90,33 +109,50 @@ class RestApi:
         Returns:
           The answer; an error of the request is one, too.
         """
-        if method == "OPTIONS":
-            is_web = origin.startswith(("http://", "https://"))
-            return Answer(200 if is_web else 400, "", "text/html; charset=ISO-8859-1")
+        if path == self._metrics_path:
+            return Answer(200, self._metrics.page(), "text/plain")
         if not _ANY.fullmatch(path):
             return Answer(404, _NOT_FOUND, "text/html")
-        malformed = invalid_argument(f"Malformed request: {method} {path}")
+        start = time.perf_counter()
+        target = _Target()
         try:
-            if method == "POST" and (match := _PREDICTION.fullmatch(path)):
-                if (spec := _model_spec(match)) is None:
-                    return Answer(400, "")
-                if match["verb"] in ("classify", "regress"):
-                    raise unimplemented(
-                        f"{match['verb']} is not implemented by this local model server."
-                    )
-                if match["verb"] != "predict":  # the pattern ignores case, the verb does not
-                    raise malformed
-                return Answer(200, self._predict(spec, body))
-            if method == "GET" and (match := _INFORMATION.fullmatch(path)):
-                if (spec := _model_spec(match)) is None:
-                    return Answer(400, "")
-                if not spec.name:
-                    raise invalid_argument("Missing model name in request.")
-                text = self._metadata(spec) if match["part"] else self._status(spec)
-                return Answer(200, text)
-            raise malformed
+            answer = self._answer(method, path, body, origin, target)
         except ServingError as error:
+            self._metrics.count_error(target.model_name, error.code.name)
             return Answer(_HTTP_STATUS.get(error.code, 500), error_text(error.message))
+        if answer.status == 200:
+            seconds = time.perf_counter() - start
+            self._metrics.count_answer(target.model_name, target.verb, "REST", seconds)
+        return answer
+
+    def _answer(self, method: str, path: str, body: bytes, origin: str, target: _Target) -> Answer:
+        if method == "OPTIONS":
+            is_web = _WEB_ORIGIN.search(origin) is not None
+            if not is_web:
+                self._metrics.count_error("", grpc.StatusCode.FAILED_PRECONDITION.name)
+            return Answer(200 if is_web else 400, "", "text/html; charset=ISO-8859-1")
+        malformed = invalid_argument(f"Malformed request: {method} {path}")
+        pattern = {"POST": _PREDICTION, "GET": _INFORMATION}.get(method)
+        match = pattern.fullmatch(path) if pattern else None
+        if match is None:
+            raise malformed
+        spec = _model_spec(match)
+        target.model_name = spec.name if spec else unquote(match["name"] or "")
+        target.verb = match["verb"] if method == "POST" else ""
+        if spec is None:
+            self._metrics.count_error(target.model_name, grpc.StatusCode.INVALID_ARGUMENT.name)
+            return Answer(400, "")
+        if method == "POST":
+            if target.verb in ("classify", "regress"):
+                raise unimplemented(f"{target.verb} is not implemented by this local model server.")
+            if target.verb != "predict":  # the pattern ignores case, the verb does not
+                raise malformed
+            return Answer(200, self._predict(spec, body))
+        if not spec.name:
+            raise invalid_argument("Missing model name in request.")
+        # As the verb: `/METADATA` matches, and asks for the status.
+        is_metadata = match["part"] == "metadata"
+        return Answer(200, self._metadata(spec) if is_metadata else self._status(spec))
 
     def _predict(self, spec: model_pb2.ModelSpec, body: bytes) -> str:
         document = parse_body(body)
@@ -127,6 +163,9 @@ class RestApi:
                 raise invalid_argument(
                     f'Serving signature name: "{name}" not found in signature def'
                 )
+            if not signature.inputs:
+                given = signature_name(document) or "DEFAULT"
+                raise invalid_argument(f"Failed to get input map for signature: {given}")
             inputs, is_by_row = read_inputs(document, signature)
             outputs = run_signature(lease.servable, signature, inputs)
         return rows_text(outputs) if is_by_row else columns_text(outputs)

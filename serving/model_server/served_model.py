@@ -6,6 +6,7 @@ serving, and a version goes only when the last request that uses it is answered.
 
 import dataclasses
 import enum
+import functools
 import logging
 import threading
 import time
@@ -14,6 +15,8 @@ from collections.abc import Callable
 import grpc
 
 from serving.model_server.errors import ServingError, not_found
+from serving.model_server.metrics import Metrics
+from serving.model_server.model_config import ModelConfig
 from serving.model_server.servable import Servable
 from serving.model_server.version_folder import list_versions
 from serving.model_server.warmup import replay_warmup
@@ -36,21 +39,6 @@ class VersionState(enum.IntEnum):
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelConfig:
-    """A model to serve.
-
-    Attributes:
-      name: What requests call it.
-      base_path: Folder of its numbered versions.
-      num_latest_versions: How many of the highest versions are served at a time.
-    """
-
-    name: str
-    base_path: str
-    num_latest_versions: int = 1
-
-
-@dataclasses.dataclass(frozen=True)
 class VersionStatus:
     """What GetModelStatus says of a version.
 
@@ -67,18 +55,32 @@ class VersionStatus:
     message: str = ""
 
 
-def load_servable(path: str, version: int) -> Servable:
+def load_servable(path: str, version: int, metrics: Metrics | None = None) -> Servable:
     """Loads one version and answers its warm-up requests.
+
+    Args:
+      path: Its folder.
+      version: Its number.
+      metrics: Where the time of the warm-up is kept.
+
+    Returns:
+      The loaded version.
 
     Raises:
       ServingError: If either fails.
     """
     servable = Servable(path)
+    start, status = time.monotonic(), grpc.StatusCode.OK
     try:
-        replay_warmup(servable, version)
-    except BaseException:
+        num_records = replay_warmup(servable, version)
+    except BaseException as error:
         servable.close()
+        num_records = 1
+        status = error.code if isinstance(error, ServingError) else grpc.StatusCode.INTERNAL
         raise
+    finally:
+        if metrics and num_records:
+            metrics.observe_warmup(path, status.name, time.monotonic() - start)
     return servable
 
 
@@ -113,9 +115,10 @@ class ServedModel:
     """A model by name.
 
     Args:
-      config: Name, place and number of versions.
+      config: Name, place and choice of versions.
       changed: Notified whenever a version's state changes; its lock guards the states.
-      load: Loads a version from its path and number.
+      metrics: Where loads and calls are counted.
+      load: Loads a version from its path and number; None: `load_servable`.
       clock: Seconds, for the time between two attempts to load.
     """
 
@@ -123,21 +126,68 @@ class ServedModel:
         self,
         config: ModelConfig,
         changed: threading.Condition,
+        metrics: Metrics,
         *,
-        load: Callable[[str, int], Servable] = load_servable,
+        load: Callable[[str, int], Servable] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
         self.config = config
+        self._is_configured = True
         self._changed = changed
-        self._load = load
+        self._metrics = metrics
+        self._load = load or functools.partial(load_servable, metrics=metrics)
         self._clock = clock
         self._versions: dict[int, _Version] = {}
         self._problem = ""
 
     @property
+    def is_configured(self) -> bool:
+        """Whether the configuration still names it; else it answers nothing and is unloaded."""
+        return self._is_configured
+
+    @property
+    def has_requests(self) -> bool:
+        """Whether a version is in use by a request."""
+        with self._changed:
+            return any(entry.num_requests for entry in self._versions.values())
+
+    @property
     def problem(self) -> str:
         """Why the base path shows no version to serve; empty when it does."""
         return self._problem
+
+    def reconfigure(self, config: ModelConfig) -> None:
+        """Takes another place or choice of versions; the next look acts on it.
+
+        A model that comes back after `remove` starts anew: versions that ended are forgotten.
+
+        Args:
+          config: The new configuration, of the same name.
+        """
+        with self._changed:
+            if not self._is_configured:
+                self._versions = {
+                    number: entry
+                    for number, entry in self._versions.items()
+                    if entry.status.state is not VersionState.END
+                }
+            self.config = config
+            self._is_configured = True
+
+    def remove(self) -> None:
+        """Answers no more requests; the next look unloads what is loaded."""
+        with self._changed:
+            self._is_configured = False
+            self._changed.notify_all()
+
+    def is_available(self, version: int) -> bool:
+        """Whether a version can be asked."""
+        with self._changed:
+            return version in self._available()
+
+    def failures(self) -> list[VersionStatus]:
+        """The versions that did not load, highest first."""
+        return [status for status in self.statuses() if status.message]
 
     def statuses(self) -> list[VersionStatus]:
         """All versions the model has known, highest first."""
@@ -159,7 +209,7 @@ class ServedModel:
           ServingError: NOT_FOUND if it is not available.
         """
         with self._changed:
-            available = self._available()
+            available = self._available() if self._is_configured else {}
             number = max(available, default=None) if version is None else version
             if number is None or number not in available:
                 raise servable_not_found(self.config.name, version)
@@ -173,24 +223,29 @@ class ServedModel:
 
         One thread at a time.
         """
+        with self._changed:
+            config, is_configured = self.config, self._is_configured
+        if not is_configured:
+            self.unload_all()
+            return
         try:
-            found = list_versions(self.config.base_path)
+            found = list_versions(config.base_path)
         except OSError as error:
             # As long as the folder cannot be read nothing is known about it: what is served stays.
             self._report(
-                f"Could not find base path {self.config.base_path} for servable "
-                f"{self.config.name}: {error.strerror or error}. Waiting for it."
+                f"Could not find base path {config.base_path} for servable {config.name}: "
+                f"{error.strerror or error}. Waiting for it."
             )
             return
-        if found:
+        aspired = config.policy.choose(found)
+        if aspired:
             self._report("")
         else:
             self._report(
-                f"No versions of servable {self.config.name} found under base path "
-                f"{self.config.base_path}. Did you forget to name your leaf directory as a number "
+                f"No versions of servable {config.name} to serve found under base path "
+                f"{config.base_path}. Did you forget to name your leaf directory as a number "
                 "(eg. '/1/')?"
             )
-        aspired = sorted(found)[-self.config.num_latest_versions :]
         with self._changed:
             for number in self._versions.keys() - found.keys():
                 # Gone from the disk: should it come back, it is another one.
@@ -250,6 +305,7 @@ class ServedModel:
         start = time.monotonic()
         try:
             servable = self._load(path, number)
+            servable.observe_run = self._metrics.runtime_observer(name)
         except Exception as error:
             # Whatever is wrong with a version, the server goes on: the error is the version's
             # status.
@@ -259,12 +315,14 @@ class ServedModel:
             entry.num_failed_loads += 1
             entry.retry_time = self._clock() + LOAD_RETRY_INTERVAL_S
             self._set(entry, VersionState.END, error)
+            self._metrics.count_load(path, "fail")
             _logger.error("Version %d of %s does not load: %s", number, name, error.message)
             return
         with self._changed:
             entry.servable = servable
             entry.num_failed_loads = 0
         self._set(entry, VersionState.AVAILABLE)
+        self._metrics.count_load(path, "success")
         seconds = time.monotonic() - start
         _logger.info("Loaded version %d of %s in %.1f s from %s", number, name, seconds, path)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
 
@@ -29,12 +30,14 @@ class Signature:
       inputs: By name, in the order of their names, which is the order of the function's arguments.
       outputs: The same of the outputs.
       feed_names: The tensors of `inputs`, in order.
+      defaults: Values of the inputs that a request may leave out.
     """
 
     name: str
     inputs: dict[str, TensorSlot]
     outputs: dict[str, TensorSlot]
     feed_names: tuple[str, ...]
+    defaults: dict[str, tensor_pb2.TensorProto] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def from_definition(cls, name: str, definition: meta_graph_pb2.SignatureDef) -> "Signature":
@@ -45,6 +48,7 @@ class Signature:
             inputs=inputs,
             outputs=_slots(definition.outputs),
             feed_names=tuple(slot.tensor_name for slot in inputs.values()),
+            defaults=dict(definition.defaults.items()),
         )
 
 

@@ -6,7 +6,7 @@ import pytest
 from benchmarks import serving
 from benchmarks.serving import GRPC, IN_PROCESS, NUM_CALLS, REST, flatten, summarize, table
 from serving.feature_tensors import InputSlot
-from serving.model_server.served_model import ModelConfig
+from serving.model_server.model_config import ModelConfig
 from serving.model_server.server import ModelServer
 from tests.report_keys import undocumented_keys
 from tests.serving.model_server import toy_models

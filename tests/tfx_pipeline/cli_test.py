@@ -31,6 +31,26 @@ def test_mistake_is_one_line_that_names_the_value(arguments, named, tmp_path, mo
     assert named in captured.err
 
 
+@pytest.mark.parametrize(
+    ("flag", "named"),
+    [
+        ("--enable_batching", "--enable_batching"),
+        ("--tensorflow_session_parallelism=2", "--tensorflow_session_parallelism=2"),
+        ("--model_config=x", "--model_config=x"),  # not taken for --model_config_file
+        ("--port=x", "--port"),
+        ("--enable_grpc_healthcheck_service=maybe", "--enable_grpc_healthcheck_service"),
+    ],
+)
+def test_flag_the_server_does_not_know_is_named_in_one_line(flag, named, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["serve", "--model_base_path=/x", flag])
+
+    captured = capsys.readouterr()
+    assert caught.value.code == 2
+    assert len(captured.err.strip().splitlines()) == 1
+    assert named in captured.err
+
+
 def test_unreachable_server_is_one_line_with_advice(capsys):
     status = main(
         ["query", "--server", "localhost:1", "--timeout", "1", "--features", '{"clicked_tags": []}']

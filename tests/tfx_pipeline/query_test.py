@@ -10,7 +10,7 @@ from serving.batch_predict import BatchPredictConfig, batch_predict
 from serving.client import TagClient
 from serving.export import export_servable
 from serving.index import BruteForceIndex
-from serving.model_server.served_model import ModelConfig
+from serving.model_server.model_config import ModelConfig
 from serving.model_server.server import ModelServer
 from serving.retrieval import TagRetrieval
 from tests.serving.model_server.toy_models import save_retriever

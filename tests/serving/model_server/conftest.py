@@ -2,8 +2,9 @@
 
 import pytest
 
-from serving.model_server.served_model import ModelConfig
+from serving.model_server.model_config import ModelConfig
 from serving.model_server.server import ModelServer
+from serving.model_server.version_policy import LatestVersions
 from tests.serving.model_server import toy_models
 
 
@@ -13,6 +14,14 @@ def toy_versions(tmp_path_factory):
     folder = tmp_path_factory.mktemp("toy")
     for version in (1, 2):
         toy_models.save_toy(folder / str(version), version)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def types_versions(tmp_path_factory):
+    """Folder with version 1 of a model with one signature a data type, and a slow one."""
+    folder = tmp_path_factory.mktemp("types")
+    toy_models.save_types(folder / "1")
     return folder
 
 
@@ -28,7 +37,7 @@ def retriever_versions(tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(toy_versions):
     """A server of both versions of `toy`."""
-    config = ModelConfig("toy", str(toy_versions), num_latest_versions=2)
+    config = ModelConfig("toy", str(toy_versions), LatestVersions(2))
     with ModelServer([config], rest_api_port=0, host="127.0.0.1") as server:
         assert server.manager.wait_until(
             lambda: server.manager.available_versions() == {"toy": [2, 1]}, 30

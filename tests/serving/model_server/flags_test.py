@@ -5,7 +5,11 @@ import signal
 import subprocess
 import sys
 
+import grpc
+import numpy as np
 import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from serving.model_server.flags import add_serve_arguments, run_server
 
@@ -35,6 +39,9 @@ def test_defaults_are_the_real_servers():
             ["--model_base_path=/x", "--file_system_poll_wait_seconds=-1"],
             "`file_system_poll_wait_seconds` must not be negative",
         ),
+        (["--model_base_path=/x", "--grpc_max_threads=0"], "`--grpc_max_threads` must be positive"),
+        (["--model_base_path=/x", "--max_message_bytes=0"], "`max_message_bytes` must be between"),
+        (["--model_base_path=/x", "--drain_seconds=-1"], "`--drain_seconds` must not be negative"),
     ],
 )
 def test_wrong_value_is_one_clear_line(arguments, message):
@@ -42,6 +49,8 @@ def test_wrong_value_is_one_clear_line(arguments, message):
         run_server(parse(*arguments))
     assert "\n" not in str(caught.value)
 
+
+SLOW_STEPS = 100_000  # some tenths of a second
 
 MAIN = """
 import argparse, sys
@@ -52,20 +61,106 @@ sys.exit(run_server(parser.parse_args()))
 """
 
 
-def test_command_says_what_it_serves_and_ends_well_on_sigterm(toy_versions):
-    command = [sys.executable, "-c", MAIN, f"--model_base_path={toy_versions}", "--port=0"]
-    process = subprocess.Popen(
-        [*command, "--rest_api_port=0", "--model_name=toy"],
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("model_config_list { oops }", "`--model_config_file` must name a file with a Model"),
+        (
+            'model_config_list { config { name: "r" base_path: "rel" } }',
+            "Expected model r to have an absolute path or URI; got base_path\\(\\)=rel",
+        ),
+    ],
+)
+def test_wrong_configuration_file_is_one_clear_line(tmp_path, config, message):
+    path = tmp_path / "models.config"
+    path.write_text(config)
+    with pytest.raises(ValueError, match=message) as caught:
+        run_server(parse(f"--model_config_file={path}"))
+    assert "\n" not in str(caught.value)
+
+
+def test_absent_configuration_file_is_named():
+    with pytest.raises(FileNotFoundError) as caught:
+        run_server(parse("--model_config_file=/no/such/file"))
+    assert caught.value.filename == "/no/such/file"
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"), [("", True), ("=true", True), ("=false", False), ("=0", False)]
+)
+def test_switch_stands_alone_or_with_a_value(argument, expected):
+    arguments = parse(f"--enable_grpc_healthcheck_service{argument}")
+    assert arguments.enable_grpc_healthcheck_service is expected
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-c", MAIN, "--port=0", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
+
+
+def test_command_serves_a_file_of_models_and_a_request_outlives_sigterm(
+    toy_versions, types_versions, tmp_path
+):
+    config = tmp_path / "models.config"
+    config.write_text(
+        f"""
+        model_config_list {{
+          config {{
+            name: "toy" base_path: "{toy_versions}" model_platform: "tensorflow"
+            model_version_policy {{ all {{}} }}
+            version_labels {{ key: "stable" value: 1 }}
+          }}
+          config {{ name: "types" base_path: "{types_versions}" model_platform: "tensorflow" }}
+        }}
+        """
+    )
+    monitoring = tmp_path / "monitoring.config"
+    monitoring.write_text("prometheus_config { enable: true }")
+    process = start(
+        "--rest_api_port=0",
+        f"--model_config_file={config}",
+        "--model_config_file_poll_wait_seconds=1",
+        f"--monitoring_config_file={monitoring}",
+        "--file_system_poll_wait_seconds=1",
+    )
+    try:
+        line = process.stdout.readline()
+        match = re.fullmatch(r"Serving toy version 2, types version 1: gRPC on (\d+)\.\n", line)
+        with grpc.insecure_channel(f"127.0.0.1:{match[1]}") as channel:
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name = "toy"
+            request.model_spec.version_label = "stable"
+            request.inputs["x"].CopyFrom(tf.make_tensor_proto(np.array([1.0], np.float32)))
+            assert list(stub.Predict(request).outputs["y"].float_val) == [1.5]
+            slow = predict_pb2.PredictRequest()
+            slow.model_spec.name = "types"
+            slow.model_spec.signature_name = "slow"
+            slow.inputs["steps"].CopyFrom(tf.make_tensor_proto(np.array([SLOW_STEPS])))
+            call = stub.Predict.future(slow)
+            # Calls of one connection are taken in order: when this one is answered, the slow one
+            # is under way.
+            stub.Predict(request)
+            process.send_signal(signal.SIGTERM)
+            assert list(call.result().outputs["count"].int64_val) == [SLOW_STEPS]
+        output, errors = process.communicate(timeout=180)
+    finally:
+        process.kill()
+    assert (process.returncode, output, errors) == (0, "", "")
+
+
+def test_command_says_what_it_serves_and_ends_well_on_sigterm(toy_versions):
+    process = start(f"--model_base_path={toy_versions}", "--rest_api_port=0", "--model_name=toy")
     try:
         line = process.stdout.readline()
         assert re.fullmatch(r"Serving toy version 2: gRPC on \d+\.\n", line)
         process.send_signal(signal.SIGTERM)
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=180)
     finally:
         process.kill()
     assert process.returncode == 0

@@ -12,7 +12,6 @@ from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     inference_pb2,
-    model_management_pb2,
     model_pb2,
     model_service_pb2_grpc,
     predict_pb2,
@@ -223,12 +222,11 @@ def test_predict_long_message_is_cut(prediction):
     assert caught.value.details().endswith("n...TRUNCATED")
 
 
-def test_calls_for_examples_and_reload_are_unimplemented(prediction, models):
+def test_calls_for_examples_are_unimplemented(prediction):
     calls = [
         (prediction.Classify, classification_pb2.ClassificationRequest()),
         (prediction.Regress, regression_pb2.RegressionRequest()),
         (prediction.MultiInference, inference_pb2.MultiInferenceRequest()),
-        (models.HandleReloadConfigRequest, model_management_pb2.ReloadConfigRequest()),
     ]
     for call, sent in calls:
         with pytest.raises(grpc.RpcError) as caught:

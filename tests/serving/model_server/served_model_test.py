@@ -7,13 +7,17 @@ import grpc
 import pytest
 
 from serving.model_server.errors import ServingError
+from serving.model_server.metrics import Metrics
+from serving.model_server.model_config import ModelConfig
 from serving.model_server.served_model import (
     LOAD_RETRY_INTERVAL_S,
     MAX_LOAD_RETRIES,
-    ModelConfig,
     ServedModel,
     VersionState,
 )
+from serving.model_server.version_policy import AllVersions, LatestVersions, SpecificVersions
+
+LATEST = LatestVersions(1)
 
 
 class FakeServable:
@@ -28,14 +32,15 @@ class FakeServable:
 class Fixture:
     """A served model over a folder, whose loads go wrong for the versions in `broken`."""
 
-    def __init__(self, base_path, num_latest_versions=1):
+    def __init__(self, base_path, policy=LATEST):
         self.base_path = base_path
         self.log = []
         self.broken = set()
         self.now = 0.0
         self.model = ServedModel(
-            ModelConfig("toy", str(base_path), num_latest_versions),
+            ModelConfig("toy", str(base_path), policy),
             threading.Condition(threading.RLock()),
+            Metrics(),
             load=self.load,
             clock=lambda: self.now,
         )
@@ -196,7 +201,7 @@ def test_version_in_use_is_unloaded_by_its_last_request(fixture):
 
 
 def test_several_latest_versions_are_served_side_by_side(tmp_path):
-    fixture = Fixture(tmp_path, num_latest_versions=2)
+    fixture = Fixture(tmp_path, LatestVersions(2))
     fixture.add(1, 2, 3)
     fixture.model.poll()
     assert fixture.states() == {3: "AVAILABLE", 2: "AVAILABLE"}
@@ -210,3 +215,65 @@ def test_unload_all_ends_every_version(fixture):
     fixture.model.poll()
     fixture.model.unload_all()
     assert fixture.states() == {1: "END"}
+
+
+def test_all_versions_are_served_side_by_side(tmp_path):
+    fixture = Fixture(tmp_path, AllVersions())
+    fixture.add(1, 2)
+    fixture.model.poll()
+    fixture.add(7)
+    fixture.model.poll()
+    assert fixture.states() == {7: "AVAILABLE", 2: "AVAILABLE", 1: "AVAILABLE"}
+
+
+def test_specific_versions_are_served_and_newer_ones_are_not(tmp_path):
+    fixture = Fixture(tmp_path, SpecificVersions((1, 2, 9)))
+    fixture.add(1, 2, 3)
+    fixture.model.poll()
+    assert fixture.states() == {2: "AVAILABLE", 1: "AVAILABLE"}
+    assert latest(fixture.model) == 2
+
+
+def test_specific_versions_that_are_not_there_say_so(tmp_path):
+    fixture = Fixture(tmp_path, SpecificVersions((9,)))
+    fixture.add(1)
+    fixture.model.poll()
+    assert fixture.states() == {}
+    assert "No versions of servable toy to serve found" in fixture.model.problem
+
+
+def test_other_policy_takes_hold_with_the_next_look(tmp_path):
+    fixture = Fixture(tmp_path, SpecificVersions((1,)))
+    fixture.add(1, 2)
+    fixture.model.poll()
+    fixture.model.reconfigure(ModelConfig("toy", str(tmp_path), SpecificVersions((2,))))
+    assert latest(fixture.model) == 1
+    fixture.model.poll()
+    assert fixture.log == ["load 1", "load 2", "close 1"]
+    assert fixture.states() == {2: "AVAILABLE", 1: "END"}
+
+
+def test_removed_model_answers_nothing_at_once_and_is_unloaded_by_the_next_look(fixture):
+    fixture.add(1)
+    fixture.model.poll()
+    fixture.model.remove()
+    with pytest.raises(ServingError, match=r"Servable not found for request: Specific\(toy, 1\)"):
+        fixture.model.acquire(1)
+    assert fixture.log == ["load 1"]
+    fixture.model.poll()
+    assert fixture.log == ["load 1", "close 1"]
+    assert fixture.states() == {1: "END"}
+
+
+def test_model_that_comes_back_forgets_what_ended(fixture):
+    fixture.broken = {2}
+    fixture.add(1, 2)
+    fixture.model.poll()
+    assert [status.version for status in fixture.model.failures()] == [2]
+    fixture.model.remove()
+    fixture.model.poll()
+    fixture.broken = set()
+    fixture.model.reconfigure(fixture.model.config)
+    assert fixture.states() == {}
+    fixture.model.poll()
+    assert fixture.states() == {2: "AVAILABLE"}

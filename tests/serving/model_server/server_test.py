@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from serving.client import TagClient, TagClientError
-from serving.model_server.served_model import ModelConfig, VersionState
+from serving.model_server.model_config import ModelConfig
+from serving.model_server.served_model import VersionState
 from serving.model_server.server import ModelServer
 
 X = {"x": np.array([1.0], np.float32)}

@@ -41,6 +41,53 @@ class Toy(tf.Module):
         }
 
 
+class Types(tf.Module):
+    """Gives back what it gets, of every type that JSON has a way for, and some it has not."""
+
+    DATA_TYPES = (
+        tf.bool,
+        tf.float16,
+        tf.float32,
+        tf.float64,
+        tf.int8,
+        tf.int16,
+        tf.int32,
+        tf.int64,
+        tf.uint8,
+        tf.uint16,
+        tf.uint32,
+        tf.uint64,
+        tf.string,
+        tf.complex64,
+    )
+
+    def signatures(self):
+        return {data_type.name: self._echo(data_type) for data_type in self.DATA_TYPES} | {
+            "slow": self.slow,
+            "filled": self.filled,
+        }
+
+    def _echo(self, data_type):
+        @tf.function(input_signature=[tf.TensorSpec(None, data_type, name="v")])
+        def echo(v):
+            return {"v": tf.identity(v)}
+
+        return echo
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64, name="steps")])
+    def slow(self, steps):
+        """Counts to `steps`, one at a time: some microseconds each."""
+        return {
+            "count": tf.while_loop(
+                lambda i: i < steps[0], lambda i: i + 1, [tf.constant(0, tf.int64)]
+            )[0][None]
+        }
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32, name="rows")])
+    def filled(self, rows):
+        return {"rows": tf.zeros([tf.reduce_sum(rows), 2])}
+
+
 class Retriever(tf.Module):
     """Echoes what it was given as tags, so that a test sees what reached the model."""
 
@@ -79,6 +126,11 @@ def save_toy(directory: str | os.PathLike, version: int) -> None:
     toy = Toy(version)
     signatures = {"serving_default": toy.predict, "two": toy.two, "kinds": toy.kinds}
     tf.saved_model.save(toy, os.fspath(directory), signatures=signatures)
+
+
+def save_types(directory: str | os.PathLike) -> None:
+    types = Types()
+    tf.saved_model.save(types, os.fspath(directory), signatures=types.signatures())
 
 
 def save_retriever(directory: str | os.PathLike, version: int, is_wider: bool = False) -> None:

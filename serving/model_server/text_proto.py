@@ -1,0 +1,64 @@
+"""Configuration files: messages of the real server written as text."""
+
+from typing import TypeVar
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory, text_format
+
+_Message = TypeVar("_Message", bound=message.Message)
+
+
+def read_text_proto(flag: str, path: str, empty: _Message) -> _Message:
+    """Reads a file into a message.
+
+    Args:
+      flag: The flag that names the file, for the error.
+      path: The file.
+      empty: A message of the expected type; it is filled.
+
+    Returns:
+      The message.
+
+    Raises:
+      ValueError: If the file does not hold such a message.
+      OSError: If it cannot be read.
+    """
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    try:
+        return text_format.Parse(text, empty)
+    except text_format.ParseError as error:
+        raise ValueError(
+            f"`--{flag}` must name a file with a {empty.DESCRIPTOR.name} as text. Received: "
+            f"{path}: {error}."
+        ) from error
+
+
+def new_monitoring_config() -> message.Message:
+    """An empty MonitoringConfig, which the package of TensorFlow Serving's messages leaves out.
+
+    Its one field is `prometheus_config { enable: true path: "..." }`.
+    """
+    return _MonitoringConfig()
+
+
+def _monitoring_config_type() -> type[message.Message]:
+    file = descriptor_pb2.FileDescriptorProto(name="monitoring_config", syntax="proto3")
+    field = descriptor_pb2.FieldDescriptorProto
+    prometheus = file.message_type.add(name="PrometheusConfig")
+    prometheus.field.add(name="enable", number=1, type=field.TYPE_BOOL, label=field.LABEL_OPTIONAL)
+    prometheus.field.add(name="path", number=2, type=field.TYPE_STRING, label=field.LABEL_OPTIONAL)
+    monitoring = file.message_type.add(name="MonitoringConfig")
+    monitoring.field.add(
+        name="prometheus_config",
+        number=1,
+        type=field.TYPE_MESSAGE,
+        type_name=".PrometheusConfig",
+        label=field.LABEL_OPTIONAL,
+    )
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    descriptor = pool.FindMessageTypeByName("MonitoringConfig")
+    return message_factory.MessageFactory(pool).GetPrototype(descriptor)
+
+
+_MonitoringConfig = _monitoring_config_type()
