@@ -18,6 +18,7 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 from google.protobuf import text_format
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import (
@@ -77,6 +78,8 @@ def recorded_server(tmp_path_factory):
     source = importlib.util.spec_from_file_location("make_models", CONTRACT / "make_models.py")
     make_models = importlib.util.module_from_spec(source)
     source.loader.exec_module(make_models)
+    # Errors name a layer, whose name counts the layers that this process has made before.
+    tf_keras.backend.clear_session()
     folder = tmp_path_factory.mktemp("recorded")
     for version in (1, 2):
         make_models.save_toy(str(folder / "toy" / str(version)), version)
