@@ -51,7 +51,7 @@ def target(towers, tmp_path_factory):
     save_toy(folder / "other" / "1", 1)
     configs = [ModelConfig(n, str(folder / n)) for n in ("tags", "older", "other")]
     with ModelServer(configs, host="127.0.0.1", poll_wait_s=0.02) as server:
-        server.wait_until_available(60)
+        server.wait_until_available(300)
         yield f"127.0.0.1:{server.port}"
 
 
