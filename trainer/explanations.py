@@ -308,11 +308,15 @@ def padded_outputs(
     contributions = [tf.zeros([batch, NUM_TOP])]
     for domain in spec.domains:
         shape = tf.shape(raw[domain.name])
+        # A list may have gaps: what is said of a value stands in its own place.
+        own_places = tf.where(tf.not_equal(raw[domain.name], ""))
         for name, ragged in (
             (s.attention_of(domain.name), explanation.attention[domain.name]),
             (s.contributions_of(domain.name), explanation.contributions[domain.name]),
         ):
-            outputs[name] = ragged.to_tensor(default_value=0.0, shape=shape)
+            outputs[name] = tf.scatter_nd(
+                own_places, ragged.flat_values, tf.cast(shape, own_places.dtype)
+            )
         domains.append(tf.fill(shape, domain.name))
         values.append(raw[domain.name])
         contributions.append(outputs[s.contributions_of(domain.name)])

@@ -92,13 +92,11 @@ class SavedTowers(tf.Module):
         inputs: dict[str, Any] = {p.name: raw[p.name][:, tf.newaxis] for p in self._spec.profile}
         for domain in self._spec.domains:
             values = raw[domain.name]
-            places = tf.where(tf.not_equal(values, ""))
-            shape = tf.shape(values, tf.int64)
+            is_value = tf.not_equal(values, "")
             weights = tf.maximum(raw[f.weights_name(domain.name)], MIN_WEIGHT)
-            inputs[domain.name] = tf.SparseTensor(places, tf.gather_nd(values, places), shape)
-            inputs[f.weights_name(domain.name)] = tf.SparseTensor(
-                places, tf.gather_nd(weights, places), shape
-            )
+            # Values move up where a caller's list has gaps: a sparse row must not have any.
+            for name, column in ((domain.name, values), (f.weights_name(domain.name), weights)):
+                inputs[name] = tf.ragged.boolean_mask(column, is_value).to_sparse()
         transformed = self._transform(inputs)
         return {
             name: tf.RaggedTensor.from_sparse(value)

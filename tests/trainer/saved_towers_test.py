@@ -96,6 +96,28 @@ def test_candidates_have_the_vectors_of_both_stages(saved):
     np.testing.assert_allclose(outputs[s.RANKING_EMBEDDINGS], mixed, rtol=1e-5)
 
 
+def test_gaps_in_a_list_change_nothing(saved):
+    _, signatures = saved
+    whole, gaps = raw(1), raw(1)
+    for domain in SPEC.domains:
+        gaps[domain.name] = tf.constant([["", "jazz", "", "pop", ""]])
+        gaps[f"{domain.name}_weights"] = tf.constant([[9.0, 2.0, 9.0, 1.0, 9.0]])
+
+    expected, found = (
+        signatures[s.EMBED_USERS](**inputs)[s.QUERY_EMBEDDINGS] for inputs in (whole, gaps)
+    )
+
+    np.testing.assert_array_equal(found, expected)
+    explained, with_gaps = (
+        signatures[s.EXPLAIN](**inputs, explained_tag=tf.constant(["jazz"]))
+        for inputs in (whole, gaps)
+    )
+    for domain in SPEC.domains:
+        for name in (s.attention_of(domain.name), s.contributions_of(domain.name)):
+            np.testing.assert_allclose(with_gaps[name][:, 1:4:2], explained[name], atol=1e-6)
+            np.testing.assert_array_equal(with_gaps[name][:, 0:5:2], np.zeros([1, 3]))
+
+
 @pytest.mark.parametrize("by_embedding", [False, True])
 def test_score_tags_mixes_both_heads(saved, by_embedding):
     model, signatures = saved
