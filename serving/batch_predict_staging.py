@@ -233,14 +233,15 @@ def _differences(earlier: Mapping[str, Any], manifest: Mapping[str, Any]) -> str
     """What another run was begun with, in words."""
     parts = []
     for section in sorted({*earlier, *manifest}):
-        old, new = earlier.get(section), manifest.get(section)
+        # Another version of this module may have known other sections.
+        old, new = earlier.get(section, {}), manifest.get(section, {})
         if old == new:
             continue
         if section == "input":
             parts.append("other input")
         elif section == "model":
-            is_other = old["version"] != new["version"]
-            parts.append(f"model version {old['version']}" if is_other else "another model")
+            is_other = old.get("version") != new.get("version")
+            parts.append(f"model version {old.get('version')}" if is_other else "another model")
         elif isinstance(old, dict) and isinstance(new, dict):
             names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
             parts += [f"{section} {name} {json.dumps(old.get(name))}" for name in names]
