@@ -236,8 +236,7 @@ def batch_predict(
         pending = [shard for shard in shards if not staging.is_done(shard.index)]
         if len(pending) < len(shards):
             _logger.info(
-                "going on in %s: %d of %d shards are done",
-                staging.folder,
+                "going on: %d of %d shards are done",
                 len(shards) - len(pending),
                 len(shards),
             )

@@ -174,6 +174,8 @@ def create_pipeline(config: PipelineConfig, until: str | None = None) -> tfx.dsl
     bulk_inferrer = None
     if config.batch.bulk_inferrer:
         bulk_inferrer = now_bulk_inferrer(examples, servable, evaluator.outputs["blessing"])
+        # What is served must not wait for predictions of every user, nor fail with them.
+        bulk_inferrer.add_upstream_node(pusher)
 
     # In the order of their work.
     components = [

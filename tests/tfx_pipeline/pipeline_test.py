@@ -19,6 +19,7 @@ def test_bulk_inferrer_is_there_on_demand_and_takes_what_is_pushed(tmp_path):
     assert inputs["model"] == pushed["servable"]
     assert inputs["model_blessing"] == pushed["model_blessing"]
     assert inputs["examples"].producer_component_id == "ExampleGen"
+    assert nodes["Pusher"] in nodes["BulkInferrer"].upstream_nodes
     # The pipeline's own engine, and ScaNN's op library in each of its workers.
     args = nodes["BulkInferrer"].executor_spec.beam_pipeline_args
     assert args == [*config.beam.pipeline_args(), "--beam_plugin=serving.scann_index"]
