@@ -40,7 +40,7 @@ from serving.batch_predict_output import (
 )
 from serving.batch_predict_staging import Staging, files_digests, folder_digest
 from serving.feature_tensors import to_tensors
-from serving.servable_caller import ServableCaller
+from serving.servable_caller import Retrieved, ServableCaller
 from trainer.config_loader import require
 
 _logger = logging.getLogger("tagtower.batch_predict")
@@ -139,7 +139,9 @@ class PredictShard(beam.DoFn):
                 open(files.errors, "w", encoding="ascii") as errors,
             ):
                 for batch in self._batches(shard):
-                    predicted, rejected = self._predict(batch)
+                    outcomes = self._predict(batch)
+                    predicted = [outcome for outcome in outcomes if isinstance(outcome, Predicted)]
+                    rejected = [outcome for outcome in outcomes if isinstance(outcome, Rejected)]
                     results.write(predicted)
                     errors.write(error_lines(rejected))
                     counts["predicted"] += len(predicted)
@@ -155,56 +157,46 @@ class PredictShard(beam.DoFn):
         if batch:
             yield batch
 
-    def _predict(
-        self, batch: Sequence[Instance | Rejected]
-    ) -> tuple[list[Predicted], list[Rejected]]:
-        instances = [read for read in batch if isinstance(read, Instance)]
-        rejected = [read for read in batch if isinstance(read, Rejected)]
+    def _predict(self, batch: Sequence[Instance | Rejected]) -> list[Predicted | Rejected]:
+        """What becomes of each of a batch, in order."""
+        answers = iter(self._retrieve([read for read in batch if isinstance(read, Instance)]))
+        return [read if isinstance(read, Rejected) else next(answers) for read in batch]
+
+    def _retrieve(self, instances: Sequence[Instance]) -> list[Predicted | Rejected]:
         if not instances:
-            return [], rejected
+            return []
         try:
             retrieved = self._caller.retrieve([instance.features for instance in instances])
         except ValueError as error:
-            parts = self._parts(instances, error)
-            outcomes = [self._predict(part) for part in parts]
-            return (
-                [predicted for outcome in outcomes for predicted in outcome[0]],
-                rejected + [bad for outcome in outcomes for bad in outcome[1]],
-            )
-        predictions = []
-        for i, instance in enumerate(instances):
-            tags = retrieved.tags[i]
-            # Places that an approximate index could not fill are the last, with the tag "".
-            end = len(tags) - tags.count("")
-            end = end if self._config.num_tags is None else min(end, self._config.num_tags)
-            scores = retrieved.scores[i][:end]
-            probabilities = retrieved.probabilities[i][:end] if retrieved.probabilities else None
-            if all(map(math.isfinite, scores)) and all(map(math.isfinite, probabilities or ())):
-                predictions.append(Predicted(instance, tags[:end], scores, probabilities))
-            else:
-                reason = "The model's scores of the instance are no finite numbers."
-                rejected.append(Rejected(instance.text, instance.key, reason))
-        return predictions, rejected
+            checked = [self._check(instance) for instance in instances]
+            if any(isinstance(read, Rejected) for read in checked):
+                # The good ones stay one batch.
+                return self._predict(checked)
+            if len(instances) == 1:
+                return [_rejected(instances[0], error)]
+            # Each is well-formed, and the model refuses one of them.
+            middle = len(instances) // 2
+            return self._retrieve(instances[:middle]) + self._retrieve(instances[middle:])
+        return [self._outcome(instance, retrieved, i) for i, instance in enumerate(instances)]
 
-    def _parts(
-        self, instances: Sequence[Instance], error: ValueError
-    ) -> list[list[Instance | Rejected]]:
-        """Divides a batch that was refused, so that good instances stay together."""
-        sieved: list[Instance | Rejected] = []
-        for instance in instances:
-            try:
-                to_tensors([instance.features], self._caller.slots)
-            except ValueError as wrong:
-                sieved.append(_rejected(instance, wrong))
-            else:
-                sieved.append(instance)
-        if any(isinstance(read, Rejected) for read in sieved):
-            return [sieved]
-        if len(instances) == 1:
-            return [[_rejected(instances[0], error)]]
-        # Each is well-formed, and the model refuses one of them.
-        middle = len(sieved) // 2
-        return [sieved[:middle], sieved[middle:]]
+    def _check(self, instance: Instance) -> Instance | Rejected:
+        try:
+            to_tensors([instance.features], self._caller.slots)
+        except ValueError as error:
+            return _rejected(instance, error)
+        return instance
+
+    def _outcome(self, instance: Instance, retrieved: Retrieved, row: int) -> Predicted | Rejected:
+        tags, scores = retrieved.tags[row], retrieved.scores[row]
+        # Places that an approximate index could not fill are the last, with the tag "".
+        end = len(tags) - tags.count("")
+        end = end if self._config.num_tags is None else min(end, self._config.num_tags)
+        columns = retrieved.probabilities
+        probabilities = None if columns is None else columns[row][:end]
+        if all(map(math.isfinite, (*scores[:end], *(probabilities or ())))):
+            return Predicted(instance, tags[:end], scores[:end], probabilities)
+        reason = "The model's scores of the instance are no finite numbers."
+        return Rejected(instance.text, instance.key, reason)
 
 
 def batch_predict(

@@ -143,6 +143,8 @@ def test_bad_instances_are_set_aside_with_their_reason(tmp_path, version_dir):
     assert counts == {"predicted": 3, "errors": 9}
     assert [row["prediction"]["tags"][0] for row in results] == ["t0", "t1", "t2"]
     messages = {json.dumps(row["instance"]): row["error"]["message"] for row in errors}
+    # In the order of the input.
+    assert [row["instance"] for row in errors[:4]] == ["{", "[1]", {"colour": "red"}, {"name": 3}]
     assert "no JSON" in messages['"{"']
     assert "no JSON object" in messages['"[1]"']
     assert "colour" in messages['{"colour": "red"}']
