@@ -1,31 +1,52 @@
-"""Batch prediction on Beam: JSON lines in, Vertex-style JSON lines out.
+"""Batch prediction on Beam: JSON lines or `tf.Example`s in, Vertex's files out.
 
-Each worker loads the servable and calls the signature `retrieve`, with the same padding as the
-client, so a user gets the same tags as online. A bad instance goes to the errors file with its
-reason and stops nothing. Output appears whole: it is written beside its place and renamed at the
-end.
+The input is cut into shards that follow from the files alone. A worker reads a shard from its first
+instance to its last, calls the signature `retrieve` on batches of them with the same padding as the
+client, so a user gets the same tags as online, and writes one file of results. The order and the
+batches of a shard are therefore the same on every engine; which shard comes first is the engine's
+business and shows nowhere. A bad instance goes to the errors file with its reason and stops
+nothing. Output appears whole, and a killed run goes on (`serving.batch_predict_staging`).
+
+What is written is the writer's business: `serving.batch_predict_output` has Vertex's JSON lines.
 """
 
+import contextlib
 import dataclasses
-import glob
-import json
+import logging
+import math
 import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
-from apache_beam import pvalue
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.utils import shared
 
-from serving.servable_caller import ServableCaller
+from serving.batch_predict_input import (
+    BY_NAME,
+    INPUT_FORMATS,
+    Instance,
+    InstanceReader,
+    Rejected,
+    Shard,
+    UnreadableInput,
+    find_shards,
+)
+from serving.batch_predict_output import (
+    JsonLinesWriter,
+    Predicted,
+    PredictionWriter,
+    error_lines,
+)
+from serving.batch_predict_staging import Staging, files_digests, folder_digest
+from serving.feature_tensors import to_tensors
+from serving.servable_caller import Retrieved, ServableCaller
 from trainer.config_loader import require
 
-RESULTS_PREFIX = "prediction.results"
-ERRORS_PREFIX = "prediction.errors_stats"
+_logger = logging.getLogger("tagtower.batch_predict")
 
-_ERRORS, _COUNTS = "errors", "counts"
-_INVALID = "INVALID_ARGUMENT"
+# Of what is written for the same manifest: a change of the formats begins runs anew.
+_LAYOUT = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,14 +55,16 @@ class BatchPredictConfig:
 
     Attributes:
       model_dir: The version folder.
-      input_pattern: File or glob of JSON lines, one instance (an object of feature values) a line.
+      input_pattern: File or glob of instances.
       output_dir: Folder to write; it must not exist.
       num_tags: Tags of a prediction; None: as many as the model gives.
       key_field: Field that identifies an instance: it is not sent to the model, and takes the place
         of the instance in the output (Vertex's `instanceConfig.keyField`).
       excluded_fields: Fields that are not sent to the model but stay in the output.
+      input_format: One of `serving.batch_predict_input.INPUT_FORMATS`.
       batch_size: Instances a call.
-      num_shards: Files the results are written to; 0: the engine's choice.
+      shard_bytes: Size of a shard of JSON lines that are not compressed.
+      restart: Whether to begin anew where an earlier run left something to go on with.
     """
 
     model_dir: str
@@ -50,167 +73,203 @@ class BatchPredictConfig:
     num_tags: int | None = None
     key_field: str | None = None
     excluded_fields: tuple[str, ...] = ("user_id",)
+    input_format: str = BY_NAME
     batch_size: int = 256
-    num_shards: int = 0
+    shard_bytes: int = 16 << 20
+    restart: bool = False
 
     def __post_init__(self):
-        require(self.batch_size >= 1, "batch_size", "be a positive integer", self.batch_size)
+        for name in ("batch_size", "shard_bytes"):
+            value = getattr(self, name)
+            require(value >= 1, name, "be a positive integer", value)
         if self.num_tags is not None:
             require(self.num_tags >= 1, "num_tags", "be a positive integer", self.num_tags)
+        require(
+            self.input_format in INPUT_FORMATS,
+            "input_format",
+            f"be one of {', '.join(INPUT_FORMATS)}",
+            self.input_format,
+        )
 
 
-class Predict(beam.DoFn):
-    """Lines of instances -> lines of predictions, and lines of errors."""
+class PredictShard(beam.DoFn):
+    """Shards -> files in the staging folder."""
 
-    def __init__(self, config: BatchPredictConfig):
-        """Initializes with the batch prediction's configuration."""
+    def __init__(
+        self, config: BatchPredictConfig, staging: Staging, writer: type[PredictionWriter]
+    ):
+        """Initializes the function.
+
+        Args:
+          config: The batch prediction's; its input format is known.
+          staging: Where to write.
+          writer: How to write.
+        """
         self._config = config
-        self._caller: ServableCaller | None = None
+        self._staging = staging
+        self._writer = writer
+        # One servable a process, however many threads of it the engine uses.
+        self._servables = shared.Shared()
 
     def setup(self) -> None:
-        """Loads the servable, once a worker."""
-        self._caller = ServableCaller(self._config.model_dir)
+        """Loads the servable, once a process."""
+        config = self._config
+        self._caller: ServableCaller = self._servables.acquire(
+            lambda: ServableCaller(config.model_dir)
+        )
+        self._reader = InstanceReader(
+            config.input_format,
+            config.key_field,
+            config.excluded_fields,
+            {name: slot.is_list for name, slot in self._caller.slots.items()},
+        )
 
-    def process(self, lines: list[str]) -> Iterator[Any]:
-        """Predicts a batch; if one of its instances is bad, each by itself."""
-        instances = []
-        for line in lines:
-            try:
-                instances.append(_parse(line))
-            except ValueError as error:
-                yield _error(line, str(error))
-        good = []
-        for instance in instances:
-            missing = self._config.key_field is not None and self._config.key_field not in instance
-            if missing:
-                yield _error(instance, f"`{self._config.key_field}` is missing.")
-            else:
-                good.append(instance)
-        yield from self._predict(good)
-
-    def _predict(self, instances: list[dict[str, Any]]) -> Iterator[Any]:
-        if not instances or self._caller is None:
-            return
-        dropped = {*self._config.excluded_fields, self._config.key_field}
-        features = [
-            {k: v for k, v in instance.items() if k not in dropped} for instance in instances
-        ]
+    def process(self, shard: Shard) -> None:
+        """Predicts a shard; one that cannot be read is noted for the end of the run."""
         try:
-            retrieved = self._caller.retrieve(features)
+            self._write(shard)
+        except UnreadableInput as error:
+            self._staging.give_up_shard(shard.index, str(error))
+
+    def _write(self, shard: Shard) -> None:
+        counts = {"predicted": 0, "errors": 0}
+        with self._staging.write_shard(shard.index, counts) as files:
+            with (
+                contextlib.closing(self._writer(files.results)) as results,
+                open(files.errors, "w", encoding="ascii") as errors,
+            ):
+                for batch in self._batches(shard):
+                    outcomes = self._predict(batch)
+                    predicted = [outcome for outcome in outcomes if isinstance(outcome, Predicted)]
+                    rejected = [outcome for outcome in outcomes if isinstance(outcome, Rejected)]
+                    results.write(predicted)
+                    errors.write(error_lines(rejected))
+                    counts["predicted"] += len(predicted)
+                    counts["errors"] += len(rejected)
+
+    def _batches(self, shard: Shard) -> Iterator[list[Instance | Rejected]]:
+        batch: list[Instance | Rejected] = []
+        for read in self._reader.read(shard):
+            batch.append(read)
+            if len(batch) == self._config.batch_size:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _predict(self, batch: Sequence[Instance | Rejected]) -> list[Predicted | Rejected]:
+        """What becomes of each of a batch, in order."""
+        answers = iter(self._retrieve([read for read in batch if isinstance(read, Instance)]))
+        return [read if isinstance(read, Rejected) else next(answers) for read in batch]
+
+    def _retrieve(self, instances: Sequence[Instance]) -> list[Predicted | Rejected]:
+        if not instances:
+            return []
+        try:
+            retrieved = self._caller.retrieve([instance.features for instance in instances])
         except ValueError as error:
+            checked = [self._check(instance) for instance in instances]
+            if any(isinstance(read, Rejected) for read in checked):
+                # The good ones stay one batch.
+                return self._predict(checked)
             if len(instances) == 1:
-                yield _error(instances[0], str(error).replace("`features[0]`", "the instance"))
-                return
-            for instance in instances:
-                yield from self._predict([instance])
-            return
-        columns: dict[str, list] = {"tags": retrieved.tags, "scores": retrieved.scores}
-        if retrieved.probabilities is not None:
-            columns["probabilities"] = retrieved.probabilities
-        for i, instance in enumerate(instances):
-            prediction = {name: rows[i] for name, rows in columns.items()}
-            yield json.dumps(self._line(instance, prediction), ensure_ascii=False)
-        yield pvalue.TaggedOutput(_COUNTS, ("predicted", len(instances)))
+                return [_rejected(instances[0], error)]
+            # Each is well-formed, and the model refuses one of them.
+            middle = len(instances) // 2
+            return self._retrieve(instances[:middle]) + self._retrieve(instances[middle:])
+        return [self._outcome(instance, retrieved, i) for i, instance in enumerate(instances)]
 
-    def _line(self, instance: Mapping[str, Any], prediction: dict[str, list]) -> dict[str, Any]:
-        # A place that an approximate index could not fill has the tag "".
-        found = [i for i, tag in enumerate(prediction["tags"]) if tag][: self._config.num_tags]
-        prediction = {name: [values[i] for i in found] for name, values in prediction.items()}
-        if self._config.key_field is not None:
-            return {"key": instance[self._config.key_field], "prediction": prediction}
-        return {"instance": instance, "prediction": prediction}
+    def _check(self, instance: Instance) -> Instance | Rejected:
+        try:
+            to_tensors([instance.features], self._caller.slots)
+        except ValueError as error:
+            return _rejected(instance, error)
+        return instance
+
+    def _outcome(self, instance: Instance, retrieved: Retrieved, row: int) -> Predicted | Rejected:
+        tags, scores = retrieved.tags[row], retrieved.scores[row]
+        # Places that an approximate index could not fill are the last, with the tag "".
+        end = len(tags) - tags.count("")
+        end = end if self._config.num_tags is None else min(end, self._config.num_tags)
+        columns = retrieved.probabilities
+        probabilities = None if columns is None else columns[row][:end]
+        if all(map(math.isfinite, (*scores[:end], *(probabilities or ())))):
+            return Predicted(instance, tags[:end], scores[:end], probabilities)
+        reason = "The model's scores of the instance are no finite numbers."
+        return Rejected(instance.text, instance.key, reason)
 
 
-def batch_predict(config: BatchPredictConfig, pipeline_args: Sequence[str]) -> dict[str, int]:
-    """Runs a batch prediction.
+def batch_predict(
+    config: BatchPredictConfig,
+    pipeline_args: Sequence[str],
+    writer: type[PredictionWriter] = JsonLinesWriter,
+) -> dict[str, int]:
+    """Runs a batch prediction, or goes on with one that was killed.
 
     Args:
       config: What to predict.
-      pipeline_args: Beam's command line (runner, workers).
+      pipeline_args: Beam's command line: runner, workers and whatever the runner takes. Every
+        worker must have this package, and reach model, input and output by the same paths.
+      writer: How results are written.
 
     Returns:
-      Counts: `predicted` and `errors`.
+      Counts: `predicted` and `errors`, of the whole output.
 
     Raises:
-      ValueError: There is no input, or the output folder exists.
+      ValueError: There is no input or a file of it breaks off, the output folder exists, or what an
+        earlier run left was begun with something else.
     """
-    files = sorted(glob.glob(config.input_pattern))
-    require(bool(files), "input", "match at least one file of JSON lines", config.input_pattern)
-    require(
-        not os.path.exists(config.output_dir),
-        "output",
-        "be a folder that does not exist yet",
-        config.output_dir,
+    input_format, shards = find_shards(
+        config.input_pattern, config.input_format, config.shard_bytes
     )
-    staging = f"{config.output_dir.rstrip('/')}.partial"
-    shutil.rmtree(staging, ignore_errors=True)
-    os.makedirs(staging)
-    try:
-        counts = _run(config, pipeline_args, staging)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
-    os.rename(staging, config.output_dir)
-    return {"predicted": counts.get("predicted", 0), "errors": counts.get("errors", 0)}
-
-
-def _run(config: BatchPredictConfig, pipeline_args: Sequence[str], staging: str) -> dict[str, int]:
-    counts_path = os.path.join(staging, "counts.json")
-    with beam.Pipeline(
-        options=PipelineOptions(list(pipeline_args), save_main_session=False)
-    ) as pipeline:
-        predicted = (
-            pipeline
-            | "Read" >> beam.io.ReadFromText(config.input_pattern)
-            | "Batch" >> beam.BatchElements(config.batch_size, config.batch_size)
-            | "Predict"
-            >> beam.ParDo(Predict(config)).with_outputs(_ERRORS, _COUNTS, main="results")
-        )
-        _write(predicted.results, staging, RESULTS_PREFIX, config.num_shards)
-        _write(predicted[_ERRORS], staging, ERRORS_PREFIX, 1)
-        (
-            (
-                predicted[_COUNTS],
-                predicted[_ERRORS] | "ToCount" >> beam.Map(_one_error),
+    config = dataclasses.replace(config, input_format=input_format)
+    staging = Staging(config.output_dir, len(shards), writer.suffix)
+    with staging.begin(_manifest(config, shards, writer), config.restart):
+        pending = [shard for shard in shards if not staging.is_done(shard.index)]
+        if len(pending) < len(shards):
+            _logger.info(
+                "going on: %d of %d shards are done",
+                len(shards) - len(pending),
+                len(shards),
             )
-            | "AllCounts" >> beam.Flatten()
-            | "Sum" >> beam.CombinePerKey(sum)
-            | "ToDict" >> beam.combiners.ToDict()
-            | "WriteCounts" >> beam.Map(_write_counts, counts_path)
-        )
-    with open(counts_path, encoding="utf-8") as file:
-        counts = json.load(file)
-    os.remove(counts_path)
-    return counts
+        if pending:
+            options = PipelineOptions(list(pipeline_args), save_main_session=False)
+            with beam.Pipeline(options=options) as pipeline:
+                (
+                    pipeline
+                    | "Shards" >> beam.Create(pending)
+                    # Without it an engine may keep all shards on the worker that named them.
+                    | "Spread" >> beam.Reshuffle()
+                    | "Predict" >> beam.ParDo(PredictShard(config, staging, writer))
+                )
+        return staging.finish()
 
 
-def _write(lines: pvalue.PCollection, folder: str, prefix: str, num_shards: int) -> None:
-    # Beam's default name is Vertex's: prefix-00000-of-00001.
-    writer = beam.io.WriteToText(os.path.join(folder, prefix), num_shards=num_shards)
-    lines | f"Write {prefix}" >> writer
+def _manifest(
+    config: BatchPredictConfig, shards: Sequence[Shard], writer: type[PredictionWriter]
+) -> dict[str, Any]:
+    """What the bytes of the output follow from."""
+    return {
+        "layout": _LAYOUT,
+        "model": {
+            "version": os.path.basename(os.path.normpath(config.model_dir)),
+            "content": folder_digest(config.model_dir),
+        },
+        "input": {
+            "format": config.input_format,
+            "files": files_digests(dict.fromkeys(shard.path for shard in shards)),
+        },
+        "options": {
+            "output_format": writer.format_name,
+            "num_tags": config.num_tags,
+            "key_field": config.key_field,
+            "excluded_fields": sorted(config.excluded_fields),
+            "batch_size": config.batch_size,
+            "shard_bytes": config.shard_bytes,
+        },
+    }
 
 
-def _parse(line: str) -> dict[str, Any]:
-    try:
-        instance = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"The line is no JSON: {error}.") from error
-    if not isinstance(instance, dict):
-        raise ValueError("The line is no JSON object of feature values.")
-    return instance
-
-
-def _error(instance: Any, message: str) -> pvalue.TaggedOutput:
-    error = {"instance": instance, "error": {"status": _INVALID, "message": message}}
-    # Escaped: what is wrong with an instance may be that it is no text.
-    return pvalue.TaggedOutput(_ERRORS, json.dumps(error))
-
-
-def _one_error(line: str) -> tuple[str, int]:
-    del line
-    return "errors", 1
-
-
-def _write_counts(counts: dict[str, int], path: str) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(counts, file)
+def _rejected(instance: Instance, error: ValueError) -> Rejected:
+    reason = str(error).replace("`features[0]`", "the instance")
+    return Rejected(instance.text, instance.key, reason)

@@ -32,6 +32,7 @@ class ServableCaller:
     """Loads a version folder and answers `retrieve` and `serving_default`.
 
     Attributes:
+      slots: What `retrieve` takes, by feature.
       num_tags: Tags in the index.
     """
 
@@ -42,7 +43,7 @@ class ServableCaller:
           version_dir: The version folder.
         """
         self._servable = Servable(version_dir)
-        self._slots = input_slots(self._servable.signature_defs[s.RETRIEVE])
+        self.slots = input_slots(self._servable.signature_defs[s.RETRIEVE])
         with open(os.path.join(version_dir, s.DESCRIPTION_FILE), encoding="utf-8") as file:
             self.num_tags: int = json.load(file)["index"]["num_tags"]
 
@@ -58,7 +59,7 @@ class ServableCaller:
         Raises:
           ValueError: A feature is unknown or of the wrong kind, or the model refuses the values.
         """
-        return self._run(s.RETRIEVE, to_tensors(features, self._slots))
+        return self._run(s.RETRIEVE, to_tensors(features, self.slots))
 
     def retrieve_examples(self, examples: Sequence[bytes]) -> Retrieved:
         """The same for serialized `tf.Example`s of raw features."""

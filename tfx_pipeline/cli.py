@@ -24,7 +24,7 @@ COMMANDS = {
     "study": ("study", "compare towers, objectives and seeds on one set of examples"),
     "serve": ("serve", "serve pushed versions over gRPC and REST"),
     "query": ("query", "ask a server for a user's tags"),
-    "batch-predict": ("batch_predict", "tags for many users: JSON lines in, JSON lines out"),
+    "batch-predict": ("batch_predict", "tags for many users, from files to Vertex's files"),
 }
 
 

@@ -287,6 +287,18 @@ class BeamConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class BatchConfig:
+    """Batch predictions within the run; `tagtower batch-predict` makes them after it.
+
+    Attributes:
+      bulk_inferrer: Whether TFX's BulkInferrer predicts for every user *now*, when the model is
+        blessed; `inference_result` in the output folder then has TFX's prediction logs.
+    """
+
+    bulk_inferrer: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class PipelineConfig:
     """Everything that defines a run.
 
@@ -304,6 +316,7 @@ class PipelineConfig:
       index: The top-k index.
       serving: Where versions are pushed.
       beam: The engine of the Beam nodes.
+      batch: Batch predictions within the run.
     """
 
     name: str
@@ -319,6 +332,7 @@ class PipelineConfig:
     index: IndexConfig = dataclasses.field(default_factory=IndexConfig)
     serving: ServingConfig = dataclasses.field(default_factory=ServingConfig)
     beam: BeamConfig = dataclasses.field(default_factory=BeamConfig)
+    batch: BatchConfig = dataclasses.field(default_factory=BatchConfig)
 
     def __post_init__(self):
         is_name = bool(self.name) and all(c.isalnum() or c in "-_" for c in self.name)

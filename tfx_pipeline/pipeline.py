@@ -9,6 +9,7 @@ from tfx.dsl.components.common import resolver
 from tfx.orchestration import metadata
 from tfx.types import standard_artifacts
 
+from tfx_pipeline.components.bulk_inferrer import now_bulk_inferrer
 from tfx_pipeline.components.evaluator import ModelEvaluator
 from tfx_pipeline.components.example_gen import TableExampleGen
 from tfx_pipeline.components.example_validator import StrictExampleValidator
@@ -171,6 +172,12 @@ def create_pipeline(config: PipelineConfig, until: str | None = None) -> tfx.dsl
         code=code_fingerprint("tfx_pipeline.components.pusher"),
     ).with_id("Pusher")
 
+    bulk_inferrer = None
+    if config.batch.bulk_inferrer:
+        bulk_inferrer = now_bulk_inferrer(examples, servable, evaluator.outputs["blessing"])
+        # What is served must not wait for predictions of every user, nor fail with them.
+        bulk_inferrer.add_upstream_node(pusher)
+
     # In the order of their work.
     components = [
         example_gen,
@@ -185,6 +192,7 @@ def create_pipeline(config: PipelineConfig, until: str | None = None) -> tfx.dsl
         index_builder,
         index_evaluator,
         pusher,
+        *([] if bulk_inferrer is None else [bulk_inferrer]),
     ]
     if until is not None:
         components = components[: [component.id for component in components].index(until) + 1]

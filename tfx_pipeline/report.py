@@ -21,7 +21,10 @@ from tfx_pipeline.planted_score import score_planted
 from tfx_pipeline.runners import NodeRun
 from trainer.task import TRAINING_FILE
 
-INSTANCES_LINK = "instances"  # in the output folder: the instances of *now*, for batch prediction
+# In the output folder: the instances of *now*, for batch prediction, and the prediction logs of
+# TFX's BulkInferrer where the run has one.
+INSTANCES_LINK = "instances"
+INFERENCE_LINK = "inference_result"
 
 
 def build_report(
@@ -97,6 +100,11 @@ def build_report(
         os.path.join(uri("ExampleGen", "summary"), ITEMS_FILE),
         os.path.join(config.output_dir, ITEMS_FILE),
     )
+    inference_link = os.path.join(config.output_dir, INFERENCE_LINK)
+    if "BulkInferrer" in runs and report["gate.is_model_blessed"]:
+        _publish(uri("BulkInferrer", "inference_result"), inference_link)
+    elif os.path.lexists(inference_link):  # of an earlier run
+        os.remove(inference_link)
     _copy_rejected(
         os.path.join(uri("ExampleGen", "summary"), REJECTED_DIR),
         os.path.join(config.output_dir, REJECTED_DIR),

@@ -1,28 +1,45 @@
-"""`tagtower batch-predict`: tags for many users, JSON lines in and out."""
+"""`tagtower batch-predict`: tags for many users, from files to files."""
 
 import argparse
 import os
+import shlex
 import shutil
 import sys
 import tempfile
 
 from tfx_pipeline.console import quiet_libraries
 
+# Of the Parquet table, where no other key is named.
+_USER_KEY = "user_id"
+_MEGABYTE = 1 << 20
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
     parser.add_argument("--model_base_path", required=True, help="folder of the numbered versions")
     parser.add_argument("--version", type=int, help="the version (default: the newest)")
+    parser.add_argument("--input", required=True, help="file or glob of instances")
     parser.add_argument(
-        "--input", required=True, help="file or glob of JSON lines, one instance a line"
+        "--input_format",
+        choices=("auto", "jsonl", "tf-record"),
+        default="auto",
+        help="JSON lines, or TFRecords of serialized tf.Examples, each plain or gzipped "
+        "(default: TFRecords where `tfrecord` is in the file's name)",
     )
     parser.add_argument("--output", required=True, help="folder to write; must not exist yet")
+    parser.add_argument(
+        "--output_format",
+        choices=("jsonl", "parquet"),
+        default="jsonl",
+        help="Vertex's JSON lines, or a table of user_id, rank, tag, score, probability",
+    )
     parser.add_argument(
         "--num_tags", type=int, help="tags of a prediction (default: all the model gives)"
     )
     parser.add_argument(
         "--key_field",
-        help="field that stands for the instance in the output, and is not sent to the model",
+        help="field that stands for the instance in the output, and is not sent to the model "
+        "(default with parquet: user_id)",
     )
     parser.add_argument(
         "--excluded_fields",
@@ -30,10 +47,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="fields, with commas between, that are not sent to the model (default: user_id)",
     )
     parser.add_argument(
+        "--shard_megabytes",
+        type=int,
+        default=16,
+        help="input of one output file, and what a killed run may lose (default: 16)",
+    )
+    parser.add_argument(
+        "--restart",
+        action="store_true",
+        help="begin anew where a killed run left something to go on with",
+    )
+    parser.add_argument(
         "--runner", choices=("local", "multi_process"), default="local", help="Beam engine"
     )
     parser.add_argument(
         "--num_workers", type=int, default=2, help="workers of multi_process (default: 2)"
+    )
+    parser.add_argument(
+        "--beam_pipeline_args",
+        metavar="ARGS",
+        help="Beam's own command line in the place of --runner, for any engine: "
+        "--beam_pipeline_args='--runner=PortableRunner --job_endpoint=localhost:8099'",
     )
 
 
@@ -42,10 +76,13 @@ def run(arguments: argparse.Namespace) -> int:
     from tfx_pipeline.config import BeamConfig
 
     beam = BeamConfig(arguments.runner, arguments.num_workers)
+    pipeline_args = beam.pipeline_args()
+    if arguments.beam_pipeline_args is not None:
+        pipeline_args = shlex.split(arguments.beam_pipeline_args)
     output = arguments.output.rstrip("/")
     logs = tempfile.mkdtemp(prefix="tagtower-")
     try:
-        _predict(arguments, beam.pipeline_args(), output, os.path.join(logs, "batch-predict.log"))
+        _predict(arguments, pipeline_args, output, os.path.join(logs, "batch-predict.log"))
     except (ValueError, KeyboardInterrupt):
         shutil.rmtree(logs)
         raise
@@ -62,6 +99,7 @@ def _predict(
     with quiet_libraries(log_path) as console:
         console.line("loading Beam and TensorFlow ...")
         from serving.batch_predict import BatchPredictConfig, batch_predict
+        from serving.batch_predict_output import JsonLinesWriter, PredictionWriter
         from serving.model_server.version_folder import list_versions
 
         base_path = os.path.abspath(arguments.model_base_path)
@@ -73,14 +111,25 @@ def _predict(
                 f"`model_base_path` must hold the version. Received: {arguments.model_base_path} "
                 f"with the versions {known}, asked for {version or 'the newest'}."
             )
+        writer: type[PredictionWriter] = JsonLinesWriter
+        key_field = arguments.key_field
+        if arguments.output_format == "parquet":
+            from tfx_pipeline.prediction_table import ParquetWriter
+
+            writer = ParquetWriter
+            key_field = key_field or _USER_KEY
         config = BatchPredictConfig(
             model_dir=versions[version],
-            input_pattern=arguments.input,
-            output_dir=output,
+            # Workers may be in another folder than the caller.
+            input_pattern=os.path.abspath(arguments.input),
+            output_dir=os.path.abspath(output),
             num_tags=arguments.num_tags,
-            key_field=arguments.key_field,
+            key_field=key_field,
             excluded_fields=tuple(filter(None, arguments.excluded_fields.split(","))),
+            input_format=arguments.input_format,
+            shard_bytes=arguments.shard_megabytes * _MEGABYTE,
+            restart=arguments.restart,
         )
         console.line(f"predicting with version {version} ...")
-        counts = batch_predict(config, pipeline_args)
+        counts = batch_predict(config, pipeline_args, writer)
         console.line(f"{counts['predicted']:,} predicted, {counts['errors']:,} errors, in {output}")

@@ -49,6 +49,7 @@ def run_and_report(config, console: Console):
         f"{config.name}: output in {config.output_dir}, library logs in {config.output_dir}/logs"
     )
     console.line("loading TFX ...")
+    from tfx_pipeline.report import INFERENCE_LINK
     from tfx_pipeline.report_tables import quality_table, summary_lines
     from tfx_pipeline.run import REPORT_FILE, run_pipeline
 
@@ -59,6 +60,9 @@ def run_and_report(config, console: Console):
     for line in summary_lines(result.report):
         console.line(line)
     console.line(f"report     {os.path.join(config.output_dir, REPORT_FILE)}")
+    inference = os.path.join(config.output_dir, INFERENCE_LINK)
+    if os.path.isdir(inference):
+        console.line(f"inferred   prediction logs of every user now in {inference}")
     if result.is_pushed:
         console.line(f"pushed     version {result.report['push.version']} in {config.base_path}")
     else:

@@ -1,0 +1,292 @@
+"""What a batch prediction reads: files cut into shards, and a shard read as instances.
+
+A shard is read by one worker from its first instance to its last, so the order of what is written
+follows from the input alone, whatever the engine does. JSON lines that are not compressed are cut
+by bytes; a compressed file or a TFRecord file, which cannot be entered in the middle, is one shard.
+
+An instance that cannot be used is no exception here but a value, `Rejected`. A file that breaks off
+is something else: nobody knows how many instances are missing, so it raises.
+"""
+
+import base64
+import dataclasses
+import glob
+import gzip
+import json
+import math
+import os
+import zlib
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, BinaryIO, NamedTuple, NoReturn
+
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+
+from trainer.config_loader import require
+
+JSON_LINES, TF_RECORD, BY_NAME = "jsonl", "tf-record", "auto"  # two of Vertex's `instancesFormat`s
+INPUT_FORMATS = (BY_NAME, JSON_LINES, TF_RECORD)
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_RECORDS_AT_ONCE = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """A part of the input.
+
+    Attributes:
+      index: Its place among all shards.
+      path: The file.
+      begin: First byte; a line belongs to the shard in which it begins.
+      end: The byte after the last; None: the whole file.
+    """
+
+    index: int
+    path: str
+    begin: int = 0
+    end: int | None = None
+
+
+class UnreadableInput(ValueError):
+    """A file breaks off or is damaged."""
+
+
+class Instance(NamedTuple):
+    """A user to predict for.
+
+    Attributes:
+      text: The instance as JSON.
+      key: Value of the key field; None: there is no key field.
+      features: What the model gets.
+    """
+
+    text: str
+    key: str | int | float | None
+    features: dict[str, Any]
+
+
+class Rejected(NamedTuple):
+    """A line or record that nothing can be predicted for.
+
+    Attributes:
+      text: The same as JSON; a string where it is none.
+      key: Value of the key field; None: there is none, or it could not be read.
+      reason: What is wrong, in words.
+    """
+
+    text: str
+    key: str | int | float | None
+    reason: str
+
+
+def find_shards(pattern: str, input_format: str, shard_bytes: int) -> tuple[str, list[Shard]]:
+    """Cuts the input into shards, the same ones for the same files.
+
+    Args:
+      pattern: File or glob.
+      input_format: One of `INPUT_FORMATS`; `auto`: TFRecords where `tfrecord` is in the name of the
+        file, else JSON lines.
+      shard_bytes: Size of a shard of JSON lines.
+
+    Returns:
+      The format, and the shards: files in order of their names, each from its begin.
+
+    Raises:
+      ValueError: There is no file, or `auto` finds both formats.
+    """
+    paths = sorted(path for path in glob.glob(pattern) if os.path.isfile(path))
+    require(bool(paths), "input", "match at least one file", pattern)
+    if input_format == BY_NAME:
+        found = {
+            TF_RECORD if "tfrecord" in os.path.basename(path).lower() else JSON_LINES
+            for path in paths
+        }
+        require(len(found) == 1, "input", "match files of one format", pattern)
+        (input_format,) = found
+    shards: list[Shard] = []
+    for path in paths:
+        size = os.path.getsize(path)
+        if input_format == TF_RECORD or _is_gzipped(path) or size <= shard_bytes:
+            shards.append(Shard(len(shards), path))
+            continue
+        for begin in range(0, size, shard_bytes):
+            shards.append(Shard(len(shards), path, begin, min(begin + shard_bytes, size)))
+    return input_format, shards
+
+
+class InstanceReader:
+    """Reads shards."""
+
+    def __init__(
+        self,
+        input_format: str,
+        key_field: str | None,
+        excluded_fields: Collection[str],
+        is_list: Mapping[str, bool],
+    ):
+        """Initializes the reader.
+
+        Args:
+          input_format: `jsonl` or `tf-record`.
+          key_field: Field that identifies an instance; None: none does.
+          excluded_fields: Fields that the model does not get.
+          is_list: By feature of the model, whether it is a list of values.
+        """
+        self._input_format = input_format
+        self._key_field = key_field
+        self._not_features = {*excluded_fields, *([key_field] if key_field is not None else [])}
+        self._is_list = dict(is_list)
+
+    def read(self, shard: Shard) -> Iterator[Instance | Rejected]:
+        """The instances of a shard, in order.
+
+        Args:
+          shard: The shard.
+
+        Yields:
+          Each line or record.
+
+        Raises:
+          UnreadableInput: The file breaks off or is damaged.
+        """
+        try:
+            if self._input_format == TF_RECORD:
+                yield from map(self.parse_record, _records(shard.path))
+            else:
+                yield from map(self.parse_line, _lines(shard))
+        except (EOFError, gzip.BadGzipFile, zlib.error, tf.errors.DataLossError) as error:
+            reason = " ".join(str(error).split())
+            raise UnreadableInput(
+                f"`input` must be readable to the end. Received: {shard.path} ({reason})."
+            ) from error
+
+    def parse_line(self, line: bytes) -> Instance | Rejected:
+        """Parses a line: an object of feature values.
+
+        Args:
+          line: The line.
+
+        Returns:
+          The instance; its text is the line itself.
+        """
+        try:
+            text = line.decode().strip()
+        except UnicodeDecodeError as error:
+            shown = json.dumps(line.decode(errors="backslashreplace").strip())
+            return Rejected(shown, None, f"The line is no UTF-8: {error}.")
+        try:
+            values = json.loads(text, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            return Rejected(json.dumps(text), None, f"The line is no JSON: {error}.")
+        if not isinstance(values, dict):
+            return Rejected(json.dumps(text), None, "The line is no JSON object of feature values.")
+        return self._instance(text, values)
+
+    def parse_record(self, record: bytes) -> Instance | Rejected:
+        """Parses a serialized `tf.Example`.
+
+        Features that the model does not take are left out, as by TensorFlow Serving: examples hold
+        labels beside them.
+
+        Args:
+          record: The record.
+
+        Returns:
+          The instance that says the same as JSON: a feature that is no list is its one value.
+        """
+        try:
+            example = tf.train.Example.FromString(record)
+        except DecodeError as error:
+            return Rejected(_as_base64(record), None, f"The record is no tf.Example: {error}.")
+        if record and not example.HasField("features"):
+            return Rejected(_as_base64(record), None, "The record is no tf.Example with features.")
+        values: dict[str, Any] = {}
+        for name, feature in sorted(example.features.feature.items()):
+            if name not in self._is_list and name not in self._not_features:
+                continue
+            try:
+                items = _feature_values(feature)
+            except UnicodeDecodeError as error:
+                return Rejected(_as_base64(record), None, f"`{name}` is no UTF-8: {error}.")
+            if self._is_list.get(name, False) or len(items) > 1:
+                values[name] = items
+            elif items:
+                values[name] = items[0]
+        try:
+            text = json.dumps(values, ensure_ascii=False, allow_nan=False)
+        except ValueError:
+            text = _as_base64(record)  # JSON has no such numbers; the model's refusal follows
+        return self._instance(text, values)
+
+    def _instance(self, text: str, values: dict[str, Any]) -> Instance | Rejected:
+        features = {k: v for k, v in values.items() if k not in self._not_features}
+        if self._key_field is None:
+            return Instance(text, None, features)
+        if self._key_field not in values:
+            return Rejected(text, None, f"`{self._key_field}` is missing.")
+        key = values[self._key_field]
+        if not _is_key(key):
+            reason = f"`{self._key_field}` must be text or a number. Received: {key!a}."
+            return Rejected(text, None, reason)
+        return Instance(text, key, features)
+
+
+def _lines(shard: Shard) -> Iterator[bytes]:
+    with _open(shard.path) as file:
+        if shard.begin:
+            # The line that is under way here belongs to the shard before.
+            file.seek(shard.begin - 1)
+            file.readline()
+        end = math.inf if shard.end is None else shard.end
+        position = file.tell() if shard.begin else 0
+        while position < end:
+            line = file.readline()
+            if not line:
+                return
+            position += len(line)
+            if line.strip():
+                yield line
+
+
+def _records(path: str) -> Iterator[bytes]:
+    compression = "GZIP" if _is_gzipped(path) else ""
+    dataset = tf.data.TFRecordDataset(path, compression).batch(_RECORDS_AT_ONCE)
+    for records in dataset.as_numpy_iterator():
+        yield from records.tolist()
+
+
+def _open(path: str) -> BinaryIO:
+    # A gzip file is a binary file to all who read lines from it.
+    return gzip.open(path, "rb") if _is_gzipped(path) else open(path, "rb")  # type: ignore[return-value]
+
+
+def _is_gzipped(path: str) -> bool:
+    with open(path, "rb") as file:
+        return file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+
+
+def _feature_values(feature: tf.train.Feature) -> list[Any]:
+    kind = feature.WhichOneof("kind")
+    if kind is None:
+        return []
+    items = list(getattr(feature, kind).value)
+    return [item.decode() for item in items] if kind == "bytes_list" else items
+
+
+def _is_key(value: Any) -> bool:
+    if isinstance(value, str):
+        # JSON's escapes can write half a character, which no file takes.
+        return not any("\ud800" <= char <= "\udfff" for char in value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _as_base64(record: bytes) -> str:
+    # Vertex's form of bytes in JSON.
+    return json.dumps({"b64": base64.b64encode(record).decode()})
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON value")

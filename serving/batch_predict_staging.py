@@ -1,0 +1,255 @@
+"""The folder in which a batch prediction grows, so that a killed one goes on and none shows half.
+
+Beside the output folder `<output>.partial` holds
+
+    manifest.json   what is predicted by what: model, input, options
+    work/           files that are being written, under names of their own
+    complete/       results of finished shards, under their final names
+    errors/         errors of finished shards
+    done/           a file for each finished shard, with its counts: written last, it is the commit
+
+Everything gets its name by a rename. A worker that is killed, or runs twice as some engines do,
+leaves nothing but a file in `work/`: a shard's bytes follow from the manifest. At the end
+`complete/` is renamed to the output folder. All workers must reach the folder by the same path.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from serving.batch_predict_output import ERRORS_PREFIX, RESULTS_PREFIX
+from trainer.config_loader import require
+
+_BLOCK = 1 << 20
+_FOLDERS = ("work", "complete", "errors", "done")
+_MANIFEST, _LOCK = "manifest.json", ".lock"
+_UNREADABLE = ".unreadable"
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardFiles:
+    """Where a worker writes a shard.
+
+    Attributes:
+      results: Path of the results.
+      errors: Path of the errors.
+    """
+
+    results: str
+    errors: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Staging:
+    """The staging folder of an output.
+
+    Attributes:
+      output_dir: The folder that appears at the end.
+      num_shards: How many shards there are.
+      suffix: End of the results' names.
+    """
+
+    output_dir: str
+    num_shards: int
+    suffix: str = ""
+
+    @property
+    def folder(self) -> str:
+        """The staging folder."""
+        return f"{self.output_dir.rstrip('/')}.partial"
+
+    @contextlib.contextmanager
+    def begin(self, manifest: Mapping[str, Any], restart: bool = False) -> Iterator[None]:
+        """Makes the folder, or takes up what a killed run left; no other run may use it meanwhile.
+
+        Args:
+          manifest: Two runs with equal manifests write the same bytes.
+          restart: Throw away what is there.
+
+        Raises:
+          ValueError: The output exists, another run is at work, or what is there belongs to another
+            manifest.
+        """
+        require(
+            not os.path.exists(self.output_dir),
+            "output",
+            "be a folder that does not exist yet",
+            self.output_dir,
+        )
+        os.makedirs(self.folder, exist_ok=True)
+        with open(self._path(_LOCK), "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ValueError(
+                    f"`output` must be a folder that no other run is writing. Received: "
+                    f"{self.output_dir}."
+                ) from error
+            self._take_up(manifest, restart)
+            yield
+
+    def is_done(self, shard: int) -> bool:
+        """Whether a shard is finished."""
+        return os.path.isfile(self._done(shard)) and os.path.isfile(self._result(shard))
+
+    @contextlib.contextmanager
+    def write_shard(self, shard: int, counts: dict[str, int]) -> Iterator[ShardFiles]:
+        """Lets a worker write a shard, and commits it if nothing is raised.
+
+        Args:
+          shard: Its index.
+          counts: What the worker counted, once it is through.
+
+        Yields:
+          Where to write.
+        """
+        work = self._path("work", f"{shard:05d}-{uuid.uuid4().hex}")
+        files = ShardFiles(f"{work}.results{self.suffix}", f"{work}.errors")
+        yield files
+        os.replace(files.errors, self._errors(shard))
+        os.replace(files.results, self._result(shard))
+        self._write_json(self._done(shard), counts)
+
+    def give_up_shard(self, shard: int, reason: str) -> None:
+        """Notes that a shard cannot be read: the run goes on with the others and then fails."""
+        self._write_json(f"{self._done(shard)}{_UNREADABLE}", reason)
+
+    def finish(self) -> dict[str, int]:
+        """Joins the errors and lets the output appear.
+
+        Returns:
+          The sums of the shards' counts.
+
+        Raises:
+          ValueError: A shard could not be read.
+        """
+        totals: dict[str, int] = {}
+        for shard in range(self.num_shards):
+            given_up = f"{self._done(shard)}{_UNREADABLE}"
+            if os.path.isfile(given_up):
+                raise ValueError(_read_json(given_up))
+            for name, count in _read_json(self._done(shard)).items():
+                totals[name] = totals.get(name, 0) + count
+        joined = self._path("work", "errors")
+        with open(joined, "wb") as target:
+            for shard in range(self.num_shards):
+                with open(self._errors(shard), "rb") as source:
+                    shutil.copyfileobj(source, target)
+        os.replace(joined, self._path("complete", f"{ERRORS_PREFIX}-00000-of-00001"))
+        os.rename(self._path("complete"), self.output_dir)
+        shutil.rmtree(self.folder)
+        return totals
+
+    def _take_up(self, manifest: Mapping[str, Any], restart: bool) -> None:
+        begun = self._path(_MANIFEST)
+        if os.path.isfile(begun):
+            earlier = _read_json(begun)
+            if not restart and earlier != manifest:
+                raise ValueError(
+                    "`output` must be gone on with as it was begun, or begun anew with --restart. "
+                    f"Received: {self.folder}, begun with {_differences(earlier, manifest)}."
+                )
+        else:
+            # Not ours, hence not ours to empty.
+            others = sorted(set(os.listdir(self.folder)) - {_LOCK, "work"})
+            require(not others, "output", f"have nothing else in {self.folder}", ", ".join(others))
+            restart = True
+        for name in _FOLDERS if restart else ("work",):
+            shutil.rmtree(self._path(name), ignore_errors=True)
+        # The manifest comes before what it speaks for, as it is what makes the folder ours.
+        os.makedirs(self._path("work"))
+        self._write_json(begun, manifest)
+        for name in _FOLDERS:
+            os.makedirs(self._path(name), exist_ok=True)
+        for name in os.listdir(self._path("done")):
+            if name.endswith(_UNREADABLE):
+                os.remove(self._path("done", name))
+
+    def _path(self, *names: str) -> str:
+        return os.path.join(self.folder, *names)
+
+    def _result(self, shard: int) -> str:
+        name = f"{RESULTS_PREFIX}-{shard:05d}-of-{self.num_shards:05d}{self.suffix}"
+        return self._path("complete", name)
+
+    def _errors(self, shard: int) -> str:
+        return self._path("errors", f"{shard:05d}.jsonl")
+
+    def _done(self, shard: int) -> str:
+        return self._path("done", f"{shard:05d}.json")
+
+    def _write_json(self, path: str, content: Any) -> None:
+        temporary = self._path("work", uuid.uuid4().hex)
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=1, sort_keys=True)
+        os.replace(temporary, path)
+
+
+def files_digests(paths: Iterable[str], base: str | None = None) -> list[list[str]]:
+    """Names and contents of files; moving or touching them changes nothing.
+
+    Args:
+      paths: The files.
+      base: Folder that names are relative to; None: each file's own.
+
+    Returns:
+      [name, hash of the content] of each, in order.
+    """
+    digests = []
+    for path in paths:
+        digest = hashlib.blake2b(digest_size=16)
+        with open(path, "rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+        name = os.path.basename(path) if base is None else os.path.relpath(path, base)
+        digests.append([name, digest.hexdigest()])
+    return digests
+
+
+def folder_digest(folder: str) -> str:
+    """Hash of all that is in a folder.
+
+    Args:
+      folder: The folder.
+
+    Returns:
+      The hash.
+    """
+    paths = sorted(
+        os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names
+    )
+    content = json.dumps(files_digests(paths, folder))
+    return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+
+
+def _differences(earlier: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+    """What another run was begun with, in words."""
+    parts = []
+    for section in sorted({*earlier, *manifest}):
+        # Another version of this module may have known other sections.
+        old, new = earlier.get(section, {}), manifest.get(section, {})
+        if old == new:
+            continue
+        if section == "input":
+            parts.append("other input")
+        elif section == "model":
+            is_other = old.get("version") != new.get("version")
+            parts.append(f"model version {old.get('version')}" if is_other else "another model")
+        elif isinstance(old, dict) and isinstance(new, dict):
+            names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+            parts += [f"{section} {name} {json.dumps(old.get(name))}" for name in names]
+        else:
+            parts.append(f"{section} {json.dumps(old)}")
+    return ", ".join(parts)
+
+
+def _read_json(path: str) -> Any:
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)

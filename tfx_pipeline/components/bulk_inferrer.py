@@ -1,0 +1,43 @@
+"""TFX's BulkInferrer on the instances of *now*: predictions as an artifact of the run.
+
+`tagtower batch-predict` is the way to files in Vertex's formats, resumed where it was killed; this
+is for a pipeline whose next node wants an `InferenceResult`. BulkInferrer takes the signature with
+serialized examples, whose outputs are flat [batch, k], and copies every example into its log.
+"""
+
+from tfx import v1 as tfx
+from tfx.types import channel
+
+from serving.scann_index import register_scann_ops
+from trainer import features as f
+from trainer import signatures as s
+
+_OP_LIBRARY = "serving.scann_index"
+
+
+def now_bulk_inferrer(
+    examples: channel.BaseChannel,
+    servable: channel.BaseChannel,
+    model_blessing: channel.BaseChannel,
+) -> tfx.components.BulkInferrer:
+    """Wires the stock component.
+
+    Args:
+      examples: Raw, with a split of *now*.
+      servable: What to infer with.
+      model_blessing: A model that is not blessed infers nothing.
+
+    Returns:
+      The component; its output is `inference_result`.
+    """
+    # A SavedModel with a ScaNN index loads where the op library is: in this process, and by Beam's
+    # own flag in each worker process before it does anything.
+    register_scann_ops()
+    component = tfx.components.BulkInferrer(
+        examples=examples,
+        model=servable,
+        model_blessing=model_blessing,
+        data_spec=tfx.proto.DataSpec(example_splits=[f.NOW_SPLIT]),
+        model_spec=tfx.proto.ModelSpec(model_signature_name=[s.SERVING_DEFAULT]),
+    )
+    return component.with_beam_pipeline_args([f"--beam_plugin={_OP_LIBRARY}"])
