@@ -229,18 +229,6 @@ class SavedTowers(tf.Module):
         probabilities = tf.sigmoid(calibration.slope * logits + calibration.intercept)
         return {s.CLICK_LOGITS: logits, s.CLICK_PROBABILITIES: probabilities}
 
-    def explain(self, raw: dict[str, tf.Tensor], tags: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Why tags have their scores.
-
-        Args:
-          raw: Raw features.
-          tags: string [batch], one a user.
-
-        Returns:
-          The outputs that `trainer.signatures.EXPLAIN` lists.
-        """
-        return self.explain_by_embedding(raw, self.ranking_embeddings(tags))
-
     def ranking_embeddings(self, tags: tf.Tensor) -> tf.Tensor:
         """Rows of `candidates`' table of that name, of string [n]; NaN without a vector."""
         ids = self._tag_ids.lookup(tags)
@@ -251,14 +239,14 @@ class SavedTowers(tf.Module):
     def explain_by_embedding(
         self, raw: dict[str, tf.Tensor], embeddings: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """`explain` of tags by their vectors.
+        """Why tags have their scores.
 
         Args:
           raw: Raw features.
           embeddings: float [batch, U + 1], of `ranking_embeddings`, one a user.
 
         Returns:
-          The outputs of `explain`.
+          The outputs that `trainer.signatures.EXPLAIN` lists.
         """
         # One more user, of whom nothing is known: what is left out is taken from there.
         shapes = {name: [1, *tf.unstack(tf.shape(column)[1:])] for name, column in raw.items()}
