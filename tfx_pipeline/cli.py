@@ -24,6 +24,9 @@ COMMANDS = {
     "study": ("study", "compare towers, objectives and seeds on one set of examples"),
     "serve": ("serve", "serve pushed versions over gRPC and REST"),
     "query": ("query", "ask a server for a user's tags"),
+    "reindex": ("reindex", "new, retired and re-weighted tags: a new version without training"),
+    "versions": ("versions", "what is pushed, when it was made and from what, and which serves"),
+    "rollback": ("rollback", "let the version before serve again, or another one"),
     "batch-predict": ("batch_predict", "tags for many users, from files to Vertex's files"),
 }
 

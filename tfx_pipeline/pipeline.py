@@ -93,10 +93,12 @@ def create_pipeline(config: PipelineConfig, until: str | None = None) -> tfx.dsl
     transformed_examples = transform.outputs["transformed_examples"]
     models = tfx.dsl.Channel(type=standard_artifacts.Model, producer_component_id=_TRAINER_ID)
     blessings = tfx.dsl.Channel(type=standard_artifacts.ModelBlessing)
+    pushed_to = {"base_path": os.path.abspath(config.base_path)}
     base_model = None
     if config.training.warm_start:
         base_model = resolver.Resolver(
             strategy_class=LatestBlessedModelOfOtherExamplesStrategy,
+            config=pushed_to,
             model=models,
             model_blessing=blessings,
             current=transformed_examples,
@@ -128,6 +130,7 @@ def create_pipeline(config: PipelineConfig, until: str | None = None) -> tfx.dsl
 
     last_blessed = resolver.Resolver(
         strategy_class=LatestOtherBlessedModelStrategy,
+        config=pushed_to,
         model=models,
         model_blessing=blessings,
         current=model,
@@ -169,6 +172,7 @@ def create_pipeline(config: PipelineConfig, until: str | None = None) -> tfx.dsl
         index_blessing=index_evaluator.outputs["blessing"],
         base_path=os.path.abspath(config.base_path),
         exact_base_path=os.path.abspath(config.exact_base_path) if config.exact_base_path else "",
+        run_name=config.name,
         code=code_fingerprint("tfx_pipeline.components.pusher"),
     ).with_id("Pusher")
 

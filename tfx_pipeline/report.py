@@ -9,7 +9,7 @@ from typing import Any
 from tfx.utils import path_utils
 
 from tfx_pipeline.components.evaluator import GATE_FILE, METRICS_FILE
-from tfx_pipeline.components.pusher import ensure_newest
+from tfx_pipeline.components.pusher import ensure_newest, rolled_back_version
 from tfx_pipeline.components.servable_paths import INDEX_FILE
 from tfx_pipeline.components.tag_index_evaluator import INDEX_EVALUATION_FILE
 from tfx_pipeline.config import PipelineConfig
@@ -94,6 +94,12 @@ def build_report(
     report["push.version"] = ensure_newest(
         uri("Pusher", "pushed_model"), uri("TagIndexBuilder", "servable")
     )
+    withdrawn = rolled_back_version(uri("Pusher", "pushed_model"))
+    if withdrawn is not None and not failed:
+        failed.append(
+            f"version {withdrawn} of these towers was rolled back; `tagtower rollback "
+            f"--to {withdrawn}` serves it again"
+        )
     instances_dir = uri("ExampleGen", "instances")
     _publish(instances_dir, os.path.join(config.output_dir, INSTANCES_LINK))
     _publish(

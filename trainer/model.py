@@ -161,6 +161,7 @@ class InterestModel(tfrs.models.Model):
         query_embeddings: tf.Tensor,
         item_tags: tf.RaggedTensor,
         item_num_tags: tf.RaggedTensor,
+        tag_vectors: TagVectors | None = None,
     ) -> tf.Tensor:
         """Click head, which pools the logits of an item's tags as `click_objective` does.
 
@@ -169,12 +170,16 @@ class InterestModel(tfrs.models.Model):
           item_tags: int [batch, None], tags of each user's items one after the other; -1 is
             ignored.
           item_num_tags: int [batch, None], how many of them belong to each item.
+          tag_vectors: The tags that `item_tags` numbers; None: all candidates.
 
         Returns:
           float [num_items], users one after the other.
         """
         items = ItemTags.from_lists(item_tags, item_num_tags)
-        tags = self._tags_of({_ITEMS: items.tags})
+        if tag_vectors is None:
+            tags = self._tags_of({_ITEMS: items.tags})
+        else:
+            tags = _BatchTags(None, tag_vectors, {_ITEMS: items.tags})
         items = dataclasses.replace(items, tags=tags.rows[_ITEMS])
         users = query_embeddings[:, : self.model_config.output_dim]
         tag_logits = self.click_head.tag_logits(users, tags.vectors, items)

@@ -180,24 +180,68 @@ class SavedTowers(tf.Module):
           `click_logits` and calibrated `click_probabilities`, float [batch, m]. An item none of
           whose tags has a vector gets the click head's constant.
         """
-        shape = tf.shape(item_tags, tf.int64)
-        ids = tf.reshape(self._tag_ids.lookup(item_tags), [shape[0], -1])
+        return self._score_items(query_embeddings, self._tag_ids.lookup(item_tags))
+
+    def score_items_by_table(
+        self,
+        query_embeddings: tf.Tensor,
+        item_tag_rows: tf.Tensor,
+        candidate_embeddings: tf.Tensor,
+        click_embeddings: tf.Tensor | None = None,
+    ) -> dict[str, tf.Tensor]:
+        """`score_items` of tags that the caller has the vectors of.
+
+        Args:
+          query_embeddings: float [batch, U + 1].
+          item_tag_rows: int64 [batch, m, n], rows of the tables; -1: none.
+          candidate_embeddings: float [num_tags, U + 1], as `candidates` has them.
+          click_embeddings: float [num_tags, U + 1], as well; needed where a click loss was trained.
+
+        Returns:
+          The outputs of `score_items`.
+        """
+        # Tables may be large, and a request names few of their rows.
+        distinct, places = tf.unique(tf.reshape(tf.maximum(item_tag_rows, 0), [-1]))
+        places = tf.reshape(tf.cast(places, tf.int64), tf.shape(item_tag_rows))
+        candidates = tf.gather(candidate_embeddings, distinct)
+        click_bias = tf.zeros_like(candidates[:, -1])
+        if click_embeddings is not None:
+            constants = tf.gather(click_embeddings, distinct)[:, -1]
+            click_bias = constants - self._get_model().tag_tower.click_offset
+        vectors = TagVectors(candidates[:, :-1], candidates[:, -1], click_bias)
+        ids = tf.where(item_tag_rows >= 0, places, -1)
+        return self._score_items(query_embeddings, ids, vectors)
+
+    def _score_items(
+        self, query_embeddings: tf.Tensor, ids: tf.Tensor, vectors: TagVectors | None = None
+    ) -> dict[str, tf.Tensor]:
+        shape = tf.shape(ids, tf.int64)
         logits = self._get_model().click_logits(
             query_embeddings,
-            tf.RaggedTensor.from_tensor(ids),
+            tf.RaggedTensor.from_tensor(tf.reshape(ids, [shape[0], shape[1] * shape[2]])),
             tf.RaggedTensor.from_tensor(tf.fill(shape[:2], shape[2])),
+            vectors,
         )
         logits = tf.reshape(logits, shape[:2])
         calibration = self._item_calibration
         probabilities = tf.sigmoid(calibration.slope * logits + calibration.intercept)
         return {s.CLICK_LOGITS: logits, s.CLICK_PROBABILITIES: probabilities}
 
-    def explain(self, raw: dict[str, tf.Tensor], tags: tf.Tensor) -> dict[str, tf.Tensor]:
+    def ranking_embeddings(self, tags: tf.Tensor) -> tf.Tensor:
+        """Rows of `candidates`' table of that name, of string [n]; NaN without a vector."""
+        ids = self._tag_ids.lookup(tags)
+        found = self._get_model().tag_tower.vectors(tf.maximum(ids, 0))
+        rows = self._tag_embeddings(found)[s.RANKING_EMBEDDINGS]
+        return tf.where((ids >= 0)[:, tf.newaxis], rows, tf.constant(float("nan")))
+
+    def explain_by_embedding(
+        self, raw: dict[str, tf.Tensor], embeddings: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
         """Why tags have their scores.
 
         Args:
           raw: Raw features.
-          tags: string [batch], one a user.
+          embeddings: float [batch, U + 1], of `ranking_embeddings`, one a user.
 
         Returns:
           The outputs that `trainer.signatures.EXPLAIN` lists.
@@ -208,8 +252,7 @@ class SavedTowers(tf.Module):
         everybody = {name: tf.concat([column, nobody[name]], 0) for name, column in raw.items()}
 
         def score(query_embeddings: tf.Tensor, users: tf.Tensor) -> tf.Tensor:
-            own_tags = tf.gather(tags, users)[:, tf.newaxis]
-            return self.score_tags(query_embeddings, own_tags)[s.SCORES][:, 0]
+            return tf.reduce_sum(query_embeddings * tf.gather(embeddings, users), axis=1)
 
         explanation = explain(self._get_model(), self.model_features(everybody), score)
         return padded_outputs(explanation, raw, self._spec)
@@ -243,9 +286,24 @@ class SavedTowers(tf.Module):
         def score_items_by_embedding(**inputs):
             return self.score_items(inputs[s.QUERY_EMBEDDINGS], inputs[s.ITEM_TAGS])
 
+        def score_items_by_table(**inputs):
+            return self.score_items_by_table(
+                inputs[s.QUERY_EMBEDDINGS],
+                inputs[s.ITEM_TAG_ROWS],
+                inputs[s.CANDIDATE_EMBEDDINGS],
+                inputs.get(s.CLICK_EMBEDDINGS),
+            )
+
+        # Traced once for both: it is the largest graph of all.
+        explain_vectors = tf.function(self.explain_by_embedding, autograph=False)
+
+        def explain_by_embedding(**inputs):
+            embeddings = inputs.pop(s.EXPLAINED_EMBEDDING)
+            return explain_vectors(inputs, embeddings)
+
         def explain_tags(**inputs):
             tags = inputs.pop(s.EXPLAINED_TAG)
-            return self.explain(inputs, tags)
+            return explain_vectors(inputs, self.ranking_embeddings(tags))
 
         def embed_tags(**inputs):
             return self.embed_tags(
@@ -261,6 +319,14 @@ class SavedTowers(tf.Module):
         queries = {
             s.QUERY_EMBEDDINGS: tf.TensorSpec([None, dimension], tf.float32, s.QUERY_EMBEDDINGS)
         }
+
+        def vectors(name: str) -> dict[str, tf.TensorSpec]:
+            return {name: tf.TensorSpec([None, dimension], tf.float32, name)}
+
+        tables = vectors(s.CANDIDATE_EMBEDDINGS)
+        if self._get_model().training_config.click_objective is not None:
+            tables |= vectors(s.CLICK_EMBEDDINGS)
+        item_rows = {s.ITEM_TAG_ROWS: tf.TensorSpec([None] * 3, tf.int64, s.ITEM_TAG_ROWS)}
         functions = [
             (
                 s.EMBED_EXAMPLES,
@@ -273,7 +339,13 @@ class SavedTowers(tf.Module):
             (s.SCORE_TAGS_BY_EMBEDDING, score_tags_by_embedding, {**queries, **candidate_tags}),
             (s.SCORE_ITEMS, score_items, {**raw, **item_tags}),
             (s.SCORE_ITEMS_BY_EMBEDDING, score_items_by_embedding, {**queries, **item_tags}),
+            (s.SCORE_ITEMS_BY_TABLE, score_items_by_table, {**queries, **item_rows, **tables}),
             (s.EXPLAIN, explain_tags, {**raw, **explained}),
+            (
+                s.EXPLAIN_BY_EMBEDDING,
+                explain_by_embedding,
+                {**raw, **vectors(s.EXPLAINED_EMBEDDING)},
+            ),
         ]
         views = self._get_model().tag_tower.views
         if views is not None:

@@ -53,6 +53,14 @@ EMBED_TAGS = "embed_tags"
 SCORE_TAGS_BY_EMBEDDING = "score_tags_by_embedding"
 # `query_embeddings`, `item_tags` -> the outputs of `score_items`
 SCORE_ITEMS_BY_EMBEDDING = "score_items_by_embedding"
+# What a servable with other tags than its towers' (`serving.retagged_towers`) asks, as it has the
+# tables: `query_embeddings`, `item_tag_rows` int64 [batch, m, n] (-1: none), rows of
+# `candidate_embeddings` and, where a click loss was trained, `click_embeddings`, float
+# [any, dimension], as `candidates` gives them -> the outputs of `score_items`
+SCORE_ITEMS_BY_TABLE = "score_items_by_table"
+# The inputs of `retrieve`, `explained_embedding` float [batch, dimension], one row of
+# `ranking_embeddings` a user -> the outputs of `explain`
+EXPLAIN_BY_EMBEDDING = "explain_by_embedding"
 
 EXAMPLES = "examples"
 TAGS = "tags"
@@ -68,9 +76,11 @@ TAG_VECTORS = "tag_vectors"
 IS_KNOWN = "is_known"
 CANDIDATE_TAGS = "candidate_tags"
 ITEM_TAGS = "item_tags"
+ITEM_TAG_ROWS = "item_tag_rows"
 CLICK_LOGITS = "click_logits"
 CLICK_PROBABILITIES = "click_probabilities"
 EXPLAINED_TAG = "explained_tag"
+EXPLAINED_EMBEDDING = "explained_embedding"
 SCORE = "score"
 FEATURES = "features"
 ATTENTION_BY_FEATURE = "attention_by_feature"
@@ -83,6 +93,8 @@ WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 # The feature specification and the figures of the version, beside the SavedModel, for clients and
 # people.
 DESCRIPTION_FILE = "assets.extra/tagtower.json"
+# When a pushed version was made and from what; the Pusher writes it.
+PROVENANCE_FILE = "assets.extra/version.json"
 
 
 def attention_of(domain: str) -> str:

@@ -4,6 +4,7 @@ The tests of this file share one project and run in order: each is one step of i
 """
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -60,7 +61,8 @@ def versions(project) -> list[int]:
 
 
 def exact_versions(project) -> list[int]:
-    return sorted(int(path.name) for path in (project.output / "serving_exact").iterdir())
+    folder = project.output / "serving_exact"
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
 
 
 def report_of(project) -> dict:
@@ -153,6 +155,8 @@ def test_deleted_version_is_pushed_again_by_a_cached_run(project):
 def test_changed_training_runs_trainer_and_what_follows(project):
     configuration = project.configuration()
     configuration["training"]["learning_rate"] = 0.002
+    # For the reindexing below.
+    configuration["model"]["tag_views"] = ["words", "category"]
     project.write_configuration(configuration)
 
     status, out, _ = project.run()
@@ -431,6 +435,92 @@ print(json.dumps(dict(zip(tags, answer["scores"].numpy()[0].tolist()))))
     assert (newest / "assets.extra" / "tf_serving_warmup_requests").is_file()
 
 
+def reindexed_tags(project) -> tuple[str, str, str]:
+    """A tag of the words of two others, one that goes, and one that is to rise."""
+    rows = pq.read_table(project.tables / "items.parquet", columns=["tags"]).to_pylist()
+    counts = Counter(tag for row in rows for tag in row["tags"])
+    ordered = sorted(counts, key=lambda tag: (-counts[tag], tag))
+    return f"{ordered[1].split()[0]} {ordered[2].split()[-1]} novelty", ordered[0], ordered[-1]
+
+
+def wait_for_version(server: str, version: int) -> None:
+    deadline = time.monotonic() + 120
+    with TagClient(server, timeout_s=60) as client:
+        while client.retrieve([{}]).model_version != version:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+def test_reindexed_version_serves_a_new_tag_and_no_retired_one(project, server, tmp_path, capfd):
+    new, retired, risen = reindexed_tags(project)
+    users = [{k: v for k, v in u.items() if k != "user_id"} for u in instances(project)]
+    with TagClient(server, timeout_s=60) as client:
+        before = client.retrieve(users).profiles
+    assert any(retired in profile.tags for profile in before)
+    path = tmp_path / "tags.csv"
+    path.write_text(f"tag,weight,retired\n{new},20,\n{retired},,true\n{risen},1000,\n")
+
+    status = main(["reindex", "--config", str(project.config_path), "--tags", str(path)])
+
+    assert status == 0, capfd.readouterr().err
+    newest = versions(project)[-1]
+    assert exact_versions(project)[-1] == newest
+    wait_for_version(server, newest)
+    with TagClient(server, timeout_s=60) as client:
+        after = client.retrieve(users).profiles
+        explained = client.explain([{}, {}], [new, retired]).explanations
+    assert not any(retired in profile.tags for profile in after)
+    assert any(new in profile.tags for profile in after)
+    served = [sum(risen in profile.tags for profile in found) for found in (before, after)]
+    assert served[1] > served[0]
+    assert [math.isnan(explanation.score) for explanation in explained] == [False, True]
+
+
+def test_versions_say_what_they_were_made_from_and_which_serves(project, server, capsys):
+    status = main(["versions", "--config", str(project.config_path), "--server", server])
+
+    lines = capsys.readouterr().out.splitlines()[2:]
+    numbers = versions(project)
+    assert status == 0
+    assert [int(line.split()[0]) for line in lines] == numbers[::-1]
+    assert " reindex " in lines[0] and "+1 -1 ~2 file" in lines[0]
+    assert lines[0].endswith("serves") and lines[1].split()[2] == "run"
+
+
+def test_cached_run_leaves_the_reindexed_version_serving(project):
+    before = versions(project)
+
+    status, out, err = project.run()
+
+    assert status == 0, out + err
+    assert executed(out) == set()
+    assert versions(project) == before
+    assert report_of(project)["push.version"] == before[-1]
+
+
+def test_rollback_serves_the_version_before_and_no_run_undoes_it(project, server, capsys):
+    *older, before, own, reindexed = versions(project)
+    flags = ["--config", str(project.config_path)]
+
+    assert main(["rollback", *flags]) == 0
+    wait_for_version(server, own)
+    assert main(["rollback", *flags, "--to", str(before)]) == 0
+    wait_for_version(server, before)
+    status, out, _ = project.run()
+
+    assert status == 3, out
+    assert f"version {own} of these towers was rolled back" in out or (
+        f"version {reindexed} of these towers was rolled back" in out
+    )
+    assert versions(project) == exact_versions(project)[-len(versions(project)) :]
+    assert versions(project) == [*older, before]
+    assert main(["rollback", *flags, "--to", str(reindexed)]) == 0
+    wait_for_version(server, reindexed)
+    assert main(["rollback", *flags, "--to", str(own)]) == 0
+    assert versions(project) == [*older, before, own]
+
+
 def test_no_half_version_and_no_staging_folder_is_left(project):
     for base_path in (project.base_path, project.output / "serving_exact"):
-        assert all(path.name.isdigit() for path in Path(base_path).iterdir())
+        names = {path.name for path in Path(base_path).iterdir()}
+        assert all(name.isdigit() for name in names - {"withdrawn"})

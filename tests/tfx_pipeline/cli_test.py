@@ -2,7 +2,7 @@
 
 import pytest
 
-from tfx_pipeline.cli import build_parser, main
+from tfx_pipeline.cli import COMMANDS, build_parser, main
 
 
 @pytest.mark.parametrize(
@@ -89,5 +89,5 @@ def test_mistyped_key_is_named_with_its_path(tmp_path, capsys):
 def test_every_command_has_a_help_text():
     text = build_parser().format_help()
 
-    for command in ("demo", "prepare", "run", "study", "serve", "query", "batch-predict"):
+    for command in COMMANDS:
         assert command in text

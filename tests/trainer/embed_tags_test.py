@@ -33,7 +33,7 @@ def transform_output(tmp_path_factory):
     return tft.TFTransformOutput(str(folder))
 
 
-def make(transform_output, views, **weights):
+def make(transform_output, views, interaction="utpm", **weights):
     """A model with random rows everywhere."""
     config = ModelConfig(
         embedding_dim=4,
@@ -43,6 +43,7 @@ def make(transform_output, views, **weights):
         output_dim=3,
         num_word_buckets=50,
         tag_views=views,
+        interaction=interaction,
     )
     sizes = vocabulary_sizes(transform_output, SPEC)
     model = InterestModel(

@@ -5,8 +5,11 @@ that a second, unchanged run would have a new input and never be answered from t
 Evaluator compares with the last *other* model, and a warm start begins from the last model trained
 on *other examples*: once a model of today's examples exists, it is neither the beginning of itself
 nor of a run that only changes the configuration.
+
+A model that was rolled back is blessed no more: it is nobody's baseline and nobody's beginning.
 """
 
+import os
 from collections.abc import Collection, Iterable, Sequence
 
 from ml_metadata import proto
@@ -14,10 +17,31 @@ from tfx import types
 from tfx.components.evaluator import constants
 from tfx.dsl.components.common import resolver
 
+from tfx_pipeline.pushed_versions import rolled_back_towers
+
 CURRENT, MODEL, MODEL_BLESSING = "current", "model", "model_blessing"
 
 
-class LatestOtherBlessedModelStrategy(resolver.ResolverStrategy):
+class _Strategy(resolver.ResolverStrategy):
+    """Knows which models were rolled back."""
+
+    def __init__(self, base_path: str = ""):
+        """Initializes.
+
+        Args:
+          base_path: Folder of the pushed versions; empty: nothing was rolled back.
+        """
+        super().__init__()
+        self._base_path = base_path
+
+    def _rolled_back(self, models: Iterable[types.Artifact]) -> set[int]:
+        if not self._base_path:
+            return set()
+        towers = rolled_back_towers(self._base_path)
+        return {model.id for model in models if os.path.abspath(model.uri) in towers}
+
+
+class LatestOtherBlessedModelStrategy(_Strategy):
     """Resolves the latest blessed model that is not `current`."""
 
     def resolve_artifacts(self, store, input_dict):
@@ -32,10 +56,11 @@ class LatestOtherBlessedModelStrategy(resolver.ResolverStrategy):
           The same keys; `model` and `model_blessing` empty where there is no other blessed model.
         """
         del store
-        return _latest(input_dict, {artifact.id for artifact in input_dict[CURRENT]})
+        current = {artifact.id for artifact in input_dict[CURRENT]}
+        return _latest(input_dict, current | self._rolled_back(input_dict[MODEL]))
 
 
-class LatestBlessedModelOfOtherExamplesStrategy(resolver.ResolverStrategy):
+class LatestBlessedModelOfOtherExamplesStrategy(_Strategy):
     """Resolves the latest blessed model that was not trained on `current`."""
 
     def resolve_artifacts(self, store, input_dict):
@@ -51,7 +76,8 @@ class LatestBlessedModelOfOtherExamplesStrategy(resolver.ResolverStrategy):
         """
         examples = {artifact.id for artifact in input_dict[CURRENT]}
         models = [artifact.id for artifact in input_dict[MODEL]]
-        return _latest(input_dict, _made_from(store, models, examples))
+        made_from = _made_from(store, models, examples)
+        return _latest(input_dict, made_from | self._rolled_back(input_dict[MODEL]))
 
 
 def _latest(

@@ -4,7 +4,7 @@ Stock Pusher copies into the live version folder; a server that looks at the wro
 a version. Here the copy is made beside it and renamed, and both blessings are asked for.
 
 A run has a version for servers with ScaNN's ops and one for servers without; they go to two base
-paths under one number.
+paths under one number. What was rolled back stays so: see `rolled_back_version`.
 """
 
 import json
@@ -17,8 +17,23 @@ from typing import Any
 from tfx import v1 as tfx
 from tfx.components.evaluator import constants
 
-from tfx_pipeline.components.servable_paths import exact_path, main_path
-from tfx_pipeline.components.tag_index_evaluator import BLESSED_PROPERTY
+from tfx_pipeline.components.servable_paths import (
+    INDEX_FILE,
+    SOURCE_FILE,
+    exact_path,
+    main_path,
+)
+from tfx_pipeline.components.tag_index_evaluator import BLESSED_PROPERTY, RECALL_PROPERTY
+from tfx_pipeline.pushed_versions import (
+    REINDEX,
+    RUN,
+    WITHDRAWN_DIR,
+    read_versions,
+    rolled_back_towers,
+    serving_version,
+)
+from tfx_pipeline.utc_times import utc_text
+from trainer.signatures import PROVENANCE_FILE
 
 PUSHED_FILE = "pushed.json"
 # A name that no server takes for a version.
@@ -33,9 +48,10 @@ def AtomicPusher(  # noqa: N802 (a component is a class to its callers)
     pushed_model: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.PushedModel],
     base_path: tfx.dsl.components.Parameter[str],
     exact_base_path: tfx.dsl.components.Parameter[str],
+    run_name: tfx.dsl.components.Parameter[str],
     code: tfx.dsl.components.Parameter[str],
 ):
-    """Pushes the servable if model and index are blessed.
+    """Pushes the servable if model and index are blessed, and its towers not rolled back.
 
     Args:
       servable: The version, see `servable_paths`.
@@ -45,6 +61,7 @@ def AtomicPusher(  # noqa: N802 (a component is a class to its callers)
       base_path: Folder of the numbered versions.
       exact_base_path: Folder of the versions with an exact index, under the same numbers; empty:
         none are pushed.
+      run_name: Name of the configuration, for `version.json`.
       code: Fingerprint of the code, for the cache.
     """
     del code
@@ -56,10 +73,17 @@ def AtomicPusher(  # noqa: N802 (a component is a class to its callers)
         "version": None,
         "base_path": base_path,
         "exact_base_path": exact_base_path,
+        "is_blessed": is_blessed,
+        "provenance": {
+            "kind": RUN,
+            "run": run_name,
+            "recall": index_blessing.get_float_custom_property(RECALL_PROPERTY),
+            **servable_facts(servable.uri),
+        },
     }
-    if is_blessed:
-        pushed["version"] = push(_sources(pushed, servable.uri))
-    pushed_model.set_int_custom_property("pushed", int(is_blessed))
+    if is_blessed and _withdrawn_version(pushed) is None:
+        pushed["version"] = push(push_sources(pushed, servable.uri), pushed["provenance"])
+    pushed_model.set_int_custom_property("pushed", int(pushed["version"] is not None))
     with tfx.dsl.io.fileio.open(os.path.join(pushed_model.uri, PUSHED_FILE), "w") as file:
         file.write(json.dumps(pushed) + "\n")
 
@@ -69,30 +93,58 @@ def ensure_newest(pushed_uri: str, servable_uri: str) -> int | None:
 
     A push acts outside the artifact store: its version may have been deleted, or a run in between
     may have pushed another. An unchanged run must still end with its own version serving, and with
-    the same one at both base paths.
+    the same one at both base paths. Two wishes of a person stay: what was rolled back is not pushed
+    again, and what was reindexed from this run's towers goes on serving.
 
     Args:
       pushed_uri: The `pushed_model` artifact.
       servable_uri: The servable artifact.
 
     Returns:
-      The version that is the newest now; None: a gate held the push.
+      The version that is the newest now; None: a gate or a roll-back held the push.
     """
-    path = os.path.join(pushed_uri, PUSHED_FILE)
-    with tfx.dsl.io.fileio.open(path) as file:
-        pushed = json.loads(file.read())
-    if pushed["version"] is None:
+    pushed = _read_pushed(pushed_uri)
+    if not pushed.get("is_blessed", pushed["version"] is not None):
         return None
-    sources = _sources(pushed, servable_uri)
-    if all(_newest(base_path) == pushed["version"] for base_path in sources):
-        return pushed["version"]
-    pushed["version"] = push(sources)
-    with tfx.dsl.io.fileio.open(path, "w") as file:
+    if _withdrawn_version(pushed) is not None:
+        return None
+    sources = push_sources(pushed, servable_uri)
+    newest = {_newest(base_path) for base_path in sources}
+    if len(newest) == 1 and _is_own(pushed):
+        return newest.pop()
+    pushed["version"] = push(sources, pushed.get("provenance", {}))
+    with tfx.dsl.io.fileio.open(os.path.join(pushed_uri, PUSHED_FILE), "w") as file:
         file.write(json.dumps(pushed) + "\n")
     return pushed["version"]
 
 
-def push(sources: Mapping[str, str]) -> int:
+def rolled_back_version(pushed_uri: str) -> int | None:
+    """The version that a roll-back took out of service and a run would put back, if there is one.
+
+    A run does not undo what a person has decided: neither its own version nor the same towers are
+    pushed again. `tagtower rollback --to` brings a version back; new towers are pushed as ever.
+
+    Args:
+      pushed_uri: The `pushed_model` artifact.
+
+    Returns:
+      Its number; None: nothing of this run was rolled back.
+    """
+    return _withdrawn_version(_read_pushed(pushed_uri))
+
+
+def servable_facts(uri: str) -> dict[str, Any]:
+    """What `version.json` says of the servables of an artifact: towers, tags and index."""
+    facts: dict[str, Any] = {}
+    if tfx.dsl.io.fileio.exists(os.path.join(uri, SOURCE_FILE)):
+        with tfx.dsl.io.fileio.open(os.path.join(uri, SOURCE_FILE)) as file:
+            facts |= json.loads(file.read())
+    with tfx.dsl.io.fileio.open(os.path.join(uri, INDEX_FILE)) as file:
+        index = json.loads(file.read())
+    return facts | {"num_tags": index["num_tags"], "index": index["kind"]}
+
+
+def push(sources: Mapping[str, str], provenance: Mapping[str, Any] | None = None) -> int:
     """Copies folders beside the versions of their base paths, then renames them into place.
 
     All copies are there before the first rename: only a process killed between two renames leaves
@@ -100,13 +152,16 @@ def push(sources: Mapping[str, str]) -> int:
 
     Args:
       sources: Base path -> folder to push there, in the order of the renames.
+      provenance: What it was made from, for `version.json`.
 
     Returns:
-      The version, the same everywhere: the time in seconds, or one more than the newest where that
-      is not smaller.
+      The version, the same everywhere: the time in seconds, or one more than the newest, withdrawn
+      or not, where that is not smaller.
     """
     fileio = tfx.dsl.io.fileio
-    version = max(int(time.time()), *(_newest(base_path) + 1 for base_path in sources))
+    now = int(time.time())
+    version = max(now, *(_highest(base_path) + 1 for base_path in sources))
+    described = {**(provenance or {}), "version": version, "made": utc_text(now)}
     staged = {}
     for base_path, source in sources.items():
         fileio.makedirs(base_path)
@@ -115,12 +170,16 @@ def push(sources: Mapping[str, str]) -> int:
                 fileio.rmtree(os.path.join(base_path, name))
         staged[base_path] = os.path.join(base_path, f"{_STAGING_PREFIX}{uuid.uuid4().hex}")
         _copy_tree(source, staged[base_path])
+        path = os.path.join(staged[base_path], PROVENANCE_FILE)
+        fileio.makedirs(os.path.dirname(path))
+        with fileio.open(path, "w") as file:
+            file.write(json.dumps(described, indent=1, sort_keys=True) + "\n")
     for base_path, staging in staged.items():
         fileio.rename(staging, os.path.join(base_path, str(version)))
     return version
 
 
-def _sources(pushed: Mapping[str, Any], servable_uri: str) -> dict[str, str]:
+def push_sources(pushed: Mapping[str, Any], servable_uri: str) -> dict[str, str]:
     """Base path -> what goes there. The exact one first: a version that is served has its twin."""
     sources = {}
     if pushed["exact_base_path"]:
@@ -128,8 +187,38 @@ def _sources(pushed: Mapping[str, Any], servable_uri: str) -> dict[str, str]:
     return sources | {pushed["base_path"]: main_path(servable_uri)}
 
 
+def _read_pushed(pushed_uri: str) -> dict[str, Any]:
+    with tfx.dsl.io.fileio.open(os.path.join(pushed_uri, PUSHED_FILE)) as file:
+        return json.loads(file.read())
+
+
+def _withdrawn_version(pushed: Mapping[str, Any]) -> int | None:
+    versions = {v.number: v for v in reversed(read_versions(pushed["base_path"]))}
+    own = versions.get(pushed["version"])
+    if own is not None and own.is_withdrawn:
+        return own.number
+    towers = pushed.get("provenance", {}).get("towers")
+    return rolled_back_towers(pushed["base_path"]).get(towers)
+
+
+def _is_own(pushed: Mapping[str, Any]) -> bool:
+    """Whether what serves is this run's: its version or servable, or its towers reindexed."""
+    serving = serving_version(pushed["base_path"])
+    if serving is None:
+        return False
+    if serving.number == pushed["version"]:
+        return True
+    made_from, own = serving.provenance, pushed.get("provenance", {})
+    key = "towers" if made_from.get("kind") == REINDEX else "servable"
+    return key in own and made_from.get(key) == own[key]
+
+
 def _newest(base_path: str) -> int:
     return max(_versions(base_path), default=0)
+
+
+def _highest(base_path: str) -> int:
+    return max(_newest(base_path), _newest(os.path.join(base_path, WITHDRAWN_DIR)))
 
 
 def _versions(base_path: str) -> list[int]:

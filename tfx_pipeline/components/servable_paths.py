@@ -10,6 +10,7 @@ from tfx import v1 as tfx
 from tfx.utils import path_utils
 
 INDEX_FILE = "index.json"  # parameters and the measured curve, beside the servables
+SOURCE_FILE = "source.json"  # towers and examples that they were made of
 # Where the main one has a ScaNN index, the one with an exact index.
 _EXACT_DIR = "Format-Serving-exact"
 

@@ -7,6 +7,7 @@ the same towers with an exact index, in TensorFlow's own ops.
 import dataclasses
 import json
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -20,8 +21,14 @@ from serving.index_evaluation import embed, read_serialized
 from serving.index_tuning import tune
 from serving.retrieval import TagRetrieval
 from serving.scann_index import MIN_CANDIDATES, ScannIndex, SearchParameters, default_num_leaves
-from tfx_pipeline.components.servable_paths import INDEX_FILE, main_path, second_path
+from tfx_pipeline.components.servable_paths import (
+    INDEX_FILE,
+    SOURCE_FILE,
+    main_path,
+    second_path,
+)
 from tfx_pipeline.config import IndexConfig
+from tfx_pipeline.fingerprints import files_fingerprint
 from tfx_pipeline.saved_model_scorer import read_second_stage
 from trainer import signatures as s
 from trainer.config_loader import from_mapping, to_mapping
@@ -51,17 +58,42 @@ def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
       code: Fingerprint of the code, for the cache.
     """
     del code
-    config = from_mapping(IndexConfig, json.loads(index), "index")
     towers_dir = path_utils.serving_model_path(model.uri)
-    towers = tf.saved_model.load(towers_dir)
+    pattern = os.path.join(artifact_utils.get_split_uri([examples], "validation"), "*")
+    build_servables(
+        tf.saved_model.load(towers_dir),
+        towers_dir,
+        read_serialized([pattern]),
+        servable.uri,
+        from_mapping(IndexConfig, json.loads(index), "index"),
+        json.loads(tag_normalization),
+    )
+    write_source(servable.uri, model.uri, examples.uri)
+
+
+def build_servables(
+    towers: Any,
+    towers_dir: str,
+    users: Sequence[bytes],
+    uri: str,
+    config: IndexConfig,
+    tag_normalization: Mapping[str, Any],
+) -> None:
+    """Builds an index over all tags of towers, tunes it and writes the servables.
+
+    Args:
+      towers: As `serving.retrieval` takes them.
+      towers_dir: The saved towers, with `training.json`.
+      users: Serialized examples of validation users: the queries, the first the warm-up requests.
+      uri: Where to write, see `servable_paths`.
+      config: Of the index.
+      tag_normalization: How tags were normalised.
+    """
     candidates = towers.signatures[s.CANDIDATES]()[s.CANDIDATE_EMBEDDINGS].numpy()
     num_tags = len(candidates)
     k = min(config.k, num_tags)
     stage, calibrations = read_second_stage(towers_dir)
     num_candidates = min(max(stage.num_candidates, k), num_tags)
-
-    pattern = os.path.join(artifact_utils.get_split_uri([examples], "validation"), "*")
-    users = read_serialized([pattern])
 
     sizes = {"num_tags": num_tags, "k": k, "num_candidates": num_candidates}
     exact: dict[str, Any] = {"kind": "exact", **sizes}
@@ -98,7 +130,7 @@ def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
             path,
             {
                 "features": training["features"],
-                "tag_normalization": json.loads(tag_normalization),
+                "tag_normalization": dict(tag_normalization),
                 "index": {n: v for n, v in of_index.items() if n != "curve"},
                 "second_stage": {"click_weight": stage.click_weight},
                 "calibration": to_mapping(calibrations),
@@ -106,11 +138,34 @@ def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
             users[:_NUM_WARMUP_USERS],
         )
 
-    export(found, main_path(servable.uri), description)
+    export(found, main_path(uri), description)
     if not found.is_exact and config.export_exact:
-        export(BruteForceIndex(candidates), second_path(servable.uri), exact)
-    with tfx.dsl.io.fileio.open(os.path.join(servable.uri, INDEX_FILE), "w") as file:
+        export(BruteForceIndex(candidates), second_path(uri), exact)
+    with tfx.dsl.io.fileio.open(os.path.join(uri, INDEX_FILE), "w") as file:
         file.write(json.dumps(description, indent=1, sort_keys=True) + "\n")
+
+
+def write_source(uri: str, towers: str, examples: str) -> None:
+    """Notes what servables were made of, for the Pusher and for a later `tagtower reindex`.
+
+    Args:
+      uri: Where the servables are.
+      towers: URI of the artifact of the towers.
+      examples: URI of the artifact of the raw examples.
+    """
+    files = (
+        os.path.join(folder, name)
+        for folder, _, names in os.walk(path_utils.serving_model_path(towers))
+        for name in names
+    )
+    source = {
+        "towers": os.path.abspath(towers),
+        "towers_fingerprint": files_fingerprint(files),
+        "examples": os.path.abspath(examples),
+        "servable": os.path.abspath(uri),
+    }
+    with tfx.dsl.io.fileio.open(os.path.join(uri, SOURCE_FILE), "w") as file:
+        file.write(json.dumps(source, indent=1, sort_keys=True) + "\n")
 
 
 def is_exact(config: IndexConfig, num_tags: int) -> bool:

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from tfx import v1 as tfx
 from tfx.types import artifact_utils
@@ -13,6 +15,9 @@ from tfx_pipeline.components.artifacts import IndexEvaluation
 
 INDEX_EVALUATION_FILE = "index_evaluation.json"
 BLESSED_PROPERTY = "blessed"
+RECALL_PROPERTY = "recall"
+DECIDING_SPLIT = "validation"
+EVALUATED_SPLITS = (DECIDING_SPLIT, "test")
 _BLESSED_FILES = {True: "INFRA_BLESSED", False: "INFRA_NOT_BLESSED"}  # TFX's names
 
 
@@ -39,18 +44,12 @@ def TagIndexEvaluator(  # noqa: N802 (a component is a class to its callers)
     """
     del code
     path = os.path.join(evaluation.uri, INDEX_EVALUATION_FILE)
-    command = [sys.executable, "-m", "serving.index_evaluation", "--output", path]
-    command += ["--servable", path_utils.serving_model_path(servable.uri)]
-    for split in ("validation", "test"):
-        pattern = os.path.join(artifact_utils.get_split_uri([examples], split), "*")
-        command += ["--examples", f"{split}={pattern}"]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
-    if finished.returncode:
-        raise RuntimeError(
-            f"The servable cannot be evaluated from its files:\n{finished.stderr[-4000:]}"
-        )
-    with tfx.dsl.io.fileio.open(path) as file:
-        recall = json.loads(file.read())["validation"]["recall"]
+    patterns = {
+        split: os.path.join(artifact_utils.get_split_uri([examples], split), "*")
+        for split in EVALUATED_SPLITS
+    }
+    figures = evaluate_in_own_process(path_utils.serving_model_path(servable.uri), patterns, path)
+    recall = figures[DECIDING_SPLIT]["recall"]
     is_blessed = recall >= target_recall
     with tfx.dsl.io.fileio.open(
         os.path.join(blessing.uri, _BLESSED_FILES[is_blessed]), "w"
@@ -60,3 +59,33 @@ def TagIndexEvaluator(  # noqa: N802 (a component is a class to its callers)
                 f"recall against exact search: {recall:.4f}, must be at least {target_recall:.4f}"
             )
     blessing.set_int_custom_property(BLESSED_PROPERTY, int(is_blessed))
+    blessing.set_float_custom_property(RECALL_PROPERTY, recall)
+
+
+def evaluate_in_own_process(
+    servable: str, patterns: Mapping[str, str], output: str
+) -> dict[str, dict[str, Any]]:
+    """Measures a servable where nothing but its files is known.
+
+    Args:
+      servable: The version folder.
+      patterns: By split, the glob of raw examples of users.
+      output: JSON file to write the figures to.
+
+    Returns:
+      By split, `serving.index_evaluation.IndexFigures`.
+
+    Raises:
+      RuntimeError: It cannot be loaded or asked.
+    """
+    command = [sys.executable, "-m", "serving.index_evaluation", "--output", output]
+    command += ["--servable", servable]
+    for split, pattern in patterns.items():
+        command += ["--examples", f"{split}={pattern}"]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    if finished.returncode:
+        raise RuntimeError(
+            f"The servable cannot be evaluated from its files:\n{finished.stderr[-4000:]}"
+        )
+    with tfx.dsl.io.fileio.open(output) as file:
+        return json.loads(file.read())

@@ -97,6 +97,7 @@ def push(folder: Path, servable, is_model_blessed: bool, index_blessing):
         pushed_model=pushed,
         base_path=str(folder / "base"),
         exact_base_path=str(folder / "exact"),
+        run_name="toy",
         code="",
     )
     return json.loads((folder / "pushed" / "pushed.json").read_text())["version"]

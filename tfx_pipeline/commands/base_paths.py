@@ -1,0 +1,49 @@
+"""Flags of the commands that look after pushed versions: where these lie."""
+
+import argparse
+import os
+
+
+def add_base_path_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds `--config` with `--output`, or `--model_base_path` with `--exact_base_path`."""
+    parser.add_argument(
+        "--config",
+        help="a YAML file, or the name of a configuration that comes with tagtower",
+    )
+    parser.add_argument("--output", help="output folder (default: the configuration's)")
+    parser.add_argument(
+        "--model_base_path", help="folder of the numbered versions, in place of --config"
+    )
+    parser.add_argument(
+        "--exact_base_path",
+        help="folder of the versions with an exact index (default: the configuration's, or "
+        "MODEL_BASE_PATH_exact, where that is there; empty: leave it alone)",
+    )
+
+
+def base_paths(arguments: argparse.Namespace) -> list[str]:
+    """The folders of versions, the one that says what serves first.
+
+    Args:
+      arguments: The parsed flags.
+
+    Returns:
+      One or two absolute paths; a second one only where the folder is there.
+
+    Raises:
+      ValueError: Neither or both of `config` and `model_base_path` are given.
+    """
+    if (arguments.config is None) == (arguments.model_base_path is None):
+        raise ValueError("give one of --config and --model_base_path.")
+    if arguments.config is not None:
+        from tfx_pipeline.config import load_config
+
+        config = load_config(arguments.config, output=arguments.output)
+        main, exact = config.base_path, config.exact_base_path
+    else:
+        main = arguments.model_base_path
+        exact = os.path.normpath(main) + "_exact"
+    if arguments.exact_base_path is not None:
+        exact = arguments.exact_base_path
+    paths = [main, exact] if exact and os.path.isdir(exact) else [main]
+    return [os.path.abspath(path) for path in paths]

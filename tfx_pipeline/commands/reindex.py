@@ -1,0 +1,62 @@
+"""`tagtower reindex`: new, retired and re-weighted tags make a new version, without training."""
+
+import argparse
+import os
+
+from tfx_pipeline.commands.run import exit_status
+from tfx_pipeline.console import quiet_libraries
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
+    parser.add_argument(
+        "--config",
+        required=True,
+        help="a YAML file, or the name of a configuration that comes with tagtower",
+    )
+    parser.add_argument("--output", help="output folder (default: the configuration's)")
+    parser.add_argument(
+        "--tags",
+        required=True,
+        metavar="FILE",
+        help="CSV, Parquet or JSON lines with the columns tag, and where wanted category, vector, "
+        "weight, retired: what is to differ from the tags that the towers were trained with",
+    )
+    parser.add_argument(
+        "--complete",
+        action="store_true",
+        help="the file is the whole catalogue: tags that it does not name are retired",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Reindexes and prints what came of it."""
+    from tfx_pipeline.config import load_config
+
+    config = load_config(arguments.config, output=arguments.output)
+    if not os.path.isdir(config.output_dir):
+        raise ValueError(
+            f"`output` must be the folder of a run. Received: {config.output_dir}, which is not "
+            "there."
+        )
+    log = os.path.join(config.output_dir, "logs", "reindex.log")
+    with quiet_libraries(log) as console:
+        console.line(f"{config.name}: loading TFX ...")
+        from tfx_pipeline.reindex import REJECTED_FILE, WORK_DIR, reindex
+
+        result = reindex(config, arguments.tags, arguments.complete, console)
+        facts = result.provenance
+        if result.num_rejected:
+            path = os.path.join(config.output_dir, WORK_DIR, REJECTED_FILE)
+            console.line(f"rows       {result.num_rejected} set aside, in {path}")
+        console.line(
+            f"index      {facts['index']} over {facts['num_tags']:,} tags, "
+            f"recall {facts['recall']:.4f} on validation users"
+        )
+        if result.is_pushed:
+            console.line(f"pushed     version {result.version} in {config.base_path}")
+        else:
+            console.line("NOT pushed, a gate held it:")
+            for check in result.failed_checks:
+                console.line(f"  - {check}")
+        return exit_status(result)

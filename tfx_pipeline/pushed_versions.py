@@ -1,0 +1,142 @@
+"""The versions at a base path: which serves, what each was made from, and which are withdrawn.
+
+A server serves the highest number among the children of a base path. A version that was rolled back
+lies in the folder `withdrawn` there, whose name no server takes for a version: within one file
+system, so that one rename takes a version out of service or brings it back, whole. Files and
+folders alone: who looks or rolls back waits for no library. Pushing is `components.pusher`'s work.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from serving.model_server.version_folder import list_versions
+from trainer.config_loader import require
+from trainer.signatures import PROVENANCE_FILE
+
+WITHDRAWN_DIR = "withdrawn"
+RUN, REINDEX = "run", "reindex"  # kinds of versions
+
+
+@dataclasses.dataclass(frozen=True)
+class PushedVersion:
+    """One version.
+
+    Attributes:
+      number: Its number.
+      path: Its folder.
+      is_withdrawn: Whether it was rolled back.
+      provenance: What `version.json` says of it (docs/refresh.md); empty for one that was pushed
+        before there was such a file.
+    """
+
+    number: int
+    path: str
+    is_withdrawn: bool
+    provenance: dict[str, Any]
+
+
+def read_versions(base_path: str) -> list[PushedVersion]:
+    """The versions at a base path, withdrawn ones included, lowest number first."""
+    found = []
+    for folder, is_withdrawn in ((base_path, False), (_withdrawn(base_path), True)):
+        for number, path in _numbered(folder).items():
+            found.append(PushedVersion(number, path, is_withdrawn, _provenance(path)))
+    return sorted(found, key=lambda version: (version.number, version.is_withdrawn))
+
+
+def serving_version(base_path: str) -> PushedVersion | None:
+    """The version that a server serves: the highest that is not withdrawn; None: there is none."""
+    return max(
+        (version for version in read_versions(base_path) if not version.is_withdrawn),
+        key=lambda version: version.number,
+        default=None,
+    )
+
+
+def rolled_back_towers(base_path: str) -> dict[str, int]:
+    """Towers all of whose versions are withdrawn -> the highest of these versions."""
+    versions = [v for v in read_versions(base_path) if "towers" in v.provenance]
+    in_place = {v.provenance["towers"] for v in versions if not v.is_withdrawn}
+    return {
+        version.provenance["towers"]: version.number
+        for version in versions
+        if version.is_withdrawn and version.provenance["towers"] not in in_place
+    }
+
+
+def version_before(base_path: str) -> int:
+    """The version that served before the one that does.
+
+    Args:
+      base_path: Folder of the numbered versions.
+
+    Returns:
+      Its number.
+
+    Raises:
+      ValueError: There is none.
+    """
+    numbers = sorted(_numbered(base_path))
+    require(
+        len(numbers) > 1,
+        "model_base_path",
+        "hold a version before the one that serves",
+        f"{base_path} with {', '.join(map(str, numbers)) or 'none'}",
+    )
+    return numbers[-2]
+
+
+def roll_back(base_paths: Sequence[str], version: int) -> list[int]:
+    """Makes a version the one that serves: newer ones are withdrawn, it is brought back if it was.
+
+    Each step is one rename, and a killed roll-back is ended by the same one again. The version
+    that serves changes once, with the last rename at a base path: versions between go first.
+
+    Args:
+      base_paths: Where it should serve; the first is the one that says what serves, and at no
+        moment has it a version in place that the others lack.
+      version: The number.
+
+    Returns:
+      The versions withdrawn by this call, lowest first.
+
+    Raises:
+      ValueError: A base path does not have the version.
+    """
+    for base_path in base_paths:
+        known = sorted({*_numbered(base_path), *_numbered(_withdrawn(base_path))})
+        require(version in known, "to", f"be one of {known}, the versions of {base_path}", version)
+    for base_path in reversed(base_paths):
+        if version not in _numbered(base_path):
+            path = _numbered(_withdrawn(base_path))[version]
+            os.rename(path, os.path.join(base_path, str(version)))
+    newer: set[int] = set()
+    for base_path in base_paths:
+        in_place = _numbered(base_path)
+        for number in sorted(number for number in in_place if number > version):
+            os.makedirs(_withdrawn(base_path), exist_ok=True)
+            os.rename(in_place[number], os.path.join(_withdrawn(base_path), str(number)))
+            newer.add(number)
+        with contextlib.suppress(OSError):  # not there, or not empty
+            os.rmdir(_withdrawn(base_path))
+    return sorted(newer)
+
+
+def _withdrawn(base_path: str) -> str:
+    return os.path.join(base_path, WITHDRAWN_DIR)
+
+
+def _numbered(folder: str) -> dict[int, str]:
+    return list_versions(folder) if os.path.isdir(folder) else {}
+
+
+def _provenance(path: str) -> dict[str, Any]:
+    try:
+        with open(os.path.join(path, PROVENANCE_FILE), encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError:
+        return {}
