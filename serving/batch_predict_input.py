@@ -29,6 +29,7 @@ INPUT_FORMATS = (BY_NAME, JSON_LINES, TF_RECORD)
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _RECORDS_AT_ONCE = 256
+_BLOCK = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,6 +252,11 @@ def _lines(shard: Shard) -> Iterator[bytes]:
 
 def _records(path: str) -> Iterator[bytes]:
     compression = "GZIP" if _is_gzipped(path) else ""
+    if compression:
+        # TensorFlow takes a stream that is cut between two records for one that ends there.
+        with gzip.open(path, "rb") as file:
+            while file.read(_BLOCK):
+                pass
     dataset = tf.data.TFRecordDataset(path, compression).batch(_RECORDS_AT_ONCE)
     for records in dataset.as_numpy_iterator():
         yield from records.tolist()

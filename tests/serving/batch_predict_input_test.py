@@ -3,6 +3,7 @@ import json
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
 from serving.batch_predict_input import (
     JSON_LINES,
@@ -10,6 +11,7 @@ from serving.batch_predict_input import (
     Instance,
     InstanceReader,
     Rejected,
+    Shard,
     UnreadableInput,
     find_shards,
 )
@@ -73,6 +75,20 @@ def test_compressed_lines_that_break_off_raise(tmp_path):
 
     with pytest.raises(UnreadableInput, match="`input` must be readable to the end"):
         list(reader().read(shard))
+
+
+def test_compressed_records_that_break_off_anywhere_raise(tmp_path):
+    with tf.io.TFRecordWriter(str(tmp_path / "whole"), "GZIP") as writer:
+        for _ in range(200):
+            writer.write(b"")
+    content = (tmp_path / "whole").read_bytes()
+    records = InstanceReader(TF_RECORD, None, (), IS_LIST)
+
+    assert len(list(records.read(Shard(0, str(tmp_path / "whole"))))) == 200
+    for size in range(2, len(content)):
+        (tmp_path / "cut").write_bytes(content[:size])
+        with pytest.raises(UnreadableInput, match="`input` must be readable to the end"):
+            list(records.read(Shard(0, str(tmp_path / "cut"))))
 
 
 def test_instance_is_kept_as_it_was_written():
