@@ -147,7 +147,9 @@ def _write(
         runs[NEW_TAGS_FILE] = new_tags.to_json()
     write_text(report, output / REPORT_FILE)
     for name, content in runs.items():
-        write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", output / name)
+        # A run a line: small, and changes to one run are changes of one line.
+        lines = [json.dumps(run, separators=(",", ":"), allow_nan=False) for run in content]
+        write_text("[\n" + ",\n".join(lines) + "\n]\n", output / name)
     names = [REPORT_FILE, *runs, *(path for _, path in plots)]
     if study.config.page is not None:
         page = Path(study.config.page)
