@@ -436,11 +436,12 @@ print(json.dumps(dict(zip(tags, answer["scores"].numpy()[0].tolist()))))
 
 
 def reindexed_tags(project) -> tuple[str, str, str]:
-    """A tag of the words of two others, one that goes, and one that is to rise."""
+    """A tag of the words of two others, the most frequent one, and one that is to rise."""
     rows = pq.read_table(project.tables / "items.parquet", columns=["tags"]).to_pylist()
     counts = Counter(tag for row in rows for tag in row["tags"])
     ordered = sorted(counts, key=lambda tag: (-counts[tag], tag))
-    return f"{ordered[1].split()[0]} {ordered[2].split()[-1]} novelty", ordered[0], ordered[-1]
+    new = f"{ordered[1].split()[0]} {ordered[2].split()[-1]} novelty"
+    return new, ordered[0], ordered[len(ordered) // 2]
 
 
 def wait_for_version(server: str, version: int) -> None:

@@ -132,7 +132,7 @@ class Project:
 
     def cached(self) -> int | None:
         """What an unchanged run does about its version."""
-        return ensure_newest(str(self.pushed), str(self.servable))
+        return ensure_newest(str(self.pushed), self.servable.uri)
 
     def reindex(self, text: str, *flags: str) -> int:
         path = self.folder / "tags.csv"

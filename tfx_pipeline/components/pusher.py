@@ -7,6 +7,7 @@ A run has a version for servers with ScaNN's ops and one for servers without; th
 paths under one number. What was rolled back stays so: see `rolled_back_version`.
 """
 
+import errno
 import json
 import os
 import time
@@ -164,6 +165,8 @@ def push(sources: Mapping[str, str], provenance: Mapping[str, Any] | None = None
     described = {**(provenance or {}), "version": version, "made": utc_text(now)}
     staged = {}
     for base_path, source in sources.items():
+        if not fileio.isdir(source):
+            raise FileNotFoundError(errno.ENOENT, "no servable to push", source)
         fileio.makedirs(base_path)
         for name in fileio.listdir(base_path):
             if name.startswith(_STAGING_PREFIX):  # of a push that was killed
