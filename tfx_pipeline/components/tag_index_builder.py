@@ -20,11 +20,14 @@ from serving.index_evaluation import embed, read_serialized
 from serving.index_tuning import tune
 from serving.retrieval import TagRetrieval
 from serving.scann_index import MIN_CANDIDATES, ScannIndex, SearchParameters, default_num_leaves
+from tfx_pipeline.components.artifacts import LogSummary
 from tfx_pipeline.components.servable_paths import INDEX_FILE, main_path, second_path
 from tfx_pipeline.config import IndexConfig
+from tfx_pipeline.log_summary import TAGS_FILE
 from tfx_pipeline.saved_model_scorer import read_second_stage
 from trainer import signatures as s
 from trainer.config_loader import from_mapping, to_mapping
+from trainer.tag_views import load_tag_attributes
 from trainer.task import TRAINING_FILE
 
 _NUM_WARMUP_USERS = 4
@@ -34,6 +37,7 @@ _NUM_WARMUP_USERS = 4
 def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
     model: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Model],
     examples: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Examples],
+    summary: tfx.dsl.components.InputArtifact[LogSummary],
     servable: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.Model],
     index: tfx.dsl.components.Parameter[str],
     tag_normalization: tfx.dsl.components.Parameter[str],
@@ -44,6 +48,7 @@ def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
     Args:
       model: The towers.
       examples: Raw; those of validation are the queries, the first of them the warm-up requests.
+      summary: The categories of the tags, for allow-lists.
       servable: A TFX model (`Format-Serving`), with `index.json` beside it and, where its index is
         ScaNN's, a servable with an exact one, see `servable_paths`.
       index: `IndexConfig` as JSON.
@@ -54,7 +59,10 @@ def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
     config = from_mapping(IndexConfig, json.loads(index), "index")
     towers_dir = path_utils.serving_model_path(model.uri)
     towers = tf.saved_model.load(towers_dir)
-    candidates = towers.signatures[s.CANDIDATES]()[s.CANDIDATE_EMBEDDINGS].numpy()
+    tables = towers.signatures[s.CANDIDATES]()
+    candidates = tables[s.CANDIDATE_EMBEDDINGS].numpy()
+    tags = [tag.decode() for tag in tables[s.TAGS].numpy()]
+    categories = load_tag_attributes(os.path.join(summary.uri, TAGS_FILE), tags).categories
     num_tags = len(candidates)
     k = min(config.k, num_tags)
     stage, calibrations = read_second_stage(towers_dir)
@@ -94,6 +102,7 @@ def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
                 num_candidates=num_candidates,
                 tag_slope=calibrations.tags.slope,
                 tag_intercept=calibrations.tags.intercept,
+                tag_categories=categories,
             ),
             path,
             {
