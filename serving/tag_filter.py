@@ -70,7 +70,7 @@ class TagFilter(tf.Module):
         self._category_of = tf.Variable(category_of, trainable=False, name="category_of")
         sizes = np.bincount(category_of, minlength=self._num_categories).astype(np.int32)
         self._sizes = tf.Variable(sizes, trainable=False, name="category_sizes")
-        self._rows = _numbering(tags, range(len(tags)))
+        self._rows = _numbering(list(tags), range(len(tags)))
         # The padding is a key so that the table is never empty.
         self._numbers = _numbering([*names, ""], [*range(len(names)), -1])
 
