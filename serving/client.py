@@ -24,13 +24,16 @@ from tensorflow_serving.apis import (
 from serving.feature_tensors import FeatureValue, InputSlot, input_slots, to_tensors
 from serving.tensor_proto import compact_from_numpy, to_numpy
 from trainer.signatures import (
+    ALLOW_CATEGORIES,
     ATTENTION_BY_FEATURE,
     CONTRIBUTIONS_BY_FEATURE,
+    EXCLUDE_TAGS,
     EXPLAIN,
     EXPLAINED_TAG,
     FEATURES,
     PROBABILITIES,
     RETRIEVE,
+    RETRIEVE_FILTERED,
     SCORE,
     SCORES,
     SERVING_DEFAULT,
@@ -71,6 +74,8 @@ class TagClientError(Exception):
 @dataclasses.dataclass(frozen=True)
 class TagProfile:
     """The tags that interest one user, best first.
+
+    There are fewer than the model's k where too few are allowed, or likely enough.
 
     Attributes:
       tags: The tags.
@@ -265,6 +270,45 @@ class TagClient:
                 f"`num_tags` must be a positive integer. Received: num_tags={num_tags}."
             )
         prediction, _ = self._ask(RETRIEVE, features, {}, self._deadline(timeout_s))
+        return Retrieval(_profiles(prediction.outputs, num_tags), prediction.model_version)
+
+    def retrieve_filtered(
+        self,
+        features: Sequence[Mapping[str, FeatureValue]],
+        *,
+        exclude_tags: Sequence[Sequence[str]] | None = None,
+        allow_categories: Sequence[Sequence[str]] | None = None,
+        num_tags: int | None = None,
+        timeout_s: float | None = None,
+    ) -> Retrieval:
+        """Asks for tags of users among those that are allowed.
+
+        Args:
+          features: One instance a user, as for `retrieve`.
+          exclude_tags: Of each user, any number of tags that he must not get, as the model spells
+            them; None: nobody excludes any.
+          allow_categories: Of each user, the categories whose tags he may get; an empty list: all;
+            None: all for everybody. A category that nobody knows has no tags.
+          num_tags: How many tags to return at most; None: as many as the model gives.
+          timeout_s: Deadline in seconds; None: the client's.
+
+        Returns:
+          The profiles, each of k tags or of as many as are allowed, and the version that gave them.
+
+        Raises:
+          ValueError: If there is no instance or not one list for each, a feature is unknown, or a
+            value is of the wrong kind.
+          TagClientError: If the call failed, or the version is older than filters.
+        """
+        if num_tags is not None and num_tags < 1:
+            raise ValueError(
+                f"`num_tags` must be a positive integer. Received: num_tags={num_tags}."
+            )
+        own = {
+            EXCLUDE_TAGS: _rule(EXCLUDE_TAGS, exclude_tags, len(features)),
+            ALLOW_CATEGORIES: _rule(ALLOW_CATEGORIES, allow_categories, len(features)),
+        }
+        prediction, _ = self._ask(RETRIEVE_FILTERED, features, own, self._deadline(timeout_s))
         return Retrieval(_profiles(prediction.outputs, num_tags), prediction.model_version)
 
     def explain(
@@ -486,14 +530,37 @@ def _profiles(outputs: Mapping[str, np.ndarray], num_tags: int | None) -> tuple[
     names = [name for name in (TAGS, SCORES, PROBABILITIES) if name in outputs]
     columns = {name: outputs[name][:, :num_tags].tolist() for name in names}
     probabilities = columns.get(PROBABILITIES) or [None] * len(columns[TAGS])
-    return tuple(
-        TagProfile(
-            tuple(tag.decode() for tag in tags),
-            tuple(scores),
-            None if row is None else tuple(row),
+    profiles = []
+    for tags, scores, row in zip(columns[TAGS], columns[SCORES], probabilities, strict=True):
+        # Places that could not be filled are the last.
+        count = len(scores) - scores.count(float("-inf"))
+        profiles.append(
+            TagProfile(
+                tuple(tag.decode() for tag in tags[:count]),
+                tuple(scores[:count]),
+                None if row is None else tuple(row[:count]),
+            )
         )
-        for tags, scores, row in zip(columns[TAGS], columns[SCORES], probabilities, strict=True)
-    )
+    return tuple(profiles)
+
+
+def _rule(name: str, rows: Sequence[Sequence[str]] | None, num_instances: int) -> np.ndarray:
+    """Lists of strings, one a user, as bytes [num_instances, n], padded with empty ones."""
+    rows = [()] * num_instances if rows is None else rows
+    if isinstance(rows, str) or any(
+        isinstance(row, str) or not all(isinstance(value, str) for value in row) for row in rows
+    ):
+        raise ValueError(f"`{name}` must be a list of lists of strings. Received: {rows!r}.")
+    if len(rows) != num_instances:
+        raise ValueError(
+            f"`{name}` must have one list for each of the {num_instances} instances. "
+            f"Received: {len(rows)} lists."
+        )
+    width = max((len(row) for row in rows), default=0)
+    tensor = np.full((num_instances, width), b"", object)
+    for i, row in enumerate(rows):
+        tensor[i, : len(row)] = [value.encode() for value in row]
+    return tensor
 
 
 def _explanations(

@@ -12,6 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from serving.filtered_retrieval import FilteredRetrieval
 from serving.retrieval import TagRetrieval
 from serving.warmup_records import write_warmup_records
 from trainer import signatures as s
@@ -59,12 +60,17 @@ def build_signatures(module: TagRetrieval) -> dict[str, Any]:
     by_score_tags = towers[s.SCORE_TAGS].structured_input_signature[1]
     by_score_items = towers[s.SCORE_ITEMS].structured_input_signature[1]
     dimension = towers[s.EMBED_USERS].structured_outputs[s.QUERY_EMBEDDINGS].shape[-1]
+    filtered = FilteredRetrieval(module)
 
     def serve_examples(**inputs):
         return module.search(module.embed_examples(inputs[s.EXAMPLES]))
 
     def retrieve(**inputs):
         return module.search(module.embed_users(inputs))
+
+    def retrieve_filtered(**inputs):
+        rules = [inputs.pop(name) for name in (s.EXCLUDE_TAGS, s.ALLOW_CATEGORIES)]
+        return filtered.search(module.embed_users(inputs), *rules)
 
     def retrieve_by_embedding(**inputs):
         return module.search(inputs[s.QUERY_EMBEDDINGS])
@@ -95,9 +101,14 @@ def build_signatures(module: TagRetrieval) -> dict[str, Any]:
     embeddings = {
         s.QUERY_EMBEDDINGS: tf.TensorSpec([None, dimension], tf.float32, s.QUERY_EMBEDDINGS)
     }
+    rules = {
+        name: tf.TensorSpec([None, None], tf.string, name)
+        for name in (s.EXCLUDE_TAGS, s.ALLOW_CATEGORIES)
+    }
     functions = [
         (s.SERVING_DEFAULT, serve_examples, examples),
         (s.RETRIEVE, retrieve, raw),
+        (s.RETRIEVE_FILTERED, retrieve_filtered, {**raw, **rules}),
         (s.RETRIEVE_BY_EMBEDDING, retrieve_by_embedding, embeddings),
         (s.RETRIEVE_CANDIDATES, retrieve_candidates, embeddings),
         (s.EMBED_USERS, embed_users, raw),

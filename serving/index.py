@@ -33,6 +33,10 @@ class TopKIndex(tf.Module, abc.ABC):
           approximate index may find fewer; the rest has the score NaN.
         """
 
+    def search_wider(self, queries: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """The same with more work, for a k above the one that an approximate index is tuned for."""
+        return self.search(queries, k)
+
 
 class BruteForceIndex(TopKIndex):
     """Exact search in stock TensorFlow ops: TFRS's `BruteForce`."""

@@ -9,12 +9,14 @@ code is needed here, so any towers with these signatures can be served.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from serving.index import NOT_FOUND, TopKIndex
+from serving.tag_filter import TagFilter
 from trainer import signatures as s
 from trainer.config_loader import require
 
@@ -52,6 +54,7 @@ class TagRetrieval(tf.Module):
         num_candidates: int | None = None,
         tag_slope: float = 1.0,
         tag_intercept: float = 0.0,
+        tag_categories: Sequence[str] | None = None,
         name: str | None = None,
     ):
         """Composes the module.
@@ -64,6 +67,7 @@ class TagRetrieval(tf.Module):
           tag_slope: a of `sigmoid(a * log p + b)`, the probability of a click on a tag; p is the
             tag's share in the softmax over the candidates.
           tag_intercept: b of the same.
+          tag_categories: Of each tag, "" where it has none; None: no tag has one.
           name: Name of the module.
 
         Raises:
@@ -78,6 +82,7 @@ class TagRetrieval(tf.Module):
         embeddings, ranking = tables[s.CANDIDATE_EMBEDDINGS], tables[s.RANKING_EMBEDDINGS]
         self.towers = towers
         self.index = index
+        self.tag_filter = TagFilter(np.array(tables[s.TAGS]), tag_categories)
         self._tags = tf.Variable(tables[s.TAGS], trainable=False, name="tags")
         self._embeddings = tf.Variable(embeddings, trainable=False, name="candidate_embeddings")
         self._ranking: tf.Variable | None = None
@@ -100,7 +105,10 @@ class TagRetrieval(tf.Module):
           an approximate index found fewer than k, the rest is "" with the score -inf and the
           probability 0.
         """
-        found = self.propose(query_embeddings)
+        return self.rank(query_embeddings, self.propose(query_embeddings))
+
+    def rank(self, query_embeddings: tf.Tensor, found: Candidates) -> dict[str, tf.Tensor]:
+        """The second stage: the outputs of `search`, out of what was found."""
         scores = found.logits
         if self._ranking is not None:
             vectors = tf.gather(self._ranking, found.rows)
@@ -127,17 +135,42 @@ class TagRetrieval(tf.Module):
           The candidates, highest multi-class logit first.
         """
         logits, positions = self.index.search(query_embeddings, self.num_candidates)
+        return self.rescored(query_embeddings, logits, positions)
+
+    def rescored(
+        self,
+        query_embeddings: tf.Tensor,
+        logits: tf.Tensor,
+        positions: tf.Tensor,
+        log_normalizer: tf.Tensor | None = None,
+    ) -> Candidates:
+        """What the index answered, with exact logits.
+
+        Args:
+          query_embeddings: float32 [batch, dimension].
+          logits: float32 [batch, n], the index's scores.
+          positions: int32 [batch, n], what it found.
+          log_normalizer: float32 [batch, 1]; None: that of these candidates.
+
+        Returns:
+          The candidates, highest multi-class logit first.
+        """
         is_found = tf.not_equal(positions, NOT_FOUND)
         rows = tf.maximum(positions, 0)
         if not self.index.is_exact:
             vectors = tf.gather(self._embeddings, rows)
             exact = tf.einsum("bd,bnd->bn", query_embeddings, vectors)
             exact = tf.where(is_found, exact, tf.constant(float("-inf")))
-            logits, order = tf.math.top_k(exact, k=self.num_candidates)
+            logits, order = tf.math.top_k(exact, k=positions.shape[1])
             rows = tf.gather(rows, order, batch_dims=1)
             is_found = tf.gather(is_found, order, batch_dims=1)
-        normalizer = tf.reduce_logsumexp(logits, axis=1, keepdims=True)
-        return Candidates(rows, is_found, logits, normalizer)
+        if log_normalizer is None:
+            log_normalizer = tf.reduce_logsumexp(logits, axis=1, keepdims=True)
+        return Candidates(rows, is_found, logits, log_normalizer)
+
+    def candidate_embeddings(self) -> tf.Tensor:
+        """Vectors of the tags for the first stage, float32 [num_tags, dimension]."""
+        return self._embeddings.value()
 
     def probabilities(self, logits: tf.Tensor, log_normalizer: tf.Tensor) -> tf.Tensor:
         """Calibrated probability of a click on a tag in the label period.

@@ -151,6 +151,7 @@ def create_pipeline(config: PipelineConfig, until: str | None = None) -> tfx.dsl
     index_builder = TagIndexBuilder(
         model=model,
         examples=examples,
+        summary=example_gen.outputs["summary"],
         index=to_json(config.index),
         tag_normalization=to_json(config.data.tag_normalization),
         code=code_fingerprint("tfx_pipeline.components.tag_index_builder"),

@@ -44,6 +44,7 @@ from tfx_pipeline.tag_file import (
 )
 from trainer import signatures as s
 from trainer.config_loader import to_mapping
+from trainer.tag_views import load_tag_categories
 
 # Below the output folder.
 WORK_DIR = "reindex"
@@ -111,7 +112,9 @@ def _reindex(
     console: Console,
 ) -> ReindexResult:
     file = read_tag_file(tags, config.data)
-    towers_uri, examples_uri = (source.provenance[name] for name in ("towers", "examples"))
+    towers_uri, examples_uri, tags_file = (
+        source.provenance[name] for name in ("towers", "examples", "tags_file")
+    )
     towers_dir = path_utils.serving_model_path(towers_uri)
     towers = tf.saved_model.load(towers_dir)
     changes = _changes(towers, file, is_complete)
@@ -132,8 +135,9 @@ def _reindex(
         servable,
         config.index,
         to_mapping(config.data.tag_normalization),
+        load_tag_categories(tags_file) | dict(zip(changes.new, changes.categories, strict=True)),
     )
-    write_source(servable, towers_uri, examples_uri)
+    write_source(servable, towers_uri, examples_uri, tags_file)
     console.line("measuring it in a process of its own ...")
     figures = evaluate_in_own_process(
         main_path(servable), patterns, os.path.join(work, INDEX_EVALUATION_FILE)

@@ -10,7 +10,11 @@ the first dimension everywhere; strings, not ids, at the edge.
 SERVING_DEFAULT = "serving_default"
 # One tensor a raw feature -> the same
 RETRIEVE = "retrieve"
-# `query_embeddings` float [batch, dimension] -> the same
+# The inputs of `retrieve`, `exclude_tags` string [batch, m], `allow_categories` string [batch, c],
+# both padded with "" (no category: all) -> the same of allowed tags alone, and `count` int32
+# [batch]: k, or as many as are allowed
+RETRIEVE_FILTERED = "retrieve_filtered"
+# `query_embeddings` float [batch, dimension] -> the same as `retrieve`
 RETRIEVE_BY_EMBEDDING = "retrieve_by_embedding"
 # The same input -> the same outputs, [batch, num_candidates]: the first stage alone, ordered by the
 # multi-class logit, which is the score
@@ -66,6 +70,9 @@ EXAMPLES = "examples"
 TAGS = "tags"
 SCORES = "scores"
 PROBABILITIES = "probabilities"
+EXCLUDE_TAGS = "exclude_tags"
+ALLOW_CATEGORIES = "allow_categories"
+COUNT = "count"
 MULTI_CLASS_LOGITS = "multi_class_logits"
 QUERY_EMBEDDINGS = "query_embeddings"
 CANDIDATE_EMBEDDINGS = "candidate_embeddings"

@@ -78,11 +78,23 @@ def load_tag_attributes(
     Raises:
       ValueError: There are vectors, but none for any of the tags.
     """
-    with tf.io.gfile.GFile(tags_file) as file:
-        rows = [json.loads(line) for line in file]
-    categories = {row["tag"]: row.get("category") or "" for row in rows}
+    categories = load_tag_categories(tags_file)
     vectors = _load_vectors(vectors_file, tags) if vectors_file else None
     return TagAttributes(tuple(tags), tuple(categories.get(tag, "") for tag in tags), vectors)
+
+
+def load_tag_categories(tags_file: str) -> dict[str, str]:
+    """The category of most items that carry a tag, by tag; "" where there is none.
+
+    Args:
+      tags_file: As for `load_tag_attributes`.
+
+    Returns:
+      By tag.
+    """
+    with tf.io.gfile.GFile(tags_file) as file:
+        rows = [json.loads(line) for line in file]
+    return {row["tag"]: row.get("category") or "" for row in rows}
 
 
 def _load_vectors(path: str, tags: Sequence[str]) -> np.ndarray:

@@ -15,10 +15,12 @@ from tests.toy_towers import ToyTowers, write_users
 from tfx_pipeline import reindex as reindex_module
 from tfx_pipeline.cli import main
 from tfx_pipeline.components import pusher, tag_index_builder
+from tfx_pipeline.components.artifacts import LogSummary
 from tfx_pipeline.components.last_blessed import LatestOtherBlessedModelStrategy
 from tfx_pipeline.components.pusher import AtomicPusher, ensure_newest, rolled_back_version
 from tfx_pipeline.components.tag_index_builder import TagIndexBuilder
 from tfx_pipeline.config import load_config, to_json
+from tfx_pipeline.log_summary import TAGS_FILE
 from tfx_pipeline.pushed_versions import read_versions, roll_back, serving_version
 from trainer import signatures as s
 from trainer.task import TRAINING_FILE
@@ -90,9 +92,13 @@ class Project:
             path = folder / "examples" / f"Split-{split}" / "data_tfrecord-00000.gz"
             write_users(path, users)
         self.servable = artifact(standard_artifacts.Model, folder / "servable")
+        summary = artifact(LogSummary, folder / "summary")
+        row = {"tag": "t7", "category": "old"}
+        (folder / "summary" / TAGS_FILE).write_text(json.dumps(row) + "\n")
         TagIndexBuilder.test_call(
             model=self.model,
             examples=self.examples,
+            summary=summary,
             servable=self.servable,
             index=to_json(self.config.index),
             tag_normalization="{}",
@@ -152,6 +158,16 @@ class Project:
         tags = [tag.decode() for tag in answer[s.TAGS].numpy()[0]]
         return dict(zip(tags, answer[s.SCORES].numpy()[0].tolist(), strict=True))
 
+    def allowed(self, base: Path, user: str, category: str) -> list[str]:
+        """Tags of one category from the version that serves."""
+        served = tf.saved_model.load(serving_version(str(base)).path).signatures
+        answer = served[s.RETRIEVE_FILTERED](
+            name=tf.constant([user]),
+            exclude_tags=tf.constant([[""]]),
+            allow_categories=tf.constant([[category]]),
+        )
+        return [tag.decode() for tag in answer[s.TAGS].numpy()[0, : int(answer[s.COUNT][0])]]
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
@@ -192,6 +208,9 @@ def test_new_retired_and_weighted_tags_are_served_at_both_base_paths(run, capfd)
         assert answer[order[9]] == pytest.approx(logits[int(order[9][1:])] + np.log(1e6), rel=1e-4)
         assert answer["new tag"] == pytest.approx(5 * users[3] @ users[3], rel=1e-4)
         assert list(answer)[0] == max(answer, key=answer.get)
+        # Categories go on: the log's of old tags, the file's of new ones.
+        assert project.allowed(base, "u3", "u3") == ["new tag"]
+        assert project.allowed(base, "u3", "old") == ["t7"]
     facts = serving_version(str(project.base)).provenance
     expected = {
         "kind": "reindex",

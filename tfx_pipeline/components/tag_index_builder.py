@@ -21,6 +21,7 @@ from serving.index_evaluation import embed, read_serialized
 from serving.index_tuning import tune
 from serving.retrieval import TagRetrieval
 from serving.scann_index import MIN_CANDIDATES, ScannIndex, SearchParameters, default_num_leaves
+from tfx_pipeline.components.artifacts import LogSummary
 from tfx_pipeline.components.servable_paths import (
     INDEX_FILE,
     SOURCE_FILE,
@@ -29,9 +30,11 @@ from tfx_pipeline.components.servable_paths import (
 )
 from tfx_pipeline.config import IndexConfig
 from tfx_pipeline.fingerprints import files_fingerprint
+from tfx_pipeline.log_summary import TAGS_FILE
 from tfx_pipeline.saved_model_scorer import read_second_stage
 from trainer import signatures as s
 from trainer.config_loader import from_mapping, to_mapping
+from trainer.tag_views import load_tag_categories
 from trainer.task import TRAINING_FILE
 
 _NUM_WARMUP_USERS = 4
@@ -41,6 +44,7 @@ _NUM_WARMUP_USERS = 4
 def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
     model: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Model],
     examples: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Examples],
+    summary: tfx.dsl.components.InputArtifact[LogSummary],
     servable: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.Model],
     index: tfx.dsl.components.Parameter[str],
     tag_normalization: tfx.dsl.components.Parameter[str],
@@ -51,6 +55,7 @@ def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
     Args:
       model: The towers.
       examples: Raw; those of validation are the queries, the first of them the warm-up requests.
+      summary: The categories of the tags, for allow-lists.
       servable: A TFX model (`Format-Serving`), with `index.json` beside it and, where its index is
         ScaNN's, a servable with an exact one, see `servable_paths`.
       index: `IndexConfig` as JSON.
@@ -60,6 +65,7 @@ def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
     del code
     towers_dir = path_utils.serving_model_path(model.uri)
     pattern = os.path.join(artifact_utils.get_split_uri([examples], "validation"), "*")
+    tags_file = os.path.join(summary.uri, TAGS_FILE)
     build_servables(
         tf.saved_model.load(towers_dir),
         towers_dir,
@@ -67,8 +73,9 @@ def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
         servable.uri,
         from_mapping(IndexConfig, json.loads(index), "index"),
         json.loads(tag_normalization),
+        load_tag_categories(tags_file),
     )
-    write_source(servable.uri, model.uri, examples.uri)
+    write_source(servable.uri, model.uri, examples.uri, tags_file)
 
 
 def build_servables(
@@ -78,6 +85,7 @@ def build_servables(
     uri: str,
     config: IndexConfig,
     tag_normalization: Mapping[str, Any],
+    categories: Mapping[str, str],
 ) -> None:
     """Builds an index over all tags of towers, tunes it and writes the servables.
 
@@ -88,8 +96,11 @@ def build_servables(
       uri: Where to write, see `servable_paths`.
       config: Of the index.
       tag_normalization: How tags were normalised.
+      categories: By tag, for allow-lists; a tag that is not named has none.
     """
-    candidates = towers.signatures[s.CANDIDATES]()[s.CANDIDATE_EMBEDDINGS].numpy()
+    tables = towers.signatures[s.CANDIDATES]()
+    candidates = tables[s.CANDIDATE_EMBEDDINGS].numpy()
+    tags = [tag.decode() for tag in tables[s.TAGS].numpy()]
     num_tags = len(candidates)
     k = min(config.k, num_tags)
     stage, calibrations = read_second_stage(towers_dir)
@@ -126,6 +137,7 @@ def build_servables(
                 num_candidates=num_candidates,
                 tag_slope=calibrations.tags.slope,
                 tag_intercept=calibrations.tags.intercept,
+                tag_categories=[categories.get(tag, "") for tag in tags],
             ),
             path,
             {
@@ -145,13 +157,14 @@ def build_servables(
         file.write(json.dumps(description, indent=1, sort_keys=True) + "\n")
 
 
-def write_source(uri: str, towers: str, examples: str) -> None:
+def write_source(uri: str, towers: str, examples: str, tags_file: str) -> None:
     """Notes what servables were made of, for the Pusher and for a later `tagtower reindex`.
 
     Args:
       uri: Where the servables are.
       towers: URI of the artifact of the towers.
       examples: URI of the artifact of the raw examples.
+      tags_file: `tags.jsonl` of the log's summary.
     """
     files = (
         os.path.join(folder, name)
@@ -162,6 +175,7 @@ def write_source(uri: str, towers: str, examples: str) -> None:
         "towers": os.path.abspath(towers),
         "towers_fingerprint": files_fingerprint(files),
         "examples": os.path.abspath(examples),
+        "tags_file": os.path.abspath(tags_file),
         "servable": os.path.abspath(uri),
     }
     with tfx.dsl.io.fileio.open(os.path.join(uri, SOURCE_FILE), "w") as file:

@@ -12,11 +12,12 @@ from tfx.types import artifact_utils, standard_artifacts
 from serving.scann_index import SearchParameters
 from tests.toy_towers import ToyTowers, write_users
 from tfx_pipeline.components import tag_index_builder
-from tfx_pipeline.components.artifacts import IndexEvaluation
+from tfx_pipeline.components.artifacts import IndexEvaluation, LogSummary
 from tfx_pipeline.components.pusher import AtomicPusher
 from tfx_pipeline.components.tag_index_builder import TagIndexBuilder
 from tfx_pipeline.components.tag_index_evaluator import TagIndexEvaluator
 from tfx_pipeline.config import IndexConfig, to_json
+from tfx_pipeline.log_summary import TAGS_FILE
 from trainer import signatures as s
 from trainer.task import TRAINING_FILE
 
@@ -59,9 +60,14 @@ def towers_and_examples(tmp_path_factory):
 def build(folder: Path, towers_and_examples, **index):
     model, examples = towers_and_examples
     servable = artifact(standard_artifacts.Model, folder / "servable")
+    summary = artifact(LogSummary, folder / "summary")
+    # Of a tag that the log does not know, nothing is known.
+    rows = [{"tag": f"t{j}", "category": ["first", "second", None][j % 3]} for j in range(1, 500)]
+    (folder / "summary" / TAGS_FILE).write_text("".join(json.dumps(row) + "\n" for row in rows))
     TagIndexBuilder.test_call(
         model=model,
         examples=examples,
+        summary=summary,
         servable=servable,
         index=to_json(IndexConfig(k=K, **index)),
         tag_normalization="{}",
@@ -145,6 +151,24 @@ def test_exact_index_of_few_tags_has_recall_one(tmp_path, towers_and_examples):
     assert figures["validation"]["recall"] == 1.0
     # It is in stock ops already.
     assert not (tmp_path / "servable" / "Format-Serving-exact").exists()
+
+
+def test_servables_know_the_categories_of_the_log(tmp_path, towers_and_examples):
+    build(tmp_path, towers_and_examples, kind="scann")
+
+    users, tags = vectors()
+    # Tag 0 is in no line of the log.
+    allowed = [j for j in range(1, NUM_TAGS) if j % 3 == 0 and j != 30]
+    expected = [allowed[i] for i in np.argsort(-(tags[allowed] @ users[7]))[:K]]
+    for name in ("Format-Serving", "Format-Serving-exact"):
+        served = tf.saved_model.load(str(tmp_path / "servable" / name)).signatures
+        answer = served[s.RETRIEVE_FILTERED](
+            name=tf.constant(["u7"]),
+            exclude_tags=tf.constant([["t30", ""]]),
+            allow_categories=tf.constant([["first"]]),
+        )
+        assert answer[s.TAGS].numpy().tolist() == [[b"t%d" % j for j in expected]]
+        assert answer[s.COUNT].numpy().tolist() == [K]
 
 
 def test_second_export_that_is_not_wanted_is_not_written(tmp_path, towers_and_examples):

@@ -1,0 +1,185 @@
+"""Retrieval among the tags that a caller allows: k of them, or all there are.
+
+Three ways, each only for the users whom the one before leaves short, so that what a user gets does
+not depend on the rest of the batch:
+
+1. of the N candidates of `retrieve`, those that are allowed;
+2. where the index is approximate and many tags are allowed: a wider and more thorough search;
+3. the N best allowed tags, by exact search over every tag whose category is allowed.
+"""
+
+import dataclasses
+
+import tensorflow as tf
+
+from serving.retrieval import Candidates, TagRetrieval
+from serving.tag_filter import TagRules
+from trainer import signatures as s
+
+# Allowed tags up to which an approximate index is not asked: below, a product with each is as fast.
+EXACT_UP_TO = 10_000
+# Of N, the candidates of the second way; so many are all of what exclusions leave of most profiles,
+# and k of what a category with an eighth of the tags has.
+_WIDER = 4
+# Of k: what an approximate index proposes behind it has too little of what exact search would find.
+_TRUSTED_DEPTH = 2
+
+
+class FilteredRetrieval:
+    """`TagRetrieval` under rules; it has nothing of its own that would have to be saved."""
+
+    def __init__(self, retrieval: TagRetrieval):
+        """Initializes.
+
+        Args:
+          retrieval: Index, vectors, second stage, and the categories of its tags.
+        """
+        self._retrieval = retrieval
+        self._num_wider = min(_WIDER * retrieval.num_candidates, retrieval.num_tags)
+
+    def search(
+        self,
+        query_embeddings: tf.Tensor,
+        exclude_tags: tf.Tensor,
+        allow_categories: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        """Finds the allowed tags that interest a user.
+
+        A probability is that of `retrieve` and `score_tags`: its softmax runs over the user's
+        candidates, allowed or not.
+
+        Args:
+          query_embeddings: float32 [batch, dimension].
+          exclude_tags: string [batch, m], padded with "".
+          allow_categories: string [batch, c], padded with ""; a row of nothing else allows all.
+
+        Returns:
+          The outputs of `TagRetrieval.search`, and `count` int32 [batch], the places that are
+          filled: k, or as many tags as are allowed (or pass the policy's minimum probability).
+          Without a rule they are bit for bit those of `TagRetrieval.search`.
+        """
+        retrieval = self._retrieval
+        rules = retrieval.tag_filter.rules(exclude_tags, allow_categories)
+        proposed = retrieval.propose(query_embeddings)
+        found = self._allowed(proposed, rules)
+        answer = retrieval.rank(query_embeddings, found)
+        depth = retrieval.num_candidates
+        if not retrieval.index.is_exact:
+            depth = min(_TRUSTED_DEPTH * retrieval.k, depth)
+        is_lacking = rules.is_restricted & self._is_short(found, rules, depth)
+        if not retrieval.index.is_exact:
+            is_small = rules.num_allowed <= EXACT_UP_TO
+            is_lacking |= rules.is_restricted & is_small
+            answer, is_lacking = self._search_wider(
+                is_lacking & ~is_small, is_lacking, answer, query_embeddings, rules, proposed
+            )
+        answer = self._search_exactly(is_lacking, answer, query_embeddings, rules, proposed)
+        is_filled = tf.not_equal(answer[s.TAGS], "")
+        return answer | {s.COUNT: tf.reduce_sum(tf.cast(is_filled, tf.int32), axis=1)}
+
+    def _allowed(self, found: Candidates, rules: TagRules) -> Candidates:
+        """The same candidates in the same places, those that are not allowed as not found."""
+        is_found = found.is_found & self._retrieval.tag_filter.allows(rules, found.rows)
+        logits = tf.where(is_found, found.logits, tf.constant(float("-inf")))
+        return dataclasses.replace(found, is_found=is_found, logits=logits)
+
+    def _is_short(self, found: Candidates, rules: TagRules, depth: int) -> tf.Tensor:
+        """Whether fewer than k, and than are allowed, are in the first places, bool [batch]."""
+        num_found = tf.reduce_sum(tf.cast(found.is_found[:, :depth], tf.int32), axis=1)
+        return num_found < tf.minimum(self._retrieval.k, rules.num_allowed)
+
+    def _search_wider(
+        self,
+        is_asked: tf.Tensor,
+        is_lacking: tf.Tensor,
+        answer: dict[str, tf.Tensor],
+        query_embeddings: tf.Tensor,
+        rules: TagRules,
+        proposed: Candidates,
+    ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        """The second way: the answer, and who is still left short."""
+        retrieval = self._retrieval
+
+        def search() -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+            users = tf.where(is_asked)
+            own_rules = rules.take(users[:, 0])
+            queries = tf.gather(query_embeddings, users[:, 0])
+            logits, positions = retrieval.index.search_wider(queries, self._num_wider)
+            normalizer = tf.gather(proposed.log_normalizer, users[:, 0])
+            wide = retrieval.rescored(queries, logits, positions, normalizer)
+            found = _best(self._allowed(wide, own_rules), retrieval.num_candidates)
+            own = retrieval.rank(queries, found)
+            is_short = self._is_short(found, own_rules, retrieval.num_candidates)
+            return (
+                _replaced(answer, users, own),
+                tf.tensor_scatter_nd_update(is_lacking, users, is_short),
+            )
+
+        return tf.cond(tf.reduce_any(is_asked), search, lambda: (answer, is_lacking))
+
+    def _search_exactly(
+        self,
+        is_asked: tf.Tensor,
+        answer: dict[str, tf.Tensor],
+        query_embeddings: tf.Tensor,
+        rules: TagRules,
+        proposed: Candidates,
+    ) -> dict[str, tf.Tensor]:
+        """The third way."""
+        retrieval = self._retrieval
+
+        def search() -> dict[str, tf.Tensor]:
+            users = tf.where(is_asked)
+            queries = tf.gather(query_embeddings, users[:, 0])
+            normalizer = tf.gather(proposed.log_normalizer, users[:, 0])
+            found = self._exact_candidates(queries, rules.take(users[:, 0]), normalizer)
+            return _replaced(answer, users, retrieval.rank(queries, found))
+
+        return tf.cond(tf.reduce_any(is_asked), search, lambda: answer)
+
+    def _exact_candidates(
+        self, queries: tf.Tensor, rules: TagRules, log_normalizer: tf.Tensor
+    ) -> Candidates:
+        retrieval, tag_filter = self._retrieval, self._retrieval.tag_filter
+        size = retrieval.num_candidates
+        rows = tag_filter.rows_of_any(rules)
+        num_rows = tf.shape(rows)[0]
+        # N places at least.
+        rows = tf.pad(rows, [[0, tf.maximum(size - num_rows, 0)]])
+        is_real = tf.range(tf.shape(rows)[0]) < num_rows
+        vectors = tf.cond(
+            num_rows == retrieval.num_tags,
+            retrieval.candidate_embeddings,
+            lambda: tf.gather(retrieval.candidate_embeddings(), rows),
+        )
+        logits = tf.matmul(queries, vectors, transpose_b=True)
+        none = tf.constant(float("-inf"))
+        is_real &= tag_filter.allows_category_of(rules, rows)
+        logits = tf.where(is_real, logits, none)
+        # Exclusions are looked for among the best alone.
+        num_best = tf.minimum(tf.shape(rows)[0], size + tf.shape(rules.excluded)[1])
+        logits, places = tf.math.top_k(logits, num_best)
+        rows = tf.gather(rows, places)
+        found = Candidates(rows, logits > none, logits, log_normalizer)
+        return _best(self._allowed(found, rules), size)
+
+
+def _best(found: Candidates, size: int) -> Candidates:
+    """The candidates with the highest logits, equal ones in their order."""
+    logits, places = tf.math.top_k(found.logits, size)
+    return Candidates(
+        tf.gather(found.rows, places, batch_dims=1),
+        tf.gather(found.is_found, places, batch_dims=1),
+        logits,
+        found.log_normalizer,
+    )
+
+
+def _replaced(
+    answer: dict[str, tf.Tensor], users: tf.Tensor, own: dict[str, tf.Tensor]
+) -> dict[str, tf.Tensor]:
+    """The answer with the rows of some users, int64 [n, 1], in place of theirs."""
+    return {
+        name: tf.tensor_scatter_nd_update(column, users, own[name])
+        for name, column in answer.items()
+    }
