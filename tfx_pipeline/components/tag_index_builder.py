@@ -6,9 +6,13 @@ the same towers with an exact index, in TensorFlow's own ops.
 
 import dataclasses
 import json
+import logging
 import os
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import tensorflow as tf
 from tfx import v1 as tfx
 from tfx.types import artifact_utils
@@ -22,15 +26,18 @@ from serving.retrieval import TagRetrieval
 from serving.scann_index import MIN_CANDIDATES, ScannIndex, SearchParameters, default_num_leaves
 from tfx_pipeline.components.artifacts import LogSummary
 from tfx_pipeline.components.servable_paths import INDEX_FILE, main_path, second_path
-from tfx_pipeline.config import IndexConfig
+from tfx_pipeline.config import IndexConfig, TagPolicyConfig
 from tfx_pipeline.log_summary import TAGS_FILE
 from tfx_pipeline.saved_model_scorer import read_second_stage
+from tfx_pipeline.tables.cells import TagNormalization
 from trainer import signatures as s
-from trainer.config_loader import from_mapping, to_mapping
+from trainer.config_loader import from_mapping, require, to_mapping
 from trainer.tag_views import load_tag_attributes
 from trainer.task import TRAINING_FILE
 
 _NUM_WARMUP_USERS = 4
+
+_progress = logging.getLogger(__name__)
 
 
 @tfx.dsl.components.component
@@ -40,6 +47,7 @@ def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
     summary: tfx.dsl.components.InputArtifact[LogSummary],
     servable: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.Model],
     index: tfx.dsl.components.Parameter[str],
+    policy: tfx.dsl.components.Parameter[str],
     tag_normalization: tfx.dsl.components.Parameter[str],
     code: tfx.dsl.components.Parameter[str],
 ):
@@ -52,6 +60,7 @@ def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
       servable: A TFX model (`Format-Serving`), with `index.json` beside it and, where its index is
         ScaNN's, a servable with an exact one, see `servable_paths`.
       index: `IndexConfig` as JSON.
+      policy: `TagPolicyConfig` as JSON.
       tag_normalization: How tags were normalised, as JSON: callers do the same.
       code: Fingerprint of the code, for the cache.
     """
@@ -60,8 +69,14 @@ def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
     towers_dir = path_utils.serving_model_path(model.uri)
     towers = tf.saved_model.load(towers_dir)
     tables = towers.signatures[s.CANDIDATES]()
-    candidates = tables[s.CANDIDATE_EMBEDDINGS].numpy()
-    tags = [tag.decode() for tag in tables[s.TAGS].numpy()]
+    all_tags = [tag.decode() for tag in tables[s.TAGS].numpy()]
+    tag_policy = from_mapping(TagPolicyConfig, json.loads(policy), "serving.policy")
+    normalization = from_mapping(
+        TagNormalization, json.loads(tag_normalization), "tag_normalization"
+    )
+    rows, unknown = served_rows(all_tags, tag_policy.blocked_tags, normalization)
+    candidates = tables[s.CANDIDATE_EMBEDDINGS].numpy()[rows]
+    tags = [all_tags[row] for row in rows]
     categories = load_tag_attributes(os.path.join(summary.uri, TAGS_FILE), tags).categories
     num_tags = len(candidates)
     k = min(config.k, num_tags)
@@ -71,7 +86,14 @@ def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
     pattern = os.path.join(artifact_utils.get_split_uri([examples], "validation"), "*")
     users = read_serialized([pattern])
 
-    sizes = {"num_tags": num_tags, "k": k, "num_candidates": num_candidates}
+    sizes: dict[str, Any] = {
+        "num_tags": num_tags,
+        "k": k,
+        "num_candidates": num_candidates,
+        "num_blocked_tags": len(all_tags) - num_tags,
+        "unknown_blocked_tags": unknown,
+        "min_probability": tag_policy.min_probability,
+    }
     exact: dict[str, Any] = {"kind": "exact", **sizes}
     description: dict[str, Any]
     found: TopKIndex
@@ -103,6 +125,8 @@ def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
                 tag_slope=calibrations.tags.slope,
                 tag_intercept=calibrations.tags.intercept,
                 tag_categories=categories,
+                served_rows=rows if len(rows) < len(all_tags) else None,
+                min_probability=tag_policy.min_probability,
             ),
             path,
             {
@@ -120,6 +144,36 @@ def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
         export(BruteForceIndex(candidates), second_path(servable.uri), exact)
     with tfx.dsl.io.fileio.open(os.path.join(servable.uri, INDEX_FILE), "w") as file:
         file.write(json.dumps(description, indent=1, sort_keys=True) + "\n")
+
+
+def served_rows(
+    tags: Sequence[str], blocked_tags: Sequence[str], normalization: TagNormalization
+) -> tuple[np.ndarray, list[str]]:
+    """Which tags a policy leaves.
+
+    Args:
+      tags: Of the model, in order.
+      blocked_tags: As the configuration names them.
+      normalization: How tags were normalised.
+
+    Returns:
+      Rows int [num_served] of the others, and the blocked ones that the model does not know.
+
+    Raises:
+      ValueError: None is left.
+    """
+    blocked = set(normalization.apply(pa.array(blocked_tags, pa.string())).to_pylist())
+    unknown = sorted(blocked - set(tags))
+    if unknown:
+        _progress.warning(
+            "`serving.policy.blocked_tags`: %d of %d are no tags of the model: %s",
+            len(unknown),
+            len(blocked),
+            ", ".join(unknown),
+        )
+    rows = np.array([i for i, tag in enumerate(tags) if tag not in blocked], np.int32)
+    require(len(rows) > 0, "serving.policy.blocked_tags", "leave at least one tag", len(blocked))
+    return rows, unknown
 
 
 def is_exact(config: IndexConfig, num_tags: int) -> bool:
