@@ -85,7 +85,7 @@ def build_signatures(module: TagRetrieval) -> dict[str, Any]:
         return {s.QUERY_EMBEDDINGS: module.embed_examples(inputs[s.EXAMPLES])}
 
     def candidates():
-        return towers[s.CANDIDATES]()
+        return module.candidates()
 
     def score_tags(**inputs):
         tags = inputs.pop(s.CANDIDATE_TAGS)

@@ -55,32 +55,50 @@ class TagRetrieval(tf.Module):
         tag_slope: float = 1.0,
         tag_intercept: float = 0.0,
         tag_categories: Sequence[str] | None = None,
+        served_rows: np.ndarray | None = None,
+        min_probability: float = 0.0,
         name: str | None = None,
     ):
         """Composes the module.
 
         Args:
           towers: A loaded SavedModel with the signatures of `trainer.signatures`.
-          index: Over the rows of `candidate_embeddings`.
+          index: Over the rows of `candidate_embeddings`, or the served ones of them.
           k: Tags returned for a user; the number of tags where there are fewer.
           num_candidates: N, tags proposed by the index; never below k; None: k.
           tag_slope: a of `sigmoid(a * log p + b)`, the probability of a click on a tag; p is the
             tag's share in the softmax over the candidates.
           tag_intercept: b of the same.
-          tag_categories: Of each tag, "" where it has none; None: no tag has one.
+          tag_categories: Of each served tag, "" where it has none; None: no tag has one.
+          served_rows: int [num_served], ascending, of the towers' candidates; what is left out is
+            never retrieved; None: all.
+          min_probability: Below it a tag is not retrieved, and its place stays empty. The first
+            stage alone, `search_candidates`, does not ask.
           name: Name of the module.
 
         Raises:
-          ValueError: `k`, `num_candidates` or `tag_slope` is not positive.
+          ValueError: `k`, `num_candidates` or `tag_slope` is not positive, or `min_probability` is
+            none.
         """
         super().__init__(name=name)
         require(k >= 1, "k", "be a positive integer", k)
         num_candidates = k if num_candidates is None else num_candidates
         require(num_candidates >= 1, "num_candidates", "be a positive integer", num_candidates)
         require(tag_slope > 0, "tag_slope", "be positive", tag_slope)
-        tables = towers.signatures[s.CANDIDATES]()
-        embeddings, ranking = tables[s.CANDIDATE_EMBEDDINGS], tables[s.RANKING_EMBEDDINGS]
+        require(
+            0 <= min_probability < 1,
+            "min_probability",
+            "be at least 0 and below 1",
+            min_probability,
+        )
+        self._served_rows: tf.Variable | None = None
+        if served_rows is not None:
+            rows = np.asarray(served_rows, np.int32)
+            self._served_rows = tf.Variable(rows, trainable=False, name="served_rows")
+        self._min_probability = min_probability
         self.towers = towers
+        tables = self.candidates()
+        embeddings, ranking = tables[s.CANDIDATE_EMBEDDINGS], tables[s.RANKING_EMBEDDINGS]
         self.index = index
         self.tag_filter = TagFilter(np.array(tables[s.TAGS]), tag_categories)
         self._tags = tf.Variable(tables[s.TAGS], trainable=False, name="tags")
@@ -109,6 +127,11 @@ class TagRetrieval(tf.Module):
 
     def rank(self, query_embeddings: tf.Tensor, found: Candidates) -> dict[str, tf.Tensor]:
         """The second stage: the outputs of `search`, out of what was found."""
+        if self._min_probability:
+            probabilities = self.probabilities(found.logits, found.log_normalizer)
+            is_found = found.is_found & (probabilities >= self._min_probability)
+            logits = tf.where(is_found, found.logits, tf.constant(float("-inf")))
+            found = dataclasses.replace(found, is_found=is_found, logits=logits)
         scores = found.logits
         if self._ranking is not None:
             vectors = tf.gather(self._ranking, found.rows)
@@ -167,6 +190,13 @@ class TagRetrieval(tf.Module):
         if log_normalizer is None:
             log_normalizer = tf.reduce_logsumexp(logits, axis=1, keepdims=True)
         return Candidates(rows, is_found, logits, log_normalizer)
+
+    def candidates(self) -> dict[str, tf.Tensor]:
+        """The towers' tables of the served tags, see `trainer.signatures.CANDIDATES`."""
+        tables = self.towers.signatures[s.CANDIDATES]()
+        if self._served_rows is None:
+            return tables
+        return {name: tf.gather(table, self._served_rows) for name, table in tables.items()}
 
     def candidate_embeddings(self) -> tf.Tensor:
         """Vectors of the tags for the first stage, float32 [num_tags, dimension]."""

@@ -243,17 +243,42 @@ class IndexConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class TagPolicyConfig:
+    """What is never returned, online or in batch; it is in the version, whoever serves it.
+
+    Attributes:
+      blocked_tags: Tags that are not in the index; normalised as those of the log. Those that the
+        model does not know are counted and named, and are no error.
+      min_probability: Calibrated probability of a click below which a tag is not returned: the
+        profile is then shorter than k.
+    """
+
+    blocked_tags: tuple[str, ...] = ()
+    min_probability: float = 0.0
+
+    def __post_init__(self):
+        require(
+            0 <= self.min_probability < 1,
+            "min_probability",
+            "be at least 0 and below 1",
+            self.min_probability,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class ServingConfig:
-    """Where versions are pushed.
+    """Where versions are pushed, and what they never return.
 
     Attributes:
       base_path: Folder of the numbered versions; null: `serving` below the output folder.
       exact_base_path: Folder of the versions that `index.export_exact` asks for; null: `base_path`
         with `_exact` at its end.
+      policy: What is never returned.
     """
 
     base_path: str | None = None
     exact_base_path: str | None = None
+    policy: TagPolicyConfig = dataclasses.field(default_factory=TagPolicyConfig)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -314,7 +339,7 @@ class PipelineConfig:
       ranking: The second stage.
       gate: What a model must show before it may be pushed.
       index: The top-k index.
-      serving: Where versions are pushed.
+      serving: Where versions are pushed, and what they never return.
       beam: The engine of the Beam nodes.
       batch: Batch predictions within the run.
     """

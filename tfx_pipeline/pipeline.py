@@ -153,6 +153,7 @@ def create_pipeline(config: PipelineConfig, until: str | None = None) -> tfx.dsl
         examples=examples,
         summary=example_gen.outputs["summary"],
         index=to_json(config.index),
+        policy=to_json(config.serving.policy),
         tag_normalization=to_json(config.data.tag_normalization),
         code=code_fingerprint("tfx_pipeline.components.tag_index_builder"),
     )

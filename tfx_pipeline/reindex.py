@@ -43,7 +43,6 @@ from tfx_pipeline.tag_file import (
     tag_changes,
 )
 from trainer import signatures as s
-from trainer.config_loader import to_mapping
 from trainer.tag_views import load_tag_categories
 
 # Below the output folder.
@@ -134,7 +133,8 @@ def _reindex(
         read_serialized([patterns[DECIDING_SPLIT]]),
         servable,
         config.index,
-        to_mapping(config.data.tag_normalization),
+        config.serving.policy,
+        config.data.tag_normalization,
         load_tag_categories(tags_file) | dict(zip(changes.new, changes.categories, strict=True)),
     )
     write_source(servable, towers_uri, examples_uri, tags_file)

@@ -79,6 +79,8 @@ def build_report(
     )
     report["index.kind"] = index["kind"]
     report["index.num_tags"] = index["num_tags"]
+    report["index.num_blocked_tags"] = index["num_blocked_tags"]
+    report["index.num_unknown_blocked_tags"] = len(index["unknown_blocked_tags"])
     report[f"index.recall_at_{config.index.k}"] = measured["test"]["recall"]
     validation_recall = measured["validation"]["recall"]
     report[f"index.validation_recall_at_{config.index.k}"] = validation_recall

@@ -101,6 +101,7 @@ class Project:
             summary=summary,
             servable=self.servable,
             index=to_json(self.config.index),
+            policy=to_json(self.config.serving.policy),
             tag_normalization="{}",
             code="",
         )

@@ -6,10 +6,13 @@ the same towers with an exact index, in TensorFlow's own ops.
 
 import dataclasses
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import tensorflow as tf
 from tfx import v1 as tfx
 from tfx.types import artifact_utils
@@ -28,16 +31,19 @@ from tfx_pipeline.components.servable_paths import (
     main_path,
     second_path,
 )
-from tfx_pipeline.config import IndexConfig
+from tfx_pipeline.config import IndexConfig, TagPolicyConfig
 from tfx_pipeline.fingerprints import files_fingerprint
 from tfx_pipeline.log_summary import TAGS_FILE
 from tfx_pipeline.saved_model_scorer import read_second_stage
+from tfx_pipeline.tables.cells import TagNormalization
 from trainer import signatures as s
-from trainer.config_loader import from_mapping, to_mapping
+from trainer.config_loader import from_mapping, require, to_mapping
 from trainer.tag_views import load_tag_categories
 from trainer.task import TRAINING_FILE
 
 _NUM_WARMUP_USERS = 4
+
+_progress = logging.getLogger(__name__)
 
 
 @tfx.dsl.components.component
@@ -47,6 +53,7 @@ def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
     summary: tfx.dsl.components.InputArtifact[LogSummary],
     servable: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.Model],
     index: tfx.dsl.components.Parameter[str],
+    policy: tfx.dsl.components.Parameter[str],
     tag_normalization: tfx.dsl.components.Parameter[str],
     code: tfx.dsl.components.Parameter[str],
 ):
@@ -59,6 +66,7 @@ def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
       servable: A TFX model (`Format-Serving`), with `index.json` beside it and, where its index is
         ScaNN's, a servable with an exact one, see `servable_paths`.
       index: `IndexConfig` as JSON.
+      policy: `TagPolicyConfig` as JSON.
       tag_normalization: How tags were normalised, as JSON: callers do the same.
       code: Fingerprint of the code, for the cache.
     """
@@ -72,7 +80,8 @@ def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
         read_serialized([pattern]),
         servable.uri,
         from_mapping(IndexConfig, json.loads(index), "index"),
-        json.loads(tag_normalization),
+        from_mapping(TagPolicyConfig, json.loads(policy), "serving.policy"),
+        from_mapping(TagNormalization, json.loads(tag_normalization), "tag_normalization"),
         load_tag_categories(tags_file),
     )
     write_source(servable.uri, model.uri, examples.uri, tags_file)
@@ -84,7 +93,8 @@ def build_servables(
     users: Sequence[bytes],
     uri: str,
     config: IndexConfig,
-    tag_normalization: Mapping[str, Any],
+    policy: TagPolicyConfig,
+    tag_normalization: TagNormalization,
     categories: Mapping[str, str],
 ) -> None:
     """Builds an index over all tags of towers, tunes it and writes the servables.
@@ -95,18 +105,28 @@ def build_servables(
       users: Serialized examples of validation users: the queries, the first the warm-up requests.
       uri: Where to write, see `servable_paths`.
       config: Of the index.
+      policy: Which tags are never returned.
       tag_normalization: How tags were normalised.
       categories: By tag, for allow-lists; a tag that is not named has none.
     """
     tables = towers.signatures[s.CANDIDATES]()
-    candidates = tables[s.CANDIDATE_EMBEDDINGS].numpy()
-    tags = [tag.decode() for tag in tables[s.TAGS].numpy()]
+    all_tags = [tag.decode() for tag in tables[s.TAGS].numpy()]
+    rows, unknown = served_rows(all_tags, policy.blocked_tags, tag_normalization)
+    candidates = tables[s.CANDIDATE_EMBEDDINGS].numpy()[rows]
+    tags = [all_tags[row] for row in rows]
     num_tags = len(candidates)
     k = min(config.k, num_tags)
     stage, calibrations = read_second_stage(towers_dir)
     num_candidates = min(max(stage.num_candidates, k), num_tags)
 
-    sizes = {"num_tags": num_tags, "k": k, "num_candidates": num_candidates}
+    sizes: dict[str, Any] = {
+        "num_tags": num_tags,
+        "k": k,
+        "num_candidates": num_candidates,
+        "num_blocked_tags": len(all_tags) - num_tags,
+        "unknown_blocked_tags": unknown,
+        "min_probability": policy.min_probability,
+    }
     exact: dict[str, Any] = {"kind": "exact", **sizes}
     description: dict[str, Any]
     found: TopKIndex
@@ -138,11 +158,13 @@ def build_servables(
                 tag_slope=calibrations.tags.slope,
                 tag_intercept=calibrations.tags.intercept,
                 tag_categories=[categories.get(tag, "") for tag in tags],
+                served_rows=rows if len(rows) < len(all_tags) else None,
+                min_probability=policy.min_probability,
             ),
             path,
             {
                 "features": training["features"],
-                "tag_normalization": dict(tag_normalization),
+                "tag_normalization": to_mapping(tag_normalization),
                 "index": {n: v for n, v in of_index.items() if n != "curve"},
                 "second_stage": {"click_weight": stage.click_weight},
                 "calibration": to_mapping(calibrations),
@@ -155,6 +177,36 @@ def build_servables(
         export(BruteForceIndex(candidates), second_path(uri), exact)
     with tfx.dsl.io.fileio.open(os.path.join(uri, INDEX_FILE), "w") as file:
         file.write(json.dumps(description, indent=1, sort_keys=True) + "\n")
+
+
+def served_rows(
+    tags: Sequence[str], blocked_tags: Sequence[str], normalization: TagNormalization
+) -> tuple[np.ndarray, list[str]]:
+    """Which tags a policy leaves.
+
+    Args:
+      tags: Of the model, in order.
+      blocked_tags: As the configuration names them.
+      normalization: How tags were normalised.
+
+    Returns:
+      Rows int [num_served] of the others, and the blocked ones that the model does not know.
+
+    Raises:
+      ValueError: None is left.
+    """
+    blocked = set(normalization.apply(pa.array(blocked_tags, pa.string())).to_pylist())
+    unknown = sorted(blocked - set(tags))
+    if unknown:
+        _progress.warning(
+            "`serving.policy.blocked_tags`: %d of %d are no tags of the model: %s",
+            len(unknown),
+            len(blocked),
+            ", ".join(unknown),
+        )
+    rows = np.array([i for i, tag in enumerate(tags) if tag not in blocked], np.int32)
+    require(len(rows) > 0, "serving.policy.blocked_tags", "leave at least one tag", len(blocked))
+    return rows, unknown
 
 
 def write_source(uri: str, towers: str, examples: str, tags_file: str) -> None:

@@ -16,8 +16,9 @@ from tfx_pipeline.components.artifacts import IndexEvaluation, LogSummary
 from tfx_pipeline.components.pusher import AtomicPusher
 from tfx_pipeline.components.tag_index_builder import TagIndexBuilder
 from tfx_pipeline.components.tag_index_evaluator import TagIndexEvaluator
-from tfx_pipeline.config import IndexConfig, to_json
+from tfx_pipeline.config import IndexConfig, TagPolicyConfig, to_json
 from tfx_pipeline.log_summary import TAGS_FILE
+from tfx_pipeline.tables.cells import TagNormalization
 from trainer import signatures as s
 from trainer.task import TRAINING_FILE
 
@@ -57,7 +58,7 @@ def towers_and_examples(tmp_path_factory):
     return model, examples
 
 
-def build(folder: Path, towers_and_examples, **index):
+def build(folder: Path, towers_and_examples, policy=None, **index):
     model, examples = towers_and_examples
     servable = artifact(standard_artifacts.Model, folder / "servable")
     summary = artifact(LogSummary, folder / "summary")
@@ -70,6 +71,7 @@ def build(folder: Path, towers_and_examples, **index):
         summary=summary,
         servable=servable,
         index=to_json(IndexConfig(k=K, **index)),
+        policy=to_json(policy or TagPolicyConfig()),
         tag_normalization="{}",
         code="",
     )
@@ -169,6 +171,46 @@ def test_servables_know_the_categories_of_the_log(tmp_path, towers_and_examples)
         )
         assert answer[s.TAGS].numpy().tolist() == [[b"t%d" % j for j in expected]]
         assert answer[s.COUNT].numpy().tolist() == [K]
+
+
+def test_policy_is_held_by_both_servables(tmp_path, towers_and_examples):
+    users, tags = vectors()
+    order = np.argsort(-(users[7] @ tags.T))
+    blocked = tuple(f" T{j} " for j in order[:3]) + ("no such tag",)
+    shares = np.exp(users[7] @ tags.T)
+    # The softmax runs over the candidates: by default 200, of those that are left.
+    shares /= shares[order[3:203]].sum()
+    probabilities = shares / (1 + shares)  # sigmoid(log p)
+    least = float(probabilities[order[[8, 9]]].mean())
+    policy = TagPolicyConfig(blocked, least)
+
+    servable, description = build(tmp_path, towers_and_examples, policy, kind="scann")
+    _, figures = evaluate(tmp_path, servable, towers_and_examples[1])
+
+    assert description["num_tags"] == NUM_TAGS - 3 and description["num_blocked_tags"] == 3
+    assert description["unknown_blocked_tags"] == ["no such tag"]
+    # Against what is left, and whatever the least probability.
+    assert figures["validation"]["recall"] >= 0.98
+    for name in ("Format-Serving", "Format-Serving-exact"):
+        served = tf.saved_model.load(str(tmp_path / "servable" / name)).signatures
+        who = {"name": tf.constant(["u7"])}
+        none = tf.zeros([1, 0], tf.string)
+        answer = served[s.RETRIEVE](**who)
+        filtered = served[s.RETRIEVE_FILTERED](**who, exclude_tags=none, allow_categories=none)
+        expected = [b"t%d" % j for j in order[3:9]] + [b""] * (K - 6)
+        assert answer[s.TAGS].numpy().tolist() == [expected]
+        np.testing.assert_allclose(
+            answer[s.PROBABILITIES][0, :6], probabilities[order[3:9]], rtol=1e-3
+        )
+        assert (answer[s.SCORES].numpy()[0, 6:] == -np.inf).all()
+        assert filtered[s.TAGS].numpy().tolist() == [expected]
+        assert filtered[s.COUNT].numpy().tolist() == [6]
+        assert set(served[s.CANDIDATES]()[s.TAGS].numpy()).isdisjoint(b"t%d" % j for j in order[:3])
+
+
+def test_policy_that_leaves_no_tag_is_refused():
+    with pytest.raises(ValueError, match="`serving.policy.blocked_tags` must leave at least one"):
+        tag_index_builder.served_rows(["a"], ["A"], TagNormalization())
 
 
 def test_second_export_that_is_not_wanted_is_not_written(tmp_path, towers_and_examples):
