@@ -34,6 +34,7 @@ from tfx_pipeline.fingerprints import files_fingerprint
 from tfx_pipeline.gate import Check
 from tfx_pipeline.pushed_versions import REINDEX, PushedVersion, serving_version
 from tfx_pipeline.run import only_run
+from tfx_pipeline.table_inputs import tag_normalization
 from tfx_pipeline.tables.arrow_files import list_files
 from tfx_pipeline.tag_file import (
     UNKNOWN_TO_VIEWS,
@@ -134,7 +135,7 @@ def _reindex(
         servable,
         config.index,
         config.serving.policy,
-        config.data.tag_normalization,
+        tag_normalization(config.data),
         load_tag_categories(tags_file) | dict(zip(changes.new, changes.categories, strict=True)),
     )
     write_source(servable, towers_uri, examples_uri, tags_file)

@@ -197,14 +197,20 @@ def test_policy_is_held_by_both_servables(tmp_path, towers_and_examples):
         none = tf.zeros([1, 0], tf.string)
         answer = served[s.RETRIEVE](**who)
         filtered = served[s.RETRIEVE_FILTERED](**who, exclude_tags=none, allow_categories=none)
-        expected = [b"t%d" % j for j in order[3:9]] + [b""] * (K - 6)
-        assert answer[s.TAGS].numpy().tolist() == [expected]
-        np.testing.assert_allclose(
-            answer[s.PROBABILITIES][0, :6], probabilities[order[3:9]], rtol=1e-3
-        )
-        assert (answer[s.SCORES].numpy()[0, 6:] == -np.inf).all()
-        assert filtered[s.TAGS].numpy().tolist() == [expected]
-        assert filtered[s.COUNT].numpy().tolist() == [6]
+        found = [tag for tag in answer[s.TAGS].numpy()[0].tolist() if tag]
+        left = [b"t%d" % j for j in order[3:]]
+        if name == "Format-Serving-exact":
+            assert found == left[:6]
+            np.testing.assert_allclose(
+                answer[s.PROBABILITIES][0, :6], probabilities[order[3:9]], rtol=1e-4
+            )
+        # An approximate index misses some of the candidates that the softmax sums over, so that
+        # its probabilities are a little higher.
+        assert found == [tag for tag in left if tag in found] and len(found) >= 6
+        assert (answer[s.PROBABILITIES].numpy()[0, : len(found)] >= least).all()
+        assert (answer[s.SCORES].numpy()[0, len(found) :] == -np.inf).all()
+        assert filtered[s.TAGS].numpy().tolist() == answer[s.TAGS].numpy().tolist()
+        assert filtered[s.COUNT].numpy().tolist() == [len(found)]
         assert set(served[s.CANDIDATES]()[s.TAGS].numpy()).isdisjoint(b"t%d" % j for j in order[:3])
 
 
