@@ -353,7 +353,7 @@ def test_features_of_one_kind_are_explained(transform_output, spec):
     tags = tf.constant(["pop"])
     model.query_embeddings(towers.model_features(inputs))
 
-    found = towers.explain(inputs, tags)
+    found = towers.explain_by_embedding(inputs, towers.ranking_embeddings(tags))
 
     scored = towers.score_tags(towers.query_embeddings(inputs), tags[:, tf.newaxis])
     np.testing.assert_allclose(found[s.SCORE], scored[s.SCORES][:, 0], rtol=1e-5)
