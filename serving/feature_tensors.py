@@ -1,4 +1,4 @@
-"""Plain feature values of users to the padded tensors of a signature such as `retrieve`."""
+"""Plain Python values of users to the padded tensors of a signature such as `retrieve`."""
 
 import dataclasses
 import math
@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from tensorflow.core.framework import types_pb2
-from tensorflow.core.protobuf import meta_graph_pb2
 
+from serving.serving_api import meta_graph_pb2, types_pb2
 from trainer.features import weights_name
 
 FeatureValue = str | Sequence[str] | Sequence[float]
@@ -46,7 +45,9 @@ def input_slots(definition: meta_graph_pb2.SignatureDef) -> dict[str, InputSlot]
 
 
 def to_tensors(
-    features: Sequence[Mapping[str, FeatureValue]], slots: Mapping[str, InputSlot]
+    features: Sequence[Mapping[str, FeatureValue]],
+    slots: Mapping[str, InputSlot],
+    list_width: int | None = None,
 ) -> dict[str, np.ndarray]:
     """Makes one tensor an input out of instances.
 
@@ -56,12 +57,14 @@ def to_tensors(
     Args:
       features: One mapping a user, feature name -> value.
       slots: The inputs there are.
+      list_width: n; None: the longest list of the feature, 1 at least.
 
     Returns:
-      Input name -> array [batch] or [batch, n], n at least 1; strings are object arrays of bytes.
+      Input name -> array [batch] or [batch, n]; strings are object arrays of bytes.
 
     Raises:
-      ValueError: If there is no instance, a feature is unknown, or a value is of the wrong kind.
+      ValueError: If there is no instance, a feature is unknown, a value is of the wrong kind, or a
+        list is longer than `list_width`.
     """
     if not features:
         raise ValueError("`features` must hold at least one instance. Received: none.")
@@ -85,14 +88,110 @@ def to_tensors(
                 _weights(features, position, weights_of[name], name, row)
                 for position, row in enumerate(rows)
             ]
-        width = max(1, *(len(row) for row in rows))
-        tensor = np.full(
-            (len(rows), width), b"" if slot.is_text else 0, object if slot.is_text else np.float32
-        )
-        for position, row in enumerate(rows):
-            tensor[position, : len(row)] = row
-        tensors[name] = tensor
+        width = _width(name, rows, list_width, at_least=1)
+        tensors[name] = _padded(rows, width, is_text=slot.is_text)
     return tensors
+
+
+def to_list_tensor(
+    name: str,
+    rows: Sequence[Sequence[str]] | None,
+    num_instances: int,
+    list_width: int | None = None,
+) -> np.ndarray:
+    """Makes a tensor out of one list of strings a user, which is no feature.
+
+    Args:
+      name: What the lists are, for the error.
+      rows: The lists; None: all are empty.
+      num_instances: How many there must be.
+      list_width: n; None: the longest list.
+
+    Returns:
+      Bytes, object array [num_instances, n], padded with empty strings.
+
+    Raises:
+      ValueError: If these are not lists of strings, one for each instance, or one is longer than
+        `list_width`.
+    """
+    rows = [()] * num_instances if rows is None else rows
+    if isinstance(rows, str) or any(not _is_list_of_text(row) for row in rows):
+        raise ValueError(f"`{name}` must be a list of lists of strings. Received: {rows!r}.")
+    _check_count(name, rows, num_instances)
+    encoded = [[value.encode() for value in row] for row in rows]
+    return _padded(encoded, _width(name, encoded, list_width))
+
+
+def to_nested_list_tensor(
+    name: str,
+    rows: Sequence[Sequence[Sequence[str]]],
+    num_instances: int,
+    list_width: int | None = None,
+) -> np.ndarray:
+    """Makes a tensor out of several lists of strings a user, such as the tags of items.
+
+    Args:
+      name: What the lists are, for the error.
+      rows: Of each user, the lists.
+      num_instances: How many users there must be.
+      list_width: m and n; None: the most lists, and the longest one, 1 at least.
+
+    Returns:
+      Bytes, object array [num_instances, m, n], padded with empty strings.
+
+    Raises:
+      ValueError: If these are not lists of lists of strings, one for each instance, or there is
+        more than `list_width`.
+    """
+    if isinstance(rows, str) or any(
+        isinstance(row, str) or not all(_is_list_of_text(inner) for inner in row) for row in rows
+    ):
+        raise ValueError(
+            f"`{name}` must be, for each instance, a list of lists of strings. Received: {rows!r}."
+        )
+    _check_count(name, rows, num_instances)
+    num_lists = _width(name, rows, list_width, at_least=1)
+    encoded = [
+        [value.encode() for value in inner]
+        for row in rows
+        for inner in [*row, *[()] * (num_lists - len(row))]
+    ]
+    width = _width(name, encoded, list_width, at_least=1)
+    return _padded(encoded, width).reshape(num_instances, num_lists, width)
+
+
+def _is_list_of_text(row: Any) -> bool:
+    is_list = isinstance(row, Sequence | np.ndarray) and not isinstance(row, str | bytes)
+    return is_list and all(isinstance(value, str) for value in row)
+
+
+def _check_count(name: str, rows: Sequence[Any], num_instances: int) -> None:
+    if len(rows) != num_instances:
+        raise ValueError(
+            f"`{name}` must have one list for each of the {num_instances} instances. "
+            f"Received: {len(rows)} lists."
+        )
+
+
+def _width(
+    name: str, rows: Sequence[Sequence[Any]], list_width: int | None, at_least: int = 0
+) -> int:
+    longest = max((len(row) for row in rows), default=0)
+    if list_width is None:
+        return max(at_least, longest)
+    if longest > list_width:
+        raise ValueError(
+            f"`{name}` must have at most `list_width`={list_width} values. Received: {longest}."
+        )
+    return list_width
+
+
+def _padded(rows: Sequence[Sequence[Any]], width: int, is_text: bool = True) -> np.ndarray:
+    padding, dtype = (b"", object) if is_text else (0, np.float32)
+    tensor = np.full((len(rows), width), padding, dtype)
+    for position, row in enumerate(rows):
+        tensor[position, : len(row)] = row
+    return tensor
 
 
 def _scalar(
@@ -110,9 +209,9 @@ def _row(
     features: Sequence[Mapping[str, Any]], position: int, name: str, slot: InputSlot
 ) -> list[bytes] | list[float]:
     values = features[position].get(name, ())
-    is_list = isinstance(values, Sequence | np.ndarray) and not isinstance(values, str | bytes)
-    if is_list and slot.is_text and all(isinstance(value, str) for value in values):
+    if slot.is_text and _is_list_of_text(values):
         return [value.encode() for value in values]
+    is_list = isinstance(values, Sequence | np.ndarray) and not isinstance(values, str | bytes)
     if is_list and not slot.is_text and all(_is_number(value) for value in values):
         return list(values)
     kind = "a list of strings" if slot.is_text else "a list of finite numbers"

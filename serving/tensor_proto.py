@@ -5,7 +5,8 @@ it. Both directions are whole-array operations: no Python loop over elements, ex
 """
 
 import numpy as np
-from tensorflow.core.framework import tensor_pb2, types_pb2
+
+from serving.serving_api import tensor_pb2, types_pb2
 
 _NUMPY_TYPES: dict[int, type] = {
     types_pb2.DT_FLOAT: np.float32,

@@ -1,0 +1,182 @@
+"""The client for asyncio: the calls of `TagClient`, to be awaited."""
+
+import asyncio
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+import numpy as np
+
+from serving.client.answers import (
+    Explanations,
+    ItemScores,
+    ModelVersion,
+    Prediction,
+    Retrieval,
+    TagScores,
+)
+from serving.client.dialogues import (
+    GET_MODEL_METADATA,
+    GET_MODEL_STATUS,
+    PREDICT,
+    Dialogue,
+    Dialogues,
+    Instances,
+    RemoteCall,
+)
+from serving.client.errors import TagClientError, with_advice
+from serving.client.settings import ClientSettings
+from serving.client.transport import CHANNEL_OPTIONS, Attempts, deadline_after
+from serving.serving_api import model_service_pb2_grpc, prediction_service_pb2_grpc
+from trainer.signatures import SERVING_DEFAULT
+
+_Answer = TypeVar("_Answer")
+
+
+class AsyncTagClient:
+    """`TagClient` for one event loop: any number of calls may be under way; `async with` closes it.
+
+    The connection is made by the first call, in the loop that awaits it. A cancelled call is
+    cancelled at the server as well.
+
+    Args:
+      target: As for `TagClient`, and so are all others.
+
+    Raises:
+      ValueError: If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        model_name: str = "default",
+        timeout_s: float = 5.0,
+        max_attempts: int = 3,
+        list_width: int | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+    ):
+        self.settings = ClientSettings(target, model_name, timeout_s, max_attempts, list_width)
+        self._dialogues = Dialogues(model_name, list_width)
+        self._credentials = credentials
+        self._channel: grpc.aio.Channel | None = None
+        self._methods: dict[str, Callable[..., Any]] = {}
+
+    async def retrieve(
+        self, features: Instances, *, num_tags: int | None = None, timeout_s: float | None = None
+    ) -> Retrieval:
+        """See `TagClient.retrieve`."""
+        return await self._run(self._dialogues.retrieve(features, num_tags), timeout_s)
+
+    async def retrieve_filtered(
+        self,
+        features: Instances,
+        *,
+        exclude_tags: Sequence[Sequence[str]] | None = None,
+        allow_categories: Sequence[Sequence[str]] | None = None,
+        num_tags: int | None = None,
+        timeout_s: float | None = None,
+    ) -> Retrieval:
+        """See `TagClient.retrieve_filtered`."""
+        dialogue = self._dialogues.retrieve_filtered(
+            features, exclude_tags, allow_categories, num_tags
+        )
+        return await self._run(dialogue, timeout_s)
+
+    async def score_tags(
+        self,
+        features: Instances,
+        tags: Sequence[Sequence[str]],
+        *,
+        timeout_s: float | None = None,
+    ) -> TagScores:
+        """See `TagClient.score_tags`."""
+        return await self._run(self._dialogues.score_tags(features, tags), timeout_s)
+
+    async def score_items(
+        self,
+        features: Instances,
+        item_tags: Sequence[Sequence[Sequence[str]]],
+        *,
+        timeout_s: float | None = None,
+    ) -> ItemScores:
+        """See `TagClient.score_items`."""
+        return await self._run(self._dialogues.score_items(features, item_tags), timeout_s)
+
+    async def explain(
+        self, features: Instances, tags: Sequence[str], *, timeout_s: float | None = None
+    ) -> Explanations:
+        """See `TagClient.explain`."""
+        return await self._run(self._dialogues.explain(features, tags), timeout_s)
+
+    async def predict(
+        self,
+        inputs: Mapping[str, np.ndarray],
+        signature_name: str = SERVING_DEFAULT,
+        output_filter: Sequence[str] = (),
+        *,
+        timeout_s: float | None = None,
+    ) -> Prediction:
+        """See `TagClient.predict`."""
+        dialogue = self._dialogues.predict(inputs, signature_name, output_filter)
+        return await self._run(dialogue, timeout_s)
+
+    async def model_status(self, *, timeout_s: float | None = None) -> tuple[ModelVersion, ...]:
+        """See `TagClient.model_status`."""
+        return await self._run(self._dialogues.model_status(), timeout_s)
+
+    async def close(self) -> None:
+        """Closes the connection; calls under way are cancelled."""
+        if self._channel is not None:
+            await self._channel.close()
+
+    async def __aenter__(self) -> "AsyncTagClient":
+        return self
+
+    async def __aexit__(self, *exception) -> None:
+        await self.close()
+
+    def _connect(self) -> None:
+        # A channel of grpc.aio belongs to the loop it is made in, so not to the constructor's.
+        self._channel = (
+            grpc.aio.insecure_channel(self.settings.target, CHANNEL_OPTIONS)
+            if self._credentials is None
+            else grpc.aio.secure_channel(self.settings.target, self._credentials, CHANNEL_OPTIONS)
+        )
+        prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+        models = model_service_pb2_grpc.ModelServiceStub(self._channel)
+        self._methods = {
+            PREDICT: prediction.Predict,
+            GET_MODEL_METADATA: prediction.GetModelMetadata,
+            GET_MODEL_STATUS: models.GetModelStatus,
+        }
+
+    async def _run(self, dialogue: Dialogue[_Answer], timeout_s: float | None) -> _Answer:
+        deadline = deadline_after(self.settings.timeout_s if timeout_s is None else timeout_s)
+        if self._channel is None:
+            self._connect()
+        step = functools.partial(next, dialogue)
+        while True:
+            try:
+                call = step()
+            except StopIteration as end:
+                return end.value
+            try:
+                step = functools.partial(dialogue.send, await self._call(call, deadline))
+            except TagClientError as error:
+                step = functools.partial(dialogue.throw, error)
+
+    async def _call(self, call: RemoteCall, deadline: float):
+        method = self._methods[call.method]
+        attempts = Attempts(self.settings.max_attempts, deadline)
+        while True:
+            try:
+                return await method(call.request, timeout=attempts.timeout_s)
+            except grpc.RpcError as error:
+                pause = attempts.pause_after(error)
+                if pause is None:
+                    settings = self.settings
+                    raise with_advice(error, settings.target, settings.model_name) from error
+            await asyncio.sleep(pause)

@@ -1,0 +1,240 @@
+"""What a call asks and how its answers are read, without saying how they travel.
+
+A dialogue is a generator: it yields the remote calls it needs, is sent their responses, and
+returns the typed answer. `TagClient` runs dialogues with blocking calls, `AsyncTagClient` with
+asyncio; what is asked, relearned and checked is the same for both.
+"""
+
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import grpc
+import numpy as np
+
+from serving.client.answers import (
+    Explanations,
+    ItemScores,
+    ModelVersion,
+    Prediction,
+    Retrieval,
+    TagScores,
+    read_explanations,
+    read_item_scores,
+    read_profiles,
+    read_tag_scores,
+)
+from serving.client.errors import TagClientError
+from serving.feature_tensors import (
+    FeatureValue,
+    InputSlot,
+    input_slots,
+    to_list_tensor,
+    to_nested_list_tensor,
+    to_tensors,
+)
+from serving.serving_api import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_pb2,
+    predict_pb2,
+)
+from serving.tensor_proto import compact_from_numpy, to_numpy
+from trainer.signatures import (
+    ALLOW_CATEGORIES,
+    CANDIDATE_TAGS,
+    EXCLUDE_TAGS,
+    EXPLAIN,
+    EXPLAINED_TAG,
+    ITEM_TAGS,
+    RETRIEVE,
+    RETRIEVE_FILTERED,
+    SCORE_ITEMS,
+    SCORE_TAGS,
+)
+
+Instances = Sequence[Mapping[str, FeatureValue]]
+
+PREDICT = "Predict"
+GET_MODEL_METADATA = "GetModelMetadata"
+GET_MODEL_STATUS = "GetModelStatus"
+
+
+class RemoteCall(NamedTuple):
+    """One request to the server.
+
+    Attributes:
+      method: `PREDICT`, `GET_MODEL_METADATA` or `GET_MODEL_STATUS`.
+      request: Its message.
+    """
+
+    method: str
+    request: Any
+
+
+_Answer = TypeVar("_Answer")
+Dialogue = Generator[RemoteCall, Any, _Answer]
+
+
+class Dialogues:
+    """The dialogues with one model.
+
+    Which features there are is learned from the server once, and again when it turns the known ones
+    down, as it does when a new version has others.
+
+    Args:
+      model_name: The model.
+      list_width: Width that lists are padded to; None: the longest of the request.
+    """
+
+    def __init__(self, model_name: str, list_width: int | None = None):
+        self._model_name = model_name
+        self._list_width = list_width
+        self._slots: dict[str, dict[str, InputSlot]] = {}
+
+    def retrieve(self, features: Instances, num_tags: int | None) -> Dialogue[Retrieval]:
+        """See `TagClient.retrieve`."""
+        _check_num_tags(num_tags)
+        prediction, _ = yield from self._ask(RETRIEVE, features, {})
+        return Retrieval(read_profiles(prediction.outputs, num_tags), prediction.model_version)
+
+    def retrieve_filtered(
+        self,
+        features: Instances,
+        exclude_tags: Sequence[Sequence[str]] | None,
+        allow_categories: Sequence[Sequence[str]] | None,
+        num_tags: int | None,
+    ) -> Dialogue[Retrieval]:
+        """See `TagClient.retrieve_filtered`."""
+        _check_num_tags(num_tags)
+        own = {
+            EXCLUDE_TAGS: self._lists(EXCLUDE_TAGS, exclude_tags, features),
+            ALLOW_CATEGORIES: self._lists(ALLOW_CATEGORIES, allow_categories, features),
+        }
+        prediction, _ = yield from self._ask(RETRIEVE_FILTERED, features, own)
+        return Retrieval(read_profiles(prediction.outputs, num_tags), prediction.model_version)
+
+    def score_tags(self, features: Instances, tags: Sequence[Sequence[str]]) -> Dialogue[TagScores]:
+        """See `TagClient.score_tags`."""
+        own = {CANDIDATE_TAGS: self._lists(CANDIDATE_TAGS, tags, features)}
+        prediction, _ = yield from self._ask(SCORE_TAGS, features, own)
+        return TagScores(read_tag_scores(prediction.outputs, tags), prediction.model_version)
+
+    def score_items(
+        self, features: Instances, item_tags: Sequence[Sequence[Sequence[str]]]
+    ) -> Dialogue[ItemScores]:
+        """See `TagClient.score_items`."""
+        own = {
+            ITEM_TAGS: to_nested_list_tensor(ITEM_TAGS, item_tags, len(features), self._list_width)
+        }
+        prediction, _ = yield from self._ask(SCORE_ITEMS, features, own)
+        lengths = [len(items) for items in item_tags]
+        return ItemScores(read_item_scores(prediction.outputs, lengths), prediction.model_version)
+
+    def explain(self, features: Instances, tags: Sequence[str]) -> Dialogue[Explanations]:
+        """See `TagClient.explain`."""
+        if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags):
+            raise ValueError(f"`tags` must be a list of strings. Received: tags={tags!r}.")
+        if len(tags) != len(features):
+            raise ValueError(
+                f"`tags` must name one tag for each of the {len(features)} instances. "
+                f"Received: {len(tags)} tags."
+            )
+        own = {EXPLAINED_TAG: np.array([tag.encode() for tag in tags], object)}
+        prediction, sent = yield from self._ask(EXPLAIN, features, own)
+        return Explanations(read_explanations(prediction.outputs, sent), prediction.model_version)
+
+    def predict(
+        self,
+        inputs: Mapping[str, np.ndarray],
+        signature_name: str,
+        output_filter: Sequence[str] = (),
+    ) -> Dialogue[Prediction]:
+        """See `TagClient.predict`."""
+        request = predict_pb2.PredictRequest(
+            model_spec=self._spec(signature_name), output_filter=output_filter
+        )
+        for name, array in inputs.items():
+            request.inputs[name].CopyFrom(compact_from_numpy(np.asarray(array)))
+        response = yield RemoteCall(PREDICT, request)
+        outputs = {name: to_numpy(tensor) for name, tensor in response.outputs.items()}
+        return Prediction(outputs, response.model_spec.version.value)
+
+    def model_status(self) -> Dialogue[tuple[ModelVersion, ...]]:
+        """See `TagClient.model_status`."""
+        request = get_model_status_pb2.GetModelStatusRequest(model_spec=self._spec())
+        response = yield RemoteCall(GET_MODEL_STATUS, request)
+        state_name = get_model_status_pb2.ModelVersionStatus.State.Name
+        return tuple(
+            ModelVersion(status.version, state_name(status.state), status.status.error_message)
+            for status in response.model_version_status
+        )
+
+    def _ask(
+        self, signature_name: str, features: Instances, own: Mapping[str, np.ndarray]
+    ) -> Dialogue[tuple[Prediction, dict[str, np.ndarray]]]:
+        """Calls a signature that takes instances.
+
+        Args:
+          signature_name: The signature.
+          features: The instances.
+          own: What it takes beside the features.
+
+        Returns:
+          The answer, and the tensors that were sent.
+        """
+        slots, is_fresh = self._slots.get(signature_name), False
+        if slots is None:
+            slots, is_fresh = (yield from self._learn_slots(signature_name, own)), True
+        try:
+            tensors = {**to_tensors(features, slots, self._list_width), **own}
+            # All outputs: versions before probabilities refuse a filter that names them.
+            prediction = yield from self.predict(tensors, signature_name)
+            return prediction, tensors
+        except (TagClientError, ValueError) as error:
+            is_refused = isinstance(error, ValueError) or (
+                error.code is grpc.StatusCode.INVALID_ARGUMENT
+            )
+            if is_fresh or not is_refused:
+                raise
+            relearned = yield from self._learn_slots(signature_name, own)
+            if relearned == slots:
+                raise
+            tensors = {**to_tensors(features, relearned, self._list_width), **own}
+            prediction = yield from self.predict(tensors, signature_name)
+            return prediction, tensors
+
+    def _learn_slots(
+        self, signature_name: str, own: Mapping[str, np.ndarray]
+    ) -> Dialogue[dict[str, InputSlot]]:
+        request = get_model_metadata_pb2.GetModelMetadataRequest(
+            model_spec=self._spec(), metadata_field=["signature_def"]
+        )
+        response = yield RemoteCall(GET_MODEL_METADATA, request)
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(signatures)
+        if signature_name not in signatures.signature_def:
+            known = sorted(signatures.signature_def)
+            advice = "Is it a servable of `tagtower run`?"
+            if RETRIEVE in known:
+                advice = "The version is older than that; `tagtower run` makes a new one."
+            raise TagClientError(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"Model `{self._model_name}` has no signature `{signature_name}`.",
+                f"{advice} Its signatures: {', '.join(known)}.",
+            )
+        slots = input_slots(signatures.signature_def[signature_name])
+        self._slots[signature_name] = {n: slot for n, slot in slots.items() if n not in own}
+        return self._slots[signature_name]
+
+    def _lists(
+        self, name: str, rows: Sequence[Sequence[str]] | None, features: Instances
+    ) -> np.ndarray:
+        return to_list_tensor(name, rows, len(features), self._list_width)
+
+    def _spec(self, signature_name: str = "") -> model_pb2.ModelSpec:
+        return model_pb2.ModelSpec(name=self._model_name, signature_name=signature_name)
+
+
+def _check_num_tags(num_tags: int | None) -> None:
+    if num_tags is not None and num_tags < 1:
+        raise ValueError(f"`num_tags` must be a positive integer. Received: num_tags={num_tags}.")

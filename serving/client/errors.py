@@ -1,0 +1,51 @@
+"""The one error of a call, with what to do about it."""
+
+import grpc
+
+_ADVICE = {
+    grpc.StatusCode.UNAVAILABLE: (
+        "No model server answers at {target}: is it started (`tagtower serve`), and is this its "
+        "gRPC port?"
+    ),
+    grpc.StatusCode.DEADLINE_EXCEEDED: (
+        "{target} did not answer in time: raise `timeout_s`, or look at its load."
+    ),
+    grpc.StatusCode.NOT_FOUND: (
+        "Is `{model_name}` the server's --model_name, and has a version been loaded? "
+        "`model_status()` says so."
+    ),
+    grpc.StatusCode.UNIMPLEMENTED: (
+        "Is {target} the gRPC port of a TensorFlow Serving model server?"
+    ),
+    grpc.StatusCode.RESOURCE_EXHAUSTED: "Send fewer instances at a time.",
+}
+
+
+class TagClientError(Exception):
+    """A call that failed; the text says what to do.
+
+    Attributes:
+      code: The status code.
+      message: What the server, or gRPC, said.
+    """
+
+    def __init__(self, code: grpc.StatusCode, message: str, advice: str = ""):
+        super().__init__(f"{code.name}: {message}" + (f" {advice}" if advice else ""))
+        self.code = code
+        self.message = message
+
+
+def with_advice(error: grpc.RpcError, target: str, model_name: str) -> TagClientError:
+    """Says what to do about a call that failed.
+
+    Args:
+      error: What gRPC raised.
+      target: The server that was asked.
+      model_name: The model.
+
+    Returns:
+      The error to raise from it.
+    """
+    code, details = error.code(), (error.details() or "").rstrip(".")
+    advice = _ADVICE.get(code, "").format(target=target, model_name=model_name)
+    return TagClientError(code, f"{details}.", advice)

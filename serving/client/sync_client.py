@@ -1,0 +1,293 @@
+"""The blocking client."""
+
+import functools
+import time
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import grpc
+import numpy as np
+
+from serving.client.answers import (
+    Explanations,
+    ItemScores,
+    ModelVersion,
+    Prediction,
+    Retrieval,
+    TagScores,
+)
+from serving.client.dialogues import (
+    GET_MODEL_METADATA,
+    GET_MODEL_STATUS,
+    PREDICT,
+    Dialogue,
+    Dialogues,
+    Instances,
+    RemoteCall,
+)
+from serving.client.errors import TagClientError, with_advice
+from serving.client.settings import ClientSettings
+from serving.client.transport import CHANNEL_OPTIONS, Attempts, deadline_after
+from serving.serving_api import model_service_pb2_grpc, prediction_service_pb2_grpc
+from trainer.signatures import SERVING_DEFAULT
+
+_Answer = TypeVar("_Answer")
+
+
+class TagClient:
+    """A client of one model; safe to share between threads; a context manager that closes itself.
+
+    Only a call that found no server (UNAVAILABLE) is made again, after a random and growing pause
+    and within the deadline: everything asked here only reads.
+
+    Args:
+      target: `host:port` of the gRPC interface.
+      model_name: The model, as the server's `--model_name` says.
+      timeout_s: Deadline of a call in seconds, all attempts together.
+      max_attempts: How often a call is made at most.
+      list_width: Every list is padded to this width, and longer ones are refused: requests of one
+        width can be joined by a TensorFlow Serving with batching. None: the longest of a request.
+      credentials: Of TLS, as `grpc.ssl_channel_credentials()`; None: in clear.
+
+    Raises:
+      ValueError: If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        model_name: str = "default",
+        timeout_s: float = 5.0,
+        max_attempts: int = 3,
+        list_width: int | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+    ):
+        self.settings = ClientSettings(target, model_name, timeout_s, max_attempts, list_width)
+        self._dialogues = Dialogues(model_name, list_width)
+        self._channel = (
+            grpc.insecure_channel(target, CHANNEL_OPTIONS)
+            if credentials is None
+            else grpc.secure_channel(target, credentials, CHANNEL_OPTIONS)
+        )
+        prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+        models = model_service_pb2_grpc.ModelServiceStub(self._channel)
+        self._methods = {
+            PREDICT: prediction.Predict,
+            GET_MODEL_METADATA: prediction.GetModelMetadata,
+            GET_MODEL_STATUS: models.GetModelStatus,
+        }
+
+    def retrieve(
+        self,
+        features: Instances,
+        *,
+        num_tags: int | None = None,
+        timeout_s: float | None = None,
+    ) -> Retrieval:
+        """Asks for the tags of users.
+
+        Which features there are is learned from the server once, and again when it turns the known
+        ones down, as it does when a new version has others.
+
+        Args:
+          features: One instance a user: a profile feature is a string, a domain a list of strings,
+            `<domain>_weights` a list of as many numbers (1 each, if left out). A feature left out
+            is unknown, or empty.
+          num_tags: How many tags to return at most; None: as many as the model gives.
+          timeout_s: Deadline in seconds; None: the client's.
+
+        Returns:
+          The profiles and the version that gave them.
+
+        Raises:
+          ValueError: If there is no instance, a feature is unknown, or a value is of the wrong
+            kind.
+          TagClientError: If the call failed.
+        """
+        return self._run(self._dialogues.retrieve(features, num_tags), timeout_s)
+
+    def retrieve_filtered(
+        self,
+        features: Instances,
+        *,
+        exclude_tags: Sequence[Sequence[str]] | None = None,
+        allow_categories: Sequence[Sequence[str]] | None = None,
+        num_tags: int | None = None,
+        timeout_s: float | None = None,
+    ) -> Retrieval:
+        """Asks for tags of users among those that are allowed.
+
+        Args:
+          features: One instance a user, as for `retrieve`.
+          exclude_tags: Of each user, any number of tags that he must not get, as the model spells
+            them; None: nobody excludes any.
+          allow_categories: Of each user, the categories whose tags he may get; an empty list: all;
+            None: all for everybody. A category that nobody knows has no tags.
+          num_tags: How many tags to return at most; None: as many as the model gives.
+          timeout_s: Deadline in seconds; None: the client's.
+
+        Returns:
+          The profiles, each of k tags or of as many as are allowed, and the version that gave them.
+
+        Raises:
+          ValueError: If there is no instance or not one list for each, a feature is unknown, or a
+            value is of the wrong kind.
+          TagClientError: If the call failed, or the version is older than filters.
+        """
+        dialogue = self._dialogues.retrieve_filtered(
+            features, exclude_tags, allow_categories, num_tags
+        )
+        return self._run(dialogue, timeout_s)
+
+    def score_tags(
+        self,
+        features: Instances,
+        tags: Sequence[Sequence[str]],
+        *,
+        timeout_s: float | None = None,
+    ) -> TagScores:
+        """Asks how much named tags interest users.
+
+        Args:
+          features: One instance a user, as for `retrieve`.
+          tags: Of each user, the tags to score, as the model spells them.
+          timeout_s: Deadline in seconds; None: the client's.
+
+        Returns:
+          Scores and probabilities, as `retrieve`'s, in the order of `tags`; NaN for a tag that the
+          model does not know.
+
+        Raises:
+          ValueError: If there is no instance or not one list for each, a feature is unknown, or a
+            value is of the wrong kind.
+          TagClientError: If the call failed.
+        """
+        return self._run(self._dialogues.score_tags(features, tags), timeout_s)
+
+    def score_items(
+        self,
+        features: Instances,
+        item_tags: Sequence[Sequence[Sequence[str]]],
+        *,
+        timeout_s: float | None = None,
+    ) -> ItemScores:
+        """Asks how likely users are to click items, which their tags describe.
+
+        Args:
+          features: One instance a user, as for `retrieve`.
+          item_tags: Of each user, the items to score, each as the list of its tags.
+          timeout_s: Deadline in seconds; None: the client's.
+
+        Returns:
+          Click logits and calibrated click probabilities in the order of the items; NaN where the
+          model was trained without a click loss.
+
+        Raises:
+          ValueError: If there is no instance or not one list for each, a feature is unknown, or a
+            value is of the wrong kind.
+          TagClientError: If the call failed.
+        """
+        return self._run(self._dialogues.score_items(features, item_tags), timeout_s)
+
+    def explain(
+        self,
+        features: Instances,
+        tags: Sequence[str],
+        *,
+        timeout_s: float | None = None,
+    ) -> Explanations:
+        """Asks why tags have their scores.
+
+        The server embeds a user once for every value of his histories: this costs far more than
+        `retrieve`.
+
+        Args:
+          features: One instance a user, as for `retrieve`.
+          tags: One for each instance; for several tags of a user, name him several times.
+          timeout_s: Deadline in seconds; None: the client's.
+
+        Returns:
+          The explanations and the version that gave them.
+
+        Raises:
+          ValueError: If there is no instance or not one tag for each, a feature is unknown, or a
+            value is of the wrong kind.
+          TagClientError: If the call failed, or the version is older than explanations.
+        """
+        return self._run(self._dialogues.explain(features, tags), timeout_s)
+
+    def predict(
+        self,
+        inputs: Mapping[str, np.ndarray],
+        signature_name: str = SERVING_DEFAULT,
+        output_filter: Sequence[str] = (),
+        *,
+        timeout_s: float | None = None,
+    ) -> Prediction:
+        """Calls any signature.
+
+        Args:
+          inputs: Input name -> array, of exactly the signature's inputs and their types.
+          signature_name: The signature.
+          output_filter: The outputs wanted; none: all.
+          timeout_s: Deadline in seconds; None: the client's.
+
+        Returns:
+          The outputs and the version that gave them.
+
+        Raises:
+          ValueError: If an array's type is none TensorFlow has.
+          TagClientError: If the call failed.
+        """
+        return self._run(self._dialogues.predict(inputs, signature_name, output_filter), timeout_s)
+
+    def model_status(self, *, timeout_s: float | None = None) -> tuple[ModelVersion, ...]:
+        """Asks for the state of the model's versions.
+
+        Args:
+          timeout_s: Deadline in seconds; None: the client's.
+
+        Returns:
+          All versions the server has known, highest first.
+
+        Raises:
+          TagClientError: If the call failed, or the server does not know the model.
+        """
+        return self._run(self._dialogues.model_status(), timeout_s)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._channel.close()
+
+    def __enter__(self) -> "TagClient":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+    def _run(self, dialogue: Dialogue[_Answer], timeout_s: float | None) -> _Answer:
+        deadline = deadline_after(self.settings.timeout_s if timeout_s is None else timeout_s)
+        step = functools.partial(next, dialogue)
+        while True:
+            try:
+                call = step()
+            except StopIteration as end:
+                return end.value
+            try:
+                step = functools.partial(dialogue.send, self._call(call, deadline))
+            except TagClientError as error:
+                step = functools.partial(dialogue.throw, error)
+
+    def _call(self, call: RemoteCall, deadline: float):
+        method = self._methods[call.method]
+        attempts = Attempts(self.settings.max_attempts, deadline)
+        while True:
+            try:
+                return method(call.request, timeout=attempts.timeout_s)
+            except grpc.RpcError as error:
+                pause = attempts.pause_after(error)
+                if pause is None:
+                    settings = self.settings
+                    raise with_advice(error, settings.target, settings.model_name) from error
+            time.sleep(pause)

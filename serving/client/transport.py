@@ -1,0 +1,65 @@
+"""What both clients share below the calls: options of the channel, deadlines, and when to retry."""
+
+import random
+import time
+from collections.abc import Iterator
+
+import grpc
+
+CHANNEL_OPTIONS = [
+    # gRPC's own default of 4 MiB is soon reached by a large batch.
+    ("grpc.max_receive_message_length", 2**31 - 1),
+    ("grpc.max_send_message_length", 2**31 - 1),
+    # By default a channel that could not connect does not even try again for a second or more, and
+    # every attempt in between fails at once: retries would be for nothing.
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
+_FIRST_BACKOFF_S = 0.05
+# Requests of a deadline already over; gRPC takes no negative timeout.
+_NO_TIME_S = 0.0
+
+
+class Attempts:
+    """The attempts of one call, all within one deadline.
+
+    Only a call that found no server (UNAVAILABLE) is made again: everything asked here only reads.
+
+    Args:
+      max_attempts: How often the call is made at most.
+      deadline: Of `time.monotonic()`.
+    """
+
+    def __init__(self, max_attempts: int, deadline: float):
+        self._deadline = deadline
+        self._pauses = _pauses(max_attempts)
+
+    @property
+    def timeout_s(self) -> float:
+        """Time left, seconds."""
+        return max(_NO_TIME_S, self._deadline - time.monotonic())
+
+    def pause_after(self, error: grpc.RpcError) -> float | None:
+        """How long to wait before the next attempt, seconds; None: there is none."""
+        pause = next(self._pauses, None)
+        is_last = pause is None or time.monotonic() + pause >= self._deadline
+        return None if is_last or error.code() is not grpc.StatusCode.UNAVAILABLE else pause
+
+
+def _pauses(max_attempts: int) -> Iterator[float]:
+    """Seconds between attempts: each twice the one before, at random by half up or down."""
+    for attempt in range(max_attempts - 1):
+        # Beyond that any deadline is over; a power of a large number has no float.
+        yield _FIRST_BACKOFF_S * 2 ** min(attempt, 30) * random.uniform(0.5, 1.5)
+
+
+def deadline_after(timeout_s: float) -> float:
+    """`time.monotonic()` at which a call must have ended.
+
+    Raises:
+      ValueError: If there is no time.
+    """
+    if not timeout_s > 0:
+        raise ValueError(f"`timeout_s` must be positive. Received: timeout_s={timeout_s}.")
+    return time.monotonic() + timeout_s
