@@ -162,7 +162,8 @@ def to_nested_list_tensor(
 
 def _is_list_of_text(row: Any) -> bool:
     is_list = isinstance(row, Sequence | np.ndarray) and not isinstance(row, str | bytes)
-    return is_list and all(isinstance(value, str) for value in row)
+    # Types first: thousands of values a request are nearly always of one type each.
+    return is_list and all(issubclass(kind, str) for kind in set(map(type, row)))
 
 
 def _check_count(name: str, rows: Sequence[Any], num_instances: int) -> None:
@@ -212,7 +213,7 @@ def _row(
     if slot.is_text and _is_list_of_text(values):
         return [value.encode() for value in values]
     is_list = isinstance(values, Sequence | np.ndarray) and not isinstance(values, str | bytes)
-    if is_list and not slot.is_text and all(_is_number(value) for value in values):
+    if is_list and not slot.is_text and _are_numbers(values):
         return list(values)
     kind = "a list of strings" if slot.is_text else "a list of finite numbers"
     raise _wrong_kind(position, name, kind, values)
@@ -234,6 +235,12 @@ def _weights(
             f"values of `{domain}`. Received: {len(weights)} weights."
         )
     return weights
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    if set(map(type, values)) <= {float}:
+        return all(map(math.isfinite, values))
+    return all(map(_is_number, values))
 
 
 def _is_number(value: Any) -> bool:

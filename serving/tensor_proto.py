@@ -2,7 +2,11 @@
 
 Written with numpy and the protos alone, so that the client does not need TensorFlow's runtime for
 it. Both directions are whole-array operations: no Python loop over elements, except over strings.
+Floats in `*_val` fields travel as the bytes that they are on the wire (a packed field is the array,
+little-endian, behind a tag and its length), some seventy times as fast as value by value.
 """
+
+import itertools
 
 import numpy as np
 
@@ -41,6 +45,11 @@ _VALUE_FIELDS = {
     types_pb2.DT_COMPLEX128: "dcomplex_val",
     types_pb2.DT_STRING: "string_val",
 }
+
+# The last length of a packed string that takes one byte.
+_LAST_SHORT = 0x7F
+# Tag on the wire of the packed fields whose values are the array's own bytes: number and kind 2.
+_PACKED_TAGS = {types_pb2.DT_FLOAT: 5 << 3 | 2, types_pb2.DT_DOUBLE: 6 << 3 | 2}
 
 
 def data_type_name(data_type: int) -> str:
@@ -122,53 +131,113 @@ def from_numpy(array: np.ndarray) -> tensor_pb2.TensorProto:
     Raises:
       ValueError: If the type is none TensorFlow has.
     """
-    data_type = data_type_of(array)
-    tensor = _empty_proto(array, data_type)
-    flat = array.reshape(-1)
-    if data_type == types_pb2.DT_HALF:
-        flat = flat.view(np.uint16)
-    elif data_type in (types_pb2.DT_COMPLEX64, types_pb2.DT_COMPLEX128):
-        flat = flat.view(flat.real.dtype)
-    values = flat.tolist()
-    if data_type == types_pb2.DT_STRING:
-        values = [value.encode() if isinstance(value, str) else value for value in values]
-        if not all(isinstance(value, bytes) for value in values):
-            kinds = sorted({type(value).__name__ for value in values})
-            raise ValueError(
-                f"`array` of objects must hold bytes or text alone. Received: {', '.join(kinds)}."
-            )
-    getattr(tensor, _VALUE_FIELDS.get(data_type, "int_val")).extend(values)
+    tensor = tensor_pb2.TensorProto()
+    write_numpy(tensor, array)
     return tensor
 
 
-def compact_from_numpy(array: np.ndarray) -> tensor_pb2.TensorProto:
-    """Writes an array with `tensor_content`, which is cheapest to read; strings as `from_numpy`.
+def write_numpy(tensor: tensor_pb2.TensorProto, array: np.ndarray) -> None:
+    """`from_numpy` into an empty tensor that is there already, as a map's entry is.
 
     Args:
-      array: Any shape.
-
-    Returns:
-      The tensor.
+      tensor: Where to write.
+      array: See `from_numpy`.
 
     Raises:
       ValueError: If the type is none TensorFlow has.
     """
     data_type = data_type_of(array)
+    _write_type(tensor, array, data_type)
+    flat = array.reshape(-1)
     if data_type == types_pb2.DT_STRING:
-        return from_numpy(array)
-    tensor = _empty_proto(array, data_type)
-    tensor.tensor_content = array.tobytes()
-    return tensor
+        tensor.string_val.extend(_as_bytes(flat))
+        return
+    if data_type in _PACKED_TAGS:
+        _write_packed(tensor, _PACKED_TAGS[data_type], flat)
+        return
+    if data_type == types_pb2.DT_HALF:
+        flat = flat.view(np.uint16)
+    elif data_type in (types_pb2.DT_COMPLEX64, types_pb2.DT_COMPLEX128):
+        flat = flat.view(flat.real.dtype)
+    getattr(tensor, _VALUE_FIELDS.get(data_type, "int_val")).extend(flat.tolist())
 
 
-def _empty_proto(array: np.ndarray, data_type: int) -> tensor_pb2.TensorProto:
-    tensor = tensor_pb2.TensorProto(dtype=data_type)
+def write_compact(tensor: tensor_pb2.TensorProto, array: np.ndarray) -> None:
+    """Writes an array with `tensor_content`, the form that is cheapest to read.
+
+    Strings are packed as TensorFlow packs them (`port::EncodeStringList`): a request of 64 users
+    then costs a third of what one field a string does.
+
+    Args:
+      tensor: Where to write; empty.
+      array: Any shape.
+
+    Raises:
+      ValueError: If the type is none TensorFlow has.
+    """
+    data_type = data_type_of(array)
+    _write_type(tensor, array, data_type)
+    if data_type == types_pb2.DT_STRING:
+        tensor.tensor_content = _encode_strings(_as_bytes(array.reshape(-1)))
+    else:
+        tensor.tensor_content = array.tobytes()
+
+
+def _write_type(tensor: tensor_pb2.TensorProto, array: np.ndarray, data_type: int) -> None:
+    tensor.dtype = data_type
+    # There, and empty, for a scalar as well.
+    tensor.tensor_shape.SetInParent()
     for size in array.shape:
         tensor.tensor_shape.dim.add(size=size)
-    return tensor
+
+
+def _as_bytes(flat: np.ndarray) -> list[bytes]:
+    values = flat.tolist()
+    kinds = set(map(type, values))
+    if kinds <= {bytes}:
+        return values
+    if not kinds <= {bytes, str, np.bytes_, np.str_}:
+        names = sorted(kind.__name__ for kind in kinds)
+        raise ValueError(
+            f"`array` of objects must hold bytes or text alone. Received: {', '.join(names)}."
+        )
+    return [value.encode() if isinstance(value, str) else bytes(value) for value in values]
+
+
+def _write_packed(tensor: tensor_pb2.TensorProto, tag: int, flat: np.ndarray) -> None:
+    content = flat.astype(flat.dtype.newbyteorder("<"), copy=False).tobytes()
+    if content:
+        tensor.MergeFromString(bytes([tag]) + _varint(len(content)) + content)
+
+
+def _varint(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+def _read_packed(tensor: tensor_pb2.TensorProto, numpy_type: type) -> np.ndarray:
+    """The values of a packed field, by its bytes."""
+    field = _VALUE_FIELDS[tensor.dtype]
+    # With no other field beside it: its bytes are the last.
+    alone = tensor_pb2.TensorProto()
+    alone.CopyFrom(tensor)
+    alone.DiscardUnknownFields()
+    for other, _ in tensor.ListFields():
+        if other.name != field:
+            alone.ClearField(other.name)
+    content = alone.SerializeToString()
+    count = len(getattr(tensor, field))
+    wire_type = np.dtype(numpy_type).newbyteorder("<")
+    return np.frombuffer(content, wire_type, count, len(content) - count * wire_type.itemsize)
 
 
 def _numeric_values(tensor: tensor_pb2.TensorProto, numpy_type: type) -> np.ndarray:
+    if tensor.dtype in _PACKED_TAGS:
+        return _read_packed(tensor, numpy_type)
     values = getattr(tensor, _VALUE_FIELDS.get(tensor.dtype, "int_val"))
     if tensor.dtype == types_pb2.DT_HALF:
         return np.array(values, dtype=np.uint32).astype(np.uint16).view(np.float16)
@@ -199,8 +268,29 @@ def _string_values(tensor: tensor_pb2.TensorProto, size: int) -> np.ndarray:
     return array
 
 
+def _encode_strings(strings: list[bytes]) -> bytes:
+    """Writes TensorFlow's packed strings: all lengths as varints, then all bytes."""
+    lengths = list(map(len, strings))
+    if max(lengths, default=0) > _LAST_SHORT:
+        return b"".join([*map(_varint, lengths), *strings])
+    return bytes(lengths) + b"".join(strings)
+
+
 def _decode_strings(content: bytes, size: int) -> list[bytes]:
-    """Reads TensorFlow's packed strings: all lengths as varints, then all bytes."""
+    """Reads what `_encode_strings` writes."""
+    if size > len(content):
+        raise ValueError("`tensor_content` must hold a length for each string.")
+    lengths, position = _decode_lengths(content, size)
+    if len(content) - position != sum(lengths):
+        raise ValueError("`tensor_content` must hold as many bytes as its strings are long.")
+    ends = itertools.accumulate(lengths, initial=position)
+    return [content[start:end] for start, end in itertools.pairwise(ends)]
+
+
+def _decode_lengths(content: bytes, size: int) -> tuple[list[int], int]:
+    """The lengths, and where they end."""
+    if size == 0 or max(content[:size]) <= _LAST_SHORT:
+        return list(content[:size]), size
     position = 0
     lengths: list[int] = []
     while len(lengths) < size:
@@ -215,10 +305,4 @@ def _decode_strings(content: bytes, size: int) -> list[bytes]:
             if byte < 0x80:
                 break
         lengths.append(length)
-    if len(content) - position != sum(lengths):
-        raise ValueError("`tensor_content` must hold as many bytes as its strings are long.")
-    strings = []
-    for length in lengths:
-        strings.append(content[position : position + length])
-        position += length
-    return strings
+    return lengths, position

@@ -38,7 +38,7 @@ from serving.serving_api import (
     model_pb2,
     predict_pb2,
 )
-from serving.tensor_proto import compact_from_numpy, to_numpy
+from serving.tensor_proto import to_numpy, write_compact
 from trainer.signatures import (
     ALLOW_CATEGORIES,
     CANDIDATE_TAGS,
@@ -154,7 +154,7 @@ class Dialogues:
             model_spec=self._spec(signature_name), output_filter=output_filter
         )
         for name, array in inputs.items():
-            request.inputs[name].CopyFrom(compact_from_numpy(np.asarray(array)))
+            write_compact(request.inputs[name], np.asarray(array))
         response = yield RemoteCall(PREDICT, request)
         outputs = {name: to_numpy(tensor) for name, tensor in response.outputs.items()}
         return Prediction(outputs, response.model_spec.version.value)

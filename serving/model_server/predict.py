@@ -13,9 +13,9 @@ from serving.model_server.signature import Signature, TensorSlot
 from serving.tensor_proto import (
     data_type_name,
     data_type_of,
-    from_numpy,
     is_readable,
     to_numpy,
+    write_numpy,
 )
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -51,7 +51,7 @@ def predict(
     response.model_spec.signature_name = signature_name
     response.model_spec.version.value = version
     for name, array in outputs.items():
-        response.outputs[name].CopyFrom(from_numpy(array))
+        write_numpy(response.outputs[name], array)
     return response
 
 

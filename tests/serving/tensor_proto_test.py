@@ -4,7 +4,7 @@ import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 
 import serving  # noqa: F401  (selects Keras 2 before TensorFlow)
-from serving.tensor_proto import compact_from_numpy, from_numpy, to_numpy
+from serving.tensor_proto import from_numpy, to_numpy, write_compact
 
 NUMBERS = [
     np.float16,
@@ -24,6 +24,12 @@ NUMBERS = [
 ]
 
 
+def compact(array):
+    tensor = tensor_pb2.TensorProto()
+    write_compact(tensor, array)
+    return tensor
+
+
 def example(numpy_type):
     rng = np.random.default_rng(0)
     return (rng.normal(size=(2, 3)) * 50).round(1).astype(numpy_type)
@@ -31,7 +37,7 @@ def example(numpy_type):
 
 @pytest.mark.filterwarnings("ignore:Casting complex values")
 @pytest.mark.parametrize("numpy_type", NUMBERS)
-@pytest.mark.parametrize("write", [from_numpy, compact_from_numpy])
+@pytest.mark.parametrize("write", [from_numpy, compact])
 def test_what_is_written_tensorflow_reads(write, numpy_type):
     array = np.abs(example(numpy_type))
     tensor = write(array)
@@ -60,7 +66,34 @@ def test_strings_of_every_kind_are_utf8_bytes(array):
     tensor = from_numpy(array)
     assert tensor.string_val == [b"a", "é".encode()]
     assert to_numpy(tensor).tolist() == [[b"a", "é".encode()]]
-    assert compact_from_numpy(array) == tensor
+    assert to_numpy(compact(array)).tolist() == [[b"a", "é".encode()]]
+
+
+@pytest.mark.parametrize(
+    "strings", [[], [""], ["", "a" * 127], ["a" * 128, "", "é" * 40_000, "b"], ["x"] * 300]
+)
+def test_packed_strings_are_read_by_tensorflow(strings):
+    array = np.array([string.encode() for string in strings], object)
+
+    tensor = compact(array)
+
+    # The C++ that TensorFlow Serving reads a request with.
+    read = tf.io.parse_tensor(tensor.SerializeToString(), tf.string)
+    assert read.numpy().tolist() == to_numpy(tensor).tolist() == array.tolist()
+    assert not tensor.string_val
+
+
+@pytest.mark.parametrize("numpy_type", [np.float32, np.float64])
+def test_floats_are_read_whatever_else_the_tensor_holds(numpy_type):
+    array = np.array([[1.5, -0.0, np.inf], [np.nan, 1e-40, 3.0]], numpy_type)
+    tensor = from_numpy(array)
+    tensor.string_val.append(b"in the way")
+
+    np.testing.assert_array_equal(to_numpy(tensor), array)
+    # Neither the order of memory nor an empty array is in the way.
+    np.testing.assert_array_equal(to_numpy(from_numpy(array.T)), array.T)
+    assert to_numpy(from_numpy(array[:0])).shape == (0, 3)
+    assert to_numpy(from_numpy(array[0, 0])) == 1.5
 
 
 def test_packed_strings_are_read():
