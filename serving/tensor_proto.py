@@ -231,7 +231,7 @@ def _read_packed(tensor: tensor_pb2.TensorProto, numpy_type: type) -> np.ndarray
             alone.ClearField(other.name)
     content = alone.SerializeToString()
     count = len(getattr(tensor, field))
-    wire_type = np.dtype(numpy_type).newbyteorder("<")
+    wire_type: np.dtype = np.dtype(numpy_type).newbyteorder("<")
     return np.frombuffer(content, wire_type, count, len(content) - count * wire_type.itemsize)
 
 
