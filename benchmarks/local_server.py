@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -37,12 +37,15 @@ class LocalServer:
 
 
 @contextlib.contextmanager
-def local_server(base_path: Path, log_path: Path) -> Iterator[LocalServer]:
+def local_server(
+    base_path: Path, log_path: Path, flags: Sequence[str] = ()
+) -> Iterator[LocalServer]:
     """Starts a server and stops it at the end.
 
     Args:
       base_path: Folder of the numbered versions.
       log_path: Where what it prints goes.
+      flags: Further ones.
 
     Yields:
       The server, once a version serves.
@@ -52,7 +55,8 @@ def local_server(base_path: Path, log_path: Path) -> Iterator[LocalServer]:
     """
     port, rest_api_port = _free_ports(2)
     command = [sys.executable, "-m", "tfx_pipeline.cli", "serve", f"--model_base_path={base_path}"]
-    command += [f"--port={port}", f"--rest_api_port={rest_api_port}"]
+    command += [f"--port={port}", f"--rest_api_port={rest_api_port}", *flags]
+    log_path.parent.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     with open(log_path, "wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)

@@ -1,45 +1,56 @@
-"""The signature `retrieve` over gRPC, over REST and in process: one caller, call after call.
+"""`retrieve` over gRPC and REST, beside the call in process and a gRPC server that does nothing.
 
-From feature values to lists of strings each time, so that what a caller's side costs is in it, and
-what remains between in-process and the others is the server and the wire.
+All take turns, round by round: a busy moment of the machine does not fall on one of them alone.
+Server and callers share the machine.
 """
 
+import contextlib
 import dataclasses
-import http.client
-import json
 import os
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from benchmarks.batch_throughput import measure_batch_throughput
+from benchmarks.echo_server import EchoServer
 from benchmarks.fresh_process import call_in_fresh_process
 from benchmarks.local_server import local_server
 from benchmarks.registry import Figures, Progress
+from benchmarks.resident_process import ResidentProcess
 from benchmarks.results import OUTPUT_DIR
+from benchmarks.retrieve_callers import (
+    ECHO,
+    GRPC,
+    IN_PROCESS,
+    REST,
+    Calls,
+    InProcessCaller,
+    RemoteCaller,
+    together,
+)
+from benchmarks.version_memory import measure_version_memory
 from tfx_pipeline.report_tables import format_table
 
 DEFAULT_BASE_PATH = OUTPUT_DIR.parent / "demo" / "run" / "serving"
-IN_PROCESS, GRPC, REST = "in_process", "grpc", "rest"
-NUM_CALLS = {1: 500, 64: 100}  # by batch size
+NUM_CALLS = {1: 100, 64: 20}  # a round, by batch size
+NUM_ROUNDS = 5
+NUM_CLIENTS = 8
 
-_NUM_WARM_UP_CALLS = 20
-_VALUES_PER_DOMAIN = 30
-_SEED = 0
-
-Instance = dict[str, Any]
+Measured = Mapping[tuple[str, int, int], list[list[Calls]]]
 
 
 @dataclasses.dataclass(frozen=True)
 class CallMeasurement:
-    """What was measured of one way of calling; keys `serving.<interface>.batch_<n>.<attribute>`.
+    """What was measured of one way of calling.
+
+    The keys are `serving.<interface>.batch_<n>.<attribute>` of one caller, and
+    `serving.<interface>.batch_<n>.clients_8.<attribute>`.
 
     Attributes:
       latency_ms_p50: Milliseconds of a call, median.
       latency_ms_p99: The same, exceeded by one call in a hundred.
-      requests_per_second: Calls a second of one caller who waits for each answer.
+      requests_per_second: Calls a second, of all callers; each waits for its answer.
       users_per_second: Users answered a second.
     """
 
@@ -49,82 +60,137 @@ class CallMeasurement:
     users_per_second: float
 
 
-@dataclasses.dataclass(frozen=True)
-class InProcessMeasurement:
-    """What the process that loaded the version itself hands on.
-
-    Attributes:
-      by_batch: The figures by batch size.
-      instances: Whom it asked for.
-      slots: What `retrieve` takes, by input name.
-      num_tags: Tags in the index.
-    """
-
-    by_batch: dict[int, CallMeasurement]
-    instances: list[Instance]
-    slots: dict[str, Any]
-    num_tags: int
-
-
 def run(progress: Progress) -> Figures:
-    """Measures all three; see `benchmarks.registry.Benchmark`."""
+    """Measures all of them; see `benchmarks.registry.Benchmark`."""
     base_path = Path(os.environ.get("MODEL_BASE_PATH") or DEFAULT_BASE_PATH).absolute()
     version = latest_version(base_path)
-    measured = call_in_fresh_process(
-        progress, f"in process, version {version.name}", measure_in_process, str(version)
-    )
-    instances = measured.instances
-    found = {IN_PROCESS: measured.by_batch}
-    progress("starting the server ...")
-    with local_server(base_path, OUTPUT_DIR / "logs" / "serving-server.log") as server:
-        from serving.client import TagClient
-
-        with TagClient(f"localhost:{server.port}", timeout_s=60) as client:
-            progress("gRPC ...")
-            found[GRPC] = measure_batches(client.retrieve, instances)
-        progress("REST ...")
-        connection = http.client.HTTPConnection("localhost", server.rest_api_port, timeout=60)
-        found[REST] = measure_batches(rest_retrieve(connection, measured.slots), instances)
-        connection.close()
+    logs = OUTPUT_DIR / "logs"
+    measured: dict[tuple[str, int, int], list[list[Calls]]] = {}
+    with contextlib.ExitStack() as stack:
+        progress(f"loading version {version.name} in process and in the server ...")
+        in_process = stack.enter_context(ResidentProcess(InProcessCaller, str(version)))
+        asked = in_process.call("prepare", str(version), list(NUM_CALLS))
+        reply_bytes = {str(size): count for size, count in asked.reply_bytes.items()}
+        echo = stack.enter_context(ResidentProcess(EchoServer, reply_bytes))
+        server = stack.enter_context(local_server(base_path, logs / "serving-server.log"))
+        ports = (server.port, server.rest_api_port, echo.call("get_port"))
+        clients = [
+            stack.enter_context(ResidentProcess(RemoteCaller, *ports, asked))
+            for _ in range(NUM_CLIENTS)
+        ]
+        for client in clients:
+            client.wait()
+        for number in range(1, NUM_ROUNDS + 1):
+            for size, count in NUM_CALLS.items():
+                progress(f"round {number} of {NUM_ROUNDS}, batch {size}")
+                calls = [in_process.call("calls", size, count)]
+                measured.setdefault((IN_PROCESS, size, 1), []).append(calls)
+                for interface in (ECHO, GRPC, REST):
+                    for num_clients in (1, NUM_CLIENTS):
+                        futures = [
+                            client.submit("calls", interface, size, count)
+                            for client in clients[:num_clients]
+                        ]
+                        calls = [future.result() for future in futures]
+                        measured.setdefault((interface, size, num_clients), []).append(calls)
         figures: Figures = {
-            "serving.num_tags": measured.num_tags,
+            "serving.num_tags": asked.num_tags,
             "serving.startup_seconds": server.startup_seconds,
             "serving.memory_mb": server.memory_mb,
         }
-    return figures | flatten(found)
+    progress("memory of several versions ...")
+    memory = measure_version_memory(version, logs / "serving-versions.log")
+    batch = call_in_fresh_process(
+        progress,
+        "batch prediction",
+        measure_batch_throughput,
+        str(version),
+        asked.instances,
+        str(OUTPUT_DIR),
+    )
+    figures |= flatten(measured)
+    figures["serving.memory_mb_first_version"] = memory.first_mb
+    figures["serving.memory_mb_per_version"] = memory.added_mb
+    figures["serving.batch_prediction.users_per_second"] = batch.users_per_second
+    figures["serving.batch_prediction.overhead_seconds"] = batch.overhead_seconds
+    in_process_users = figures[f"serving.{IN_PROCESS}.batch_64.users_per_second"]
+    assert isinstance(in_process_users, float)
+    figures["serving.batch_prediction.share_of_in_process"] = (
+        batch.users_per_second / in_process_users
+    )
+    return figures
 
 
-def flatten(found: Mapping[str, Mapping[int, CallMeasurement]]) -> Figures:
-    """The keys of all ways of calling."""
-    return {
-        f"serving.{interface}.batch_{batch_size}.{name}": value
-        for interface, by_batch in found.items()
-        for batch_size, measured in by_batch.items()
-        for name, value in dataclasses.asdict(measured).items()
-    }
+def flatten(measured: Measured) -> Figures:
+    """The keys of all ways of calling.
+
+    Args:
+      measured: By interface, batch size and number of callers, the calls of each round.
+    """
+    summaries = {case: summarize(rounds, case[1]) for case, rounds in measured.items()}
+    figures: Figures = {}
+    for (interface, size, num_clients), summary in summaries.items():
+        case = f"serving.{interface}.batch_{size}"
+        prefix = case if num_clients == 1 else f"{case}.clients_{num_clients}"
+        for name, value in dataclasses.asdict(summary).items():
+            figures[f"{prefix}.{name}"] = value
+        floor = summaries[IN_PROCESS, size, 1]
+        if interface in (GRPC, REST):
+            figures[f"{prefix}.share_of_in_process"] = (
+                summary.users_per_second / floor.users_per_second
+            )
+            if num_clients == 1:
+                figures[f"{case}.added_ms_p50"] = summary.latency_ms_p50 - floor.latency_ms_p50
+    return figures
+
+
+def summarize(rounds: list[list[Calls]], batch_size: int) -> CallMeasurement:
+    """The figures of several callers' calls over several rounds."""
+    seconds = np.concatenate([calls.seconds for callers in rounds for calls in callers])
+    p50, p99 = np.percentile(seconds, [50, 99])
+    requests_per_second = len(seconds) / sum(together(callers) for callers in rounds)
+    return CallMeasurement(
+        latency_ms_p50=1000 * float(p50),
+        latency_ms_p99=1000 * float(p99),
+        requests_per_second=requests_per_second,
+        users_per_second=batch_size * requests_per_second,
+    )
 
 
 def table(figures: Figures) -> str:
-    """A row for each way of calling and batch size."""
+    """A row for each way of calling, batch size and number of callers."""
     columns = (
         ("p50 ms", "latency_ms_p50"),
         ("p99 ms", "latency_ms_p99"),
         ("requests/s", "requests_per_second"),
         ("users/s", "users_per_second"),
+        ("of in-process", "share_of_in_process"),
+        ("p50 ms over it", "added_ms_p50"),
     )
-    rows = [
-        [
-            f"{interface.replace('_', ' ')}, batch {batch_size}",
-            *(figures[f"serving.{interface}.batch_{batch_size}.{name}"] for _, name in columns),
-        ]
-        for batch_size in NUM_CALLS
-        for interface in (IN_PROCESS, GRPC, REST)
+    rows = []
+    for size in NUM_CALLS:
+        for clients in ("", f".clients_{NUM_CLIENTS}"):
+            for interface, title in (
+                (IN_PROCESS, "in process"),
+                (ECHO, "gRPC that does nothing"),
+                (GRPC, "gRPC"),
+                (REST, "REST"),
+            ):
+                case = f"serving.{interface}.batch_{size}{clients}"
+                if f"{case}.users_per_second" in figures:
+                    callers = f"{NUM_CLIENTS} callers" if clients else "1 caller"
+                    values = [figures.get(f"{case}.{name}") for _, name in columns]
+                    rows.append([f"batch {size}, {callers}: {title}", *values])
+    batch = [
+        figures.get(f"serving.batch_prediction.{name}")
+        for name in ("users_per_second", "share_of_in_process")
     ]
+    rows.append(["batch prediction", None, None, None, *batch, None])
     return format_table(["retrieve", *(title for title, _ in columns)], rows)
 
 
 def faults(figures: Figures) -> list[str]:
-    """None: that all three answer alike is a matter of tests."""
+    """None: that all answer alike is a matter of tests."""
     del figures
     return []
 
@@ -146,109 +212,3 @@ def latest_version(base_path: Path) -> Path:
             f"Received: MODEL_BASE_PATH={base_path}."
         )
     return max(versions, key=lambda path: int(path.name))
-
-
-def measure_in_process(version: str) -> InProcessMeasurement:
-    """Calls a version that this process loads itself."""
-    from serving.feature_tensors import input_slots
-    from serving.model_server.servable import Servable
-    from serving.servable_caller import ServableCaller
-    from trainer import signatures as s
-
-    servable = Servable(version)
-    slots = input_slots(servable.signature_defs[s.RETRIEVE])
-    instances = draw_instances(servable, slots, max(NUM_CALLS))
-    caller = ServableCaller(version)
-    by_batch = measure_batches(caller.retrieve, instances)
-    return InProcessMeasurement(by_batch, instances, slots, caller.num_tags)
-
-
-def draw_instances(servable: Any, slots: Mapping[str, Any], num_instances: int) -> list[Instance]:
-    """Made-up users of a servable: some tags in every domain, weighted, and no known profile.
-
-    Domains of other things than tags get tags as well: what a value is changes no latency.
-    """
-    from serving.model_server.predict import run_signature
-    from trainer import signatures as s
-    from trainer.features import weights_name
-
-    rng = np.random.default_rng(_SEED)
-    candidates = run_signature(servable, servable.signatures[s.CANDIDATES], {})
-    tags = [tag.decode() for tag in candidates[s.TAGS].tolist()]
-    num_values = min(_VALUES_PER_DOMAIN, len(tags))
-    instances: list[Instance] = []
-    for _ in range(num_instances):
-        instance: Instance = {}
-        for name, slot in slots.items():
-            if slot.is_list and slot.is_text:
-                values = rng.choice(len(tags), num_values, replace=False).tolist()
-                instance[name] = [tags[value] for value in values]
-                if weights_name(name) in slots:
-                    weights = rng.integers(1, 6, num_values).astype(float)
-                    instance[weights_name(name)] = weights.tolist()
-        instances.append(instance)
-    return instances
-
-
-def rest_retrieve(
-    connection: http.client.HTTPConnection, slots: Mapping[str, Any]
-) -> Callable[[Sequence[Instance]], tuple[list[list[str]], list[list[float]]]]:
-    """The REST counterpart of `TagClient.retrieve`, on one connection that stays open."""
-    from serving.feature_tensors import to_tensors
-    from trainer import signatures as s
-
-    def call(instances: Sequence[Instance]) -> tuple[list[list[str]], list[list[float]]]:
-        tensors = to_tensors(instances, slots)
-        document = {
-            "signature_name": s.RETRIEVE,
-            "inputs": {name: _texts(array.tolist()) for name, array in tensors.items()},
-        }
-        connection.request("POST", "/v1/models/default:predict", json.dumps(document))
-        response = connection.getresponse()
-        body = response.read()
-        if response.status != 200:
-            raise RuntimeError(f"REST answered {response.status}: {body[:500]!r}")
-        outputs = json.loads(body)["outputs"]
-        return outputs[s.TAGS], outputs[s.SCORES]
-
-    return call
-
-
-def measure_batches(
-    call: Callable[[Sequence[Instance]], Any], instances: Sequence[Instance]
-) -> dict[int, CallMeasurement]:
-    """Calls with every batch size, some calls first that do not count."""
-    measured = {}
-    for batch_size, num_calls in NUM_CALLS.items():
-        batches = [
-            [instances[(first + i) % len(instances)] for i in range(batch_size)]
-            for first in range(len(instances))
-        ]
-        for i in range(_NUM_WARM_UP_CALLS):
-            call(batches[i % len(batches)])
-        seconds = np.empty(num_calls)
-        for i in range(num_calls):
-            started = time.perf_counter()
-            call(batches[i % len(batches)])
-            seconds[i] = time.perf_counter() - started
-        measured[batch_size] = summarize(seconds, batch_size)
-    return measured
-
-
-def summarize(seconds: np.ndarray, batch_size: int) -> CallMeasurement:
-    """The figures of calls that took `seconds` [num_calls]."""
-    p50, p99 = np.percentile(seconds, [50, 99])
-    requests_per_second = 1 / float(seconds.mean())
-    return CallMeasurement(
-        latency_ms_p50=1000 * float(p50),
-        latency_ms_p99=1000 * float(p99),
-        requests_per_second=requests_per_second,
-        users_per_second=batch_size * requests_per_second,
-    )
-
-
-def _texts(values: Any) -> Any:
-    """Nested lists with bytes as text."""
-    if isinstance(values, list):
-        return [_texts(value) for value in values]
-    return values.decode() if isinstance(values, bytes) else values

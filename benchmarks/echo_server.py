@@ -1,0 +1,51 @@
+"""A gRPC server that does nothing: what remains of a call when nothing is computed."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+
+# As many as the model server has.
+_NUM_THREADS = 16
+_SERVICE = "/benchmark.Echo/"
+
+
+def method_name(case: str) -> str:
+    """Full name of the method that answers with the reply of a case."""
+    return _SERVICE + case
+
+
+class EchoServer(grpc.GenericRpcHandler):
+    """Answers any bytes with bytes of a given size, as long as it lives.
+
+    Args:
+      reply_bytes: Case -> size of its reply.
+
+    Attributes:
+      port: Where it listens.
+    """
+
+    def __init__(self, reply_bytes: dict[str, int]):
+        self._handlers = {
+            method_name(case): grpc.unary_unary_rpc_method_handler(_answer(bytes(size)))
+            for case, size in reply_bytes.items()
+        }
+        self._server = grpc.server(ThreadPoolExecutor(_NUM_THREADS))
+        self._server.add_generic_rpc_handlers((self,))
+        self.port = self._server.add_insecure_port("127.0.0.1:0")
+        self._server.start()
+
+    def get_port(self) -> int:
+        """The port, for a caller in another process."""
+        return self.port
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails):
+        """See `grpc.GenericRpcHandler`."""
+        return self._handlers.get(handler_call_details.method)
+
+
+def _answer(reply: bytes):
+    def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
+        del request, context
+        return reply
+
+    return answer

@@ -1,0 +1,221 @@
+"""Callers of `retrieve`, each to be kept in a process of its own, and what their calls took.
+
+From feature values to lists of strings each time, so that what a caller's side costs is in it, and
+what remains between in-process and the others is the server and the wire.
+"""
+
+import dataclasses
+import http.client
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.echo_server import method_name
+
+IN_PROCESS, ECHO, GRPC, REST = "in_process", "echo", "grpc", "rest"
+_NUM_WARM_UP_CALLS = 20
+_VALUES_PER_DOMAIN = 30
+_SEED = 0
+_TIMEOUT_S = 120
+
+Instance = dict[str, Any]
+Retrieve = Callable[[Sequence[Instance]], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Calls:
+    """Calls of one caller, one after the other.
+
+    Attributes:
+      seconds: float [num_calls], of each.
+      started: Before the first, of a clock that all processes share.
+      ended: After the last.
+    """
+
+    seconds: np.ndarray
+    started: float
+    ended: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What callers in other processes are given.
+
+    Attributes:
+      instances: Whom to ask for.
+      slots: What `retrieve` takes, by input name.
+      num_tags: Tags in the index.
+      request_bytes: Of a request over gRPC, by batch size.
+      reply_bytes: Of its answer.
+    """
+
+    instances: list[Instance]
+    slots: dict[str, Any]
+    num_tags: int
+    request_bytes: dict[int, int]
+    reply_bytes: dict[int, int]
+
+
+class InProcessCaller:
+    """Calls a version that its own process has loaded.
+
+    Args:
+      version_dir: The version folder.
+    """
+
+    def __init__(self, version_dir: str):
+        from serving.servable_caller import ServableCaller
+
+        self._caller = ServableCaller(version_dir)
+        self._instances: list[Instance] = []
+
+    def prepare(self, version_dir: str, batch_sizes: Sequence[int]) -> Asked:
+        """Draws users, and sees how large their requests are."""
+        from serving.model_server.predict import predict
+        from serving.model_server.servable import Servable
+
+        servable = Servable(version_dir)
+        slots = self._caller.slots
+        self._instances = draw_instances(servable, slots, max(batch_sizes))
+        request_bytes, reply_bytes = {}, {}
+        for size in batch_sizes:
+            request = _request(self._instances[:size], slots)
+            request_bytes[size] = request.ByteSize()
+            reply_bytes[size] = predict(servable, 1, request).ByteSize()
+        servable.close()
+        return Asked(self._instances, slots, self._caller.num_tags, request_bytes, reply_bytes)
+
+    def calls(self, batch_size: int, num_calls: int) -> Calls:
+        """Calls one after the other."""
+        return time_calls(self._caller.retrieve, self._instances, batch_size, num_calls)
+
+
+class RemoteCaller:
+    """Calls the model server over gRPC and REST, and the one that does nothing.
+
+    Args:
+      port: The model server's, for gRPC.
+      rest_api_port: The same for REST.
+      echo_port: Of the one that does nothing.
+      asked: Whom to ask for.
+    """
+
+    def __init__(self, port: int, rest_api_port: int, echo_port: int, asked: Asked):
+        import grpc
+
+        from serving.client import TagClient
+
+        self._instances = asked.instances
+        client = TagClient(f"localhost:{port}", timeout_s=_TIMEOUT_S)
+        connection = http.client.HTTPConnection("localhost", rest_api_port, timeout=_TIMEOUT_S)
+        channel = grpc.insecure_channel(f"localhost:{echo_port}")
+        requests = {size: bytes(count) for size, count in asked.request_bytes.items()}
+        echoes = {size: channel.unary_unary(method_name(str(size))) for size in requests}
+        self._retrieve: dict[str, Retrieve] = {
+            GRPC: client.retrieve,
+            REST: rest_retrieve(connection, asked.slots),
+            ECHO: lambda batch: echoes[len(batch)](requests[len(batch)]),
+        }
+
+    def calls(self, interface: str, batch_size: int, num_calls: int) -> Calls:
+        """Calls one after the other, over one interface."""
+        return time_calls(self._retrieve[interface], self._instances, batch_size, num_calls)
+
+
+def time_calls(
+    retrieve: Retrieve, instances: Sequence[Instance], batch_size: int, num_calls: int
+) -> Calls:
+    """Calls one after the other, after some that do not count."""
+    batches = [
+        [instances[(first + i) % len(instances)] for i in range(batch_size)]
+        for first in range(len(instances))
+    ]
+    for i in range(min(_NUM_WARM_UP_CALLS, num_calls)):
+        retrieve(batches[i % len(batches)])
+    seconds = np.empty(num_calls)
+    started = time.perf_counter()
+    for i in range(num_calls):
+        before = time.perf_counter()
+        retrieve(batches[i % len(batches)])
+        seconds[i] = time.perf_counter() - before
+    return Calls(seconds, started, time.perf_counter())
+
+
+def draw_instances(servable: Any, slots: Mapping[str, Any], num_instances: int) -> list[Instance]:
+    """Made-up users of a servable: some tags in every domain, weighted, and no known profile.
+
+    Domains of other things than tags get tags as well: what a value is changes no latency.
+    """
+    from serving.model_server.predict import run_signature
+    from trainer import signatures as s
+    from trainer.features import weights_name
+
+    rng = np.random.default_rng(_SEED)
+    candidates = run_signature(servable, servable.signatures[s.CANDIDATES], {})
+    tags = [tag.decode() for tag in candidates[s.TAGS].tolist()]
+    num_values = min(_VALUES_PER_DOMAIN, len(tags))
+    instances: list[Instance] = []
+    for _ in range(num_instances):
+        instance: Instance = {}
+        for name, slot in slots.items():
+            if slot.is_list and slot.is_text:
+                values = rng.choice(len(tags), num_values, replace=False).tolist()
+                instance[name] = [tags[value] for value in values]
+                if weights_name(name) in slots:
+                    weights = rng.integers(1, 6, num_values).astype(float)
+                    instance[weights_name(name)] = weights.tolist()
+        instances.append(instance)
+    return instances
+
+
+def rest_retrieve(
+    connection: http.client.HTTPConnection, slots: Mapping[str, Any]
+) -> Callable[[Sequence[Instance]], tuple[list[list[str]], list[list[float]]]]:
+    """The REST counterpart of `TagClient.retrieve`, on one connection that stays open."""
+    from serving.feature_tensors import to_tensors
+    from trainer import signatures as s
+
+    def call(instances: Sequence[Instance]) -> tuple[list[list[str]], list[list[float]]]:
+        tensors = to_tensors(instances, slots)
+        document = {
+            "signature_name": s.RETRIEVE,
+            "inputs": {name: _texts(array.tolist()) for name, array in tensors.items()},
+        }
+        connection.request("POST", "/v1/models/default:predict", json.dumps(document))
+        response = connection.getresponse()
+        body = response.read()
+        if response.status != 200:
+            raise RuntimeError(f"REST answered {response.status}: {body[:500]!r}")
+        outputs = json.loads(body)["outputs"]
+        return outputs[s.TAGS], outputs[s.SCORES]
+
+    return call
+
+
+def together(calls: Iterable[Calls]) -> float:
+    """Wall-clock seconds from the first start to the last end."""
+    calls = list(calls)
+    return max(one.ended for one in calls) - min(one.started for one in calls)
+
+
+def _request(instances: Sequence[Instance], slots: Mapping[str, Any]) -> Any:
+    from serving.feature_tensors import to_tensors
+    from serving.serving_api import predict_pb2
+    from serving.tensor_proto import write_compact
+    from trainer import signatures as s
+
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = "default", s.RETRIEVE
+    for name, array in to_tensors(instances, slots).items():
+        write_compact(request.inputs[name], array)
+    return request
+
+
+def _texts(values: Any) -> Any:
+    """Nested lists with bytes as text."""
+    if isinstance(values, list):
+        return [_texts(value) for value in values]
+    return values.decode() if isinstance(values, bytes) else values

@@ -1,0 +1,67 @@
+"""Memory of the model server with one version, and what another one adds."""
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.local_server import local_server
+
+_TIMEOUT_S = 120.0
+_NUM_ADDED = 2
+
+
+class VersionMemory(NamedTuple):
+    """Resident memory of the server, megabytes.
+
+    Attributes:
+      first_mb: With one version: Python, TensorFlow and the version.
+      added_mb: What each further version adds.
+    """
+
+    first_mb: float
+    added_mb: float
+
+
+def measure_version_memory(version: Path, log_path: Path) -> VersionMemory:
+    """Serves copies of a version side by side.
+
+    Args:
+      version: The version folder.
+      log_path: Where what the server prints goes.
+
+    Returns:
+      What it takes.
+    """
+    from serving.client import TagClient
+
+    # Beside what is measured, so that it is on the same disk.
+    with tempfile.TemporaryDirectory(dir=log_path.parent) as name:
+        base_path = Path(name) / "versions"
+        shutil.copytree(version, base_path / "1")
+        config = Path(name) / "models.config"
+        config.write_text(
+            f'model_config_list {{ config {{ name: "default" base_path: "{base_path}" '
+            'model_platform: "tensorflow" model_version_policy { all {} } } }',
+            encoding="utf-8",
+        )
+        flags = [f"--model_config_file={config}"]
+        with local_server(base_path, log_path, flags) as server:
+            first_mb = server.memory_mb
+            with TagClient(f"localhost:{server.port}") as client:
+                for number in range(2, 2 + _NUM_ADDED):
+                    shutil.copytree(version, base_path / "staged")
+                    (base_path / "staged").rename(base_path / str(number))
+                    _wait_for(client, number)
+            return VersionMemory(first_mb, (server.memory_mb - first_mb) / _NUM_ADDED)
+
+
+def _wait_for(client, number: int) -> None:
+    deadline = time.monotonic() + _TIMEOUT_S
+    while time.monotonic() < deadline:
+        states = {status.version: status.state for status in client.model_status()}
+        if states.get(number) == "AVAILABLE":
+            return
+        time.sleep(0.1)
+    raise ValueError(f"a copy of the version does not load within {_TIMEOUT_S:.0f} s.")
