@@ -65,6 +65,9 @@ setup(
     extras_require={
         "dev": [
             "build>=1",
+            # hnswlib with wheels; it is imported by that name.
+            "chroma-hnswlib>=0.7",
+            "faiss-cpu>=1.8",
             "hypothesis>=6",
             "mypy>=1.8",
             "pytest>=8",

@@ -1,4 +1,4 @@
-"""ScaNN beside exact search over clustered unit vectors, each in a process of its own."""
+"""ScaNN beside exact search, faiss and hnswlib over clustered unit vectors, each in a process."""
 
 import dataclasses
 import tempfile
@@ -9,23 +9,27 @@ import numpy as np
 
 from benchmarks.fresh_process import call_in_fresh_process
 from benchmarks.gaussian_mixture import GaussianMixture, exact_top_k
+from benchmarks.index_peers import FaissIndex, HnswIndex, tune_peer
 from benchmarks.registry import Figures, Progress
 from benchmarks.results import OUTPUT_DIR
 from benchmarks.size_option import sizes
 from tfx_pipeline.memory import PeakMemory
 from tfx_pipeline.report_tables import format_table
 
-DEFAULT_SIZES = (20_000, 100_000)
+DEFAULT_SIZES = (100_000, 1_000_000)
 DIMENSION = 64
 K = 100
 TARGET_RECALL = 0.98
-BRUTE_FORCE, SCANN = "brute_force", "scann"
+BRUTE_FORCE, SCANN, FAISS, HNSWLIB = "brute_force", "scann", "faiss", "hnswlib"
+KINDS = (BRUTE_FORCE, SCANN, FAISS, HNSWLIB)
+PEERS = (FAISS, HNSWLIB)
 
 _SEED = 0
 _NUM_TUNING_QUERIES = 512
 _NUM_QUERIES = 1_000
 _NUM_SINGLE_QUERIES = 200
 _MIN_TAGS = 1_000
+_BATCH, _NUM_BATCHES = 64, 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +45,8 @@ class IndexMeasurement:
       num_leaves: Of ScaNN's tree.
       num_leaves_to_search: What tuning chose.
       num_reordering_candidates: What tuning chose.
-      peak_mb: Peak memory of the process: TensorFlow, vectors, building, tuning and searching.
+      setting: What tuning chose for a peer: faiss's lists probed, hnswlib's `ef`.
+      peak_mb: Peak memory of the process: libraries, vectors, building, tuning and searching.
     """
 
     build_seconds: float
@@ -52,11 +57,12 @@ class IndexMeasurement:
     num_leaves: int | None
     num_leaves_to_search: int | None
     num_reordering_candidates: int | None
+    setting: int | None
     peak_mb: float
 
 
 def run(progress: Progress) -> Figures:
-    """Measures both indexes at every size; see `benchmarks.registry.Benchmark`."""
+    """Measures every index at every size; see `benchmarks.registry.Benchmark`."""
     figures: Figures = {}
     for size in sizes(DEFAULT_SIZES):
         if size < _MIN_TAGS:
@@ -69,7 +75,7 @@ def run(progress: Progress) -> Figures:
                 kind: call_in_fresh_process(
                     progress, f"{size:,} tags: {kind}", measure, kind, folder
                 )
-                for kind in (BRUTE_FORCE, SCANN)
+                for kind in KINDS
             }
         figures |= flatten(size, found)
     return figures
@@ -83,13 +89,15 @@ def flatten(size: int, found: dict[str, IndexMeasurement]) -> Figures:
         for name, value in dataclasses.asdict(measured).items()
         if value is not None
     }
-    exact, scann = found[BRUTE_FORCE], found[SCANN]
-    figures[f"index.{size}.scann.speedup_batch_1"] = (
-        exact.latency_ms_p50_batch_1 / scann.latency_ms_p50_batch_1
-    )
-    figures[f"index.{size}.scann.speedup_batch_64"] = (
-        scann.queries_per_second_batch_64 / exact.queries_per_second_batch_64
-    )
+    exact = found[BRUTE_FORCE]
+    for kind, measured in found.items():
+        if kind != BRUTE_FORCE:
+            figures[f"index.{size}.{kind}.speedup_batch_1"] = (
+                exact.latency_ms_p50_batch_1 / measured.latency_ms_p50_batch_1
+            )
+            figures[f"index.{size}.{kind}.speedup_batch_64"] = (
+                measured.queries_per_second_batch_64 / exact.queries_per_second_batch_64
+            )
     return figures
 
 
@@ -138,7 +146,7 @@ def write_vectors(folder: Path, size: int) -> None:
 def measure(kind: str, folder: str) -> IndexMeasurement:
     """Builds, tunes and measures one index over the vectors in `folder`, in this process."""
     with PeakMemory() as memory:
-        measured = _measure(kind, Path(folder))
+        measured = (_measure_peer if kind in PEERS else _measure)(kind, Path(folder))
     return dataclasses.replace(measured, peak_mb=memory.peak_mb)
 
 
@@ -187,5 +195,49 @@ def _measure(kind: str, folder: Path) -> IndexMeasurement:
         num_leaves=index.num_leaves if isinstance(index, ScannIndex) else None,
         num_leaves_to_search=num_leaves_to_search,
         num_reordering_candidates=num_reordering_candidates,
+        setting=None,
         peak_mb=0.0,
     )
+
+
+def _measure_peer(kind: str, folder: Path) -> IndexMeasurement:
+    candidates, tuning, queries, truth = (
+        np.load(folder / f"{name}.npy") for name in ("candidates", "tuning", "queries", "truth")
+    )
+    started = time.perf_counter()
+    num_lists = max(1, round(len(candidates) ** 0.5))
+    peer = FaissIndex(candidates, num_lists) if kind == FAISS else HnswIndex(candidates, _SEED)
+    peer.search(queries[:1], K)
+    build_seconds = time.perf_counter() - started
+
+    started = time.perf_counter()
+    exact = exact_top_k(candidates, tuning, K)
+    setting = tune_peer(peer, tuning, K, TARGET_RECALL, lambda found: _recall(found, exact))
+    tuning_seconds = time.perf_counter() - started
+
+    def seconds(batch: np.ndarray) -> float:
+        before = time.perf_counter()
+        peer.search(batch, K)
+        return time.perf_counter() - before
+
+    batch = queries[:_BATCH]
+    batch_seconds = float(np.median([seconds(batch) for _ in range(_NUM_BATCHES)]))
+    ones = [queries[i : i + 1] for i in range(_NUM_SINGLE_QUERIES)]
+    return IndexMeasurement(
+        build_seconds=build_seconds,
+        tuning_seconds=tuning_seconds,
+        recall_at_100=_recall(peer.search(queries, K), truth),
+        latency_ms_p50_batch_1=1000 * float(np.median([seconds(one) for one in ones])),
+        queries_per_second_batch_64=_BATCH / batch_seconds,
+        num_leaves=None,
+        num_leaves_to_search=None,
+        num_reordering_candidates=None,
+        setting=setting,
+        peak_mb=0.0,
+    )
+
+
+def _recall(found: np.ndarray, truth: np.ndarray) -> float:
+    """Share of `truth` [n, k] that is in `found` [n, k], without importing TensorFlow."""
+    shares = [np.isin(row, true).mean() for row, true in zip(truth, found, strict=True)]
+    return float(np.mean(shares))

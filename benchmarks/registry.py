@@ -54,7 +54,7 @@ class Entry:
 BENCHMARKS: Mapping[str, Entry] = {
     "startup": Entry("benchmarks.startup", "start-up of commands and imports, in fresh processes"),
     "index": Entry(
-        "benchmarks.index", "ScaNN beside exact search: recall, latency (SIZE=TAGS[,TAGS])"
+        "benchmarks.index", "ScaNN beside exact search, faiss, hnswlib (SIZE=TAGS[,TAGS])"
     ),
     "examples": Entry(
         "benchmarks.examples", "tables to training examples on one core (SIZE=INTERACTIONS)"

@@ -30,6 +30,7 @@ from benchmarks.retrieve_callers import (
     together,
 )
 from benchmarks.version_memory import measure_version_memory
+from serving.inference_environment import prefer_small_batches
 from tfx_pipeline.report_tables import format_table
 
 DEFAULT_BASE_PATH = OUTPUT_DIR.parent / "demo" / "run" / "serving"
@@ -65,6 +66,8 @@ def run(progress: Progress) -> Figures:
     base_path = Path(os.environ.get("MODEL_BASE_PATH") or DEFAULT_BASE_PATH).absolute()
     version = latest_version(base_path)
     logs = OUTPUT_DIR / "logs"
+    # The call in process, too, as its own process inherits this.
+    prefer_small_batches()
     measured: dict[tuple[str, int, int], list[list[Calls]]] = {}
     with contextlib.ExitStack() as stack:
         progress(f"loading version {version.name} in process and in the server ...")

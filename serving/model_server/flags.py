@@ -10,6 +10,8 @@ import threading
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from serving.inference_environment import prefer_small_batches
+
 if TYPE_CHECKING:
     from serving.model_server.server import ModelServer
 
@@ -166,8 +168,9 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _serve(arguments: argparse.Namespace, stopping: threading.Event) -> None:
-    # TensorFlow reads this once, when it is imported; its notices are not the user's.
+    # TensorFlow reads these once, when it is imported; its notices are not the user's.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    prefer_small_batches()
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     from serving.model_server.config_file import ConfigFileWatcher, read_config_file

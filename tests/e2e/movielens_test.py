@@ -74,6 +74,7 @@ def test_batch_prediction_of_all_users_equals_online(run, tmp_path, capsys):
         for line in path.read_text(encoding="utf-8").splitlines()
     ]
     assert len({line["instance"]["user_id"] for line in lines}) == len(lines) == 6040
+    num_tags = num_different = 0
 
     capsys.readouterr()
     with ModelServer([ModelConfig("default", str(base_path))], port=0) as server:

@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 
+from serving.inference_environment import prefer_small_batches
 from tfx_pipeline.console import quiet_libraries
 
 # Of the Parquet table, where no other key is named.
@@ -98,6 +99,8 @@ def _predict(
 ) -> None:
     with quiet_libraries(log_path) as console:
         console.line("loading Beam and TensorFlow ...")
+        # As the model server does: online and batch compute alike.
+        prefer_small_batches()
         from serving.batch_predict import BatchPredictConfig, batch_predict
         from serving.batch_predict_output import JsonLinesWriter, PredictionWriter
         from serving.model_server.version_folder import list_versions

@@ -1,0 +1,125 @@
+"""faiss and hnswlib over the same vectors, tuned to the same recall by the same queries.
+
+Both stand outside TensorFlow: a call of theirs has no op and no graph around it, and neither can be
+saved in a SavedModel. Inner product, all cores.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+# Share of the distance between target and 1 that the tuned recall should lie above the target, as
+# `serving.index_tuning` has it.
+_MARGIN = 0.5
+
+
+class Peer(Protocol):
+    """An index with one setting that trades recall for speed."""
+
+    # From fast to exact.
+    settings: Sequence[int]
+
+    def set(self, setting: int) -> None:
+        """Searches with a setting from now on."""
+
+    def search(self, queries: np.ndarray, k: int) -> np.ndarray:
+        """Positions found, int [num_queries, k]."""
+
+
+class FaissIndex:
+    """An inverted file of 4-bit product codes, re-ordered by exact inner products.
+
+    faiss's own advice for up to a million vectors (`IVF<n>,PQ<m>x4fs,RFlat`), with as many lists as
+    ScaNN's tree has leaves. The setting is the number of lists probed.
+
+    Args:
+      candidates: float32 [num_candidates, dimension].
+      num_lists: Lists of the inverted file.
+    """
+
+    settings = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+
+    def __init__(self, candidates: np.ndarray, num_lists: int):
+        import faiss
+
+        dimension = candidates.shape[1]
+        self._index = faiss.index_factory(
+            dimension,
+            f"IVF{num_lists},PQ{dimension // 2}x4fs,RFlat",
+            faiss.METRIC_INNER_PRODUCT,
+        )
+        self._index.train(candidates)
+        self._index.add(candidates)
+        # As many re-ordered as ScaNN at its start: 4 k.
+        self._index.k_factor = 4
+        self._lists = faiss.extract_index_ivf(self._index)
+
+    def set(self, setting: int) -> None:
+        """See `Peer.set`."""
+        self._lists.nprobe = setting
+
+    def search(self, queries: np.ndarray, k: int) -> np.ndarray:
+        """See `Peer.search`."""
+        return self._index.search(queries, k)[1]
+
+
+class HnswIndex:
+    """A navigable small-world graph (Malkov and Yashunin, 2016), by hnswlib.
+
+    The setting is `ef`, the length of the list of candidates of a search, never below k.
+
+    Args:
+      candidates: float32 [num_candidates, dimension].
+      seed: Of the levels.
+    """
+
+    settings = (100, 120, 150, 200, 300, 400, 600, 800, 1200, 1600)
+
+    def __init__(self, candidates: np.ndarray, seed: int):
+        import hnswlib
+
+        self._index = hnswlib.Index(space="ip", dim=candidates.shape[1])
+        self._index.init_index(
+            max_elements=len(candidates), ef_construction=200, M=16, random_seed=seed
+        )
+        self._index.add_items(candidates)
+
+    def set(self, setting: int) -> None:
+        """See `Peer.set`."""
+        self._index.set_ef(setting)
+
+    def search(self, queries: np.ndarray, k: int) -> np.ndarray:
+        """See `Peer.search`."""
+        return self._index.knn_query(queries, k)[0].astype(np.int64)
+
+
+def tune_peer(
+    peer: Peer,
+    queries: np.ndarray,
+    k: int,
+    target: float,
+    recall_of: Callable[[np.ndarray], float],
+) -> int:
+    """Sets an index to the first setting that reaches the target.
+
+    Args:
+      peer: The index.
+      queries: float32 [num_queries, dimension].
+      k: Results a query.
+      target: Recall to reach, with a margin where some setting has it.
+      recall_of: Recall of the positions found for `queries`.
+
+    Returns:
+      The setting; the last one where none reaches the target.
+    """
+    recalls = {}
+    for setting in peer.settings:
+        peer.set(setting)
+        recalls[setting] = recall_of(peer.search(queries, k))
+        if recalls[setting] >= target + _MARGIN * (1 - target):
+            return setting
+    reached = (setting for setting, found in recalls.items() if found >= target)
+    chosen = next(reached, peer.settings[-1])
+    peer.set(chosen)
+    return chosen
