@@ -88,13 +88,23 @@ def test_batch_prediction_of_all_users_equals_online(run, tmp_path, capsys):
                 ]
                 answer = client.retrieve(features)
                 for line, profile in zip(part, answer.profiles, strict=True):
-                    # Scores that are equal to six digits may change places with the batch's shape.
-                    assert line["prediction"]["scores"] == pytest.approx(
-                        list(profile.scores), rel=1e-4, abs=1e-4
+                    predicted = line["prediction"]
+                    offline = dict(zip(predicted["tags"], predicted["scores"], strict=True))
+                    online = dict(zip(profile.tags, profile.scores, strict=True))
+                    both = offline.keys() & online.keys()
+                    # Scores that are equal to six digits may change places with the batch's shape,
+                    # so tags are compared and not their order.
+                    assert [offline[tag] for tag in both] == pytest.approx(
+                        [online[tag] for tag in both], rel=1e-4, abs=1e-4
                     )
-                    assert set(line["prediction"]["tags"][:50]) <= set(profile.tags)
+                    num_tags += len(online)
+                    num_different += len(offline.keys() - both)
         query = ["query", "--server", target, "--config", str(config), "--user", "1", "--json"]
         assert main(query) == 0
+    # A user's vector differs in its last bits with the batch's shape, and ScaNN's 4-bit hashes have
+    # edges: one of 604,000 tags was seen to lie on the other side of one. Before small batches were
+    # padded it was one in 20,000.
+    assert num_different <= num_tags / 100_000
     answer = json.loads(capsys.readouterr().out)
     by_user = {line["instance"]["user_id"]: line["prediction"] for line in lines}
     assert answer["tags"] == by_user["1"]["tags"][:10]
