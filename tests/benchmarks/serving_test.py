@@ -1,15 +1,15 @@
-import http.client
-
 import numpy as np
 import pytest
 
 from benchmarks import serving
-from benchmarks.serving import GRPC, IN_PROCESS, NUM_CALLS, REST, flatten, summarize, table
-from serving.feature_tensors import InputSlot
-from serving.model_server.model_config import ModelConfig
-from serving.model_server.server import ModelServer
+from benchmarks.retrieve_callers import ECHO, GRPC, IN_PROCESS, REST, Calls
+from benchmarks.serving import NUM_CALLS, NUM_CLIENTS, flatten, summarize, table
 from tests.report_keys import undocumented_keys
-from tests.serving.model_server import toy_models
+
+
+def calls(seconds, started=0.0):
+    """Calls that took `seconds`, with nothing between them."""
+    return Calls(np.array(seconds), started, started + float(np.sum(seconds)))
 
 
 def test_latest_version_is_the_highest_number(tmp_path):
@@ -25,9 +25,11 @@ def test_base_path_without_a_version_says_what_to_run(tmp_path, monkeypatch):
         serving.run(print)
 
 
-def test_summary_of_calls_by_value():
-    # 99 calls of 1 ms and one of 101 ms: 2 ms in the mean.
-    measured = summarize(np.array([0.001] * 99 + [0.101]), batch_size=64)
+def test_summary_of_one_caller_over_rounds_by_value():
+    # 99 calls of 1 ms and one of 101 ms, in two rounds with a pause between: 2 ms in the mean.
+    rounds = [[calls([0.001] * 50)], [calls([0.001] * 49 + [0.101], started=100.0)]]
+
+    measured = summarize(rounds, batch_size=64)
 
     assert measured.latency_ms_p50 == pytest.approx(1)
     assert measured.latency_ms_p99 == pytest.approx(1 + 0.01 * 100)
@@ -35,29 +37,26 @@ def test_summary_of_calls_by_value():
     assert measured.users_per_second == pytest.approx(32_000)
 
 
-def test_keys_and_table_cover_interfaces_and_batches():
-    measured = summarize(np.array([0.002]), 1)
-    figures = flatten({i: dict.fromkeys(NUM_CALLS, measured) for i in (IN_PROCESS, GRPC, REST)})
+def test_summary_of_several_callers_takes_the_time_from_the_first_start_to_the_last_end():
+    rounds = [[calls([1.0, 1.0], started=10.0), calls([1.0, 1.0], started=11.0)]]
 
-    assert figures["serving.grpc.batch_64.latency_ms_p50"] == pytest.approx(2)
+    assert summarize(rounds, 1).requests_per_second == pytest.approx(4 / 3)
+
+
+def test_keys_and_table_cover_interfaces_batches_and_callers():
+    measured = {(IN_PROCESS, size, 1): [[calls([0.002])]] for size in NUM_CALLS}
+    for interface, seconds in ((ECHO, 0.0005), (GRPC, 0.0025), (REST, 0.004)):
+        for size in NUM_CALLS:
+            for num_clients in (1, NUM_CLIENTS):
+                callers = [calls([seconds]) for _ in range(num_clients)]
+                measured[interface, size, num_clients] = [callers]
+    figures = flatten(measured)
+
+    assert figures["serving.grpc.batch_64.latency_ms_p50"] == pytest.approx(2.5)
+    assert figures["serving.grpc.batch_1.added_ms_p50"] == pytest.approx(0.5)
+    assert figures["serving.grpc.batch_64.share_of_in_process"] == pytest.approx(0.8)
+    assert figures["serving.grpc.batch_64.clients_8.share_of_in_process"] == pytest.approx(6.4)
+    assert figures["serving.rest.batch_1.clients_8.users_per_second"] == pytest.approx(2000)
     assert undocumented_keys(figures) == []
-    assert len(table(figures).splitlines()) == 2 + 6
-
-
-def test_rest_call_gives_what_the_model_answers(tmp_path):
-    toy_models.save_retriever(tmp_path / "1", 1)
-    slots = {
-        "gender": InputSlot(is_text=True, is_list=False),
-        "recent": InputSlot(is_text=True, is_list=True),
-        "recent_weights": InputSlot(is_text=False, is_list=True),
-    }
-    instances = [{"gender": "F", "recent": ["drama", "café"], "recent_weights": [0.5, 2]}, {}]
-    config = ModelConfig("default", str(tmp_path))
-    with ModelServer([config], rest_api_port=0, host="127.0.0.1") as server:
-        server.wait_until_available(30)
-        connection = http.client.HTTPConnection("127.0.0.1", server.rest_api_port)
-        tags, scores = serving.rest_retrieve(connection, slots)(instances)
-        connection.close()
-
-    assert tags == [["F", "drama|café"], ["", "|"]]
-    assert scores == [[2.5, -2.5], [0.0, 0.0]]
+    # Two batch sizes: in process alone, the others with one caller and with eight; and the batch.
+    assert len(table(figures).splitlines()) == 2 + 2 * (1 + 3 * 2) + 1
