@@ -216,8 +216,30 @@ def _fill(value: Any, level: int, shape: list[int], data_type: int, values: list
             f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: "
             f"{shape[level]}"
         )
+    if level + 1 == len(shape):
+        leaves = _plain_leaves(value, data_type)
+        if leaves is not None:
+            values.extend(leaves)
+            return
     for element in value:
         _fill(element, level + 1, shape, data_type, values)
+
+
+def _plain_leaves(row: list[Any], data_type: int) -> list[Any] | None:
+    """What `_leaf` makes of a row, in one go where all its values are of the usual type.
+
+    Returns:
+      The leaves; None: they are to be looked at one by one.
+    """
+    kinds = set(map(type, row))
+    if data_type == types_pb2.DT_STRING and kinds == {str}:
+        return list(map(_string_bytes, row))
+    if data_type in _FLOATS and kinds == {float}:
+        size = np.abs(np.array(row))
+        # Not finite is lossless as well.
+        is_lossless = (size <= float(np.finfo(_FLOATS[data_type]).max)) | ~np.isfinite(size)
+        return row if is_lossless.all() else None
+    return None
 
 
 def _leaf(value: Any, data_type: int) -> Any:

@@ -60,8 +60,29 @@ def decimal_text(value: float, float_type: type) -> str:
         return "Infinity" if value > 0 else "-Infinity"
     text = f"{value:.6g}"
     if float_type(text) != value:
-        text = f"{value:.{17 if float_type is np.float64 else 9}g}"
+        text = f"{value:.{_most_digits(float_type)}g}"
     return text if "." in text or "e" in text else text + ".0"
+
+
+def _most_digits(float_type: type) -> int:
+    """Digits that give any number of the type back."""
+    return 17 if float_type is np.float64 else 9
+
+
+def _decimal_texts(flat: np.ndarray) -> list[str]:
+    """`decimal_text` of every value of a tensor of floats, without a look-up of its type each."""
+    values = flat.tolist()
+    texts = [f"{value:.6g}" for value in values]
+    is_same = np.array(list(map(float, texts)), np.float64).astype(flat.dtype) == flat
+    digits = _most_digits(flat.dtype.type)
+    for position in np.flatnonzero(~is_same).tolist():
+        texts[position] = f"{values[position]:.{digits}g}"
+    for position in np.flatnonzero(~np.isfinite(flat)).tolist():
+        texts[position] = decimal_text(values[position], flat.dtype.type)
+    return [
+        text if "." in text or "e" in text or "I" in text or "N" in text else text + ".0"
+        for text in texts
+    ]
 
 
 def rows_text(outputs: Mapping[str, np.ndarray]) -> str:
@@ -136,7 +157,7 @@ def _leaf_texts(name: str, array: np.ndarray) -> Any:
         )
     flat = array.reshape(-1)
     if kind == "f":
-        texts = [decimal_text(value, array.dtype.type) for value in flat.tolist()]
+        texts = _decimal_texts(flat)
     elif data_type_of(array) == types_pb2.DT_STRING:
         write = _base64_text if name.endswith(_BYTES_SUFFIX) else _string_text
         texts = [write(value) for value in flat.tolist()]
@@ -224,12 +245,16 @@ def _base64_text(value: bytes) -> str:
 def _inline(texts: Any) -> str:
     if isinstance(texts, str):
         return texts
-    return "[" + ", ".join(_inline(text) for text in texts) + "]"
+    if texts and not isinstance(texts[0], str):
+        texts = [_inline(text) for text in texts]
+    return "[" + ", ".join(texts) + "]"
 
 
 def _nested(texts: Any, depth: int) -> str:
     if isinstance(texts, str) or not texts:
         return texts if isinstance(texts, str) else "[]"
     separator = ",\n" + _INDENT * (depth + 1)
-    values = separator.join(_nested(text, depth + 1) for text in texts)
+    if not isinstance(texts[0], str):
+        texts = [_nested(text, depth + 1) for text in texts]
+    values = separator.join(texts)
     return f"[\n{_INDENT * (depth + 1)}{values}\n{_INDENT * depth}]"

@@ -24,6 +24,20 @@ def test_decimal_is_short_and_gives_the_number_back(value, float_type, text):
     assert decimal_text(float(value), float_type) == text
 
 
+@pytest.mark.parametrize("float_type", [np.float16, np.float32, np.float64])
+def test_tensor_of_floats_has_the_text_of_each_number(float_type):
+    rng = np.random.default_rng(0)
+    words = [0.0, -0.0, 2.0, 4500002.0, 0.1, 1e-7, 1e9, np.nan, np.inf, -np.inf]
+    exponents = 10.0 ** rng.integers(-20, 20, 400)
+    with np.errstate(over="ignore"):
+        array = np.concatenate([words, rng.normal(size=400) * exponents]).astype(float_type)
+
+    text = columns_text({"floats": array})
+
+    lines = [line.strip(" ,") for line in text.splitlines()[2:-2]]
+    assert lines == [decimal_text(value, float_type) for value in array.tolist()]
+
+
 @pytest.mark.parametrize("write", [rows_text, columns_text])
 def test_random_tensors_come_back_from_the_text(write):
     rng = np.random.default_rng(0)
