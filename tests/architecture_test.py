@@ -59,6 +59,7 @@ TRAINER_CONTRACT = (
     "trainer.features",
     "trainer.history",
     "trainer.signatures",
+    "trainer.tag_normalization",
 )
 
 
@@ -232,7 +233,9 @@ def test_trainer_contract_imports_no_model_code():
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize("path", ["trainer/history.py", "trainer/tag_items.py"])
+@pytest.mark.parametrize(
+    "path", ["trainer/history.py", "trainer/tag_normalization.py", "trainer/tag_items.py"]
+)
 def test_what_a_live_caller_imports_needs_neither_tensorflow_nor_beam(path):
     # Fresh clicks become feature values, and tags items, in a process without either.
     pending, seen = [path], set()

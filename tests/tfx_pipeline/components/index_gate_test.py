@@ -18,8 +18,8 @@ from tfx_pipeline.components.tag_index_builder import TagIndexBuilder
 from tfx_pipeline.components.tag_index_evaluator import TagIndexEvaluator
 from tfx_pipeline.config import IndexConfig, TagPolicyConfig, to_json
 from tfx_pipeline.log_summary import TAGS_FILE
-from tfx_pipeline.tables.cells import TagNormalization
 from trainer import signatures as s
+from trainer.tag_normalization import TagNormalization
 from trainer.task import TRAINING_FILE
 
 NUM_USERS, NUM_TAGS, SIZE, K = 60, 400, 8, 10
