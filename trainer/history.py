@@ -111,8 +111,8 @@ class UserEvents:
             require(record["clicked"] in (0, 1), "clicked", "be 0 or 1", record["clicked"])
             tags = record.get("tags")
             require(not isinstance(tags, str), "tags", "be a list of strings", tags)
-            key = (_seconds(record["timestamp"]), str(record["item_id"]), int(record["clicked"]))
-            events[(*key, _weight(record.get("weight")))] = record
+            seconds, weight = _seconds(record["timestamp"]), _weight(record.get("weight"))
+            events[(seconds, str(record["item_id"]), int(record["clicked"]), weight)] = record
         keys = sorted(events)
         rows = [events[key] for key in keys]
         lists = {
@@ -146,10 +146,12 @@ def _seconds(timestamp: Any) -> int:
 
 
 def _weight(weight: Any) -> float:
-    is_number = isinstance(weight, int | float | np.number) and np.isfinite(weight)
-    require(weight is None or (is_number and weight >= 0), "weight", "be 0 or more", weight)
     # float32, as the examples' events carry it: an event weighs the same on both ways.
-    return float(np.float32(1.0 if weight is None else weight))
+    weight = 1.0 if weight is None else weight
+    is_number = isinstance(weight, int | float | np.number)
+    is_weight = is_number and 0 <= weight <= np.finfo(np.float32).max
+    require(is_weight, "weight", "be a number, 0 or more", weight)
+    return float(np.float32(weight))
 
 
 def weighted_values(

@@ -94,7 +94,7 @@ def test_fresh_events_go_in_and_tags_come_out(features, target):
             {"timestamp": NOW * 1000},
             "`timestamp` must be in seconds, not milliseconds. Received: timestamp=1700000000000.",
         ),
-        ({"weight": -2}, "`weight` must be 0 or more. Received: weight=-2."),
+        ({"weight": -2}, "`weight` must be a number, 0 or more. Received: weight=-2."),
     ],
 )
 def test_event_with_a_wrong_value_is_refused(features, wrong, message):
