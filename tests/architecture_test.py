@@ -233,9 +233,7 @@ def test_trainer_contract_imports_no_model_code():
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize(
-    "path", ["trainer/history.py", "trainer/tag_items.py", "trainer/tag_normalization.py"]
-)
+@pytest.mark.parametrize("name", ["history", "tag_items", "tag_normalization"])
 def test_what_a_live_caller_imports_needs_neither_tensorflow_nor_beam(name):
     # Fresh clicks become feature values, and tags items, in a process without either.
     pending, seen = [f"trainer/{name}.py"], set()
