@@ -100,12 +100,13 @@ def test_server_with_a_certificate_is_asked_with_credentials():
     certificate, key = make_certificate("127.0.0.1")
     with serve(FlakyService(), grpc.ssl_server_credentials([(key, certificate)])) as service:
         trusting = grpc.ssl_channel_credentials(certificate)
-        with TagClient(service.target, credentials=trusting) as client:
+        with TagClient(service.target, credentials=trusting, timeout_s=60) as client:
             assert client.predict(X).model_version == 7
-        with TagClient(service.target, timeout_s=2) as client:
+        with TagClient(service.target, timeout_s=60) as client:
             with pytest.raises(TagClientError) as in_clear:
                 client.predict(X)
-        with TagClient(service.target, credentials=grpc.ssl_channel_credentials()) as client:
+        strangers = grpc.ssl_channel_credentials()
+        with TagClient(service.target, credentials=strangers, timeout_s=60) as client:
             with pytest.raises(TagClientError) as unknown_issuer:
                 client.predict(X)
     assert in_clear.value.code is unknown_issuer.value.code is grpc.StatusCode.UNAVAILABLE
