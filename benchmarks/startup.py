@@ -1,7 +1,8 @@
 """Start-up of commands and imports in fresh processes, beside what the libraries themselves take.
 
-Nothing but a pipeline run may import TFX, which takes longer than all the rest: that is looked at
-here as well, on what a process imports in fact, not on what the source says.
+Nothing but a pipeline run may import TFX, which takes longer than all the rest, and nothing that
+only asks may import TensorFlow: that is looked at here as well, on what a process imports in fact,
+not on what the source says.
 """
 
 import dataclasses
@@ -17,6 +18,8 @@ from benchmarks.registry import Figures, Progress
 from tfx_pipeline.report_tables import format_table
 
 _NUM_RUNS = 3
+# What is looked for.
+_HEAVY = ("tfx", "tensorflow")
 _TAGTOWER = str(Path(sys.executable).with_name("tagtower"))
 
 
@@ -25,17 +28,18 @@ class Start:
     """One thing that is started.
 
     Attributes:
-      key: Its part of the keys `startup.<key>_seconds` and `startup.<key>_imports_tfx`.
+      key: Its part of the keys `startup.<key>_seconds`, `startup.<key>_imports_tfx` and
+        `startup.<key>_imports_tensorflow`.
       arguments: Of the Python interpreter.
       is_floor: Whether it is somebody else's: what our own can at best come down to. What it
         imports is not looked at.
-      may_import_tfx: Whether it is meant to.
+      may_import: Which heavy packages it is meant to.
     """
 
     key: str
     arguments: tuple[str, ...]
     is_floor: bool = False
-    may_import_tfx: bool = False
+    may_import: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -53,9 +57,9 @@ STARTS = (
     Start("version", (_TAGTOWER, "--version")),
     Start("query_help", (_TAGTOWER, "query", "--help")),
     Start("client", ("-c", "import serving.client")),
-    Start("batch_predict", ("-c", "import serving.batch_predict")),
-    Start("model_server", ("-c", "import serving.model_server.server")),
-    Start("run", ("-c", "import tfx_pipeline.run"), may_import_tfx=True),
+    Start("batch_predict", ("-c", "import serving.batch_predict"), may_import=("tensorflow",)),
+    Start("model_server", ("-c", "import serving.model_server.server"), may_import=("tensorflow",)),
+    Start("run", ("-c", "import tfx_pipeline.run"), may_import=_HEAVY),
 )
 OWN_STARTS = tuple(start for start in STARTS if not start.is_floor)
 
@@ -65,7 +69,10 @@ def run(progress: Progress) -> Figures:
     figures: Figures = {}
     for start in OWN_STARTS:
         progress(f"what `{start.title}` imports")
-        figures[f"startup.{start.key}_imports_tfx"] = imports_tfx(_start(start, "-X", "importtime"))
+        import_times = _start(start, "-X", "importtime")
+        for package in _HEAVY:
+            key = f"startup.{start.key}_imports_{package}"
+            figures[key] = is_imported(package, import_times)
     seconds: dict[str, list[float]] = {start.key: [] for start in STARTS}
     # Round by round, so that a busy moment of the machine does not fall on one of them alone.
     for round_number in range(1, _NUM_RUNS + 1):
@@ -80,35 +87,38 @@ def run(progress: Progress) -> Figures:
 
 
 def table(figures: Figures) -> str:
-    """A row for each start, those that import TFX marked."""
+    """A row for each start, those that import TFX or TensorFlow marked."""
     rows = [
         [
             start.title + (" (floor)" if start.is_floor else ""),
             figures[f"startup.{start.key}_seconds"],
-            _yes_or_no(figures.get(f"startup.{start.key}_imports_tfx")),
+            *(_yes_or_no(figures.get(f"startup.{start.key}_imports_{name}")) for name in _HEAVY),
         ]
         for start in STARTS
     ]
-    return format_table(["start-up", "seconds", "imports tfx"], rows)
+    return format_table(["start-up", "seconds", *(f"imports {name}" for name in _HEAVY)], rows)
 
 
 def faults(figures: Figures) -> list[str]:
-    """Whatever imports TFX without need."""
+    """Whatever imports TFX or TensorFlow without need."""
     return [
-        f"`{start.title}` must not import tfx."
+        f"`{start.title}` must not import {package}."
         for start in OWN_STARTS
-        if figures[f"startup.{start.key}_imports_tfx"] and not start.may_import_tfx
+        for package in _HEAVY
+        if figures[f"startup.{start.key}_imports_{package}"] and package not in start.may_import
     ]
 
 
-def imports_tfx(import_times: str) -> bool:
-    """Whether the output of `python -X importtime` names TFX."""
-    names = (
-        line.rpartition("|")[2].strip()
+def is_imported(package: str, import_times: str) -> bool:
+    """Whether a package itself is among what `python -X importtime` lists.
+
+    A module below it does not count: `serving.serving_api` loads messages of TensorFlow's without
+    the package.
+    """
+    return any(
+        line.startswith("import time:") and line.rpartition("|")[2].strip() == package
         for line in import_times.splitlines()
-        if line.startswith("import time:")
     )
-    return any(name.partition(".")[0] == "tfx" for name in names)
 
 
 def _yes_or_no(value: Any) -> str | None:

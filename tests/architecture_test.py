@@ -59,6 +59,7 @@ TRAINER_CONTRACT = (
     "trainer.features",
     "trainer.history",
     "trainer.signatures",
+    "trainer.tag_normalization",
 )
 
 
@@ -232,10 +233,10 @@ def test_trainer_contract_imports_no_model_code():
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize("path", ["trainer/history.py", "trainer/tag_items.py"])
-def test_what_a_live_caller_imports_needs_neither_tensorflow_nor_beam(path):
+@pytest.mark.parametrize("name", ["history", "tag_items", "tag_normalization"])
+def test_what_a_live_caller_imports_needs_neither_tensorflow_nor_beam(name):
     # Fresh clicks become feature values, and tags items, in a process without either.
-    pending, seen = [path], set()
+    pending, seen = [f"trainer/{name}.py"], set()
     while pending:
         path = pending.pop()
         seen.add(path)

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from tfx_pipeline.config import DataConfig
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.arrow_files import check_table
-from tfx_pipeline.tables.cells import TagNormalization
 from tfx_pipeline.utc_times import utc_text
 from trainer.features import SPLITS, FeatureSpec
+from trainer.tag_normalization import TagNormalization
 
 
 def find_tables(data: DataConfig, spec: FeatureSpec) -> dict[str, list[str]]:

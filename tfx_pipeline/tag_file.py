@@ -190,7 +190,7 @@ def _judged(batch: FileBatch, data: DataConfig) -> Iterable[tuple[TagRow, str]]:
         return pa.nulls(num_rows) if index < 0 else batch.rows.column(index)
 
     tags, is_missing, is_wrong = cells.as_id(column("tag"))
-    tags = tag_normalization(data).apply(tags).to_pylist()
+    tags = tag_normalization(data).apply(tags.to_pylist())
     categories, is_category_wrong = cells.as_text(column("category"))
     weights = cells.as_numbers(column("weight"))
     retired = cells.as_numbers(column("retired"), accept_words=True)

@@ -78,7 +78,7 @@ def read_tag_vectors(data: DataConfig, pattern: str) -> tuple[list[str], np.ndar
                 first = batch.rejected.slice(0, 1).to_pylist()[0]
                 raise _refusal(path, first["row"], f"be readable ({first['reason']})")
             tags, is_missing, is_wrong = cells.as_id(batch.rows.column("tag"))
-            normalized = tag_normalization(data).apply(tags).to_pylist()
+            normalized = tag_normalization(data).apply(tags.to_pylist())
             is_missing |= is_wrong | np.array([not tag for tag in normalized], bool)
             _require_none(batch, is_missing, "have a tag")
             for tag, row in zip(normalized, batch.row_numbers.tolist(), strict=True):

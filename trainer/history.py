@@ -20,6 +20,8 @@ SECONDS_PER_DAY = 86_400.0
 ATTRIBUTES = ("tags", "category", "item_id")
 # A weight that has decayed to nothing still says that the value was there, and has a logarithm.
 MIN_WEIGHT = 1e-6
+# Seconds reach 1e11 in the year 5138; milliseconds passed it in 1973.
+FIRST_MILLISECOND_VALUE = 1e11
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +101,8 @@ class UserEvents:
           The events in canonical order.
 
         Raises:
-          ValueError: A record lacks a key, or `clicked` is neither 0 nor 1.
+          ValueError: A record lacks a key, `clicked` is neither 0 nor 1, or another value is of the
+            wrong kind.
         """
         events: dict[tuple[int, str, int, float], Mapping[str, Any]] = {}
         for record in records:
@@ -108,10 +111,8 @@ class UserEvents:
             require(record["clicked"] in (0, 1), "clicked", "be 0 or 1", record["clicked"])
             tags = record.get("tags")
             require(not isinstance(tags, str), "tags", "be a list of strings", tags)
-            item_id, weight = str(record["item_id"]), record.get("weight")
-            # float32, as the examples' events carry it: an event weighs the same on both ways.
-            weight = float(np.float32(1.0 if weight is None else weight))
-            events[(int(record["timestamp"]), item_id, int(record["clicked"]), weight)] = record
+            seconds, weight = _seconds(record["timestamp"]), _weight(record.get("weight"))
+            events[(seconds, str(record["item_id"]), int(record["clicked"]), weight)] = record
         keys = sorted(events)
         rows = [events[key] for key in keys]
         lists = {
@@ -130,6 +131,27 @@ class UserEvents:
     def num_before(self, at: float) -> int:
         """Number of events before `at`: as events are in order of time, the first that many."""
         return int(np.searchsorted(self.timestamp, at, side="left"))
+
+
+def _seconds(timestamp: Any) -> int:
+    try:
+        seconds = int(timestamp)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(
+            f"`timestamp` must be seconds since 1970, UTC. Received: timestamp={timestamp!r}."
+        ) from error
+    is_seconds = seconds <= FIRST_MILLISECOND_VALUE
+    require(is_seconds, "timestamp", "be in seconds, not milliseconds", timestamp)
+    return seconds
+
+
+def _weight(weight: Any) -> float:
+    # float32, as the examples' events carry it: an event weighs the same on both ways.
+    weight = 1.0 if weight is None else weight
+    is_number = isinstance(weight, int | float | np.number)
+    is_weight = is_number and 0 <= weight <= np.finfo(np.float32).max
+    require(is_weight, "weight", "be a number, 0 or more", weight)
+    return float(np.float32(weight))
 
 
 def weighted_values(

@@ -1,7 +1,7 @@
 """What a caller imports: typed requests to the model server, or to TensorFlow Serving itself.
 
 It speaks the public gRPC interface, so it works against either, and imports no TensorFlow: half a
-second instead of ten. `fresh_events` makes features out of a user's events.
+second instead of ten. `EventFeatures` makes features out of a user's events.
 """
 
 from serving.client.answers import (
@@ -20,10 +20,12 @@ from serving.client.answers import (
 )
 from serving.client.async_client import AsyncTagClient
 from serving.client.errors import TagClientError
+from serving.client.fresh_events import EventFeatures
 from serving.client.sync_client import TagClient
 
 __all__ = [
     "AsyncTagClient",
+    "EventFeatures",
     "Explanations",
     "FeatureContribution",
     "ItemScores",

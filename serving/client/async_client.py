@@ -38,8 +38,8 @@ _Answer = TypeVar("_Answer")
 class AsyncTagClient:
     """`TagClient` for one event loop: any number of calls may be under way; `async with` closes it.
 
-    The connection is made by the first call, in the loop that awaits it. A cancelled call is
-    cancelled at the server as well.
+    The connection is made by the first call, and belongs to the loop that awaits it; a call from
+    another loop is a RuntimeError. A cancelled call is cancelled at the server as well.
 
     Args:
       target: As for `TagClient`, and so are all others.
@@ -62,6 +62,8 @@ class AsyncTagClient:
         self._dialogues = Dialogues(model_name, list_width)
         self._credentials = credentials
         self._channel: grpc.aio.Channel | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_closed = False
         self._methods: dict[str, Callable[..., Any]] = {}
 
     async def retrieve(
@@ -129,6 +131,7 @@ class AsyncTagClient:
 
     async def close(self) -> None:
         """Closes the connection; calls under way are cancelled."""
+        self._is_closed = True
         if self._channel is not None:
             await self._channel.close()
 
@@ -139,7 +142,18 @@ class AsyncTagClient:
         await self.close()
 
     def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._is_closed:
+            raise RuntimeError("The `AsyncTagClient` is closed. Make another one.")
+        if self._loop not in (None, loop):
+            raise RuntimeError(
+                "An `AsyncTagClient` belongs to one event loop, that of its first call. Make one "
+                "in each loop."
+            )
+        if self._channel is not None:
+            return
         # A channel of grpc.aio belongs to the loop it is made in, so not to the constructor's.
+        self._loop = loop
         self._channel = (
             grpc.aio.insecure_channel(self.settings.target, CHANNEL_OPTIONS)
             if self._credentials is None
@@ -155,8 +169,7 @@ class AsyncTagClient:
 
     async def _run(self, dialogue: Dialogue[_Answer], timeout_s: float | None) -> _Answer:
         deadline = deadline_after(self.settings.timeout_s if timeout_s is None else timeout_s)
-        if self._channel is None:
-            self._connect()
+        self._connect()
         step = functools.partial(next, dialogue)
         while True:
             try:

@@ -1,11 +1,13 @@
 import subprocess
 import sys
 
-from benchmarks.startup import OWN_STARTS, STARTS, faults, imports_tfx, table
+from benchmarks.startup import OWN_STARTS, STARTS, faults, is_imported, table
 from tests.report_keys import undocumented_keys
 
 FIGURES = {f"startup.{start.key}_seconds": 1.5 for start in STARTS} | {
-    f"startup.{start.key}_imports_tfx": start.key == "run" for start in OWN_STARTS
+    f"startup.{start.key}_imports_{package}": package in start.may_import
+    for start in OWN_STARTS
+    for package in ("tfx", "tensorflow")
 }
 
 
@@ -18,30 +20,48 @@ def imports_of(code):
 def test_module_of_tfx_is_found_among_imports(tmp_path):
     # A package of that name stands for the real one, which takes half a minute.
     (tmp_path / "tfx").mkdir()
-    (tmp_path / "tfx" / "__init__.py").touch()
+    for name in ("__init__.py", "v1.py"):
+        (tmp_path / "tfx" / name).touch()
     path = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); "
 
-    assert imports_tfx(imports_of(path + "import tfx"))
-    assert not imports_tfx(imports_of(path + "import json"))
+    assert is_imported("tfx", imports_of(path + "import tfx.v1"))
+    assert not is_imported("tfx", imports_of(path + "import json"))
 
 
 def test_module_whose_name_begins_alike_is_not_tfx():
     line = "import time:       100 |        200 |   {}"
 
-    assert not imports_tfx("\n".join(map(line.format, ["tfx_bsl", "tfx_pipeline.cli", "a.tfx"])))
-    assert imports_tfx(line.format("tfx.v1"))
-    assert not imports_tfx("a library prints | tfx")
+    names = ["tfx_bsl", "tfx_pipeline.cli", "a.tfx", "tensorflow.core.framework"]
+    alike = "\n".join(map(line.format, names))
+    assert not is_imported("tfx", alike) and not is_imported("tensorflow", alike)
+    assert is_imported("tfx", line.format("tfx"))
+    assert not is_imported("tfx", "a library prints | tfx")
 
 
-def test_only_what_needs_not_import_tfx_is_a_fault():
+def test_client_is_seen_to_import_messages_and_no_tensorflow():
+    imported = imports_of("import serving.client")
+    assert "| tensorflow.core.framework.tensor_pb2" in imported.replace("  ", "")
+    assert not is_imported("tensorflow", imported)
+
+
+def test_only_what_needs_not_import_tfx_or_tensorflow_is_a_fault():
     assert faults(FIGURES) == []
-    wrong = FIGURES | {"startup.query_help_imports_tfx": True}
-    assert faults(wrong) == ["`tagtower query --help` must not import tfx."]
+    wrong = FIGURES | {
+        "startup.query_help_imports_tfx": True,
+        "startup.client_imports_tensorflow": True,
+        "startup.batch_predict_imports_tfx": True,
+    }
+    assert faults(wrong) == [
+        "`tagtower query --help` must not import tfx.",
+        "`import serving.client` must not import tensorflow.",
+        "`import serving.batch_predict` must not import tfx.",
+    ]
 
 
 def test_table_and_keys_cover_every_start():
     lines = table(FIGURES).splitlines()[2:]
 
-    assert [line.split()[-1] for line in lines] == ["-"] * 3 + ["no"] * 5 + ["yes"]
+    assert [line.split()[-2] for line in lines] == ["-"] * 3 + ["no"] * 5 + ["yes"]
+    assert [line.split()[-1] for line in lines] == ["-"] * 3 + ["no"] * 3 + ["yes"] * 3
     assert lines[0].startswith("python -c pass (floor)")
     assert undocumented_keys(FIGURES) == []

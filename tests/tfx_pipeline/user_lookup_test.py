@@ -4,14 +4,20 @@ import dataclasses
 
 import pytest
 
+from serving.client import EventFeatures
 from tests.tfx_pipeline.example_runs import run_examples, write_tables
 from tests.tfx_pipeline.random_users import item_rows, random_log, with_attributes, write_jsonl
-from tests.trainer.random_logs import SPEC, START
+from tests.trainer.random_logs import SPEC, START, distinct_events
 from tfx_pipeline.config import ExamplesConfig, PipelineConfig
 from tfx_pipeline.user_lookup import find_user, read_events, to_records
 from trainer.history import UserEvents, feature_values
+from trainer.tag_normalization import TagNormalization
 
 LOG = random_log(5, num_users=12, num_events=200)
+# As somebody typed them: the readers trim and fold.
+RAW_ITEMS = [
+    {**row, "tags": [f" {tag.upper()}\u00a0" for tag in row["tags"]]} for row in item_rows()
+]
 CONFIG = ExamplesConfig(num_shards=2, max_events_per_user=12)
 # Of several rows for one user both ways must choose the same: orders of strings differ where one
 # is the beginning of the other, and beyond ASCII.
@@ -30,7 +36,7 @@ USERS = [
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tables")
-    data = write_tables(folder, LOG, USERS)
+    data = write_tables(folder, LOG, USERS, RAW_ITEMS)
     return PipelineConfig("log", data, SPEC, examples=CONFIG)
 
 
@@ -47,6 +53,23 @@ def test_found_user_has_the_features_of_the_instance(tables, instances):
         assert found.now == max(row["timestamp"] for row in LOG) + 1
         values = feature_values(found.events, found.profile, found.now, SPEC)
         assert {"user_id": user, **values} == instance
+
+
+def test_caller_with_the_raw_events_makes_the_instance_of_the_pipeline(tables, instances):
+    features = EventFeatures(SPEC, TagNormalization())
+    raw_tags = {row["item_id"]: row["tags"] for row in RAW_ITEMS}
+    names, num_events = ("timestamp", "item_id", "clicked", "weight"), 0
+    for user, instance in instances.items():
+        found = find_user(tables, user)
+        rows = distinct_events([row for row in LOG if row["user_id"] == user])
+        events = [
+            {**with_attributes(dict(zip(names, row, strict=True))), "tags": raw_tags[row[1]]}
+            for row in rows[-CONFIG.max_events_per_user :]
+        ]
+        num_events += len(events)
+        expected = {name: value for name, value in instance.items() if name != "user_id"}
+        assert features.instance(events, found.profile, found.now) == expected
+    assert num_events > 50
 
 
 def test_records_of_a_found_user_mean_the_same(tables):

@@ -1,5 +1,7 @@
 """Feature values by hand and against an oracle, and nothing of the future in them."""
 
+import re
+
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
@@ -250,6 +252,26 @@ def test_clicked_other_than_0_or_1_is_refused():
     row = event(5, ["a"], clicked=2)
     with pytest.raises(ValueError, match="`clicked` must be 0 or 1. Received: clicked=2."):
         UserEvents.from_records([row])
+
+
+@pytest.mark.parametrize("timestamp", ["soon", None, float("nan"), float("inf")])
+def test_timestamp_that_is_no_time_is_refused(timestamp):
+    row = {**event(5, ["a"]), "timestamp": timestamp}
+    message = f"`timestamp` must be seconds since 1970, UTC. Received: timestamp={timestamp!r}."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        UserEvents.from_records([row])
+
+
+def test_timestamp_in_milliseconds_is_refused_and_not_taken_for_the_far_future():
+    row = {**event(5, ["a"]), "timestamp": 1_700_000_000_000}
+    with pytest.raises(ValueError, match="`timestamp` must be in seconds, not milliseconds"):
+        UserEvents.from_records([row])
+
+
+@pytest.mark.parametrize("weight", [-1, float("nan"), float("inf"), 1e39, "2"])
+def test_weight_that_is_no_weight_is_refused(weight):
+    with pytest.raises(ValueError, match="`weight` must be a number, 0 or more. Received: weight="):
+        UserEvents.from_records([event(5, ["a"], weight=weight)])
 
 
 # --- columns ---

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import tensorflow as tf
 from tfx import v1 as tfx
 from tfx.types import artifact_utils
@@ -35,9 +34,9 @@ from tfx_pipeline.config import IndexConfig, TagPolicyConfig
 from tfx_pipeline.fingerprints import files_fingerprint
 from tfx_pipeline.log_summary import TAGS_FILE
 from tfx_pipeline.saved_model_scorer import read_second_stage
-from tfx_pipeline.tables.cells import TagNormalization
 from trainer import signatures as s
 from trainer.config_loader import from_mapping, require, to_mapping
+from trainer.tag_normalization import TagNormalization
 from trainer.tag_views import load_tag_categories
 from trainer.task import TRAINING_FILE
 
@@ -195,7 +194,7 @@ def served_rows(
     Raises:
       ValueError: None is left.
     """
-    blocked = set(normalization.apply(pa.array(blocked_tags, pa.string())).to_pylist())
+    blocked = set(normalization.apply(blocked_tags))
     unknown = sorted(blocked - set(tags))
     if unknown:
         _progress.warning(

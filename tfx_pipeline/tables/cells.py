@@ -12,39 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from trainer.tag_normalization import TagNormalization
+
 # Bounded digits and exponent, so that every match has a finite value.
 _NUMBER = r"^-?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][+-]?[0-9]{1,2})?$"
 _UNITS_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _SECONDS_PER_DAY = 86_400
 _LARGEST_EXACT_FLOAT = 2.0**53
-
-
-@dataclasses.dataclass(frozen=True)
-class TagNormalization:
-    """How tags are made equal before they are compared.
-
-    Attributes:
-      trim: take white space off both ends.
-      lowercase: fold to lower case (Unicode).
-    """
-
-    trim: bool = True
-    lowercase: bool = True
-
-    def apply(self, values: pa.Array) -> pa.Array:
-        """Normalises strings.
-
-        Args:
-          values: string array [n].
-
-        Returns:
-          String array [n].
-        """
-        if self.trim:
-            values = pc.utf8_trim_whitespace(values)
-        if self.lowercase:
-            values = pc.utf8_lower(values)
-        return values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,7 +230,10 @@ def as_lists(
     values, is_wrong_value = as_text(column.flatten())
     is_wrong[parents[is_wrong_value]] = True
 
-    values = normalization.apply(values)
+    # Once for each distinct value: a tag stands in many rows.
+    found = values.dictionary_encode()
+    normalized = pa.array(normalization.apply(found.dictionary.to_pylist()), pa.string())
+    values = normalized.take(found.indices)
     keep = np.asarray(pc.not_equal(values, ""), dtype=bool) & ~is_wrong[parents]
     values, parents = values.filter(pa.array(keep)), parents[keep]
     if len(values):

@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.cells import (
-    TagNormalization,
     as_id,
     as_lists,
     as_numbers,
@@ -27,9 +26,8 @@ from tfx_pipeline.tables.row_batches import (
     rejected_rows,
     rows_as_json,
 )
-
-# Seconds reach 1e11 in the year 5138; milliseconds passed it in 1973.
-FIRST_MILLISECOND_VALUE = 1e11
+from trainer.history import FIRST_MILLISECOND_VALUE
+from trainer.tag_normalization import TagNormalization
 
 INTERACTION_ROWS = pa.schema(
     [

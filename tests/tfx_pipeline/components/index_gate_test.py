@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfx.components.evaluator import constants
 from tfx.types import artifact_utils, standard_artifacts
 
+from serving.client import EventFeatures
 from serving.scann_index import SearchParameters
 from tests.toy_towers import ToyTowers, write_users
 from tfx_pipeline.components import tag_index_builder
@@ -18,11 +19,15 @@ from tfx_pipeline.components.tag_index_builder import TagIndexBuilder
 from tfx_pipeline.components.tag_index_evaluator import TagIndexEvaluator
 from tfx_pipeline.config import IndexConfig, TagPolicyConfig, to_json
 from tfx_pipeline.log_summary import TAGS_FILE
-from tfx_pipeline.tables.cells import TagNormalization
 from trainer import signatures as s
+from trainer.config_loader import to_mapping
+from trainer.features import Domain, FeatureSpec
+from trainer.tag_normalization import TagNormalization
 from trainer.task import TRAINING_FILE
 
 NUM_USERS, NUM_TAGS, SIZE, K = 60, 400, 8, 10
+NORMALIZATION = TagNormalization(trim=True, lowercase=True)
+SPEC = FeatureSpec(domains=(Domain("clicked_tags", window_days=7.0),))
 
 
 def artifact(kind, path: Path):
@@ -49,7 +54,7 @@ def towers_and_examples(tmp_path_factory):
     model = artifact(standard_artifacts.Model, folder / "model")
     saved = folder / "model" / "Format-Serving"
     ToyTowers(*vectors()).save(saved)
-    (saved / TRAINING_FILE).write_text(json.dumps({"features": {}}))
+    (saved / TRAINING_FILE).write_text(json.dumps({"features": to_mapping(SPEC)}))
     examples = artifact(standard_artifacts.Examples, folder / "examples")
     examples.split_names = artifact_utils.encode_split_names(["validation", "test"])
     names = [f"u{i}" for i in range(NUM_USERS)]
@@ -72,7 +77,7 @@ def build(folder: Path, towers_and_examples, policy=None, **index):
         servable=servable,
         index=to_json(IndexConfig(k=K, **index)),
         policy=to_json(policy or TagPolicyConfig()),
-        tag_normalization="{}",
+        tag_normalization=to_json(NORMALIZATION),
         code="",
     )
     description = json.loads((folder / "servable" / "index.json").read_text())
@@ -133,6 +138,8 @@ def test_tuned_scann_index_is_blessed_and_pushed_whole(tmp_path, towers_and_exam
     kinds, answers = [], []
     for base in ("base", "exact"):
         pushed = tmp_path / base / str(version)
+        # What a caller with fresh events needs to know of it.
+        assert EventFeatures.load(pushed) == EventFeatures(SPEC, NORMALIZATION)
         kinds.append(json.loads((pushed / s.DESCRIPTION_FILE).read_text())["index"]["kind"])
         served = tf.saved_model.load(str(pushed)).signatures
         answers.append(served[s.RETRIEVE](name=tf.constant(["u1", "u31", "u59"])))

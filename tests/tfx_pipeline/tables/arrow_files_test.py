@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tfx_pipeline.tables import arrow_files, schema
-from tfx_pipeline.tables.cells import TagNormalization
 from tfx_pipeline.tables.row_batches import concat_rejected, count_reasons
 from tfx_pipeline.tables.validate import validate_interactions, validate_items, validate_users
+from trainer.tag_normalization import TagNormalization
 
 ITEMS = [
     {"item_id": "a", "tags": ["Jazz", "blues"], "category": "music"},

@@ -114,6 +114,16 @@ def test_lists_are_normalised_and_merged_in_order():
     assert _lists(column, trim=False, lowercase=False)[0][0] == [" B", "a", "b ", " "]
 
 
+def test_tags_are_normalised_as_a_live_caller_normalises_them():
+    # Letters whose lower case depends on their neighbours, or is two letters: no two ways.
+    tags = ["ΟΔΟΣ", "\u00a0İstanbul\u2003", "STRAẞE", "ǅ", "\x1fK\x1f", "日本"]
+    for options in ({}, {"trim": False}, {"lowercase": False}):
+        expected = cells.TagNormalization(**options).apply(tags)
+        assert _lists(pa.array([[tag] for tag in tags * 2]), **options)[0] == [
+            [tag] for tag in expected * 2
+        ]
+
+
 def test_sliced_lists_keep_their_rows():
     column = pa.array([["x"], ["a", "b"], None, ["c"], ["y"]]).slice(1, 3)
     assert _lists(column)[0] == [["a", "b"], [], ["c"]]

@@ -10,7 +10,6 @@ import pyarrow as pa
 import pytest
 
 from tfx_pipeline.tables import schema
-from tfx_pipeline.tables.cells import TagNormalization
 from tfx_pipeline.tables.item_catalogue import build_item_catalogue
 from tfx_pipeline.tables.row_batches import FileBatch, count_reasons, rejected_rows
 from tfx_pipeline.tables.validate import (
@@ -19,6 +18,7 @@ from tfx_pipeline.tables.validate import (
     validate_items,
     validate_users,
 )
+from trainer.tag_normalization import TagNormalization
 
 NOW = 1_700_000_000
 GOOD = {"user_id": "u", "item_id": "a", "timestamp": 1_000_000_000, "clicked": 1}

@@ -7,44 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import numpy as np
 import pytest
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from serving.client import TagClient, TagClientError
+from serving.serving_api import prediction_service_pb2_grpc
+from tests.serving.client.certificates import make_certificate
+from tests.serving.client.flaky_service import FlakyService, serve
 
 X = {"x": np.array([1.0], np.float32)}
-
-
-class FlakyService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Fails the first calls with a code, then answers; or answers late."""
-
-    def __init__(self):
-        self.num_failures = 0
-        self.code = grpc.StatusCode.UNAVAILABLE
-        self.times = []
-        self.release = threading.Event()
-        self.release.set()
-
-    def Predict(self, request, context):  # noqa: N802
-        self.times.append(time.monotonic())
-        self.release.wait(30)
-        if len(self.times) <= self.num_failures:
-            context.abort(self.code, "not now")
-        response = predict_pb2.PredictResponse()
-        response.outputs["y"].CopyFrom(request.inputs["x"])
-        response.model_spec.version.value = 7
-        return response
-
-
-@pytest.fixture
-def flaky():
-    service = FlakyService()
-    server = grpc.server(ThreadPoolExecutor(2))
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(service, server)
-    service.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    server.start()
-    yield service
-    service.release.set()
-    server.stop(0).wait()
 
 
 def test_unavailable_twice_is_tried_again_with_growing_pauses(flaky):
@@ -119,6 +88,31 @@ def test_server_that_comes_up_late_is_reached_by_a_retry():
     assert answers == [7]
 
 
+def test_many_calls_of_many_threads_share_one_connection(flaky):
+    with TagClient(flaky.target) as client, ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(lambda _: client.predict(X).model_version, range(20)))
+    assert answers == [7] * 20
+    assert len(flaky.peers) == 20
+    assert len(set(flaky.peers)) == 1
+
+
+def test_server_with_a_certificate_is_asked_with_credentials():
+    certificate, key = make_certificate("127.0.0.1")
+    with serve(FlakyService(), grpc.ssl_server_credentials([(key, certificate)])) as service:
+        trusting = grpc.ssl_channel_credentials(certificate)
+        with TagClient(service.target, credentials=trusting, timeout_s=60) as client:
+            assert client.predict(X).model_version == 7
+        with TagClient(service.target, timeout_s=60) as client:
+            with pytest.raises(TagClientError) as in_clear:
+                client.predict(X)
+        strangers = grpc.ssl_channel_credentials()
+        with TagClient(service.target, credentials=strangers, timeout_s=60) as client:
+            with pytest.raises(TagClientError) as unknown_issuer:
+                client.predict(X)
+    assert in_clear.value.code is unknown_issuer.value.code is grpc.StatusCode.UNAVAILABLE
+    assert len(service.times) == 1
+
+
 def test_service_without_the_call_is_explained(flaky):
     with TagClient(flaky.target) as client:
         with pytest.raises(TagClientError, match="a TensorFlow Serving model server"):
@@ -132,6 +126,7 @@ def test_service_without_the_call_is_explained(flaky):
         ({"model_name": ""}, "`model_name` must not be empty"),
         ({"timeout_s": 0}, "`timeout_s` must be positive. Received: timeout_s=0."),
         ({"max_attempts": 0}, "`max_attempts` must be a positive integer"),
+        ({"list_width": 0}, "`list_width` must be a positive integer. Received: list_width=0."),
     ],
 )
 def test_argument_out_of_range_is_refused(arguments, message):

@@ -1,0 +1,63 @@
+"""A prediction service that misbehaves on purpose; no model in it."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+
+from serving.serving_api import predict_pb2, prediction_service_pb2_grpc
+
+
+class FlakyService(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """Fails the first calls with a code, then answers; or answers late.
+
+    Attributes:
+      times: When each call came, `time.monotonic()`.
+      peers: The connection by which each call came.
+      ended: Set when a call is over for gRPC, answered or not.
+    """
+
+    def __init__(self):
+        self.num_failures = 0
+        self.code = grpc.StatusCode.UNAVAILABLE
+        self.times = []
+        self.peers = []
+        self.ended = threading.Event()
+        self.release = threading.Event()
+        self.release.set()
+
+    def Predict(self, request, context):  # noqa: N802
+        self.times.append(time.monotonic())
+        self.peers.append(context.peer())
+        context.add_callback(self.ended.set)
+        self.release.wait(30)
+        if len(self.times) <= self.num_failures:
+            context.abort(self.code, "not now")
+        response = predict_pb2.PredictResponse()
+        response.outputs["y"].CopyFrom(request.inputs["x"])
+        response.model_spec.version.value = 7
+        return response
+
+
+@contextlib.contextmanager
+def serve(
+    service: FlakyService, credentials: grpc.ServerCredentials | None = None
+) -> Iterator[FlakyService]:
+    """Runs a server of the service; `service.target` says where."""
+    server = grpc.server(ThreadPoolExecutor(2))
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(service, server)
+    port = (
+        server.add_insecure_port("127.0.0.1:0")
+        if credentials is None
+        else server.add_secure_port("127.0.0.1:0", credentials)
+    )
+    service.target = f"127.0.0.1:{port}"
+    server.start()
+    try:
+        yield service
+    finally:
+        service.release.set()
+        server.stop(0).wait()
