@@ -9,7 +9,7 @@ WITHOUT_TENSORFLOW = """
 import sys
 from serving.client import AsyncTagClient, EventFeatures, TagClient
 from serving.serving_api import predict_pb2, tensor_pb2
-from serving.tensor_proto import compact_from_numpy, to_numpy
+from serving.tensor_proto import to_numpy, write_compact
 import numpy as np
 
 with TagClient("127.0.0.1:1"):
@@ -29,9 +29,10 @@ assert usual is predict_pb2 and usual_tensor is tensor_pb2
 made = tf.make_tensor_proto([1.5])
 assert type(made) is tensor_pb2.TensorProto
 assert to_numpy(made).tolist() == [1.5]
-assert tf.make_ndarray(compact_from_numpy(np.array([2.5]))).tolist() == [2.5]
 request = predict_pb2.PredictRequest()
 request.inputs["x"].CopyFrom(made)
+write_compact(request.inputs["y"], np.array([2.5]))
+assert tf.make_ndarray(request.inputs["y"]).tolist() == [2.5]
 print("after it: TensorFlow", tf.__version__)
 """
 AFTER_TENSORFLOW = """
