@@ -2,8 +2,11 @@
 
 import numpy as np
 
-_TAGS_PER_CLUSTER = 50
-_SPREAD = 0.8  # length of a vector's way from its centre, whose own length is 1
+# More than the 100 neighbours that are looked for: where a cluster is smaller, the last of them are
+# anywhere, and every approximate index has to look nearly everywhere (50 a cluster: ScaNN searches
+# three leaves of four for a recall of 0.99, and is twice as fast as exact search).
+_TAGS_PER_CLUSTER = 1_000
+_SPREAD = 1.3  # length of a vector's way from its centre, whose own length is 1
 _CHUNK = 100_000
 
 
