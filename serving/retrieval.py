@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from serving.index import NOT_FOUND, TopKIndex
 from serving.tag_filter import TagFilter
+from serving.tag_neighbours import TagNeighbours
 from trainer import signatures as s
 from trainer.config_loader import require
 
@@ -110,6 +111,7 @@ class TagRetrieval(tf.Module):
         self.num_tags = int(self._tags.shape[0])
         self.k = min(k, self.num_tags)
         self.num_candidates = min(max(num_candidates, k), self.num_tags)
+        self.tag_neighbours = TagNeighbours(self._tags, self._embeddings, self.tag_filter, self.k)
 
     def search(self, query_embeddings: tf.Tensor) -> dict[str, tf.Tensor]:
         """Finds the tags that interest a user.
