@@ -22,7 +22,7 @@ EXACT_UP_TO = 10_000
 # and k of what a category with an eighth of the tags has.
 _WIDER = 4
 # Of k: what an approximate index proposes behind it has too little of what exact search would find.
-_TRUSTED_DEPTH = 2
+_TRUSTED_DEPTH = 1.5
 
 
 class FilteredRetrieval:
@@ -65,7 +65,7 @@ class FilteredRetrieval:
         answer = retrieval.rank(query_embeddings, found)
         depth = retrieval.num_candidates
         if not retrieval.index.is_exact:
-            depth = min(_TRUSTED_DEPTH * retrieval.k, depth)
+            depth = min(int(_TRUSTED_DEPTH * retrieval.k), depth)
         is_lacking = rules.is_restricted & self._is_short(found, rules, depth)
         if not retrieval.index.is_exact:
             is_small = rules.num_allowed <= EXACT_UP_TO

@@ -183,7 +183,7 @@ class TagRetrieval(tf.Module):
         is_found = tf.not_equal(positions, NOT_FOUND)
         rows = tf.maximum(positions, 0)
         if not self.index.is_exact:
-            vectors = tf.gather(self._embeddings, rows)
+            vectors = tf.gather(self.candidate_embeddings(), rows)
             exact = tf.einsum("bd,bnd->bn", query_embeddings, vectors)
             exact = tf.where(is_found, exact, tf.constant(float("-inf")))
             logits, order = tf.math.top_k(exact, k=positions.shape[1])
@@ -201,7 +201,11 @@ class TagRetrieval(tf.Module):
         return {name: tf.gather(table, self._served_rows) for name, table in tables.items()}
 
     def candidate_embeddings(self) -> tf.Tensor:
-        """Vectors of the tags for the first stage, float32 [num_tags, dimension]."""
+        """Vectors of the tags for the first stage, float32 [num_tags, dimension].
+
+        Rows must be gathered from these: after one gather from the variable itself TensorFlow
+        copies the whole table at every later reading.
+        """
         return self._embeddings.value()
 
     def probabilities(self, logits: tf.Tensor, log_normalizer: tf.Tensor) -> tf.Tensor:

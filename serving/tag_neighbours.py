@@ -82,12 +82,14 @@ class TagNeighbours(tf.Module):
     def _nearest(self, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Cosines and rows [m, k] of the nearest tags; rows int32 [m], -1 for an unknown tag."""
         own = tf.maximum(rows, 0)
+        # Read once: after a gather from the variable itself every reading would be a copy.
+        embeddings = self._embeddings.value()
         inverse_lengths = self._inverse_lengths.value()
         own_inverse = tf.where(rows >= 0, tf.gather(inverse_lengths, own), 0.0)
-        directions = tf.gather(self._embeddings, own) * own_inverse[:, tf.newaxis]
+        directions = tf.gather(embeddings, own) * own_inverse[:, tf.newaxis]
         # 0 times every bias, where a table without its last column would be a copy of it.
         directions = tf.pad(directions[:, :-1], [[0, 0], [0, 1]])
-        products = tf.matmul(directions, self._embeddings, transpose_b=True)
+        products = tf.matmul(directions, embeddings, transpose_b=True)
         is_answer = (own_inverse > 0)[:, tf.newaxis] & (inverse_lengths > 0)
         is_answer &= tf.range(tf.size(inverse_lengths)) != own[:, tf.newaxis]
         cosines = tf.where(is_answer, products * inverse_lengths, tf.constant(float("-inf")))
