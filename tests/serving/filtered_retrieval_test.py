@@ -398,5 +398,5 @@ def test_searched_wider_at_once_a_user_gets_the_same_alone_as_in_a_mixed_batch(l
         # And it is the probability of `score_tags`, but for what the narrower search misses: a
         # sum over more candidates makes it smaller.
         scored = module.score_tags(query[np.newaxis], alone[s.TAGS])
-        ratios = alone[s.PROBABILITIES] / scored[s.PROBABILITIES]
+        ratios = alone[s.PROBABILITIES] / scored[s.PROBABILITIES].numpy()
         assert ((ratios > 0.92) & (ratios < 1 + 1e-4)).all()
