@@ -6,7 +6,7 @@ import numpy as np
 # anywhere, and every approximate index has to look nearly everywhere (50 a cluster: ScaNN searches
 # three leaves of four for a recall of 0.99, and is twice as fast as exact search).
 _TAGS_PER_CLUSTER = 1_000
-_SPREAD = 1.3  # length of a vector's way from its centre, whose own length is 1
+_SPREAD = 0.8  # length of a vector's way from its centre, whose own length is 1
 _CHUNK = 100_000
 
 

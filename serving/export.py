@@ -91,6 +91,9 @@ def build_signatures(module: TagRetrieval) -> dict[str, Any]:
         tags = inputs.pop(s.CANDIDATE_TAGS)
         return module.score_tags(module.embed_users(inputs), tags)
 
+    def similar_tags(**inputs):
+        return module.tag_neighbours.search(inputs[s.SIMILAR_TO])
+
     def score_items(**inputs):
         return towers[s.SCORE_ITEMS](**inputs)
 
@@ -101,6 +104,7 @@ def build_signatures(module: TagRetrieval) -> dict[str, Any]:
     embeddings = {
         s.QUERY_EMBEDDINGS: tf.TensorSpec([None, dimension], tf.float32, s.QUERY_EMBEDDINGS)
     }
+    similar_to = {s.SIMILAR_TO: tf.TensorSpec([None], tf.string, s.SIMILAR_TO)}
     rules = {
         name: tf.TensorSpec([None, None], tf.string, name)
         for name in (s.EXCLUDE_TAGS, s.ALLOW_CATEGORIES)
@@ -115,6 +119,7 @@ def build_signatures(module: TagRetrieval) -> dict[str, Any]:
         (s.EMBED_EXAMPLES, embed_examples, examples),
         (s.CANDIDATES, candidates, {}),
         (s.SCORE_TAGS, score_tags, by_score_tags),
+        (s.SIMILAR_TAGS, similar_tags, similar_to),
         (s.SCORE_ITEMS, score_items, by_score_items),
     ]
     if s.EXPLAIN in towers:  # not those of older versions

@@ -4,7 +4,8 @@ Three ways, each only for the users whom the one before leaves short, so that wh
 not depend on the rest of the batch:
 
 1. of the N candidates of `retrieve`, those that are allowed;
-2. where the index is approximate and many tags are allowed: a wider and more thorough search;
+2. where the index is approximate and many tags are allowed: a wider and more thorough search, at
+   once and without the first way where the rules say that it may well be needed;
 3. the N best allowed tags, by exact search over every tag whose category is allowed.
 """
 
@@ -22,7 +23,7 @@ EXACT_UP_TO = 10_000
 # and k of what a category with an eighth of the tags has.
 _WIDER = 4
 # Of k: what an approximate index proposes behind it has too little of what exact search would find.
-_TRUSTED_DEPTH = 2
+_TRUSTED_DEPTH = 1.5
 
 
 class FilteredRetrieval:
@@ -46,7 +47,7 @@ class FilteredRetrieval:
         """Finds the allowed tags that interest a user.
 
         A probability is that of `retrieve` and `score_tags`: its softmax runs over the user's
-        candidates, allowed or not.
+        candidates, allowed or not (those that the wider search finds, where it alone was asked).
 
         Args:
           query_embeddings: float32 [batch, dimension].
@@ -60,22 +61,61 @@ class FilteredRetrieval:
         """
         retrieval = self._retrieval
         rules = retrieval.tag_filter.rules(exclude_tags, allow_categories)
-        proposed = retrieval.propose(query_embeddings)
+        depth = retrieval.num_candidates
+        is_wide = tf.zeros_like(rules.is_restricted)
+        if not retrieval.index.is_exact:
+            depth = min(int(_TRUSTED_DEPTH * retrieval.k), depth)
+            is_small = rules.num_allowed <= EXACT_UP_TO
+            is_wide = self._leaves_short(rules, depth) & ~is_small
+        proposed = self._propose(query_embeddings, is_wide)
         found = self._allowed(proposed, rules)
         answer = retrieval.rank(query_embeddings, found)
-        depth = retrieval.num_candidates
-        if not retrieval.index.is_exact:
-            depth = min(_TRUSTED_DEPTH * retrieval.k, depth)
         is_lacking = rules.is_restricted & self._is_short(found, rules, depth)
+        normalizer = proposed.log_normalizer
         if not retrieval.index.is_exact:
-            is_small = rules.num_allowed <= EXACT_UP_TO
-            is_lacking |= rules.is_restricted & is_small
-            answer, is_lacking = self._search_wider(
-                is_lacking & ~is_small, is_lacking, answer, query_embeddings, rules, proposed
+            is_lacking |= is_wide | (rules.is_restricted & is_small)
+            answer, is_lacking, normalizer = self._search_wider(
+                is_lacking & ~is_small,
+                is_lacking,
+                answer,
+                query_embeddings,
+                rules,
+                normalizer,
+                is_wide,
             )
-        answer = self._search_exactly(is_lacking, answer, query_embeddings, rules, proposed)
+        answer = self._search_exactly(is_lacking, answer, query_embeddings, rules, normalizer)
         is_filled = tf.not_equal(answer[s.TAGS], "")
         return answer | {s.COUNT: tf.reduce_sum(tf.cast(is_filled, tf.int32), axis=1)}
+
+    def _leaves_short(self, rules: TagRules, depth: int) -> tf.Tensor:
+        """Whether the first `depth` of all tags may have fewer than k allowed, bool [batch].
+
+        By the rules alone; an allow-list is taken to do so.
+        """
+        has_list = ~tf.reduce_all(rules.allows_category, axis=1)
+        is_excluded = rules.excluded < self._retrieval.num_tags
+        num_excluded = tf.reduce_sum(tf.cast(is_excluded, tf.int32), axis=1)
+        return has_list | (num_excluded > depth - self._retrieval.k)
+
+    def _propose(self, query_embeddings: tf.Tensor, is_wide: tf.Tensor) -> Candidates:
+        """The first stage; nothing where nobody needs it."""
+        names = [field.name for field in dataclasses.fields(Candidates)]
+
+        def propose() -> tuple[tf.Tensor, ...]:
+            proposed = self._retrieval.propose(query_embeddings)
+            return tuple(getattr(proposed, name) for name in names)
+
+        def nothing() -> tuple[tf.Tensor, ...]:
+            num_users = tf.shape(query_embeddings)[0]
+            shape = [num_users, self._retrieval.num_candidates]
+            return (
+                tf.zeros(shape, tf.int32),
+                tf.zeros(shape, tf.bool),
+                tf.fill(shape, float("-inf")),
+                tf.zeros([num_users, 1]),
+            )
+
+        return Candidates(*tf.cond(tf.reduce_all(is_wide), nothing, propose))
 
     def _allowed(self, found: Candidates, rules: TagRules) -> Candidates:
         """The same candidates in the same places, those that are not allowed as not found."""
@@ -95,27 +135,36 @@ class FilteredRetrieval:
         answer: dict[str, tf.Tensor],
         query_embeddings: tf.Tensor,
         rules: TagRules,
-        proposed: Candidates,
-    ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        """The second way: the answer, and who is still left short."""
+        normalizer: tf.Tensor,
+        is_wide: tf.Tensor,
+    ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+        """The second way: the answer, who is still left short, and everybody's normalizer."""
         retrieval = self._retrieval
 
-        def search() -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        def search() -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
             users = tf.where(is_asked)
             own_rules = rules.take(users[:, 0])
             queries = tf.gather(query_embeddings, users[:, 0])
             logits, positions = retrieval.index.search_wider(queries, self._num_wider)
-            normalizer = tf.gather(proposed.log_normalizer, users[:, 0])
-            wide = retrieval.rescored(queries, logits, positions, normalizer)
+            wide = retrieval.rescored(queries, logits, positions)
+            # Of N, as everybody's.
+            candidates = wide.logits[:, : retrieval.num_candidates]
+            own_normalizer = tf.where(
+                tf.gather(is_wide, users),
+                tf.reduce_logsumexp(candidates, axis=1, keepdims=True),
+                tf.gather(normalizer, users[:, 0]),
+            )
+            wide = dataclasses.replace(wide, log_normalizer=own_normalizer)
             found = _best(self._allowed(wide, own_rules), retrieval.num_candidates)
             own = retrieval.rank(queries, found)
             is_short = self._is_short(found, own_rules, retrieval.num_candidates)
             return (
                 _replaced(answer, users, own),
                 tf.tensor_scatter_nd_update(is_lacking, users, is_short),
+                tf.tensor_scatter_nd_update(normalizer, users, own_normalizer),
             )
 
-        return tf.cond(tf.reduce_any(is_asked), search, lambda: (answer, is_lacking))
+        return tf.cond(tf.reduce_any(is_asked), search, lambda: (answer, is_lacking, normalizer))
 
     def _search_exactly(
         self,
@@ -123,7 +172,7 @@ class FilteredRetrieval:
         answer: dict[str, tf.Tensor],
         query_embeddings: tf.Tensor,
         rules: TagRules,
-        proposed: Candidates,
+        normalizer: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         """The third way."""
         retrieval = self._retrieval
@@ -131,8 +180,8 @@ class FilteredRetrieval:
         def search() -> dict[str, tf.Tensor]:
             users = tf.where(is_asked)
             queries = tf.gather(query_embeddings, users[:, 0])
-            normalizer = tf.gather(proposed.log_normalizer, users[:, 0])
-            found = self._exact_candidates(queries, rules.take(users[:, 0]), normalizer)
+            own_normalizer = tf.gather(normalizer, users[:, 0])
+            found = self._exact_candidates(queries, rules.take(users[:, 0]), own_normalizer)
             return _replaced(answer, users, retrieval.rank(queries, found))
 
         return tf.cond(tf.reduce_any(is_asked), search, lambda: answer)

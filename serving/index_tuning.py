@@ -18,6 +18,7 @@ _TIMED_BATCH = 64
 _TIMED_BATCHES = 10
 # An exact inner product reads 32 times the bytes of a hashed one; some of it is hidden by caches.
 _REORDERING_WORK = 8.0
+_SHARES_OF_LEAVES = (0.01, 0.02, 0.035, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 # Share of the distance between target and 1 that the tuned recall should lie above the target.
 _MARGIN = 0.5
 
@@ -133,9 +134,7 @@ def seconds(search: Callable, batch: tf.Tensor) -> float:
 def _grid(
     num_leaves: int, num_candidates: int, k: int, num_neighbors: int
 ) -> list[SearchParameters]:
-    leaves = sorted(
-        {max(1, round(num_leaves * share)) for share in (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)}
-    )
+    leaves = sorted({max(1, round(num_leaves * share)) for share in _SHARES_OF_LEAVES})
     # What is returned is re-ordered in any case.
     reordering = sorted(
         {

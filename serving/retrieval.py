@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from serving.index import NOT_FOUND, TopKIndex
 from serving.tag_filter import TagFilter
+from serving.tag_neighbours import TagNeighbours
 from trainer import signatures as s
 from trainer.config_loader import require
 
@@ -110,6 +111,7 @@ class TagRetrieval(tf.Module):
         self.num_tags = int(self._tags.shape[0])
         self.k = min(k, self.num_tags)
         self.num_candidates = min(max(num_candidates, k), self.num_tags)
+        self.tag_neighbours = TagNeighbours(self._tags, self._embeddings, self.tag_filter, self.k)
 
     def search(self, query_embeddings: tf.Tensor) -> dict[str, tf.Tensor]:
         """Finds the tags that interest a user.
@@ -181,7 +183,7 @@ class TagRetrieval(tf.Module):
         is_found = tf.not_equal(positions, NOT_FOUND)
         rows = tf.maximum(positions, 0)
         if not self.index.is_exact:
-            vectors = tf.gather(self._embeddings, rows)
+            vectors = tf.gather(self.candidate_embeddings(), rows)
             exact = tf.einsum("bd,bnd->bn", query_embeddings, vectors)
             exact = tf.where(is_found, exact, tf.constant(float("-inf")))
             logits, order = tf.math.top_k(exact, k=positions.shape[1])
@@ -199,7 +201,11 @@ class TagRetrieval(tf.Module):
         return {name: tf.gather(table, self._served_rows) for name, table in tables.items()}
 
     def candidate_embeddings(self) -> tf.Tensor:
-        """Vectors of the tags for the first stage, float32 [num_tags, dimension]."""
+        """Vectors of the tags for the first stage, float32 [num_tags, dimension].
+
+        Rows must be gathered from these: after one gather from the variable itself TensorFlow
+        copies the whole table at every later reading.
+        """
         return self._embeddings.value()
 
     def probabilities(self, logits: tf.Tensor, log_normalizer: tf.Tensor) -> tf.Tensor:

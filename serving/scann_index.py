@@ -127,7 +127,7 @@ class ScannIndex(TopKIndex):
     def search_wider(self, queries: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
         """See `TopKIndex.search_wider`: four times the leaves, and twice k re-ordered."""
         tuned = self.search_parameters
-        num_reordering = max(_REORDERING_OF_WIDER * k, tuned.num_reordering_candidates)
+        num_reordering = max(int(_REORDERING_OF_WIDER * k), tuned.num_reordering_candidates)
         wider = SearchParameters(_LEAVES_OF_WIDER * tuned.num_leaves_to_search, num_reordering)
         return self._search(queries, k, wider)
 

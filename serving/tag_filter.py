@@ -122,14 +122,14 @@ class TagFilter(tf.Module):
     def rows_of_any(self, rules: TagRules) -> tf.Tensor:
         """Rows int32 [n], ascending, of the tags whose category is allowed for any user."""
         is_any = tf.reduce_any(rules.allows_category, axis=0)
-        return tf.cast(tf.where(tf.gather(is_any, self._category_of))[:, 0], tf.int32)
+        return tf.cast(tf.where(tf.gather(is_any, self._category_of.value()))[:, 0], tf.int32)
 
     def allows_category_of(self, rules: TagRules, rows: tf.Tensor) -> tf.Tensor:
         """Whether the categories of the same tags, int32 [n], are allowed, bool [batch, n]."""
-        return tf.gather(rules.allows_category, tf.gather(self._category_of, rows), axis=1)
+        return tf.gather(rules.allows_category, tf.gather(self._category_of.value(), rows), axis=1)
 
     def _in_category(self, rows: tf.Tensor, allows_category: tf.Tensor) -> tf.Tensor:
-        return tf.gather(allows_category, tf.gather(self._category_of, rows), batch_dims=1)
+        return tf.gather(allows_category, tf.gather(self._category_of.value(), rows), batch_dims=1)
 
 
 def _numbering(keys: Sequence, numbers: Sequence[int]) -> tf.lookup.StaticHashTable:

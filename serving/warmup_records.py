@@ -81,6 +81,7 @@ def _user_tensors(signatures: Mapping[str, Any], examples: Sequence[bytes]) -> d
         s.QUERY_EMBEDDINGS: embedded[s.QUERY_EMBEDDINGS],
         s.CANDIDATE_TAGS: asked,
         s.EXCLUDE_TAGS: asked,
+        s.SIMILAR_TO: tags[: len(examples)],
         # An item with one tag each.
         s.ITEM_TAGS: asked[:, :, tf.newaxis],
     }

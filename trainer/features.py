@@ -56,6 +56,9 @@ RESERVED_NAMES = frozenset(
         "candidate_tags",
         "item_tags",
         "explained_tag",
+        "exclude_tags",
+        "allow_categories",
+        "similar_to",
         "query_embeddings",
     }
 )

@@ -24,6 +24,11 @@ EMBED_USERS = "embed_users"
 # The inputs of `retrieve`, `candidate_tags` string [batch, m] -> `scores`, `probabilities`
 # [batch, m], as `retrieve`'s; NaN for a tag without a vector
 SCORE_TAGS = "score_tags"
+# `similar_to` string [n] -> the nearest other tags that may be served, by the cosine of the vectors
+# of `candidates` without their bias, the last component: `tags` string [n, k], `scores` float
+# [n, k], the cosines, and `count` int32 [n], the places that are filled; an unknown or blocked tag
+# has none
+SIMILAR_TAGS = "similar_tags"
 # The inputs of `retrieve`, `item_tags` string [batch, m, n] -> `click_logits`,
 # `click_probabilities` [batch, m], calibrated
 SCORE_ITEMS = "score_items"
@@ -73,6 +78,7 @@ PROBABILITIES = "probabilities"
 EXCLUDE_TAGS = "exclude_tags"
 ALLOW_CATEGORIES = "allow_categories"
 COUNT = "count"
+SIMILAR_TO = "similar_to"
 MULTI_CLASS_LOGITS = "multi_class_logits"
 QUERY_EMBEDDINGS = "query_embeddings"
 CANDIDATE_EMBEDDINGS = "candidate_embeddings"

@@ -10,6 +10,7 @@ from trainer.signatures import (
     CLICK_LOGITS,
     CLICK_PROBABILITIES,
     CONTRIBUTIONS_BY_FEATURE,
+    COUNT,
     EXPLAINED_TAG,
     FEATURES,
     PROBABILITIES,
@@ -169,6 +170,34 @@ class Explanations:
 
 
 @dataclasses.dataclass(frozen=True)
+class TagNeighbours:
+    """The tags nearest to one tag, the nearest first.
+
+    Attributes:
+      tag: The tag.
+      tags: Its neighbours; none: the model does not know the tag, or serves it to nobody.
+      scores: The cosine of each with the tag.
+    """
+
+    tag: str
+    tags: tuple[str, ...]
+    scores: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class SimilarTags:
+    """The answer of `similar_tags`.
+
+    Attributes:
+      neighbours: Of each tag, in the order asked for.
+      model_version: The version that answered.
+    """
+
+    neighbours: tuple[TagNeighbours, ...]
+    model_version: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Prediction:
     """The answer of `predict`.
 
@@ -241,6 +270,23 @@ def read_item_scores(
     return tuple(
         ScoredItems(tuple(logits[:count]), tuple(probabilities[:count]))
         for count, logits, probabilities in rows
+    )
+
+
+def read_neighbours(
+    outputs: Mapping[str, np.ndarray], tags: Sequence[str], num_tags: int | None
+) -> tuple[TagNeighbours, ...]:
+    """Reads the outputs of `similar_tags`: of each tag the first `num_tags` that there are."""
+    rows = zip(
+        tags, outputs[COUNT].tolist(), outputs[TAGS].tolist(), outputs[SCORES].tolist(), strict=True
+    )
+    return tuple(
+        TagNeighbours(
+            asked,
+            tuple(tag.decode() for tag in found[:count][:num_tags]),
+            tuple(scores[:count][:num_tags]),
+        )
+        for asked, count, found, scores in rows
     )
 
 

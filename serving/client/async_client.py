@@ -15,6 +15,7 @@ from serving.client.answers import (
     ModelVersion,
     Prediction,
     Retrieval,
+    SimilarTags,
     TagScores,
 )
 from serving.client.dialogues import (
@@ -112,6 +113,12 @@ class AsyncTagClient:
     ) -> Explanations:
         """See `TagClient.explain`."""
         return await self._run(self._dialogues.explain(features, tags), timeout_s)
+
+    async def similar_tags(
+        self, tags: Sequence[str], *, num_tags: int | None = None, timeout_s: float | None = None
+    ) -> SimilarTags:
+        """See `TagClient.similar_tags`."""
+        return await self._run(self._dialogues.similar_tags(tags, num_tags), timeout_s)
 
     async def predict(
         self,

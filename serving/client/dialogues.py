@@ -17,9 +17,11 @@ from serving.client.answers import (
     ModelVersion,
     Prediction,
     Retrieval,
+    SimilarTags,
     TagScores,
     read_explanations,
     read_item_scores,
+    read_neighbours,
     read_profiles,
     read_tag_scores,
 )
@@ -50,6 +52,8 @@ from trainer.signatures import (
     RETRIEVE_FILTERED,
     SCORE_ITEMS,
     SCORE_TAGS,
+    SIMILAR_TAGS,
+    SIMILAR_TO,
 )
 
 Instances = Sequence[Mapping[str, FeatureValue]]
@@ -142,6 +146,22 @@ class Dialogues:
         own = {EXPLAINED_TAG: np.array([tag.encode() for tag in tags], object)}
         prediction, sent = yield from self._ask(EXPLAIN, features, own)
         return Explanations(read_explanations(prediction.outputs, sent), prediction.model_version)
+
+    def similar_tags(self, tags: Sequence[str], num_tags: int | None) -> Dialogue[SimilarTags]:
+        """See `TagClient.similar_tags`."""
+        _check_num_tags(num_tags)
+        if isinstance(tags, str) or not len(tags) or not all(isinstance(tag, str) for tag in tags):
+            raise ValueError(f"`tags` must be a list of strings, at least one. Received: {tags!r}.")
+        own = {SIMILAR_TO: np.array([tag.encode() for tag in tags], object)}
+        try:
+            prediction = yield from self.predict(own, SIMILAR_TAGS)
+        except TagClientError as error:
+            if error.code is grpc.StatusCode.FAILED_PRECONDITION:
+                # It says so, if the version is older.
+                yield from self._learn_slots(SIMILAR_TAGS, own)
+            raise
+        neighbours = read_neighbours(prediction.outputs, tags, num_tags)
+        return SimilarTags(neighbours, prediction.model_version)
 
     def predict(
         self,

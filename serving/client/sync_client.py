@@ -14,6 +14,7 @@ from serving.client.answers import (
     ModelVersion,
     Prediction,
     Retrieval,
+    SimilarTags,
     TagScores,
 )
 from serving.client.dialogues import (
@@ -216,6 +217,29 @@ class TagClient:
           TagClientError: If the call failed, or the version is older than explanations.
         """
         return self._run(self._dialogues.explain(features, tags), timeout_s)
+
+    def similar_tags(
+        self,
+        tags: Sequence[str],
+        *,
+        num_tags: int | None = None,
+        timeout_s: float | None = None,
+    ) -> SimilarTags:
+        """Asks which tags are nearest to tags, whoever the user.
+
+        Args:
+          tags: The tags, as the model spells them.
+          num_tags: How many neighbours of each to return at most; None: as many as the model gives.
+          timeout_s: Deadline in seconds; None: the client's.
+
+        Returns:
+          The neighbours in the order of `tags`, and the version that gave them.
+
+        Raises:
+          ValueError: If `tags` is not a list of strings, or empty.
+          TagClientError: If the call failed, or the version is older than neighbours.
+        """
+        return self._run(self._dialogues.similar_tags(tags, num_tags), timeout_s)
 
     def predict(
         self,

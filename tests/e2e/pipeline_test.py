@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -318,6 +319,90 @@ def test_query_of_an_unknown_user_is_one_clear_line(project, server, capsys):
 
     assert status == 2
     assert "nobody" in capsys.readouterr().err
+
+
+# Whoever asks: nobody, in three ways; a stranger in all he says; a history of noise.
+NOBODY = [
+    {},
+    {"segment": "", "age_band": "", "clicked_tags": [], "skipped_tags": []},
+    {"clicked_tags": ["", ""], "clicked_tags_weights": [1.0, 5.0], "skipped_tags": [""]},
+]
+STRANGER = {
+    "segment": "never seen",
+    "age_band": "never seen",
+    "clicked_tags": ["never seen"],
+    "skipped_tags": ["nor this", "never seen"],
+}
+
+
+def strange_users(tags: list[str]) -> list[dict]:
+    """Users of whom little or nothing is known, or too much."""
+    many = [tags[i % len(tags)] for i in range(2_000)]
+    return [
+        *NOBODY,
+        STRANGER,
+        {"clicked_tags": many, "skipped_tags": [f"never seen {i}" for i in range(2_000)]},
+        {"clicked_tags": tags[:3], "clicked_tags_weights": [0.0, 0.0, 0.0]},
+        {"clicked_tags": tags[:3], "clicked_tags_weights": [-1.0, 1e6, 0.0]},
+        {"skipped_tags": tags[:2]},
+    ]
+
+
+def test_every_signature_answers_whoever_asks(project, server):
+    with TagClient(server, timeout_s=60) as client:
+        tags = list(client.retrieve([{}]).profiles[0].tags)
+        users = strange_users(tags)
+        profiles = client.retrieve(users).profiles
+        filtered = client.retrieve_filtered(
+            users,
+            exclude_tags=[[profile.tags[0], "never seen", ""] for profile in profiles],
+            allow_categories=[[]] * len(users),
+        ).profiles
+        scored = client.score_tags(users, [profile.tags for profile in profiles]).users
+        items = client.score_items(users, [[tags[:2], ["never seen"], []]] * len(users)).users
+        # One run of the tower for each value: not of the 4,000.
+        few = [user for user in users if len(user.get("clicked_tags", [])) < 10]
+        explained = client.explain(few, [tags[0]] * len(few)).explanations
+        empty = client.predict({"examples": np.array([b""], object)}).outputs
+
+    for profile, rest, known, clicks in zip(profiles, filtered, scored, items, strict=True):
+        assert len(set(profile.tags)) == 20 and "" not in profile.tags
+        assert list(profile.scores) == sorted(profile.scores, reverse=True)
+        assert np.isfinite(profile.scores).all()
+        assert all(0 < probability < 1 for probability in profile.probabilities)
+        assert len(rest.tags) == 20 and profile.tags[0] not in rest.tags
+        assert known.scores == pytest.approx(profile.scores, rel=1e-4, abs=1e-4)
+        assert known.probabilities == pytest.approx(profile.probabilities, rel=1e-3)
+        assert np.isfinite(clicks.logits).all() and clicks.logits[1] == pytest.approx(
+            clicks.logits[2]
+        )
+    assert len(explained) == len(users) - 1
+    for explanation in explained:
+        numbers = [explanation.score, *(x.contribution for x in explanation.features)]
+        numbers += [x.contribution for x in explanation.values]
+        assert np.isfinite(numbers).all()
+    # Of nobody nothing is left to leave out.
+    assert [value for x in explained[:2] for value in x.values] == []
+    assert [x.contribution for x in explained[0].features] == pytest.approx([0] * 4, abs=1e-5)
+    for profile in profiles[: len(NOBODY)]:
+        assert profile.tags == profiles[0].tags
+        assert profile.scores == pytest.approx(profiles[0].scores, rel=1e-5)
+    assert tuple(tag.decode() for tag in empty["tags"][0]) == profiles[0].tags
+    np.testing.assert_allclose(empty["scores"][0], profiles[0].scores, rtol=1e-5)
+
+
+def test_answer_to_nobody_leans_to_popular_tags(project, server):
+    clicks: Counter = Counter()
+    for line in (project.output / "items.jsonl").read_text("utf-8").splitlines():
+        row = json.loads(line)
+        clicks.update(dict.fromkeys(row["tags"], row["clicks"]))
+    popular = sorted(clicks, key=lambda tag: (-clicks[tag], tag))[:10]
+
+    with TagClient(server, timeout_s=60) as client:
+        (profile,) = client.retrieve([{}], num_tags=10).profiles
+
+    # Chance would find 0.8 of them among the 120 tags (docs/serving-signatures.md, Cold start).
+    assert len(set(profile.tags) & set(popular)) >= 2
 
 
 def test_batch_prediction_of_every_user_equals_online(project, server, tmp_path):

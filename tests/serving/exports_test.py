@@ -22,7 +22,14 @@ from trainer import signatures as s
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "serving" / "native" / "run_signature.c"
-COMPARED = (s.SERVING_DEFAULT, s.RETRIEVE, s.EMBED_USERS, s.SCORE_TAGS, s.SCORE_ITEMS)
+COMPARED = (
+    s.SERVING_DEFAULT,
+    s.RETRIEVE,
+    s.EMBED_USERS,
+    s.SCORE_TAGS,
+    s.SIMILAR_TAGS,
+    s.SCORE_ITEMS,
+)
 # Said in so many words, for Python and for C.
 ENVIRONMENT = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 NOT_REGISTERED = "Op type not registered 'Scann>"
@@ -203,6 +210,7 @@ def requests_of(exports, slots) -> dict[str, dict[str, np.ndarray]]:
         s.RETRIEVE: raw,
         s.EMBED_USERS: raw,
         s.SCORE_TAGS: {**raw, s.CANDIDATE_TAGS: tags},
+        s.SIMILAR_TAGS: {s.SIMILAR_TO: np.array([b"tag 00", b"tag 77", b"never seen"], object)},
         s.SCORE_ITEMS: {**raw, s.ITEM_TAGS: items},
     }
 
@@ -279,6 +287,6 @@ def test_both_exports_answer_alike(python_answers):
     assert exact[s.TAGS].tolist() == scann[s.TAGS].tolist()
     for name in (s.SCORES, s.PROBABILITIES):
         np.testing.assert_allclose(exact[name], scann[name], rtol=1e-4)
-    for name in (s.EMBED_USERS, s.SCORE_ITEMS):
+    for name in (s.EMBED_USERS, s.SIMILAR_TAGS, s.SCORE_ITEMS):
         answers = [(python_answers[kind] / name).read_bytes() for kind in ("exact", "scann")]
         assert answers[0] == answers[1]

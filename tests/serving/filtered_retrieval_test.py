@@ -377,3 +377,26 @@ def test_wider_search_alone_finds_nearly_the_best(large, allowed, monkeypatch):
 
     assert is_full
     assert recall >= 0.98
+
+
+def test_searched_wider_at_once_a_user_gets_the_same_alone_as_in_a_mixed_batch(large):
+    module, queries, tags, _ = large
+    everything = np.ones(LARGE, bool)
+    excluded = [
+        [f"t{j}" for j in best(tags, query, everything, num)]
+        for query, num in zip(queries[:8], [0, 5, 60, 200] * 2, strict=True)
+    ]
+    categories = [[], [], [], [], ["large"], [], ["large", "few"], ["middle"]]
+
+    together = search(module, queries[:8], excluded, categories)
+
+    for i, query in enumerate(queries[:8]):
+        alone = search(module, query[np.newaxis], excluded[i : i + 1], categories[i : i + 1])
+        assert alone[s.TAGS].tolist() == together[s.TAGS][i : i + 1].tolist()
+        for name in (s.SCORES, s.PROBABILITIES):
+            np.testing.assert_allclose(alone[name], together[name][i : i + 1], rtol=1e-4)
+        # And it is the probability of `score_tags`, but for what the narrower search misses: a
+        # sum over more candidates makes it smaller.
+        scored = module.score_tags(query[np.newaxis], alone[s.TAGS])
+        ratios = alone[s.PROBABILITIES] / scored[s.PROBABILITIES].numpy()
+        assert ((ratios > 0.92) & (ratios < 1 + 1e-4)).all()

@@ -48,14 +48,17 @@ USER_IDS = [f"somebody {i}" for i in range(NUM_USERS)]
 
 
 class Exports(NamedTuple):
-    """Version folders, and serialized examples of users with their ids and labels."""
+    """Version folders, and serialized examples of users with their ids and labels.
+
+    A folder that was not asked for is not there.
+    """
 
     scann: Path
     exact: Path
     examples: list[bytes]
 
 
-def make_exports(folder: Path) -> Exports:
+def make_exports(folder: Path, kinds: tuple[str, ...] = ("scann", "exact")) -> Exports:
     """Saves towers, loads them and exports them with either index."""
     rows = _rows()
     metadata = dataset_metadata.DatasetMetadata(build_schema(SPEC))
@@ -67,11 +70,13 @@ def make_exports(folder: Path) -> Exports:
     towers = tf.saved_model.load(str(folder / "towers"))
     vectors = towers.signatures[s.CANDIDATES]()[s.CANDIDATE_EMBEDDINGS].numpy()
     examples = [serialize_snapshot(_values(row), SPEC) for row in rows]
-    for name, index in (
-        # It looks at everything, so that both find the same.
-        ("scann", ScannIndex(vectors, 6, SearchParameters(6, NUM_TAGS))),
-        ("exact", BruteForceIndex(vectors)),
-    ):
+    for name in kinds:
+        # ScaNN looks at everything, so that both find the same.
+        index = (
+            ScannIndex(vectors, 6, SearchParameters(6, NUM_TAGS))
+            if name == "scann"
+            else BruteForceIndex(vectors)
+        )
         retrieval = TagRetrieval(towers, index, K, num_candidates=NUM_CANDIDATES, tag_slope=0.8)
         description = {"index": {"kind": name, "num_tags": NUM_TAGS}}
         export_servable(retrieval, str(folder / name / "1"), description, examples[:3])

@@ -133,6 +133,24 @@ def test_contributions_to_a_new_tag_are_differences_of_its_scores(served):
         assert contribution == pytest.approx(difference, rel=1e-3, abs=1e-4)
 
 
+def test_neighbours_are_those_of_the_changed_tables_whatever_the_weights(served, tables):
+    tags = [*KEPT, NEW]
+    vectors = tables[s.CANDIDATE_EMBEDDINGS][:, :-1]
+    directions = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosines = directions @ directions.T
+    np.fill_diagonal(cosines, -np.inf)
+
+    found = served[s.SIMILAR_TAGS](similar_to=tf.constant([*tags, RETIRED]))
+
+    assert found[s.COUNT].numpy().tolist() == [len(tags) - 1] * len(tags) + [0]
+    for row, names, scores in zip(cosines, found[s.TAGS].numpy(), found[s.SCORES], strict=False):
+        order = np.argsort(-row, kind="stable")
+        num_found = len(tags) - 1
+        assert [name.decode() for name in names[:num_found]] == [tags[j] for j in order[:-1]]
+        np.testing.assert_allclose(scores[:num_found], row[order[:-1]], rtol=1e-4, atol=1e-5)
+    assert set(found[s.TAGS].numpy()[-1]) == {b""}
+
+
 def test_retired_tag_is_unknown_to_all(served):
     tag = tf.constant([[RETIRED]])
 

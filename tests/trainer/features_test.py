@@ -46,6 +46,7 @@ def test_names_of_labels_and_of_signature_inputs_are_all_reserved():
         or key in ("USER_ID", "SNAPSHOT_TIME")
     }
     inputs = {s.EXAMPLES, s.CANDIDATE_TAGS, s.ITEM_TAGS, s.EXPLAINED_TAG, s.QUERY_EMBEDDINGS}
+    inputs |= {s.EXCLUDE_TAGS, s.ALLOW_CATEGORIES, s.SIMILAR_TO}
     assert names | inputs == f.RESERVED_NAMES
 
 

@@ -104,7 +104,7 @@ def test_version_older_than_filters_is_named(server):
             client.retrieve_filtered([{}])
 
 
-def test_rest_call_of_the_documentation_is_answered(server):
+def test_rest_call_is_answered_with_a_count(server):
     document = {
         "signature_name": "retrieve_filtered",
         "inputs": {"name": ["u3"], "exclude_tags": [["t3"]], "allow_categories": [["fourth"]]},

@@ -1,0 +1,132 @@
+"""docs/serving-signatures.md: every call on it is answered, and every signature is on it."""
+
+import json
+import re
+import shlex
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from serving.client import TagClient
+from serving.model_server.model_config import ModelConfig
+from serving.model_server.servable import Servable
+from serving.model_server.server import ModelServer
+from tests.serving.real_exports import NUM_TAGS, K, make_exports
+from trainer import signatures as s
+
+PAGE = Path(__file__).parents[2] / "docs" / "serving-signatures.md"
+USERS = {"gender", "clicked", "clicked_weights"}
+
+
+@pytest.fixture(scope="module")
+def version_dir(tmp_path_factory):
+    return make_exports(tmp_path_factory.mktemp("exports"), kinds=("exact",)).exact
+
+
+@pytest.fixture(scope="module")
+def server(version_dir):
+    config = ModelConfig("default", str(version_dir.parent))
+    with ModelServer([config], rest_api_port=0, host="127.0.0.1", poll_wait_s=0.02) as server:
+        server.wait_until_available(120)
+        yield server
+
+
+def documented_signatures() -> dict[str, tuple[set[str], set[str]]]:
+    """By signature, the names of its inputs and outputs, of a model with the domain `clicked`."""
+    found = {}
+    for line in PAGE.read_text("utf-8").splitlines():
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if len(cells) == 3 and re.fullmatch(r"`\w+`", cells[0]):
+            names = [set(re.findall(r"`([\w<>]+)`", cell)) for cell in cells[1:]]
+            inputs, outputs = (
+                {name.replace("<domain>", "clicked") for name in group} for group in names
+            )
+            if cells[1].startswith("users"):
+                inputs |= USERS
+            found[cells[0].strip("`")] = (inputs, outputs - {s.RETRIEVE})
+    return found
+
+
+def documented_calls() -> list[tuple[str, str]]:
+    """URL and body of every curl command."""
+    blocks = re.findall(r"```\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    commands = [shlex.split(command) for block in blocks for command in block.split("curl ")[1:]]
+    return [(url, body) for url, flag, body in commands if flag == "-d"]
+
+
+def post(server: ModelServer, url: str, body: str) -> dict:
+    address = url.replace("localhost:8501", f"http://127.0.0.1:{server.rest_api_port}")
+    request = urllib.request.Request(address, body.encode())
+    with urllib.request.urlopen(request, timeout=60) as response:
+        assert response.status == 200
+        return json.loads(response.read())
+
+
+def test_table_has_every_signature_with_its_inputs_and_outputs(version_dir):
+    servable = Servable(str(version_dir))
+    found = {
+        name: (set(definition.inputs), set(definition.outputs))
+        for name, definition in servable.signature_defs.items()
+        if name != "__saved_model_init_op"
+    }
+    servable.close()
+
+    documented = documented_signatures()
+
+    assert documented == found
+
+
+def test_every_signature_has_a_call_and_every_call_is_answered(server):
+    with TagClient(f"127.0.0.1:{server.port}", timeout_s=60) as client:
+        names = client.predict({s.EXAMPLES: [b""]}, s.EMBED_EXAMPLES).outputs
+    embedding = json.dumps(names[s.QUERY_EMBEDDINGS][0].tolist())
+    signatures, asked = documented_signatures(), set()
+
+    for url, body in documented_calls():
+        document = json.loads(body.replace("EMBEDDING", embedding))
+        answer = post(server, url, json.dumps(document))
+
+        name = document["signature_name"]
+        if "instances" in document:
+            assert len(answer["predictions"]) == len(document["instances"])
+            outputs = answer["predictions"][0]
+        else:
+            outputs = answer["outputs"]
+        outputs = outputs if isinstance(outputs, dict) else {s.QUERY_EMBEDDINGS: outputs}
+        assert set(outputs) == signatures[name][1]
+        asked.add(name)
+
+    # TensorFlow Serving refuses a call without inputs over REST.
+    assert asked == signatures.keys() - {s.CANDIDATES}
+
+
+def test_signature_without_inputs_is_answered_over_grpc_alone(server):
+    with TagClient(f"127.0.0.1:{server.port}", timeout_s=60) as client:
+        outputs = client.predict({}, s.CANDIDATES).outputs
+    body = json.dumps({"signature_name": s.CANDIDATES, "inputs": {}})
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        post(server, "localhost:8501/v1/models/default:predict", body)
+
+    assert set(outputs) == documented_signatures()[s.CANDIDATES][1]
+    assert len(outputs[s.TAGS]) == NUM_TAGS
+
+
+def call_of(name: str) -> tuple[str, str]:
+    return next(call for call in documented_calls() if f'"{name}"' in call[1])
+
+
+def test_what_the_page_says_of_unknown_tags_is_so(server):
+    filtered = post(server, *call_of(s.RETRIEVE_FILTERED))["outputs"]
+    scored = post(server, *call_of(s.SCORE_TAGS))["outputs"]
+    similar = post(server, *call_of(s.SIMILAR_TAGS))["outputs"]
+
+    assert not {"tag 01", "tag 05"} & set(filtered["tags"][0])
+    assert filtered["count"] == [K]
+    known, unknown = scored["scores"][0]
+    assert known == known and unknown != unknown  # NaN
+    assert similar["count"] == [K, 0]
+    assert "tag 03" not in similar["tags"][0]
+    assert similar["tags"][1] == [""] * K
+    assert similar["scores"][1] == [float("-inf")] * K

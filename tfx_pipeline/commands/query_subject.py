@@ -1,0 +1,106 @@
+"""Whom `tagtower query` asks for: feature values, a user of the tables, or fresh events."""
+
+import argparse
+import json
+import os
+from typing import Any
+
+
+def add_subject_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that say whom to ask for."""
+    who = parser.add_argument_group(
+        "whom to ask for: feature values, a user of the tables, or fresh events"
+    )
+    who.add_argument(
+        "--features",
+        metavar="JSON",
+        help='one instance, as {"clicked_tags": ["jazz"]}, or @FILE with one',
+    )
+    who.add_argument("--user", metavar="ID", help="a user of the tables that --config names")
+    who.add_argument(
+        "--events",
+        metavar="FILE",
+        help="fresh events (item_id, timestamp, clicked); with --user they are added to the stored",
+    )
+    who.add_argument("--profile", metavar="JSON", help="profile features that go with --events")
+    parser.add_argument("--config", help="the configuration, for --user and --events")
+
+
+def named_subjects(arguments: argparse.Namespace) -> list[str]:
+    """The flags given that say whom to ask for."""
+    return [name for name in ("features", "user", "events") if getattr(arguments, name) is not None]
+
+
+def check_subject(arguments: argparse.Namespace) -> None:
+    """Checks that somebody is asked for, in one way.
+
+    Raises:
+      ValueError: Nobody is, or flags contradict each other.
+    """
+    given = named_subjects(arguments)
+    if not given or ("features" in given and len(given) > 1):
+        raise ValueError("give one of --features, --user and --events (or the last two together).")
+    if arguments.profile is not None and "events" not in given:
+        raise ValueError("--profile goes with --events.")
+
+
+def read_subject(arguments: argparse.Namespace) -> tuple[dict[str, Any], set[str]]:
+    """Feature values, and the items that the user has clicked, as far as they are known.
+
+    Raises:
+      ValueError: A file or a value is not what it must be, or `--config` lacks.
+    """
+    if arguments.features is not None:
+        return _parse_json("features", arguments.features), set()
+    return _from_events(arguments)
+
+
+def _from_events(arguments: argparse.Namespace) -> tuple[dict[str, Any], set[str]]:
+    """Feature values, and the items that the user has clicked."""
+    if not arguments.config:
+        raise ValueError(
+            "`config` must say where the tables are. Give --config with --user or --events."
+        )
+    from tfx_pipeline.config import load_config
+    from tfx_pipeline.user_lookup import find_user, read_events, to_records
+    from trainer.history import UserEvents, feature_values
+
+    config = load_config(arguments.config)
+    profile: dict[str, str] | None = None
+    events = UserEvents.from_records([])
+    now = 0
+    if arguments.user is not None:
+        events, profile, now = find_user(config, arguments.user)
+    if arguments.events is not None:
+        records = [*to_records(events), *read_events(arguments.events, config)]
+        events = UserEvents.from_records(records)
+    if arguments.profile is not None:
+        given = _parse_json("profile", arguments.profile)
+        known = [feature.name for feature in config.features.profile]
+        unknown = sorted(set(given) - set(known))
+        if unknown:
+            raise ValueError(
+                f"`profile` must name profile features ({', '.join(known)}). "
+                f"Received: {', '.join(unknown)}."
+            )
+        profile = {**(profile or {}), **given}
+    # As in the pipeline's snapshot "now": after everything that is known.
+    now = max([now, *(int(time) + 1 for time in events.timestamp[-1:])])
+    features = feature_values(events, profile, now, config.features)
+    codes, _ = events.attributes["item_id"].select(events.item[events.clicked])
+    return features, set(events.attributes["item_id"].vocabulary[codes].tolist())
+
+
+def _parse_json(name: str, text: str) -> dict[str, Any]:
+    if text.startswith("@"):
+        if not os.path.isfile(text[1:]):
+            raise ValueError(f"`{name}` must name a file after @. Received: {text}.")
+        with open(text[1:], encoding="utf-8") as file:
+            text = file.read()
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"`{name}` must be JSON. Received: {text[:200]} ({error}).") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"`{name}` must be a JSON object. Received: {text[:200]}.")
+    return value
