@@ -37,12 +37,13 @@ class LocalServer:
 
 
 @contextlib.contextmanager
-def local_server(base_path: Path, log_path: Path) -> Iterator[LocalServer]:
+def local_server(base_path: Path, log_path: Path, *flags: str) -> Iterator[LocalServer]:
     """Starts a server and stops it at the end.
 
     Args:
       base_path: Folder of the numbered versions.
       log_path: Where what it prints goes.
+      *flags: More flags of the command.
 
     Yields:
       The server, once a version serves.
@@ -52,7 +53,7 @@ def local_server(base_path: Path, log_path: Path) -> Iterator[LocalServer]:
     """
     port, rest_api_port = _free_ports(2)
     command = [sys.executable, "-m", "tfx_pipeline.cli", "serve", f"--model_base_path={base_path}"]
-    command += [f"--port={port}", f"--rest_api_port={rest_api_port}"]
+    command += [f"--port={port}", f"--rest_api_port={rest_api_port}", *flags]
     started = time.perf_counter()
     with open(log_path, "wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)

@@ -62,6 +62,9 @@ BENCHMARKS: Mapping[str, Entry] = {
     "serving": Entry(
         "benchmarks.serving", "gRPC and REST of the local server (MODEL_BASE_PATH=DIR)"
     ),
+    "soak": Entry(
+        "benchmarks.soak", "new versions pushed under load (SIZE=SECONDS, MODEL_BASE_PATH=DIR)"
+    ),
     "training": Entry(
         "benchmarks.training", "label examples a second, beside peers (SIZE=E[,E], MOVIELENS_DIR)"
     ),
