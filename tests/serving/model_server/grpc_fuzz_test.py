@@ -92,7 +92,8 @@ class Signatures:
             found = get_model_metadata_pb2.SignatureDefMap()
             response.metadata["signature_def"].Unpack(found)
             for signature, definition in found.signature_def.items():
-                if signature not in ("__saved_model_init_op", "slow"):
+                # The last two make as much as a value says, whoever serves them.
+                if signature not in ("__saved_model_init_op", "slow", "filled"):
                     self.by_model[name, signature] = {
                         key: (value.dtype, len(value.tensor_shape.dim))
                         for key, value in definition.inputs.items()

@@ -8,6 +8,7 @@ import http.client
 import itertools
 import json
 import random
+import re
 import socket
 import struct
 
@@ -70,9 +71,7 @@ class Caller:
                     received += chunk
             except ConnectionError:
                 pass  # it hung up in the middle of what it will not read
-        statuses = [
-            int(line.split()[1]) for line in received.split(b"\n") if line.startswith(b"HTTP/1.1 ")
-        ]
+        statuses = [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", received)]
         for status in statuses:
             self._count(status, "", sent)
         return statuses, received
