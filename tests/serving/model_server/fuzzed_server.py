@@ -28,7 +28,10 @@ model_config_list {{
 }}
 """
 NUM_TAGS, K = 40, 3
-DEADLINE_S = 30.0  # far beyond what an answer takes on a busy machine: a request without one hangs
+# Far beyond what an answer takes on a busy machine: a request without one hangs.
+DEADLINE_S = 120.0
+# What the first requests of a server take for good: buffers, pools, graphs made ready.
+MAX_GROWTH_MB, MAX_NEW_THREADS = 150.0, 40
 
 
 def lane(num_examples: int) -> hypothesis.settings:
@@ -70,8 +73,11 @@ def fuzzed_server(folder: Path):
     config = folder / "models.config"
     config.write_text(CONFIG.format(folder=folder))
     with server_process(folder, f"--model_config_file={config}") as server:
+        memory_mb, num_threads = server.memory_mb, server.num_threads
         yield server
         assert server.is_alive
+        assert server.memory_mb < memory_mb + MAX_GROWTH_MB
+        assert server.num_threads <= num_threads + MAX_NEW_THREADS
         assert server.tracebacks() == []
 
 
