@@ -125,6 +125,7 @@ def soak(
     seconds: float,
     push_interval_s: float,
     progress: Progress,
+    min_versions: int = 1,
 ) -> Soak:
     """Pushes versions while callers ask.
 
@@ -136,6 +137,7 @@ def soak(
       seconds: How long.
       push_interval_s: Seconds between two pushes; longer where loading takes longer.
       progress: Where it tells how far it is.
+      min_versions: It goes on until so many were pushed, however long that takes.
 
     Returns:
       What it saw.
@@ -152,7 +154,7 @@ def soak(
     version, end = first_version, time.monotonic() + seconds
     try:
         with TagClient(f"localhost:{server.port}", timeout_s=_TIMEOUT_S) as client:
-            while time.monotonic() < end:
+            while time.monotonic() < end or len(found.memory_mb) < min_versions:
                 pushed = time.monotonic()
                 push_version(version)
                 _wait_until_alone(client, version)
