@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -37,15 +37,13 @@ class LocalServer:
 
 
 @contextlib.contextmanager
-def local_server(
-    base_path: Path, log_path: Path, flags: Sequence[str] = ()
-) -> Iterator[LocalServer]:
+def local_server(base_path: Path, log_path: Path, *flags: str) -> Iterator[LocalServer]:
     """Starts a server and stops it at the end.
 
     Args:
       base_path: Folder of the numbered versions.
       log_path: Where what it prints goes.
-      flags: Further ones.
+      *flags: More flags of the command.
 
     Yields:
       The server, once a version serves.

@@ -65,6 +65,9 @@ BENCHMARKS: Mapping[str, Entry] = {
     "filtered": Entry(
         "benchmarks.filtered", "retrieve_filtered beside retrieve: latency, recall (SIZE=TAGS)"
     ),
+    "soak": Entry(
+        "benchmarks.soak", "new versions pushed under load (SIZE=SECONDS, MODEL_BASE_PATH=DIR)"
+    ),
     "training": Entry(
         "benchmarks.training", "label examples a second, beside peers (SIZE=E[,E], MOVIELENS_DIR)"
     ),

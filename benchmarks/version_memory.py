@@ -46,8 +46,7 @@ def measure_version_memory(version: Path, log_path: Path) -> VersionMemory:
             'model_platform: "tensorflow" model_version_policy { all {} } } }',
             encoding="utf-8",
         )
-        flags = [f"--model_config_file={config}"]
-        with local_server(base_path, log_path, flags) as server:
+        with local_server(base_path, log_path, f"--model_config_file={config}") as server:
             first_mb = server.memory_mb
             with TagClient(f"localhost:{server.port}") as client:
                 for number in range(2, 2 + _NUM_ADDED):

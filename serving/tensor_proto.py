@@ -7,6 +7,7 @@ little-endian, behind a tag and its length), some seventy times as fast as value
 """
 
 import itertools
+import math
 
 import numpy as np
 
@@ -50,6 +51,9 @@ _VALUE_FIELDS = {
 _LAST_SHORT = 0x7F
 # Tag on the wire of the packed fields whose values are the array's own bytes: number and kind 2.
 _PACKED_TAGS = {types_pb2.DT_FLOAT: 5 << 3 | 2, types_pb2.DT_DOUBLE: 6 << 3 | 2}
+# Elements that a shape may claim beyond those that the message holds. TensorFlow allocates whatever
+# the shape says, so that a request of twenty bytes takes the machine's memory.
+MAX_REPEATED = 2**20
 
 
 def data_type_name(data_type: int) -> str:
@@ -81,7 +85,10 @@ def to_numpy(tensor: tensor_pb2.TensorProto) -> np.ndarray:
     """Reads a tensor in either of its forms, `tensor_content` or the repeated `*_val` field.
 
     A `*_val` shorter than the shape repeats its last value (zero when it has none), and what goes
-    beyond the shape is dropped: so does TensorFlow.
+    beyond the shape is dropped: so does TensorFlow. What it does not do is to refuse a shape that
+    is out of all proportion to the message: one with more than `MAX_REPEATED` elements that the
+    message does not hold, or an empty one whose other sizes span as much, for which an operation
+    that reduces over the empty axis would make room.
 
     Args:
       tensor: Any dense tensor of a number, bool or string type.
@@ -92,17 +99,19 @@ def to_numpy(tensor: tensor_pb2.TensorProto) -> np.ndarray:
 
     Raises:
       ValueError: If the type is unknown, a dimension is negative, or the content does not fit the
-        shape.
+        shape or is too little for it.
     """
     if tensor.tensor_shape.unknown_rank:
         raise ValueError("`tensor_shape` must have a rank. Received: unknown_rank=True.")
     shape = [dimension.size for dimension in tensor.tensor_shape.dim]
     if any(size < 0 for size in shape):
         raise ValueError(f"`tensor_shape` must have no negative size. Received: {shape}.")
-    size = 1
-    for dimension in shape:
-        size *= dimension
+    size = math.prod(shape)
+    if not size:
+        _require_proportion(shape, math.prod(dimension for dimension in shape if dimension))
     if tensor.dtype == types_pb2.DT_STRING:
+        if not tensor.tensor_content and len(tensor.string_val) < size:
+            _require_proportion(shape, size)
         return _string_values(tensor, size).reshape(shape)
     numpy_type = _NUMPY_TYPES.get(tensor.dtype)
     if numpy_type is None:
@@ -116,7 +125,10 @@ def to_numpy(tensor: tensor_pb2.TensorProto) -> np.ndarray:
                 f"`tensor_content` must fit the shape {shape}. Received: {len(content)} bytes."
             )
         return np.frombuffer(content, dtype=numpy_type).reshape(shape)
-    return _repeat_last(_numeric_values(tensor, numpy_type), size).reshape(shape)
+    values = _numeric_values(tensor, numpy_type)
+    if len(values) < size:
+        _require_proportion(shape, size)
+    return _repeat_last(values, size).reshape(shape)
 
 
 def from_numpy(array: np.ndarray) -> tensor_pb2.TensorProto:
@@ -233,6 +245,14 @@ def _read_packed(tensor: tensor_pb2.TensorProto, numpy_type: type) -> np.ndarray
     count = len(getattr(tensor, field))
     wire_type: np.dtype = np.dtype(numpy_type).newbyteorder("<")
     return np.frombuffer(content, wire_type, count, len(content) - count * wire_type.itemsize)
+
+
+def _require_proportion(shape: list[int], size: int) -> None:
+    if size > MAX_REPEATED:
+        raise ValueError(
+            f"`tensor_shape` must not span more than {MAX_REPEATED} elements that the message does "
+            f"not hold. Received: {shape}."
+        )
 
 
 def _numeric_values(tensor: tensor_pb2.TensorProto, numpy_type: type) -> np.ndarray:

@@ -19,7 +19,7 @@ from serving.model_server.model_config import read_model_configs
 from serving.model_server.model_info import model_metadata, model_status
 from serving.model_server.predict import predict
 
-_MAX_MESSAGE_LENGTH = 1024
+_MAX_MESSAGE_BYTES = 1024
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -108,8 +108,8 @@ def _errors_to(context: grpc.ServicerContext) -> Iterator[None]:
 
 
 def _abort(context: grpc.ServicerContext, error: ServingError) -> NoReturn:
-    message = error.message
-    if len(message) > _MAX_MESSAGE_LENGTH:  # messages travel in a header, whose size is limited
-        message = message[:_MAX_MESSAGE_LENGTH] + "...TRUNCATED"
-    context.abort(error.code, message)
+    message = error.message.encode("utf-8", "replace")
+    if len(message) > _MAX_MESSAGE_BYTES:  # messages travel in a header, whose size is limited
+        message = message[:_MAX_MESSAGE_BYTES] + b"...TRUNCATED"
+    context.abort(error.code, message.decode("utf-8", "replace"))
     raise AssertionError("`abort` does not return.")

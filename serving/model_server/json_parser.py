@@ -11,9 +11,10 @@ from typing import Any
 
 from serving.model_server.errors import invalid_argument
 
-# A lone surrogate and exponents beyond a double: Python takes them. Two patterns, and the first
-# only where there is an escape, because each search costs about as much as half the parsing.
-_SURROGATE = re.compile(rb"\\u[dD][89abAB]")
+# Surrogates, which may be alone, and exponents beyond a double: Python takes them. Two patterns,
+# and the first only where there is an escape, because each search costs about as much as half the
+# parsing.
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _LARGE_EXPONENT = re.compile(rb"[eE][+0-9][0-9][0-9]")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ESCAPES = {

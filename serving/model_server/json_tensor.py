@@ -31,6 +31,9 @@ _INTEGERS: dict[int, tuple[type, tuple[int, int]]] = {
 }
 _FLOATS: dict[int, type] = {types_pb2.DT_FLOAT: np.float32, types_pb2.DT_DOUBLE: np.float64}
 
+# Of numpy's arrays.
+MAX_RANK = 32
+
 
 def parse_body(body: bytes) -> dict[str, Any]:
     """Parses the body of a request; NaN and the infinities are allowed.
@@ -194,6 +197,9 @@ def _dense_shape(value: Any) -> list[int]:
         if not value:
             break
         value = value[0]
+    # One dimension is left for the batch.
+    if len(shape) >= MAX_RANK:
+        raise invalid_argument(f"Tensor of more than {MAX_RANK - 1} dimensions: {len(shape)}")
     return shape
 
 

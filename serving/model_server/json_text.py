@@ -4,7 +4,7 @@ import base64
 import decimal
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,9 @@ _BYTES_SUFFIX = "_bytes"
 _CONTROL = re.compile(r"((?<!\\)(?:\\\\)*\\)u(00[01][0-9a-f])")
 _LARGEST_FLOAT = 3.4028234e38
 _MOST_DIGITS = 21
+# Characters of a value that an error quotes. The layout takes four for each level above an element:
+# a megabyte of deep lists would be quoted in a gigabyte.
+MAX_QUOTED = 2**16
 _WRITTEN_KINDS = "fiubO"  # of numpy: floats, integers, bools, objects (strings)
 
 
@@ -26,7 +29,7 @@ def value_text(value: Any) -> str:
     """Any JSON value as text, as the real server quotes it in errors.
 
     Its writer has no text for a number that is not finite inside a list or an object, and stops
-    there.
+    there. Here it stops as well after `MAX_QUOTED` characters.
     """
     value = _as_parsed(value)
     if isinstance(value, float):
@@ -35,13 +38,21 @@ def value_text(value: Any) -> str:
             return decimal_text(float(np.float32(value)), np.float32)
         return decimal_text(value, np.float64)
     parts: list[str] = []
-    _write(value, "\n", parts)
+    left = MAX_QUOTED
+    for piece in _pieces(value, "\n"):
+        if piece is None:
+            break
+        if len(piece) > left:
+            parts += [piece[:left], "...TRUNCATED"]
+            break
+        parts.append(piece)
+        left -= len(piece)
     return "".join(parts)
 
 
 def error_text(message: str) -> str:
     """The body of an answer that is an error."""
-    return value_text({"error": message})
+    return f'{{\n{_INDENT}"error": {_quoted(message)}\n}}'
 
 
 def decimal_text(value: float, float_type: type) -> str:
@@ -192,30 +203,27 @@ def _as_parsed(value: Any) -> Any:
         return float("inf") if value > 0 else float("-inf")
 
 
-def _write(value: Any, line: str, parts: list[str]) -> bool:
-    """Appends a value's text; `line` begins a line at its depth. False: it had to stop."""
+def _pieces(value: Any, line: str) -> Iterator[str | None]:
+    """A value's text, piece by piece; `line` begins a line at its depth. None: it has to stop."""
     value = _as_parsed(value)
     if isinstance(value, str):
-        parts.append(_quoted(value))
+        yield _quoted(value)
     elif isinstance(value, float):
-        if value != value or value in (float("inf"), float("-inf")):
-            return False
-        parts.append(_shortest(value))
+        is_finite = value == value and value not in (float("inf"), float("-inf"))
+        yield _shortest(value) if is_finite else None
     elif isinstance(value, list | dict):
         opening, closing = "[]" if isinstance(value, list) else "{}"
         separator = opening
         for item in value:
-            parts.append(separator + line + _INDENT)
+            yield separator + line + _INDENT
             separator = ","
             if isinstance(value, dict):
-                parts.append(f"{_quoted(item)}: ")
+                yield f"{_quoted(item)}: "
                 item = value[item]
-            if not _write(item, line + _INDENT, parts):
-                return False
-        parts.append(line + closing if value else opening + closing)
+            yield from _pieces(item, line + _INDENT)
+        yield line + closing if value else opening + closing
     else:
-        parts.append(json.dumps(value))
-    return True
+        yield json.dumps(value)
 
 
 def _shortest(value: float) -> str:

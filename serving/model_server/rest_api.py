@@ -192,9 +192,11 @@ def _model_spec(match: re.Match) -> model_pb2.ModelSpec | None:
     """The model a path names; None if its version is too large a number."""
     spec = model_pb2.ModelSpec(name=unquote(match["name"] or ""))
     if match["version"]:
-        if int(match["version"]) > _LARGEST_VERSION:
+        digits = match["version"].lstrip("0") or "0"
+        # Python reads no number of thousands of digits.
+        if len(digits) > len(str(_LARGEST_VERSION)) or int(digits) > _LARGEST_VERSION:
             return None
-        spec.version.value = int(match["version"])
+        spec.version.value = int(digits)
     if match["label"]:
         spec.version_label = unquote(match["label"])
     return spec

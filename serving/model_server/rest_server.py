@@ -23,6 +23,8 @@ _logger = logging.getLogger("tagtower.model_server")
 # What the connection itself takes; bodies beyond the server's limit are read, dropped and refused,
 # because a caller that is cut off in the middle of its body never reads why.
 _ANY_SIZE = 2**62
+# Seconds until a caller who does not go on, between requests or within one, is hung up on.
+_PATIENCE_S = 3600.0
 _GZIP = 16 + zlib.MAX_WBITS
 
 
@@ -171,7 +173,11 @@ class RestServer:
 
     async def _serve(self) -> None:
         server = tornado.httpserver.HTTPServer(
-            _Requests(self), max_body_size=_ANY_SIZE, max_buffer_size=_ANY_SIZE
+            _Requests(self),
+            max_body_size=_ANY_SIZE,
+            max_buffer_size=_ANY_SIZE,
+            idle_connection_timeout=_PATIENCE_S,
+            body_timeout=_PATIENCE_S,
         )
         server.add_sockets(self._sockets)
         await self._stopping.wait()

@@ -14,9 +14,18 @@ import grpc
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
+from tensorflow.python.framework.ops import dismantle_graph
 
-from serving.model_server.errors import ServingError, not_found, status_code
+from serving.model_server.errors import (
+    ServingError,
+    invalid_argument,
+    not_found,
+    status_code,
+)
 from serving.model_server.signature import Signature
+
+# Calls kept ready. Each holds a graph of its own, and callers choose sets of outputs at will.
+MAX_CALLS = 64
 
 _SCANN_NOT_REGISTERED = "Op type not registered 'Scann>"
 
@@ -57,7 +66,7 @@ class Servable:
         }
         self.observe_run: Callable[[float], None] = _ignore
         # Building a call optimizes the graph for its outputs: once for each set of them.
-        self._call = functools.cache(self._build_call)
+        self._call = functools.lru_cache(MAX_CALLS)(self._build_call)
 
     def run(
         self, feed_names: tuple[str, ...], feeds: Sequence[np.ndarray], fetch_names: tuple[str, ...]
@@ -80,13 +89,21 @@ class Servable:
             values = self._call(feed_names, fetch_names)(*feeds)
         except tf.errors.OpError as error:
             raise _translate(error) from error
+        except UnicodeDecodeError as error:
+            # TensorFlow's Python gives up on a message that quotes bytes which are no UTF-8; only a
+            # request brings such bytes. The code is lost; what quotes a request refuses it.
+            raise invalid_argument(error.object.decode("utf-8", "replace")) from error
         self.observe_run(time.perf_counter() - start)
         return values
 
     def close(self) -> None:
         """Frees the model; no call may be under way."""
-        self._call.cache_clear()
-        self._session.close()
+        session = self._session
+        # Python's collector, which would find them in the end, seldom looks: until it does, the
+        # memory of every version that was unloaded stays in use.
+        del self._call, self._session
+        session.close()
+        dismantle_graph(session.graph)
 
     def _build_call(self, feed_names: tuple[str, ...], fetch_names: tuple[str, ...]):
         # Session.run would cast what is fed and check it against the placeholders' shapes, which

@@ -15,6 +15,7 @@ from tensorflow_serving.apis import (
 
 from serving.model_server.grpc_service import ModelService, PredictionService
 from serving.model_server.health import HealthService
+from serving.model_server.malformed_requests import MalformedRequestInterceptor
 from serving.model_server.manager import ModelManager
 from serving.model_server.metrics import DEFAULT_PATH, Metrics
 from serving.model_server.model_config import ModelConfig
@@ -177,6 +178,7 @@ class ModelServer:
     def _new_grpc_server(self) -> grpc.Server:
         server = grpc.server(
             ThreadPoolExecutor(self._max_workers, thread_name_prefix="grpc"),
+            interceptors=[MalformedRequestInterceptor()],
             maximum_concurrent_rpcs=self._max_requests,
             options=[
                 ("grpc.max_receive_message_length", self._max_message_bytes),

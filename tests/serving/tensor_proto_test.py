@@ -4,7 +4,7 @@ import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 
 import serving  # noqa: F401  (selects Keras 2 before TensorFlow)
-from serving.tensor_proto import from_numpy, to_numpy, write_compact
+from serving.tensor_proto import MAX_REPEATED, from_numpy, to_numpy, write_compact
 
 NUMBERS = [
     np.float16,
@@ -149,3 +149,25 @@ def test_malformed_tensor_is_refused(tensor):
 def test_array_of_another_type_is_refused(array):
     with pytest.raises(ValueError, match="Received"):
         from_numpy(array)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [[MAX_REPEATED + 1], [2**40], [2**40, 2**40], [2**63 - 1] * 5, [2**31, 0], [0, 2**62, 3]],
+)
+@pytest.mark.parametrize("data_type", [types_pb2.DT_FLOAT, types_pb2.DT_STRING])
+def test_shape_out_of_proportion_to_the_message_is_refused(shape, data_type):
+    tensor = tensor_pb2.TensorProto(dtype=data_type, float_val=[1.0], string_val=[b"a"])
+    for size in shape:
+        tensor.tensor_shape.dim.add(size=size)
+    with pytest.raises(ValueError, match=f"^`tensor_shape` must not span more than {MAX_REPEATED}"):
+        to_numpy(tensor)
+
+
+def test_value_is_repeated_up_to_the_limit_and_a_full_message_may_be_larger():
+    repeated = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[3.0])
+    repeated.tensor_shape.dim.add(size=MAX_REPEATED)
+    assert to_numpy(repeated).sum() == 3.0 * MAX_REPEATED
+    full = np.arange(MAX_REPEATED + 1, dtype=np.int32)
+    for tensor in (from_numpy(full), compact(full)):
+        np.testing.assert_array_equal(to_numpy(tensor), full)

@@ -1,0 +1,272 @@
+"""New versions pushed under load: whether a request fails, and whether memory grows with versions.
+
+The server is a process of its own; callers over gRPC and REST ask without a pause, and each knows
+which answers are right. Versions are copies of one servable, pushed as the Pusher does it: written
+beside the others and renamed.
+"""
+
+import dataclasses
+import http.client
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.local_server import LocalServer, local_server
+from benchmarks.registry import Figures, Progress
+from benchmarks.results import OUTPUT_DIR
+from benchmarks.serving import DEFAULT_BASE_PATH, draw_instances, latest_version, rest_retrieve
+from benchmarks.size_option import one_size
+from tfx_pipeline.report_tables import format_table
+
+DEFAULT_SECONDS = 180
+
+_PUSH_INTERVAL_S = 3.0
+_TIMEOUT_S = 120.0
+_NUM_CALLERS = 2  # of each interface
+_NUM_KEPT = 3  # folders: more versions are on disk than the server serves
+# Versions whose memory does not count: allocators and thread pools are still growing.
+_NUM_WARM_UP_VERSIONS = 5
+
+
+@dataclasses.dataclass
+class Soak:
+    """What a soak saw.
+
+    Attributes:
+      num_requests: Requests sent.
+      failures: Why requests failed or what was wrong with an answer, the first few.
+      num_failed: How many did.
+      memory_mb: Resident memory of the server, each time a version had taken over and the one
+        before was unloaded.
+    """
+
+    num_requests: int = 0
+    failures: list[str] = dataclasses.field(default_factory=list)
+    num_failed: int = 0
+    memory_mb: list[float] = dataclasses.field(default_factory=list)
+
+    @property
+    def memory_mb_first(self) -> float:
+        """Memory at the end of the warm-up: median of some versions."""
+        return float(np.median(self._counted()[: self._num_ends()]))
+
+    @property
+    def memory_mb_last(self) -> float:
+        """Memory at the end, likewise."""
+        return float(np.median(self._counted()[-self._num_ends() :]))
+
+    @property
+    def memory_mb_per_version(self) -> float:
+        """Slope of a line through the memory after the warm-up."""
+        counted = self._counted()
+        if len(counted) < 2:
+            return 0.0
+        return float(np.polyfit(np.arange(len(counted)), counted, 1)[0])
+
+    def _counted(self) -> list[float]:
+        return self.memory_mb[min(_NUM_WARM_UP_VERSIONS, len(self.memory_mb) - 1) :]
+
+    def _num_ends(self) -> int:
+        return max(1, len(self._counted()) // 4)
+
+
+class _Caller(threading.Thread):
+    """Asks without a pause until it is stopped."""
+
+    def __init__(self, ask: Callable[[], None]):
+        super().__init__(daemon=True)
+        self._ask = ask
+        self._stopping = threading.Event()
+        self.num_requests = 0
+        self.failures: list[str] = []
+
+    def run(self) -> None:
+        while not self._stopping.is_set():
+            self.num_requests += 1
+            try:
+                self._ask()
+            except Exception as error:  # whatever it is, it is what the soak looks for
+                self.failures.append(f"{type(error).__name__}: {error}")
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.join()
+
+
+def push(source: Path, base_path: Path, version: int) -> None:
+    """Copies a version beside the others, and renames it when it is whole; drops the oldest.
+
+    Args:
+      source: Folder of the version that is copied.
+      base_path: Where versions are.
+      version: The new number.
+    """
+    staging = base_path / f".staging-{version}"
+    shutil.copytree(source, staging)
+    staging.rename(base_path / str(version))
+    numbers = sorted(int(path.name) for path in base_path.iterdir() if path.name.isdecimal())
+    for number in numbers[:-_NUM_KEPT]:
+        shutil.rmtree(base_path / str(number))
+
+
+def soak(
+    server: LocalServer,
+    asks: Sequence[Callable[[], None]],
+    push_version: Callable[[int], None],
+    *,
+    first_version: int,
+    seconds: float,
+    push_interval_s: float,
+    progress: Progress,
+    min_versions: int = 1,
+) -> Soak:
+    """Pushes versions while callers ask.
+
+    Args:
+      server: The server.
+      asks: A caller each: asks once, and raises if the request fails or the answer is wrong.
+      push_version: Pushes the version of a number.
+      first_version: The first number that is pushed.
+      seconds: How long.
+      push_interval_s: Seconds between two pushes; longer where loading takes longer.
+      progress: Where it tells how far it is.
+      min_versions: It goes on until so many were pushed, however long that takes.
+
+    Returns:
+      What it saw.
+
+    Raises:
+      TimeoutError: A version did not take over.
+    """
+    from serving.client import TagClient
+
+    callers = [_Caller(ask) for ask in asks]
+    for caller in callers:
+        caller.start()
+    found = Soak()
+    version, end = first_version, time.monotonic() + seconds
+    try:
+        with TagClient(f"localhost:{server.port}", timeout_s=_TIMEOUT_S) as client:
+            while time.monotonic() < end or len(found.memory_mb) < min_versions:
+                pushed = time.monotonic()
+                push_version(version)
+                _wait_until_alone(client, version)
+                time.sleep(max(0.0, pushed + push_interval_s - time.monotonic()))
+                found.memory_mb.append(server.memory_mb)
+                progress(
+                    f"version {version}: {sum(c.num_requests for c in callers)} requests, "
+                    f"{found.memory_mb[-1]:.0f} MB"
+                )
+                version += 1
+    finally:
+        for caller in callers:
+            caller.stop()
+    failures = [failure for caller in callers for failure in caller.failures]
+    found.num_requests = sum(caller.num_requests for caller in callers)
+    found.failures, found.num_failed = failures[:10], len(failures)
+    return found
+
+
+def run(progress: Progress) -> Figures:
+    """Soaks the latest version of a base path; see `benchmarks.registry.Benchmark`."""
+    seconds = one_size(DEFAULT_SECONDS)
+    source = latest_version(Path(os.environ.get("MODEL_BASE_PATH") or DEFAULT_BASE_PATH).absolute())
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        base_path = Path(folder)
+        push(source, base_path, 1)
+        progress("starting the server ...")
+        with local_server(base_path, OUTPUT_DIR / "logs" / "soak-server.log") as server:
+            found = soak(
+                server,
+                _retrieve_callers(server, source),
+                lambda version: push(source, base_path, version),
+                first_version=2,
+                seconds=seconds,
+                push_interval_s=_PUSH_INTERVAL_S,
+                progress=progress,
+            )
+    for failure in found.failures:
+        progress(f"failed: {failure}")
+    return {
+        "soak.seconds": seconds,
+        "soak.requests": found.num_requests,
+        "soak.failed_requests": found.num_failed,
+        "soak.versions": len(found.memory_mb),
+        "soak.memory_mb_first": found.memory_mb_first,
+        "soak.memory_mb_last": found.memory_mb_last,
+        "soak.memory_mb_per_version": found.memory_mb_per_version,
+    }
+
+
+def table(figures: Figures) -> str:
+    """A row a figure."""
+    titles = {
+        "soak.versions": "versions pushed",
+        "soak.requests": "requests",
+        "soak.failed_requests": "failed or wrong",
+        "soak.memory_mb_first": "memory after warm-up, MB",
+        "soak.memory_mb_last": "memory at the end, MB",
+        "soak.memory_mb_per_version": "growth a version, MB",
+    }
+    return format_table(["soak", ""], [[title, figures[name]] for name, title in titles.items()])
+
+
+def faults(figures: Figures) -> list[str]:
+    """Requests that failed; what memory does is read, not judged: a short soak says little."""
+    failed = figures["soak.failed_requests"]
+    return [f"{failed} requests failed while versions changed."] if failed else []
+
+
+def _wait_until_alone(client: Any, version: int) -> None:
+    """Waits until a version is available and every other one is unloaded."""
+    deadline = time.monotonic() + _TIMEOUT_S
+    while time.monotonic() < deadline:
+        states = {status.version: status.state for status in client.model_status()}
+        if states.pop(version, "") == "AVAILABLE" and set(states.values()) <= {"END"}:
+            return
+        time.sleep(0.02)
+    raise TimeoutError(f"Version {version} did not take over in {_TIMEOUT_S:g} s: {states}")
+
+
+def _retrieve_callers(server: LocalServer, source: Path) -> list[Callable[[], None]]:
+    """Callers of `retrieve` who know what the servable answers: what it answered at first."""
+    from serving.client import TagClient
+    from serving.feature_tensors import input_slots
+    from serving.model_server.servable import Servable
+    from trainer import signatures as s
+
+    servable = Servable(str(source))
+    slots = input_slots(servable.signature_defs[s.RETRIEVE])
+    instances = draw_instances(servable, slots, 4)
+    servable.close()
+
+    def expecting(call: Callable[[Any], Any], read: Callable[[Any], Any]) -> Callable[[], None]:
+        expected = [read(call([instance])) for instance in instances]
+        turn = iter(range(10**12))
+
+        def ask() -> None:
+            position = next(turn) % len(instances)
+            answer = read(call([instances[position]]))
+            if answer != expected[position]:
+                raise AssertionError(f"got {answer}, expected {expected[position]}")
+
+        return ask
+
+    asks = []
+    for _ in range(_NUM_CALLERS):
+        client = TagClient(f"localhost:{server.port}", timeout_s=_TIMEOUT_S, max_attempts=1)
+        asks.append(
+            expecting(client.retrieve, lambda answer: [profile.tags for profile in answer.profiles])
+        )
+        connection = http.client.HTTPConnection(
+            "localhost", server.rest_api_port, timeout=_TIMEOUT_S
+        )
+        asks.append(expecting(rest_retrieve(connection, slots), lambda answer: answer[0]))
+    return asks
