@@ -21,7 +21,8 @@ import numpy as np
 from benchmarks.local_server import LocalServer, local_server
 from benchmarks.registry import Figures, Progress
 from benchmarks.results import OUTPUT_DIR
-from benchmarks.serving import DEFAULT_BASE_PATH, draw_instances, latest_version, rest_retrieve
+from benchmarks.retrieve_callers import draw_instances, rest_retrieve
+from benchmarks.serving import DEFAULT_BASE_PATH, latest_version
 from benchmarks.size_option import one_size
 from tfx_pipeline.report_tables import format_table
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import yaml
 
+from tfx_pipeline.beam_config import BeamConfig
 from tfx_pipeline.utc_times import utc_seconds
 from trainer.config import ModelConfig, RankingConfig, TrainingConfig
 from trainer.config_loader import from_mapping, require, to_mapping
@@ -279,36 +280,6 @@ class ServingConfig:
     base_path: str | None = None
     exact_base_path: str | None = None
     policy: TagPolicyConfig = dataclasses.field(default_factory=TagPolicyConfig)
-
-
-@dataclasses.dataclass(frozen=True)
-class BeamConfig:
-    """The engine of every Beam node.
-
-    Attributes:
-      runner: `local` (in memory, one process) or `multi_process` (workers on this machine).
-      num_workers: Workers of `multi_process`.
-    """
-
-    runner: Literal["local", "multi_process"] = "local"
-    num_workers: int = 2
-
-    def __post_init__(self):
-        require(self.num_workers >= 1, "num_workers", "be a positive integer", self.num_workers)
-
-    def pipeline_args(self) -> list[str]:
-        """Beam's own command line for these options."""
-        if self.runner == "local":
-            return [
-                "--runner=DirectRunner",
-                "--direct_running_mode=in_memory",
-                "--direct_num_workers=1",
-            ]
-        return [
-            "--runner=DirectRunner",
-            "--direct_running_mode=multi_processing",
-            f"--direct_num_workers={self.num_workers}",
-        ]
 
 
 @dataclasses.dataclass(frozen=True)

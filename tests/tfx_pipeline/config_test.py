@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from tfx_pipeline import config as c
+from tfx_pipeline.beam_config import BeamConfig, DataflowConfig, FlinkConfig
 from trainer.config_loader import from_mapping, to_mapping
 from trainer.features import Domain
 
@@ -23,7 +24,9 @@ CLASSES = [
     c.GateConfig,
     c.IndexConfig,
     c.ServingConfig,
-    c.BeamConfig,
+    BeamConfig,
+    FlinkConfig,
+    DataflowConfig,
     c.PipelineConfig,
 ]
 
@@ -115,19 +118,6 @@ def test_equal_configurations_have_equal_json():
     assert c.to_json(one.examples) == c.to_json(c.ExamplesConfig())
 
 
-def test_beam_options_become_the_command_line_of_the_runner():
-    assert c.BeamConfig().pipeline_args() == [
-        "--runner=DirectRunner",
-        "--direct_running_mode=in_memory",
-        "--direct_num_workers=1",
-    ]
-    assert c.BeamConfig("multi_process", 3).pipeline_args() == [
-        "--runner=DirectRunner",
-        "--direct_running_mode=multi_processing",
-        "--direct_num_workers=3",
-    ]
-
-
 # --- what is refused ---
 
 
@@ -164,7 +154,11 @@ def test_beam_options_become_the_command_line_of_the_runner():
             "`features.domains[0].events` must",
         ),
         ("index.kind", "hnsw", "`index.kind` must be one of auto, exact, scann."),
-        ("beam.runner", "spark", "`beam.runner` must be one of local, multi_process."),
+        (
+            "beam.runner",
+            "spark",
+            "`beam.runner` must be one of local, multi_process, flink, dataflow.",
+        ),
         ("examples", [], "`examples` must be a mapping of keys to values. Received: []."),
         # inconsistent
         ("seed", -1, "`seed` must be 0 or positive. Received: seed=-1."),

@@ -10,7 +10,8 @@ import tensorflow as tf
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from tests.tfx_pipeline.random_users import item_rows, write_jsonl
-from tfx_pipeline.config import BeamConfig, DataConfig, ExamplesConfig
+from tfx_pipeline.beam_config import BeamConfig
+from tfx_pipeline.config import DataConfig, ExamplesConfig
 from tfx_pipeline.examples import ExampleOutputs, write_examples
 from tfx_pipeline.table_inputs import find_tables
 from trainer.features import FeatureSpec

@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Predicts; prints the counts."""
-    from tfx_pipeline.config import BeamConfig
+    from tfx_pipeline.beam_config import BeamConfig
 
     beam = BeamConfig(arguments.runner, arguments.num_workers)
     pipeline_args = beam.pipeline_args()

@@ -1,0 +1,178 @@
+"""Which engine runs Beam, and its options: typed here, Beam's own command line below.
+
+Checked when the configuration is loaded, before anything starts. Facts about the engines that are
+not Beam's documentation: docs/engines.md.
+"""
+
+import dataclasses
+import re
+from typing import Literal
+
+from trainer.config_loader import require
+
+_HOST_AND_PORT = re.compile(r"[^\s:/]+:\d{1,5}")
+
+
+@dataclasses.dataclass(frozen=True)
+class FlinkConfig:
+    """An Apache Flink cluster, reached through Beam's job server.
+
+    Attributes:
+      job_endpoint: `host:port` of Beam's job server, which submits to the cluster.
+      parallelism: Slots of the cluster that a job takes.
+      environment_type: How Python workers come to be: `LOOPBACK`, in the submitting process, for a
+        cluster on this machine; `EXTERNAL`, by a worker pool beside each task manager; `PROCESS`,
+        started by each task manager; `DOCKER`, in containers.
+      environment_config: What the type wants: `host:port` of the pool for `EXTERNAL`, the image
+        for `DOCKER`, JSON with `command` for `PROCESS`; null for `LOOPBACK`.
+    """
+
+    job_endpoint: str = "localhost:8099"
+    parallelism: int = 2
+    environment_type: Literal["LOOPBACK", "EXTERNAL", "PROCESS", "DOCKER"] = "LOOPBACK"
+    environment_config: str | None = None
+
+    def __post_init__(self):
+        is_endpoint = _HOST_AND_PORT.fullmatch(self.job_endpoint) is not None
+        require(is_endpoint, "job_endpoint", "be host:port", self.job_endpoint)
+        require(self.parallelism >= 1, "parallelism", "be a positive integer", self.parallelism)
+        is_loopback = self.environment_type == "LOOPBACK"
+        require(
+            (self.environment_config is None) == is_loopback,
+            "environment_config",
+            f"be {'null' if is_loopback else 'given'} for {self.environment_type}",
+            self.environment_config,
+        )
+
+    def pipeline_args(self) -> list[str]:
+        """Beam's own command line."""
+        args = [
+            "--runner=PortableRunner",
+            f"--job_endpoint={self.job_endpoint}",
+            f"--parallelism={self.parallelism}",
+            f"--environment_type={self.environment_type}",
+        ]
+        if self.environment_config is not None:
+            args.append(f"--environment_config={self.environment_config}")
+        return args
+
+
+@dataclasses.dataclass(frozen=True)
+class DataflowConfig:
+    """Google Cloud Dataflow.
+
+    Attributes:
+      project: The project that is billed.
+      region: Where the workers are.
+      temp_location: Folder for what a job leaves meanwhile, `gs://...`.
+      staging_location: Folder for what workers need; null: below `temp_location`.
+      container_image: Image of the workers with this package and its requirements; null: Beam's,
+        in which neither is.
+      machine_type: Such as `n2-standard-4`; null: Dataflow's choice.
+      disk_size_gb: Disk of a worker; null: Dataflow's choice.
+      num_workers: Workers to begin with; null: Dataflow's choice.
+      max_num_workers: Most workers there may be; null: Dataflow's choice.
+      autoscaling: Whether Dataflow changes their number by throughput.
+      service_account_email: Whom workers act as; null: the project's default.
+      subnetwork: `https://...` or `regions/REGION/subnetworks/NAME`; null: the default network.
+      use_public_ips: Whether workers have addresses of their own.
+    """
+
+    project: str
+    region: str
+    temp_location: str
+    staging_location: str | None = None
+    container_image: str | None = None
+    machine_type: str | None = None
+    disk_size_gb: int | None = None
+    num_workers: int | None = None
+    max_num_workers: int | None = None
+    autoscaling: bool = True
+    service_account_email: str | None = None
+    subnetwork: str | None = None
+    use_public_ips: bool = True
+
+    def __post_init__(self):
+        for name in ("project", "region"):
+            require(bool(getattr(self, name)), name, "not be empty", getattr(self, name))
+        for name in ("temp_location", "staging_location"):
+            value = getattr(self, name)
+            is_bucket = value is None or re.fullmatch(r"gs://[^/\s]+(/\S*)?", value) is not None
+            require(is_bucket, name, "be a folder of Cloud Storage, gs://BUCKET/FOLDER", value)
+        for name in ("disk_size_gb", "num_workers", "max_num_workers"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, name, "be a positive integer", value)
+        if self.num_workers is not None and self.max_num_workers is not None:
+            require(
+                self.num_workers <= self.max_num_workers,
+                "num_workers",
+                f"be at most `max_num_workers`, {self.max_num_workers}",
+                self.num_workers,
+            )
+
+    def pipeline_args(self) -> list[str]:
+        """Beam's own command line."""
+        values = {
+            "project": self.project,
+            "region": self.region,
+            "temp_location": self.temp_location,
+            "staging_location": self.staging_location,
+            "sdk_container_image": self.container_image,
+            "machine_type": self.machine_type,
+            "disk_size_gb": self.disk_size_gb,
+            "num_workers": self.num_workers,
+            "max_num_workers": self.max_num_workers,
+            "autoscaling_algorithm": "THROUGHPUT_BASED" if self.autoscaling else "NONE",
+            "service_account_email": self.service_account_email,
+            "subnetwork": self.subnetwork,
+        }
+        args = [f"--{name}={value}" for name, value in values.items() if value is not None]
+        if not self.use_public_ips:
+            args.append("--no_use_public_ips")
+        return ["--runner=DataflowRunner", *args]
+
+
+@dataclasses.dataclass(frozen=True)
+class BeamConfig:
+    """The engine of every Beam node.
+
+    Attributes:
+      runner: `local` (in memory, one process), `multi_process` (workers on this machine), `flink`
+        or `dataflow`.
+      num_workers: Workers of `multi_process`.
+      flink: The cluster of `flink`.
+      dataflow: The project of `dataflow`, which wants it; null: there is none.
+    """
+
+    runner: Literal["local", "multi_process", "flink", "dataflow"] = "local"
+    num_workers: int = 2
+    flink: FlinkConfig = dataclasses.field(default_factory=FlinkConfig)
+    dataflow: DataflowConfig | None = None
+
+    def __post_init__(self):
+        require(self.num_workers >= 1, "num_workers", "be a positive integer", self.num_workers)
+        require(
+            self.runner != "dataflow" or self.dataflow is not None,
+            "dataflow",
+            "say project, region and temp_location where `runner` is dataflow",
+            self.dataflow,
+        )
+
+    def pipeline_args(self) -> list[str]:
+        """Beam's own command line for these options."""
+        if self.runner == "flink":
+            return self.flink.pipeline_args()
+        if self.runner == "dataflow":
+            assert self.dataflow is not None
+            return self.dataflow.pipeline_args()
+        if self.runner == "multi_process":
+            return [
+                "--runner=DirectRunner",
+                "--direct_running_mode=multi_processing",
+                f"--direct_num_workers={self.num_workers}",
+            ]
+        return [
+            "--runner=DirectRunner",
+            "--direct_running_mode=in_memory",
+            "--direct_num_workers=1",
+        ]
