@@ -5,7 +5,7 @@ saved in a SavedModel. Inner product, all cores.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,8 +17,9 @@ _MARGIN = 0.5
 class Peer(Protocol):
     """An index with one setting that trades recall for speed."""
 
-    # From fast to exact.
-    settings: Sequence[int]
+    @property
+    def settings(self) -> Sequence[int]:
+        """From fast to exact."""
 
     def set(self, setting: int) -> None:
         """Searches with a setting from now on."""
@@ -44,7 +45,8 @@ class FaissIndex:
         import faiss
 
         dimension = candidates.shape[1]
-        self._index = faiss.index_factory(
+        # It refines what an inverted file finds.
+        self._index: Any = faiss.index_factory(
             dimension,
             f"IVF{num_lists},PQ{dimension // 2}x4fs,RFlat",
             faiss.METRIC_INNER_PRODUCT,

@@ -5,6 +5,7 @@ looked up by the one profile feature, `user`.
 """
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ def _lookup_towers(vectors: np.ndarray, queries: np.ndarray) -> Any:
                 logits = tf.zeros(tf.shape(inputs[s.ITEM_TAGS])[:2])
                 return {s.CLICK_LOGITS: logits, s.CLICK_PROBABILITIES: tf.sigmoid(logits)}
 
-            functions = (
+            functions: Sequence[tuple[str, Callable[..., Any], list[Any]]] = (
                 (s.EMBED_EXAMPLES, embed_examples, [examples]),
                 (s.EMBED_USERS, lambda **i: {s.QUERY_EMBEDDINGS: self._embed(i["user"])}, [user]),
                 (s.CANDIDATES, candidates, []),

@@ -209,7 +209,7 @@ def table(figures: Figures) -> str:
     for dimension in dimensions:
         for key, title, wanted in RATIOS:
             ratio = float(figures[f"ratio.{key}.e{dimension}"] or 0)
-            target = [None, None]
+            target: list[str | None] = [None, None]
             if wanted is not None:
                 target = [f">= {wanted:g}", "met" if ratio >= wanted else "NOT MET"]
             comparisons.append([f"{title}, E={dimension}", ratio, *target])

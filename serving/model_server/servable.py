@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 from tensorflow.python.framework.ops import dismantle_graph
+from tensorflow.python.saved_model import loader_impl
 
 from serving.model_server.errors import (
     ServingError,
@@ -26,6 +27,9 @@ from serving.model_server.signature import Signature
 
 # Calls kept ready. Each holds a graph of its own, and callers choose sets of outputs at will.
 MAX_CALLS = 64
+
+# One of our servables has some 500.
+_MANY_FUNCTIONS = 100
 
 _SCANN_NOT_REGISTERED = "Op type not registered 'Scann>"
 
@@ -141,18 +145,40 @@ def _load_with_ops(path: str) -> tuple[tf.compat.v1.Session, meta_graph_pb2.Meta
 
 
 def _load(path: str) -> tuple[tf.compat.v1.Session, meta_graph_pb2.MetaGraphDef]:
-    graph = tf.Graph()
-    session = tf.compat.v1.Session(graph=graph)
+    session = None
     try:
+        loader = loader_impl.SavedModelLoader(path)
+        definition = loader.get_meta_graph_def_from_tags([tf.saved_model.SERVING])
+        graph = tf.Graph()
+        session = tf.compat.v1.Session(graph=graph, config=_session_options(definition))
         with graph.as_default():
-            meta_graph = tf.compat.v1.saved_model.load(session, [tf.saved_model.SERVING], path)
+            meta_graph = loader.load(session, [tf.saved_model.SERVING])
     except tf.errors.OpError as error:
-        session.close()
+        _close(session)
         raise _translate(error) from error
     except (OSError, RuntimeError, ValueError) as error:
-        session.close()
+        _close(session)
         raise ServingError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
     return session, meta_graph
+
+
+def _session_options(definition: meta_graph_pb2.MetaGraphDef) -> config_pb2.ConfigProto:
+    """How TensorFlow prepares a graph.
+
+    It rewrites the graph once for every signature, which for one of our servables takes half the
+    time of loading and warming up (20 and 11 s), and no call is faster for it (both 2.4 ms a user).
+    Graphs with few functions are rewritten, as by the real server: it is done in no time, and the
+    errors of their operations have its words.
+    """
+    options = config_pb2.ConfigProto()
+    num_functions = len(definition.graph_def.library.function)
+    options.graph_options.rewrite_options.disable_meta_optimizer = num_functions > _MANY_FUNCTIONS
+    return options
+
+
+def _close(session: tf.compat.v1.Session | None) -> None:
+    if session is not None:
+        session.close()
 
 
 def _translate(error: tf.errors.OpError) -> ServingError:
