@@ -45,8 +45,7 @@ class FaissIndex:
         import faiss
 
         dimension = candidates.shape[1]
-        # It refines what an inverted file finds.
-        self._index: Any = faiss.index_factory(
+        self._index = faiss.index_factory(
             dimension,
             f"IVF{num_lists},PQ{dimension // 2}x4fs,RFlat",
             faiss.METRIC_INNER_PRODUCT,
@@ -54,7 +53,8 @@ class FaissIndex:
         self._index.train(candidates)
         self._index.add(candidates)
         # 8 k are re-ordered: with 4 k the codes leave out what no number of lists brings back.
-        self._index.k_factor = 8
+        refined: Any = self._index  # an IndexRefineFlat around the inverted file
+        refined.k_factor = 8
         self._lists = faiss.extract_index_ivf(self._index)
 
     def set(self, setting: int) -> None:
