@@ -1,7 +1,6 @@
 """Which engine runs Beam, and its options: typed here, Beam's own command line below.
 
-Checked when the configuration is loaded, before anything starts. Facts about the engines that are
-not Beam's documentation: docs/engines.md.
+Checked when the configuration is loaded, before anything starts.
 """
 
 import dataclasses

@@ -59,7 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="begin anew where a killed run left something to go on with",
     )
     parser.add_argument(
-        "--runner", choices=("local", "multi_process"), default="local", help="Beam engine"
+        "--config", help="configuration whose section `beam` says the engine (default: local)"
+    )
+    parser.add_argument(
+        "--runner",
+        choices=("local", "multi_process"),
+        help="an engine of this machine, in the place of --config's",
     )
     parser.add_argument(
         "--num_workers", type=int, default=2, help="workers of multi_process (default: 2)"
@@ -67,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--beam_pipeline_args",
         metavar="ARGS",
-        help="Beam's own command line in the place of --runner, for any engine: "
+        help="Beam's own command line in the place of both, for any engine: "
         "--beam_pipeline_args='--runner=PortableRunner --job_endpoint=localhost:8099'",
     )
 
@@ -75,9 +80,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Predicts; prints the counts."""
     from tfx_pipeline.beam_config import BeamConfig
+    from tfx_pipeline.config import load_config
 
-    beam = BeamConfig(arguments.runner, arguments.num_workers)
-    pipeline_args = beam.pipeline_args()
+    engine = BeamConfig(arguments.runner or "local", arguments.num_workers)
+    if arguments.config is not None and arguments.runner is None:
+        engine = load_config(arguments.config).beam
+    pipeline_args = engine.pipeline_args()
     if arguments.beam_pipeline_args is not None:
         pipeline_args = shlex.split(arguments.beam_pipeline_args)
     output = arguments.output.rstrip("/")

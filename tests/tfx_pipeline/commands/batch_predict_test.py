@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
+import yaml
 
 from serving.export import export_servable
 from serving.index import BruteForceIndex
@@ -78,3 +79,24 @@ def test_run_begun_with_another_version_is_one_clear_line(tmp_path, command, cap
     assert "begun with model version 1." in error and len(error.strip().splitlines()) == 1
     assert restarted == 0
     assert (tmp_path / "out" / "prediction.results-00000-of-00001").is_file()
+
+
+def test_engine_of_a_configuration_is_checked_before_anything_starts(tmp_path, command, capfd):
+    config = {
+        "name": "log",
+        "data": {"interactions": "i.csv", "items": "t.csv", "users": "u.csv"},
+        "features": {"domains": [{"name": "clicked"}]},
+        "beam": {"runner": "dataflow"},
+    }
+    path = tmp_path / "log.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    flags = [f"--output={tmp_path}/out", f"--config={path}"]
+
+    refused = main([*command, *flags])
+    error = capfd.readouterr().err
+    elsewhere = main([*command, *flags[:1], "--runner=local"])
+
+    assert refused == 2
+    assert "`dataflow` must say project, region and temp_location" in error
+    assert len(error.strip().splitlines()) == 1
+    assert elsewhere == 0
