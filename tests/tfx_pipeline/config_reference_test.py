@@ -129,8 +129,10 @@ def test_documented_defaults_are_accepted_as_written():
         ):
             section = mapping
             for part in path:
-                section = section.setdefault(part, {})
-            section.setdefault(name, yaml.safe_load(default.strip("`")))
+                # A section that is null by default has keys only where it is given.
+                section = {} if section is None else section.setdefault(part, {})
+            if section is not None:
+                section.setdefault(name, yaml.safe_load(default.strip("`")))
 
     written = from_mapping(PipelineConfig, mapping)
 
