@@ -1,6 +1,7 @@
 """How TensorFlow computes in a process that answers requests."""
 
 import os
+import sys
 
 
 def prefer_small_batches() -> None:
@@ -10,5 +11,9 @@ def prefer_small_batches() -> None:
     with them `retrieve` of one user takes 3.7 ms, without 2.7, and a batch of 64 users is the same
     either way (2 cores). The results differ in the last bits, so whatever must agree to the last
     tag, online and batch, does the same. A caller's own `TF_ENABLE_ONEDNN_OPTS` stays.
+
+    Where TensorFlow is loaded already it does nothing: the processes that this one starts must
+    compute as it does.
     """
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    if "tensorflow" not in sys.modules:
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
