@@ -19,18 +19,15 @@ from serving.client.answers import (
     TagScores,
 )
 from serving.client.dialogues import (
-    GET_MODEL_METADATA,
-    GET_MODEL_STATUS,
-    PREDICT,
     Dialogue,
     Dialogues,
     Instances,
     RemoteCall,
+    remote_methods,
 )
 from serving.client.errors import TagClientError, with_advice
 from serving.client.settings import ClientSettings
 from serving.client.transport import CHANNEL_OPTIONS, Attempts, deadline_after
-from serving.serving_api import model_service_pb2_grpc, prediction_service_pb2_grpc
 from trainer.signatures import SERVING_DEFAULT
 
 _Answer = TypeVar("_Answer")
@@ -166,13 +163,7 @@ class AsyncTagClient:
             if self._credentials is None
             else grpc.aio.secure_channel(self.settings.target, self._credentials, CHANNEL_OPTIONS)
         )
-        prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
-        models = model_service_pb2_grpc.ModelServiceStub(self._channel)
-        self._methods = {
-            PREDICT: prediction.Predict,
-            GET_MODEL_METADATA: prediction.GetModelMetadata,
-            GET_MODEL_STATUS: models.GetModelStatus,
-        }
+        self._methods = remote_methods(self._channel)
 
     async def _run(self, dialogue: Dialogue[_Answer], timeout_s: float | None) -> _Answer:
         deadline = deadline_after(self.settings.timeout_s if timeout_s is None else timeout_s)

@@ -5,10 +5,11 @@ returns the typed answer. `TagClient` runs dialogues with blocking calls, `Async
 asyncio; what is asked, relearned and checked is the same for both.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import grpc
+import grpc.aio
 import numpy as np
 
 from serving.client.answers import (
@@ -38,7 +39,9 @@ from serving.serving_api import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     model_pb2,
+    model_service_pb2_grpc,
     predict_pb2,
+    prediction_service_pb2_grpc,
 )
 from serving.tensor_proto import to_numpy, write_compact
 from trainer.signatures import (
@@ -73,6 +76,17 @@ class RemoteCall(NamedTuple):
 
     method: str
     request: Any
+
+
+def remote_methods(channel: grpc.Channel | grpc.aio.Channel) -> dict[str, Callable[..., Any]]:
+    """The methods that dialogues ask for, by name, on a channel of either kind."""
+    prediction = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    models = model_service_pb2_grpc.ModelServiceStub(channel)
+    return {
+        PREDICT: prediction.Predict,
+        GET_MODEL_METADATA: prediction.GetModelMetadata,
+        GET_MODEL_STATUS: models.GetModelStatus,
+    }
 
 
 _Answer = TypeVar("_Answer")

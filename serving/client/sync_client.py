@@ -18,18 +18,15 @@ from serving.client.answers import (
     TagScores,
 )
 from serving.client.dialogues import (
-    GET_MODEL_METADATA,
-    GET_MODEL_STATUS,
-    PREDICT,
     Dialogue,
     Dialogues,
     Instances,
     RemoteCall,
+    remote_methods,
 )
 from serving.client.errors import TagClientError, with_advice
 from serving.client.settings import ClientSettings
 from serving.client.transport import CHANNEL_OPTIONS, Attempts, deadline_after
-from serving.serving_api import model_service_pb2_grpc, prediction_service_pb2_grpc
 from trainer.signatures import SERVING_DEFAULT
 
 _Answer = TypeVar("_Answer")
@@ -71,13 +68,7 @@ class TagClient:
             if credentials is None
             else grpc.secure_channel(target, credentials, CHANNEL_OPTIONS)
         )
-        prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
-        models = model_service_pb2_grpc.ModelServiceStub(self._channel)
-        self._methods = {
-            PREDICT: prediction.Predict,
-            GET_MODEL_METADATA: prediction.GetModelMetadata,
-            GET_MODEL_STATUS: models.GetModelStatus,
-        }
+        self._methods = remote_methods(self._channel)
 
     def retrieve(
         self,
