@@ -1,12 +1,15 @@
 """Callers of `retrieve`, each to be kept in a process of its own, and what their calls took.
 
-From feature values to lists of strings each time, so that what a caller's side costs is in it, and
-what remains between in-process and the others is the server and the wire.
+Two call in process: TensorFlow's own way, as it is by default, and the server's way, which computes
+less around the same operations, in an environment chosen for requests. From feature values to lists
+of strings each time, so that what a caller's side costs is in it, and what remains between a call
+in process and the others is the server and the wire.
 """
 
 import dataclasses
 import http.client
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -14,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.echo_server import method_name
+from serving.inference_environment import INTRA_OP_VARIABLE, ONEDNN_VARIABLE
 
-IN_PROCESS, ECHO, GRPC, REST = "in_process", "echo", "grpc", "rest"
+TENSORFLOW, IN_PROCESS, ECHO, GRPC, REST = "tensorflow", "in_process", "echo", "grpc", "rest"
 _NUM_WARM_UP_CALLS = 20
 _VALUES_PER_DOMAIN = 30
 _SEED = 0
@@ -91,6 +95,50 @@ class InProcessCaller:
     def calls(self, batch_size: int, num_calls: int) -> Calls:
         """Calls one after the other."""
         return time_calls(self._caller.retrieve, self._instances, batch_size, num_calls)
+
+
+class TensorFlowCaller:
+    """Calls a version as a user of TensorFlow does: `tf.saved_model.load`, TensorFlow's defaults.
+
+    Args:
+      version_dir: The version folder.
+    """
+
+    def __init__(self, version_dir: str):
+        for name in (ONEDNN_VARIABLE, INTRA_OP_VARIABLE):
+            os.environ.pop(name, None)
+        import tensorflow as tf
+
+        from serving.scann_index import register_scann_ops
+        from trainer import signatures as s
+
+        register_scann_ops()
+        # Kept, as its variables would go with it.
+        self._loaded = tf.saved_model.load(version_dir)
+        self._signature = self._loaded.signatures[s.RETRIEVE]
+        self._slots: Mapping[str, Any] = {}
+        self._instances: list[Instance] = []
+
+    def prepare(self, asked: Asked) -> None:
+        """Takes the users of another caller."""
+        self._slots, self._instances = asked.slots, asked.instances
+
+    def calls(self, batch_size: int, num_calls: int) -> Calls:
+        """Calls one after the other."""
+        return time_calls(self._retrieve, self._instances, batch_size, num_calls)
+
+    def _retrieve(self, instances: Sequence[Instance]) -> Any:
+        import tensorflow as tf
+
+        from serving.feature_tensors import to_tensors
+        from trainer import signatures as s
+
+        tensors = to_tensors(instances, self._slots)
+        outputs = self._signature(
+            **{name: tf.constant(array.tolist(), _dtype(array)) for name, array in tensors.items()}
+        )
+        tags = [[tag.decode() for tag in row] for row in outputs[s.TAGS].numpy().tolist()]
+        return tags, outputs[s.SCORES].numpy().tolist()
 
 
 class RemoteCaller:
@@ -212,6 +260,12 @@ def _request(instances: Sequence[Instance], slots: Mapping[str, Any]) -> Any:
     for name, array in to_tensors(instances, slots).items():
         write_compact(request.inputs[name], array)
     return request
+
+
+def _dtype(array: np.ndarray) -> Any:
+    import tensorflow as tf
+
+    return tf.string if array.dtype == object else tf.as_dtype(array.dtype)
 
 
 def _texts(values: Any) -> Any:

@@ -1,4 +1,4 @@
-"""`retrieve` over gRPC and REST, beside the call in process and a gRPC server that does nothing.
+"""`retrieve` over gRPC and REST, beside calls in process and a gRPC server that does nothing.
 
 All take turns, round by round: a busy moment of the machine does not fall on one of them alone.
 Server and callers share the machine.
@@ -24,9 +24,11 @@ from benchmarks.retrieve_callers import (
     GRPC,
     IN_PROCESS,
     REST,
+    TENSORFLOW,
     Calls,
     InProcessCaller,
     RemoteCaller,
+    TensorFlowCaller,
     together,
 )
 from benchmarks.version_memory import measure_version_memory
@@ -66,13 +68,15 @@ def run(progress: Progress) -> Figures:
     base_path = Path(os.environ.get("MODEL_BASE_PATH") or DEFAULT_BASE_PATH).absolute()
     version = latest_version(base_path)
     logs = OUTPUT_DIR / "logs"
-    # The call in process, too, as its own process inherits this.
+    # The server's way in process, too, as its own process inherits this.
     prefer_small_batches()
     measured: dict[tuple[str, int, int], list[list[Calls]]] = {}
     with contextlib.ExitStack() as stack:
         progress(f"loading version {version.name} in process and in the server ...")
         in_process = stack.enter_context(ResidentProcess(InProcessCaller, str(version)))
         asked = in_process.call("prepare", str(version), list(NUM_CALLS))
+        tensorflow = stack.enter_context(ResidentProcess(TensorFlowCaller, str(version)))
+        tensorflow.call("prepare", asked)
         reply_bytes = {str(size): count for size, count in asked.reply_bytes.items()}
         echo = stack.enter_context(ResidentProcess(EchoServer, reply_bytes))
         server = stack.enter_context(local_server(base_path, logs / "serving-server.log"))
@@ -86,8 +90,9 @@ def run(progress: Progress) -> Figures:
         for number in range(1, NUM_ROUNDS + 1):
             for size, count in NUM_CALLS.items():
                 progress(f"round {number} of {NUM_ROUNDS}, batch {size}")
-                calls = [in_process.call("calls", size, count)]
-                measured.setdefault((IN_PROCESS, size, 1), []).append(calls)
+                for way, caller in ((TENSORFLOW, tensorflow), (IN_PROCESS, in_process)):
+                    calls = [caller.call("calls", size, count)]
+                    measured.setdefault((way, size, 1), []).append(calls)
                 for interface in (ECHO, GRPC, REST):
                     for num_clients in (1, NUM_CLIENTS):
                         futures = [
@@ -116,11 +121,12 @@ def run(progress: Progress) -> Figures:
     figures["serving.memory_mb_per_version"] = memory.added_mb
     figures["serving.batch_prediction.users_per_second"] = batch.users_per_second
     figures["serving.batch_prediction.overhead_seconds"] = batch.overhead_seconds
-    in_process_users = figures[f"serving.{IN_PROCESS}.batch_64.users_per_second"]
-    assert isinstance(in_process_users, float)
-    figures["serving.batch_prediction.share_of_in_process"] = (
-        batch.users_per_second / in_process_users
-    )
+    for way in (TENSORFLOW, IN_PROCESS):
+        users_per_second = figures[f"serving.{way}.batch_64.users_per_second"]
+        assert isinstance(users_per_second, float)
+        figures[f"serving.batch_prediction.share_of_{way}"] = (
+            batch.users_per_second / users_per_second
+        )
     return figures
 
 
@@ -137,13 +143,15 @@ def flatten(measured: Measured) -> Figures:
         prefix = case if num_clients == 1 else f"{case}.clients_{num_clients}"
         for name, value in dataclasses.asdict(summary).items():
             figures[f"{prefix}.{name}"] = value
-        floor = summaries[IN_PROCESS, size, 1]
-        if interface in (GRPC, REST):
-            figures[f"{prefix}.share_of_in_process"] = (
-                summary.users_per_second / floor.users_per_second
-            )
+        if interface not in (GRPC, REST):
+            continue
+        for way in (TENSORFLOW, IN_PROCESS):
+            floor = summaries[way, size, 1]
+            figures[f"{prefix}.share_of_{way}"] = summary.users_per_second / floor.users_per_second
             if num_clients == 1:
-                figures[f"{case}.added_ms_p50"] = summary.latency_ms_p50 - floor.latency_ms_p50
+                figures[f"{case}.added_to_{way}_ms_p50"] = (
+                    summary.latency_ms_p50 - floor.latency_ms_p50
+                )
     return figures
 
 
@@ -167,14 +175,17 @@ def table(figures: Figures) -> str:
         ("p99 ms", "latency_ms_p99"),
         ("requests/s", "requests_per_second"),
         ("users/s", "users_per_second"),
-        ("of in-process", "share_of_in_process"),
-        ("p50 ms over it", "added_ms_p50"),
+        ("of TensorFlow's", f"share_of_{TENSORFLOW}"),
+        ("p50 over it", f"added_to_{TENSORFLOW}_ms_p50"),
+        ("of in process", f"share_of_{IN_PROCESS}"),
+        ("p50 over it ", f"added_to_{IN_PROCESS}_ms_p50"),
     )
     rows = []
     for size in NUM_CALLS:
         for clients in ("", f".clients_{NUM_CLIENTS}"):
             for interface, title in (
-                (IN_PROCESS, "in process"),
+                (TENSORFLOW, "TensorFlow's call in process"),
+                (IN_PROCESS, "in process as served"),
                 (ECHO, "gRPC that does nothing"),
                 (GRPC, "gRPC"),
                 (REST, "REST"),
@@ -186,9 +197,9 @@ def table(figures: Figures) -> str:
                     rows.append([f"batch {size}, {callers}: {title}", *values])
     batch = [
         figures.get(f"serving.batch_prediction.{name}")
-        for name in ("users_per_second", "share_of_in_process")
+        for name in ("users_per_second", f"share_of_{TENSORFLOW}", f"share_of_{IN_PROCESS}")
     ]
-    rows.append(["batch prediction", None, None, None, *batch, None])
+    rows.append(["batch prediction", None, None, None, *batch[:2], None, batch[2], None])
     return format_table(["retrieve", *(title for title, _ in columns)], rows)
 
 

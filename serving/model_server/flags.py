@@ -89,6 +89,14 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
         default=16,
         help="requests answered at a time over REST (default: %(default)s)",
     )
+    parser.add_argument(
+        "--tensorflow_intra_op_parallelism",
+        type=int,
+        default=1,
+        metavar="THREADS",
+        help="threads of one operation, 0: one a core; more than one pays off for an exact index "
+        "over very many tags (default: %(default)s)",
+    )
     own = parser.add_argument_group(
         "limits of this server alone", "What goes beyond one is refused."
     )
@@ -161,7 +169,11 @@ def _check(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, name)
         if value < 1:
             raise ValueError(f"`--{name}` must be positive. Received: --{name}={value}.")
-    for name in ("model_config_file_poll_wait_seconds", "drain_seconds"):
+    for name in (
+        "model_config_file_poll_wait_seconds",
+        "drain_seconds",
+        "tensorflow_intra_op_parallelism",
+    ):
         value = getattr(arguments, name)
         if value < 0:
             raise ValueError(f"`--{name}` must not be negative. Received: --{name}={value}.")
@@ -170,7 +182,7 @@ def _check(arguments: argparse.Namespace) -> None:
 def _serve(arguments: argparse.Namespace, stopping: threading.Event) -> None:
     # TensorFlow reads these once, when it is imported; its notices are not the user's.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    prefer_small_batches()
+    prefer_small_batches(arguments.tensorflow_intra_op_parallelism)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     from serving.model_server.config_file import ConfigFileWatcher, read_config_file

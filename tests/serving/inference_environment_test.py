@@ -1,18 +1,23 @@
 import subprocess
 import sys
 
+import pytest
+
+from serving.inference_environment import INTRA_OP_VARIABLE, ONEDNN_VARIABLE
+
 CODE = """
 import os, sys
 {before}
 from serving.inference_environment import prefer_small_batches
-prefer_small_batches()
-print(os.environ.get("TF_ENABLE_ONEDNN_OPTS"))
+prefer_small_batches({argument})
+print(os.environ.get("{variable}"))
 """
 
 
-def said(before: str) -> str:
+def said(variable: str, before: str = "", argument: str = "") -> str:
+    before = f"os.environ.pop('{variable}', None); {before}"
     finished = subprocess.run(
-        [sys.executable, "-c", CODE.format(before=before)],
+        [sys.executable, "-c", CODE.format(before=before, argument=argument, variable=variable)],
         capture_output=True,
         text=True,
         check=True,
@@ -20,8 +25,15 @@ def said(before: str) -> str:
     return finished.stdout.strip()
 
 
-def test_kernels_are_turned_off_before_tensorflow_and_never_after_it():
-    assert said("os.environ.pop('TF_ENABLE_ONEDNN_OPTS', None)") == "0"
-    assert said("os.environ['TF_ENABLE_ONEDNN_OPTS'] = '1'") == "1"
-    loaded = "sys.modules['tensorflow'] = object()"
-    assert said(f"os.environ.pop('TF_ENABLE_ONEDNN_OPTS', None); {loaded}") == "None"
+@pytest.mark.parametrize(
+    ("variable", "chosen", "other"), [(ONEDNN_VARIABLE, "0", "1"), (INTRA_OP_VARIABLE, "1", "7")]
+)
+def test_choice_is_made_before_tensorflow_and_never_after_it(variable, chosen, other):
+    assert said(variable) == chosen
+    assert said(variable, before=f"os.environ['{variable}'] = '{other}'") == other
+    assert said(variable, before="sys.modules['tensorflow'] = object()") == "None"
+
+
+def test_threads_of_an_operation_are_those_asked_for():
+    assert said(INTRA_OP_VARIABLE, argument="3") == "3"
+    assert said(INTRA_OP_VARIABLE, argument="0") == "None"

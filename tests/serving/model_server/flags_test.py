@@ -42,6 +42,10 @@ def test_defaults_are_the_real_servers():
         (["--model_base_path=/x", "--grpc_max_threads=0"], "`--grpc_max_threads` must be positive"),
         (["--model_base_path=/x", "--max_message_bytes=0"], "`max_message_bytes` must be between"),
         (["--model_base_path=/x", "--drain_seconds=-1"], "`--drain_seconds` must not be negative"),
+        (
+            ["--model_base_path=/x", "--tensorflow_intra_op_parallelism=-1"],
+            "`--tensorflow_intra_op_parallelism` must not be negative",
+        ),
     ],
 )
 def test_wrong_value_is_one_clear_line(arguments, message):
