@@ -18,14 +18,15 @@ def project(tmp_path_factory):
     made = make_small_project(tmp_path_factory.mktemp("cluster"))
     configuration = made.configuration()
     configuration["training"] = {"max_epochs": 2, "batch_size": 32, "strategy": "multi_worker"}
+    configuration["index"] = {"kind": "exact", "export_exact": False, "k": 20}
     made.write_configuration(configuration)
     return made
 
 
-def test_run_without_a_cluster_is_refused_in_one_line(project, monkeypatch):
+def test_run_without_a_cluster_is_refused_in_one_line(project, monkeypatch, capfd):
     monkeypatch.delenv("TF_CONFIG", raising=False)
 
-    status, _, err = project.run()
+    status, _, err = project.run_here(capfd)
 
     assert status == 2
     (line,) = err.strip().splitlines()

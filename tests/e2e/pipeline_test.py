@@ -134,18 +134,18 @@ def test_report_keys_are_documented(project):
     assert undocumented_keys(report_of(project), "docs/report.md") == []
 
 
-def test_second_run_is_answered_from_the_cache(project):
-    status, out, _ = project.run()
+def test_second_run_is_answered_from_the_cache(project, capfd):
+    status, out, _ = project.run_here(capfd)
 
     assert status == 0, out
     assert executed(out) == set()
     assert len(versions(project)) == 1
 
 
-def test_deleted_version_is_pushed_again_by_a_cached_run(project):
+def test_deleted_version_is_pushed_again_by_a_cached_run(project, capfd):
     shutil.rmtree(project.base_path)
 
-    status, out, _ = project.run()
+    status, out, _ = project.run_here(capfd)
 
     assert status == 0
     assert executed(out) == set()
@@ -153,14 +153,14 @@ def test_deleted_version_is_pushed_again_by_a_cached_run(project):
     assert exact_versions(project)[-1:] == versions(project)
 
 
-def test_changed_training_runs_trainer_and_what_follows(project):
+def test_changed_training_runs_trainer_and_what_follows(project, capfd):
     configuration = project.configuration()
     configuration["training"]["learning_rate"] = 0.002
     # For the reindexing below.
     configuration["model"]["tag_views"] = ["words", "category"]
     project.write_configuration(configuration)
 
-    status, out, _ = project.run()
+    status, out, _ = project.run_here(capfd)
 
     assert status == 0, out
     assert executed(out) == AFTER_TRAINER
@@ -169,13 +169,13 @@ def test_changed_training_runs_trainer_and_what_follows(project):
     assert "eval.last_blessed.precision_at_10" in report_of(project)
 
 
-def test_unreachable_gate_pushes_nothing_and_says_why(project):
+def test_unreachable_gate_pushes_nothing_and_says_why(project, capfd):
     configuration = project.configuration()
     original = json.loads(json.dumps(configuration))
     configuration["gate"]["min_relative_gain"] = 50.0
     project.write_configuration(configuration)
 
-    status, out, _ = project.run()
+    status, out, _ = project.run_here(capfd)
     project.write_configuration(original)
 
     assert status == 3
@@ -187,18 +187,18 @@ def test_unreachable_gate_pushes_nothing_and_says_why(project):
     assert len(versions(project)) == 2
 
 
-def test_edited_table_runs_everything_but_the_schema(project):
+def test_edited_table_runs_everything_but_the_schema(project, capfd):
     path = next((project.tables / "interactions").glob("*.parquet"))
     table = pq.read_table(path)
     pq.write_table(table.slice(0, table.num_rows - 5), path)
 
-    status, out, _ = project.run()
+    status, out, _ = project.run_here(capfd)
 
     assert status == 0, out
     assert executed(out) == CACHEABLE - {"CuratedSchema"}
 
 
-def test_bad_rows_above_the_threshold_fail_in_one_line_and_are_kept(project):
+def test_bad_rows_above_the_threshold_fail_in_one_line_and_are_kept(project, capfd):
     path = next((project.tables / "interactions").glob("*.parquet"))
     good = path.read_bytes()
     table = pq.read_table(path)
@@ -207,7 +207,7 @@ def test_bad_rows_above_the_threshold_fail_in_one_line_and_are_kept(project):
     index = table.schema.get_field_index("clicked")
     pq.write_table(table.set_column(index, "clicked", pa.array(clicked)), path)
 
-    status, _, err = project.run()
+    status, _, err = project.run_here(capfd)
     path.write_bytes(good)
 
     assert status == 2
@@ -573,10 +573,10 @@ def test_versions_say_what_they_were_made_from_and_which_serves(project, server,
     assert lines[0].endswith("serves") and lines[1].split()[2] == "run"
 
 
-def test_cached_run_leaves_the_reindexed_version_serving(project):
+def test_cached_run_leaves_the_reindexed_version_serving(project, capfd):
     before = versions(project)
 
-    status, out, err = project.run()
+    status, out, err = project.run_here(capfd)
 
     assert status == 0, out + err
     assert executed(out) == set()
@@ -584,7 +584,7 @@ def test_cached_run_leaves_the_reindexed_version_serving(project):
     assert report_of(project)["push.version"] == before[-1]
 
 
-def test_rollback_serves_the_version_before_and_no_run_undoes_it(project, server, capsys):
+def test_rollback_serves_the_version_before_and_no_run_undoes_it(project, server, capfd):
     *older, before, own, reindexed = versions(project)
     flags = ["--config", str(project.config_path)]
 
@@ -592,7 +592,7 @@ def test_rollback_serves_the_version_before_and_no_run_undoes_it(project, server
     wait_for_version(server, own)
     assert main(["rollback", *flags, "--to", str(before)]) == 0
     wait_for_version(server, before)
-    status, out, _ = project.run()
+    status, out, _ = project.run_here(capfd)
 
     assert status == 3, out
     assert f"version {own} of these towers was rolled back" in out or (

@@ -24,6 +24,7 @@ def project(tmp_path_factory):
     made = make_small_project(tmp_path_factory.mktemp("days"))
     configuration = made.configuration()
     configuration["training"] = {"max_epochs": 3, "batch_size": 32, "warm_start": True}
+    configuration["index"] = {"kind": "exact", "export_exact": False, "k": 20}
     made.write_configuration(configuration)
     return made
 
@@ -88,8 +89,8 @@ def test_second_day_killed_in_training_leaves_a_checkpoint(project):
     assert len(list((project.output / "checkpoints").glob("*/checkpoint.npz"))) == 1
 
 
-def test_second_day_goes_on_and_has_started_from_the_first_days_model(project):
-    status, out, err = project.run()
+def test_second_day_goes_on_and_has_started_from_the_first_days_model(project, capfd):
+    status, out, err = project.run_here(capfd)
 
     assert status == 0, out + err
     assert node_states(out)["Transform"] == "cached"
@@ -105,20 +106,20 @@ def test_second_day_goes_on_and_has_started_from_the_first_days_model(project):
     assert list((project.output / "checkpoints").iterdir()) == []
 
 
-def test_unchanged_day_is_answered_from_the_cache_though_its_own_model_is_blessed(project):
-    status, out, err = project.run()
+def test_unchanged_day_is_answered_from_the_cache_though_its_own_model_is_blessed(project, capfd):
+    status, out, err = project.run_here(capfd)
 
     assert status == 0, out + err
     states = node_states(out)
     assert {node for node, state in states.items() if state != "cached"} == RESOLVERS
 
 
-def test_another_architecture_is_refused_in_one_line_with_a_remedy(project):
+def test_another_architecture_is_refused_in_one_line_with_a_remedy(project, capfd):
     configuration = project.configuration()
     configuration["model"]["hidden_dim"] += 1
     project.write_configuration(configuration)
 
-    status, _, err = project.run()
+    status, _, err = project.run_here(capfd)
 
     assert status == 2
     (line,) = err.strip().splitlines()
