@@ -85,6 +85,7 @@ def measure(folder: str) -> dict[str, Any]:
 
     from tfx_pipeline import examples
     from tfx_pipeline.config import load_config
+    from tfx_pipeline.shuffle import workplace_of
     from tfx_pipeline.table_inputs import find_tables
 
     config = load_config("demo")
@@ -105,9 +106,12 @@ def measure(folder: str) -> dict[str, Any]:
     with PeakMemory() as memory:
         cpu_before, wall_before = _cpu_seconds(), time.perf_counter()
         options = beam.options.pipeline_options.PipelineOptions(config.beam.pipeline_args())
-        with beam.Pipeline(options=options) as pipeline:
+        with (
+            workplace_of(options, outputs.examples) as workplace,
+            beam.Pipeline(options=options) as pipeline,
+        ):
             examples.write_examples(
-                pipeline, data, config.features, config.examples, outputs, files
+                pipeline, data, config.features, config.examples, outputs, files, workplace
             )
         cpu, wall = _cpu_seconds() - cpu_before, time.perf_counter() - wall_before
     with open(os.path.join(outputs.summary, examples.COUNTS_FILE), encoding="utf-8") as file:

@@ -14,7 +14,7 @@ from tests.tfx_pipeline.random_users import item_rows, random_log, with_attribut
 from tests.trainer.random_logs import SPEC, distinct_events, naive_feature_values
 from tfx_pipeline.config import DataConfig, ExamplesConfig
 from tfx_pipeline.examples import ALL_SPLITS
-from tfx_pipeline.snapshots import user_part
+from tfx_pipeline.snapshot_moments import user_part
 from trainer import features as f
 from trainer.history import UserEvents, feature_values
 

@@ -21,7 +21,9 @@ from tests.trainer.random_logs import (
 )
 from tfx_pipeline.config import ExamplesConfig
 from tfx_pipeline.event_chunks import UserChunk, to_user_events
-from tfx_pipeline.snapshots import cut_time, user_hash, user_part, user_snapshots
+from tfx_pipeline.snapshot_moments import cut_time, user_part
+from tfx_pipeline.snapshots import user_snapshots
+from tfx_pipeline.user_hash import user_hash
 from trainer import features as f
 from trainer.history import UserEvents
 

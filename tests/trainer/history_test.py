@@ -19,7 +19,7 @@ from tests.trainer.random_logs import (
     records,
 )
 from trainer.features import Domain, FeatureSpec, ProfileFeature
-from trainer.history import ListColumn, UserEvents, feature_values, weighted_values
+from trainer.history import ListColumn, UserEvents, feature_values
 
 AT = 1_000 * DAY
 
@@ -285,14 +285,6 @@ def test_list_column_is_sorted_and_selects_rows_in_any_order():
     codes, position = column.select(np.array([2, 0, 1, 0]))
     assert codes.tolist() == [2, 0, 1, 0, 1]
     assert position.tolist() == [0, 1, 1, 3, 3]
-
-
-def test_weighted_values_sums_by_value_in_order_of_codes():
-    column = ListColumn.from_lists([["c", "a"], ["b"], ["c"]])
-    codes, sums = weighted_values(column, np.array([0, 2, 0]), np.array([1.0, 0.5, 2.0]))
-    assert (codes.tolist(), sums.tolist()) == ([0, 2], [3.0, 3.5])
-    codes, sums = weighted_values(column, np.array([], np.int64), np.array([]))
-    assert (codes.tolist(), sums.tolist()) == ([], [])
 
 
 def test_num_before_excludes_the_moment():
