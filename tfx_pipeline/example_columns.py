@@ -11,8 +11,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tfx_pipeline import wire_format
+
+_ESCAPED_IN_JSON = r'[\x00-\x1f"\\]'
 
 
 class Texts:
@@ -38,8 +41,10 @@ class Texts:
     @functools.cached_property
     def json(self) -> pa.Array:
         """Each as JSON, binary [n]."""
-        lines = [json.dumps(text, ensure_ascii=False).encode() for text in self.strings.to_pylist()]
-        return pa.array(lines, pa.binary())
+        if pc.any(pc.match_substring_regex(self.strings, _ESCAPED_IN_JSON)).as_py():
+            texts = [json.dumps(text, ensure_ascii=False) for text in self.strings.to_pylist()]
+            return pa.array(texts, pa.string()).cast(pa.binary())
+        return wire_format.join([b'"', self.strings.cast(pa.binary()), b'"'])
 
 
 @dataclasses.dataclass(frozen=True)

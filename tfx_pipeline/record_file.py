@@ -1,21 +1,21 @@
 """TFRecord files, compressed with gzip, from many records at once.
 
-TensorFlow's own writer takes a record at a time, and lets no other thread run while it compresses.
+TensorFlow's own writer takes a record at a time, lets no other thread run while it compresses, and
+compresses with zlib: at its default level more than half of the time that examples take. ISA-L writes
+the same format eleven times as fast, and a third more bytes.
 
 https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
 """
 
-import zlib
-
 import google_crc32c
 import numpy as np
 import pyarrow as pa
+from isal import isal_zlib
 
 from tfx_pipeline import wire_format as wire
 from tfx_pipeline.renamed_file import RenamedFile
 
-# A third of the time of zlib's default, and files a third larger.
-_LEVEL = 1
+_LEVEL = 2  # of 0 to 3; 3 takes 1.7 times as long for 7 % fewer bytes
 _GZIP_WINDOW = 31  # the largest window, with gzip's header
 _MASK_DELTA = 0xA282EAD8
 
@@ -30,7 +30,7 @@ class RecordFile:
           path: Where it will be.
         """
         self._file = RenamedFile(path, "wb")
-        self._compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP_WINDOW, zlib.DEF_MEM_LEVEL)
+        self._compressor = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _GZIP_WINDOW)
 
     def write(self, records: pa.Array) -> None:
         """Appends records, binary [n]."""

@@ -109,15 +109,18 @@ class SnapshotMaker:
             at=np.concatenate([labelled.time, np.full(len(users), self._now)]),
         )
         user_ids = Texts(users.user_ids)
-        profile = {name: Texts(column) for name, column in users.profile.items()}
         columns: list[dict[str, Column]] = [
             {
                 f.USER_ID: TextColumn.single(user_ids, user[rows]),
                 f.SNAPSHOT_TIME: NumberColumn.single(moments.at[rows]),
-                **{name: TextColumn.single(texts, user[rows]) for name, texts in profile.items()},
             }
             for rows in (slice(num_labelled), slice(num_labelled, None))
         ]
+        for name, values in users.profile.items():
+            encoded = values.dictionary_encode()
+            texts, codes = Texts(encoded.dictionary), encoded.indices.to_numpy()[user]
+            columns[0][name] = TextColumn.single(texts, codes[:num_labelled])
+            columns[1][name] = TextColumn.single(texts, codes[num_labelled:])
         for domain in self._spec.domains:
             found = history.domain_values(moments, domain, self._spec.history_window_days)
             for side, part in zip(columns, _cut(found, num_labelled), strict=True):

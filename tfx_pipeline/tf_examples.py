@@ -1,5 +1,6 @@
 """Snapshots as serialized `tf.Example`s, and the curated schema that declares them."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_pipeline import wire_format as wire
 from tfx_pipeline.example_columns import Column, TextColumn
 from trainer import features as f
+from trainer.list_column import offsets_of
 
 _INT, _FLOAT, _BYTES = schema_pb2.INT, schema_pb2.FLOAT, schema_pb2.BYTES
 
@@ -36,6 +38,8 @@ _FLOAT_NAMES = {name for name, kind, _ in _LABEL_COLUMNS if kind == _FLOAT}
 _BYTES_LIST, _FLOAT_LIST, _INT64_LIST = b"\x0a", b"\x12", b"\x1a"
 _MAP_KEY, _MAP_VALUE = b"\x0a", b"\x12"
 _FEATURES, _MAP_ENTRY, _PACKED = b"\x0a", b"\x0a", b"\x0a"
+# Lengths of contents, in bytes, up to which there is a table of headers.
+_SMALLEST_TABLE, _LARGEST_TABLE = 1 << 10, 1 << 16
 
 
 def serialize_snapshot(values: Mapping[str, Any], spec: f.FeatureSpec) -> bytes:
@@ -73,45 +77,62 @@ def serialize_columns(columns: Mapping[str, Column]) -> pa.Array:
     Returns:
       binary [num_examples], serialized `tf.Example`s.
     """
-    pieces: list[bytes | pa.Array] = []
+    pieces: list[pa.Array] = []
     for name in sorted(columns, key=str.encode):
-        pieces += _entry(name.encode(), *_content(columns[name]))
-    return wire.length_delimited(_FEATURES, wire.join(pieces))
+        kind, content = _content(columns[name])
+        pieces += [_headers(name.encode(), kind, wire.lengths_of(content)), content]
+    size = sum(wire.lengths_of(piece) for piece in pieces)
+    return wire.join([_FEATURES, wire.varints(size), *pieces])
 
 
-def _content(column: Column) -> tuple[bytes, pa.Array, bool]:
-    """Field of `tf.train.Feature`, the list's content, and whether its numbers are packed."""
+def _content(column: Column) -> tuple[bytes, pa.Array]:
+    """The field of `tf.train.Feature`, and what its list holds, binary [num_examples]."""
     if isinstance(column, TextColumn):
         entries = column.texts.wire.take(pa.array(column.codes))
-        return _BYTES_LIST, wire.regroup(entries, column.offsets), False
+        return _BYTES_LIST, wire.regroup(entries, column.offsets)
     if column.values.dtype == np.float32:
-        return _FLOAT_LIST, wire.binary_array(column.values, column.offsets * 4), True
+        return _FLOAT_LIST, wire.binary_array(column.values, column.offsets * 4)
     data, lengths = wire.varint_bytes(column.values)
-    offsets = column.offsets
-    if len(data) > len(lengths):
-        offsets = np.append(0, np.cumsum(lengths))[offsets]
-    return _INT64_LIST, wire.binary_array(data, offsets), True
+    return _INT64_LIST, wire.binary_array(data, offsets_of(lengths)[column.offsets])
 
 
-def _entry(name: bytes, kind: bytes, content: pa.Array, is_packed: bool) -> list[bytes | pa.Array]:
-    """Pieces of an entry of the map from feature names to features."""
-    pieces: list[bytes | pa.Array] = [content]
-    lengths = wire.lengths_of(content)
-    if is_packed:
-        # A list without a number has no field at all.
-        before = wire.join([_PACKED, wire.varints(lengths)])
-        is_empty = lengths == 0
-        if is_empty.any():
-            before = wire.blank(before, is_empty)
-        pieces.insert(0, before)
-        lengths = lengths + wire.lengths_of(before)
+def _headers(name: bytes, kind: bytes, lengths: np.ndarray) -> pa.Array:
+    """What stands before the content of a feature, which follows from its length alone.
+
+    Args:
+      name: Of the feature.
+      kind: Field of `tf.train.Feature`.
+      lengths: int [n].
+
+    Returns:
+      binary [n]: an entry of the map from names to features, up to the list's content.
+    """
+    longest = int(lengths.max(initial=0))
+    if longest > _LARGEST_TABLE:
+        return _headers_of(name, kind, lengths)
+    # Written once for each length, and looked up: an example has 20 of them.
+    size = max(longest, _SMALLEST_TABLE).bit_length()
+    return _header_table(name, kind, 1 << size).take(pa.array(lengths))
+
+
+@functools.lru_cache(maxsize=512)
+def _header_table(name: bytes, kind: bytes, size: int) -> pa.Array:
+    return _headers_of(name, kind, np.arange(size))
+
+
+def _headers_of(name: bytes, kind: bytes, lengths: np.ndarray) -> pa.Array:
+    after: list[bytes | pa.Array] = []
+    if kind != _BYTES_LIST:
+        # Numbers are packed into one field, and a list without a number has no field at all.
+        packed = wire.join([_PACKED, wire.varints(lengths)])
+        after = [wire.blank(packed, lengths == 0)]
+        lengths = lengths + wire.lengths_of(after[0])
     for tag in (kind, _MAP_VALUE):
         before = wire.join([tag, wire.varints(lengths)])
-        pieces.insert(0, before)
+        after = [before, *after]
         lengths = lengths + wire.lengths_of(before)
     key = _MAP_KEY + wire.varint_bytes(np.array([len(name)]))[0].tobytes() + name
-    pieces.insert(0, key)
-    return [_MAP_ENTRY, wire.varints(lengths + len(key)), *pieces]
+    return wire.join([_MAP_ENTRY, wire.varints(lengths + len(key)), key, *after])
 
 
 def build_schema(spec: f.FeatureSpec) -> schema_pb2.Schema:

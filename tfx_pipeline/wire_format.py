@@ -19,7 +19,6 @@ from trainer.list_column import offsets_of
 # Tags of fields: field number * 8 + wire type 2, "length delimited". What is field 1 of its message
 # has this one: an entry of a list of bytes, of a map, a map's key, and packed numbers.
 LIST_VALUE = b"\x0a"
-_MAX_VARINT = 10
 
 
 def varints(values: np.ndarray) -> pa.Array:
@@ -45,7 +44,7 @@ def varint_bytes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if not len(rest) or rest.max() < 128:
         return rest.astype(np.uint8), np.ones(len(rest), np.int64)
     lengths = np.ones(len(rest), np.int64)
-    for size in range(1, _MAX_VARINT):
+    for size in range(1, -(-int(rest.max()).bit_length() // 7)):
         lengths += rest >= np.uint64(1 << (7 * size))
     starts = np.cumsum(lengths) - lengths
     data = np.empty(int(lengths.sum()), np.uint8)
