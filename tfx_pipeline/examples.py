@@ -96,7 +96,8 @@ def write_examples(
     items = (
         pipeline
         | "ItemFiles" >> beam.Create([side_files["items"]])
-        | "ReadItems" >> beam.ParDo(ReadItems(data)).with_outputs(REJECTED, COUNTS, main="catalogue")
+        | "ReadItems"
+        >> beam.ParDo(ReadItems(data)).with_outputs(REJECTED, COUNTS, main="catalogue")
     )
     catalogue = pvalue.AsSingleton(items.catalogue)
     read_interactions = ReadInteractions(

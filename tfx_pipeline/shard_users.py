@@ -122,9 +122,7 @@ def _events(
 
 def _fields(parts: list[np.ndarray], num_events: int) -> dict[str, np.ndarray]:
     """The fields of packed events as arrays of their own; `parts` are let go of on the way."""
-    fields = {
-        name: np.empty(num_events, EVENT_DTYPE[name]) for name in EVENT_DTYPE.names or ()
-    }
+    fields = {name: np.empty(num_events, EVENT_DTYPE[name]) for name in EVENT_DTYPE.names or ()}
     row = 0
     for place, part in enumerate(parts):
         for name, values in fields.items():

@@ -32,6 +32,7 @@ from trainer.history import HistoryValues, Moments, UserEvents
 from trainer.list_column import concatenated_ranges, offsets_of
 from trainer.value_sums import ValueSums, heaviest
 
+
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
     """One example before serialization.
@@ -127,9 +128,7 @@ class SnapshotMaker:
                 side[domain.name] = self._text_column(domain.attribute, part)
                 side[f.weights_name(domain.name)] = NumberColumn(part.sums, part.offsets)
         labels, dropped = self._labels(users, labelled, history, generators)
-        return BlockSnapshots(
-            labelled.part, columns[0] | labels, columns[1], dropped, num_training
-        )
+        return BlockSnapshots(labelled.part, columns[0] | labels, columns[1], dropped, num_training)
 
     def _labels(
         self,

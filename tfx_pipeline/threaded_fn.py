@@ -51,9 +51,7 @@ class ThreadedFn(beam.DoFn):
         if self._executor is None:
             yield from self.work(element, *side_inputs)
             return
-        self._pending.append(
-            self._executor.submit(lambda: list(self.work(element, *side_inputs)))
-        )
+        self._pending.append(self._executor.submit(lambda: list(self.work(element, *side_inputs))))
         # One more than there are threads, so that none waits for this one.
         while len(self._pending) > self.num_threads:
             yield from self._pending.popleft().result()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from tfx_pipeline.event_chunks import EVENT_DTYPE
+from tfx_pipeline.event_chunks import EVENT_DTYPE, pack_rows
 from tfx_pipeline.event_order import latest_distinct
 from tfx_pipeline.tables.row_batches import ValidatedBatch
 from tfx_pipeline.user_hash import user_shards
@@ -40,11 +40,7 @@ def pack_events(validated: ValidatedBatch, max_events: int | None = None) -> pa.
       `EVENT_BATCH`, a row a user.
     """
     rows = validated.rows
-    events = np.empty(rows.num_rows, EVENT_DTYPE)
-    events["timestamp"] = rows.column("timestamp").to_numpy()
-    events["item"] = rows.column("item_index").to_numpy()
-    events["clicked"] = rows.column("clicked").to_numpy()
-    events["weight"] = rows.column("weight").to_numpy()
+    events = pack_rows(rows)
     users = rows.column("user_id").dictionary_encode()
     codes = users.indices.to_numpy()
     if (codes[1:] < codes[:-1]).any():

@@ -122,5 +122,3 @@ def binary_array(data: np.ndarray, offsets: np.ndarray) -> pa.Array:
     """
     buffers = [None, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(data.view(np.uint8))]
     return pa.Array.from_buffers(pa.binary(), len(offsets) - 1, buffers)
-
-
