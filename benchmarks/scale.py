@@ -25,8 +25,9 @@ LOCAL, MULTI_PROCESS = "local", "multi_process"
 # A shard's events are in memory, one shard for each core.
 _EVENTS_PER_SHARD = 5_000_000
 _MIN_SHARDS = 4
-# Stages are taken of logs up to this size.
+# Other engines and stages are measured of logs up to the first size, skew up to the second.
 _MAX_PROFILED = 1_000_000
+_MAX_SKEWED = 10_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,14 +57,14 @@ def run(progress: Progress) -> Figures:
     """Measures every size; see `benchmarks.registry.Benchmark`."""
     figures: Figures = {}
     OUTPUT_DIR.mkdir(parents=True, exist_ok=True)
-    for place, size in enumerate(sizes(DEFAULT_SIZES)):
+    for size in sizes(DEFAULT_SIZES):
         with tempfile.TemporaryDirectory(prefix="scale-", dir=OUTPUT_DIR) as folder:
-            found = _measure_size(progress, folder, size, is_first=place == 0)
+            found = _measure_size(progress, folder, size)
         figures |= flatten_size(size, found)
     return figures
 
 
-def _measure_size(progress: Progress, folder: str, size: int, is_first: bool) -> SizeMeasurement:
+def _measure_size(progress: Progress, folder: str, size: int) -> SizeMeasurement:
     num_shards = max(_MIN_SHARDS, size // _EVENTS_PER_SHARD)
 
     def call(title: str, function: Any, *arguments: Any) -> Any:
@@ -73,13 +74,12 @@ def _measure_size(progress: Progress, folder: str, size: int, is_first: bool) ->
     engines = {LOCAL: call("examples, local", measure, folder, LOCAL, num_shards)}
     floor_wall, floor_cpu = call("floor: pyarrow reads, sorts, writes", measure_floor, folder)
     stages = skewed = None
-    if is_first:
+    if size <= _MAX_PROFILED:
         engines[MULTI_PROCESS] = call(
             "examples, multi_process", measure, folder, MULTI_PROCESS, num_shards
         )
-    if size <= _MAX_PROFILED:
         stages = call("where the time goes", stage_seconds, folder)
-    if is_first:
+    if size <= _MAX_SKEWED:
         call("a heavy user and a heavy tag", write_skewed, folder)
         skewed = call("examples of the skewed log", measure, folder, LOCAL, num_shards)
     return SizeMeasurement(

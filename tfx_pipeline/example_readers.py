@@ -8,18 +8,18 @@ import numpy as np
 from apache_beam import pvalue
 
 from tfx_pipeline.config import DataConfig
-from tfx_pipeline.row_counts import row_counts
 from tfx_pipeline.shuffle import ParcelWriter, Workplace
+from tfx_pipeline.summary_notes import row_counts
 from tfx_pipeline.table_inputs import tag_normalization
 from tfx_pipeline.tables import schema as tables
 from tfx_pipeline.tables.arrow_files import FileSplit, read_batches
 from tfx_pipeline.tables.item_catalogue import ItemCatalogue, build_item_catalogue
 from tfx_pipeline.tables.validate import validate_interactions, validate_items, validate_users
 from tfx_pipeline.threaded_fn import ThreadedFn
-from tfx_pipeline.time_split import count_times
+from tfx_pipeline.time_split import LogSpan, count_times
 from tfx_pipeline.user_batches import pack_events, pack_profiles, split_by_shard
 
-END, TIMES = "end", "times"
+SPAN = "span"
 # What a batch of a shard holds.
 EVENTS, PROFILES = "events", "profiles"
 
@@ -85,9 +85,8 @@ class ReadInteractions(ThreadedFn):
                 if not validated.rows.num_rows:
                     continue
                 times = np.asarray(validated.rows.column("timestamp"))
-                yield pvalue.TaggedOutput(END, int(times.max()))
-                if self.counts_times:
-                    yield pvalue.TaggedOutput(TIMES, count_times(times))
+                histogram = count_times(times) if self.counts_times else None
+                yield pvalue.TaggedOutput(SPAN, LogSpan(int(times.max()), histogram))
                 packed = pack_events(validated, self.max_events)
                 for shard, part in split_by_shard(packed, self.num_shards):
                     yield shard, (EVENTS, writer.write(part))

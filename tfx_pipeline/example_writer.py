@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-from apache_beam import pvalue
 
 from tfx_pipeline.config import ExamplesConfig
 from tfx_pipeline.event_chunks import item_columns
@@ -16,16 +15,16 @@ from tfx_pipeline.instance_lines import instance_lines
 from tfx_pipeline.log_summary import CountsOfShard
 from tfx_pipeline.record_file import RecordFile
 from tfx_pipeline.renamed_file import RenamedFile
-from tfx_pipeline.row_counts import count, row_counts
 from tfx_pipeline.shard_users import gather_users
 from tfx_pipeline.shuffle import Parcel, Workplace, open_parcel
 from tfx_pipeline.snapshot_moments import num_events_before
 from tfx_pipeline.snapshots import SnapshotMaker
+from tfx_pipeline.summary_notes import clicks, count, row_counts
 from tfx_pipeline.tables import schema as tables
 from tfx_pipeline.tables.item_catalogue import ItemCatalogue
 from tfx_pipeline.tf_examples import serialize_columns
 from tfx_pipeline.threaded_fn import ThreadedFn
-from tfx_pipeline.time_split import TimeSplit
+from tfx_pipeline.time_split import LogSpan, TimeSplit, time_split_of_span
 from tfx_pipeline.user_block import UserBlock
 from trainer import features as f
 from trainer.history import UserEvents
@@ -34,7 +33,6 @@ from trainer.list_column import concatenated_ranges
 ALL_SPLITS = (*f.SPLITS, f.NOW_SPLIT)
 EXAMPLES_FILE = "data_tfrecord"
 INSTANCES_FILE = "instances"
-CLICKS = "clicks"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,11 +87,11 @@ class WriteShard(ThreadedFn):
         self,
         element: tuple[int, Iterable[tuple[str, Parcel]]],
         catalogue: ItemCatalogue,
-        end: int,
-        time_split: TimeSplit | None,
+        span: LogSpan,
     ) -> Iterator[Any]:
-        """Writes the shard; yields counts, rejected rows, and the clicks of the training part."""
+        """Writes the shard; yields notes."""
         shard, parcels = element
+        time_split = time_split_of_span(span, self.config)
         batches: dict[str, list[Any]] = {EVENTS: [], PROFILES: []}
         for kind, parcel in parcels:
             batches[kind].append(open_parcel(parcel))
@@ -112,15 +110,15 @@ class WriteShard(ThreadedFn):
         yield from count("rows.beyond_user_cap", found.num_dropped)
 
         texts = {name: Texts(catalogue.attribute(name).vocabulary) for name in columns}
-        maker = SnapshotMaker(texts, self.spec, self.config, end + 1, time_split)
-        clicks = CountsOfShard(len(columns["tags"].vocabulary), len(catalogue))
+        maker = SnapshotMaker(texts, self.spec, self.config, span.end + 1, time_split)
+        training = CountsOfShard(len(columns["tags"].vocabulary), len(catalogue))
         files = _ShardFiles(self.outputs, f"{shard:05d}-of-{self.config.num_shards:05d}")
         totals = dict.fromkeys(f.SPLITS, 0)
         inactive = np.zeros(2, np.int64)
         beyond_cap = 0
         for users in found.users.split():
             snapshots = maker.snapshots(users)
-            clicks.add(_first_events(users, snapshots.num_training))
+            training.add(_first_events(users, snapshots.num_training))
             if time_split is not None:
                 inactive += _num_inactive(users, time_split)
             beyond_cap += int(snapshots.num_impressions_dropped.sum())
@@ -139,7 +137,7 @@ class WriteShard(ThreadedFn):
         yield from count("examples.impressions_beyond_cap", beyond_cap)
         for name, number in zip(("validation", "test"), inactive.tolist(), strict=True):
             yield from count(f"split.inactive_in_{name}", number)
-        yield pvalue.TaggedOutput(CLICKS, clicks.total())
+        yield from clicks(training.total())
 
 
 class _ShardFiles:

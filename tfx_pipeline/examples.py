@@ -14,43 +14,33 @@ users, 17 bytes an event, before snapshots multiply it. The reading is in `examp
 shuffle in `shuffle`, the making and writing in `example_writer`.
 """
 
-import json
-import os
+import dataclasses
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import apache_beam as beam
 from apache_beam import pvalue
 from apache_beam.metrics import Metrics
 
 from tfx_pipeline.config import DataConfig, ExamplesConfig
-from tfx_pipeline.example_readers import END, TIMES, ReadInteractions, ReadItems, ReadUsers
+from tfx_pipeline.example_readers import SPAN, ReadInteractions, ReadItems, ReadUsers
 from tfx_pipeline.example_writer import (
     ALL_SPLITS,
-    CLICKS,
     EXAMPLES_FILE,
     INSTANCES_FILE,
     ExampleOutputs,
     WriteShard,
 )
-from tfx_pipeline.log_summary import (
-    ITEMS_FILE,
-    TAGS_FILE,
-    TrainingCounts,
-    item_lines,
-    sum_counts,
-    tag_lines,
-)
-from tfx_pipeline.renamed_file import write_text
-from tfx_pipeline.row_counts import COUNTS, REJECTED
-from tfx_pipeline.shuffle import Parcel, Workplace, parcel_size
+from tfx_pipeline.log_summary import TAGS_FILE
+from tfx_pipeline.shuffle import IN_BEAM, Parcel, Workplace, parcel_size
+from tfx_pipeline.summary_notes import COUNTS_FILE, NOTES, WriteNotes, count
 from tfx_pipeline.tables.arrow_files import list_splits
-from tfx_pipeline.tables.item_catalogue import ItemCatalogue
 from tfx_pipeline.time_split import (
-    TimeSplit,
+    LogSpan,
     given_time_split,
-    sum_histograms,
-    time_split_of,
+    merge_spans,
+    time_split_of_span,
 )
 from trainer import features as f
 
@@ -63,7 +53,6 @@ __all__ = [
     "ExampleOutputs",
     "write_examples",
 ]
-COUNTS_FILE = "counts.json"
 # Of Beam: bytes that went through the shuffle, or through its files.
 SHUFFLED_BYTES = Metrics.counter("examples", "shuffled_bytes")
 
@@ -75,7 +64,7 @@ def write_examples(
     config: ExamplesConfig,
     outputs: ExampleOutputs,
     files: dict[str, list[str]],
-    workplace: Workplace = Workplace(),
+    workplace: Workplace = IN_BEAM,
 ) -> None:
     """Adds everything from the tables to the written examples to a Beam pipeline.
 
@@ -90,46 +79,31 @@ def write_examples(
         the same bytes whatever it is.
     """
     latest = int(time.time()) + 86_400  # a day of grace for clocks that run ahead
-    given = given_time_split(config)
-    has_shares = config.split == "temporal" and given is None
-    side_files = {name: list_splits(paths) for name, paths in files.items()}
+    counts_times = config.split == "temporal" and given_time_split(config) is None
+    parts = {name: list_splits(paths) for name, paths in files.items()}
+    # `Create` spreads what it creates over the workers.
     items = (
         pipeline
-        | "ItemFiles" >> beam.Create([side_files["items"]])
-        | "ReadItems"
-        >> beam.ParDo(ReadItems(data)).with_outputs(REJECTED, COUNTS, main="catalogue")
+        | "ItemFiles" >> beam.Create([parts["items"]])
+        | "ReadItems" >> beam.ParDo(ReadItems(data)).with_outputs(NOTES, main="catalogue")
     )
     catalogue = pvalue.AsSingleton(items.catalogue)
     read_interactions = ReadInteractions(
-        latest, has_shares, config.max_events_per_user, config.num_shards, workplace
+        latest, counts_times, config.max_events_per_user, config.num_shards, workplace
     )
     interactions = (
         pipeline
-        | "InteractionFiles" >> beam.Create(side_files["interactions"])
-        | "SpreadInteractionFiles" >> beam.Reshuffle()
+        | "InteractionFiles" >> beam.Create(parts["interactions"])
         | "ReadInteractions"
-        >> beam.ParDo(read_interactions, catalogue).with_outputs(
-            REJECTED, COUNTS, END, TIMES, main="parcels"
-        )
+        >> beam.ParDo(read_interactions, catalogue).with_outputs(NOTES, SPAN, main="parcels")
     )
     users = (
         pipeline
-        | "UserFiles" >> beam.Create(side_files["users"])
-        | "SpreadUserFiles" >> beam.Reshuffle()
+        | "UserFiles" >> beam.Create(parts["users"])
         | "ReadUsers"
-        >> beam.ParDo(ReadUsers(config.num_shards, workplace)).with_outputs(
-            REJECTED, COUNTS, main="parcels"
-        )
+        >> beam.ParDo(ReadUsers(config.num_shards, workplace)).with_outputs(NOTES, main="parcels")
     )
-    end = pvalue.AsSingleton(interactions[END] | "EndOfLog" >> beam.CombineGlobally(_latest))
-    if has_shares:
-        time_split = (
-            interactions[TIMES]
-            | "CountTimes" >> beam.CombineGlobally(sum_histograms)
-            | "SplitTime" >> beam.Map(time_split_of, config)
-        )
-    else:
-        time_split = pipeline | "GivenTimes" >> beam.Create([given])
+    span = interactions[SPAN] | "SpanOfLog" >> beam.CombineGlobally(merge_spans)
     written = (
         (interactions.parcels, users.parcels)
         | "AllParcels" >> beam.Flatten()
@@ -137,36 +111,15 @@ def write_examples(
         | "GroupShards" >> beam.GroupByKey()
         | "WriteShard"
         >> beam.ParDo(
-            WriteShard(outputs, spec, config, workplace),
-            catalogue,
-            end,
-            pvalue.AsSingleton(time_split),
-        ).with_outputs(REJECTED, COUNTS, CLICKS)
+            WriteShard(outputs, spec, config, workplace), catalogue, pvalue.AsSingleton(span)
+        ).with_outputs(NOTES)
     )
-    sources = (items, interactions, users, written)
+    split_counts = span | "SplitCounts" >> beam.FlatMap(_split_counts, config).with_outputs(NOTES)
     (
-        [source[COUNTS] for source in sources]
-        + [time_split | "SplitCounts" >> beam.FlatMap(_split_counts)]
-        | "AllCounts" >> beam.Flatten()
-        | "SumCounts" >> beam.CombinePerKey(sum)
-        | "ListCounts" >> beam.combiners.ToDict()
-        | "WriteCounts" >> beam.Map(_write_counts, os.path.join(outputs.summary, COUNTS_FILE))
-    )
-    (
-        written[CLICKS]
-        | "SumClicks" >> beam.CombineGlobally(sum_counts).without_defaults()
-        | "WriteClicks" >> beam.Map(_write_clicks, catalogue, outputs.summary)
-    )
-    (
-        [source[REJECTED] for source in sources]
-        | "AllRejected" >> beam.Flatten()
-        | "WriteRejected"
-        >> beam.io.WriteToText(
-            os.path.join(outputs.rejected, "rows"),
-            file_name_suffix=".jsonl",
-            num_shards=1,
-            skip_if_empty=True,
-        )
+        [source[NOTES] for source in (items, interactions, users, written, split_counts)]
+        | "AllNotes" >> beam.Flatten()
+        | "GroupNotes" >> beam.GroupByKey()
+        | "WriteNotes" >> beam.ParDo(WriteNotes(outputs.summary, outputs.rejected), catalogue)
     )
 
 
@@ -175,20 +128,8 @@ def _counted(parcel: tuple[int, tuple[str, Parcel]]) -> tuple[int, tuple[str, Pa
     return parcel
 
 
-def _split_counts(time_split: TimeSplit | None) -> Iterator[tuple[str, int]]:
+def _split_counts(span: LogSpan, config: ExamplesConfig) -> Iterator[Any]:
+    time_split = time_split_of_span(span, config)
     if time_split is not None:
-        yield "split.validation_start", time_split.validation_start
-        yield "split.test_start", time_split.test_start
-
-
-def _latest(times: Iterable[int]) -> int:
-    return max(times, default=0)
-
-
-def _write_counts(counts: dict[str, int], path: str) -> None:
-    write_text(path, [json.dumps(dict(sorted(counts.items())), indent=1) + "\n"])
-
-
-def _write_clicks(clicks: TrainingCounts, catalogue: ItemCatalogue, folder: str) -> None:
-    write_text(os.path.join(folder, TAGS_FILE), tag_lines(clicks, catalogue))
-    write_text(os.path.join(folder, ITEMS_FILE), item_lines(clicks, catalogue))
+        for name, start in dataclasses.asdict(time_split).items():
+            yield from count(f"split.{name}", start, is_zero_noted=True)

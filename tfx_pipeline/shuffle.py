@@ -43,6 +43,10 @@ class Workplace:
     num_threads: int = 1
 
 
+# Nothing: any engine, on any machines.
+IN_BEAM = Workplace()
+
+
 class ParcelWriter:
     """Writes the batches of one part of a table, each into one file or none; use it in `with`."""
 
@@ -100,7 +104,7 @@ def workplace_of(options: PipelineOptions, beside: str) -> Iterator[Workplace]:
     """
     runner = options.view_as(StandardOptions).runner or "DirectRunner"
     if runner.rpartition(".")[2] != "DirectRunner":
-        yield Workplace()
+        yield IN_BEAM
         return
     is_alone = options.view_as(DirectOptions).direct_running_mode == "in_memory"
     parent = os.path.dirname(os.path.abspath(beside))

@@ -13,7 +13,7 @@ from tests.tfx_pipeline.random_users import item_rows, write_jsonl
 from tfx_pipeline.beam_config import BeamConfig
 from tfx_pipeline.config import DataConfig, ExamplesConfig
 from tfx_pipeline.examples import ExampleOutputs, write_examples
-from tfx_pipeline.shuffle import Workplace
+from tfx_pipeline.shuffle import IN_BEAM, Workplace
 from tfx_pipeline.table_inputs import find_tables
 from trainer.features import FeatureSpec
 
@@ -89,7 +89,7 @@ def run_examples(
     data: DataConfig,
     spec: FeatureSpec,
     config: ExamplesConfig | None = None,
-    workplace: Workplace = Workplace(),
+    workplace: Workplace = IN_BEAM,
 ) -> Run:
     """Runs the pipeline in memory."""
     names = ("examples", "instances", "summary", "rejected")
