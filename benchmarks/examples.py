@@ -115,10 +115,12 @@ def measure(
     Returns:
       The measurement.
     """
+    from tfx_pipeline.beam_config import BeamConfig
     from tfx_pipeline.config import load_config
+    from trainer.config_loader import from_mapping
 
     config = load_config("demo")
-    beam_config = dataclasses.replace(config.beam, runner=engine)
+    beam_config = from_mapping(BeamConfig, {"runner": engine}, "beam")
     tables = os.path.join(folder, "tables")
     data = dataclasses.replace(
         config.data,

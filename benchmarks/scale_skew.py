@@ -21,8 +21,8 @@ _SEED = 0
 def write_skewed(folder: str) -> int:
     """Puts the uneven log in the place of `tables`; returns the number of its interactions.
 
-    Half of the clicks become clicks on items that all carry one tag, and the events of one more user
-    are added.
+    Half of the clicks become clicks on items that all carry one tag, and the events of one more
+    user are added.
     """
     tables = pathlib.Path(folder, "tables")
     skewed = pathlib.Path(folder, "skewed")

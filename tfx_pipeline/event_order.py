@@ -5,11 +5,14 @@ cut to the cap before it travels, and the result does not depend on how the part
 user with a million events costs a shuffle no more than the cap for each part.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from trainer.list_column import concatenated_ranges, offsets_of
+
+Fields = np.ndarray | Mapping[str, np.ndarray]
 
 _KEY_BITS = 63
 
@@ -32,12 +35,12 @@ class LatestRows(NamedTuple):
 
 
 def latest_distinct(
-    events: np.ndarray, user: np.ndarray, num_users: int, max_events: int
+    events: Fields, user: np.ndarray, num_users: int, max_events: int
 ) -> LatestRows:
     """The latest distinct events of each user.
 
     Args:
-      events: `EVENT_DTYPE` [n], or a mapping with its fields, in any order.
+      events: `EVENT_DTYPE` [n], or its fields by name, in any order.
       user: int [n], whose each event is.
       num_users: Users are numbered from 0.
       max_events: Kept of a user.
@@ -64,7 +67,7 @@ def latest_distinct(
     return LatestRows(order, kept, num_duplicates, lengths - kept)
 
 
-def _canonical_order(events: np.ndarray, user: np.ndarray) -> np.ndarray:
+def _canonical_order(events: Fields, user: np.ndarray) -> np.ndarray:
     """Positions in the order of user, time, item, click and weight."""
     if len(user) < 2:
         return np.arange(len(user))
@@ -87,8 +90,6 @@ def _canonical_order(events: np.ndarray, user: np.ndarray) -> np.ndarray:
     return order
 
 
-def _sorted_rows(
-    events: np.ndarray, last_keys: tuple[np.ndarray, ...], rows: np.ndarray
-) -> np.ndarray:
+def _sorted_rows(events: Fields, last_keys: tuple[np.ndarray, ...], rows: np.ndarray) -> np.ndarray:
     fields = (events[name][rows] for name in ("weight", "clicked", "item"))
     return rows[np.lexsort((*fields, *last_keys))]

@@ -155,8 +155,9 @@ class _ShardFiles:
         )
 
     def close(self) -> None:
-        for file in (*self.records.values(), self.instances):
-            file.close()
+        for records in self.records.values():
+            records.close()
+        self.instances.close()
 
 
 def _first_events(users: UserBlock, lengths: np.ndarray) -> UserEvents:

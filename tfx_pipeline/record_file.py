@@ -1,8 +1,8 @@
 """TFRecord files, compressed with gzip, from many records at once.
 
 TensorFlow's own writer takes a record at a time, lets no other thread run while it compresses, and
-compresses with zlib: at its default level more than half of the time that examples take. ISA-L writes
-the same format eleven times as fast, and a third more bytes.
+compresses with zlib: at its default level more than half of the time that examples take. ISA-L
+writes the same format eleven times as fast, and a third more bytes.
 
 https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
 """

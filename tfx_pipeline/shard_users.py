@@ -1,4 +1,7 @@
-"""All that was shuffled to one shard of the users -> its users, in order of their ids. No Beam here."""
+"""All that was shuffled to one shard of the users -> its users, in order of their ids.
+
+No Beam here.
+"""
 
 import dataclasses
 import json
@@ -96,8 +99,8 @@ def _events(
     lengths: list[np.ndarray] = []
     row = 0
     for batch in batches:
-        events, num_events = unpack_events(batch)
-        parts.append(events)
+        packed, num_events = unpack_events(batch)
+        parts.append(packed)
         lengths.append(num_events)
         users = user_of_row[row : row + batch.num_rows]
         # A user has one row in a batch.

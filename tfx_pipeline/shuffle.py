@@ -10,7 +10,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import pyarrow as pa
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
@@ -54,7 +54,7 @@ class ParcelWriter:
         """Initializes with the folder; None: a batch is its own parcel."""
         self._dir = shuffle_dir
         self._stack = contextlib.ExitStack()
-        self._file = None
+        self._file: BinaryIO | None = None
 
     def __enter__(self) -> "ParcelWriter":
         return self

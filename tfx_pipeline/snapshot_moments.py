@@ -14,9 +14,9 @@ parts in which he did something.
 
 import dataclasses
 import math
+from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from tfx_pipeline.config import ExamplesConfig
 from tfx_pipeline.time_split import TimeSplit
@@ -132,34 +132,8 @@ def labelled_moments(
       The moments.
     """
     first, end = users.offsets[:-1], users.offsets[1:]
-    times = users.events.timestamp
-    is_first_of_second = np.ones(len(times), bool)
-    is_first_of_second[1:] = times[1:] != times[:-1]
-    is_first_of_second[first[first < end]] = True
-    # The first event of the same user in the same second.
-    first_of_second = np.maximum.accumulate(np.where(is_first_of_second, np.arange(len(times)), 0))
-
-    found = []
-
-    def add(part: int, user: np.ndarray, cut: np.ndarray, end: np.ndarray, at: np.ndarray) -> None:
-        found.append((np.full(len(user), part), user, cut, end, at))
-
-    training = np.flatnonzero(num_training)
-    if len(training):
-        shares = np.stack(
-            [
-                generators.of(user).uniform(
-                    config.min_snapshot_fraction,
-                    config.max_snapshot_fraction,
-                    config.snapshots_per_user,
-                )
-                for user in training.tolist()
-            ]
-        )
-        rows = first[training, None] + (shares * num_training[training, None]).astype(np.int64)
-        cut = np.unique(first_of_second[rows])
-        user = np.searchsorted(users.offsets, cut, side="right") - 1
-        add(TRAIN, user, cut, first[user] + num_training[user], times[cut])
+    first_of_second = _first_of_second(users)
+    found = [_training_moments(users, config, num_training, generators, first_of_second)]
     if time_split is not None:
         before_test = num_events_before(users, time_split.test_start)
         for part, known, seen, time in (
@@ -167,22 +141,64 @@ def labelled_moments(
             (TEST, before_test, end - first, time_split.test_start),
         ):
             user = np.flatnonzero(seen > known)
-            add(
-                part, user, first[user] + known[user], first[user] + seen[user],
-                np.full(len(user), time),
-            )  # fmt: skip
+            at = np.full(len(user), time)
+            found.append(
+                _Moments(part, user, first[user] + known[user], first[user] + seen[user], at)
+            )
     else:
-        user = np.flatnonzero((end > first) & (num_training == 0))
-        num_events = end[user] - first[user]
-        position = np.ceil(config.cut_fraction * num_events).astype(np.int64)
-        cut = first_of_second[first[user] + np.minimum(position, num_events - 1)]
-        parts = _user_parts(users.user_ids.take(pa.array(user)).to_pylist(), config)
-        found.append((parts, user, cut, end[user], times[cut]))
-    part, user, cut, last, at = (np.concatenate(columns) for columns in zip(*found, strict=True))
-    order = np.lexsort((part, user))
+        parts = _user_parts(users.user_ids.to_pylist(), config)
+        for part in (VALIDATION, TEST):
+            user = np.flatnonzero((end > first) & (parts == part))
+            num_events = end[user] - first[user]
+            place = np.ceil(config.cut_fraction * num_events).astype(np.int64)
+            cut = first_of_second[first[user] + np.minimum(place, num_events - 1)]
+            found.append(_Moments(part, user, cut, end[user], users.events.timestamp[cut]))
+    user, cut, last, at = (np.concatenate([one[i] for one in found]) for i in range(1, 5))
+    part_of = np.repeat([one.part for one in found], [len(one.user) for one in found])
+    order = np.lexsort((part_of, user))
     return LabelledMoments(
-        part[order], user[order], first[user[order]], cut[order], last[order], at[order]
+        part_of[order], user[order], first[user[order]], cut[order], last[order], at[order]
     )
+
+
+class _Moments(NamedTuple):
+    """Moments of one part; `cut`, `end` and `time` as of `LabelledMoments`."""
+
+    part: int
+    user: np.ndarray
+    cut: np.ndarray
+    end: np.ndarray
+    time: np.ndarray
+
+
+def _training_moments(
+    users: UserBlock,
+    config: ExamplesConfig,
+    num_training: np.ndarray,
+    generators: UserGenerators,
+    first_of_second: np.ndarray,
+) -> _Moments:
+    training = np.flatnonzero(num_training)
+    shares = np.empty((len(training), config.snapshots_per_user))
+    for row, user in enumerate(training.tolist()):
+        shares[row] = generators.of(user).uniform(
+            config.min_snapshot_fraction, config.max_snapshot_fraction, config.snapshots_per_user
+        )
+    places = (shares * num_training[training, None]).astype(np.int64)
+    cut = np.unique(first_of_second[users.offsets[training, None] + places])
+    whose = np.searchsorted(users.offsets, cut, side="right") - 1
+    end = users.offsets[whose] + num_training[whose]
+    return _Moments(TRAIN, whose, cut, end, users.events.timestamp[cut])
+
+
+def _first_of_second(users: UserBlock) -> np.ndarray:
+    """Of each event, the row of the first event of the same user in the same second."""
+    times = users.events.timestamp
+    is_first = np.ones(len(times), bool)
+    is_first[1:] = times[1:] != times[:-1]
+    first, end = users.offsets[:-1], users.offsets[1:]
+    is_first[first[first < end]] = True
+    return np.maximum.accumulate(np.where(is_first, np.arange(len(times)), 0))
 
 
 def _user_parts(user_ids: list[str], config: ExamplesConfig) -> np.ndarray:

@@ -1,7 +1,7 @@
 """What Beam functions note beside their output, and the files that are written of it.
 
-Counts, rejected rows and clicks of the training part travel as one collection of (kind, value): each
-collection of its own would cost every run a tenth of a second for Beam's graph.
+Counts, rejected rows and clicks of the training part travel as one collection of (kind, value):
+a collection of its own for each would cost every run a tenth of a second for Beam's graph.
 """
 
 import json

@@ -81,8 +81,8 @@ def serialize_columns(columns: Mapping[str, Column]) -> pa.Array:
     for name in sorted(columns, key=str.encode):
         kind, content = _content(columns[name])
         pieces += [_headers(name.encode(), kind, wire.lengths_of(content)), content]
-    size = sum(wire.lengths_of(piece) for piece in pieces)
-    return wire.join([_FEATURES, wire.varints(size), *pieces])
+    sizes = np.sum([wire.lengths_of(piece) for piece in pieces], axis=0)
+    return wire.join([_FEATURES, wire.varints(sizes), *pieces])
 
 
 def _content(column: Column) -> tuple[bytes, pa.Array]:

@@ -1,8 +1,8 @@
 """Rows of many users on their way through a shuffle: Arrow record batches. No Beam here.
 
-A shuffle that moves an object per interaction, or per user, spends its time on objects. Here a batch
-of rows travels as one record batch for each shard of the users: what it holds of a user's events is
-17 bytes an event in one cell.
+A shuffle that moves an object per interaction, or per user, spends its time on objects. Here a
+batch of rows travels as one record batch for each shard of the users: what it holds of a user's
+events is 17 bytes an event in one cell.
 """
 
 from collections.abc import Iterator

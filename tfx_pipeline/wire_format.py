@@ -1,9 +1,9 @@
 """Protocol buffers' wire format for many messages at once, as Arrow arrays of bytes.
 
-Protobuf's own library writes one message at a time from one Python object a value, which costs a
-microsecond a value: most of the time that examples once took. Only what a `tf.Example` needs is here:
-integers of variable length, and fields that say how long they are. The tests read all of it back
-with protobuf's own parser.
+Protobuf's own library writes one message at a time from one Python object a value, which was a
+quarter of the time that examples once took. Only what a `tf.Example` needs is here: integers of
+variable length, and fields that say how long they are. The tests compare all of it with what
+protobuf's own library writes and reads.
 
 https://protobuf.dev/programming-guides/encoding
 """
@@ -99,7 +99,7 @@ def regroup(content: pa.Array, offsets: np.ndarray) -> pa.Array:
 
     Args:
       content: binary [n].
-      offsets: int [m + 1]; the i-th run is the elements from `offsets[i]` to below `offsets[i + 1]`.
+      offsets: int [m + 1]; run i is the elements from `offsets[i]` to below `offsets[i + 1]`.
 
     Returns:
       binary [m].

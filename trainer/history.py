@@ -1,8 +1,8 @@
 """From one user's events to feature values at a time: the only place where a feature is computed.
 
 The example pipeline asks `HistoryValues` for the snapshots of many users at once, and a caller who
-holds a user's fresh clicks calls `feature_values`, which asks it for one, so that both mean the same
-by a feature. No Beam and no TensorFlow here.
+holds a user's fresh clicks calls `feature_values`, which asks it for one, so that both mean the
+same by a feature. No Beam and no TensorFlow here.
 
 Point in time: a feature at time `at` sees events with `timestamp < at`, and nothing else.
 """

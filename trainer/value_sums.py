@@ -1,7 +1,7 @@
 """Sums by value over stretches of events, all stretches at once. Numpy alone.
 
-A stretch is a run of rows of one user. Values of its events are gathered, sorted by (stretch, value)
-and added up, without a loop over users: that is where the examples of a large log spend their time.
+A stretch is a run of rows of one user. Values of its events are gathered, sorted by (stretch,
+value) and added up, without a loop over users.
 """
 
 from typing import NamedTuple
