@@ -43,7 +43,9 @@ _SMALLEST_TABLE, _LARGEST_TABLE = 1 << 10, 1 << 16
 
 
 def serialize_snapshot(values: Mapping[str, Any], spec: f.FeatureSpec) -> bytes:
-    """Serializes the values of a snapshot, deterministically.
+    """Serializes the values of one snapshot with protobuf's own library, deterministically.
+
+    What `serialize_columns` writes many at a time, and is tested against.
 
     Args:
       values: By name: a string, an integer, or a list of strings, integers or floats.
