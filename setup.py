@@ -47,10 +47,12 @@ setup(
     entry_points={"console_scripts": ["tagtower = tfx_pipeline.cli:main"]},
     install_requires=[
         *STACK,
+        "google-crc32c>=1.5,<2",
         "grpcio>=1.60,<2",
         # From 1.49 on they want protobuf 4.
         "grpcio-health-checking>=1.48,<1.49",
         "grpcio-reflection>=1.48,<1.49",
+        "isal>=1.7,<2",
         "matplotlib>=3.7,<4",
         "numpy>=1.26,<2",
         "protobuf>=3.20.3,<4",

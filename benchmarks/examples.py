@@ -1,8 +1,9 @@
-"""Tables to point-in-time examples: the demo log through `tfx_pipeline.examples`, on one core."""
+"""Tables to point-in-time examples: the demo log through `tfx_pipeline.examples`."""
 
 import dataclasses
 import json
 import os
+import pathlib
 import tempfile
 import time
 from typing import Any
@@ -28,27 +29,47 @@ def run(progress: Progress) -> Figures:
         measured = call_in_fresh_process(
             progress, f"{num_interactions:,} interactions to examples", measure, folder
         )
-    return flatten(num_users, num_interactions, **measured)
+    return flatten(num_users, num_interactions, measured)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """What was measured of a run.
+
+    Attributes:
+      num_examples: Written.
+      wall_seconds: Building and running the Beam pipeline.
+      cpu_seconds: Processor time of the same, all threads and processes.
+      peak_mb: Greatest sum of the resident sizes of all processes, in megabytes.
+      shuffled_bytes: Of the record batches that went through the shuffle, or through its files.
+      written_bytes: Of the files of examples and instances.
+    """
+
+    num_examples: int
+    wall_seconds: float
+    cpu_seconds: float
+    peak_mb: float
+    shuffled_bytes: int
+    written_bytes: int
 
 
 def flatten(
-    num_users: int,
-    num_interactions: int,
-    num_examples: int,
-    wall_seconds: float,
-    cpu_seconds: float,
-    peak_mb: float,
+    num_users: int, num_interactions: int, measured: Measurement, num_cores: int | None = None
 ) -> Figures:
-    """The keys."""
+    """The keys; `num_cores` are those of the machine, where nothing else is said."""
+    rate = num_interactions / measured.wall_seconds
     return {
         "examples.num_users": num_users,
         "examples.num_interactions": num_interactions,
-        "examples.num_examples": num_examples,
-        "examples.wall_seconds": wall_seconds,
-        "examples.cpu_seconds": cpu_seconds,
-        "examples.interactions_per_second": num_interactions / wall_seconds,
-        "examples.interactions_per_second_per_core": num_interactions / cpu_seconds,
-        "memory.peak_mb": peak_mb,
+        "examples.num_examples": measured.num_examples,
+        "examples.wall_seconds": measured.wall_seconds,
+        "examples.cpu_seconds": measured.cpu_seconds,
+        "examples.interactions_per_second": rate,
+        "examples.interactions_per_second_per_core": rate / (num_cores or os.cpu_count() or 1),
+        "examples.interactions_per_cpu_second": num_interactions / measured.cpu_seconds,
+        "examples.shuffled_bytes_per_interaction": measured.shuffled_bytes / num_interactions,
+        "examples.written_bytes_per_interaction": measured.written_bytes / num_interactions,
+        "memory.peak_mb": measured.peak_mb,
     }
 
 
@@ -75,19 +96,31 @@ def generate(folder: str, size: int) -> tuple[int, int]:
     return summary.num_users, summary.num_interactions
 
 
-def measure(folder: str) -> dict[str, Any]:
-    """Makes the examples on the configured default engine, in this process.
+def measure(
+    folder: str,
+    engine: str = "local",
+    num_shards: int | None = None,
+    num_threads: int | None = None,
+) -> Measurement:
+    """Makes the examples, in this process and those that it starts.
 
-    Imports are not timed; building and running the Beam pipeline are. "Per core" divides by the
-    seconds of processor time, which others on the machine hardly change.
+    Imports are not timed, those of Beam's runner included: a log of one event goes before.
+
+    Args:
+      folder: Where `tables` is; a folder of the outputs is written there and removed again.
+      engine: Of Beam, as `beam.runner` of the configuration.
+      num_shards: Output files a split; None: as configured.
+      num_threads: Of a worker; None: as the engine has it.
+
+    Returns:
+      The measurement.
     """
-    import apache_beam as beam
-
-    from tfx_pipeline import examples
+    from tfx_pipeline.beam_config import BeamConfig
     from tfx_pipeline.config import load_config
-    from tfx_pipeline.table_inputs import find_tables
+    from trainer.config_loader import from_mapping
 
     config = load_config("demo")
+    beam_config = from_mapping(BeamConfig, {"runner": engine}, "beam")
     tables = os.path.join(folder, "tables")
     data = dataclasses.replace(
         config.data,
@@ -95,32 +128,67 @@ def measure(folder: str) -> dict[str, Any]:
         items=os.path.join(tables, "items.parquet"),
         users=os.path.join(tables, "users.parquet"),
     )
+    examples_config = config.examples
+    if num_shards is not None:
+        examples_config = dataclasses.replace(examples_config, num_shards=num_shards)
+    config = dataclasses.replace(config, data=data, beam=beam_config, examples=examples_config)
+    with tempfile.TemporaryDirectory(dir=folder) as first:
+        generate(first, 1)
+        paths = {
+            name: getattr(data, name).replace(tables, os.path.join(first, "tables"))
+            for name in ("interactions", "items", "users")
+        }
+        small = dataclasses.replace(config, data=dataclasses.replace(data, **paths))
+        _make_examples(small, first, num_threads)
+    with tempfile.TemporaryDirectory(dir=folder) as out, PeakMemory() as memory:
+        cpu_before, wall_before = cpu_seconds(), time.perf_counter()
+        num_examples, shuffled_bytes = _make_examples(config, out, num_threads)
+        cpu, wall = cpu_seconds() - cpu_before, time.perf_counter() - wall_before
+        written = sum(
+            path.stat().st_size
+            for name in ("examples", "instances")
+            for path in pathlib.Path(out, name).rglob("*")
+            if path.is_file()
+        )
+    return Measurement(num_examples, wall, cpu, memory.peak_mb, shuffled_bytes, written)
+
+
+def _make_examples(config: Any, out: str, num_threads: int | None) -> tuple[int, int]:
+    """Runs the pipeline; returns the number of examples and the bytes shuffled."""
+    import apache_beam as beam
+    from apache_beam.metrics import MetricsFilter
+
+    from tfx_pipeline import examples
+    from tfx_pipeline.shuffle import workplace_of
+    from tfx_pipeline.table_inputs import find_tables
+
     outputs = examples.ExampleOutputs(
         **{
-            field.name: os.path.join(folder, field.name)
+            field.name: os.path.join(out, field.name)
             for field in dataclasses.fields(examples.ExampleOutputs)
         }
     )
-    files = find_tables(data, config.features)
-    with PeakMemory() as memory:
-        cpu_before, wall_before = _cpu_seconds(), time.perf_counter()
-        options = beam.options.pipeline_options.PipelineOptions(config.beam.pipeline_args())
-        with beam.Pipeline(options=options) as pipeline:
+    files = find_tables(config.data, config.features)
+    options = beam.options.pipeline_options.PipelineOptions(config.beam.pipeline_args())
+    pipeline = beam.Pipeline(options=options)
+    with workplace_of(options, outputs.examples) as workplace:
+        if num_threads is not None:
+            workplace = dataclasses.replace(workplace, num_threads=num_threads)
+        with pipeline:
             examples.write_examples(
-                pipeline, data, config.features, config.examples, outputs, files
+                pipeline, config.data, config.features, config.examples, outputs, files, workplace
             )
-        cpu, wall = _cpu_seconds() - cpu_before, time.perf_counter() - wall_before
     with open(os.path.join(outputs.summary, examples.COUNTS_FILE), encoding="utf-8") as file:
         counts = json.load(file)
-    return {
-        "num_examples": sum(counts.get(f"examples.{split}", 0) for split in examples.ALL_SPLITS),
-        "wall_seconds": wall,
-        "cpu_seconds": cpu,
-        "peak_mb": memory.peak_mb,
-    }
+    wanted = MetricsFilter().with_name(examples.SHUFFLED_BYTES.metric_name.name)
+    found = pipeline.result.metrics().query(wanted)["counters"]
+    return (
+        sum(counts.get(f"examples.{split}", 0) for split in examples.ALL_SPLITS),
+        sum(counter.result for counter in found),
+    )
 
 
-def _cpu_seconds() -> float:
+def cpu_seconds() -> float:
     """Processor time of this process and of the children it has waited for."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system

@@ -56,8 +56,9 @@ BENCHMARKS: Mapping[str, Entry] = {
     "index": Entry(
         "benchmarks.index", "ScaNN beside exact search, faiss, hnswlib (SIZE=TAGS[,TAGS])"
     ),
-    "examples": Entry(
-        "benchmarks.examples", "tables to training examples on one core (SIZE=INTERACTIONS)"
+    "examples": Entry("benchmarks.examples", "tables to training examples (SIZE=INTERACTIONS)"),
+    "scale": Entry(
+        "benchmarks.scale", "the same at several sizes, engines, skews (SIZE=INTERACTIONS[,...])"
     ),
     "serving": Entry(
         "benchmarks.serving", "gRPC and REST of the local server (MODEL_BASE_PATH=DIR)"

@@ -78,6 +78,7 @@ def test_every_metric_of_the_evaluation_is_documented():
         "tfx_pipeline/run.py",
         "tfx_pipeline/planted_score.py",
         "tfx_pipeline/examples.py",
+        "tfx_pipeline/example_writer.py",
     ],
 )
 def test_every_key_written_out_in_the_source_is_documented(path):

@@ -1,13 +1,13 @@
-"""Events of a user on their way through a shuffle: packed bytes. No Beam here.
+"""Packed events, 17 bytes each, and those of one user. No Beam here.
 
-A shuffle that moves one Python object per interaction spends its time on objects. Here the events
-that a record batch holds of a user travel as one chunk of 17 bytes an event.
+The events of many users on their way through a shuffle are in `user_batches`.
 """
 
 import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
+import pyarrow as pa
 
 from tfx_pipeline.tables.item_catalogue import ItemCatalogue
 from tfx_pipeline.tables.row_batches import ValidatedBatch
@@ -56,6 +56,16 @@ def canonical(events: np.ndarray) -> np.ndarray:
     return ordered[np.append(True, ordered[1:] != ordered[:-1])]
 
 
+def pack_rows(rows: pa.RecordBatch) -> np.ndarray:
+    """Packs checked interactions, `EVENT_DTYPE` [num_rows]."""
+    events = np.empty(rows.num_rows, EVENT_DTYPE)
+    events["timestamp"] = rows.column("timestamp").to_numpy()
+    events["item"] = rows.column("item_index").to_numpy()
+    events["clicked"] = rows.column("clicked").to_numpy()
+    events["weight"] = rows.column("weight").to_numpy()
+    return events
+
+
 def pack_by_user(validated: ValidatedBatch) -> Iterator[tuple[str, bytes]]:
     """Packs the good rows of a batch.
 
@@ -68,11 +78,7 @@ def pack_by_user(validated: ValidatedBatch) -> Iterator[tuple[str, bytes]]:
     rows = validated.rows
     if not rows.num_rows:
         return
-    events = np.empty(rows.num_rows, EVENT_DTYPE)
-    events["timestamp"] = rows.column("timestamp").to_numpy()
-    events["item"] = rows.column("item_index").to_numpy()
-    events["clicked"] = rows.column("clicked").to_numpy()
-    events["weight"] = rows.column("weight").to_numpy()
+    events = pack_rows(rows)
     users = rows.column("user_id").dictionary_encode()
     codes = users.indices.to_numpy()
     order = np.argsort(codes, kind="stable")

@@ -38,7 +38,7 @@ class TrainingCounts:
 
 
 class CountsOfShard:
-    """Adds up users' events, one user at a time."""
+    """Adds up users' events, a block of users at a time."""
 
     def __init__(self, num_tags: int, num_items: int):
         """Starts at zero.
@@ -51,10 +51,11 @@ class CountsOfShard:
         self._item_clicks = np.zeros(num_items, np.int64)
 
     def add(self, events: UserEvents) -> None:
-        """Adds the events of one user, all of them of the training part."""
+        """Adds events of one user or of many, all of them of the training part."""
         codes, position = events.attributes["tags"].select(events.item)
-        np.add.at(self._tags[0], codes[events.clicked[position]], 1)
-        np.add.at(self._tags[1], codes, 1)
+        num_tags = self._tags.shape[1]
+        self._tags[0] += np.bincount(codes[events.clicked[position]], minlength=num_tags)
+        self._tags[1] += np.bincount(codes, minlength=num_tags)
         np.add.at(self._item_clicks, events.item[events.clicked], 1)
 
     def total(self) -> TrainingCounts:

@@ -1,35 +1,36 @@
-"""One user's events -> the examples made of them: which moments, which part, which labels.
+"""Users' events -> the examples made of them: features, labels, and what evaluation needs.
 
 An example is a *snapshot*: a user's features at one time, with all that follows as labels. One
 label an example would run the user tower once for every later tag (some 20 to 500 times a user
-here) and repeat the same history in every example; a snapshot runs it once. Pure Python and numpy,
-no Beam.
+here) and repeat the same history in every example; a snapshot runs it once. Which moments there are
+is `snapshot_moments`' work. Every user has a snapshot *now* besides, after all events.
 
-A training user has several snapshots at random (seeded) moments, which gives the model short and
-long histories alike; one held out has a single one. Every user has a snapshot *now*, after all
-events.
-
-Protocol `user_holdout`: users fall into train, validation and test by a hash of their id. A
-held-out user is cut at the first moment at or after `cut_fraction` of the events.
-
-Protocol `temporal`: the log is cut twice, for everybody at the same two moments. What a user did
-before the first trains; the validation snapshot is at the first, with labels up to the second; the
-test snapshot at the second, with labels up to the end of the log. A user has the snapshots of those
-parts in which he did something.
+Computed for a block of users at once, column by column: numpy alone, no Beam and no loop over
+users.
 """
 
 import dataclasses
-import hashlib
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from tfx_pipeline.config import ExamplesConfig
+from tfx_pipeline.example_columns import Column, NumberColumn, TextColumn, Texts
+from tfx_pipeline.snapshot_moments import (
+    TRAIN,
+    LabelledMoments,
+    UserGenerators,
+    labelled_moments,
+    num_training_events,
+)
 from tfx_pipeline.time_split import TimeSplit
+from tfx_pipeline.user_block import UserBlock
 from trainer import features as f
-from trainer.history import UserEvents, feature_values, weighted_values
+from trainer.history import HistoryValues, Moments, UserEvents
+from trainer.list_column import concatenated_ranges, offsets_of
+from trainer.value_sums import ValueSums, heaviest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,54 +48,160 @@ class Snapshot:
     num_impressions_dropped: int = 0
 
 
-def user_hash(user_id: str, salt: str) -> int:
-    """A 64-bit hash of a user, the same on every machine and in every process."""
-    digest = hashlib.blake2b(f"{salt}:{user_id}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big")
+@dataclasses.dataclass(frozen=True)
+class BlockSnapshots:
+    """All examples of a block of users.
 
-
-def user_part(user_id: str, config: ExamplesConfig) -> str:
-    """The part of the protocol `user_holdout` that a user falls into."""
-    share = user_hash(user_id, f"part:{config.seed}") / 2**64
-    if share < config.test_fraction:
-        return "test"
-    if share < config.test_fraction + config.validation_fraction:
-        return "validation"
-    return "train"
-
-
-def cut_time(timestamps: np.ndarray, fraction: float) -> int:
-    """The first moment at or after `fraction` of the events; events of one second stay together.
-
-    Args:
-      timestamps: int [n], ascending, n at least 1.
-      fraction: Between 0 and 1.
-
-    Returns:
-      Seconds, UTC: events before it are history, events at or after it are labels.
+    Attributes:
+      part: int [m], part of each labelled snapshot, position in `SPLITS`.
+      labelled: By feature name, a column of the m labelled snapshots, in order of users and time.
+      now: By feature name, a column of the snapshots *now*, one a user.
+      num_impressions_dropped: Impressions of label periods beyond the cap, of all.
+      num_training: int64 [num_users], how many of a user's first events are of the training part.
     """
-    return int(timestamps[min(math.ceil(fraction * len(timestamps)), len(timestamps) - 1)])
+
+    part: np.ndarray
+    labelled: dict[str, Column]
+    now: dict[str, Column]
+    num_impressions_dropped: np.ndarray
+    num_training: np.ndarray
 
 
-def training_events(
-    user_id: str, events: UserEvents, config: ExamplesConfig, time_split: TimeSplit | None
-) -> UserEvents:
-    """What training may see of a user: of `user_holdout` all or nothing, of `temporal` the past.
+class SnapshotMaker:
+    """Makes the examples of blocks of users over one catalogue."""
 
-    Args:
-      user_id: The user.
-      events: All of the user's events.
-      config: The parts.
-      time_split: Of `temporal`; None: the protocol is `user_holdout`.
+    def __init__(
+        self,
+        vocabularies: Mapping[str, Texts],
+        spec: f.FeatureSpec,
+        config: ExamplesConfig,
+        now: int,
+        time_split: TimeSplit | None,
+    ):
+        """Initializes with what all users share.
 
-    Returns:
-      The first events of the user, possibly none.
-    """
-    if time_split is not None:
-        return _events_before(events, time_split.validation_start)
-    if len(events) and user_part(user_id, config) == "train":
-        return events
-    return _first_events(events, 0)
+        Args:
+          vocabularies: By name of an attribute, its values.
+          spec: The features.
+          config: Moments, parts and caps.
+          now: Seconds, UTC, after every event of the log.
+          time_split: Of `temporal`; None: the protocol is `user_holdout`.
+        """
+        self._texts = vocabularies
+        self._spec = spec
+        self._config = config
+        self._now = now
+        self._time_split = time_split
+
+    def snapshots(self, users: UserBlock) -> BlockSnapshots:
+        """The examples of some users."""
+        config = self._config
+        generators = UserGenerators(users.user_ids.to_pylist(), config.seed)
+        num_training = num_training_events(users, config, self._time_split)
+        labelled = labelled_moments(users, config, self._time_split, num_training, generators)
+        history = HistoryValues(users.events)
+
+        # Features of all moments at once, then cut in two: labelled ones and *now*.
+        num_labelled, everyone = len(labelled), np.arange(len(users))
+        user = np.concatenate([labelled.user, everyone])
+        moments = Moments(
+            first=users.offsets[user],
+            end=np.concatenate([labelled.cut, users.offsets[1:]]),
+            at=np.concatenate([labelled.time, np.full(len(users), self._now)]),
+        )
+        user_ids = Texts(users.user_ids)
+        columns: list[dict[str, Column]] = [
+            {
+                f.USER_ID: TextColumn.single(user_ids, user[rows]),
+                f.SNAPSHOT_TIME: NumberColumn.single(moments.at[rows]),
+            }
+            for rows in (slice(num_labelled), slice(num_labelled, None))
+        ]
+        for name, values in users.profile.items():
+            encoded = values.dictionary_encode()
+            texts, codes = Texts(encoded.dictionary), encoded.indices.to_numpy()[user]
+            columns[0][name] = TextColumn.single(texts, codes[:num_labelled])
+            columns[1][name] = TextColumn.single(texts, codes[num_labelled:])
+        for domain in self._spec.domains:
+            found = history.domain_values(moments, domain, self._spec.history_window_days)
+            for side, part in zip(columns, _cut(found, num_labelled), strict=True):
+                side[domain.name] = self._text_column(domain.attribute, part)
+                side[f.weights_name(domain.name)] = NumberColumn(part.sums, part.offsets)
+        labels, dropped = self._labels(users, labelled, history, generators)
+        return BlockSnapshots(labelled.part, columns[0] | labels, columns[1], dropped, num_training)
+
+    def _labels(
+        self,
+        users: UserBlock,
+        moments: LabelledMoments,
+        history: HistoryValues,
+        generators: UserGenerators,
+    ) -> tuple[dict[str, Column], np.ndarray]:
+        config = self._config
+        is_training = moments.part == TRAIN
+        clicked_tags = history.chosen("tags", clicked=True)
+        clicked_items = history.chosen("item_id", clicked=True)
+
+        tags = clicked_tags.count(moments.cut, moments.end)
+        # Of training snapshots the most frequent, of the others all, in order of the tags.
+        label_tags = _alternate(is_training, heaviest(tags, config.max_label_tags), tags)
+        # What evaluation alone needs is left out of training: stretches without a row.
+        cut = np.where(is_training, moments.first, moments.cut)
+        past_tags = clicked_tags.count(moments.first, cut)
+        past_items = clicked_items.count(moments.first, cut)
+        end = np.where(is_training, moments.cut, moments.end)
+        later_items = clicked_items.count(moments.cut, end)
+
+        events = users.events
+        shown, num_shown = self._impressions(moments, is_training, generators)
+        tag_column = events.attributes["tags"]
+        num_tags = tag_column.lengths(events.item[shown])
+        shown_tags, _ = tag_column.select(events.item[shown])
+        shown_offsets = offsets_of(num_shown)
+        tag_offsets = offsets_of(num_tags)[shown_offsets]
+
+        num_before = moments.cut - moments.first
+        is_known = users.has_older_events[moments.user]
+        num_before = np.where(is_known, np.maximum(num_before, 1), num_before)
+        labels: dict[str, Column] = {
+            f.LABEL_TAGS: self._text_column("tags", label_tags),
+            f.LABEL_TAG_WEIGHTS: _floats(label_tags.sums, label_tags.offsets),
+            f.IMPRESSION_TAGS: TextColumn(self._texts["tags"], shown_tags, tag_offsets),
+            f.IMPRESSION_NUM_TAGS: NumberColumn(num_tags, shown_offsets),
+            f.IMPRESSION_CLICKED: _floats(events.clicked[shown], shown_offsets),
+            f.IMPRESSION_WEIGHTS: _floats(events.weight[shown], shown_offsets),
+            f.HISTORY_TAGS: self._text_column("tags", past_tags),
+            f.HISTORY_TAG_COUNTS: _floats(past_tags.sums, past_tags.offsets),
+            f.HISTORY_NUM_EVENTS: NumberColumn.single(num_before),
+            f.LABEL_ITEMS: self._text_column("item_id", later_items),
+            f.HISTORY_ITEMS: self._text_column("item_id", past_items),
+        }
+        return labels, moments.end - moments.cut - num_shown
+
+    def _impressions(
+        self, moments: LabelledMoments, is_training: np.ndarray, generators: UserGenerators
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the impressions after each moment, those beyond the cap sampled away.
+
+        Returns:
+          int [n], ascending within a moment, and int [num_moments], how many are of each.
+        """
+        config = self._config
+        caps = np.where(is_training, config.max_train_impressions, config.max_eval_impressions)
+        num_later = moments.end - moments.cut
+        num_shown = np.minimum(num_later, caps)
+        _, rows = concatenated_ranges(moments.cut, num_shown)
+        offsets = offsets_of(num_shown)
+        for moment in np.flatnonzero(num_later > caps).tolist():
+            chosen = generators.of(int(moments.user[moment])).choice(
+                int(num_later[moment]), size=int(caps[moment]), replace=False
+            )
+            chosen.sort()
+            rows[offsets[moment] : offsets[moment + 1]] = moments.cut[moment] + chosen
+        return rows, num_shown
+
+    def _text_column(self, attribute: str, found: ValueSums) -> TextColumn:
+        return TextColumn(self._texts[attribute], found.codes, found.offsets)
 
 
 def user_snapshots(
@@ -108,7 +215,7 @@ def user_snapshots(
     *,
     has_older_events: bool = False,
 ) -> Iterator[Snapshot]:
-    """All snapshots of one user.
+    """All snapshots of one user: those of a block with no other user in it.
 
     Args:
       user_id: The user.
@@ -124,109 +231,45 @@ def user_snapshots(
     Yields:
       The snapshots of the user's parts in order of time, then the one *now*.
     """
-    rng = np.random.default_rng(user_hash(user_id, f"snapshots:{config.seed}"))
-    for part, time, visible in _labelled_moments(user_id, events, config, time_split, rng):
-        values = _identity(user_id, time) | feature_values(visible, profile, time, spec)
-        labels, dropped = _labels(visible, time, config, rng, is_training=part == "train")
-        if has_older_events:
-            labels[f.HISTORY_NUM_EVENTS] = max(labels[f.HISTORY_NUM_EVENTS], 1)
-        yield Snapshot(part, values | labels, dropped)
-    values = _identity(user_id, now) | feature_values(events, profile, now, spec)
-    yield Snapshot(f.NOW_SPLIT, values)
+    profile = profile or {}
+    users = UserBlock(
+        user_ids=pa.array([user_id]),
+        profile={p.name: pa.array([profile.get(p.name, "")]) for p in spec.profile},
+        events=events,
+        offsets=np.array([0, len(events)]),
+        has_older_events=np.array([has_older_events]),
+    )
+    vocabularies = {
+        name: Texts(pa.array(column.vocabulary, pa.string()))
+        for name, column in events.attributes.items()
+    }
+    found = SnapshotMaker(vocabularies, spec, config, now, time_split).snapshots(users)
+    for row, part in enumerate(found.part.tolist()):
+        values = {name: column.value(row) for name, column in found.labelled.items()}
+        yield Snapshot(f.SPLITS[part], values, int(found.num_impressions_dropped[row]))
+    yield Snapshot(f.NOW_SPLIT, {name: column.value(0) for name, column in found.now.items()})
 
 
-def _labelled_moments(
-    user_id: str,
-    events: UserEvents,
-    config: ExamplesConfig,
-    time_split: TimeSplit | None,
-    rng: np.random.Generator,
-) -> Iterator[tuple[str, int, UserEvents]]:
-    """Part, time, and the events that may be history (before the time) or labels (the others)."""
-    training = training_events(user_id, events, config, time_split)
-    if len(training):
-        shares = rng.uniform(
-            config.min_snapshot_fraction, config.max_snapshot_fraction, config.snapshots_per_user
-        )
-        for time in sorted({int(training.timestamp[int(s * len(training))]) for s in shares}):
-            yield "train", time, training
-    if time_split is not None:
-        before_test = _events_before(events, time_split.test_start)
-        if len(before_test) > len(training):
-            yield "validation", time_split.validation_start, before_test
-        if len(events) > len(before_test):
-            yield "test", time_split.test_start, events
-    elif len(events) > len(training):
-        part = user_part(user_id, config)
-        yield part, cut_time(events.timestamp, config.cut_fraction), events
-
-
-def _events_before(events: UserEvents, time: int) -> UserEvents:
-    return _first_events(events, events.num_before(time))
-
-
-def _first_events(events: UserEvents, num: int) -> UserEvents:
-    return dataclasses.replace(
-        events,
-        timestamp=events.timestamp[:num],
-        clicked=events.clicked[:num],
-        weight=events.weight[:num],
-        item=events.item[:num],
+def _cut(found: ValueSums, num: int) -> tuple[ValueSums, ValueSums]:
+    """The first `num` stretches, and the others."""
+    offset = found.offsets[num]
+    return (
+        ValueSums(found.codes[:offset], found.sums[:offset], found.offsets[: num + 1]),
+        ValueSums(found.codes[offset:], found.sums[offset:], found.offsets[num:] - offset),
     )
 
 
-def _identity(user_id: str, time: int) -> dict[str, Any]:
-    return {f.USER_ID: user_id, f.SNAPSHOT_TIME: time}
+def _alternate(is_first: np.ndarray, one: ValueSums, other: ValueSums) -> ValueSums:
+    """The values of each stretch from the one or from the other."""
+    starts = np.where(is_first, one.offsets[:-1], other.offsets[:-1] + len(one.codes))
+    lengths = np.where(is_first, np.diff(one.offsets), np.diff(other.offsets))
+    _, rows = concatenated_ranges(starts, lengths)
+    return ValueSums(
+        np.concatenate([one.codes, other.codes])[rows],
+        np.concatenate([one.sums, other.sums])[rows],
+        offsets_of(lengths),
+    )
 
 
-def _labels(
-    events: UserEvents,
-    time: int,
-    config: ExamplesConfig,
-    rng: np.random.Generator,
-    is_training: bool,
-) -> tuple[dict[str, Any], int]:
-    tags = events.attributes["tags"]
-    first = events.num_before(time)
-    later = np.arange(first, len(events))
-
-    clicked = later[events.clicked[later]]
-    codes, counts = weighted_values(tags, events.item[clicked], np.ones(len(clicked)))
-    if is_training:
-        kept = np.lexsort((codes, -counts))[: config.max_label_tags]
-        codes, counts = codes[kept], counts[kept]
-
-    cap = config.max_train_impressions if is_training else config.max_eval_impressions
-    shown = later
-    if len(later) > cap:
-        shown = np.sort(rng.choice(later, size=cap, replace=False))
-    impression_codes, position = tags.select(events.item[shown])
-
-    labels = {
-        f.LABEL_TAGS: tags.vocabulary[codes].tolist(),
-        f.LABEL_TAG_WEIGHTS: counts.tolist(),
-        f.IMPRESSION_TAGS: tags.vocabulary[impression_codes].tolist(),
-        f.IMPRESSION_NUM_TAGS: np.bincount(position, minlength=len(shown)).tolist(),
-        f.IMPRESSION_CLICKED: events.clicked[shown].astype(float).tolist(),
-        f.IMPRESSION_WEIGHTS: events.weight[shown].tolist(),
-        f.HISTORY_TAGS: [],
-        f.HISTORY_TAG_COUNTS: [],
-        f.HISTORY_NUM_EVENTS: first,
-        f.LABEL_ITEMS: [],
-        f.HISTORY_ITEMS: [],
-    }
-    if not is_training:
-        past = np.flatnonzero(events.clicked[:first])
-        codes, counts = weighted_values(tags, events.item[past], np.ones(len(past)))
-        labels[f.HISTORY_TAGS] = tags.vocabulary[codes].tolist()
-        labels[f.HISTORY_TAG_COUNTS] = counts.tolist()
-        labels[f.LABEL_ITEMS] = _item_ids(events, clicked)
-        labels[f.HISTORY_ITEMS] = _item_ids(events, past)
-    return labels, len(later) - len(shown)
-
-
-def _item_ids(events: UserEvents, rows: np.ndarray) -> list[str]:
-    """Distinct items of some events, in order of their ids."""
-    items = events.attributes["item_id"]
-    codes, _ = items.select(events.item[rows])
-    return items.vocabulary[np.unique(codes)].tolist()
+def _floats(values: np.ndarray, offsets: np.ndarray) -> NumberColumn:
+    return NumberColumn(values.astype(np.float32), offsets)

@@ -8,6 +8,7 @@ bounded size, which sums to the same whatever order its parts come in. No Beam h
 import dataclasses
 import math
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -49,6 +50,18 @@ class TimeHistogram:
     log2_width: int = 0
 
 
+class LogSpan(NamedTuple):
+    """What must be known of all events before the first example is made.
+
+    Attributes:
+      end: Seconds of the last event; 0 of none.
+      times: Number of events by time; None: nobody asks.
+    """
+
+    end: int = 0
+    times: TimeHistogram | None = None
+
+
 def count_times(timestamps: np.ndarray) -> TimeHistogram:
     """Counts events.
 
@@ -76,6 +89,22 @@ def sum_histograms(parts: Iterable[TimeHistogram]) -> TimeHistogram:
     return _bounded(
         _merged(np.concatenate([nothing, *bins]), np.concatenate([nothing, *counts]), log2_width)
     )
+
+
+def merge_spans(parts: Iterable[LogSpan]) -> LogSpan:
+    """The span of all parts together."""
+    parts = list(parts)
+    counted = [part.times for part in parts if part.times is not None]
+    return LogSpan(
+        max((part.end for part in parts), default=0), sum_histograms(counted) if counted else None
+    )
+
+
+def time_split_of_span(span: LogSpan, config: ExamplesConfig) -> TimeSplit | None:
+    """Where the parts of `temporal` begin; None: the protocol is another one."""
+    if config.split != "temporal":
+        return None
+    return given_time_split(config) or time_split_of(span.times or sum_histograms([]), config)
 
 
 def given_time_split(config: ExamplesConfig) -> TimeSplit | None:

@@ -89,7 +89,7 @@ def find_user(config: PipelineConfig, user_id: str) -> FoundUser:
     events = canonical(np.frombuffer(b"".join(chunks), EVENT_DTYPE))[
         -config.examples.max_events_per_user :
     ]
-    # Of several rows for one user the one that `tfx_pipeline.examples.JoinUser` keeps.
+    # Of several rows for one user the one that `tfx_pipeline.shard_users` keeps.
     profile = min(profiles, key=lambda row: json.dumps(row, sort_keys=True), default=None)
     return FoundUser(
         to_user_events(UserChunk(events.tobytes()), item_columns(catalogue)), profile, now

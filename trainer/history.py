@@ -1,20 +1,23 @@
 """From one user's events to feature values at a time: the only place where a feature is computed.
 
-The example pipeline calls `feature_values` for every snapshot, and a caller who holds a user's
-fresh clicks calls the same function before asking the server, so that both mean the same by a
-feature. No Beam and no TensorFlow here.
+The example pipeline asks `HistoryValues` for the snapshots of many users at once, and a caller who
+holds a user's fresh clicks calls `feature_values`, which asks it for one, so that both mean the
+same by a feature. No Beam and no TensorFlow here.
 
 Point in time: a feature at time `at` sees events with `timestamp < at`, and nothing else.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from trainer.config_loader import require
 from trainer.features import Domain, FeatureSpec, weights_name
+from trainer.list_column import ListColumn
+from trainer.value_sums import ChosenValues, ValueSums, heaviest
 
 SECONDS_PER_DAY = 86_400.0
 ATTRIBUTES = ("tags", "category", "item_id")
@@ -22,49 +25,6 @@ ATTRIBUTES = ("tags", "category", "item_id")
 MIN_WEIGHT = 1e-6
 # Seconds reach 1e11 in the year 5138; milliseconds passed it in 1973.
 FIRST_MILLISECOND_VALUE = 1e11
-
-
-@dataclasses.dataclass(frozen=True)
-class ListColumn:
-    """A column of string lists, dictionary-encoded.
-
-    Attributes:
-      codes: int [num_values], positions in `vocabulary`, the lists one after the other.
-      offsets: int [num_rows + 1]; row i is `codes[offsets[i]:offsets[i + 1]]`.
-      vocabulary: str [num_distinct], sorted, so that the order of codes is the order of strings.
-    """
-
-    codes: np.ndarray
-    offsets: np.ndarray
-    vocabulary: np.ndarray
-
-    @classmethod
-    def from_lists(cls, rows: Sequence[Sequence[str]]) -> "ListColumn":
-        """Encodes plain lists of strings; a value counts once a row."""
-        unique_rows = [sorted(set(row)) for row in rows]
-        vocabulary = sorted({value for row in unique_rows for value in row})
-        position = {value: i for i, value in enumerate(vocabulary)}
-        codes = [position[value] for row in unique_rows for value in row]
-        offsets = np.cumsum([0] + [len(row) for row in unique_rows])
-        return cls(
-            np.array(codes, np.int32), offsets.astype(np.int64), np.array(vocabulary, object)
-        )
-
-    def select(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Values of some rows.
-
-        Args:
-          rows: int [n], row numbers, repetition allowed.
-
-        Returns:
-          `codes` int [m], and `position` int [m]: which entry of `rows` each code belongs to.
-        """
-        starts = self.offsets[rows]
-        lengths = self.offsets[rows + 1] - starts
-        position = np.repeat(np.arange(len(rows)), lengths)
-        first = np.cumsum(lengths) - lengths
-        inside = np.arange(len(position)) - first[position]
-        return self.codes[starts[position] + inside], position
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,22 +114,93 @@ def _weight(weight: Any) -> float:
     return float(np.float32(weight))
 
 
-def weighted_values(
-    column: ListColumn, rows: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Sums weights by value.
+@dataclasses.dataclass(frozen=True)
+class Moments:
+    """Times at which features are wanted, of one user or of many.
 
-    Args:
-      column: The lists.
-      rows: int [n], rows of `column`.
-      weights: float [n], the weight that each row gives to each of its values.
-
-    Returns:
-      `codes` int [m] ascending and distinct, and `sums` float [m].
+    Attributes:
+      first: int [m], row of the user's first event.
+      end: int [m], row after the user's last event before the time.
+      at: [m], seconds, UTC.
     """
-    codes, position = column.select(rows)
-    distinct, inverse = np.unique(codes, return_inverse=True)
-    return distinct, np.bincount(inverse, weights=weights[position], minlength=len(distinct))
+
+    first: np.ndarray
+    end: np.ndarray
+    at: np.ndarray
+
+
+class HistoryValues:
+    """Values of events, gathered once for all that is asked of them."""
+
+    def __init__(self, events: UserEvents):
+        """Initializes with the events of a user, or those of many, one user after the other."""
+        self.events = events
+        self._chosen: dict[tuple[str, bool], ChosenValues] = {}
+
+    def chosen(self, attribute: str, *, clicked: bool) -> ChosenValues:
+        """Values of an attribute of the clicked, or of the skipped events."""
+        key = (attribute, clicked)
+        if key not in self._chosen:
+            events = self.events
+            self._chosen[key] = ChosenValues(
+                events.attributes[attribute], events.item, events.clicked == clicked
+            )
+        return self._chosen[key]
+
+    def domain_values(
+        self, moments: Moments, domain: Domain, history_window_days: float | None
+    ) -> ValueSums:
+        """The values of a domain.
+
+        Args:
+          moments: When, and of whom.
+          domain: The domain.
+          history_window_days: Of the specification.
+
+        Returns:
+          Of each moment the values, heaviest first, ties in order of the strings, with their
+          weights, float32.
+        """
+        events = self.events
+        windows = [days for days in (domain.window_days, history_window_days) if days is not None]
+        first = moments.first
+        if windows:
+            # The window includes its first moment: events with at - window <= timestamp < at.
+            bound = moments.at - min(windows) * SECONDS_PER_DAY
+            first = _first_at_or_after(events.timestamp, first, moments.end, bound)
+        chosen = self.chosen(domain.attribute, clicked=domain.events == "clicked")
+        if domain.weighting == "count" and self._all_weigh_one:
+            found = chosen.count(first, moments.end)
+        else:
+            owner, places = chosen.select(first, moments.end)
+            rows = chosen.rows[chosen.position[places]]
+            weights = events.weight[rows]
+            if domain.weighting == "recency":
+                age_days = (moments.at[owner] - events.timestamp[rows]) / SECONDS_PER_DAY
+                weights = weights * np.exp2(-age_days / domain.half_life_days)
+            found = chosen.add_up(owner, places, weights, len(first))
+        found = heaviest(found, domain.max_values)
+        # float32 is what examples and requests carry: the same value on both ways.
+        rounded = np.maximum(found.sums, MIN_WEIGHT).astype(np.float32)
+        return found._replace(sums=rounded)
+
+    @functools.cached_property
+    def _all_weigh_one(self) -> bool:
+        return bool((self.events.weight == 1).all())
+
+
+def _first_at_or_after(
+    timestamps: np.ndarray, first: np.ndarray, end: np.ndarray, bound: np.ndarray
+) -> np.ndarray:
+    """In each stretch [first, end) of ascending times, the first row at or after `bound`."""
+    low, high = first.copy(), end.copy()
+    while (is_open := low < high).any():
+        # Closed searches look at row 0, which is there as long as one is open, and stay.
+        middle = np.where(is_open, (low + high) // 2, 0)
+        is_before = is_open & (timestamps[middle] < bound)
+        low = np.where(is_before, middle + 1, low)
+        high = np.where(is_open & ~is_before, middle, high)
+    return low
 
 
 def feature_values(
@@ -191,33 +222,11 @@ def feature_values(
     values: dict[str, Any] = {
         feature.name: profile.get(feature.name, "") for feature in spec.profile
     }
-    num_before = events.num_before(at)
+    history = HistoryValues(events)
+    moment = Moments(np.array([0]), np.array([events.num_before(at)]), np.array([at]))
     for domain in spec.domains:
-        tags, weights = _domain_values(events, num_before, at, domain, spec.history_window_days)
-        values[domain.name] = tags
-        values[weights_name(domain.name)] = weights
+        found = history.domain_values(moment, domain, spec.history_window_days)
+        vocabulary = events.attributes[domain.attribute].vocabulary
+        values[domain.name] = vocabulary[found.codes].tolist()
+        values[weights_name(domain.name)] = found.sums.tolist()
     return values
-
-
-def _domain_values(
-    events: UserEvents,
-    num_before: int,
-    at: float,
-    domain: Domain,
-    history_window_days: float | None,
-) -> tuple[list[str], list[float]]:
-    windows = [days for days in (domain.window_days, history_window_days) if days is not None]
-    # The window includes its first moment: events with at - window <= timestamp < at.
-    first = events.num_before(at - min(windows) * SECONDS_PER_DAY) if windows else 0
-    wanted = events.clicked[first:num_before] == (domain.events == "clicked")
-    selected = first + np.flatnonzero(wanted)
-    weights = events.weight[selected]
-    if domain.weighting == "recency":
-        age_days = (at - events.timestamp[selected]) / SECONDS_PER_DAY
-        weights = weights * np.exp2(-age_days / domain.half_life_days)
-    column = events.attributes[domain.attribute]
-    codes, sums = weighted_values(column, events.item[selected], weights)
-    heaviest = np.lexsort((codes, -sums))[: domain.max_values]
-    # float32 is what examples and requests carry: the same value on both ways.
-    rounded = np.maximum(sums[heaviest], MIN_WEIGHT).astype(np.float32)
-    return column.vocabulary[codes[heaviest]].tolist(), rounded.tolist()

@@ -25,7 +25,7 @@ from tests.e2e.small_log import make_small_project, node_states
 from tests.report_keys import undocumented_keys
 from tfx_pipeline.cli import main
 from tfx_pipeline.config import load_config
-from tfx_pipeline.snapshots import user_part
+from tfx_pipeline.snapshot_moments import user_part
 from trainer.tag_items import TagItems
 
 pytestmark = pytest.mark.e2e

@@ -13,6 +13,7 @@ from tests.tfx_pipeline.random_users import item_rows, write_jsonl
 from tfx_pipeline.beam_config import BeamConfig
 from tfx_pipeline.config import DataConfig, ExamplesConfig
 from tfx_pipeline.examples import ExampleOutputs, write_examples
+from tfx_pipeline.shuffle import IN_BEAM, Workplace
 from tfx_pipeline.table_inputs import find_tables
 from trainer.features import FeatureSpec
 
@@ -84,7 +85,11 @@ def write_tables(folder: Path, interactions, users=(), items=None) -> DataConfig
 
 
 def run_examples(
-    folder: Path, data: DataConfig, spec: FeatureSpec, config: ExamplesConfig | None = None
+    folder: Path,
+    data: DataConfig,
+    spec: FeatureSpec,
+    config: ExamplesConfig | None = None,
+    workplace: Workplace = IN_BEAM,
 ) -> Run:
     """Runs the pipeline in memory."""
     names = ("examples", "instances", "summary", "rejected")
@@ -92,6 +97,12 @@ def run_examples(
     options = PipelineOptions(BeamConfig().pipeline_args())
     with beam.Pipeline(options=options) as pipeline:
         write_examples(
-            pipeline, data, spec, config or ExamplesConfig(), outputs, find_tables(data, spec)
+            pipeline,
+            data,
+            spec,
+            config or ExamplesConfig(),
+            outputs,
+            find_tables(data, spec),
+            workplace,
         )
     return Run(folder, outputs)

@@ -14,7 +14,8 @@ from tests.tfx_pipeline.random_users import item_rows, random_log, with_attribut
 from tests.trainer.random_logs import SPEC, distinct_events, naive_feature_values
 from tfx_pipeline.config import DataConfig, ExamplesConfig
 from tfx_pipeline.examples import ALL_SPLITS
-from tfx_pipeline.snapshots import user_part
+from tfx_pipeline.shuffle import Workplace
+from tfx_pipeline.snapshot_moments import user_part
 from trainer import features as f
 from trainer.history import UserEvents, feature_values
 
@@ -150,6 +151,16 @@ def test_files_are_in_order_of_users(runs):
 def test_same_tables_give_the_same_bytes(runs, tmp_path):
     data = write_tables(tmp_path, LOGS[0], USERS[0])
     assert run_examples(tmp_path / "out", data, SPEC, CONFIG).contents() == runs[0].contents()
+
+
+def test_shuffle_through_files_and_threads_give_the_same_bytes(runs, tmp_path):
+    shuffle_dir = tmp_path / "shuffle"
+    shuffle_dir.mkdir()
+    data = scattered(tmp_path / "tables", 0, "parquet")
+    workplace = Workplace(str(shuffle_dir), num_threads=3)
+    run = run_examples(tmp_path / "out", data, SPEC, CONFIG, workplace)
+    assert run.contents() == runs[0].contents()
+    assert [*shuffle_dir.iterdir()]  # it went that way
 
 
 def write_csv(path, rows):

@@ -7,7 +7,7 @@ import pytest
 
 from tests.tfx_pipeline.example_runs import run_examples, write_tables
 from tfx_pipeline.config import ExamplesConfig
-from tfx_pipeline.snapshots import user_part
+from tfx_pipeline.snapshot_moments import user_part
 from tfx_pipeline.table_inputs import check_counts
 from trainer import features as f
 from trainer.features import Domain, FeatureSpec, ProfileFeature
@@ -228,7 +228,7 @@ def test_file_has_its_name_only_when_it_is_whole(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("tfx_pipeline.examples.serialize_snapshot", fail)
+    monkeypatch.setattr("tfx_pipeline.example_writer.serialize_columns", fail)
     data = write_tables(tmp_path, SMALL_LOG, SMALL_USERS, SMALL_ITEMS)
     with pytest.raises(OSError, match="disk full"):
         run_examples(tmp_path / "out", data, SMALL_SPEC, CONFIG)

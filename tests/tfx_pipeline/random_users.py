@@ -7,10 +7,17 @@ import numpy as np
 import pyarrow as pa
 
 from tests.trainer.random_logs import DAY, ITEMS, START
-from tfx_pipeline.event_chunks import EVENT_DTYPE, UserChunk, canonical, item_columns
+from tfx_pipeline.event_chunks import (
+    EVENT_DTYPE,
+    UserChunk,
+    canonical,
+    item_columns,
+    to_user_events,
+)
 from tfx_pipeline.tables.item_catalogue import build_item_catalogue
 from tfx_pipeline.tables.row_batches import FileBatch, rejected_rows
 from tfx_pipeline.tables.validate import validate_items
+from tfx_pipeline.user_block import UserBlock
 
 
 def file_batch(table, rows, first_row=1):
@@ -55,6 +62,24 @@ def chunk(records):
         for row in records
     ]
     return UserChunk(canonical(pack(events)).tobytes())
+
+
+def user_block(rows_by_user, profiles=None, profile_names=(), with_older=()):
+    """Raw records by user as the block that the pipeline makes of them."""
+    users = sorted(rows_by_user)
+    chunks = [chunk(rows_by_user[user]).events for user in users]
+    lengths = [len(data) // EVENT_DTYPE.itemsize for data in chunks]
+    profiles = profiles or {}
+    return UserBlock(
+        user_ids=pa.array(users, pa.string()),
+        profile={
+            name: pa.array([profiles.get(user, {}).get(name, "") for user in users], pa.string())
+            for name in profile_names
+        },
+        events=to_user_events(UserChunk(b"".join(chunks)), COLUMNS),
+        offsets=np.cumsum([0, *lengths]),
+        has_older_events=np.array([user in with_older for user in users], bool),
+    )
 
 
 def event_tuples(max_size=30):

@@ -7,7 +7,13 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from tests.tfx_pipeline.random_users import COLUMNS, chunk, with_attributes
+from tests.tfx_pipeline.random_users import (
+    CATALOGUE,
+    COLUMNS,
+    chunk,
+    user_block,
+    with_attributes,
+)
 from tests.trainer.random_logs import (
     DAY,
     ITEMS,
@@ -21,7 +27,11 @@ from tests.trainer.random_logs import (
 )
 from tfx_pipeline.config import ExamplesConfig
 from tfx_pipeline.event_chunks import UserChunk, to_user_events
-from tfx_pipeline.snapshots import cut_time, user_hash, user_part, user_snapshots
+from tfx_pipeline.example_columns import Texts
+from tfx_pipeline.snapshot_moments import cut_time, user_part
+from tfx_pipeline.snapshots import SnapshotMaker, user_snapshots
+from tfx_pipeline.time_split import TimeSplit
+from tfx_pipeline.user_hash import user_hash
 from trainer import features as f
 from trainer.history import UserEvents
 
@@ -346,3 +356,73 @@ def test_order_of_rows_does_not_matter(rows, part, random):
 def test_items_of_the_oracle_have_all_kinds_of_attributes():
     assert {category for _, category in ITEMS.values()} >= {"", "x"}
     assert max(len(tags) for tags, _ in ITEMS.values()) > 1
+
+
+# --- blocks of users ---
+
+
+def values_of_block(found):
+    """(user, part, values) of every snapshot of a block."""
+    everything = []
+    for row, part in enumerate(found.part.tolist()):
+        values = {name: column.value(row) for name, column in found.labelled.items()}
+        everything.append((values[f.USER_ID], f.SPLITS[part], values))
+    num_users = len(found.num_training)
+    for row in range(num_users):
+        values = {name: column.value(row) for name, column in found.now.items()}
+        everything.append((values[f.USER_ID], f.NOW_SPLIT, values))
+    return sorted(everything, key=lambda one: one[0])
+
+
+@PROPERTY
+@hypothesis.given(
+    st.lists(records(), max_size=6),
+    st.sampled_from([None, TimeSplit(START + 4 * DAY, START + 7 * DAY)]),
+)
+def test_users_of_a_block_equal_each_alone(logs, time_split):
+    """However many users there are at once, and whatever the others did."""
+    config = dataclasses.replace(
+        CONFIG, max_train_impressions=4, max_eval_impressions=6, max_label_tags=2
+    )
+    users = {f"u{number}": rows for number, rows in enumerate(logs)}
+    profiles = {user: {"gender": user} for user in list(users)[::2]}
+    block = user_block(users, profiles, ("gender", "age"), with_older={"u1"})
+    texts = {name: Texts(CATALOGUE.attribute(name).vocabulary) for name in COLUMNS}
+    maker = SnapshotMaker(texts, SPEC, config, NOW, time_split)
+    found = maker.snapshots(block)
+
+    expected = []
+    for user, rows in users.items():
+        events = to_user_events(chunk(rows), COLUMNS)
+        for snapshot in user_snapshots(
+            user,
+            events,
+            profiles.get(user),
+            SPEC,
+            config,
+            NOW,
+            time_split,
+            has_older_events=user == "u1",
+        ):
+            expected.append((user, snapshot.split, snapshot.values))
+    assert values_of_block(found) == expected
+    halves = [block.slice(0, len(users) // 2), block.slice(len(users) // 2, len(users))]
+    assert [one for half in halves for one in values_of_block(maker.snapshots(half))] == expected
+
+
+def test_block_is_split_by_events_and_by_users(monkeypatch):
+    monkeypatch.setattr("tfx_pipeline.user_block._EVENTS_PER_BLOCK", 5)
+    monkeypatch.setattr("tfx_pipeline.user_block._USERS_PER_BLOCK", 3)
+    sizes = [3, 2, 1, 9, 0, 0, 0, 0, 1]
+    rows = {f"u{i}": [row("i0", second) for second in range(n)] for i, n in enumerate(sizes)}
+    blocks = list(user_block(rows).split())
+    assert [np.diff(block.offsets).tolist() for block in blocks] == [
+        [3, 2],
+        [1],
+        [9],
+        [0, 0, 0],
+        [0, 1],
+    ]
+    assert sum((block.user_ids.to_pylist() for block in blocks), []) == sorted(rows)
+    assert all(block.offsets[0] == 0 for block in blocks)
+    assert [len(block.events) for block in blocks] == [5, 1, 9, 0, 1]

@@ -12,6 +12,7 @@ from tests.tfx_pipeline.random_users import (
     COLUMNS,
     chunk,
     random_log,
+    user_block,
     with_attributes,
     write_jsonl,
 )
@@ -28,7 +29,8 @@ from tests.trainer.random_logs import (
 )
 from tfx_pipeline.config import ExamplesConfig, PipelineConfig
 from tfx_pipeline.event_chunks import to_user_events
-from tfx_pipeline.snapshots import training_events, user_snapshots
+from tfx_pipeline.snapshot_moments import num_training_events
+from tfx_pipeline.snapshots import user_snapshots
 from tfx_pipeline.table_inputs import check_counts
 from tfx_pipeline.time_split import TimeSplit
 from tfx_pipeline.user_lookup import find_user
@@ -162,10 +164,10 @@ def test_training_does_not_change_with_what_comes_later(rows, others):
         return [s.values for s in snapshots(log) if s.split == "train"]
 
     assert training(rows) == training(earlier + later) == training(earlier)
+    (num_seen,) = num_training_events(user_block({"u": rows}), CONFIG, SPLIT)
+    assert num_seen == len(distinct_events(earlier))
     events = to_user_events(chunk(rows), COLUMNS)
-    seen = training_events("u", events, CONFIG, SPLIT)
-    assert len(seen) == len(distinct_events(earlier))
-    assert all(time < SPLIT.validation_start for time in seen.timestamp)
+    assert all(time < SPLIT.validation_start for time in events.timestamp[:num_seen])
 
 
 @PROPERTY

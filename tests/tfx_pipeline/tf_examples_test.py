@@ -3,6 +3,9 @@
 import random
 
 import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pyarrow as pa
 import pytest
 import tensorflow as tf
 import tensorflow_data_validation as tfdv
@@ -16,9 +19,11 @@ from tests.tfx_pipeline.random_users import COLUMNS, chunk
 from tests.trainer.random_logs import PROPERTY, SPEC, START, records
 from tfx_pipeline.config import ExamplesConfig
 from tfx_pipeline.event_chunks import to_user_events
+from tfx_pipeline.example_columns import NumberColumn, TextColumn, Texts
 from tfx_pipeline.snapshots import user_snapshots
-from tfx_pipeline.tf_examples import build_schema, serialize_snapshot
+from tfx_pipeline.tf_examples import build_schema, serialize_columns, serialize_snapshot
 from trainer import features as f
+from trainer.list_column import offsets_of
 
 DECLARED = f.FeatureSpec(
     profile=(f.ProfileFeature("gender", values=("F", "M")), f.ProfileFeature("age")),
@@ -69,6 +74,66 @@ def test_equal_values_give_equal_bytes_whatever_the_order_of_names():
         random.Random(seed).shuffle(names)
         assert serialize_snapshot({name: VALUES[name] for name in names}, DECLARED) == expected
     assert serialize_snapshot({**VALUES, "age": "31"}, DECLARED) != expected
+
+
+def columns_of(rows):
+    """Values of snapshots as columns: by name, a list a snapshot."""
+    integers = {f.SNAPSHOT_TIME, f.IMPRESSION_NUM_TAGS, f.HISTORY_NUM_EVENTS}
+    columns = {}
+    for name, first in rows[0].items():
+        is_single = not isinstance(first, list)
+        lists = [[row[name]] if is_single else row[name] for row in rows]
+        values = [value for one in lists for value in one]
+        offsets = offsets_of(np.array([len(one) for one in lists]))
+        if name in integers:
+            columns[name] = NumberColumn(np.array(values, np.int64), offsets, is_single)
+        elif name in FLOATS:
+            columns[name] = NumberColumn(np.array(values, np.float32), offsets, is_single)
+        else:
+            texts = Texts(pa.array(values, pa.string()))
+            columns[name] = TextColumn(texts, np.arange(len(values)), offsets, is_single)
+    return columns
+
+
+FLOATS = {"clicked_weights", "label_tags_weights", "history_tags_counts"} | {
+    "impression_clicked",
+    "impression_weights",
+}
+texts = st.text(st.characters(codec="utf-8"), max_size=8)
+numbers = st.floats(width=32, allow_nan=False)
+VALUES_OF_SNAPSHOTS = st.fixed_dictionaries(
+    {
+        "user_id": texts,
+        "snapshot_time": st.integers(0, 2**40),
+        "gender": texts,
+        "age": texts,
+        "clicked": st.lists(texts, max_size=3) | st.just(["ü" * 100] * 400),
+        "clicked_weights": st.lists(numbers, max_size=3) | st.just([0.5] * 50),
+        "label_tags": st.lists(texts, max_size=2) | st.just(["x" * 70_000]),
+        "impression_num_tags": st.lists(st.integers(0, 300), max_size=150),
+        "impression_clicked": st.lists(st.sampled_from([0.0, 1.0]), max_size=70),
+        "history_num_events": st.integers(0, 20_000),
+        "history_items": st.lists(texts, max_size=3),
+    }
+)
+
+
+@PROPERTY
+@hypothesis.given(st.lists(VALUES_OF_SNAPSHOTS, min_size=1, max_size=5))
+def test_columns_give_protobufs_bytes(rows):
+    """Lists of no, few and very many bytes: every length of a length."""
+    found = serialize_columns(columns_of(rows)).to_pylist()
+    assert found == [serialize_snapshot(row, DECLARED) for row in rows]
+    for record, row in zip(found, rows, strict=True):
+        expected = {n: v if isinstance(v, list) else [v] for n, v in row.items()}
+        assert parse(record) == expected
+
+
+def test_long_name_of_a_feature_is_protobufs_too():
+    name = "long_" * 40
+    spec = f.FeatureSpec(profile=(f.ProfileFeature(name),))
+    (found,) = serialize_columns(columns_of([{name: "x"}])).to_pylist()
+    assert found == serialize_snapshot({name: "x"}, spec)
 
 
 @PROPERTY

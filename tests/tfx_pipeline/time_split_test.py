@@ -8,7 +8,7 @@ import pytest
 from tests.trainer.random_logs import PROPERTY
 from tfx_pipeline import time_split
 from tfx_pipeline.config import ExamplesConfig
-from tfx_pipeline.snapshots import cut_time
+from tfx_pipeline.snapshot_moments import cut_time
 from tfx_pipeline.time_split import (
     TimeSplit,
     count_times,

@@ -13,13 +13,15 @@ from tests.trainer.random_logs import (
     PROPERTY,
     SPEC,
     START,
+    distinct_events,
+    item_values,
     moments,
     naive_feature_values,
     record,
     records,
 )
 from trainer.features import Domain, FeatureSpec, ProfileFeature
-from trainer.history import ListColumn, UserEvents, feature_values, weighted_values
+from trainer.history import HistoryValues, ListColumn, Moments, UserEvents, feature_values
 
 AT = 1_000 * DAY
 
@@ -287,14 +289,6 @@ def test_list_column_is_sorted_and_selects_rows_in_any_order():
     assert position.tolist() == [0, 1, 1, 3, 3]
 
 
-def test_weighted_values_sums_by_value_in_order_of_codes():
-    column = ListColumn.from_lists([["c", "a"], ["b"], ["c"]])
-    codes, sums = weighted_values(column, np.array([0, 2, 0]), np.array([1.0, 0.5, 2.0]))
-    assert (codes.tolist(), sums.tolist()) == ([0, 2], [3.0, 3.5])
-    codes, sums = weighted_values(column, np.array([], np.int64), np.array([]))
-    assert (codes.tolist(), sums.tolist()) == ([], [])
-
-
 def test_num_before_excludes_the_moment():
     events = UserEvents.from_records([event(s, ["a"], item_id=f"i{s}") for s in (3, 2, 2, 1)])
     assert [events.num_before(AT - s) for s in (4, 3, 2, 1, 0)] == [0, 0, 1, 2, 3]
@@ -311,6 +305,41 @@ def test_values_equal_the_oracle(rows, at):
     assert feature_values(events, profile, at, SPEC) == naive_feature_values(
         rows, profile, at, SPEC
     )
+
+
+@PROPERTY
+@hypothesis.given(st.lists(st.tuples(records(), st.lists(moments(), max_size=3)), max_size=4))
+def test_many_users_at_many_moments_equal_each_alone(users):
+    """The example pipeline's way: all users' events one after the other, all moments at once."""
+    attributes = {
+        name: ListColumn.from_lists([item_values(item, name) for item in sorted(ITEMS)])
+        for name in ("tags", "category", "item_id")
+    }
+    alone = [UserEvents.from_records(rows) for rows, _ in users]
+    everyone = [event for rows, _ in users for event in distinct_events(rows)]
+    events = UserEvents(
+        timestamp=np.array([event[0] for event in everyone], np.int64),
+        clicked=np.array([event[2] for event in everyone], bool),
+        weight=np.array([event[3] for event in everyone], np.float32),
+        item=np.array([sorted(ITEMS).index(event[1]) for event in everyone], np.int32),
+        attributes=attributes,
+    )
+    first = np.cumsum([0] + [len(one) for one in alone])
+    asked = [(user, at) for user, (_, times) in enumerate(users) for at in times]
+    at_once = Moments(
+        first=np.array([first[user] for user, _ in asked], np.int64),
+        end=np.array([first[user] + alone[user].num_before(at) for user, at in asked], np.int64),
+        at=np.array([at for _, at in asked], np.int64),
+    )
+    history = HistoryValues(events)
+    for domain in SPEC.domains:
+        found = history.domain_values(at_once, domain, SPEC.history_window_days)
+        names = attributes[domain.attribute].vocabulary[found.codes].tolist()
+        for place, (user, at) in enumerate(asked):
+            values = feature_values(alone[user], None, at, SPEC)
+            part = slice(found.offsets[place], found.offsets[place + 1])
+            assert names[part] == values[domain.name]
+            assert found.sums[part].tolist() == values[f"{domain.name}_weights"]
 
 
 @PROPERTY

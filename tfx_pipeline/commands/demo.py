@@ -93,7 +93,7 @@ def _show_users(
     from serving.client import TagClient
     from tfx_pipeline.datasets.planted import read_planted
     from tfx_pipeline.planted_score import read_instances
-    from tfx_pipeline.snapshots import user_part
+    from tfx_pipeline.snapshot_moments import user_part
 
     users = [
         row

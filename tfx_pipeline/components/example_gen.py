@@ -19,6 +19,7 @@ from tfx.types import artifact_utils, channel, component_spec, standard_artifact
 from tfx_pipeline import examples as table_examples
 from tfx_pipeline.components.artifacts import Instances, LogSummary
 from tfx_pipeline.config import DataConfig, ExamplesConfig
+from tfx_pipeline.shuffle import workplace_of
 from tfx_pipeline.table_inputs import check_counts, find_tables
 from trainer.config_loader import from_mapping
 from trainer.features import FeatureSpec
@@ -66,8 +67,12 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         )
         shutil.rmtree(outputs.rejected, ignore_errors=True)
         files = find_tables(data, spec)
-        with self._make_beam_pipeline() as pipeline:
-            table_examples.write_examples(pipeline, data, spec, config, outputs, files)
+        beam_pipeline = self._make_beam_pipeline()
+        with workplace_of(beam_pipeline.options, outputs.examples) as workplace:
+            with beam_pipeline as pipeline:
+                table_examples.write_examples(
+                    pipeline, data, spec, config, outputs, files, workplace
+                )
         with open(
             os.path.join(outputs.summary, table_examples.COUNTS_FILE), encoding="utf-8"
         ) as file:

@@ -1,0 +1,71 @@
+"""Some users with all they did and what is known of them: what examples are made of at once."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from trainer.history import UserEvents
+
+# As much as the arrays of a block's examples stay in a processor's cache.
+_EVENTS_PER_BLOCK = 16_384
+_USERS_PER_BLOCK = 4_096
+
+
+@dataclasses.dataclass(frozen=True)
+class UserBlock:
+    """Users in order of their ids.
+
+    Attributes:
+      user_ids: string [num_users].
+      profile: By name of a profile feature, string [num_users], "" where unknown.
+      events: The events of all users, one user after the other, each in canonical order.
+      offsets: int64 [num_users + 1]; the events of user i are the rows from `offsets[i]` to below
+        `offsets[i + 1]`.
+      has_older_events: bool [num_users], whether older events were dropped: then a user is no new
+        one at any time, whatever is left of the history.
+    """
+
+    user_ids: pa.Array
+    profile: Mapping[str, pa.Array]
+    events: UserEvents
+    offsets: np.ndarray
+    has_older_events: np.ndarray
+
+    def __len__(self) -> int:
+        """Number of users."""
+        return len(self.user_ids)
+
+    @property
+    def user_of_event(self) -> np.ndarray:
+        """The user of each event, int [num_events]."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    def slice(self, first: int, end: int) -> "UserBlock":
+        """The users from `first` to below `end`."""
+        rows = slice(self.offsets[first], self.offsets[end])
+        events = dataclasses.replace(
+            self.events,
+            timestamp=self.events.timestamp[rows],
+            clicked=self.events.clicked[rows],
+            weight=self.events.weight[rows],
+            item=self.events.item[rows],
+        )
+        return UserBlock(
+            self.user_ids[first:end],
+            {name: column[first:end] for name, column in self.profile.items()},
+            events,
+            self.offsets[first : end + 1] - self.offsets[first],
+            self.has_older_events[first:end],
+        )
+
+    def split(self) -> Iterator["UserBlock"]:
+        """Blocks of a bounded size, of one user at least."""
+        first = 0
+        while first < len(self):
+            bound = self.offsets[first] + _EVENTS_PER_BLOCK
+            end = int(np.searchsorted(self.offsets, bound, side="right")) - 1
+            end = min(max(end, first + 1), first + _USERS_PER_BLOCK, len(self))
+            yield self.slice(first, end)
+            first = end

@@ -1,0 +1,73 @@
+"""Columns of string lists, dictionary-encoded, and stretches of rows in them. Numpy alone."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class ListColumn:
+    """A column of string lists, dictionary-encoded.
+
+    Attributes:
+      codes: int [num_values], positions in `vocabulary`, the lists one after the other.
+      offsets: int [num_rows + 1]; row i is `codes[offsets[i]:offsets[i + 1]]`.
+      vocabulary: str [num_distinct], sorted, so that the order of codes is the order of strings.
+    """
+
+    codes: np.ndarray
+    offsets: np.ndarray
+    vocabulary: np.ndarray
+
+    @classmethod
+    def from_lists(cls, rows: Sequence[Sequence[str]]) -> "ListColumn":
+        """Encodes plain lists of strings; a value counts once a row."""
+        unique_rows = [sorted(set(row)) for row in rows]
+        vocabulary = sorted({value for row in unique_rows for value in row})
+        position = {value: i for i, value in enumerate(vocabulary)}
+        codes = [position[value] for row in unique_rows for value in row]
+        offsets = np.cumsum([0] + [len(row) for row in unique_rows])
+        return cls(
+            np.array(codes, np.int32), offsets.astype(np.int64), np.array(vocabulary, object)
+        )
+
+    def lengths(self, rows: np.ndarray) -> np.ndarray:
+        """Number of values of some rows, int [n]."""
+        return self.offsets[rows + 1] - self.offsets[rows]
+
+    def select(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Values of some rows.
+
+        Args:
+          rows: int [n], row numbers, repetition allowed.
+
+        Returns:
+          `codes` int [m], and `position` int [m]: which entry of `rows` each code belongs to.
+        """
+        position, places = concatenated_ranges(self.offsets[rows], self.lengths(rows))
+        return self.codes[places], position
+
+
+def concatenated_ranges(starts: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ranges of integers, one after the other.
+
+    Args:
+      starts: int [n].
+      lengths: int [n], none negative.
+
+    Returns:
+      `owner` int [m]: which range each number belongs to, and `numbers` int [m].
+    """
+    ends = np.cumsum(lengths)
+    owner = np.repeat(np.arange(len(starts)), lengths)
+    numbers = np.repeat(starts - (ends - lengths), lengths)
+    numbers += np.arange(len(numbers))
+    return owner, numbers
+
+
+def offsets_of(lengths: np.ndarray) -> np.ndarray:
+    """Where each of some lists begins, and where the last one ends, int64 [n + 1]."""
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
