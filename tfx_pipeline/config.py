@@ -479,6 +479,31 @@ def load_config(path_or_name: str, **overrides: Any) -> PipelineConfig:
         raise ValueError(f"{path_or_name}: {error}") from error
 
 
+def load_local_config(path_or_name: str, **overrides: Any) -> PipelineConfig:
+    """Loads a configuration for a run on this machine.
+
+    Args:
+      path_or_name: See `load_config`.
+      **overrides: See `load_config`.
+
+    Returns:
+      The checked configuration.
+
+    Raises:
+      ValueError: See `load_config`, or the output folder is remote.
+    """
+    config = load_config(path_or_name, **overrides)
+    require(
+        not is_remote(config.output_dir),
+        "output",
+        "be a local folder, as TFX's metadata and the lock of the run are local files; "
+        "`serving.base_path` and the tables may be remote, and `tagtower compile` takes a remote "
+        "one",
+        config.output_dir,
+    )
+    return config
+
+
 def to_json(config: Any) -> str:
     """Canonical JSON of a configuration or a part of one: equal configurations, equal strings."""
     return json.dumps(to_mapping(config), sort_keys=True, separators=(",", ":"))

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Collection, Iterator
-from typing import IO, Any
+from typing import Any
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -28,7 +28,7 @@ def absolute(path: str) -> str:
     return path.rstrip("/") if is_remote(path) else os.path.abspath(path)
 
 
-def open_file(path: str, mode: str = "r") -> IO[Any]:
+def open_file(path: str, mode: str = "r") -> Any:
     """Opens a file as `open` does, text as UTF-8.
 
     Args:
@@ -172,6 +172,8 @@ def move_folder(source: str, target: str, last: Collection[str] = ()) -> None:
 class _RemoteReader(io.RawIOBase):
     """A remote file as Python's buffers and Arrow want it."""
 
+    mode = "rb"
+
     def __init__(self, path: str):
         super().__init__()
         self._path = path
@@ -208,19 +210,26 @@ class _RemoteReader(io.RawIOBase):
 class _RemoteWriter(io.RawIOBase):
     """A remote file being written from its first byte to its last."""
 
+    mode = "wb"
+
     def __init__(self, path: str):
         super().__init__()
         self._path = path
         self._file = _gfile().GFile(path, "wb")
         self._file.write(b"")  # an empty file is one too
+        self._num_written = 0
 
     def writable(self) -> bool:
         return True
+
+    def tell(self) -> int:
+        return self._num_written
 
     def write(self, data: Any) -> int:
         content = bytes(data)
         with _translated(self._path):
             self._file.write(content)
+        self._num_written += len(content)
         return len(content)
 
     def close(self) -> None:

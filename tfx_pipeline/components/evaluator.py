@@ -145,7 +145,8 @@ class ModelEvaluatorExecutor(
     """
 
 
-ModelEvaluator.EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(ModelEvaluatorExecutor)
+# TFX's Evaluator is one of Beam's nodes, which this one has no use for.
+ModelEvaluator.EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(ModelEvaluatorExecutor)
 
 
 def _write_json(path, content):

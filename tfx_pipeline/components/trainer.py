@@ -26,6 +26,7 @@ from tfx_pipeline.ancestry import model_of_other_examples, write_ancestry
 from tfx_pipeline.components.artifacts import LogSummary
 from tfx_pipeline.log_summary import TAGS_FILE
 from trainer import task, worker
+from trainer.file_system import remove_file
 
 SUMMARY_KEY = "summary"
 # Of `custom_config`, for this component and not for `run_fn`: the folder of the pushed versions.
@@ -125,7 +126,7 @@ def run_in_own_process(fn_args: FnArgs) -> None:
                 for line in process.stdout or ():
                     _progress.info(line.rstrip("\n"))
     finally:
-        os.remove(job)
+        remove_file(job)
     text = errors.result()
     if process.returncode == worker.USERS_MISTAKE:
         raise ValueError(text.strip().splitlines()[-1])
