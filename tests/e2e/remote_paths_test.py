@@ -4,7 +4,6 @@
 systems, none of which sees a local path here but the metadata's.
 """
 
-import dataclasses
 import json
 import os
 import uuid
@@ -13,13 +12,8 @@ import pytest
 from tfx.orchestration import metadata
 
 from serving import index_evaluation
-from serving.batch_predict import batch_predict
-from serving.batch_predict import BatchPredictConfig
-from serving.servable_caller import ServableCaller
 from tests.e2e.small_log import make_small_project
 from tests.ram_file_system import rename_whole_folders  # the import registers `ram://`
-from tfx_pipeline.beam_config import BeamConfig
-from tfx_pipeline.cli import main
 from tfx_pipeline.components import tag_index_evaluator
 from tfx_pipeline.config import load_config
 from tfx_pipeline.pipeline import create_pipeline

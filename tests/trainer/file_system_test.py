@@ -120,14 +120,17 @@ def test_replaced_file_is_the_new_one_alone(folder):
 
 
 def test_moved_folder_is_whole_at_its_new_place_and_gone_from_the_old(folder):
-    for name in ("saved_model.pb", "variables/data", "assets/deep/er/x"):
+    names = ("saved_model.pb", "variables/data", "assets/deep/er/x")
+    for name in names:
         write(f"{folder}/.staging/{name}", name)
 
     fs.move_folder(f"{folder}/.staging", f"{folder}/17", last=("saved_model.pb",))
 
     assert fs.names_in(folder) == ["17"]
     moved = {path[len(folder) + 4 :]: read(path) for path in fs.files_below(f"{folder}/17")}
-    assert moved == {name: name for name in ("saved_model.pb", "variables/data", "assets/deep/er/x")}
+    assert moved == {
+        name: name for name in ("saved_model.pb", "variables/data", "assets/deep/er/x")
+    }
 
 
 def test_files_named_last_are_copied_after_all_others(tmp_path, monkeypatch):
@@ -135,9 +138,7 @@ def test_files_named_last_are_copied_after_all_others(tmp_path, monkeypatch):
     for name in ("a", "saved_model.pb", "variables/z"):
         write(f"{source}/{name}", name)
     opened = []
-    monkeypatch.setattr(
-        fs, "open_file", lambda *a, real=fs.open_file: opened.append(a) or real(*a)
-    )
+    monkeypatch.setattr(fs, "open_file", lambda *a, real=fs.open_file: opened.append(a) or real(*a))
 
     fs.copy_folder(source, target, last=("saved_model.pb",))
 
