@@ -12,9 +12,14 @@ import pytest
 from tfx.orchestration import metadata
 
 from serving import index_evaluation
+from serving.batch_predict import BatchPredictConfig, batch_predict
+from serving.servable_caller import ServableCaller
 from tests.e2e.small_log import make_small_project
 from tests.ram_file_system import rename_whole_folders  # the import registers `ram://`
+from tfx_pipeline.beam_config import BeamConfig
+from tfx_pipeline.cli import main
 from tfx_pipeline.components import tag_index_evaluator
+from tfx_pipeline.components.pusher import push, push_sources
 from tfx_pipeline.config import load_config
 from tfx_pipeline.pipeline import create_pipeline
 from tfx_pipeline.pushed_versions import read_versions
@@ -89,3 +94,50 @@ def test_run_on_a_remote_file_system_pushes_there(run, config, root):
     assert fs.names_in(config.base_path) == [str(version.number)]  # nothing staged is left
     # What the training kept meanwhile is gone as well.
     assert not fs.files_below(f"{root}/run/checkpoints")
+
+
+def test_batch_prediction_from_and_to_it_writes_what_local_folders_get(run, config, root, tmp_path):
+    (version,) = read_versions(config.base_path)
+    instances = run["ExampleGen"]["instances"][0].uri
+    for source, target in ((version.path, "1"), (instances, "instances")):
+        fs.copy_folder(source, str(tmp_path / target))
+
+    remote, local = (
+        BatchPredictConfig(
+            model_dir=model,
+            input_pattern=f"{folder}/*.jsonl",
+            output_dir=output,
+            shard_bytes=20_000,
+        )
+        for model, folder, output in (
+            (version.path, instances, f"{root}/predictions"),
+            (str(tmp_path / "1"), str(tmp_path / "instances"), str(tmp_path / "predictions")),
+        )
+    )
+    counts = batch_predict(remote, BeamConfig().pipeline_args())
+
+    assert counts == batch_predict(local, BeamConfig().pipeline_args())
+    assert counts["predicted"] > 100
+    names = fs.names_in(local.output_dir)
+    assert fs.names_in(remote.output_dir) == names and len(names) > 3
+    for name in names:
+        with fs.open_file(f"{remote.output_dir}/{name}", "rb") as file:
+            assert file.read() == (tmp_path / "predictions" / name).read_bytes(), name
+    assert not fs.exists(f"{remote.output_dir}.partial")
+
+
+def test_version_is_rolled_back_there_and_the_one_before_answers(run, config, capsys):
+    (first,) = read_versions(config.base_path)
+    servable = run["TagIndexBuilder"]["servable"][0].uri
+    paths = {"base_path": config.base_path, "exact_base_path": config.exact_base_path}
+    second = push(push_sources(paths, servable), first.provenance)
+
+    assert main(["rollback", "--model_base_path", config.base_path]) == 0
+    assert main(["versions", "--model_base_path", config.base_path]) == 0
+
+    for base_path in paths.values():
+        states = {v.number: v.is_withdrawn for v in read_versions(base_path)}
+        assert states == {first.number: False, second: True}
+    assert str(second) in capsys.readouterr().out
+    answers = ServableCaller(first.path).retrieve([{}])
+    assert len(set(answers.tags[0])) == 20

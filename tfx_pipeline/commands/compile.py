@@ -1,11 +1,15 @@
 """`tagtower compile`: the pipeline as a specification for Kubeflow Pipelines and Vertex AI."""
 
 import argparse
+import dataclasses
+import json
 import os
 import shutil
+import sys
 import tempfile
 
 from tfx_pipeline.console import quiet_libraries
+from trainer.file_system import open_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,9 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compiles; prints what was written."""
-    import dataclasses
-    import json
-
     from tfx_pipeline.config import load_config
 
     config = load_config(arguments.config, output=arguments.root)
@@ -37,20 +38,27 @@ def run(arguments: argparse.Namespace) -> int:
         config = dataclasses.replace(config, vertex=image)
     logs = tempfile.mkdtemp(prefix="tagtower-")
     try:
-        with quiet_libraries(os.path.join(logs, "compile.log")) as console:
-            console.line("loading TFX ...")
-            from tfx_pipeline.vertex import compile_pipeline
-            from trainer.file_system import open_file
-
-            job = compile_pipeline(config)
-            with open_file(arguments.output, "w") as file:
-                json.dump(job, file, indent=1, sort_keys=True)
-                file.write("\n")
-            tasks = job["pipelineSpec"]["root"]["dag"]["tasks"]
-            console.line(
-                f"compiled   {config.name}, {len(tasks)} tasks, for the tables as they are now, "
-                f"into {arguments.output}"
-            )
-    finally:
+        _compile(config, arguments.output, os.path.join(logs, "compile.log"))
+    except (ValueError, KeyboardInterrupt):
         shutil.rmtree(logs)
+        raise
+    except Exception:
+        print(f"unexpected error; what the libraries said is in {logs}", file=sys.stderr)
+        raise
+    shutil.rmtree(logs)
     return 0
+
+
+def _compile(config, output: str, log_path: str) -> None:
+    with quiet_libraries(log_path) as console:
+        console.line("loading TFX ...")
+        from tfx_pipeline.vertex import compile_pipeline
+
+        job = compile_pipeline(config)
+        with open_file(output, "w") as file:
+            file.write(json.dumps(job, indent=1, sort_keys=True) + "\n")
+        tasks = job["pipelineSpec"]["root"]["dag"]["tasks"]
+        console.line(
+            f"compiled   {config.name}, {len(tasks)} tasks, for the tables as they are now, into "
+            f"{output}"
+        )
