@@ -30,7 +30,7 @@ from tfx_pipeline.tag_vectors import tag_vectors_file
 from tfx_pipeline.tf_examples import build_schema
 from trainer import features as f
 from trainer import task
-from trainer.file_system import absolute
+from trainer.file_system import absolute, is_remote
 
 _PREPROCESSING = "tfx_pipeline.preprocessing"
 _TASK = "trainer.task"
@@ -214,9 +214,10 @@ def create_pipeline(
     return tfx.dsl.Pipeline(
         pipeline_name=config.name,
         pipeline_root=os.path.join(output, "artifacts"),
-        metadata_connection_config=metadata.sqlite_metadata_connection_config(
-            os.path.join(output, "metadata.sqlite")
-        ),
+        # SQLite writes to local disks alone; a service that runs the pipeline has metadata itself.
+        metadata_connection_config=None
+        if is_remote(output)
+        else metadata.sqlite_metadata_connection_config(os.path.join(output, "metadata.sqlite")),
         components=components,
         enable_cache=True,
         beam_pipeline_args=config.beam.pipeline_args(),
