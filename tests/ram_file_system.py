@@ -3,6 +3,8 @@
 Importing this module registers both. Only for engines of this process.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -94,18 +96,50 @@ class RamForTfx(TensorflowFilesystem):
 filesystem_registry.DEFAULT_FILESYSTEM_REGISTRY.register(RamForTfx, priority=0)
 
 
-def rename_whole_folders(patch) -> None:
-    """Lets a renamed folder of `ram://` keep its files, as one of `gs://` does.
+def mend_ram(patch) -> None:
+    """Lets folders of `ram://` be as those of `gs://` are.
+
+    Its own lists `assets.extra/x` below `assets` too, as `.extra`, fails to remove both, and leaves
+    the files of a renamed folder behind.
 
     Args:
       patch: pytest's `monkeypatch`.
     """
-    rename = tf.io.gfile.rename
+    gfile = tf.io.gfile
+    listdir, rename, rmtree, walk = gfile.listdir, gfile.rename, gfile.rmtree, gfile.walk
 
-    def rename_whole(source: str, target: str, overwrite: bool = False) -> None:
-        if fs.is_remote(source) and fs.is_folder(source):
+    def listdir_mended(path: str) -> list[str]:
+        return [name for name in listdir(path) if gfile.exists(f"{path.rstrip('/')}/{name}")]
+
+    def walk_mended(top: str, *arguments: Any) -> Iterator[tuple[str, list[str], list[str]]]:
+        if not top.startswith("ram://"):
+            yield from walk(top, *arguments)
+            return
+        names = [name.rstrip("/") for name in listdir_mended(top)]
+        folders = [name for name in names if gfile.isdir(f"{top}/{name}")]
+        yield top, folders, [name for name in names if name not in folders]
+        for name in folders:
+            yield from walk_mended(f"{top}/{name}")
+
+    def rename_mended(source: str, target: str, overwrite: bool = False) -> None:
+        if source.startswith("ram://") and gfile.isdir(source):
             fs.move_folder(source, target)
         else:
             rename(source, target, overwrite=overwrite)
 
-    patch.setattr(tf.io.gfile, "rename", rename_whole)
+    def rmtree_mended(path: str) -> None:
+        if not path.startswith("ram://"):
+            rmtree(path)
+            return
+        path = path.rstrip("/")
+        folders = []
+        for folder, _, names in list(walk_mended(path)):
+            folders.append(folder)
+            for name in names:
+                gfile.remove(f"{folder}/{name}")
+        for folder in sorted(folders, reverse=True):  # `assets.extra` before `assets`
+            with contextlib.suppress(tf.errors.NotFoundError):  # it was none but for its files
+                rmtree(folder)
+
+    for mended in (listdir_mended, rename_mended, rmtree_mended, walk_mended):
+        patch.setattr(gfile, mended.__name__.removesuffix("_mended"), mended)

@@ -15,7 +15,7 @@ from serving import index_evaluation
 from serving.batch_predict import BatchPredictConfig, batch_predict
 from serving.servable_caller import ServableCaller
 from tests.e2e.small_log import make_small_project
-from tests.ram_file_system import rename_whole_folders  # the import registers `ram://`
+from tests.ram_file_system import mend_ram  # the import registers `ram://`
 from tfx_pipeline.beam_config import BeamConfig
 from tfx_pipeline.cli import main
 from tfx_pipeline.components import tag_index_evaluator
@@ -41,7 +41,9 @@ def evaluate_in_this_process(servable, patterns, output):
 
 @pytest.fixture(scope="module")
 def root():
-    return f"ram://{uuid.uuid4().hex}"
+    with pytest.MonkeyPatch.context() as patch:
+        mend_ram(patch)
+        yield f"ram://{uuid.uuid4().hex}"
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,6 @@ def run(config, tmp_path_factory):
     working_dir = os.getcwd()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        rename_whole_folders(patch)
         patch.setattr(tag_index_evaluator, "evaluate_in_own_process", evaluate_in_this_process)
         pipeline = create_pipeline(config)
         pipeline.metadata_connection_config = metadata.sqlite_metadata_connection_config(
