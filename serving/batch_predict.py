@@ -44,6 +44,7 @@ from serving.batch_predict_staging import Staging, files_digests, folder_digest
 from serving.feature_tensors import to_tensors
 from serving.servable_caller import Retrieved, ServableCaller
 from trainer.config_loader import require
+from trainer.file_system import open_file
 
 _logger = logging.getLogger("tagtower.batch_predict")
 
@@ -140,7 +141,7 @@ class PredictShard(beam.DoFn):
         with self._staging.write_shard(shard.index, counts) as files:
             with (
                 contextlib.closing(self._writer(files.results)) as results,
-                open(files.errors, "w", encoding="ascii") as errors,
+                open_file(files.errors, "w") as errors,
             ):
                 for outcomes in self._predict_ahead(self._batches(shard)):
                     predicted = [outcome for outcome in outcomes if isinstance(outcome, Predicted)]

@@ -10,7 +10,6 @@ is something else: nobody knows how many instances are missing, so it raises.
 
 import base64
 import dataclasses
-import glob
 import gzip
 import json
 import math
@@ -23,6 +22,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from trainer.config_loader import require
+from trainer.file_system import file_size, is_file, is_remote, matching, open_file
 
 JSON_LINES, TF_RECORD, BY_NAME = "jsonl", "tf-record", "auto"  # two of Vertex's `instancesFormat`s
 INPUT_FORMATS = (BY_NAME, JSON_LINES, TF_RECORD)
@@ -96,7 +96,7 @@ def find_shards(pattern: str, input_format: str, shard_bytes: int) -> tuple[str,
     Raises:
       ValueError: There is no file, or `auto` finds both formats.
     """
-    paths = sorted(path for path in glob.glob(pattern) if os.path.isfile(path))
+    paths = [path for path in matching(pattern) if is_file(path)]
     require(bool(paths), "input", "match at least one file", pattern)
     if input_format == BY_NAME:
         found = {
@@ -107,7 +107,7 @@ def find_shards(pattern: str, input_format: str, shard_bytes: int) -> tuple[str,
         (input_format,) = found
     shards: list[Shard] = []
     for path in paths:
-        size = os.path.getsize(path)
+        size = file_size(path)
         if input_format == TF_RECORD or _is_gzipped(path) or size <= shard_bytes:
             shards.append(Shard(len(shards), path))
             continue
@@ -254,7 +254,7 @@ def _records(path: str) -> Iterator[bytes]:
     compression = "GZIP" if _is_gzipped(path) else ""
     if compression:
         # TensorFlow takes a stream that is cut between two records for one that ends there.
-        with gzip.open(path, "rb") as file:
+        with _open(path) as file:
             while file.read(_BLOCK):
                 pass
     dataset = tf.data.TFRecordDataset(path, compression).batch(_RECORDS_AT_ONCE)
@@ -264,11 +264,13 @@ def _records(path: str) -> Iterator[bytes]:
 
 def _open(path: str) -> BinaryIO:
     # A gzip file is a binary file to all who read lines from it.
-    return gzip.open(path, "rb") if _is_gzipped(path) else open(path, "rb")  # type: ignore[return-value]
+    if not _is_gzipped(path):
+        return open_file(path, "rb")
+    return gzip.open(open_file(path, "rb") if is_remote(path) else path)  # type: ignore[return-value]
 
 
 def _is_gzipped(path: str) -> bool:
-    with open(path, "rb") as file:
+    with open_file(path, "rb") as file:
         return file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar, NamedTuple
 
 from serving.batch_predict_input import Instance, Rejected
+from trainer.file_system import open_file
 
 RESULTS_PREFIX = "prediction.results"
 ERRORS_PREFIX = "prediction.errors_stats"
@@ -76,7 +77,7 @@ class JsonLinesWriter(PredictionWriter):
 
     def __init__(self, path: str):
         """See `PredictionWriter`."""
-        self._file = open(path, "w", encoding="utf-8", newline="\n")
+        self._file = open_file(path, "w")
 
     def write(self, predictions: Sequence[Predicted]) -> None:
         """See `PredictionWriter.write`."""

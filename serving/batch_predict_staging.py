@@ -11,6 +11,9 @@ Beside the output folder `<output>.partial` holds
 Everything gets its name by a rename. A worker that is killed, or runs twice as some engines do,
 leaves nothing but a file in `work/`: a shard's bytes follow from the manifest. At the end
 `complete/` is renamed to the output folder. All workers must reach the folder by the same path.
+
+An object store (`gs://`) renames no folders and has no locks: there the output's files appear one
+by one, the errors last, and nobody keeps a second run out.
 """
 
 import contextlib
@@ -26,6 +29,19 @@ from typing import Any
 
 from serving.batch_predict_output import ERRORS_PREFIX, RESULTS_PREFIX
 from trainer.config_loader import require
+from trainer.file_system import (
+    exists,
+    files_below,
+    is_file,
+    is_remote,
+    make_folders,
+    move_folder,
+    names_in,
+    open_file,
+    remove_file,
+    remove_folder,
+    replace_file,
+)
 
 _BLOCK = 1 << 20
 _FOLDERS = ("work", "complete", "errors", "done")
@@ -78,12 +94,22 @@ class Staging:
             manifest.
         """
         require(
-            not os.path.exists(self.output_dir),
+            not exists(self.output_dir),
             "output",
             "be a folder that does not exist yet",
             self.output_dir,
         )
-        os.makedirs(self.folder, exist_ok=True)
+        make_folders(self.folder)
+        with self._locked():
+            self._take_up(manifest, restart)
+            yield
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keeps other runs out, where the file system has locks: on a local disk."""
+        if is_remote(self.folder):
+            yield
+            return
         with open(self._path(_LOCK), "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -92,12 +118,11 @@ class Staging:
                     f"`output` must be a folder that no other run is writing. Received: "
                     f"{self.output_dir}."
                 ) from error
-            self._take_up(manifest, restart)
             yield
 
     def is_done(self, shard: int) -> bool:
         """Whether a shard is finished."""
-        return os.path.isfile(self._done(shard)) and os.path.isfile(self._result(shard))
+        return is_file(self._done(shard)) and is_file(self._result(shard))
 
     @contextlib.contextmanager
     def write_shard(self, shard: int, counts: dict[str, int]) -> Iterator[ShardFiles]:
@@ -113,8 +138,8 @@ class Staging:
         work = self._path("work", f"{shard:05d}-{uuid.uuid4().hex}")
         files = ShardFiles(f"{work}.results{self.suffix}", f"{work}.errors")
         yield files
-        os.replace(files.errors, self._errors(shard))
-        os.replace(files.results, self._result(shard))
+        replace_file(files.errors, self._errors(shard))
+        replace_file(files.results, self._result(shard))
         self._write_json(self._done(shard), counts)
 
     def give_up_shard(self, shard: int, reason: str) -> None:
@@ -133,23 +158,25 @@ class Staging:
         totals: dict[str, int] = {}
         for shard in range(self.num_shards):
             given_up = f"{self._done(shard)}{_UNREADABLE}"
-            if os.path.isfile(given_up):
+            if is_file(given_up):
                 raise ValueError(_read_json(given_up))
             for name, count in _read_json(self._done(shard)).items():
                 totals[name] = totals.get(name, 0) + count
         joined = self._path("work", "errors")
-        with open(joined, "wb") as target:
+        with open_file(joined, "wb") as target:
             for shard in range(self.num_shards):
-                with open(self._errors(shard), "rb") as source:
+                with open_file(self._errors(shard), "rb") as source:
                     shutil.copyfileobj(source, target)
-        os.replace(joined, self._path("complete", f"{ERRORS_PREFIX}-00000-of-00001"))
-        os.rename(self._path("complete"), self.output_dir)
-        shutil.rmtree(self.folder)
+        errors = f"{ERRORS_PREFIX}-00000-of-00001"
+        replace_file(joined, self._path("complete", errors))
+        # Where there is no renaming of folders, the errors say that all results are there.
+        move_folder(self._path("complete"), self.output_dir, last=(errors,))
+        remove_folder(self.folder)
         return totals
 
     def _take_up(self, manifest: Mapping[str, Any], restart: bool) -> None:
         begun = self._path(_MANIFEST)
-        if os.path.isfile(begun):
+        if is_file(begun):
             earlier = _read_json(begun)
             if not restart and earlier != manifest:
                 raise ValueError(
@@ -158,19 +185,19 @@ class Staging:
                 )
         else:
             # Not ours, hence not ours to empty.
-            others = sorted(set(os.listdir(self.folder)) - {_LOCK, "work"})
+            others = sorted(set(names_in(self.folder)) - {_LOCK, "work"})
             require(not others, "output", f"have nothing else in {self.folder}", ", ".join(others))
             restart = True
         for name in _FOLDERS if restart else ("work",):
-            shutil.rmtree(self._path(name), ignore_errors=True)
+            remove_folder(self._path(name))
         # The manifest comes before what it speaks for, as it is what makes the folder ours.
-        os.makedirs(self._path("work"))
+        make_folders(self._path("work"))
         self._write_json(begun, manifest)
         for name in _FOLDERS:
-            os.makedirs(self._path(name), exist_ok=True)
-        for name in os.listdir(self._path("done")):
+            make_folders(self._path(name))
+        for name in names_in(self._path("done")):
             if name.endswith(_UNREADABLE):
-                os.remove(self._path("done", name))
+                remove_file(self._path("done", name))
 
     def _path(self, *names: str) -> str:
         return os.path.join(self.folder, *names)
@@ -187,9 +214,9 @@ class Staging:
 
     def _write_json(self, path: str, content: Any) -> None:
         temporary = self._path("work", uuid.uuid4().hex)
-        with open(temporary, "w", encoding="utf-8") as file:
+        with open_file(temporary, "w") as file:
             json.dump(content, file, indent=1, sort_keys=True)
-        os.replace(temporary, path)
+        replace_file(temporary, path)
 
 
 def files_digests(paths: Iterable[str], base: str | None = None) -> list[list[str]]:
@@ -205,7 +232,7 @@ def files_digests(paths: Iterable[str], base: str | None = None) -> list[list[st
     digests = []
     for path in paths:
         digest = hashlib.blake2b(digest_size=16)
-        with open(path, "rb") as file:
+        with open_file(path, "rb") as file:
             while block := file.read(_BLOCK):
                 digest.update(block)
         name = os.path.basename(path) if base is None else os.path.relpath(path, base)
@@ -222,10 +249,7 @@ def folder_digest(folder: str) -> str:
     Returns:
       The hash.
     """
-    paths = sorted(
-        os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names
-    )
-    content = json.dumps(files_digests(paths, folder))
+    content = json.dumps(files_digests(files_below(folder), folder))
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
@@ -251,5 +275,5 @@ def _differences(earlier: Mapping[str, Any], manifest: Mapping[str, Any]) -> str
 
 
 def _read_json(path: str) -> Any:
-    with open(path, encoding="utf-8") as file:
+    with open_file(path) as file:
         return json.load(file)

@@ -12,6 +12,7 @@ from serving.model_server.errors import ServingError
 from serving.model_server.predict import run_signature
 from serving.model_server.servable import Servable
 from trainer import signatures as s
+from trainer.file_system import open_file
 
 
 class Retrieved(NamedTuple):
@@ -44,7 +45,7 @@ class ServableCaller:
         """
         self._servable = Servable(version_dir)
         self.slots = input_slots(self._servable.signature_defs[s.RETRIEVE])
-        with open(os.path.join(version_dir, s.DESCRIPTION_FILE), encoding="utf-8") as file:
+        with open_file(os.path.join(version_dir, s.DESCRIPTION_FILE)) as file:
             self.num_tags: int = json.load(file)["index"]["num_tags"]
 
     def retrieve(self, features: Sequence[Mapping[str, FeatureValue]]) -> Retrieved:

@@ -21,6 +21,7 @@ COMMANDS = {
     "demo": ("demo", "the main job on a synthetic log: prepare, run, serve, ask, report"),
     "prepare": ("prepare", "write the three tables of a data set"),
     "run": ("run", "run the pipeline: from tables to a pushed version"),
+    "compile": ("compile", "write the pipeline for Kubeflow Pipelines and Vertex AI"),
     "study": ("study", "compare towers, objectives and seeds on one set of examples"),
     "serve": ("serve", "serve pushed versions over gRPC and REST"),
     "query": ("query", "ask a server for a user's tags"),

@@ -10,9 +10,11 @@ import yaml
 
 from tfx_pipeline.beam_config import BeamConfig
 from tfx_pipeline.utc_times import utc_seconds
+from tfx_pipeline.vertex_config import VertexConfig
 from trainer.config import ModelConfig, RankingConfig, TrainingConfig
 from trainer.config_loader import from_mapping, require, to_mapping
 from trainer.features import TAG_VOCABULARY, FeatureSpec
+from trainer.file_system import absolute, is_file, is_remote, open_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -312,6 +314,7 @@ class PipelineConfig:
       index: The top-k index.
       serving: Where versions are pushed, and what they never return.
       beam: The engine of the Beam nodes.
+      vertex: The image and machines of `tagtower compile`.
       batch: Batch predictions within the run.
     """
 
@@ -328,6 +331,7 @@ class PipelineConfig:
     index: IndexConfig = dataclasses.field(default_factory=IndexConfig)
     serving: ServingConfig = dataclasses.field(default_factory=ServingConfig)
     beam: BeamConfig = dataclasses.field(default_factory=BeamConfig)
+    vertex: VertexConfig = dataclasses.field(default_factory=VertexConfig)
     batch: BatchConfig = dataclasses.field(default_factory=BatchConfig)
 
     def __post_init__(self):
@@ -355,7 +359,7 @@ class PipelineConfig:
         )
         require(
             self.exact_base_path is None
-            or os.path.abspath(self.exact_base_path) != os.path.abspath(self.base_path),
+            or absolute(self.exact_base_path) != absolute(self.base_path),
             "serving.exact_base_path",
             "be another folder than `serving.base_path`",
             self.serving.exact_base_path,
@@ -383,7 +387,14 @@ class PipelineConfig:
         """The folder of pushed versions with an exact index, after the default; None: no such."""
         if not self.index.export_exact:
             return None
-        return self.serving.exact_base_path or os.path.normpath(self.base_path) + "_exact"
+        return self.serving.exact_base_path or exact_twin(self.base_path)
+
+
+def exact_twin(base_path: str) -> str:
+    """Where the versions with an exact index go, if nobody says otherwise."""
+    return (
+        base_path.rstrip("/") if is_remote(base_path) else os.path.normpath(base_path)
+    ) + "_exact"
 
 
 class _Loader(yaml.SafeLoader):
@@ -419,9 +430,9 @@ def load_yaml(path_or_name: str, folder: str = "configs") -> Any:
     Raises:
       ValueError: There is no such file, or it is no YAML.
     """
-    if os.path.isfile(path_or_name):
+    if is_file(path_or_name):
         try:
-            with open(path_or_name, encoding="utf-8") as file:
+            with open_file(path_or_name) as file:
                 text = file.read()
         except UnicodeDecodeError as error:
             raise ValueError(
@@ -466,6 +477,31 @@ def load_config(path_or_name: str, **overrides: Any) -> PipelineConfig:
         return from_mapping(PipelineConfig, mapping)
     except ValueError as error:
         raise ValueError(f"{path_or_name}: {error}") from error
+
+
+def load_local_config(path_or_name: str, **overrides: Any) -> PipelineConfig:
+    """Loads a configuration for a run on this machine.
+
+    Args:
+      path_or_name: See `load_config`.
+      **overrides: See `load_config`.
+
+    Returns:
+      The checked configuration.
+
+    Raises:
+      ValueError: See `load_config`, or the output folder is remote.
+    """
+    config = load_config(path_or_name, **overrides)
+    require(
+        not is_remote(config.output_dir),
+        "output",
+        "be a local folder, as TFX's metadata and the lock of the run are local files; "
+        "`serving.base_path` and the tables may be remote, and `tagtower compile` takes a remote "
+        "one",
+        config.output_dir,
+    )
+    return config
 
 
 def to_json(config: Any) -> str:

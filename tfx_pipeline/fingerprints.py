@@ -10,6 +10,8 @@ import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
 
+from trainer.file_system import open_file
+
 PROJECT_PACKAGES = ("trainer", "serving", "tfx_pipeline")
 _BLOCK = 1 << 20
 
@@ -19,7 +21,7 @@ def files_fingerprint(paths: Iterable[str]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for path in sorted(paths):
         content = hashlib.blake2b(digest_size=16)
-        with open(path, "rb") as file:
+        with open_file(path, "rb") as file:
             while block := file.read(_BLOCK):
                 content.update(block)
         digest.update(Path(path).name.encode() + b"\0" + content.digest())

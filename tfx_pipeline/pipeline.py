@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from typing import Any
 
 from google.protobuf import text_format
 from tfx import v1 as tfx
@@ -21,7 +22,7 @@ from tfx_pipeline.components.pusher import AtomicPusher
 from tfx_pipeline.components.schema_gen import CuratedSchema
 from tfx_pipeline.components.tag_index_builder import TagIndexBuilder
 from tfx_pipeline.components.tag_index_evaluator import TagIndexEvaluator
-from tfx_pipeline.components.trainer import TowerTrainer
+from tfx_pipeline.components.trainer import BASE_PATH_KEY, TowerTrainer
 from tfx_pipeline.config import PipelineConfig, to_json
 from tfx_pipeline.fingerprints import code_fingerprint, files_fingerprint
 from tfx_pipeline.table_inputs import find_tables
@@ -29,6 +30,7 @@ from tfx_pipeline.tag_vectors import tag_vectors_file
 from tfx_pipeline.tf_examples import build_schema
 from trainer import features as f
 from trainer import task
+from trainer.file_system import absolute, is_remote
 
 _PREPROCESSING = "tfx_pipeline.preprocessing"
 _TASK = "trainer.task"
@@ -37,16 +39,21 @@ _CODE_KEY = "code"
 
 REJECTED_DIR = "rejected"
 CHECKPOINTS_DIR = "checkpoints"  # of trainings that are not finished
-_TRAINER_ID = "Trainer"
+TRAINER_ID = "Trainer"
 
 
-def create_pipeline(config: PipelineConfig, until: str | None = None) -> tfx.dsl.Pipeline:
+def create_pipeline(
+    config: PipelineConfig, until: str | None = None, *, stock_resolvers: bool = False
+) -> tfx.dsl.Pipeline:
     """Wires the whole pipeline, or its first part.
 
     Args:
       config: The checked configuration. The tables it names are looked at: their contents are a
         part of the example generator's cache key.
       until: Id of the last node wanted, `Transform` for prepared examples; None: all nodes.
+      stock_resolvers: Whether TFX's own strategy finds the last blessed model, the only one that
+        its Kubeflow runner takes. What ours see beyond it, the components then decide, see
+        `tfx_pipeline.ancestry`.
 
     Returns:
       The pipeline, for any TFX runner.
@@ -64,7 +71,7 @@ def create_pipeline(config: PipelineConfig, until: str | None = None) -> tfx.dsl
         data=to_json(dataclasses.replace(config.data, planted=None, tag_vectors=None)),
         features=features,
         examples_config=to_json(config.examples),
-        rejected_dir=os.path.abspath(os.path.join(output, REJECTED_DIR)),
+        rejected_dir=absolute(os.path.join(output, REJECTED_DIR)),
         tables=files_fingerprint(path for paths in tables.values() for path in paths),
         code=code_fingerprint("tfx_pipeline.components.example_gen"),
     ).with_id("ExampleGen")
@@ -91,17 +98,23 @@ def create_pipeline(config: PipelineConfig, until: str | None = None) -> tfx.dsl
     transform.add_upstream_node(validator)
 
     transformed_examples = transform.outputs["transformed_examples"]
-    models = tfx.dsl.Channel(type=standard_artifacts.Model, producer_component_id=_TRAINER_ID)
-    blessings = tfx.dsl.Channel(type=standard_artifacts.ModelBlessing)
-    pushed_to = {"base_path": os.path.abspath(config.base_path)}
+    base_path = absolute(config.base_path)
+
+    def last_blessed_model(strategy: type, current: tfx.types.BaseChannel) -> resolver.Resolver:
+        ours: dict[str, Any] = {"config": {"base_path": base_path}, "current": current}
+        return resolver.Resolver(
+            strategy_class=tfx.dsl.experimental.LatestBlessedModelStrategy
+            if stock_resolvers
+            else strategy,
+            model=tfx.dsl.Channel(type=standard_artifacts.Model, producer_component_id=TRAINER_ID),
+            model_blessing=tfx.dsl.Channel(type=standard_artifacts.ModelBlessing),
+            **({} if stock_resolvers else ours),
+        )
+
     base_model = None
     if config.training.warm_start:
-        base_model = resolver.Resolver(
-            strategy_class=LatestBlessedModelOfOtherExamplesStrategy,
-            config=pushed_to,
-            model=models,
-            model_blessing=blessings,
-            current=transformed_examples,
+        base_model = last_blessed_model(
+            LatestBlessedModelOfOtherExamplesStrategy, transformed_examples
         ).with_id("WarmStart")
     tag_vectors = tag_vectors_file(config.data, output)
     trainer = TowerTrainer(
@@ -118,23 +131,18 @@ def create_pipeline(config: PipelineConfig, until: str | None = None) -> tfx.dsl
             task.TRAINING_KEY: to_json(config.training),
             task.RANKING_KEY: to_json(config.ranking),
             task.SEED_KEY: str(config.seed),
-            task.CHECKPOINTS_KEY: os.path.abspath(os.path.join(output, CHECKPOINTS_DIR)),
-            task.TAG_VECTORS_KEY: os.path.abspath(tag_vectors) if tag_vectors else "",
+            task.CHECKPOINTS_KEY: absolute(os.path.join(output, CHECKPOINTS_DIR)),
+            task.TAG_VECTORS_KEY: absolute(tag_vectors) if tag_vectors else "",
             task.TAG_VECTORS_FINGERPRINT_KEY: files_fingerprint(
                 [tag_vectors] if tag_vectors else []
             ),
+            **({BASE_PATH_KEY: base_path} if config.training.warm_start else {}),
             _CODE_KEY: code_fingerprint(_TASK, "tfx_pipeline.components.trainer"),
         },
-    ).with_id(_TRAINER_ID)
+    ).with_id(TRAINER_ID)
     model = trainer.outputs["model"]
 
-    last_blessed = resolver.Resolver(
-        strategy_class=LatestOtherBlessedModelStrategy,
-        config=pushed_to,
-        model=models,
-        model_blessing=blessings,
-        current=model,
-    ).with_id("LastBlessed")
+    last_blessed = last_blessed_model(LatestOtherBlessedModelStrategy, model).with_id("LastBlessed")
     evaluator = ModelEvaluator(
         examples=examples,
         transformed_examples=transformed_examples,
@@ -144,6 +152,7 @@ def create_pipeline(config: PipelineConfig, until: str | None = None) -> tfx.dsl
         baseline=last_blessed.outputs["model"],
         gate=to_json(config.gate),
         seed=config.seed,
+        base_path=base_path,
         has_click_head=config.training.click_objective is not None,
         code=code_fingerprint("tfx_pipeline.components.evaluator"),
     ).with_id("Evaluator")
@@ -172,8 +181,8 @@ def create_pipeline(config: PipelineConfig, until: str | None = None) -> tfx.dsl
         servable=servable,
         model_blessing=evaluator.outputs["blessing"],
         index_blessing=index_evaluator.outputs["blessing"],
-        base_path=os.path.abspath(config.base_path),
-        exact_base_path=os.path.abspath(config.exact_base_path) if config.exact_base_path else "",
+        base_path=base_path,
+        exact_base_path=absolute(config.exact_base_path) if config.exact_base_path else "",
         run_name=config.name,
         code=code_fingerprint("tfx_pipeline.components.pusher"),
     ).with_id("Pusher")
@@ -205,9 +214,10 @@ def create_pipeline(config: PipelineConfig, until: str | None = None) -> tfx.dsl
     return tfx.dsl.Pipeline(
         pipeline_name=config.name,
         pipeline_root=os.path.join(output, "artifacts"),
-        metadata_connection_config=metadata.sqlite_metadata_connection_config(
-            os.path.join(output, "metadata.sqlite")
-        ),
+        # SQLite writes to local disks alone; a service that runs the pipeline has metadata itself.
+        metadata_connection_config=None
+        if is_remote(output)
+        else metadata.sqlite_metadata_connection_config(os.path.join(output, "metadata.sqlite")),
         components=components,
         enable_cache=True,
         beam_pipeline_args=config.beam.pipeline_args(),

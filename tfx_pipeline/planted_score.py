@@ -11,6 +11,7 @@ from serving.servable_caller import ServableCaller
 from tfx_pipeline.datasets.planted import planted_precision, read_planted
 from tfx_pipeline.saved_model_scorer import read_examples
 from trainer import features as f
+from trainer.file_system import names_in, open_file
 
 _BATCH = 256
 
@@ -65,8 +66,8 @@ def read_instances(
       By user id, the instance without it, as a client sends it.
     """
     instances = {}
-    for name in sorted(os.listdir(instances_dir)):
-        with open(os.path.join(instances_dir, name), encoding="utf-8") as file:
+    for name in names_in(instances_dir):
+        with open_file(os.path.join(instances_dir, name)) as file:
             for line in file:
                 instance = json.loads(line)
                 user_id = instance.pop(f.USER_ID)

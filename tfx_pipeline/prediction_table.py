@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from serving.batch_predict_output import Predicted, PredictionWriter
+from trainer.file_system import open_file
 
 PREDICTION_SCHEMA = pa.schema(
     [
@@ -28,7 +29,8 @@ class ParquetWriter(PredictionWriter):
 
     def __init__(self, path: str):
         """See `PredictionWriter`."""
-        self._writer = pq.ParquetWriter(path, PREDICTION_SCHEMA)
+        self._file = open_file(path, "wb")
+        self._writer = pq.ParquetWriter(self._file, PREDICTION_SCHEMA)
         self._batches: list[pa.RecordBatch] = []
 
     def write(self, predictions: Sequence[Predicted]) -> None:
@@ -54,6 +56,7 @@ class ParquetWriter(PredictionWriter):
         """See `PredictionWriter.close`."""
         self._flush()
         self._writer.close()
+        self._file.close()
 
     def _flush(self) -> None:
         if self._batches:

@@ -4,9 +4,10 @@ A server serves the highest number among the children of a base path. A version 
 lies in the folder `withdrawn` there, whose name no server takes for a version: within one file
 system, so that one rename takes a version out of service or brings it back, whole. Files and
 folders alone: who looks or rolls back waits for no library. Pushing is `components.pusher`'s work.
+
+An object store has no renames of folders: there each of these steps copies files one by one.
 """
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -15,6 +16,14 @@ from typing import Any
 
 from serving.model_server.version_folder import list_versions
 from trainer.config_loader import require
+from trainer.file_system import (
+    is_folder,
+    make_folders,
+    move_folder,
+    names_in,
+    open_file,
+    remove_folder,
+)
 from trainer.signatures import PROVENANCE_FILE
 
 WITHDRAWN_DIR = "withdrawn"
@@ -113,16 +122,16 @@ def roll_back(base_paths: Sequence[str], version: int) -> list[int]:
     for base_path in reversed(base_paths):
         if version not in _numbered(base_path):
             path = _numbered(_withdrawn(base_path))[version]
-            os.rename(path, os.path.join(base_path, str(version)))
+            move_folder(path, os.path.join(base_path, str(version)), last=("saved_model.pb",))
     newer: set[int] = set()
     for base_path in base_paths:
         in_place = _numbered(base_path)
         for number in sorted(number for number in in_place if number > version):
-            os.makedirs(_withdrawn(base_path), exist_ok=True)
-            os.rename(in_place[number], os.path.join(_withdrawn(base_path), str(number)))
+            make_folders(_withdrawn(base_path))
+            move_folder(in_place[number], os.path.join(_withdrawn(base_path), str(number)))
             newer.add(number)
-        with contextlib.suppress(OSError):  # not there, or not empty
-            os.rmdir(_withdrawn(base_path))
+        if is_folder(_withdrawn(base_path)) and not names_in(_withdrawn(base_path)):
+            remove_folder(_withdrawn(base_path))
     return sorted(newer)
 
 
@@ -131,12 +140,12 @@ def _withdrawn(base_path: str) -> str:
 
 
 def _numbered(folder: str) -> dict[int, str]:
-    return list_versions(folder) if os.path.isdir(folder) else {}
+    return list_versions(folder) if is_folder(folder) else {}
 
 
 def _provenance(path: str) -> dict[str, Any]:
     try:
-        with open(os.path.join(path, PROVENANCE_FILE), encoding="utf-8") as file:
+        with open_file(os.path.join(path, PROVENANCE_FILE)) as file:
             return json.load(file)
     except FileNotFoundError:
         return {}

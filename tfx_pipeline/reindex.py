@@ -44,6 +44,7 @@ from tfx_pipeline.tag_file import (
     tag_changes,
 )
 from trainer import signatures as s
+from trainer.file_system import absolute, is_folder
 from trainer.tag_views import load_tag_categories
 
 # Below the output folder.
@@ -90,7 +91,7 @@ def reindex(
     Raises:
       ValueError: A user's mistake, in one line.
     """
-    base_path = os.path.abspath(config.base_path)
+    base_path = absolute(config.base_path)
     source = _source(serving_version(base_path), base_path)
     with only_run(config.output_dir):
         work = os.path.abspath(os.path.join(config.output_dir, WORK_DIR))
@@ -160,9 +161,9 @@ def _reindex(
     if recall < target:
         check = str(Check("index recall", recall, target, False))
         return ReindexResult(None, provenance, len(file.rejected), (check,))
-    paths = {"base_path": os.path.abspath(config.base_path), "exact_base_path": ""}
+    paths = {"base_path": absolute(config.base_path), "exact_base_path": ""}
     if config.exact_base_path:
-        paths["exact_base_path"] = os.path.abspath(config.exact_base_path)
+        paths["exact_base_path"] = absolute(config.exact_base_path)
     version = push(push_sources(paths, servable), provenance)
     return ReindexResult(version, provenance, len(file.rejected), ())
 
@@ -181,7 +182,7 @@ def _source(version: PushedVersion | None, base_path: str) -> PushedVersion:
         )
     for name in ("towers", "examples"):
         path = version.provenance[name]
-        if not os.path.isdir(path):
+        if not is_folder(path):
             raise ValueError(
                 f"`{name}` of version {version.number} must still be there. Received: {path}; "
                 "`tagtower run` makes them anew."

@@ -19,6 +19,7 @@ from tfx_pipeline.log_summary import ITEMS_FILE
 from tfx_pipeline.pipeline import REJECTED_DIR
 from tfx_pipeline.planted_score import score_planted
 from tfx_pipeline.runners import NodeRun
+from trainer.file_system import open_file
 from trainer.task import TRAINING_FILE
 
 # In the output folder: the instances of *now*, for batch prediction, and the prediction logs of
@@ -162,5 +163,5 @@ def _copy_rejected(kept: str, shown: str) -> None:
 
 
 def _read_json(path: str) -> Any:
-    with open(path, encoding="utf-8") as file:
+    with open_file(path) as file:
         return json.load(file)

@@ -24,6 +24,7 @@ from tfx_pipeline.report import build_report
 from tfx_pipeline.report_file import write_report
 from tfx_pipeline.runners import NodeRun, ReportingLocalRunner
 from trainer.config_loader import require
+from trainer.file_system import is_file
 
 REPORT_FILE = "report.json"
 
@@ -76,9 +77,7 @@ def run_pipeline(config: PipelineConfig, console: Console) -> RunResult:
 def _run(config: PipelineConfig, console: Console) -> RunResult:
     started = time.perf_counter()
     planted = config.data.planted
-    require(
-        planted is None or os.path.isfile(planted), "data.planted", "be a file or null", planted
-    )
+    require(planted is None or is_file(planted), "data.planted", "be a file or null", planted)
     pipeline = create_pipeline(config)
     with PeakMemory() as memory:
         nodes = run_nodes(pipeline, console)

@@ -18,6 +18,7 @@ from tfx_pipeline.tables import cells
 from tfx_pipeline.tables.arrow_files import check_table, read_batches
 from tfx_pipeline.tables.row_batches import FileBatch
 from tfx_pipeline.tables.schema import ID, LIST, Column, TableSchema
+from trainer.file_system import make_folders, open_file, replace_file
 from trainer.tag_views import VECTOR_TAGS, VECTORS
 
 VECTORS_FILE = "tag_vectors.npz"
@@ -47,13 +48,13 @@ def tag_vectors_file(data: DataConfig, folder: str) -> str | None:
     if data.tag_vectors is None:
         return None
     tags, vectors = read_tag_vectors(data, data.tag_vectors)
-    os.makedirs(folder, exist_ok=True)
+    make_folders(folder)
     path = os.path.join(folder, VECTORS_FILE)
     temporary = f"{path}.{os.getpid()}.tmp"
     encoded = np.frombuffer(json.dumps(tags).encode(), np.uint8)
-    with open(temporary, "wb") as file:
+    with open_file(temporary, "wb") as file:
         np.savez(file, **{VECTOR_TAGS: encoded, VECTORS: vectors})
-    os.replace(temporary, path)
+    replace_file(temporary, path)
     return path
 
 

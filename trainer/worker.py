@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import tensorflow as tf
 
 from trainer.distribution import Replicas
+from trainer.file_system import exists, open_file
 from trainer.task import run_fn
 
 if TYPE_CHECKING:
@@ -73,14 +74,14 @@ def main(arguments: Sequence[str]) -> int:
     logger.addHandler(logging.StreamHandler(sys.stdout))
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    if not os.path.exists(options.job):
+    if not exists(options.job):
         _progress.info("waits for %s", options.job)
-    while not os.path.exists(options.job):
+    while not exists(options.job):
         time.sleep(_SECONDS_BETWEEN_LOOKS)
     try:
         # The chief writes the job before it joins: what is read when all have joined is today's.
         replicas = Replicas.of("multi_worker")
-        with open(options.job, encoding="utf-8") as file:
+        with open_file(options.job) as file:
             run_fn(types.SimpleNamespace(**json.load(file)), replicas)
     except ValueError as error:
         print(error, file=sys.stderr)

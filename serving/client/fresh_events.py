@@ -15,6 +15,7 @@ from typing import Any
 from serving.feature_tensors import FeatureValue
 from trainer.config_loader import from_mapping, require
 from trainer.features import FeatureSpec
+from trainer.file_system import is_folder, open_file
 from trainer.history import UserEvents, feature_values
 from trainer.signatures import DESCRIPTION_FILE
 from trainer.tag_normalization import TagNormalization
@@ -45,9 +46,11 @@ class EventFeatures:
         Raises:
           ValueError: If there is no description of features.
         """
-        file_path = os.path.join(path, DESCRIPTION_FILE) if os.path.isdir(path) else str(path)
+        file_path = os.fspath(path)
+        if is_folder(file_path):
+            file_path = os.path.join(file_path, DESCRIPTION_FILE)
         try:
-            with open(file_path, encoding="utf-8") as file:
+            with open_file(file_path) as file:
                 description = json.load(file)
         except (OSError, ValueError) as error:
             raise ValueError(

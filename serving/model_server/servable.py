@@ -24,6 +24,7 @@ from serving.model_server.errors import (
     status_code,
 )
 from serving.model_server.signature import Signature
+from trainer.file_system import is_file
 
 # Calls kept ready. Each holds a graph of its own, and callers choose sets of outputs at will.
 MAX_CALLS = 64
@@ -53,8 +54,7 @@ class Servable:
     def __init__(self, path: str):
         self.path = path
         if not any(
-            os.path.isfile(os.path.join(path, name))
-            for name in ("saved_model.pb", "saved_model.pbtxt")
+            is_file(os.path.join(path, name)) for name in ("saved_model.pb", "saved_model.pbtxt")
         ):
             raise not_found(
                 "Specified file path does not appear to contain a SavedModel bundle (should have a "

@@ -4,6 +4,8 @@ from typing import TypeVar
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory, text_format
 
+from trainer.file_system import open_file
+
 _Message = TypeVar("_Message", bound=message.Message)
 
 
@@ -22,7 +24,7 @@ def read_text_proto(flag: str, path: str, empty: _Message) -> _Message:
       ValueError: If the file does not hold such a message.
       OSError: If it cannot be read.
     """
-    with open(path, encoding="utf-8") as file:
+    with open_file(path) as file:
         text = file.read()
     try:
         return text_format.Parse(text, empty)

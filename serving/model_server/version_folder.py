@@ -4,6 +4,8 @@ import logging
 import os
 import re
 
+from trainer.file_system import names_in
+
 _logger = logging.getLogger("tagtower.model_server")
 
 _NUMBER = re.compile(r"[0-9]+")
@@ -26,7 +28,7 @@ def list_versions(base_path: str) -> dict[int, str]:
       OSError: If the base path cannot be listed; FileNotFoundError if it is not there.
     """
     versions: dict[int, str] = {}
-    for name in sorted(os.listdir(base_path)):
+    for name in names_in(base_path):
         if not _NUMBER.fullmatch(name) or int(name) > _LARGEST_VERSION:
             continue
         version, path = int(name), os.path.join(base_path, name)

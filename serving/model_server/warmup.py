@@ -12,6 +12,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from serving.model_server.errors import ServingError, invalid_argument, status_code, unimplemented
 from serving.model_server.predict import predict
 from serving.model_server.servable import Servable
+from trainer.file_system import is_file
 from trainer.signatures import WARMUP_FILE
 
 MAX_RECORDS = 1000
@@ -31,7 +32,7 @@ def replay_warmup(servable: Servable, version: int) -> int:
       ServingError: If a record is not one of Predict, fails, or there are more than 1,000.
     """
     path = os.path.join(servable.path, WARMUP_FILE)
-    if not os.path.isfile(path):
+    if not is_file(path):
         return 0
     num_records = 0
     try:

@@ -18,6 +18,8 @@ from google.protobuf import (
 )
 from tensorflow_serving.config import model_server_config_pb2
 
+from tests.docker_recipes import instructions
+
 DOCKER = Path(__file__).parents[2] / "serving" / "docker"
 DOCKERFILES = sorted(DOCKER.glob("*/Dockerfile"))
 IMAGES = [path.parent.name for path in DOCKERFILES]
@@ -108,13 +110,6 @@ def test_monitoring_is_on_at_tensorflow_servings_own_path():
 
 
 # The images.
-
-
-def instructions(path: Path) -> list[tuple[str, str]]:
-    """Instruction and arguments of each line of a Dockerfile, continuations joined."""
-    lines = [line for line in path.read_text("utf-8").splitlines() if not re.match(r"\s*#", line)]
-    joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
-    return [tuple(line.split(maxsplit=1)) for line in joined.splitlines() if line.strip()]
 
 
 def test_there_are_the_three_images():

@@ -1,7 +1,6 @@
 """Flags of the commands that look after pushed versions: where these lie."""
 
 import argparse
-import os
 
 
 def add_base_path_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,17 +32,18 @@ def base_paths(arguments: argparse.Namespace) -> list[str]:
     Raises:
       ValueError: Neither or both of `config` and `model_base_path` are given.
     """
+    from tfx_pipeline.config import exact_twin, load_config
+    from trainer.file_system import absolute, is_folder
+
     if (arguments.config is None) == (arguments.model_base_path is None):
         raise ValueError("give one of --config and --model_base_path.")
     if arguments.config is not None:
-        from tfx_pipeline.config import load_config
-
         config = load_config(arguments.config, output=arguments.output)
         main, exact = config.base_path, config.exact_base_path
     else:
         main = arguments.model_base_path
-        exact = os.path.normpath(main) + "_exact"
+        exact = exact_twin(main)
     if arguments.exact_base_path is not None:
         exact = arguments.exact_base_path
-    paths = [main, exact] if exact and os.path.isdir(exact) else [main]
-    return [os.path.abspath(path) for path in paths]
+    paths = [main, exact] if exact and is_folder(exact) else [main]
+    return [absolute(path) for path in paths]

@@ -9,6 +9,7 @@ import tempfile
 
 from serving.inference_environment import prefer_small_batches
 from tfx_pipeline.console import quiet_libraries
+from trainer.file_system import absolute, is_folder
 
 # Of the Parquet table, where no other key is named.
 _USER_KEY = "user_id"
@@ -113,8 +114,8 @@ def _predict(
         from serving.batch_predict_output import JsonLinesWriter, PredictionWriter
         from serving.model_server.version_folder import list_versions
 
-        base_path = os.path.abspath(arguments.model_base_path)
-        versions = list_versions(base_path) if os.path.isdir(base_path) else {}
+        base_path = absolute(arguments.model_base_path)
+        versions = list_versions(base_path) if is_folder(base_path) else {}
         version = arguments.version or max(versions, default=None)
         if version not in versions:
             known = ", ".join(map(str, sorted(versions))) or "none"
@@ -132,8 +133,8 @@ def _predict(
         config = BatchPredictConfig(
             model_dir=versions[version],
             # Workers may be in another folder than the caller.
-            input_pattern=os.path.abspath(arguments.input),
-            output_dir=os.path.abspath(output),
+            input_pattern=absolute(arguments.input),
+            output_dir=absolute(output),
             num_tags=arguments.num_tags,
             key_field=key_field,
             excluded_fields=tuple(filter(None, arguments.excluded_fields.split(","))),

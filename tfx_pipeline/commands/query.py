@@ -107,6 +107,7 @@ def _load_tag_items(arguments: argparse.Namespace) -> "TagItems":
         raise ValueError(f"`items` must be a positive integer. Received: items={arguments.items}.")
     if not arguments.items_file and not arguments.config:
         raise ValueError("give --items_file or --config with --items.")
+    from trainer.file_system import open_file
     from trainer.tag_items import TagItems
 
     path = arguments.items_file
@@ -115,4 +116,5 @@ def _load_tag_items(arguments: argparse.Namespace) -> "TagItems":
         from tfx_pipeline.log_summary import ITEMS_FILE
 
         path = os.path.join(load_config(arguments.config).output_dir, ITEMS_FILE)
-    return TagItems.load(path)
+    with open_file(path) as file:
+        return TagItems.from_lines(file)

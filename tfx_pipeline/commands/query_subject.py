@@ -2,8 +2,9 @@
 
 import argparse
 import json
-import os
 from typing import Any
+
+from trainer.file_system import is_file, open_file
 
 
 def add_subject_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,9 +94,9 @@ def _from_events(arguments: argparse.Namespace) -> tuple[dict[str, Any], set[str
 
 def _parse_json(name: str, text: str) -> dict[str, Any]:
     if text.startswith("@"):
-        if not os.path.isfile(text[1:]):
+        if not is_file(text[1:]):
             raise ValueError(f"`{name}` must name a file after @. Received: {text}.")
-        with open(text[1:], encoding="utf-8") as file:
+        with open_file(text[1:]) as file:
             text = file.read()
     try:
         value = json.loads(text)

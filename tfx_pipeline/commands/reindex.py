@@ -31,9 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Reindexes and prints what came of it."""
-    from tfx_pipeline.config import load_config
+    from tfx_pipeline.config import load_local_config
 
-    config = load_config(arguments.config, output=arguments.output)
+    config = load_local_config(arguments.config, output=arguments.output)
     if not os.path.isdir(config.output_dir):
         raise ValueError(
             f"`output` must be the folder of a run. Received: {config.output_dir}, which is not "

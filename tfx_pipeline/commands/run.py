@@ -23,9 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the pipeline and prints the report."""
-    from tfx_pipeline.config import load_config
+    from tfx_pipeline.config import load_local_config
 
-    config = load_config(arguments.config, output=arguments.output, seed=arguments.seed)
+    config = load_local_config(arguments.config, output=arguments.output, seed=arguments.seed)
     with quiet_libraries(os.path.join(config.output_dir, "logs", "run.log")) as console:
         return exit_status(run_and_report(config, console))
 

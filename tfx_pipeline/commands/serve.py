@@ -2,10 +2,10 @@
 
 import argparse
 import logging
-import os
 
 from serving.model_server.flags import add_serve_arguments, run_server
 from tfx_pipeline.console import PROGRESS_LOGGER
+from trainer.file_system import absolute
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +18,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.model_base_path:
         # The real server wants an absolute path; on a command line a relative one is meant from
         # here.
-        arguments.model_base_path = os.path.abspath(arguments.model_base_path)
+        arguments.model_base_path = absolute(arguments.model_base_path)
     # Versions that come, go or fail to load, on the terminal of whoever started the server.
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))

@@ -6,6 +6,8 @@ serialized examples, whose outputs are flat [batch, k], and copies every example
 """
 
 from tfx import v1 as tfx
+from tfx.components.bulk_inferrer import executor
+from tfx.dsl.components.base import executor_spec
 from tfx.types import channel
 
 from serving.scann_index import register_scann_ops
@@ -13,6 +15,23 @@ from trainer import features as f
 from trainer import signatures as s
 
 _OP_LIBRARY = "serving.scann_index"
+
+
+class NowBulkInferrerExecutor(executor.Executor):
+    """The stock executor, in a process that knows ScaNN's ops."""
+
+    def Do(self, input_dict, output_dict, exec_properties) -> None:  # noqa: N802 (TFX's name)
+        """See TFX's executor."""
+        # A SavedModel with a ScaNN index loads where the op library is: in the process of the node,
+        # and by Beam's own flag in each worker process before it does anything.
+        register_scann_ops()
+        super().Do(input_dict, output_dict, exec_properties)
+
+
+class NowBulkInferrer(tfx.components.BulkInferrer):
+    """TFX's BulkInferrer with `NowBulkInferrerExecutor`."""
+
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(NowBulkInferrerExecutor)
 
 
 def now_bulk_inferrer(
@@ -30,14 +49,11 @@ def now_bulk_inferrer(
     Returns:
       The component; its output is `inference_result`.
     """
-    # A SavedModel with a ScaNN index loads where the op library is: in this process, and by Beam's
-    # own flag in each worker process before it does anything.
-    register_scann_ops()
-    component = tfx.components.BulkInferrer(
+    component = NowBulkInferrer(
         examples=examples,
         model=servable,
         model_blessing=model_blessing,
         data_spec=tfx.proto.DataSpec(example_splits=[f.NOW_SPLIT]),
         model_spec=tfx.proto.ModelSpec(model_signature_name=[s.SERVING_DEFAULT]),
-    )
+    ).with_id("BulkInferrer")
     return component.with_beam_pipeline_args([f"--beam_plugin={_OP_LIBRARY}"])

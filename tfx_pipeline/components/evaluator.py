@@ -13,9 +13,12 @@ import os
 import tensorflow_transform as tft
 from tfx import v1 as tfx
 from tfx.components.evaluator import constants
+from tfx.components.evaluator import executor as stock_executor
+from tfx.dsl.components.base import executor_spec
 from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
+from tfx_pipeline.ancestry import other_model
 from tfx_pipeline.components.artifacts import LogSummary
 from tfx_pipeline.config import GateConfig
 from tfx_pipeline.gate import check_model
@@ -47,6 +50,7 @@ def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
     gate: tfx.dsl.components.Parameter[str],
     seed: tfx.dsl.components.Parameter[int],
     has_click_head: tfx.dsl.components.Parameter[bool],
+    base_path: tfx.dsl.components.Parameter[str],
     code: tfx.dsl.components.Parameter[str],
     baseline: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Model] = None,  # type: ignore[assignment]
 ):
@@ -63,6 +67,7 @@ def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
       gate: `GateConfig` as JSON.
       seed: Of the random baseline.
       has_click_head: Whether the click loss was trained.
+      base_path: Folder of the pushed versions, which knows what was rolled back.
       code: Fingerprint of the code, for the cache.
       baseline: The last other model that was blessed.
     """
@@ -71,7 +76,10 @@ def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
     tags = load_tags(transform_output)
     clicks = load_tag_clicks(os.path.join(summary.uri, TAGS_FILE), tags)
     tag_items = load_tag_items(os.path.join(summary.uri, ITEMS_FILE))
-    models = {"model": model} | ({"last_blessed": baseline} if baseline else {})
+    models = {"model": model.uri}
+    other = other_model(baseline.uri, model.uri, base_path) if baseline else None
+    if other is not None:
+        models["last_blessed"] = other
 
     def files(artifact, split):
         return [os.path.join(artifact_utils.get_split_uri([artifact], split), "*")]
@@ -84,8 +92,8 @@ def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
     for split, part in snapshots.items():
         items = read_held_out_items(tag_items, tags, files(examples, split))
         figures, weight = evaluate_baselines(clicks, snapshots["validation"], part, seed, items)
-        for who, artifact in models.items():
-            towers = path_utils.serving_model_path(artifact.uri)
+        for who, uri in models.items():
+            towers = path_utils.serving_model_path(uri)
             figures |= evaluate_model(
                 who,
                 towers,
@@ -93,7 +101,7 @@ def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
                 clicks,
                 part,
                 files(examples, split),
-                with_stages=artifact is model,
+                with_stages=who == "model",
                 items=items,
             )
         metrics[split] = figures
@@ -124,6 +132,21 @@ def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
         constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, model.uri
     )
     blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, model.id)
+
+
+class ModelEvaluatorExecutor(
+    ModelEvaluator.EXECUTOR_SPEC.executor_class,  # type: ignore[name-defined, misc]
+    stock_executor.Executor,
+):
+    """What the function above became, and to TFX's Kubeflow entry point an Evaluator.
+
+    Only of an Evaluator's blessing does that write the name of the model in the place of a number
+    of its own making, and by that name `LatestBlessedModelStrategy` finds the model again there.
+    """
+
+
+# TFX's Evaluator is one of Beam's nodes, which this one has no use for.
+ModelEvaluator.EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(ModelEvaluatorExecutor)
 
 
 def _write_json(path, content):

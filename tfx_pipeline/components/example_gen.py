@@ -8,7 +8,6 @@ in as an execution property, as stock TFX fingerprints only the inputs of its ow
 
 import json
 import os
-import shutil
 from typing import Any
 
 from tfx.components.util import examples_utils
@@ -23,6 +22,7 @@ from tfx_pipeline.shuffle import workplace_of
 from tfx_pipeline.table_inputs import check_counts, find_tables
 from trainer.config_loader import from_mapping
 from trainer.features import FeatureSpec
+from trainer.file_system import copy_folder, is_folder, open_file, remove_folder
 
 
 class TableExampleGenSpec(component_spec.ComponentSpec):
@@ -65,7 +65,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             summary=artifacts["summary"].uri,
             rejected=exec_properties["rejected_dir"],
         )
-        shutil.rmtree(outputs.rejected, ignore_errors=True)
+        remove_folder(outputs.rejected)
         files = find_tables(data, spec)
         beam_pipeline = self._make_beam_pipeline()
         with workplace_of(beam_pipeline.options, outputs.examples) as workplace:
@@ -73,14 +73,12 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 table_examples.write_examples(
                     pipeline, data, spec, config, outputs, files, workplace
                 )
-        with open(
-            os.path.join(outputs.summary, table_examples.COUNTS_FILE), encoding="utf-8"
-        ) as file:
+        with open_file(os.path.join(outputs.summary, table_examples.COUNTS_FILE)) as file:
             check_counts(json.load(file), data, outputs.rejected)
         # A failed run keeps them in `rejected_dir` alone: its artifacts are removed.
-        if os.path.isdir(outputs.rejected):
+        if is_folder(outputs.rejected):
             kept = os.path.join(outputs.summary, os.path.basename(outputs.rejected))
-            shutil.copytree(outputs.rejected, kept)
+            copy_folder(outputs.rejected, kept)
         examples = artifacts["examples"]
         examples.split_names = artifact_utils.encode_split_names(list(table_examples.ALL_SPLITS))
         examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)

@@ -9,7 +9,6 @@ nor of a run that only changes the configuration.
 A model that was rolled back is blessed no more: it is nobody's baseline and nobody's beginning.
 """
 
-import os
 from collections.abc import Collection, Iterable, Sequence
 
 from ml_metadata import proto
@@ -18,6 +17,7 @@ from tfx.components.evaluator import constants
 from tfx.dsl.components.common import resolver
 
 from tfx_pipeline.pushed_versions import rolled_back_towers
+from trainer.file_system import absolute
 
 CURRENT, MODEL, MODEL_BLESSING = "current", "model", "model_blessing"
 
@@ -38,7 +38,7 @@ class _Strategy(resolver.ResolverStrategy):
         if not self._base_path:
             return set()
         towers = rolled_back_towers(self._base_path)
-        return {model.id for model in models if os.path.abspath(model.uri) in towers}
+        return {model.id for model in models if absolute(model.uri) in towers}
 
 
 class LatestOtherBlessedModelStrategy(_Strategy):

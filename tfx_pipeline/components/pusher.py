@@ -1,7 +1,8 @@
 """AtomicPusher: a version appears at the base path whole, or not at all.
 
 Stock Pusher copies into the live version folder; a server that looks at the wrong moment loads half
-a version. Here the copy is made beside it and renamed, and both blessings are asked for.
+a version. Here the copy is made beside it and renamed, and both blessings are asked for. An object
+store has no such rename: there a version's files come one by one, `saved_model.pb` last.
 
 A run has a version for servers with ScaNN's ops and one for servers without; they go to two base
 paths under one number. What was rolled back stays so: see `rolled_back_version`.
@@ -34,11 +35,23 @@ from tfx_pipeline.pushed_versions import (
     serving_version,
 )
 from tfx_pipeline.utc_times import utc_text
+from trainer.file_system import (
+    copy_folder,
+    exists,
+    is_folder,
+    make_folders,
+    move_folder,
+    names_in,
+    open_file,
+    remove_folder,
+)
 from trainer.signatures import PROVENANCE_FILE
 
 PUSHED_FILE = "pushed.json"
 # A name that no server takes for a version.
 _STAGING_PREFIX = ".staging-"
+# Where a folder cannot be renamed: a server finds no model in a version until this is there.
+_LAST_FILES = ("saved_model.pb",)
 
 
 @tfx.dsl.components.component
@@ -83,9 +96,10 @@ def AtomicPusher(  # noqa: N802 (a component is a class to its callers)
         },
     }
     if is_blessed and _withdrawn_version(pushed) is None:
-        pushed["version"] = push(push_sources(pushed, servable.uri), pushed["provenance"])
+        sources = push_sources(pushed, servable.uri)
+        pushed["version"] = _already_pushed(pushed, sources) or push(sources, pushed["provenance"])
     pushed_model.set_int_custom_property("pushed", int(pushed["version"] is not None))
-    with tfx.dsl.io.fileio.open(os.path.join(pushed_model.uri, PUSHED_FILE), "w") as file:
+    with open_file(os.path.join(pushed_model.uri, PUSHED_FILE), "w") as file:
         file.write(json.dumps(pushed) + "\n")
 
 
@@ -114,7 +128,7 @@ def ensure_newest(pushed_uri: str, servable_uri: str) -> int | None:
     if len(newest) == 1 and _is_own(pushed):
         return newest.pop()
     pushed["version"] = push(sources, pushed.get("provenance", {}))
-    with tfx.dsl.io.fileio.open(os.path.join(pushed_uri, PUSHED_FILE), "w") as file:
+    with open_file(os.path.join(pushed_uri, PUSHED_FILE), "w") as file:
         file.write(json.dumps(pushed) + "\n")
     return pushed["version"]
 
@@ -137,10 +151,10 @@ def rolled_back_version(pushed_uri: str) -> int | None:
 def servable_facts(uri: str) -> dict[str, Any]:
     """What `version.json` says of the servables of an artifact: towers, tags and index."""
     facts: dict[str, Any] = {}
-    if tfx.dsl.io.fileio.exists(os.path.join(uri, SOURCE_FILE)):
-        with tfx.dsl.io.fileio.open(os.path.join(uri, SOURCE_FILE)) as file:
+    if exists(os.path.join(uri, SOURCE_FILE)):
+        with open_file(os.path.join(uri, SOURCE_FILE)) as file:
             facts |= json.loads(file.read())
-    with tfx.dsl.io.fileio.open(os.path.join(uri, INDEX_FILE)) as file:
+    with open_file(os.path.join(uri, INDEX_FILE)) as file:
         index = json.loads(file.read())
     return facts | {"num_tags": index["num_tags"], "index": index["kind"]}
 
@@ -159,26 +173,25 @@ def push(sources: Mapping[str, str], provenance: Mapping[str, Any] | None = None
       The version, the same everywhere: the time in seconds, or one more than the newest, withdrawn
       or not, where that is not smaller.
     """
-    fileio = tfx.dsl.io.fileio
     now = int(time.time())
     version = max(now, *(_highest(base_path) + 1 for base_path in sources))
     described = {**(provenance or {}), "version": version, "made": utc_text(now)}
     staged = {}
     for base_path, source in sources.items():
-        if not fileio.isdir(source):
+        if not is_folder(source):
             raise FileNotFoundError(errno.ENOENT, "no servable to push", source)
-        fileio.makedirs(base_path)
-        for name in fileio.listdir(base_path):
+        make_folders(base_path)
+        for name in names_in(base_path):
             if name.startswith(_STAGING_PREFIX):  # of a push that was killed
-                fileio.rmtree(os.path.join(base_path, name))
+                remove_folder(os.path.join(base_path, name))
         staged[base_path] = os.path.join(base_path, f"{_STAGING_PREFIX}{uuid.uuid4().hex}")
-        _copy_tree(source, staged[base_path])
+        copy_folder(source, staged[base_path])
         path = os.path.join(staged[base_path], PROVENANCE_FILE)
-        fileio.makedirs(os.path.dirname(path))
-        with fileio.open(path, "w") as file:
+        make_folders(os.path.dirname(path))
+        with open_file(path, "w") as file:
             file.write(json.dumps(described, indent=1, sort_keys=True) + "\n")
     for base_path, staging in staged.items():
-        fileio.rename(staging, os.path.join(base_path, str(version)))
+        move_folder(staging, os.path.join(base_path, str(version)), last=_LAST_FILES)
     return version
 
 
@@ -191,7 +204,7 @@ def push_sources(pushed: Mapping[str, Any], servable_uri: str) -> dict[str, str]
 
 
 def _read_pushed(pushed_uri: str) -> dict[str, Any]:
-    with tfx.dsl.io.fileio.open(os.path.join(pushed_uri, PUSHED_FILE)) as file:
+    with open_file(os.path.join(pushed_uri, PUSHED_FILE)) as file:
         return json.loads(file.read())
 
 
@@ -216,6 +229,20 @@ def _is_own(pushed: Mapping[str, Any]) -> bool:
     return key in own and made_from.get(key) == own[key]
 
 
+def _already_pushed(pushed: Mapping[str, Any], sources: Mapping[str, str]) -> int | None:
+    """The version that serves, if it is this very servable, at every base path.
+
+    A model may be judged again, against another one, and its servable come here again.
+    """
+    serving = serving_version(pushed["base_path"])
+    if serving is None or serving.provenance.get("kind") != RUN:
+        return None
+    own = pushed["provenance"].get("servable")
+    is_same = own is not None and serving.provenance.get("servable") == own
+    is_everywhere = {_newest(base_path) for base_path in sources} == {serving.number}
+    return serving.number if is_same and is_everywhere else None
+
+
 def _newest(base_path: str) -> int:
     return max(_versions(base_path), default=0)
 
@@ -225,17 +252,5 @@ def _highest(base_path: str) -> int:
 
 
 def _versions(base_path: str) -> list[int]:
-    fileio = tfx.dsl.io.fileio
-    names = fileio.listdir(base_path) if fileio.isdir(base_path) else []
-    return [int(name.rstrip("/")) for name in names if name.rstrip("/").isdigit()]
-
-
-def _copy_tree(source: str, target: str) -> None:
-    fileio = tfx.dsl.io.fileio
-    for folder, _, files in fileio.walk(source):
-        folder = folder.decode() if isinstance(folder, bytes) else folder
-        destination = os.path.normpath(os.path.join(target, os.path.relpath(folder, source)))
-        fileio.makedirs(destination)
-        for name in files:
-            name = name.decode() if isinstance(name, bytes) else name
-            fileio.copy(os.path.join(folder, name), os.path.join(destination, name))
+    names = names_in(base_path) if is_folder(base_path) else []
+    return [int(name) for name in names if name.isdigit()]

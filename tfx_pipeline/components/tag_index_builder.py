@@ -36,6 +36,7 @@ from tfx_pipeline.log_summary import TAGS_FILE
 from tfx_pipeline.saved_model_scorer import read_second_stage
 from trainer import signatures as s
 from trainer.config_loader import from_mapping, require, to_mapping
+from trainer.file_system import absolute, files_below
 from trainer.tag_normalization import TagNormalization
 from trainer.tag_views import load_tag_categories
 from trainer.task import TRAINING_FILE
@@ -217,17 +218,13 @@ def write_source(uri: str, towers: str, examples: str, tags_file: str) -> None:
       examples: URI of the artifact of the raw examples.
       tags_file: `tags.jsonl` of the log's summary.
     """
-    files = (
-        os.path.join(folder, name)
-        for folder, _, names in os.walk(path_utils.serving_model_path(towers))
-        for name in names
-    )
+    files = files_below(path_utils.serving_model_path(towers))
     source = {
-        "towers": os.path.abspath(towers),
+        "towers": absolute(towers),
         "towers_fingerprint": files_fingerprint(files),
-        "examples": os.path.abspath(examples),
-        "tags_file": os.path.abspath(tags_file),
-        "servable": os.path.abspath(uri),
+        "examples": absolute(examples),
+        "tags_file": absolute(tags_file),
+        "servable": absolute(uri),
     }
     with tfx.dsl.io.fileio.open(os.path.join(uri, SOURCE_FILE), "w") as file:
         file.write(json.dumps(source, indent=1, sort_keys=True) + "\n")

@@ -22,11 +22,15 @@ from tfx.types import standard_component_specs as specs
 from tfx.types.component_spec import ChannelParameter
 from tfx.utils import json_utils
 
+from tfx_pipeline.ancestry import model_of_other_examples, write_ancestry
 from tfx_pipeline.components.artifacts import LogSummary
 from tfx_pipeline.log_summary import TAGS_FILE
 from trainer import task, worker
+from trainer.file_system import remove_file
 
 SUMMARY_KEY = "summary"
+# Of `custom_config`, for this component and not for `run_fn`: the folder of the pushed versions.
+BASE_PATH_KEY = "base_path"
 
 _progress = logging.getLogger("tagtower.train")
 
@@ -58,11 +62,27 @@ class TowerTrainerExecutor(GenericExecutor):
     ) -> None:
         """See `GenericExecutor`."""
         custom_config = json_utils.loads(exec_properties[specs.CUSTOM_CONFIG_KEY])
+        base_path = custom_config.pop(BASE_PATH_KEY, "")
+        # Where versions lie decides nothing of a training, hence `run_fn` does not see it.
+        custom = {specs.CUSTOM_CONFIG_KEY: json_utils.dumps(custom_config)}
+        exec_properties = {**exec_properties, **custom}
         training = json.loads(custom_config.get(task.TRAINING_KEY, "{}"))
         if training.get("strategy") == "multi_worker":
             own = f"{__name__}.{run_in_own_process.__name__}"
             exec_properties = {**exec_properties, specs.RUN_FN_KEY: own}
+        examples = artifact_utils.get_single_uri(input_dict[specs.EXAMPLES_KEY])
+        base_model = None
+        if input_dict.get(specs.BASE_MODEL_KEY):
+            resolved = artifact_utils.get_single_uri(input_dict[specs.BASE_MODEL_KEY])
+            base_model = model_of_other_examples(resolved, examples, base_path)
+            chosen = []
+            if base_model is not None:
+                chosen = [tfx.types.standard_artifacts.Model()]
+                chosen[0].uri = base_model
+            input_dict = {**input_dict, specs.BASE_MODEL_KEY: chosen}
         super().Do(input_dict, output_dict, exec_properties)
+        model = artifact_utils.get_single_uri(output_dict[specs.MODEL_KEY])
+        write_ancestry(model, examples, base_model)
 
     def _GetFnArgs(  # noqa: N802 (TFX's name)
         self,
@@ -106,7 +126,7 @@ def run_in_own_process(fn_args: FnArgs) -> None:
                 for line in process.stdout or ():
                     _progress.info(line.rstrip("\n"))
     finally:
-        os.remove(job)
+        remove_file(job)
     text = errors.result()
     if process.returncode == worker.USERS_MISTAKE:
         raise ValueError(text.strip().splitlines()[-1])

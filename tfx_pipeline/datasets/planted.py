@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from trainer.file_system import open_file
+
 PLANTED_FILE = "planted.jsonl"
 
 
@@ -35,7 +37,7 @@ class PlantedPrecision:
 
 def read_planted(path: str) -> Iterator[dict[str, Any]]:
     """The rows of a `planted.jsonl`."""
-    with open(path, encoding="utf-8") as stream:
+    with open_file(path) as stream:
         for line in stream:
             yield json.loads(line)
 

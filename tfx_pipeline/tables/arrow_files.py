@@ -22,6 +22,7 @@ import pyarrow.parquet
 from tfx_pipeline.tables import csv_rows, json_lines
 from tfx_pipeline.tables.row_batches import FileBatch, rejected_rows
 from tfx_pipeline.tables.schema import TableSchema
+from trainer import file_system
 
 PARQUET = "parquet"
 CSV = "csv"
@@ -65,12 +66,12 @@ def table_format(path: str) -> str | None:
 def open_file(path: str) -> BinaryIO:
     """Opens a file for reading bytes, uncompressed where its name ends in `.gz`.
 
-    The one place where paths are opened: file systems beyond the local one are added here and in
-    `list_files`.
+    The one place where paths are opened, local or remote.
     """
     if path.lower().endswith(".gz"):
-        return cast(BinaryIO, gzip.open(path, "rb"))
-    return open(path, "rb")
+        compressed = file_system.open_file(path, "rb") if file_system.is_remote(path) else path
+        return cast(BinaryIO, gzip.open(compressed, "rb"))
+    return file_system.open_file(path, "rb")
 
 
 def list_files(pattern: str) -> list[str]:
@@ -87,20 +88,22 @@ def list_files(pattern: str) -> list[str]:
       ValueError: nothing found, or one file whose suffix is unknown.
     """
     suffixes = ", ".join(SUFFIXES)
-    if os.path.isfile(pattern):
+    if file_system.is_file(pattern):
         if table_format(pattern) is None:
             raise ValueError(f"{pattern} must be a table file ({suffixes}), by its suffix.")
         return [pattern]
-    if os.path.isdir(pattern):
+    if file_system.is_folder(pattern) and file_system.is_remote(pattern):
+        found = file_system.files_below(pattern)
+    elif os.path.isdir(pattern):
         found = glob.glob(os.path.join(glob.escape(pattern), "**", "*"), recursive=True)
     elif any(character in pattern for character in _GLOB_CHARACTERS):
-        found = glob.glob(pattern, recursive=True)
+        found = file_system.matching(pattern)
     else:
         raise ValueError(f"No file or folder at {pattern}. Check the path in the configuration.")
     files = sorted(
         path
         for path in found
-        if os.path.isfile(path)
+        if file_system.is_file(path)
         and table_format(path) is not None
         and not os.path.basename(path).startswith(("_", "."))
     )

@@ -301,11 +301,13 @@ def test_model_that_is_not_blessed_is_not_pushed(tmp_path, towers_and_examples):
     assert not (tmp_path / "base").exists()
 
 
-def test_second_push_is_a_newer_version(tmp_path, towers_and_examples):
+def test_second_servable_is_a_newer_version_and_the_same_one_stays(tmp_path, towers_and_examples):
     servable, _ = build(tmp_path, towers_and_examples, kind="exact")
+    other, _ = build(tmp_path / "other", towers_and_examples, kind="exact")
     index_blessing = blessing(standard_artifacts.InfraBlessing, tmp_path / "b", True)
 
     first = push(tmp_path, servable, True, index_blessing)
-    second = push(tmp_path, servable, True, index_blessing)
+    again = push(tmp_path, servable, True, index_blessing)
+    second = push(tmp_path, other, True, index_blessing)
 
-    assert second > first
+    assert again == first < second

@@ -111,7 +111,7 @@ def test_push_killed_between_its_renames_is_healed_by_the_next(run, monkeypatch,
         pass
 
     done = []
-    rename = pusher.tfx.dsl.io.fileio.rename
+    rename = pusher.move_folder
 
     def killed(*arguments, **options):
         if len(done) == renames_done:
@@ -119,7 +119,7 @@ def test_push_killed_between_its_renames_is_healed_by_the_next(run, monkeypatch,
         done.append(rename(*arguments, **options))
 
     with monkeypatch.context() as patch:
-        patch.setattr(pusher.tfx.dsl.io.fileio, "rename", killed)
+        patch.setattr(pusher, "move_folder", killed)
         with pytest.raises(Killed):
             run.push()
     # The base path that says what was pushed never has a version that the other one lacks.

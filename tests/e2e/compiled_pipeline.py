@@ -1,0 +1,208 @@
+"""Runs a compiled pipeline as Vertex AI does, without it: each node's command in a process.
+
+What the service does is written here after its documentation and TFX's entry point, which reads
+what the service gives it: parameters and artifacts are put together from the specification and
+from what earlier nodes wrote, `{{$}}` becomes that as JSON, resolvers ask the artifacts there are.
+Nothing is cached.
+"""
+
+import concurrent.futures
+import dataclasses
+import os
+import re
+import subprocess
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from google.protobuf import json_format
+from kfp.pipeline_spec import pipeline_spec_pb2 as spec_pb2
+
+PLACEHOLDER = "{{$}}"
+_SECONDS_OF_A_NODE = 300
+
+
+@dataclasses.dataclass
+class Node:
+    """What became of one task.
+
+    Attributes:
+      outputs: By key, the artifacts, as `RuntimeArtifact` in JSON.
+      status: Of its process; None: it has no container.
+      log: What the process wrote.
+    """
+
+    outputs: dict[str, list[dict[str, Any]]]
+    status: int | None = None
+    log: str = ""
+
+
+class CompiledPipeline:
+    """A specification, parsed back from its file's content, and one run of it.
+
+    Args:
+      job: `PipelineJob` as JSON.
+      environment: Variables of the containers.
+      working_dir: Where the processes run: an empty folder.
+    """
+
+    def __init__(self, job: Mapping[str, Any], environment: Mapping[str, str], working_dir: Path):
+        parsed = json_format.ParseDict(job, spec_pb2.PipelineJob())
+        self.spec = json_format.Parse(
+            json_format.MessageToJson(parsed.pipeline_spec), spec_pb2.PipelineSpec()
+        )
+        self.deployment = json_format.Parse(
+            json_format.MessageToJson(self.spec.deployment_spec),
+            spec_pb2.PipelineDeploymentConfig(),
+        )
+        self.root = parsed.runtime_config.gcs_output_directory
+        self.tasks = dict(self.spec.root.dag.tasks)
+        self.nodes: dict[str, Node] = {}
+        # In the order in which they came to be: what the resolvers ask.
+        self.artifacts: list[dict[str, Any]] = []
+        self._environment = dict(environment)
+        self._working_dir = working_dir
+        self._lock = threading.Lock()
+
+    def run(self, num_at_once: int) -> None:
+        """Runs every task after those it needs, some at the same time."""
+        waiting, running = set(self.tasks), {}
+        with concurrent.futures.ThreadPoolExecutor(num_at_once) as pool:
+            while waiting or running:
+                ready = sorted(name for name in waiting if self._needs(name) <= set(self.nodes))
+                assert ready or running, f"a cycle: {sorted(waiting)}"
+                for name in ready:
+                    waiting.remove(name)
+                    running[pool.submit(self._run_task, name)] = name
+                done, _ = concurrent.futures.wait(
+                    running, return_when=concurrent.futures.FIRST_COMPLETED
+                )
+                for future in done:
+                    name = running.pop(future)
+                    node = future.result()
+                    assert not node.status, f"{name} ended with {node.status}:\n{node.log[-6000:]}"
+                    self.nodes[name] = node
+
+    def executor(self, name: str) -> Any:
+        """The `ExecutorSpec` of a task."""
+        component = self.spec.components[self.tasks[name].component_ref.name]
+        return self.deployment.executors[component.executor_label]
+
+    def resolve(self, name: str) -> dict[str, list[dict[str, Any]]]:
+        """What a resolver finds among the artifacts that there are now: the newest, or nothing."""
+        inputs = self._inputs(name)
+        found = {}
+        for key, query in self.executor(name).resolver.output_artifact_queries.items():
+            if any(not artifacts for artifacts in inputs.values()):
+                found[key] = []
+                continue
+            matching = [a for a in self.artifacts if _matches(query.filter, a, inputs)]
+            found[key] = matching[-1:]
+        return found
+
+    def _needs(self, name: str) -> set[str]:
+        task = self.tasks[name]
+        inputs = task.inputs.artifacts.values()
+        return {i.task_output_artifact.producer_task for i in inputs} | set(task.dependent_tasks)
+
+    def _run_task(self, name: str) -> Node:
+        executor = self.executor(name)
+        kind = executor.WhichOneof("spec")
+        if kind == "resolver":
+            return Node(self.resolve(name))
+        assert kind == "container", f"{name}: {kind}"
+        return self._run_container(name, executor.container)
+
+    def _inputs(self, name: str) -> dict[str, list[dict[str, Any]]]:
+        found = {}
+        for key, source in self.tasks[name].inputs.artifacts.items():
+            output = source.task_output_artifact
+            found[key] = self.nodes[output.producer_task].outputs[output.output_artifact_key]
+        return found
+
+    def _run_container(self, name: str, container: Any) -> Node:
+        component = self.spec.components[self.tasks[name].component_ref.name]
+        folder = f"{self.root}/{name}_1"
+        outputs = {}
+        for key, output in component.output_definitions.artifacts.items():
+            uri = f"{folder}/{key}"
+            os.makedirs(uri)  # an object store has no folders to make
+            outputs[key] = {
+                "name": f"projects/1/locations/x/metadataStores/default/artifacts/{name}-{key}",
+                "uri": uri,
+                "type": json_format.MessageToDict(output.artifact_type),
+                "metadata": json_format.MessageToDict(output.metadata),
+            }
+        output_file = f"{folder}/executor_output.json"
+        parameters = self.tasks[name].inputs.parameters
+        executor_input = {
+            "inputs": {
+                "parameterValues": {
+                    key: json_format.MessageToDict(value.runtime_value.constant)
+                    for key, value in parameters.items()
+                },
+                "artifacts": {k: {"artifacts": v} for k, v in self._inputs(name).items()},
+            },
+            "outputs": {
+                "artifacts": {key: {"artifacts": [value]} for key, value in outputs.items()},
+                "outputFile": output_file,
+            },
+        }
+        text = json_format.MessageToJson(
+            json_format.ParseDict(executor_input, spec_pb2.ExecutorInput()), indent=None
+        )
+        command = [
+            part.replace(PLACEHOLDER, text) for part in (*container.command, *container.args)
+        ]
+        finished = subprocess.run(
+            command,
+            env=self._environment,
+            cwd=self._working_dir,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=_SECONDS_OF_A_NODE,
+        )
+        if finished.returncode:
+            return Node({}, finished.returncode, finished.stdout)
+        written = json_format.Parse(Path(output_file).read_text(), spec_pb2.ExecutorOutput())
+        for key, artifacts in written.artifacts.items():
+            (artifact,) = artifacts.artifacts
+            outputs[key]["uri"] = artifact.uri
+            outputs[key]["metadata"] = json_format.MessageToDict(artifact.metadata)
+        with self._lock:
+            self.artifacts += outputs.values()
+        return Node({k: [v] for k, v in outputs.items()}, 0, finished.stdout)
+
+
+def schema_title(artifact: Mapping[str, Any]) -> str:
+    """`tfx.Model` and the like."""
+    return yaml.safe_load(artifact["type"]["instanceSchema"])["title"]
+
+
+def _matches(query: str, artifact: Mapping[str, Any], inputs: Mapping[str, Any]) -> bool:
+    """Whether an artifact is one that a query of TFX's resolvers asks for."""
+    for condition in query.split(" AND "):
+        key, _, value = condition.partition("=")
+        value = value.strip('"')
+        of_input = re.fullmatch(
+            r"\{\{\$\.inputs\.artifacts\['(\w+)'\]\.metadata\['(\w+)'\]\}\}", value
+        )
+        if of_input:
+            name, property_name = of_input.groups()
+            value = inputs[name][0]["metadata"][property_name]
+        if key == "schema_title":
+            is_met = schema_title(artifact) == value
+        elif key == "state":
+            is_met = value == "LIVE"
+        elif key == "name":
+            is_met = artifact["name"] == value
+        else:
+            prefix, property_name, kind = key.split(".")
+            assert (prefix, kind) == ("metadata", "number_value"), condition
+            is_met = artifact["metadata"].get(property_name) == float(value)
+        if not is_met:
+            return False
+    return True

@@ -1,0 +1,85 @@
+"""Which model a training begins with and which one it is compared with, where TFX resolved it.
+
+Kubeflow's runner takes TFX's own `LatestBlessedModelStrategy` alone. It answers with the model just
+blessed, even where nothing has changed, and knows of no roll-back; `components.last_blessed` says
+why both matter. Hence a model says what it came from (`ancestry.json` beside it), and the
+components look further where what was resolved will not do. A local run's resolvers have looked
+already, and nothing changes for it.
+"""
+
+import json
+import os
+
+from tfx_pipeline.pushed_versions import read_versions, rolled_back_towers
+from trainer.file_system import absolute, exists, is_file, is_folder, make_folders, open_file
+
+ANCESTRY_FILE = "ancestry.json"
+_EXAMPLES, _BASE_MODEL = "examples", "base_model"
+
+
+def write_ancestry(model: str, examples: str, base_model: str | None) -> None:
+    """Notes what a model came from.
+
+    Args:
+      model: URI of the artifact.
+      examples: URI of the transformed examples.
+      base_model: URI of the model that training began with; None: it began anew.
+    """
+    make_folders(model)
+    with open_file(os.path.join(model, ANCESTRY_FILE), "w") as file:
+        file.write(json.dumps({_EXAMPLES: examples, _BASE_MODEL: base_model}) + "\n")
+
+
+def model_of_other_examples(resolved: str, examples: str, base_path: str) -> str | None:
+    """The model to begin with: the resolved one or, where that will not do, what it began with.
+
+    So a run that is repeated on the same examples begins where the first one began, and not with
+    that one's own model.
+
+    Args:
+      resolved: URI of the last blessed model.
+      examples: URI of the transformed examples to train on.
+      base_path: Folder of the pushed versions; empty: nothing was rolled back.
+
+    Returns:
+      URI of the nearest of its line that was neither trained on these examples nor rolled back;
+      None: there is none.
+    """
+    rolled_back = rolled_back_towers(base_path) if base_path else {}
+    uri: str | None = resolved
+    while uri is not None:
+        ancestry = {}
+        path = os.path.join(uri, ANCESTRY_FILE)
+        if is_file(path):
+            with open_file(path) as file:
+                ancestry = json.load(file)
+        is_of_these = ancestry.get(_EXAMPLES) == examples
+        if not is_of_these and absolute(uri) not in rolled_back and exists(uri):
+            return uri
+        uri = ancestry.get(_BASE_MODEL)
+    return None
+
+
+def other_model(resolved: str, current: str, base_path: str) -> str | None:
+    """The model to compare with: the resolved one or, where that will not do, the last one pushed.
+
+    Args:
+      resolved: URI of the last blessed model.
+      current: URI of the model that is judged.
+      base_path: Folder of the pushed versions; empty: there is none to look into.
+
+    Returns:
+      URI of a model that is another one and was not rolled back; None: there is none.
+    """
+    if not base_path:
+        return None if absolute(resolved) == absolute(current) else resolved
+    unwanted = {absolute(current), *rolled_back_towers(base_path)}
+    pushed = [
+        version.provenance["towers"]
+        for version in read_versions(base_path)
+        if not version.is_withdrawn and "towers" in version.provenance
+    ]
+    for uri in (resolved, *reversed(pushed)):
+        if absolute(uri) not in unwanted and is_folder(uri):
+            return uri
+    return None

@@ -1,0 +1,64 @@
+"""`tagtower compile`: the pipeline as a specification for Kubeflow Pipelines and Vertex AI."""
+
+import argparse
+import dataclasses
+import json
+import os
+import shutil
+import sys
+import tempfile
+
+from tfx_pipeline.console import quiet_libraries
+from trainer.file_system import open_file
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
+    parser.add_argument(
+        "--config",
+        required=True,
+        help="a YAML file, or the name of a configuration that comes with tagtower",
+    )
+    parser.add_argument("--output", required=True, help="file to write, such as pipeline.json")
+    parser.add_argument(
+        "--root",
+        help="output folder of the runs, such as gs://BUCKET/FOLDER (default: the configuration's "
+        "`output`)",
+    )
+    parser.add_argument("--image", help="image of the nodes (default: `vertex.image`)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compiles; prints what was written."""
+    from tfx_pipeline.config import load_config
+
+    config = load_config(arguments.config, output=arguments.root)
+    if arguments.image is not None:
+        image = dataclasses.replace(config.vertex, image=arguments.image)
+        config = dataclasses.replace(config, vertex=image)
+    logs = tempfile.mkdtemp(prefix="tagtower-")
+    try:
+        _compile(config, arguments.output, os.path.join(logs, "compile.log"))
+    except (ValueError, KeyboardInterrupt):
+        shutil.rmtree(logs)
+        raise
+    except Exception:
+        print(f"unexpected error; what the libraries said is in {logs}", file=sys.stderr)
+        raise
+    shutil.rmtree(logs)
+    return 0
+
+
+def _compile(config, output: str, log_path: str) -> None:
+    with quiet_libraries(log_path) as console:
+        console.line("loading TFX ...")
+        from tfx_pipeline.vertex import compile_pipeline
+
+        job = compile_pipeline(config)
+        with open_file(output, "w") as file:
+            file.write(json.dumps(job, indent=1, sort_keys=True) + "\n")
+        tasks = job["pipelineSpec"]["root"]["dag"]["tasks"]
+        console.line(
+            f"compiled   {config.name}, {len(tasks)} tasks, for the tables as they are now, into "
+            f"{output}"
+        )

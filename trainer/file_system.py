@@ -1,0 +1,258 @@
+"""Files and folders wherever they are: local ones by Python's own calls, others by TensorFlow's.
+
+A path with a scheme (`gs://bucket/folder`) is remote. Only such a path needs TensorFlow, which is
+imported with the first of them: who lists local versions does not wait for it. Remote file systems
+have no locks and no renaming of folders; see `move_folder` for what holds there.
+"""
+
+import contextlib
+import errno
+import glob
+import io
+import os
+import re
+import shutil
+from collections.abc import Collection, Iterator
+from typing import Any
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path has a scheme."""
+    return _SCHEME.match(path) is not None
+
+
+def absolute(path: str) -> str:
+    """The path for whoever has another working directory; a remote one as it is."""
+    return path.rstrip("/") if is_remote(path) else os.path.abspath(path)
+
+
+def open_file(path: str, mode: str = "r") -> Any:
+    """Opens a file as `open` does, text as UTF-8.
+
+    Args:
+      path: The file.
+      mode: `r`, `rb`, `w` or `wb`.
+
+    Returns:
+      A file object; one that reads can seek.
+
+    Raises:
+      OSError: It cannot be opened; FileNotFoundError: it is not there.
+    """
+    is_text = "b" not in mode
+    if not is_remote(path):
+        return open(path, mode, encoding="utf-8" if is_text else None)
+    binary: io.BufferedIOBase
+    if "w" in mode:
+        binary = io.BufferedWriter(_RemoteWriter(path))  # type: ignore[assignment]
+    else:
+        binary = io.BufferedReader(_RemoteReader(path), 1 << 20)  # type: ignore[assignment]
+    return io.TextIOWrapper(binary, encoding="utf-8") if is_text else binary  # type: ignore
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file or folder."""
+    return _gfile().exists(path) if is_remote(path) else os.path.exists(path)
+
+
+def is_folder(path: str) -> bool:
+    """Whether there is a folder."""
+    return _gfile().isdir(path) if is_remote(path) else os.path.isdir(path)
+
+
+def is_file(path: str) -> bool:
+    """Whether there is a file."""
+    if is_remote(path):
+        return _gfile().exists(path) and not _gfile().isdir(path)
+    return os.path.isfile(path)
+
+
+def file_size(path: str) -> int:
+    """Bytes of a file."""
+    return _gfile().stat(path).length if is_remote(path) else os.path.getsize(path)
+
+
+def names_in(folder: str) -> list[str]:
+    """Names of what is in a folder, sorted.
+
+    Raises:
+      OSError: It cannot be listed; FileNotFoundError: it is not there.
+    """
+    if not is_remote(folder):
+        return sorted(os.listdir(folder))
+    with _translated(folder):
+        return sorted(name.rstrip("/") for name in _gfile().listdir(folder))
+
+
+def files_below(folder: str) -> list[str]:
+    """Paths of all files in a folder and those below it, sorted."""
+    walk = _gfile().walk if is_remote(folder) else os.walk
+    return sorted(os.path.join(parent, name) for parent, _, names in walk(folder) for name in names)
+
+
+def matching(pattern: str) -> list[str]:
+    """Paths that match a glob, sorted; `**` is known to local ones alone."""
+    if not is_remote(pattern):
+        return sorted(glob.glob(pattern, recursive=True))
+    with _translated(pattern):
+        return sorted(_gfile().glob(pattern))
+
+
+def make_folders(folder: str) -> None:
+    """Makes a folder and those above it, where they are not there."""
+    if is_remote(folder):
+        _gfile().makedirs(folder)
+    else:
+        os.makedirs(folder, exist_ok=True)
+
+
+def remove_file(path: str) -> None:
+    """Removes a file that is there."""
+    if is_remote(path):
+        _gfile().remove(path)
+    else:
+        os.remove(path)
+
+
+def remove_folder(folder: str) -> None:
+    """Removes a folder with all that is in it, if it is there."""
+    if not is_remote(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+    elif _gfile().isdir(folder):
+        _gfile().rmtree(folder)
+
+
+def replace_file(source: str, target: str) -> None:
+    """Renames a file, over another one if need be: atomic on local disks.
+
+    An object store copies and removes; the copy too is there whole or not at all.
+    """
+    if is_remote(source):
+        _gfile().rename(source, target, overwrite=True)
+    else:
+        os.replace(source, target)
+
+
+def copy_folder(source: str, target: str, last: Collection[str] = ()) -> None:
+    """Copies a folder's files, between file systems if need be.
+
+    Args:
+      source: The folder.
+      target: Where to; files that are there are written over.
+      last: Names of files that are copied after all others.
+    """
+    files = files_below(source)
+    for path in sorted(files, key=lambda path: os.path.basename(path) in last):
+        copy = os.path.join(target, os.path.relpath(path, source))
+        make_folders(os.path.dirname(copy))
+        with open_file(path, "rb") as read, open_file(copy, "wb") as written:
+            shutil.copyfileobj(read, written, 1 << 20)
+
+
+def move_folder(source: str, target: str, last: Collection[str] = ()) -> None:
+    """Renames a folder.
+
+    On a local disk that is one step. Elsewhere files are copied one by one and the source removed
+    afterwards: who looks meanwhile finds a part, without the files named in `last`.
+
+    Args:
+      source: The folder.
+      target: Where to, on the same file system; not there yet.
+      last: Names of files that come after all others where it is no single step.
+    """
+    if not is_remote(source):
+        os.rename(source, target)
+        return
+    copy_folder(source, target, last)
+    remove_folder(source)
+
+
+class _RemoteReader(io.RawIOBase):
+    """A remote file as Python's buffers and Arrow want it."""
+
+    mode = "rb"
+
+    def __init__(self, path: str):
+        super().__init__()
+        self._path = path
+        with _translated(path):
+            self._size = file_size(path)
+            self._file = _gfile().GFile(path, "rb")
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self.tell(), io.SEEK_END: self._size}[whence]
+        self._file.seek(start + offset)
+        return self.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        with _translated(self._path):
+            read = self._file.read(len(buffer))
+        buffer[: len(read)] = read
+        return len(read)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+
+class _RemoteWriter(io.RawIOBase):
+    """A remote file being written from its first byte to its last."""
+
+    mode = "wb"
+
+    def __init__(self, path: str):
+        super().__init__()
+        self._path = path
+        self._file = _gfile().GFile(path, "wb")
+        self._file.write(b"")  # an empty file is one too
+        self._num_written = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._num_written
+
+    def write(self, data: Any) -> int:
+        content = bytes(data)
+        with _translated(self._path):
+            self._file.write(content)
+        self._num_written += len(content)
+        return len(content)
+
+    def close(self) -> None:
+        if not self.closed:
+            with _translated(self._path):
+                self._file.close()
+        super().close()
+
+
+@contextlib.contextmanager
+def _translated(path: str) -> Iterator[None]:
+    """TensorFlow's errors as Python's, which callers know."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.NotFoundError as error:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
+    except tf.errors.OpError as error:
+        raise OSError(errno.EIO, error.message, path) from error
+
+
+def _gfile() -> Any:
+    import tensorflow as tf
+
+    return tf.io.gfile
