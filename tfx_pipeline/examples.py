@@ -258,6 +258,7 @@ def write_examples(
     config: ExamplesConfig,
     outputs: ExampleOutputs,
     files: dict[str, list[str]],
+    day_end: int | None = None,
 ) -> None:
     """Adds everything from the tables to the written examples to a Beam pipeline.
 
@@ -268,8 +269,11 @@ def write_examples(
       config: Moments, parts and caps.
       outputs: Where to write.
       files: By table name, its files, found and checked before.
+      day_end: Where the log ends, seconds, UTC: *now* is not before it, and events of the day after
+        are in the future. None: it ends with its last event.
     """
-    latest = int(time.time()) + 86_400  # a day of grace for clocks that run ahead
+    # A day of grace for clocks that run ahead.
+    latest = (int(time.time()) if day_end is None else day_end) + 86_400
     given = given_time_split(config)
     has_shares = config.split == "temporal" and given is None
     side_files = {name: list_splits(paths) for name, paths in files.items()}
@@ -295,7 +299,11 @@ def write_examples(
         | "SpreadUserFiles" >> beam.Reshuffle()
         | "ReadUsers" >> beam.ParDo(ReadUsers()).with_outputs(_REJECTED, _COUNTS, main="profiles")
     )
-    end = pvalue.AsSingleton(interactions[_END] | "EndOfLog" >> beam.CombineGlobally(_latest))
+    end = pvalue.AsSingleton(
+        interactions[_END]
+        | "EndOfLog" >> beam.CombineGlobally(_latest)
+        | "EndOfDay" >> beam.Map(_not_before, (day_end or 0) - 1)
+    )
     if has_shares:
         time_split = (
             interactions[_TIMES]
@@ -389,6 +397,10 @@ def _instance(values: dict[str, Any]) -> dict[str, Any]:
 
 def _latest(times: Iterable[int]) -> int:
     return max(times, default=0)
+
+
+def _not_before(time: int, earliest: int) -> int:
+    return max(time, earliest)
 
 
 def _write_counts(counts: dict[str, int], path: str) -> None:
