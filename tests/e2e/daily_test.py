@@ -7,11 +7,9 @@ process, which imports TFX once.
 import dataclasses
 import datetime
 import json
-import shutil
 import time
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -25,7 +23,6 @@ from tests.report_keys import undocumented_keys
 from tfx_pipeline.cli import main
 from tfx_pipeline.datasets.demo import prepare_demo
 from tfx_pipeline.datasets.demo_config import DemoConfig
-from trainer.model_state import read_arrays
 
 pytestmark = pytest.mark.e2e
 
@@ -68,9 +65,7 @@ class DailyLog:
         begin = datetime.datetime.fromisoformat(day).replace(tzinfo=datetime.timezone.utc)
         seconds = self.interactions.column("timestamp")
         first = int(begin.timestamp())
-        is_of_day = pc.and_(
-            pc.greater_equal(seconds, first), pc.less(seconds, first + DAY_SECONDS)
-        )
+        is_of_day = pc.and_(pc.greater_equal(seconds, first), pc.less(seconds, first + DAY_SECONDS))
         folder = self.folder / "log" / f"date={day}"
         folder.mkdir(parents=True)
         pq.write_table(self.interactions.filter(is_of_day), folder / "part-0.parquet")
@@ -140,7 +135,12 @@ def log(tmp_path_factory):
                     },
                 },
                 "model": {"embedding_dim": 8, "hidden_dim": 16, "output_dim": 8},
-                "training": {"max_epochs": 2, "batch_size": 32, "warm_start": True},
+                "training": {
+                    "max_epochs": 1,
+                    "batch_size": 32,
+                    "warm_start": True,
+                    "joint_weight": 0.0,
+                },
                 # That gates are asked is tested elsewhere.
                 "gate": {
                     "min_relative_gain": -0.99,
@@ -202,3 +202,138 @@ def test_first_day_pushes_a_version_from_the_days_of_the_window(log, capfd):
     assert report["push.version"] == log.versions()[-1]
     assert log.runs() == [report]
     assert undocumented_keys(report, "docs/report.md") == []
+
+
+def test_finished_day_started_again_says_so_and_runs_nothing(log, capfd):
+    status, out, err = log.run_latest(capfd)
+
+    assert status == 0, out + err
+    (line,) = out.strip().splitlines()
+    assert line.startswith(f"{DAYS[0]} is done: version {log.versions()[-1]} in ")
+    assert len(log.runs()) == 1
+
+
+def test_second_day_starts_from_the_first_days_model_and_opens_no_file_before_the_window(
+    log, capfd
+):
+    before = next((log.folder / "log" / "date=2024-01-01").glob("*.parquet"))
+    before.write_bytes(b"no Parquet file any more")
+    log.add_day(DAYS[1])
+
+    status, out, err = log.run_latest(capfd)
+
+    assert status == 0, out + err
+    report = log.runs()[-1]
+    assert report["window.first_day"] == "2024-01-02"
+    assert report["window.day"] == report["drift.baseline_day"][:-1] + "7"
+    assert report["drift.baseline_day"] == DAYS[0]
+    assert 0 < report["drift.clicked_tags.l_infinity"] < 0.1
+    # Beyond a threshold of 0, and only warned of.
+    assert report["drift.num_violations"] == 1
+    assert f"drift from {DAYS[0]}: feature `clicked_tags`" in out
+    assert warm_start_of(report) > 0
+    assert len(log.versions()) == 2
+
+
+def test_broken_day_pushes_nothing_and_says_which_feature(log, client, capfd):
+    second = log.versions()[-1]
+    assert served_version(client) == second
+    log.add_day(DAYS[2], is_broken=True)
+
+    status, out, err = log.run_latest(capfd)
+
+    assert status == 3
+    (line,) = err.strip().splitlines()
+    assert "feature `segment`: L-infinity distance" in line and f"those of {DAYS[1]}" in line
+    assert "Transform" not in out and "Trainer" not in out
+    report = log.runs()[-1]
+    assert report["run.state"] == "not pushed" and report["window.day"] == DAYS[2]
+    assert "feature `segment`" in report["run.reason"]
+    assert undocumented_keys(report, "docs/report.md") == []
+    assert not (log.output / "report.json").exists()
+    assert log.versions()[-1] == second
+    assert served_version(client) == second
+
+
+def test_broken_day_started_again_says_the_reason_again(log, capfd):
+    status, out, _ = log.run_latest(capfd)
+
+    assert status == 3
+    assert out.startswith(f"{DAYS[2]} is done: run ") and "feature `segment`" in out
+    assert len(log.runs()) == 3
+
+
+def test_next_day_goes_on_from_the_last_good_one(log, client, capfd):
+    log.add_day(DAYS[3])
+
+    status, out, err = log.run_latest(capfd)
+
+    assert status == 0, out + err
+    report = log.runs()[-1]
+    assert report["drift.baseline_day"] == DAYS[1]
+    assert report["drift.segment.l_infinity"] < 0.1
+    assert warm_start_of(report) > 0
+    assert len(log.versions()) == 3
+    wait_for_version(client, report["push.version"])
+
+
+def test_fifth_day_is_an_ordinary_one(log, client, capfd):
+    log.add_day(DAYS[4])
+
+    status, out, err = log.run_latest(capfd)
+
+    assert status == 0, out + err
+    report = log.runs()[-1]
+    assert report["drift.baseline_day"] == DAYS[3]
+    wait_for_version(client, report["push.version"])
+
+
+def test_runs_lists_five_days_and_compares_two(log, capfd):
+    reports = log.runs()
+    capfd.readouterr()
+
+    assert main(["runs", "--config", log.config]) == 0
+    listed = capfd.readouterr().out.splitlines()
+    assert main(["runs", "compare", DAYS[1], DAYS[4], "--config", log.config, "--json"]) == 0
+    compared = json.loads(capfd.readouterr().out)
+
+    rows = [next(line for line in listed if line.startswith(r["run.id"])) for r in reports]
+    assert [DAYS[i] in row for i, row in enumerate(rows)] == [True] * 5
+    assert [str(r.get("push.version")) in row for r, row in zip(reports, rows, strict=True)] == [
+        True,
+        True,
+        False,
+        True,
+        True,
+    ]
+    assert listed[-1].startswith(f"{reports[2]['run.id']} not pushed: DriftValidator: ")
+    assert compared == [reports[1], reports[4]]
+
+
+def test_requests_like_the_training_examples_pass_and_others_do_not(log, tmp_path, capfd):
+    instances = [
+        json.loads(line)
+        for path in sorted((log.output / "instances").glob("*.jsonl"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+    ]
+    good, bad = tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
+    good.write_text("".join(json.dumps(one) + "\n" for one in instances), encoding="utf-8")
+    lost = [one | {"clicked_tags": one["clicked_tags"][:1]} for one in instances]
+    for one in lost:
+        del one["clicked_tags_weights"], one["segment"]
+    bad.write_text("".join(json.dumps(one) + "\n" for one in lost), encoding="utf-8")
+
+    def check(path: Path) -> tuple[int, dict]:
+        capfd.readouterr()
+        command = ["check-requests", "--config", log.config, "--requests", str(path), "--json"]
+        status = main(command)
+        return status, json.loads(capfd.readouterr().out)
+
+    status, answer = check(good)
+    assert status == 0, answer
+    assert answer["version"] == log.versions()[-1]
+    assert answer["num_requests"] == len(instances) == LOG.num_users
+    status, answer = check(bad)
+    assert status == 3
+    verdicts = {row["feature"]: row["verdict"] for row in answer["features"]}
+    assert verdicts["segment"] == "fail"

@@ -3,7 +3,7 @@
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 _COLUMNS = (
     ("run", "run.id"),
@@ -113,7 +113,7 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
     return format_table(["figure", first["run.id"], second["run.id"], "difference"], rows)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
