@@ -9,14 +9,22 @@ import tensorflow as tf
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import standard_artifacts
 
-from tests.tfx_pipeline.example_runs import parse
+from tests.tfx_pipeline.example_runs import parse, read_jsonl
 from tests.tfx_pipeline.random_users import item_rows, write_jsonl
 from tfx_pipeline.beam_config import BeamConfig
 from tfx_pipeline.components.artifacts import Instances, LogSummary
 from tfx_pipeline.components.example_gen import WINDOW_FILE, Executor
-from tfx_pipeline.config import DataConfig, ExamplesConfig, WindowConfig, to_json
+from tfx_pipeline.config import (
+    DataConfig,
+    ExamplesConfig,
+    PipelineConfig,
+    WindowConfig,
+    to_json,
+)
+from tfx_pipeline.user_lookup import find_user
 from tfx_pipeline.utc_times import utc_seconds
 from trainer import features as f
+from trainer.history import UserEvents, feature_values
 
 SPEC = f.FeatureSpec(history_window_days=2, domains=(f.Domain("clicked", attribute="item_id"),))
 EXAMPLES = ExamplesConfig(split="temporal", validation_days=1, test_days=1, num_shards=1)
@@ -61,6 +69,11 @@ class Made:
     def snapshots(self, split):
         paths = sorted(map(str, (self.folder / "examples" / f"Split-{split}").glob("*")))
         return [parse(r) for r in tf.data.TFRecordDataset(paths, "GZIP").as_numpy_iterator()]
+
+    def instances(self):
+        return [
+            row for path in (self.folder / "instances").glob("*.jsonl") for row in read_jsonl(path)
+        ]
 
     @property
     def window(self):
@@ -118,6 +131,20 @@ def test_latest_day_ends_the_log_and_no_file_before_the_window_is_opened(data, t
     assert [row["clicked"] for row in now] == [sorted([ITEMS[3], ITEMS[4]])] * NUM_USERS
     (test, *_) = made.snapshots("test")
     assert test["clicked"] == sorted([ITEMS[2], ITEMS[3]]) and test["label_items"] == [ITEMS[4]]
+
+
+def test_live_caller_and_query_see_the_features_of_the_instance(data, tmp_path):
+    made = generate(tmp_path / "out", data, day=DAYS[4])
+    config = PipelineConfig("log", data, SPEC, examples=EXAMPLES)
+
+    found = find_user(config, "u1")
+
+    values = feature_values(found.events, found.profile, found.now, SPEC)
+    (instance,) = [row for row in made.instances() if row["user_id"] == "u1"]
+    assert {"user_id": "u1", **values} == instance
+    # Of a longer life than the window has, a caller's function takes the same.
+    whole = [event(day, 12, number, "u1") for number, day in enumerate(DAYS)]
+    assert feature_values(UserEvents.from_records(whole), {}, found.now, SPEC) == values
 
 
 def test_day_that_comes_in_stands_above_the_configurations(data, tmp_path):
