@@ -7,20 +7,20 @@ an empty list, a weight of 1.
 
 import dataclasses
 import os
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import tensorflow as tf
+import pyarrow as pa
 import tensorflow_data_validation as tfdv
+from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from serving.batch_predict_input import JSON_LINES, InstanceReader, Rejected, find_shards
-from tfx_pipeline.tf_examples import serialize_snapshot
 from trainer.config_loader import require
 from trainer.features import SNAPSHOT_TIME, USER_ID, FeatureSpec, weights_name
 
 _SHARD_BYTES = 1 << 40  # one shard a file: they are read one after the other
+_BATCH_ROWS = 8_192
 # What instances may have beside the features.
 _NOT_FEATURES = (USER_ID, SNAPSHOT_TIME)
 
@@ -55,28 +55,20 @@ def request_statistics(pattern: str, spec: FeatureSpec) -> RequestStatistics:
     """
     if os.path.isdir(pattern):
         pattern = os.path.join(pattern, "*")
-    is_list = {feature.name: False for feature in spec.profile}
-    for domain in spec.domains:
-        is_list |= {domain.name: True, weights_name(domain.name): True}
-    reader = InstanceReader(JSON_LINES, None, _NOT_FEATURES, is_list)
-    num_requests, rejected = 0, []
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "requests")
-        with tf.io.TFRecordWriter(path) as writer:
-            for shard in find_shards(pattern, JSON_LINES, _SHARD_BYTES)[1]:
-                for instance in reader.read(shard):
-                    if isinstance(instance, Rejected):
-                        rejected.append(instance.reason)
-                        continue
-                    try:
-                        values = request_values(instance.features, spec)
-                    except ValueError as error:
-                        rejected.append(str(error))
-                        continue
-                    writer.write(serialize_snapshot(values, spec))
-                    num_requests += 1
-        require(num_requests > 0, "requests", "hold a request that can be read", pattern)
-        statistics = tfdv.generate_statistics_from_tfrecord(path)
+    rejected: list[str] = []
+    options = tfdv.StatsOptions()
+    generators = stats_impl.get_generators(options, in_memory=True)
+    accumulators = [generator.create_accumulator() for generator in generators]
+    num_requests = 0
+    # The generators that TFDV runs on Beam; requests are read in one place, a batch at a time.
+    for batch in _batches(_read(pattern, spec, rejected), spec):
+        num_requests += batch.num_rows
+        accumulators = [
+            generator.add_input(accumulator, batch)
+            for generator, accumulator in zip(generators, accumulators, strict=True)
+        ]
+    require(num_requests > 0, "requests", "hold a request that can be read", pattern)
+    statistics = stats_impl.extract_statistics_output(accumulators, generators)
     return RequestStatistics(statistics, num_requests, tuple(rejected))
 
 
@@ -117,3 +109,47 @@ def request_values(features: Mapping[str, Any], spec: FeatureSpec) -> dict[str, 
         )
         values |= {domain.name: listed, name: weights}
     return values
+
+
+def _read(pattern: str, spec: FeatureSpec, rejected: list[str]) -> Iterator[dict[str, Any]]:
+    """Values of each request; why others have none is added to `rejected`."""
+    is_list = {feature.name: False for feature in spec.profile}
+    for domain in spec.domains:
+        is_list |= {domain.name: True, weights_name(domain.name): True}
+    reader = InstanceReader(JSON_LINES, None, _NOT_FEATURES, is_list)
+    for shard in find_shards(pattern, JSON_LINES, _SHARD_BYTES)[1]:
+        for instance in reader.read(shard):
+            if isinstance(instance, Rejected):
+                rejected.append(instance.reason)
+                continue
+            try:
+                yield request_values(instance.features, spec)
+            except ValueError as error:
+                rejected.append(str(error))
+
+
+def _batches(rows: Iterable[dict[str, Any]], spec: FeatureSpec) -> Iterator[pa.RecordBatch]:
+    """Rows as the record batches that examples are read as: every feature is a list."""
+    numbers = {weights_name(domain.name) for domain in spec.domains}
+    waiting: list[dict[str, Any]] = []
+
+    def batch() -> pa.RecordBatch:
+        arrays = []
+        for name in spec.raw_names:
+            kind = pa.list_(pa.float32() if name in numbers else pa.binary())
+            values = [_as_list(row[name]) for row in waiting]
+            arrays.append(pa.array(values, kind))
+        return pa.RecordBatch.from_arrays(arrays, list(spec.raw_names))
+
+    for row in rows:
+        waiting.append(row)
+        if len(waiting) == _BATCH_ROWS:
+            yield batch()
+            waiting.clear()
+    if waiting:
+        yield batch()
+
+
+def _as_list(value: str | list[Any]) -> list[Any]:
+    values = [value] if isinstance(value, str) else value
+    return [v.encode() if isinstance(v, str) else v for v in values]

@@ -3,9 +3,15 @@
 import gzip
 import json
 
+import numpy as np
 import pytest
+import tensorflow as tf
+import tensorflow_data_validation as tfdv
 
+from tfx_pipeline.config import DistributionThreshold
+from tfx_pipeline.distributions import compare_requests
 from tfx_pipeline.request_statistics import request_statistics, request_values
+from tfx_pipeline.tf_examples import serialize_snapshot
 from trainer.features import Domain, FeatureSpec, ProfileFeature
 
 SPEC = FeatureSpec(profile=(ProfileFeature("segment"),), domains=(Domain("clicked"),))
@@ -67,6 +73,45 @@ def test_requests_of_a_folder_are_counted_with_their_values(tmp_path):
     }
     assert counts == {"segment": {"a": 2, "b": 1, "": 1}, "clicked": {"jazz": 2, "pop": 1}}
     assert by_name["clicked_weights"].num_stats.mean == pytest.approx(5 / 3)
+
+
+def test_statistics_are_those_of_the_same_examples_and_of_any_batches(tmp_path, monkeypatch):
+    rng = np.random.default_rng(3)
+    rows = []
+    for _ in range(50):
+        tags = rng.choice(["jazz", "pop", "rock", "é"], rng.integers(0, 4), replace=False).tolist()
+        weights = rng.random(len(tags)).astype(np.float32).tolist()
+        segment = str(rng.choice(["a", "b", ""]))
+        rows.append({"segment": segment, "clicked": tags, "clicked_weights": weights})
+    path = tmp_path / "requests.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    records = str(tmp_path / "records")
+    with tf.io.TFRecordWriter(records) as writer:
+        for row in rows:
+            writer.write(serialize_snapshot(row, SPEC))
+    training = tfdv.generate_statistics_from_tfrecord(records)
+    thresholds = {
+        "segment": DistributionThreshold(l_infinity=0.0, jensen_shannon=0.0),
+        "clicked": DistributionThreshold(l_infinity=0.0),
+        "clicked_weights": DistributionThreshold(jensen_shannon=0.0),
+    }
+
+    monkeypatch.setattr("tfx_pipeline.request_statistics._BATCH_ROWS", 7)
+    found = request_statistics(str(path), SPEC)
+
+    assert found.num_requests == 50
+    compared = compare_requests(found.statistics, training, thresholds)
+    assert [c.value for c in compared] == pytest.approx([0, 0, 0, 0], abs=1e-2)
+    by_name = [
+        {feature.path.step[0]: feature for feature in statistics.datasets[0].features}
+        for statistics in (found.statistics, training)
+    ]
+    for name in SPEC.raw_names:
+        ours, beams = (features[name] for features in by_name)
+        kind = "num_stats" if name == "clicked_weights" else "string_stats"
+        common = [getattr(feature, kind).common_stats for feature in (ours, beams)]
+        assert common[0].num_non_missing == common[1].num_non_missing
+        assert common[0].tot_num_values == common[1].tot_num_values
 
 
 def test_nothing_that_can_be_read_is_one_line(tmp_path):
