@@ -6,7 +6,6 @@ with everything it measured. Files alone, and nothing of TFX: who looks waits fo
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import socket
@@ -15,13 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfx_pipeline.config import PipelineConfig, to_json
+from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.daily_window import find_window, with_day
-from tfx_pipeline.fingerprints import code_fingerprint, files_fingerprint
-from tfx_pipeline.pushed_versions import read_versions
 from tfx_pipeline.refusals import NotPushed
 from tfx_pipeline.report_file import write_report
-from tfx_pipeline.table_inputs import find_tables
+from tfx_pipeline.run_inputs import inputs_fingerprint
 from tfx_pipeline.utc_times import utc_text
 
 REPORT_FILE = "report.json"
@@ -147,59 +144,6 @@ def find_run(output_dir: str, name: str) -> Report:
     return named[-1]
 
 
-def finished_run(config: PipelineConfig) -> Report | None:
-    """The last run of the same day, tables, configuration and code that has ended with a verdict.
-
-    Args:
-      config: A configuration with a window.
-
-    Returns:
-      Its report; None where there is none, or where the version that it pushed is gone.
-    """
-    try:
-        window = find_window(config.data)
-        if window is None:
-            return None
-        ended = [
-            report
-            for report in read_runs(config.output_dir)
-            if report.get("window.day") == window.day
-            and report["run.state"] in (PUSHED, NOT_PUSHED)
-        ]
-        if not ended:
-            return None
-        config = dataclasses.replace(config, data=with_day(config.data, window.day))
-        inputs = inputs_fingerprint(config)
-    except ValueError:  # the run itself says it, and keeps it
-        return None
-    same = [report for report in ended if report.get("run.inputs") == inputs]
-    if not same or not _is_version_there(config, same[-1]):
-        return None
-    return same[-1]
-
-
-def inputs_fingerprint(config: PipelineConfig) -> str:
-    """Hash of everything that a run of one day comes from: configuration, tables, code.
-
-    Args:
-      config: The configuration, with a date as the window's last day. Where its output is, and how
-        far distributions may move, is no part of it.
-
-    Returns:
-      The hash.
-    """
-    described = json.loads(to_json(config))
-    for name in ("output", "validation"):
-        del described[name]
-    tables = find_tables(config.data, config.features)
-    parts = (
-        json.dumps(described, sort_keys=True),
-        files_fingerprint(path for paths in tables.values() for path in paths),
-        code_fingerprint("tfx_pipeline.run", "tfx_pipeline.preprocessing"),
-    )
-    return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
-
-
 def runs_folder(output_dir: str) -> Path:
     """Where the runs of an output folder are."""
     return Path(output_dir, RUNS_DIR)
@@ -242,13 +186,6 @@ def _is_alive(report: Report) -> bool:
     except PermissionError:  # somebody else's
         return True
     return True
-
-
-def _is_version_there(config: PipelineConfig, report: Report) -> bool:
-    if report["run.state"] != PUSHED:
-        return True
-    numbers = {version.number for version in read_versions(config.base_path)}
-    return report["push.version"] in numbers
 
 
 def _in_one_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""The log of runs: states, reasons, and when a day that is started again is done."""
+"""The log of runs: states, reasons, and what a killed one leaves."""
 
 import dataclasses
 import json
@@ -7,51 +7,15 @@ import sys
 
 import pytest
 
-from tests.tfx_pipeline.random_users import item_rows, write_jsonl
-from tfx_pipeline.cli import main
-from tfx_pipeline.config import (
-    DataConfig,
-    DistributionThreshold,
-    PipelineConfig,
-    ValidationConfig,
-    WindowConfig,
-    to_json,
-)
+from tests.tfx_pipeline.logged_runs import daily_config, fail, push
+from tfx_pipeline.config import DataConfig, WindowConfig, to_json
 from tfx_pipeline.refusals import NotPushed
-from tfx_pipeline.run_lock import only_run
-from tfx_pipeline.run_log import find_run, finished_run, logged_run, read_runs
-from trainer.features import Domain, FeatureSpec
-
-EVENT = {"user_id": "u", "item_id": "i0", "timestamp": 1_000_000_000, "clicked": 1}
-DAYS = ("2024-05-01", "2024-05-02")
+from tfx_pipeline.run_log import find_run, logged_run, read_runs
 
 
 @pytest.fixture
 def config(tmp_path):
-    for day in DAYS:
-        write_jsonl(tmp_path / "log" / f"{day}.jsonl", [EVENT])
-    data = DataConfig(
-        interactions=str(tmp_path / "log" / "{date}.jsonl"),
-        items=write_jsonl(tmp_path / "items.jsonl", item_rows()),
-        users=write_jsonl(tmp_path / "users.jsonl", [{"user_id": "u"}]),
-        window=WindowConfig(days=2),
-    )
-    features = FeatureSpec(history_window_days=1.0, domains=(Domain("clicked"),))
-    return PipelineConfig("log", data, features, output=str(tmp_path / "run"))
-
-
-def push(config, version=7):
-    """A run that pushes."""
-    with logged_run(config) as run:
-        path = f"{config.base_path}/{version}"
-        subprocess.run(["mkdir", "-p", path], check=True)
-        run.end({"push.version": version, "rows.read": 3}, ())
-    return run.report
-
-
-def fail(config, error):
-    with pytest.raises(type(error)), logged_run(config):
-        raise error
+    return daily_config(tmp_path)
 
 
 def test_run_is_in_the_log_while_it_runs_and_after_it(config, tmp_path):
@@ -132,56 +96,15 @@ def test_killed_run_is_told_from_one_that_runs(config):
         assert json.load(file)["run.state"] == "killed"
 
 
-def test_runs_of_one_second_have_ids_of_their_own(config):
-    ids = [push(config)["run.id"] for _ in range(4)]
-
-    assert len(set(ids)) == 4
-    assert [report["run.id"] for report in read_runs(config.output_dir)] == ids
-
-
-def test_pushed_day_is_done_until_something_changes(config, tmp_path):
-    assert finished_run(config) is None
-    report = push(config)
-    assert finished_run(config) == report
-    # A day is not another one, and thresholds are asked before anything is made.
-    first = dataclasses.replace(config.data, window=WindowConfig(2, day="2024-05-01"))
-    assert finished_run(dataclasses.replace(config, data=first)) is None
-    drift = ValidationConfig(drift={"clicked": DistributionThreshold(l_infinity=0.5)})
-    assert finished_run(dataclasses.replace(config, validation=drift)) == report
-    assert finished_run(dataclasses.replace(config, seed=1)) is None
-    # A later attempt that was broken off takes nothing back.
-    fail(config, KeyboardInterrupt())
-    assert finished_run(config) == report
-
-    write_jsonl(tmp_path / "log" / "2024-05-01.jsonl", [EVENT, EVENT])
-    assert finished_run(config) is None
-
-
-def test_day_whose_version_is_gone_is_not_done_and_a_withdrawn_one_is(config):
-    report = push(config)
-    place = f"{config.base_path}/7"
-    withdrawn = f"{config.base_path}/withdrawn"
-    subprocess.run(["mkdir", withdrawn], check=True)
-    subprocess.run(["mv", place, withdrawn], check=True)
-    assert finished_run(config) == report
-    subprocess.run(["rm", "-r", withdrawn], check=True)
-    assert finished_run(config) is None
-
-
-def test_held_day_is_done_and_a_failed_one_is_not(config):
-    fail(config, ValueError("too many rejected rows"))
-    assert finished_run(config) is None
-    fail(config, NotPushed("feature `a`"))
-    assert finished_run(config)["run.reason"] == "feature `a`"
-
-
-def test_configuration_without_a_window_is_never_done(config, tmp_path):
+def test_runs_of_one_second_have_ids_of_their_own(config, tmp_path, monkeypatch):
     whole = DataConfig(str(tmp_path / "log"), config.data.items, config.data.users)
     config = dataclasses.replace(config, data=whole)
-    push(config)
+    monkeypatch.setattr("time.time", lambda: 1_714_600_000.9)
 
-    assert finished_run(config) is None
-    assert "window.day" not in read_runs(config.output_dir)[0]
+    ids = [push(config)["run.id"] for _ in range(3)]
+
+    assert ids == ["20240501T214640Z", "20240501T214640Z-2", "20240501T214640Z-3"]
+    assert [report["run.id"] for report in read_runs(config.output_dir)] == ids
 
 
 def test_run_is_found_by_id_or_day(config):
@@ -191,105 +114,3 @@ def test_run_is_found_by_id_or_day(config):
     assert find_run(config.output_dir, "2024-05-02") == second
     with pytest.raises(ValueError, match="`compare` must name runs of .* '2024-05-01'"):
         find_run(config.output_dir, "2024-05-01")
-
-
-# The commands, as far as they need no TFX.
-
-
-@pytest.fixture
-def config_path(config, tmp_path):
-    path = tmp_path / "config.yaml"
-    path.write_text(to_json(config), encoding="utf-8")
-    return str(path)
-
-
-def test_second_start_in_a_folder_in_use_is_one_line_and_4(config, config_path, capfd):
-    (output := config.output_dir) and subprocess.run(["mkdir", "-p", output], check=True)
-    with only_run(output):
-        status = main(["run", "--config", config_path, "--day", "latest"])
-
-    captured = capfd.readouterr()
-    assert status == 4
-    (line,) = captured.err.strip().splitlines()
-    assert line.startswith("tagtower run: `output` must be a folder that no other run is using.")
-    assert read_runs(output) == []
-
-
-def test_held_day_started_again_is_one_line_and_3(config, config_path, capfd):
-    fail(config, NotPushed("DriftValidator: feature `a`"))
-
-    status = main(["run", "--config", config_path])
-
-    assert status == 3
-    (line,) = capfd.readouterr().out.strip().splitlines()
-    assert line.startswith("2024-05-02 is done: run ") and line.endswith("feature `a`")
-    assert len(read_runs(config.output_dir)) == 1
-
-
-def test_day_that_is_no_date_is_a_mistake(config_path, capfd):
-    assert main(["run", "--config", config_path, "--day", "yesterday"]) == 2
-    assert "`day` must be latest or a date" in capfd.readouterr().err
-
-
-def test_runs_are_listed_newest_first_with_reasons(config, config_path, capsys):
-    push(config)
-    fail(config, NotPushed("feature `a`"))
-
-    assert main(["runs", "--config", config_path]) == 0
-    lines = capsys.readouterr().out.splitlines()
-
-    first, second = read_runs(config.output_dir)
-    assert lines[2].split()[0] == second["run.id"] and lines[3].split()[0] == first["run.id"]
-    assert lines[3].split()[1:4] == ["2024-05-01", "2024-05-02", "-"]
-    assert lines[3].split()[-2:] == ["7", "pushed"]
-    assert lines[4:] == [f"{second['run.id']} not pushed: feature `a`"]
-    assert main(["runs", "--output", config.output_dir, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == [second, first]
-
-
-def test_runs_compares_two_with_the_difference(config, capsys):
-    with logged_run(config) as one:
-        figures = {"eval_validation.model.precision_at_10": 0.25, "rows.read.interactions": 10}
-        one.end({**figures, "push.version": 1}, ())
-    with logged_run(config) as other:
-        figures = {"eval_validation.model.precision_at_10": 0.5, "rows.read.interactions": 7}
-        other.end({**figures, "cached.Trainer": True, "push.version": 2}, ())
-
-    names = [one.report["run.id"], other.report["run.id"]]
-    assert main(["runs", "compare", *names, "--output", config.output_dir]) == 0
-    out = capsys.readouterr().out
-
-    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()}
-    assert rows["figure"] == [*names, "difference"]
-    assert rows["eval_validation.model.precision_at_10"] == ["0.2500", "0.5000", "0.2500"]
-    assert rows["rows.read.interactions"] == ["10", "7", "-3"]
-    assert rows["run.state"] == ["pushed", "pushed", "-"]
-    assert "cached.Trainer" not in rows
-
-
-@pytest.mark.parametrize("words", [["compare"], ["compare", "a"], ["a", "b", "c"]])
-def test_runs_with_other_words_is_a_mistake(config, words, capsys):
-    push(config)
-
-    assert main(["runs", *words, "--output", config.output_dir]) == 2
-    assert "`runs` must be followed by nothing, or by compare" in capsys.readouterr().err
-
-
-def test_runs_of_a_folder_without_any_is_a_mistake(tmp_path, capsys):
-    assert main(["runs", "--output", str(tmp_path)]) == 2
-    assert "must hold a run" in capsys.readouterr().err
-    assert main(["runs"]) == 2
-
-
-def test_looking_at_runs_imports_neither_tensorflow_nor_tfx(config, config_path):
-    push(config)
-    script = (
-        "import sys\n"
-        "from tfx_pipeline.cli import main\n"
-        "assert main(['runs', '--config', sys.argv[1]]) == 0\n"
-        "assert main(['run', '--config', sys.argv[1]]) == 0\n"
-        "heavy = {'tensorflow', 'tfx', 'apache_beam'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-    )
-
-    subprocess.run([sys.executable, "-c", script, config_path], check=True, capture_output=True)

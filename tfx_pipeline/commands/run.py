@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the pipeline and prints the report."""
     from tfx_pipeline.config import load_config
     from tfx_pipeline.daily_window import with_day
-    from tfx_pipeline.run_log import finished_run
+    from tfx_pipeline.finished_run import finished_run
 
     config = load_config(arguments.config, output=arguments.output, seed=arguments.seed)
     if arguments.day is not None:
