@@ -269,8 +269,8 @@ def write_examples(
       config: Moments, parts and caps.
       outputs: Where to write.
       files: By table name, its files, found and checked before.
-      day_end: Where the log ends, seconds, UTC: *now* is not before it, and events of the day after
-        are in the future. None: it ends with its last event.
+      day_end: Where the log ends, seconds, UTC: *now* is not before it, and the future begins a day
+        after it. None: it ends with its last event, and the future is the clock's.
     """
     # A day of grace for clocks that run ahead.
     latest = (int(time.time()) if day_end is None else day_end) + 86_400
@@ -399,8 +399,8 @@ def _latest(times: Iterable[int]) -> int:
     return max(times, default=0)
 
 
-def _not_before(time: int, earliest: int) -> int:
-    return max(time, earliest)
+def _not_before(moment: int, earliest: int) -> int:
+    return max(moment, earliest)
 
 
 def _write_counts(counts: dict[str, int], path: str) -> None:

@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.day is not None:
         config = dataclasses.replace(config, data=with_day(config.data, arguments.day))
     if arguments.accept_drift:
-        config = _accepting_drift(config)
+        config = accepting_drift(config)
     elif not arguments.again:
         finished = finished_run(config)
         if finished is not None:
@@ -135,7 +135,8 @@ def _say_finished(report: "Report", config: "PipelineConfig") -> int:
     return EXIT_NOT_PUSHED
 
 
-def _accepting_drift(config: "PipelineConfig") -> "PipelineConfig":
+def accepting_drift(config: "PipelineConfig") -> "PipelineConfig":
+    """The configuration in which drift is only warned of."""
     drift = {
         feature: dataclasses.replace(threshold, on_violation="warn")
         for feature, threshold in config.validation.drift.items()

@@ -1,12 +1,14 @@
 """`tagtower run`, as far as it ends before TFX is loaded: exit status and one line."""
 
+import dataclasses
 import os
 
 import pytest
 
 from tests.tfx_pipeline.logged_runs import daily_config, fail
 from tfx_pipeline.cli import main
-from tfx_pipeline.config import to_json
+from tfx_pipeline.commands.run import accepting_drift
+from tfx_pipeline.config import DistributionThreshold, ValidationConfig, to_json
 from tfx_pipeline.refusals import NotPushed
 from tfx_pipeline.run_lock import only_run
 from tfx_pipeline.run_log import read_runs
@@ -51,3 +53,19 @@ def test_held_day_started_again_is_one_line_and_3(config, config_path, capfd):
 def test_day_that_is_no_date_is_a_mistake(config_path, capfd):
     assert main(["run", "--config", config_path, "--day", "yesterday"]) == 2
     assert "`day` must be latest or a date" in capfd.readouterr().err
+
+
+def test_accepted_drift_is_a_warning_at_the_same_thresholds(config):
+    skew = {"clicked": DistributionThreshold(l_infinity=0.3)}
+    drift = {
+        "clicked": DistributionThreshold(l_infinity=0.1, jensen_shannon=0.2),
+        "label_tags": DistributionThreshold(l_infinity=0.4, on_violation="warn"),
+    }
+    config = dataclasses.replace(config, validation=ValidationConfig(drift, skew))
+
+    accepted = accepting_drift(config)
+
+    assert accepted.validation.drift["clicked"] == DistributionThreshold(0.1, 0.2, "warn")
+    assert accepted.validation.drift["label_tags"] == drift["label_tags"]
+    assert accepted.validation.skew == skew
+    assert dataclasses.replace(accepted, validation=config.validation) == config
