@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import trainer as _trainer  # noqa: F401  (selects Keras 2 before anything imports TensorFlow)
+from tfx_pipeline.refusals import EXIT_IN_USE, EXIT_NOT_PUSHED, NotPushed, OutputInUse
 
 EXIT_MISTAKE = 2
 
@@ -22,12 +23,17 @@ COMMANDS = {
     "prepare": ("prepare", "write the three tables of a data set"),
     "run": ("run", "run the pipeline: from tables to a pushed version"),
     "compile": ("compile", "write the pipeline for Kubeflow Pipelines and Vertex AI"),
+    "runs": ("runs", "which runs there were: when, on what data, pushed or why not"),
     "study": ("study", "compare towers, objectives and seeds on one set of examples"),
     "serve": ("serve", "serve pushed versions over gRPC and REST"),
     "query": ("query", "ask a server for a user's tags"),
     "reindex": ("reindex", "new, retired and re-weighted tags: a new version without training"),
     "versions": ("versions", "what is pushed, when it was made and from what, and which serves"),
     "rollback": ("rollback", "let the version before serve again, or another one"),
+    "check-requests": (
+        "check_requests",
+        "compare logged requests with what the version that serves was trained on",
+    ),
     "batch-predict": ("batch_predict", "tags for many users, from files to Vertex's files"),
 }
 
@@ -64,8 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
       arguments: The command line; None: the process's.
 
     Returns:
-      The exit status: 0, 2 for a user's mistake, 3 where a gate held the push, 130 when
-      interrupted.
+      The exit status: 0, 2 for a user's mistake, 3 where a gate held the push, 4 where another run
+      is using the output folder, 130 when interrupted.
     """
     parsed = build_parser().parse_args(arguments)
     command = importlib.import_module(f"tfx_pipeline.commands.{parsed.module}")
@@ -73,7 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command.run(parsed)
     except ValueError as error:
         print(f"tagtower {parsed.command}: {error}", file=sys.stderr)
-        return EXIT_MISTAKE
+        statuses = {NotPushed: EXIT_NOT_PUSHED, OutputInUse: EXIT_IN_USE}
+        return statuses.get(type(error), EXIT_MISTAKE)
     except OSError as error:
         if error.filename is None:
             raise

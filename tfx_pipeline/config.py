@@ -9,12 +9,28 @@ from typing import Any, Literal
 import yaml
 
 from tfx_pipeline.beam_config import BeamConfig
-from tfx_pipeline.utc_times import utc_seconds
+from tfx_pipeline.utc_times import is_day, utc_seconds
 from tfx_pipeline.vertex_config import VertexConfig
 from trainer.config import ModelConfig, RankingConfig, TrainingConfig
 from trainer.config_loader import from_mapping, require, to_mapping
-from trainer.features import TAG_VOCABULARY, FeatureSpec
+from trainer.features import (
+    HISTORY_NUM_EVENTS,
+    IMPRESSION_CLICKED,
+    IMPRESSION_TAGS,
+    LABEL_TAG_WEIGHTS,
+    LABEL_TAGS,
+    TAG_VOCABULARY,
+    FeatureSpec,
+    weights_name,
+)
 from trainer.file_system import absolute, is_file, is_remote, open_file
+
+DATE = "{date}"  # in a path: the day, as 2024-05-03
+LATEST_DAY = "latest"
+
+# What of a training example may be compared beside its features.
+TEXT_LABELS = (LABEL_TAGS, IMPRESSION_TAGS)
+NUMBER_LABELS = (LABEL_TAG_WEIGHTS, IMPRESSION_CLICKED, HISTORY_NUM_EVENTS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,12 +47,55 @@ class TagNormalizationConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class WindowConfig:
+    """The days that are read of a log partitioned by date (docs/daily.md).
+
+    Attributes:
+      days: How many days, the last one included.
+      day: The last day, `2024-05-03`, or `latest`: the newest that is complete. `tagtower run
+        --day` stands above it.
+      marker: Name of a file, such as `_SUCCESS`, that makes the folder of a day complete; null: any
+        file with rows does.
+      max_missing_days: Days that may be missing or incomplete between the first and the last; more
+        fail the run. Before the log's first day none is missing.
+    """
+
+    days: int
+    day: str = LATEST_DAY
+    marker: str | None = None
+    max_missing_days: int = 0
+
+    def __post_init__(self):
+        require(self.days >= 1, "days", "be a positive integer", self.days)
+        require(
+            self.day == LATEST_DAY or is_day(self.day),
+            "day",
+            f"be {LATEST_DAY} or a date as 2024-05-03",
+            self.day,
+        )
+        require(
+            self.marker is None or (bool(self.marker) and os.sep not in self.marker),
+            "marker",
+            "be the name of a file, without a folder",
+            self.marker,
+        )
+        require(
+            self.max_missing_days >= 0,
+            "max_missing_days",
+            "be 0 or positive",
+            self.max_missing_days,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class DataConfig:
     """The three tables, and what is done with bad rows.
 
     Attributes:
       interactions: File, folder or glob of the interactions; relative to the working directory.
-      items: The same of the items.
+        With a `window`, `{date}` in it stands for a day: `log/interactions/date={date}`.
+      items: The same of the items. With a `window`, a `{date}` in it is the newest there is that is
+        not after the window's last day.
       users: The same of the users.
       max_rejected_fraction: Share of a table's rows that may be set aside; more fails the run.
       list_separator: Between the tags of an item in CSV files.
@@ -45,6 +104,7 @@ class DataConfig:
       tag_vectors: File, folder or glob of a table with the columns `tag` and `vector` (a list of
         numbers, of one length), for the view `vectors` of `model.tag_views`; a tag without a row
         has zeros; null: none.
+      window: Which days are read; null: all there is.
     """
 
     interactions: str
@@ -57,8 +117,22 @@ class DataConfig:
     )
     planted: str | None = None
     tag_vectors: str | None = None
+    window: WindowConfig | None = None
 
     def __post_init__(self):
+        for name in ("interactions", "items", "users"):
+            require(
+                self.window is not None or DATE not in getattr(self, name),
+                "window",
+                f"say which days are read where `{name}` has {DATE} in it",
+                self.window,
+            )
+        require(
+            self.window is None or DATE in self.interactions,
+            "interactions",
+            f"have {DATE} in it where there is a `window`",
+            self.interactions,
+        )
         require(
             0 <= self.max_rejected_fraction <= 1,
             "max_rejected_fraction",
@@ -87,6 +161,9 @@ class ExamplesConfig:
         time, ISO 8601, UTC unless it has a zone (`2019-11-13` or `2019-11-13T06:00:00`). Together
         with `test_start`; null: by the fractions.
       test_start: Of `temporal`, where test begins.
+      validation_days: Of `temporal` with a `data.window`, how many days validate, in place of the
+        fractions: those before the test's. Together with `test_days`; null: by the fractions.
+      test_days: How many days test: the window's last.
       cut_fraction: Of `user_holdout`, where a held-out user's events are cut: history before,
         labels after.
       snapshots_per_user: Training snapshots a user, at random times.
@@ -107,6 +184,8 @@ class ExamplesConfig:
     test_fraction: float = 0.2
     validation_start: str | None = None
     test_start: str | None = None
+    validation_days: int | None = None
+    test_days: int | None = None
     cut_fraction: float = 0.8
     snapshots_per_user: int = 6
     min_snapshot_fraction: float = 0.0
@@ -124,6 +203,7 @@ class ExamplesConfig:
         held_out = self.validation_fraction + self.test_fraction
         require(held_out < 1, "test_fraction", "leave something to train on", self.test_fraction)
         self._check_times()
+        self._check_days()
         require(
             0 <= self.min_snapshot_fraction < self.max_snapshot_fraction <= 1,
             "min_snapshot_fraction",
@@ -171,6 +251,25 @@ class ExamplesConfig:
                 f"be later than `validation_start` ({self.validation_start})",
                 self.test_start,
             )
+
+    def _check_days(self) -> None:
+        days = (self.validation_days, self.test_days)
+        if days == (None, None):
+            return
+        for name in ("validation_days", "test_days"):
+            value = getattr(self, name)
+            require(
+                value is not None and value >= 1, name, "be a positive integer as the other", value
+            )
+        require(
+            self.split == "temporal", "test_days", "be null unless `split` is temporal", days[1]
+        )
+        require(
+            self.test_start is None,
+            "test_days",
+            "be null where `validation_start` and `test_start` are given",
+            days[1],
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -297,6 +396,49 @@ class BatchConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class DistributionThreshold:
+    """How far the distribution of a feature may move; at least one of the two measures.
+
+    Attributes:
+      l_infinity: The largest difference of a value's share that is accepted; for features of
+        strings.
+      jensen_shannon: The Jensen-Shannon divergence that is accepted, 0 for equal and 1 for disjoint
+        distributions; for features of strings and of numbers.
+      on_violation: `fail`: nothing is trained nor pushed; `warn`: a line says so.
+    """
+
+    l_infinity: float | None = None
+    jensen_shannon: float | None = None
+    on_violation: Literal["fail", "warn"] = "fail"
+
+    def __post_init__(self):
+        measures = {name: getattr(self, name) for name in ("l_infinity", "jensen_shannon")}
+        require(
+            any(value is not None for value in measures.values()),
+            "l_infinity",
+            "be given, or `jensen_shannon`",
+            None,
+        )
+        for name, value in measures.items():
+            require(value is None or 0 <= value <= 1, name, "be between 0 and 1", value)
+
+
+@dataclasses.dataclass(frozen=True)
+class ValidationConfig:
+    """Which distributions of features are compared (docs/daily.md).
+
+    Attributes:
+      drift: By name of a feature: between the training examples of the day and those of the day
+        before, as far as that was accepted. Labels and `history_num_events` have names too.
+      skew: By name of a feature: between logged requests and the training examples of the version
+        that serves, by `tagtower check-requests`.
+    """
+
+    drift: dict[str, DistributionThreshold] = dataclasses.field(default_factory=dict)
+    skew: dict[str, DistributionThreshold] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
 class PipelineConfig:
     """Everything that defines a run.
 
@@ -307,6 +449,7 @@ class PipelineConfig:
       seed: Of the model's initialisation, the order of training and the random baseline.
       output: Output folder; null: `build/runs/<name>`.
       examples: How tables become examples.
+      validation: Which distributions of features are compared.
       model: The towers.
       training: The objective and its optimisation.
       ranking: The second stage.
@@ -324,6 +467,7 @@ class PipelineConfig:
     seed: int = 0
     output: str | None = None
     examples: ExamplesConfig = dataclasses.field(default_factory=ExamplesConfig)
+    validation: ValidationConfig = dataclasses.field(default_factory=ValidationConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     ranking: RankingConfig = dataclasses.field(default_factory=RankingConfig)
@@ -371,6 +515,54 @@ class PipelineConfig:
                 "be `validation` or `multi_class` where no click loss is trained",
                 self.ranking.score,
             )
+        self._check_window()
+        self._check_thresholds()
+
+    def _check_window(self) -> None:
+        window, examples = self.data.window, self.examples
+        if window is None:
+            for name in ("examples.test_days", "validation.drift"):
+                section, _, key = name.partition(".")
+                value = getattr(getattr(self, section), key)
+                require(not value, name, "be left out where there is no `data.window`", value)
+            return
+        days = self.features.history_window_days
+        require(
+            days is not None and days <= window.days,
+            "features.history_window_days",
+            f"be given and at most `data.window.days`, {window.days}: older events are not read, "
+            "and a live caller must see the same",
+            days,
+        )
+        require(
+            examples.test_start is None,
+            "examples.test_start",
+            "be null where there is a `data.window`: `validation_days`, `test_days` move with it",
+            examples.test_start,
+        )
+        held_out = (examples.validation_days or 0) + (examples.test_days or 0)
+        require(
+            held_out < window.days,
+            "examples.test_days",
+            f"leave some of the {window.days} days of `data.window` to train on",
+            examples.test_days,
+        )
+
+    def _check_thresholds(self) -> None:
+        numbers = {weights_name(domain.name) for domain in self.features.domains}
+        numbers |= set(NUMBER_LABELS)
+        features = self.features.raw_names
+        known = {"drift": (*features, *TEXT_LABELS, *NUMBER_LABELS), "skew": features}
+        for section, names in known.items():
+            for feature, threshold in getattr(self.validation, section).items():
+                key = f"validation.{section}"
+                require(feature in names, key, f"name features ({', '.join(names)})", feature)
+                require(
+                    threshold.l_infinity is None or feature not in numbers,
+                    f"{key}.{feature}.l_infinity",
+                    "be null for a feature of numbers; `jensen_shannon` compares these",
+                    threshold.l_infinity,
+                )
 
     @property
     def output_dir(self) -> str:

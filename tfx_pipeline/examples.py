@@ -64,6 +64,7 @@ def write_examples(
     outputs: ExampleOutputs,
     files: dict[str, list[str]],
     workplace: Workplace = IN_BEAM,
+    day_end: int | None = None,
 ) -> None:
     """Adds everything from the tables to the written examples to a Beam pipeline.
 
@@ -76,8 +77,11 @@ def write_examples(
       files: By table name, its files, found and checked before.
       workplace: What workers may use of their machine, see `shuffle.workplace_of`; the examples are
         the same bytes whatever it is.
+      day_end: Where the log ends, seconds, UTC: *now* is not before it, and the future begins a day
+        after it. None: it ends with its last event, and the future is the clock's.
     """
-    latest = int(time.time()) + 86_400  # a day of grace for clocks that run ahead
+    # A day of grace for clocks that run ahead.
+    latest = (int(time.time()) if day_end is None else day_end) + 86_400
     counts_times = config.split == "temporal" and given_time_split(config) is None
     parts = {name: list_splits(paths) for name, paths in files.items()}
     # `Create` spreads what it creates over the workers.
@@ -102,7 +106,11 @@ def write_examples(
         | "ReadUsers"
         >> beam.ParDo(ReadUsers(config.num_shards, workplace)).with_outputs(NOTES, main="parcels")
     )
-    span = interactions[SPAN] | "SpanOfLog" >> beam.CombineGlobally(merge_spans)
+    span = (
+        interactions[SPAN]
+        | "SpanOfLog" >> beam.CombineGlobally(merge_spans)
+        | "EndOfDay" >> beam.Map(_ending_not_before, (day_end or 0) - 1)
+    )
     written = (
         (interactions.parcels, users.parcels)
         | "AllParcels" >> beam.Flatten()
@@ -120,6 +128,10 @@ def write_examples(
         | "GroupNotes" >> beam.GroupByKey()
         | "WriteNotes" >> beam.ParDo(WriteNotes(outputs.summary, outputs.rejected), catalogue)
     )
+
+
+def _ending_not_before(span: LogSpan, earliest: int) -> LogSpan:
+    return span._replace(end=max(span.end, earliest))
 
 
 def _counted(parcel: tuple[int, tuple[str, Parcel]]) -> tuple[int, tuple[str, Parcel]]:

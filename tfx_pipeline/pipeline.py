@@ -11,6 +11,12 @@ from tfx.orchestration import metadata
 from tfx.types import standard_artifacts
 
 from tfx_pipeline.components.bulk_inferrer import now_bulk_inferrer
+from tfx_pipeline.components.drift_validator import (
+    VALIDATOR_ID,
+    DriftValidator,
+    last_baseline,
+    statistics_file,
+)
 from tfx_pipeline.components.evaluator import ModelEvaluator
 from tfx_pipeline.components.example_gen import TableExampleGen
 from tfx_pipeline.components.example_validator import StrictExampleValidator
@@ -24,6 +30,7 @@ from tfx_pipeline.components.tag_index_builder import TagIndexBuilder
 from tfx_pipeline.components.tag_index_evaluator import TagIndexEvaluator
 from tfx_pipeline.components.trainer import BASE_PATH_KEY, TowerTrainer
 from tfx_pipeline.config import PipelineConfig, to_json
+from tfx_pipeline.daily_window import find_window
 from tfx_pipeline.fingerprints import code_fingerprint, files_fingerprint
 from tfx_pipeline.table_inputs import find_tables
 from tfx_pipeline.tag_vectors import tag_vectors_file
@@ -38,6 +45,7 @@ _TASK = "trainer.task"
 _CODE_KEY = "code"
 
 REJECTED_DIR = "rejected"
+BASELINES_DIR = "statistics"  # of the days whose distributions were accepted
 CHECKPOINTS_DIR = "checkpoints"  # of trainings that are not finished
 TRAINER_ID = "Trainer"
 
@@ -69,6 +77,7 @@ def create_pipeline(
         # What is planted is looked at after the run, vectors of tags by the Trainer: neither
         # changes an example.
         data=to_json(dataclasses.replace(config.data, planted=None, tag_vectors=None)),
+        day="" if config.data.window is None else config.data.window.day,
         features=features,
         examples_config=to_json(config.examples),
         rejected_dir=absolute(os.path.join(output, REJECTED_DIR)),
@@ -86,6 +95,10 @@ def create_pipeline(
         statistics=statistics_gen.outputs["statistics"], schema=schema
     ).with_id("ExampleValidator")
 
+    drift_validator = None
+    if config.validation.drift:
+        drift_validator = _drift_validator(config, statistics_gen, validator)
+
     transform = tfx.components.Transform(
         examples=examples,
         schema=schema,
@@ -95,7 +108,7 @@ def create_pipeline(
         custom_config={f.FEATURES_KEY: features, _CODE_KEY: code_fingerprint(_PREPROCESSING)},
     )
     # Anomalies stop the run before anything is learned from them.
-    transform.add_upstream_node(validator)
+    transform.add_upstream_node(drift_validator or validator)
 
     transformed_examples = transform.outputs["transformed_examples"]
     base_path = absolute(config.base_path)
@@ -199,6 +212,7 @@ def create_pipeline(
         statistics_gen,
         schema_gen,
         validator,
+        *([] if drift_validator is None else [drift_validator]),
         transform,
         *([] if base_model is None else [base_model]),
         trainer,
@@ -222,3 +236,20 @@ def create_pipeline(
         enable_cache=True,
         beam_pipeline_args=config.beam.pipeline_args(),
     )
+
+
+def _drift_validator(config: PipelineConfig, statistics_gen, validator) -> DriftValidator:
+    window = find_window(config.data)
+    baselines = os.path.abspath(os.path.join(config.output_dir, BASELINES_DIR))
+    before = last_baseline(baselines, window.day) if window is not None else None
+    drift_validator = DriftValidator(
+        statistics=statistics_gen.outputs["statistics"],
+        thresholds=to_json(config.validation.drift),
+        baselines_dir=baselines,
+        # Other statistics of the day before are another comparison.
+        baseline=files_fingerprint([statistics_file(baselines, before)] if before else []),
+        code=code_fingerprint("tfx_pipeline.components.drift_validator"),
+    ).with_id(VALIDATOR_ID)
+    # Values that the schema does not allow are the clearer word.
+    drift_validator.add_upstream_node(validator)
+    return drift_validator

@@ -15,7 +15,8 @@ from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.console import Console
 from tfx_pipeline.examples import COUNTS_FILE, TAGS_FILE
 from tfx_pipeline.pipeline import create_pipeline
-from tfx_pipeline.run import only_run, run_nodes
+from tfx_pipeline.run import run_nodes
+from tfx_pipeline.run_lock import only_run
 from tfx_pipeline.runners import NodeRun
 from trainer.input_data import load_snapshots
 from trainer.snapshots import Snapshots

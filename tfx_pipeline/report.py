@@ -8,7 +8,9 @@ from typing import Any
 
 from tfx.utils import path_utils
 
+from tfx_pipeline.components.drift_validator import VALIDATOR_ID, drift_rows
 from tfx_pipeline.components.evaluator import GATE_FILE, METRICS_FILE
+from tfx_pipeline.components.example_gen import WINDOW_FILE
 from tfx_pipeline.components.pusher import ensure_newest, rolled_back_version
 from tfx_pipeline.components.servable_paths import INDEX_FILE
 from tfx_pipeline.components.tag_index_evaluator import INDEX_EVALUATION_FILE
@@ -48,7 +50,14 @@ def build_report(
 
     report: dict[str, Any] = {"run.name": config.name, "run.seed": config.seed}
     report |= _read_json(os.path.join(uri("ExampleGen", "summary"), COUNTS_FILE))
+    if config.data.window is not None:
+        report |= _read_json(os.path.join(uri("ExampleGen", "summary"), WINDOW_FILE))
     report["rows.read"] = sum(n for key, n in report.items() if key.startswith("rows.read."))
+
+    report["run.examples"] = uri("ExampleGen", "examples")
+    report["run.statistics"] = uri("StatisticsGen", "statistics")
+    if VALIDATOR_ID in runs:
+        report |= drift_rows(runs[VALIDATOR_ID].outputs["anomalies"][0])
 
     training = _read_json(
         os.path.join(path_utils.serving_model_path(uri("Trainer", "model")), TRAINING_FILE)

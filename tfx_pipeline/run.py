@@ -1,17 +1,13 @@
-"""One run of the pipeline: nodes, report, verdict.
+"""One run of the pipeline: nodes, report, verdict. What is kept of it is `run_log`'s.
 
 Imports TFX, hence is itself imported only by the commands that run a pipeline.
 """
 
-import contextlib
 import dataclasses
-import fcntl
 import logging
 import os
 import re
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from tfx import v1 as tfx
@@ -20,13 +16,11 @@ from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.console import Console
 from tfx_pipeline.memory import PeakMemory
 from tfx_pipeline.pipeline import create_pipeline
+from tfx_pipeline.refusals import NotPushed
 from tfx_pipeline.report import build_report
-from tfx_pipeline.report_file import write_report
 from tfx_pipeline.runners import NodeRun, ReportingLocalRunner
 from trainer.config_loader import require
 from trainer.file_system import is_file
-
-REPORT_FILE = "report.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,29 +46,19 @@ class RunResult:
 
 
 def run_pipeline(config: PipelineConfig, console: Console) -> RunResult:
-    """Runs the pipeline and writes `report.json` into the output folder.
+    """Runs the pipeline.
 
     Args:
-      config: The checked configuration.
+      config: The checked configuration. The caller holds the lock of its output folder.
       console: Where progress goes.
 
     Returns:
       The result.
 
     Raises:
+      NotPushed: The data do not meet a threshold.
       ValueError: A user's mistake, in one line.
     """
-    os.makedirs(config.output_dir, exist_ok=True)
-    report_path = Path(config.output_dir) / REPORT_FILE
-    with only_run(config.output_dir):
-        # A run that fails must not leave the last one's report looking like its own.
-        report_path.unlink(missing_ok=True)
-        result = _run(config, console)
-        write_report(result.report, report_path)
-    return result
-
-
-def _run(config: PipelineConfig, console: Console) -> RunResult:
     started = time.perf_counter()
     planted = config.data.planted
     require(planted is None or is_file(planted), "data.planted", "be a file or null", planted)
@@ -98,7 +82,8 @@ def run_nodes(pipeline: tfx.dsl.Pipeline, console: Console) -> list[NodeRun]:
       What each node did.
 
     Raises:
-      ValueError: A user's mistake, in one line that names the node.
+      NotPushed: The data do not meet a threshold.
+      ValueError: A user's mistake. Both in one line that names the node.
     """
     num_nodes = len(pipeline.components)
     begun: list[str] = []
@@ -116,35 +101,22 @@ def run_nodes(pipeline: tfx.dsl.Pipeline, console: Console) -> list[NodeRun]:
         return runner.run(pipeline)
     except (ValueError, RuntimeError) as error:
         logging.getLogger(__name__).exception("%s failed", begun[-1] if begun else "pipeline")
-        message = _user_message(error)
-        if message is None:
+        mistake = _mistake(error)
+        if mistake is None:
             raise
-        raise ValueError(f"{begun[-1]}: {message}" if begun else message) from error
+        kind = NotPushed if isinstance(mistake, NotPushed) else ValueError
+        message = _without_place(mistake)
+        raise kind(f"{begun[-1]}: {message}" if begun else message) from error
 
 
-@contextlib.contextmanager
-def only_run(output_dir: str) -> Iterator[None]:
-    """Two runs in one output folder would write each other's files: the second is refused."""
-    with open(os.path.join(output_dir, ".lock"), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(
-                f"`output` must be a folder that no other run is using. Received: {output_dir}."
-            ) from error
-        yield
-
-
-def _user_message(error: Exception) -> str | None:
-    """The text of a user's mistake; None for anything else.
-
-    Beam wraps what a function raises and adds where it was running; the mistake itself is a
-    `ValueError` in the project's one form.
-    """
+def _mistake(error: Exception) -> ValueError | None:
+    """The user's mistake behind an error: a `ValueError` of one line; None for anything else."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ValueError):
         cause = cause.__cause__
-    text = str(cause or error)
-    text = re.sub(r"\s*\[while running '[^']*'\]", "", text)
-    is_mistake = isinstance(cause, ValueError) and "\n" not in text.strip()
-    return text.strip() if is_mistake else None
+    return cause if cause is not None and "\n" not in _without_place(cause) else None
+
+
+def _without_place(error: ValueError) -> str:
+    """The text without what Beam adds to what a function raises: where it was running."""
+    return re.sub(r"\s*\[while running '[^']*'\]", "", str(error)).strip()

@@ -5,15 +5,16 @@ import os
 from collections.abc import Mapping
 
 from tfx_pipeline.config import DataConfig
+from tfx_pipeline.daily_window import find_window, table_patterns
 from tfx_pipeline.tables import schema
-from tfx_pipeline.tables.arrow_files import check_table
+from tfx_pipeline.tables.arrow_files import check_files, list_files
 from tfx_pipeline.utc_times import utc_text
 from trainer.features import SPLITS, FeatureSpec
 from trainer.tag_normalization import TagNormalization
 
 
 def find_tables(data: DataConfig, spec: FeatureSpec) -> dict[str, list[str]]:
-    """Finds and checks the files of all tables.
+    """Finds and checks the files of all tables, of the window's days alone where there is one.
 
     Args:
       data: Where they are.
@@ -23,7 +24,8 @@ def find_tables(data: DataConfig, spec: FeatureSpec) -> dict[str, list[str]]:
       By table name, its files.
 
     Raises:
-      ValueError: A table has no file or no row, a file cannot be read, or a column is missing.
+      ValueError: A table has no file or no row, a file cannot be read, a column is missing, or days
+        of the window are.
     """
     profile = tuple(
         schema.Column(feature.name, schema.TEXT, True, "profile feature")
@@ -31,9 +33,15 @@ def find_tables(data: DataConfig, spec: FeatureSpec) -> dict[str, list[str]]:
     )
     users = dataclasses.replace(schema.USERS, columns=schema.USERS.columns + profile)
     return {
-        table.name: check_table(getattr(data, table.name), table)
-        for table in (schema.INTERACTIONS, schema.ITEMS, users)
+        table.name: table_files(data, table) for table in (schema.INTERACTIONS, schema.ITEMS, users)
     }
+
+
+def table_files(data: DataConfig, table: schema.TableSchema) -> list[str]:
+    """Finds and checks the files of one table, see `find_tables`."""
+    patterns = table_patterns(data, find_window(data))[table.name]
+    files = [path for pattern in patterns for path in list_files(pattern)]
+    return check_files(files, getattr(data, table.name), table)
 
 
 def check_counts(counts: Mapping[str, int], data: DataConfig, rejected_dir: str) -> None:

@@ -3,13 +3,14 @@
 import dataclasses
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from tfx_pipeline.config import PipelineConfig
+from tfx_pipeline.daily_window import SECONDS_PER_DAY, find_window
 from tfx_pipeline.event_chunks import (
     EVENT_DTYPE,
     UserChunk,
@@ -18,9 +19,9 @@ from tfx_pipeline.event_chunks import (
     pack_by_user,
     to_user_events,
 )
-from tfx_pipeline.table_inputs import find_tables, tag_normalization
+from tfx_pipeline.table_inputs import find_tables, table_files, tag_normalization
 from tfx_pipeline.tables import schema
-from tfx_pipeline.tables.arrow_files import read_table
+from tfx_pipeline.tables.arrow_files import read_batches, read_table
 from tfx_pipeline.tables.item_catalogue import ItemCatalogue, build_item_catalogue
 from tfx_pipeline.tables.row_batches import FileBatch
 from tfx_pipeline.tables.validate import validate_interactions, validate_items, validate_users
@@ -33,7 +34,8 @@ class FoundUser(NamedTuple):
     Attributes:
       events: The user's events.
       profile: The user's row; None: unknown.
-      now: Seconds, UTC: one after the last event of the log, as in the pipeline's snapshot *now*.
+      now: Seconds, UTC: one after the last event of the log, as in the pipeline's snapshot *now*,
+        and not before the window's last day ends.
     """
 
     events: UserEvents
@@ -48,8 +50,14 @@ def read_catalogue(config: PipelineConfig) -> ItemCatalogue:
         validate_items(
             batch, normalization=tag_normalization(config.data), list_separator=separator
         )
-        for batch in read_table(config.data.items, schema.ITEMS, list_separator=separator)
+        for batch in _read_all(config, schema.ITEMS)
     )[0]
+
+
+def _read_all(config: PipelineConfig, table: schema.TableSchema) -> Iterator[FileBatch]:
+    """Reads a table, of the window's days alone where there is one."""
+    for path in table_files(config.data, table):
+        yield from read_batches(path, table, list_separator=config.data.list_separator)
 
 
 def find_user(config: PipelineConfig, user_id: str) -> FoundUser:
@@ -67,17 +75,17 @@ def find_user(config: PipelineConfig, user_id: str) -> FoundUser:
     """
     find_tables(config.data, config.features)
     catalogue = read_catalogue(config)
-    chunks, now = [], 0
-    for batch in read_table(config.data.interactions, schema.INTERACTIONS):
-        validated = validate_interactions(
-            batch, now=int(time.time()) + 86_400, item_index=catalogue
-        )
+    window = find_window(config.data)
+    chunks, now = [], 0 if window is None else window.end
+    latest = (int(time.time()) if window is None else window.end) + SECONDS_PER_DAY
+    for batch in _read_all(config, schema.INTERACTIONS):
+        validated = validate_interactions(batch, now=latest, item_index=catalogue)
         if validated.rows.num_rows:
             now = max(now, int(validated.rows.column("timestamp").to_numpy().max()) + 1)
             chunks += [chunk for user, chunk in pack_by_user(validated) if user == user_id]
     profiles = [
         {name: value for name, value in row.items() if name != "user_id"}
-        for batch in read_table(config.data.users, schema.USERS)
+        for batch in _read_all(config, schema.USERS)
         for row in validate_users(batch).rows.to_pylist()
         if row["user_id"] == user_id
     ]

@@ -28,3 +28,11 @@ def utc_text(seconds: int) -> str:
     """The moment in ISO 8601, for people: `2019-11-13T06:30:00Z`."""
     moment = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def is_day(text: str) -> bool:
+    """Whether a text is a date in the form `2019-11-13`."""
+    try:
+        return datetime.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False

@@ -22,11 +22,14 @@ CLASSES = [
     c.DataConfig,
     c.ExamplesConfig,
     c.GateConfig,
+    c.ValidationConfig,
     c.IndexConfig,
     c.ServingConfig,
     BeamConfig,
     FlinkConfig,
     DataflowConfig,
+    c.WindowConfig,
+    c.DistributionThreshold,
     c.PipelineConfig,
 ]
 
@@ -104,7 +107,7 @@ def test_every_option_is_documented(cls):
         assert f"\n      {field.name}: " in cls.__doc__
 
 
-@pytest.mark.parametrize("cls", [cls for cls in CLASSES if cls not in CLASSES[1:2] + CLASSES[7:]])
+@pytest.mark.parametrize("cls", [cls for cls in CLASSES if cls not in CLASSES[1:2] + CLASSES[8:]])
 def test_defaults_survive_the_way_through_a_mapping(cls):
     assert from_mapping(cls, to_mapping(cls())) == cls()
 
@@ -195,6 +198,49 @@ def test_equal_configurations_have_equal_json():
             {"split": "temporal", "validation_start": "2019-11-14", "test_start": "2019-11-14"},
             "examples: `test_start` must be later than `validation_start` (2019-11-14). Received",
         ),
+        ("data.window", {"days": 0}, "data.window: `days` must be a positive integer."),
+        ("data.window", {"days": 2}, "data: `interactions` must have {date} in it where there is"),
+        ("data.window", {"days": 2, "day": "May"}, "data.window: `day` must be latest or a date"),
+        ("data.window", {"days": 2, "day": "2024-02-30"}, "data.window: `day` must be latest or"),
+        ("data.window", {"days": 2, "marker": "a/b"}, "data.window: `marker` must be the name of"),
+        (
+            "data.interactions",
+            "log/{date}",
+            "data: `window` must say which days are read where `in",
+        ),
+        ("data.users", "{date}.csv", "data: `window` must say which days are read where `users`"),
+        (
+            "examples",
+            {"split": "temporal", "test_days": 1},
+            "examples: `validation_days` must be a positive integer as the other.",
+        ),
+        ("examples", {"validation_days": 1, "test_days": 1}, "examples: `test_days` must be null"),
+        (
+            "examples",
+            {"split": "temporal", "validation_days": 1, "test_days": 1},
+            "`examples.test_days` must be left out where there is no `data.window`.",
+        ),
+        (
+            "validation.drift",
+            {"clicked": {"l_infinity": 0.1}},
+            "`validation.drift` must be left out where there is no `data.window`.",
+        ),
+        ("validation.skew", {"clicked": {}}, "validation.skew.clicked: `l_infinity` must be given"),
+        (
+            "validation.skew",
+            {"clicked": {"l_infinity": 2}},
+            "validation.skew.clicked: `l_infinity` must be between 0 and 1.",
+        ),
+        (
+            "validation.skew",
+            {"label_tags": {"l_infinity": 0.1}},
+            "`validation.skew` must name features (clicked, clicked_weights). Received: ",
+        ),
+        (
+            "validation.skew",
+            {"clicked_weights": {"l_infinity": 0.1}},
+            "`validation.skew.clicked_weights.l_infinity` must be null for a feature of numbers",
+        ),
         ("examples.cut_fraction", 1, "examples: `cut_fraction` must be between 0 and 1."),
         ("examples.min_snapshot_fraction", 0.95, "examples: `min_snapshot_fraction` must be below"),
         ("examples.max_snapshot_fraction", 1.01, "examples: `min_snapshot_fraction` must be below"),
@@ -223,6 +269,73 @@ def test_wrong_key_is_one_line_with_file_and_dotted_path(tmp_path, path, value, 
         c.load_config(file)
     assert str(error.value).startswith(f"{file}: {message}")
     assert "\n" not in str(error.value)
+
+
+def windowed(**changes):
+    """`MINIMAL` with a window of a week, and changes at dotted paths, `__` for a dot."""
+    mapping = changed("data.window", {"days": 7})
+    mapping["data"]["interactions"] = "log/date={date}"
+    mapping["features"]["history_window_days"] = 5
+    for path, value in changes.items():
+        *parents, last = path.split("__")
+        inner = mapping
+        for key in parents:
+            inner = inner.setdefault(key, {})
+        inner[last] = value
+    return mapping
+
+
+def test_window_with_what_moves_with_it_is_read():
+    mapping = windowed(
+        data__window={"days": 7, "day": "2024-05-03", "marker": "_SUCCESS"},
+        examples={"split": "temporal", "validation_days": 1, "test_days": 2},
+        validation={
+            "drift": {"label_tags": {"l_infinity": 0.1}, "clicked": {"jensen_shannon": 0.2}},
+            "skew": {"clicked": {"l_infinity": 0.1, "on_violation": "warn"}},
+        },
+    )
+
+    config = from_mapping(c.PipelineConfig, mapping)
+
+    assert config.data.window == c.WindowConfig(7, "2024-05-03", "_SUCCESS", 0)
+    assert config.validation.drift["label_tags"] == c.DistributionThreshold(l_infinity=0.1)
+    assert config.validation.skew["clicked"].on_violation == "warn"
+    assert from_mapping(c.PipelineConfig, json.loads(c.to_json(config))) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"features__history_window_days": None}, "`features.history_window_days` must be given"),
+        ({"features__history_window_days": 8}, "and at most `data.window.days`, 7: older events"),
+        (
+            {"examples": {"split": "temporal", "validation_days": 3, "test_days": 4}},
+            "`examples.test_days` must leave some of the 7 days of `data.window` to train on",
+        ),
+        (
+            {
+                "examples": {
+                    "split": "temporal",
+                    "validation_start": "2024-05-01",
+                    "test_start": "2024-05-02",
+                }
+            },
+            "`examples.test_start` must be null where there is a `data.window`",
+        ),
+        (
+            {"validation__drift": {"clickde": {"l_infinity": 0.1}}},
+            "`validation.drift` must name features (clicked, clicked_weights, label_tags, ",
+        ),
+        (
+            {"validation__drift": {"history_num_events": {"l_infinity": 0.1}}},
+            "`validation.drift.history_num_events.l_infinity` must be null for a feature of numb",
+        ),
+    ],
+)
+def test_what_does_not_go_with_a_window_is_refused(changes, message):
+    with pytest.raises(ValueError) as error:
+        from_mapping(c.PipelineConfig, windowed(**changes))
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize("score", ["click", "mix"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tfx_pipeline.utc_times import utc_seconds, utc_text
+from tfx_pipeline.utc_times import is_day, utc_seconds, utc_text
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,19 @@ def test_text_that_is_no_moment_is_refused(text):
 def test_text_for_people_is_read_back():
     assert utc_text(1_573_603_201) == "2019-11-13T00:00:01Z"
     assert utc_seconds(utc_text(1_573_603_201)) == 1_573_603_201
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2024-02-29", True),
+        ("2023-02-29", False),
+        ("2024-2-29", False),
+        ("20240229", False),
+        ("2024-02-29T00:00", False),
+        ("latest", False),
+        ("", False),
+    ],
+)
+def test_day_is_a_date_that_there_is_in_one_form(text, expected):
+    assert is_day(text) == expected

@@ -1,11 +1,16 @@
 """`tagtower run`: the pipeline, from tables to a pushed version."""
 
 import argparse
+import dataclasses
 import os
+from typing import TYPE_CHECKING
 
 from tfx_pipeline.console import Console, quiet_libraries
+from tfx_pipeline.refusals import EXIT_NOT_PUSHED
 
-EXIT_NOT_PUSHED = 3
+if TYPE_CHECKING:
+    from tfx_pipeline.config import PipelineConfig
+    from tfx_pipeline.run_log import Report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,13 +24,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, help="of initialisation, training order and the random baseline"
     )
+    parser.add_argument(
+        "--day",
+        metavar="DATE",
+        help="last day of data.window: a date, or latest, the newest that is complete "
+        "(default: the configuration's)",
+    )
+    parser.add_argument(
+        "--again", action="store_true", help="run a day again that has ended with a verdict"
+    )
+    parser.add_argument(
+        "--accept_drift",
+        action="store_true",
+        help="what is beyond a threshold of validation.drift is a warning in this run",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the pipeline and prints the report."""
     from tfx_pipeline.config import load_local_config
+    from tfx_pipeline.daily_window import with_day
+    from tfx_pipeline.finished_run import finished_run
 
     config = load_local_config(arguments.config, output=arguments.output, seed=arguments.seed)
+    if arguments.day is not None:
+        config = dataclasses.replace(config, data=with_day(config.data, arguments.day))
+    if arguments.accept_drift:
+        config = accepting_drift(config)
+    elif not arguments.again:
+        finished = finished_run(config)
+        if finished is not None:
+            return _say_finished(finished, config)
     with quiet_libraries(os.path.join(config.output_dir, "logs", "run.log")) as console:
         return exit_status(run_and_report(config, console))
 
@@ -36,7 +65,7 @@ def exit_status(result) -> int:
 
 
 def run_and_report(config, console: Console):
-    """Runs a configuration; prints tables and verdict.
+    """Runs a configuration, with the output folder to itself; prints tables and verdict.
 
     Args:
       config: A `PipelineConfig`.
@@ -45,15 +74,23 @@ def run_and_report(config, console: Console):
     Returns:
       The `tfx_pipeline.run.RunResult`.
     """
+    from tfx_pipeline.run_lock import only_run
+    from tfx_pipeline.run_log import REPORT_FILE, logged_run
+
     console.line(
         f"{config.name}: output in {config.output_dir}, library logs in {config.output_dir}/logs"
     )
-    console.line("loading TFX ...")
-    from tfx_pipeline.report import INFERENCE_LINK
-    from tfx_pipeline.report_tables import quality_table, summary_lines
-    from tfx_pipeline.run import REPORT_FILE, run_pipeline
+    os.makedirs(config.output_dir, exist_ok=True)
+    with only_run(config.output_dir), logged_run(config) as logged:
+        if "window.day" in logged.report:
+            console.line(window_line(logged.report))
+        console.line("loading TFX ...")
+        from tfx_pipeline.report import INFERENCE_LINK
+        from tfx_pipeline.report_tables import quality_table, summary_lines
+        from tfx_pipeline.run import run_pipeline
 
-    result = run_pipeline(config, console)
+        result = run_pipeline(logged.config, console)
+        logged.end(result.report, result.failed_checks)
     console.line()
     console.line(quality_table(result.report))
     console.line()
@@ -70,3 +107,39 @@ def run_and_report(config, console: Console):
         for check in result.failed_checks:
             console.line(f"  - {check}")
     return result
+
+
+def window_line(report: "Report") -> str:
+    """Which days a run reads, in a line."""
+    missing = report["window.num_missing_days"]
+    return (
+        f"day        {report['window.day']}, with the log from {report['window.first_day']} on: "
+        f"{report['window.num_days']} days" + (f", {missing} missing" if missing else "")
+    )
+
+
+def _say_finished(report: "Report", config: "PipelineConfig") -> int:
+    from tfx_pipeline.run_log import PUSHED
+
+    day, name = report["window.day"], report["run.id"]
+    if report["run.state"] == PUSHED:
+        print(
+            f"{day} is done: version {report['push.version']} in {config.base_path} was pushed "
+            f"by run {name}, and nothing has changed (--again runs it again)"
+        )
+        return 0
+    print(
+        f"{day} is done: run {name} pushed nothing, and nothing has changed "
+        f"(--again runs it again): {report['run.reason']}"
+    )
+    return EXIT_NOT_PUSHED
+
+
+def accepting_drift(config: "PipelineConfig") -> "PipelineConfig":
+    """The configuration in which drift is only warned of."""
+    drift = {
+        feature: dataclasses.replace(threshold, on_violation="warn")
+        for feature, threshold in config.validation.drift.items()
+    }
+    validation = dataclasses.replace(config.validation, drift=drift)
+    return dataclasses.replace(config, validation=validation)

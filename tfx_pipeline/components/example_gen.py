@@ -4,6 +4,10 @@ A component of its own and no subclass of TFX's `FileBasedExampleGen`: that one 
 pattern a split and knows nothing of point in time, of tables that join, or of parts that users fall
 into. The output is a standard `Examples` artifact all the same. The fingerprint of the tables comes
 in as an execution property, as stock TFX fingerprints only the inputs of its own ExampleGens.
+
+A window over days is resolved here and not in a driver, of which Kubeflow runs none: what comes in
+is the pattern, the number of days and the last one, possibly `latest`. The last day is the span of
+the artifact.
 """
 
 import json
@@ -18,11 +22,14 @@ from tfx.types import artifact_utils, channel, component_spec, standard_artifact
 from tfx_pipeline import examples as table_examples
 from tfx_pipeline.components.artifacts import Instances, LogSummary
 from tfx_pipeline.config import DataConfig, ExamplesConfig
+from tfx_pipeline.daily_window import find_window, with_cut_days, with_day
 from tfx_pipeline.shuffle import workplace_of
 from tfx_pipeline.table_inputs import check_counts, find_tables
 from trainer.config_loader import from_mapping
 from trainer.features import FeatureSpec
 from trainer.file_system import copy_folder, is_folder, open_file, remove_folder
+
+WINDOW_FILE = "window.json"  # in the summary: which days were read
 
 
 class TableExampleGenSpec(component_spec.ComponentSpec):
@@ -30,7 +37,7 @@ class TableExampleGenSpec(component_spec.ComponentSpec):
 
     PARAMETERS = {
         name: component_spec.ExecutionParameter(type=str)
-        for name in ("data", "features", "examples_config", "rejected_dir", "tables", "code")
+        for name in ("data", "day", "features", "examples_config", "rejected_dir", "tables", "code")
     }
     INPUTS: dict[str, Any] = {}
     OUTPUTS = {
@@ -52,6 +59,12 @@ class Executor(base_beam_executor.BaseBeamExecutor):
           exec_properties: See `TableExampleGenSpec`.
         """
         data = from_mapping(DataConfig, json.loads(exec_properties["data"]), "data")
+        if exec_properties["day"]:
+            data = with_day(data, exec_properties["day"])
+        window = find_window(data)
+        if window is not None:
+            # Whatever comes in meanwhile, the run is of one day.
+            data = with_day(data, window.day)
         spec = from_mapping(FeatureSpec, json.loads(exec_properties["features"]), "features")
         config = from_mapping(
             ExamplesConfig, json.loads(exec_properties["examples_config"]), "examples"
@@ -71,7 +84,14 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         with workplace_of(beam_pipeline.options, outputs.examples) as workplace:
             with beam_pipeline as pipeline:
                 table_examples.write_examples(
-                    pipeline, data, spec, config, outputs, files, workplace
+                    pipeline,
+                    data,
+                    spec,
+                    with_cut_days(config, window),
+                    outputs,
+                    files,
+                    workplace,
+                    day_end=None if window is None else window.end,
                 )
         with open_file(os.path.join(outputs.summary, table_examples.COUNTS_FILE)) as file:
             check_counts(json.load(file), data, outputs.rejected)
@@ -80,6 +100,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             kept = os.path.join(outputs.summary, os.path.basename(outputs.rejected))
             copy_folder(outputs.rejected, kept)
         examples = artifacts["examples"]
+        if window is not None:
+            examples.span = window.span
+            with open_file(os.path.join(outputs.summary, WINDOW_FILE), "w") as file:
+                file.write(json.dumps(window.facts()))
         examples.split_names = artifact_utils.encode_split_names(list(table_examples.ALL_SPLITS))
         examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
         examples_utils.set_file_format(examples, "tfrecords_gzip")
@@ -94,6 +118,7 @@ class TableExampleGen(base_beam_component.BaseBeamComponent):
     def __init__(
         self,
         data: str,
+        day: str,
         features: str,
         examples_config: str,
         rejected_dir: str,
@@ -104,6 +129,7 @@ class TableExampleGen(base_beam_component.BaseBeamComponent):
 
         Args:
           data: `DataConfig` as JSON.
+          day: Last day of the window, in place of the one in `data`; empty: that one.
           features: `FeatureSpec` as JSON.
           examples_config: `ExamplesConfig` as JSON.
           rejected_dir: Folder for the rows set aside.
@@ -115,6 +141,7 @@ class TableExampleGen(base_beam_component.BaseBeamComponent):
         super().__init__(
             TableExampleGenSpec(
                 data=data,
+                day=day,
                 features=features,
                 examples_config=examples_config,
                 rejected_dir=rejected_dir,

@@ -13,7 +13,7 @@ from pathlib import Path
 from tfx_pipeline.console import Console
 from tfx_pipeline.fingerprints import code_fingerprint
 from tfx_pipeline.report_file import write_text
-from tfx_pipeline.run import only_run
+from tfx_pipeline.run_lock import only_run
 from tfx_pipeline.study.baseline_figures import BaselineFigures
 from tfx_pipeline.study.config import Cell
 from tfx_pipeline.study.data_sets import DataSets

@@ -183,10 +183,26 @@ def check_table(pattern: str, table: TableSchema) -> list[str]:
       The paths, sorted.
 
     Raises:
-      ValueError: no file, a file that cannot be read, a required column missing in a file with
-        rows, or no row in any of the files. The message names file, column and remedy.
+      ValueError: see `list_files` and `check_files`.
     """
-    files = list_files(pattern)
+    return check_files(list_files(pattern), pattern, table)
+
+
+def check_files(files: list[str], pattern: str, table: TableSchema) -> list[str]:
+    """Checks that the files of a table can be read.
+
+    Args:
+      files: the paths.
+      pattern: where they are, for messages.
+      table: which table it is.
+
+    Returns:
+      The paths.
+
+    Raises:
+      ValueError: a file that cannot be read, a required column missing in a file with rows, or no
+        row in any of the files. The message names file, column and remedy.
+    """
     has_any_row = False
     for path in files:
         columns, has_rows = _columns_of(path)

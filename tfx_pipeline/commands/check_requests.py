@@ -1,0 +1,119 @@
+"""`tagtower check-requests`: are requests distributed as the examples that training saw?"""
+
+import argparse
+import json
+import os
+from typing import Any
+
+from tfx_pipeline.refusals import EXIT_NOT_PUSHED
+
+_SPLIT = "train"
+_NUM_SHOWN = 3
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
+    parser.add_argument(
+        "--config",
+        required=True,
+        help="a YAML file, or the name of a configuration that comes with tagtower",
+    )
+    parser.add_argument("--output", help="output folder (default: the configuration's)")
+    parser.add_argument(
+        "--requests",
+        required=True,
+        metavar="FILES",
+        help="file, folder or glob of logged requests: JSON lines of feature values by name",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compares; 0 where nothing fails, 3 where a threshold of `validation.skew` does."""
+    from tfx_pipeline.config import load_config
+    from tfx_pipeline.console import silence_imports
+
+    config = load_config(arguments.config, output=arguments.output)
+    if not config.validation.skew:
+        raise ValueError(
+            "`validation.skew` must have a threshold for the features to compare. Received: none."
+        )
+    version, statistics = training_statistics(config)
+    silence_imports()
+    import tensorflow_data_validation as tfdv
+
+    from tfx_pipeline.distributions import compare_requests
+    from tfx_pipeline.request_statistics import request_statistics
+
+    requests = request_statistics(arguments.requests, config.features)
+    total = requests.num_requests + len(requests.rejected)
+    if len(requests.rejected) > config.data.max_rejected_fraction * total:
+        raise ValueError(
+            f"`data.max_rejected_fraction` must not be exceeded: {len(requests.rejected)} of "
+            f"{total} requests cannot be read ({'; '.join(requests.rejected[:_NUM_SHOWN])})."
+        )
+    comparisons = compare_requests(
+        requests.statistics, tfdv.load_stats_binary(statistics), config.validation.skew
+    )
+    rows: list[dict[str, Any]] = [
+        {
+            "feature": c.feature,
+            "measure": c.measure,
+            "distance": c.value,
+            "accepted": c.threshold,
+            "verdict": c.on_violation if c.is_violated else "ok",
+        }
+        for c in comparisons
+    ]
+    if arguments.json:
+        facts = {"version": version, "num_requests": requests.num_requests}
+        print(json.dumps(facts | {"num_rejected": len(requests.rejected), "features": rows}))
+    else:
+        from tfx_pipeline.report_tables import format_table
+
+        print(
+            f"{requests.num_requests:,} requests ({len(requests.rejected)} more could not be read) "
+            f"beside the training examples of version {version}"
+        )
+        header = list(rows[0])
+        print(format_table(header, [[row[name] for name in header] for row in rows]))
+    return EXIT_NOT_PUSHED if any(c.is_failed for c in comparisons) else 0
+
+
+def training_statistics(config) -> tuple[int, str]:
+    """The version that serves, and the file of its training statistics.
+
+    Args:
+      config: The `PipelineConfig`.
+
+    Returns:
+      Both.
+
+    Raises:
+      ValueError: There is no version, or the run that made its examples is not in the run log.
+    """
+    from tfx_pipeline.pushed_versions import serving_version
+    from tfx_pipeline.run_log import read_runs
+    from trainer.config_loader import require
+
+    version = serving_version(config.base_path)
+    if version is None:
+        raise ValueError(
+            f"`serving.base_path` must hold a pushed version. Received: {config.base_path} "
+            "without any; `tagtower run` pushes one."
+        )
+    examples = version.provenance.get("examples")
+    folders = [
+        report["run.statistics"]
+        for report in read_runs(config.output_dir)
+        if examples is not None and report.get("run.examples") == examples
+    ]
+    require(
+        bool(folders),
+        "output",
+        f"hold the run that made the examples of version {version.number}",
+        config.output_dir,
+    )
+    path = os.path.join(folders[-1], f"Split-{_SPLIT}", "FeatureStats.pb")
+    require(os.path.isfile(path), "output", "still hold the statistics of that run", path)
+    return version.number, path

@@ -1,0 +1,180 @@
+"""DriftValidator: TFX's DistributionValidator, between a day and the last one that was accepted.
+
+What a day is compared with is chosen here and by no resolver: the last statistics *accepted*, of an
+earlier day, so that neither a broken day nor the same day's first attempt is what the next is
+measured by. Resolvers that Kubeflow runs know neither. Accepted statistics are kept in a folder, by
+day.
+"""
+
+import datetime
+import json
+import logging
+import os
+from typing import Any
+
+from tensorflow_metadata.proto.v0 import anomalies_pb2
+from tfx.components.distribution_validator import executor
+from tfx.components.statistics_gen import stats_artifact_utils
+from tfx.dsl.components.base import base_component, executor_spec
+from tfx.dsl.io import fileio
+from tfx.types import artifact, artifact_utils, channel, component_spec, standard_artifacts
+from tfx.types import standard_component_specs as names
+from tfx.utils import json_utils
+
+from tfx_pipeline.config import DistributionThreshold
+from tfx_pipeline.distributions import read_comparisons, validator_config, violations
+from tfx_pipeline.refusals import NotPushed
+from tfx_pipeline.utc_times import is_day
+from trainer.config_loader import from_mapping
+
+VALIDATOR_ID = "DriftValidator"
+_SPLIT = "train"
+_ANOMALIES_FILE = os.path.join(f"SplitPair-{_SPLIT}_{_SPLIT}", executor.DEFAULT_FILE_NAME)
+_REPORT_FILE = "drift.json"
+
+_logger = logging.getLogger("tagtower.drift_validator")
+
+
+class DriftValidatorSpec(component_spec.ComponentSpec):
+    """Interface of `DriftValidator`; the thresholds are JSON."""
+
+    PARAMETERS = {
+        name: component_spec.ExecutionParameter(type=str)
+        for name in ("thresholds", "baselines_dir", "baseline", "code")
+    }
+    INPUTS = {
+        names.STATISTICS_KEY: component_spec.ChannelParameter(
+            type=standard_artifacts.ExampleStatistics
+        )
+    }
+    OUTPUTS = {
+        names.ANOMALIES_KEY: component_spec.ChannelParameter(
+            type=standard_artifacts.ExampleAnomalies
+        )
+    }
+
+
+class Executor(executor.Executor):
+    """Chooses the baseline, validates, and keeps what was accepted."""
+
+    def Do(self, input_dict, output_dict, exec_properties) -> None:  # noqa: N802 (TFX's name)
+        """See TFX's executor.
+
+        Args:
+          input_dict: `statistics`; its span is the day.
+          output_dict: `anomalies`.
+          exec_properties: See `DriftValidatorSpec`.
+
+        Raises:
+          NotPushed: A feature has moved further than is accepted.
+        """
+        statistics = artifact_utils.get_single_instance(input_dict[names.STATISTICS_KEY])
+        anomalies = artifact_utils.get_single_instance(output_dict[names.ANOMALIES_KEY])
+        folder = exec_properties["baselines_dir"]
+        day = (datetime.date(1970, 1, 1) + datetime.timedelta(days=statistics.span)).isoformat()
+        before = last_baseline(folder, day)
+        thresholds = {
+            feature: from_mapping(DistributionThreshold, threshold)
+            for feature, threshold in json.loads(exec_properties["thresholds"]).items()
+        }
+        super().Do(
+            {
+                names.STATISTICS_KEY: [statistics],
+                names.BASELINE_STATISTICS_KEY: [_baseline(folder, before)] if before else [],
+            },
+            output_dict,
+            {
+                names.DISTRIBUTION_VALIDATOR_CONFIG_KEY: validator_config(thresholds),
+                names.INCLUDE_SPLIT_PAIRS_KEY: json_utils.dumps([(_SPLIT, _SPLIT)]),
+            },
+        )
+        rows: dict[str, Any] = {"drift.baseline_day": before, "drift.num_violations": 0}
+        if before:
+            with fileio.open(os.path.join(anomalies.uri, _ANOMALIES_FILE), "rb") as file:
+                found = anomalies_pb2.Anomalies.FromString(file.read())
+            comparisons = read_comparisons(found, thresholds)
+            failed = violations(comparisons, failed=True)
+            if failed:
+                raise NotPushed(
+                    f"the training examples of {day} have drifted from those of {before}: "
+                    f"{'; '.join(failed)} (`validation.drift`; `tagtower run --accept_drift` "
+                    "takes the day as it is)."
+                )
+            for warning in violations(comparisons, failed=False):
+                _logger.info("drift from %s: %s", before, warning)
+            rows["drift.num_violations"] = sum(c.is_violated for c in comparisons)
+            rows |= {f"drift.{c.feature}.{c.measure}": c.value for c in comparisons}
+        with fileio.open(os.path.join(anomalies.uri, _REPORT_FILE), "w") as file:
+            file.write(json.dumps(rows))
+        _accept(statistics, folder, day)
+
+
+class DriftValidator(base_component.BaseComponent):
+    """The day's training statistics against those of the last accepted day."""
+
+    SPEC_CLASS = DriftValidatorSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+
+    def __init__(
+        self,
+        statistics: channel.BaseChannel,
+        thresholds: str,
+        baselines_dir: str,
+        baseline: str,
+        code: str,
+    ):
+        """Wires the component.
+
+        Args:
+          statistics: Of the examples.
+          thresholds: By feature, a `DistributionThreshold`, as JSON.
+          baselines_dir: Folder of the statistics that were accepted.
+          baseline: Fingerprint of those that will be compared with, for the cache.
+          code: Fingerprint of the code, for the cache.
+        """
+        super().__init__(
+            DriftValidatorSpec(
+                statistics=statistics,
+                thresholds=thresholds,
+                baselines_dir=baselines_dir,
+                baseline=baseline,
+                code=code,
+                anomalies=channel.Channel(type=standard_artifacts.ExampleAnomalies),
+            )
+        )
+
+
+def drift_rows(anomalies: artifact.Artifact) -> dict[str, Any]:
+    """What the report says of a comparison."""
+    with fileio.open(os.path.join(anomalies.uri, _REPORT_FILE)) as file:
+        return json.loads(file.read())
+
+
+def last_baseline(folder: str, day: str) -> str | None:
+    """The last day before `day` whose statistics were accepted; None: there is none."""
+    listed = fileio.listdir(folder) if fileio.isdir(folder) else []
+    days = [name for name in (entry.rstrip("/") for entry in listed) if is_day(name)]
+    return max((found for found in days if found < day), default=None)
+
+
+def statistics_file(folder: str, day: str) -> str:
+    """Where the accepted statistics of a day are."""
+    return os.path.join(folder, day, f"Split-{_SPLIT}", stats_artifact_utils.BINARY_PB_BASENAME)
+
+
+def _baseline(folder: str, day: str) -> artifact.Artifact:
+    statistics = standard_artifacts.ExampleStatistics()
+    statistics.uri = os.path.join(folder, day)
+    statistics.split_names = artifact_utils.encode_split_names([_SPLIT])
+    return statistics
+
+
+def _accept(statistics: artifact.Artifact, folder: str, day: str) -> None:
+    source = os.path.join(
+        artifact_utils.get_split_uri([statistics], _SPLIT), stats_artifact_utils.BINARY_PB_BASENAME
+    )
+    target = statistics_file(folder, day)
+    fileio.makedirs(os.path.dirname(target))
+    staged = f"{target}.tmp"
+    fileio.copy(source, staged, overwrite=True)
+    fileio.rename(staged, target, overwrite=True)

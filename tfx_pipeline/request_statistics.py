@@ -1,0 +1,155 @@
+"""Statistics of logged requests, in the form of those of the training examples.
+
+A request is what a client sends: feature values by name, a JSON object a line, as instances of
+batch prediction are. What is left out means what it means to the server: an unknown profile value,
+an empty list, a weight of 1.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+import tensorflow_data_validation as tfdv
+from tensorflow_data_validation.statistics import stats_impl
+from tensorflow_metadata.proto.v0 import statistics_pb2
+
+from serving.batch_predict_input import JSON_LINES, InstanceReader, Rejected, find_shards
+from trainer.config_loader import require
+from trainer.features import SNAPSHOT_TIME, USER_ID, FeatureSpec, weights_name
+
+_SHARD_BYTES = 1 << 40  # one shard a file: they are read one after the other
+_BATCH_ROWS = 8_192
+# What instances may have beside the features.
+_NOT_FEATURES = (USER_ID, SNAPSHOT_TIME)
+
+
+@dataclasses.dataclass(frozen=True)
+class RequestStatistics:
+    """What was logged.
+
+    Attributes:
+      statistics: By TensorFlow Data Validation.
+      num_requests: Requests that were read.
+      rejected: Why others could not be, one reason each.
+    """
+
+    statistics: statistics_pb2.DatasetFeatureStatisticsList
+    num_requests: int
+    rejected: tuple[str, ...]
+
+
+def request_statistics(pattern: str, spec: FeatureSpec) -> RequestStatistics:
+    """Reads logged requests.
+
+    Args:
+      pattern: File, folder or glob of JSON lines, compressed or not.
+      spec: The features of the model.
+
+    Returns:
+      Their statistics.
+
+    Raises:
+      ValueError: There is no file, one breaks off, or no request can be read.
+    """
+    if os.path.isdir(pattern):
+        pattern = os.path.join(pattern, "*")
+    rejected: list[str] = []
+    options = tfdv.StatsOptions()
+    generators = stats_impl.get_generators(options, in_memory=True)
+    accumulators = [generator.create_accumulator() for generator in generators]
+    num_requests = 0
+    # The generators that TFDV runs on Beam; requests are read in one place, a batch at a time.
+    for batch in _batches(_read(pattern, spec, rejected), spec):
+        num_requests += batch.num_rows
+        accumulators = [
+            generator.add_input(accumulator, batch)
+            for generator, accumulator in zip(generators, accumulators, strict=True)
+        ]
+    require(num_requests > 0, "requests", "hold a request that can be read", pattern)
+    statistics = stats_impl.extract_statistics_output(accumulators, generators)
+    return RequestStatistics(statistics, num_requests, tuple(rejected))
+
+
+def request_values(features: Mapping[str, Any], spec: FeatureSpec) -> dict[str, Any]:
+    """Values of every feature, with those that a request leaves out.
+
+    Args:
+      features: What a client sent.
+      spec: The features of the model.
+
+    Returns:
+      By raw feature name.
+
+    Raises:
+      ValueError: A name is unknown, or a value of the wrong kind.
+    """
+    unknown = sorted(set(features) - set(spec.raw_names))
+    require(not unknown, "features", f"be among {', '.join(spec.raw_names)}", ", ".join(unknown))
+    values: dict[str, Any] = {}
+    for profile in spec.profile:
+        value = features.get(profile.name, "")
+        require(isinstance(value, str), profile.name, "be a string", value)
+        values[profile.name] = value
+    for domain in spec.domains:
+        listed = features.get(domain.name, [])
+        is_text = isinstance(listed, list) and all(isinstance(value, str) for value in listed)
+        require(is_text, domain.name, "be a list of strings", listed)
+        name = weights_name(domain.name)
+        weights = features.get(name, [1.0] * len(listed))
+        is_numbers = isinstance(weights, list) and all(
+            isinstance(w, int | float) and not isinstance(w, bool) for w in weights
+        )
+        require(
+            is_numbers and len(weights) == len(listed),
+            name,
+            f"be a list of numbers, one for each of the {len(listed)} values",
+            weights,
+        )
+        values |= {domain.name: listed, name: weights}
+    return values
+
+
+def _read(pattern: str, spec: FeatureSpec, rejected: list[str]) -> Iterator[dict[str, Any]]:
+    """Values of each request; why others have none is added to `rejected`."""
+    is_list = {feature.name: False for feature in spec.profile}
+    for domain in spec.domains:
+        is_list |= {domain.name: True, weights_name(domain.name): True}
+    reader = InstanceReader(JSON_LINES, None, _NOT_FEATURES, is_list)
+    for shard in find_shards(pattern, JSON_LINES, _SHARD_BYTES)[1]:
+        for instance in reader.read(shard):
+            if isinstance(instance, Rejected):
+                rejected.append(instance.reason)
+                continue
+            try:
+                yield request_values(instance.features, spec)
+            except ValueError as error:
+                rejected.append(str(error))
+
+
+def _batches(rows: Iterable[dict[str, Any]], spec: FeatureSpec) -> Iterator[pa.RecordBatch]:
+    """Rows as the record batches that examples are read as: every feature is a list."""
+    numbers = {weights_name(domain.name) for domain in spec.domains}
+    waiting: list[dict[str, Any]] = []
+
+    def batch() -> pa.RecordBatch:
+        arrays = []
+        for name in spec.raw_names:
+            kind = pa.list_(pa.float32() if name in numbers else pa.binary())
+            values = [_as_list(row[name]) for row in waiting]
+            arrays.append(pa.array(values, kind))
+        return pa.RecordBatch.from_arrays(arrays, list(spec.raw_names))
+
+    for row in rows:
+        waiting.append(row)
+        if len(waiting) == _BATCH_ROWS:
+            yield batch()
+            waiting.clear()
+    if waiting:
+        yield batch()
+
+
+def _as_list(value: str | list[Any]) -> list[Any]:
+    values = [value] if isinstance(value, str) else value
+    return [v.encode() if isinstance(v, str) else v for v in values]
