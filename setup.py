@@ -41,7 +41,7 @@ setup(
         include=["trainer", "trainer.*", "serving", "serving.*", "tfx_pipeline", "tfx_pipeline.*"]
     ),
     package_data={
-        "tfx_pipeline": ["configs/*.yaml", "configs/studies/*.yaml"],
+        "tfx_pipeline": ["configs/*.yaml", "configs/studies/*.yaml", "flink/pom.xml"],
         "serving": ["docker/*", "docker/**/*", "native/*"],
     },
     entry_points={"console_scripts": ["tagtower = tfx_pipeline.cli:main"]},

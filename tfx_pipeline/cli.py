@@ -27,6 +27,7 @@ COMMANDS = {
     "reindex": ("reindex", "new, retired and re-weighted tags: a new version without training"),
     "versions": ("versions", "what is pushed, when it was made and from what, and which serves"),
     "rollback": ("rollback", "let the version before serve again, or another one"),
+    "flink": ("flink", "a Flink cluster on this machine: up, status, down"),
     "batch-predict": ("batch_predict", "tags for many users, from files to Vertex's files"),
 }
 
