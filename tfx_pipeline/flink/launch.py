@@ -170,8 +170,11 @@ class LocalCluster:
             "restart-strategy.type": "fixed-delay",
             "restart-strategy.fixed-delay.attempts": RESTART_ATTEMPTS,
             "restart-strategy.fixed-delay.delay": "5 s",
+            # A process that is gone refuses the connection, which shows at the next heartbeats;
+            # one that is slow on a busy machine is not gone.
             "heartbeat.interval": 2_000,
-            "heartbeat.timeout": 10_000,
+            "heartbeat.timeout": 60_000,
+            "pekko.ask.timeout": "60 s",
             # Time to bring a lost task manager back; then the job fails.
             "slot.request.timeout": 60_000,
             # Between stages of a batch each edge asks for 512 buffers at once, however few slots.

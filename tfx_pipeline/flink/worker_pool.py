@@ -1,14 +1,15 @@
 """The pool beside a task manager that starts Python workers, as Beam's `EXTERNAL` wants it.
 
-Beam has one of its own (`apache_beam.runners.worker.worker_pool_main`). This one starts workers with
-the Python it runs in instead of whatever `python` is on PATH, listens on the address it is given
-instead of all, and does not keep what a worker prints in a pipe that nobody reads. It also holds one
-worker ready that has imported TensorFlow, which takes longer than many a job.
+Beam has one of its own (`apache_beam.runners.worker.worker_pool_main`). This one starts workers
+with the Python it runs in instead of whatever `python` is on PATH, listens on the address it is
+given instead of all, and does not keep what a worker prints in a pipe that nobody reads. It also
+holds one worker ready that has imported TensorFlow, which takes longer than many a job.
 """
 
 import argparse
 import json
 import logging
+import signal
 import subprocess
 import sys
 import threading
@@ -92,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(pool, server)
     if server.add_insecure_port(f"{parsed.host}:{parsed.port}") == 0:
         raise OSError(f"port {parsed.port} of {parsed.host} is taken")
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     server.start()
     _logger.info("listening on %s:%d", parsed.host, parsed.port)
     try:
