@@ -39,7 +39,7 @@ def cluster(tmp_path_factory):
         resolve_class_path(folder / "maven.log")
     except ValueError as error:
         pytest.skip(str(error))
-    yield bring_up(folder, {}, 2, False, 120, print)
+    yield bring_up(folder, {}, 2, None, 120, print)
     take_down(folder)
     assert find_processes(folder) == {}
 
@@ -273,7 +273,7 @@ def test_job_whose_task_manager_is_killed_goes_on_once_it_is_back(
     job = in_background.submit(predict, whole, output, f"--config={write_config('engine')}")
     wait_for_file(tmp_path, "predicted.partial/work/*.results", job)
     os.kill(find_processes(cluster.folder)[launch.TASK_MANAGER][0].pid, signal.SIGKILL)
-    bring_up(cluster.folder, {}, cluster.slots, False, 120, print)
+    bring_up(cluster.folder, {}, cluster.slots, None, 120, print)
     status = job.result(timeout=180)
 
     assert status == 0

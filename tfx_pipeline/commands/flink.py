@@ -23,10 +23,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="build/flink",
         help="folder for settings, logs and temporary files, one a cluster (default: %(default)s)",
     )
-    parser.add_argument(
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument(
         "--embedded",
         action="store_true",
         help="a cluster inside the job server, with Python workers in the submitting process",
+    )
+    kind.add_argument(
+        "--flink_master",
+        metavar="HOST:PORT",
+        help="REST interface of a cluster of one's own: up starts the job server before it, and "
+        "nothing else; --slots and --pool_port are that cluster's",
     )
     parser.add_argument(
         "--slots", type=int, default=2, help="of the task manager (default: %(default)s)"
@@ -61,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _up(folder: Path, arguments: argparse.Namespace) -> int:
+    from tfx_pipeline.flink.launch import EMBEDDED
     from tfx_pipeline.flink.local_cluster import bring_up
     from trainer.config_loader import require
 
@@ -70,11 +78,11 @@ def _up(folder: Path, arguments: argparse.Namespace) -> int:
         folder,
         {name: port for name, port in ports.items() if port},
         arguments.slots,
-        arguments.embedded,
+        EMBEDDED if arguments.embedded else arguments.flink_master,
         arguments.timeout_s,
         lambda line: print(line, flush=True),
     )
-    pages = "" if cluster.is_embedded else f", pages at http://localhost:{cluster.rest_port}"
+    pages = "" if cluster.flink_master else f", pages at http://localhost:{cluster.rest_port}"
     print(f"up{pages}, logs in {folder}/logs; of a configuration that runs here:")
     print(yaml.safe_dump({"beam": cluster.beam_section()}, sort_keys=False), end="")
     return 0

@@ -10,9 +10,10 @@ from pathlib import Path
 
 POM = Path(__file__).with_name("pom.xml")
 MIN_JAVA = 11
+_JARS = "jars"
 # Beam's job server sends the jars of its class path along with every job, 150 MB and 20 seconds,
-# though every process here has them; all but those with this in their path, which Beam takes for
-# its own build's.
+# also where every process has them; all but those with this in their path, which Beam takes for its
+# own build's.
 _NOT_SENT_ALONG = os.path.join("gradle", "wrapper")
 # 150 MB over a slow line.
 _MAVEN_TIMEOUT_S = 1800
@@ -44,11 +45,13 @@ def jars_folder() -> Path:
     return Path(cache) / "tagtower" / f"flink-{digest}"
 
 
-def resolve_class_path(log_path: Path) -> str:
+def resolve_class_path(log_path: Path, is_sent_along: bool = False) -> str:
     """The class path; Maven is asked for it where it is not kept yet.
 
     Args:
       log_path: File for what Maven says.
+      is_sent_along: Whether a job server sends it to the cluster with each job: to one that has
+        Flink alone.
 
     Returns:
       The class path, as Java takes it.
@@ -59,7 +62,7 @@ def resolve_class_path(log_path: Path) -> str:
     folder = jars_folder()
     if not folder.is_dir():
         _copy_jars(folder, log_path)
-    return os.path.join(folder, _NOT_SENT_ALONG, "*")
+    return os.path.join(folder, _JARS if is_sent_along else _NOT_SENT_ALONG, "*")
 
 
 def _copy_jars(folder: Path, log_path: Path) -> None:
@@ -68,7 +71,7 @@ def _copy_jars(folder: Path, log_path: Path) -> None:
         raise ValueError("Maven is missing: no `mvn` on PATH, which brings Flink's jars (150 MB).")
     folder.parent.mkdir(parents=True, exist_ok=True)
     made = tempfile.mkdtemp(prefix="flink-", dir=folder.parent)
-    jars = os.path.join(made, _NOT_SENT_ALONG)
+    jars = os.path.join(made, _JARS)
     try:
         with open(log_path, "wb") as log:
             finished = subprocess.run(
@@ -82,6 +85,8 @@ def _copy_jars(folder: Path, log_path: Path) -> None:
             )
         if finished.returncode != 0 or not os.path.isdir(jars):
             raise ValueError(f"Maven did not bring Flink's jars: {_reason(log_path)}")
+        # Beam sees through symbolic links.
+        shutil.copytree(jars, os.path.join(made, _NOT_SENT_ALONG), copy_function=os.link)
         if not folder.is_dir():
             os.rename(made, folder)
     except subprocess.TimeoutExpired as error:

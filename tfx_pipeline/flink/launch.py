@@ -13,6 +13,7 @@ import yaml
 
 JOB_MANAGER, TASK_MANAGER = "job-manager", "task-manager"
 WORKER_POOL, JOB_SERVER = "worker-pool", "job-server"
+EMBEDDED = "[local]"
 
 _JOB_MANAGER_CLASS = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
 _TASK_MANAGER_CLASS = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
@@ -46,8 +47,9 @@ class LocalCluster:
       rest_port: Of the job manager's REST interface.
       rpc_port: Of the job manager's other one.
       pool_port: Of the worker pool.
-      is_embedded: Whether the cluster lives in the job server, and workers in the submitting
-        process: no other process, and nothing that could be killed apart.
+      flink_master: Another cluster, `host:port` of its REST interface, or `EMBEDDED`, one inside
+        the job server with workers in the submitting process: of both the job server alone is
+        started. None: a whole cluster.
     """
 
     folder: Path
@@ -56,12 +58,12 @@ class LocalCluster:
     rest_port: int
     rpc_port: int
     pool_port: int
-    is_embedded: bool = False
+    flink_master: str | None = None
 
     @property
     def processes(self) -> tuple[str, ...]:
         """Names of the processes, in the order of their start."""
-        if self.is_embedded:
+        if self.flink_master is not None:
             return (JOB_SERVER,)
         return JOB_MANAGER, WORKER_POOL, TASK_MANAGER, JOB_SERVER
 
@@ -76,7 +78,7 @@ class LocalCluster:
             "parallelism": self.slots,
             "environment_type": "LOOPBACK",
         }
-        if not self.is_embedded:
+        if self.flink_master != EMBEDDED:
             flink["environment_type"] = "EXTERNAL"
             flink["environment_config"] = f"localhost:{self.pool_port}"
         return {"runner": "flink", "flink": flink}
@@ -114,8 +116,9 @@ class LocalCluster:
             ]
             heap = _FRAMEWORK_HEAP_MB + _TASK_HEAP_MB
             return self._java(java, class_path, heap, *memory) + [_TASK_MANAGER_CLASS, *conf]
-        heap = _TASK_HEAP_MB + _JOB_SERVER_HEAP_MB if self.is_embedded else _JOB_SERVER_HEAP_MB
-        master = "[local]" if self.is_embedded else f"localhost:{self.rest_port}"
+        is_embedded = self.flink_master == EMBEDDED
+        heap = _JOB_SERVER_HEAP_MB + (_TASK_HEAP_MB if is_embedded else 0)
+        master = self.flink_master or f"localhost:{self.rest_port}"
         return [
             *self._java(java, class_path, heap),
             _JOB_SERVER_CLASS,

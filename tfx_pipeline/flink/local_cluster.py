@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tfx_pipeline.flink import launch
-from tfx_pipeline.flink.java_class_path import find_java, resolve_class_path
+from tfx_pipeline.flink.java_class_path import find_java, jars_folder, resolve_class_path
 from tfx_pipeline.flink.launch import LocalCluster, load_cluster
 from tfx_pipeline.flink.processes import find_processes, start_process, stop_processes
 
@@ -40,7 +40,7 @@ def bring_up(
     folder: Path,
     ports: Mapping[str, int],
     slots: int,
-    is_embedded: bool,
+    flink_master: str | None,
     timeout_s: float,
     on_progress: Callable[[str], None],
 ) -> LocalCluster:
@@ -52,7 +52,7 @@ def bring_up(
       folder: For settings, logs and what Flink leaves meanwhile.
       ports: By the names of `LocalCluster`'s ports; 0 or not there: a free one.
       slots: Slots of the task manager.
-      is_embedded: Whether the cluster lives in the job server.
+      flink_master: Another cluster or `launch.EMBEDDED`; None: a whole cluster is started.
       timeout_s: Longest time until everything answers.
       on_progress: Is told what happens.
 
@@ -69,21 +69,24 @@ def bring_up(
         running = load_cluster(folder) if find_processes(folder) else None
         if running is not None:
             asked = {name: port for name, port in ports.items() if port}
-            wanted = {**asked, "slots": slots, "is_embedded": is_embedded}
+            wanted = {**asked, "slots": slots, "flink_master": flink_master}
             if wanted.items() - dataclasses.asdict(running).items():
                 raise ValueError(
                     f"`folder` must be of no running cluster with other options. Received: {folder}"
                     ", whose cluster `tagtower flink down` stops."
                 )
         java = find_java()
-        if not (folder / "logs" / "maven.log").exists():
-            on_progress("class path of Flink, from Maven where it is not kept yet ...")
-        class_path = resolve_class_path(folder / "logs" / "maven.log")
+        if not jars_folder().is_dir():
+            on_progress("fetching Flink's jars with Maven, 150 MB ...")
+        class_path = resolve_class_path(
+            folder / "logs" / "maven.log",
+            is_sent_along=flink_master not in (None, launch.EMBEDDED),
+        )
         try:
             # Whatever belongs to no cluster that is on record.
             if running is None:
                 stop_processes(folder)
-            cluster = running or _new_cluster(folder, ports, slots, is_embedded)
+            cluster = running or _new_cluster(folder, ports, slots, flink_master)
             found = find_processes(folder)
             for name in cluster.processes:
                 if name not in found:
@@ -130,7 +133,7 @@ def running_jobs(cluster: LocalCluster) -> list[str]:
 
 
 def _new_cluster(
-    folder: Path, ports: Mapping[str, int], slots: int, is_embedded: bool
+    folder: Path, ports: Mapping[str, int], slots: int, flink_master: str | None
 ) -> LocalCluster:
     chosen: dict[str, int] = {}
     with contextlib.ExitStack() as held:
@@ -145,7 +148,7 @@ def _new_cluster(
                     f"`{name}` must be a free port. Received: {ports[name]}, which is taken."
                 ) from error
             chosen[name] = probe.getsockname()[1]
-    cluster = LocalCluster(folder, slots, is_embedded=is_embedded, **chosen)
+    cluster = LocalCluster(folder, slots, flink_master=flink_master, **chosen)
     cluster.save()
     return cluster
 
