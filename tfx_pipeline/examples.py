@@ -60,6 +60,7 @@ ALL_SPLITS = (*f.SPLITS, f.NOW_SPLIT)
 EXAMPLES_FILE = "data_tfrecord"
 INSTANCES_FILE = "instances"
 COUNTS_FILE = "counts.json"
+UNFINISHED_SUFFIX = ".tmp"
 
 _REJECTED, _COUNTS, _END, _TIMES, _CLICKS = "rejected", "counts", "end", "times", "clicks"
 
@@ -413,7 +414,7 @@ class _RenamedFile:
     def __init__(self, path: str, open_writer: Callable[[str], Any]):
         tf.io.gfile.makedirs(os.path.dirname(path))
         self._path = path
-        self._temporary = f"{path}.{os.getpid()}.tmp"
+        self._temporary = f"{path}.{os.getpid()}{UNFINISHED_SUFFIX}"
         self._writer = open_writer(self._temporary)
 
     def write(self, data: Any) -> None:

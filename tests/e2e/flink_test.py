@@ -113,7 +113,9 @@ def records(folder: Path) -> Counter:
 
 def lines(folder: Path) -> dict[str, list[str]]:
     """By name, the sorted lines of the files of a folder."""
-    return {path.name: sorted(path.read_text("utf-8").splitlines()) for path in folder.iterdir()}
+    return {
+        path.name: sorted(path.read_text("utf-8").splitlines()) for path in folder.glob("*.json*")
+    }
 
 
 def assert_equal_examples(output: Path, expected: Path) -> None:
@@ -163,8 +165,13 @@ def test_statistics_agree_in_counts_and_within_a_tolerance_in_quantiles(whole, l
 
 
 def quantiles(statistics) -> list[float]:
-    (histogram,) = (h for h in statistics.histograms if h.type == h.QUANTILES)
-    return [bucket.high_value for bucket in histogram.buckets]
+    """Boundaries; none of a feature that nobody has."""
+    return [
+        bucket.high_value
+        for histogram in statistics.histograms
+        if histogram.type == histogram.QUANTILES
+        for bucket in histogram.buckets
+    ]
 
 
 def test_vocabularies_and_transformed_examples_are_those_of_memory(whole, local):
@@ -261,7 +268,7 @@ def test_job_whose_worker_is_killed_ends_with_equal_output(
     os.kill(int(re.findall(r"worker \S+ is process (\d+)", log)[-1]), signal.SIGKILL)
     job.result(timeout=180)
 
-    assert len(failures_of_newest_job(cluster)) == 1
+    assert failures_of_newest_job(cluster)
     assert_equal_examples(output, local)
 
 

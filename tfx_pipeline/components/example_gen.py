@@ -13,6 +13,7 @@ from typing import Any
 
 from tfx.components.util import examples_utils
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
+from tfx.dsl.io import fileio
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, channel, component_spec, standard_artifacts
 
@@ -68,6 +69,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         files = find_tables(data, spec)
         with self._make_beam_pipeline() as pipeline:
             table_examples.write_examples(pipeline, data, spec, config, outputs, files)
+        _remove_unfinished(outputs)
         with open(
             os.path.join(outputs.summary, table_examples.COUNTS_FILE), encoding="utf-8"
         ) as file:
@@ -80,6 +82,14 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         examples.split_names = artifact_utils.encode_split_names(list(table_examples.ALL_SPLITS))
         examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
         examples_utils.set_file_format(examples, "tfrecords_gzip")
+
+
+def _remove_unfinished(outputs: table_examples.ExampleOutputs) -> None:
+    """Removes what a worker left that was killed as it wrote: TFX reads all files of a split."""
+    splits = (outputs.split(name) for name in table_examples.ALL_SPLITS)
+    for folder in (*splits, outputs.instances, outputs.summary):
+        for path in fileio.glob(os.path.join(folder, f"*{table_examples.UNFINISHED_SUFFIX}")):
+            fileio.remove(path)
 
 
 class TableExampleGen(base_beam_component.BaseBeamComponent):

@@ -169,7 +169,9 @@ class LocalCluster:
             "taskmanager.memory.jvm-overhead.min": f"{_OVERHEAD_MB}m",
             "taskmanager.memory.jvm-overhead.max": f"{_OVERHEAD_MB}m",
             # A lost worker or task manager is made up for; what fails again and again is not tried
-            # for ever.
+            # for ever. The whole job starts again: of the regions that lose one worker each would
+            # count as an attempt, and a wide graph would have none left.
+            "jobmanager.execution.failover-strategy": "full",
             "restart-strategy.type": "fixed-delay",
             "restart-strategy.fixed-delay.attempts": RESTART_ATTEMPTS,
             "restart-strategy.fixed-delay.delay": "5 s",
