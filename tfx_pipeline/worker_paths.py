@@ -15,13 +15,16 @@ def with_absolute_paths(config: PipelineConfig) -> PipelineConfig:
     Returns:
       It, with other spellings of the same places.
     """
-    tables = {
-        name: _absolute(getattr(config.data, name)) for name in ("interactions", "items", "users")
-    }
+    data = config.data
     return dataclasses.replace(
         config,
         output=_absolute(config.output_dir),
-        data=dataclasses.replace(config.data, **tables),
+        data=dataclasses.replace(
+            data,
+            interactions=_absolute(data.interactions),
+            items=_absolute(data.items),
+            users=_absolute(data.users),
+        ),
     )
 
 

@@ -4,6 +4,7 @@ The tests of this file share one cluster, one log and what was made of it in mem
 """
 
 import io
+import ipaddress
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 import tensorflow as tf
 import tensorflow_data_validation as tfdv
@@ -228,6 +230,26 @@ def test_predictions_are_those_of_memory(whole, local_predictions, write_config,
     assert predict(whole, output, f"--config={write_config('engine')}") == 0
 
     assert_equal_predictions(output, local_predictions)
+
+
+def test_flink_and_the_worker_pool_listen_on_this_machine_alone(cluster):
+    found = find_processes(cluster.folder)
+    # Beam's job server has no option for it (docs/flink.md).
+    for name in set(cluster.processes) - {launch.JOB_SERVER}:
+        connections = found[name][0].connections()
+        hosts = {c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN}
+        assert hosts and all(ipaddress.ip_address(host).is_loopback for host in hosts), name
+
+
+def test_cluster_that_is_up_stays_as_it_is(cluster):
+    before = find_processes(cluster.folder)
+
+    again = bring_up(cluster.folder, {}, cluster.slots, None, 120, print)
+
+    assert again == cluster
+    names = cluster.processes
+    found = find_processes(cluster.folder)
+    assert [found[name][0].pid for name in names] == [before[name][0].pid for name in names]
 
 
 # Faults.

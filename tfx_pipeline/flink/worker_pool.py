@@ -45,6 +45,7 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
             worker, self._spare = self._spare, _load_worker()
             if worker.poll() is not None:
                 worker, self._spare = self._spare, _load_worker()
+            assert worker.stdin is not None
             worker.stdin.write(json.dumps(assignment) + "\n")
             worker.stdin.close()
             self._workers[request.worker_id] = worker
