@@ -15,7 +15,7 @@ SOLVE = $(VENV)/uv pip compile --quiet --generate-hashes --python-version 3.10 \
 	--python-platform x86_64-manylinux_2_28 --custom-compile-command "make lock" $(LOCK_FLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-unit test-e2e test-movielens lint format bench docs movielens results \
+.PHONY: help setup run test test-unit test-e2e test-flink test-movielens lint format bench docs movielens results \
 	wheel lock clean distclean
 
 help: ## List the targets
@@ -31,10 +31,13 @@ test: setup ## All tests that can run here, every lane
 	@$(PYTEST)
 
 test-unit: setup ## The fast lane: neither whole pipelines nor real data
-	@$(PYTEST) -m "not e2e and not movielens"
+	@$(PYTEST) -m "not e2e and not movielens and not flink"
 
 test-e2e: setup ## The lane of whole pipelines and servers, on synthetic logs
-	@$(PYTEST) -m "e2e and not movielens"
+	@$(PYTEST) -m "e2e and not movielens and not flink"
+
+test-flink: setup ## The lane of the Flink cluster; skips without Java or Maven
+	@$(PYTEST) -m "flink and not movielens"
 
 test-movielens: setup ## The lane of real data (MOVIELENS_DIR=DIR); skips without it
 	@$(PYTEST) -m movielens

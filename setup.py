@@ -41,7 +41,12 @@ setup(
         include=["trainer", "trainer.*", "serving", "serving.*", "tfx_pipeline", "tfx_pipeline.*"]
     ),
     package_data={
-        "tfx_pipeline": ["configs/*.yaml", "configs/studies/*.yaml", "docker/*"],
+        "tfx_pipeline": [
+            "configs/*.yaml",
+            "configs/studies/*.yaml",
+            "docker/*",
+            "flink/pom.xml",
+        ],
         "serving": ["docker/*", "docker/**/*", "native/*"],
     },
     entry_points={"console_scripts": ["tagtower = tfx_pipeline.cli:main"]},

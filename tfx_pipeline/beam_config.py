@@ -9,6 +9,8 @@ from typing import Literal
 
 from trainer.config_loader import require
 
+# Between two stages of a job: a worker's start takes longer than many a stage.
+_WORKER_KEPT_MS = 3_000
 _HOST_AND_PORT = re.compile(r"[^\s:/]+:\d{1,5}")
 
 
@@ -50,6 +52,7 @@ class FlinkConfig:
             f"--job_endpoint={self.job_endpoint}",
             f"--parallelism={self.parallelism}",
             f"--environment_type={self.environment_type}",
+            f"--environment_cache_millis={_WORKER_KEPT_MS}",
         ]
         if self.environment_config is not None:
             args.append(f"--environment_config={self.environment_config}")

@@ -34,6 +34,7 @@ COMMANDS = {
         "check_requests",
         "compare logged requests with what the version that serves was trained on",
     ),
+    "flink": ("flink", "a Flink cluster on this machine: up, status, down"),
     "batch-predict": ("batch_predict", "tags for many users, from files to Vertex's files"),
 }
 

@@ -17,11 +17,21 @@ PROGRESS_LOGGER = "tagtower"
 
 
 class Console:
-    """The terminal, as the program's own lines reach it."""
+    """The terminal, as the program's own lines reach it.
 
-    def __init__(self, stream: TextIO):
-        """Initializes with the stream to write to."""
+    Attributes:
+      log_path: File with what the libraries print meanwhile; None: it goes nowhere else.
+    """
+
+    def __init__(self, stream: TextIO, log_path: str | None = None):
+        """Initializes the console.
+
+        Args:
+          stream: The stream to write to.
+          log_path: File with what the libraries print meanwhile.
+        """
         self._stream = stream
+        self.log_path = log_path
 
     def line(self, text: str = "") -> None:
         """Writes one line (or a block of them)."""
@@ -46,7 +56,7 @@ def quiet_libraries(log_path: str) -> Iterator[Console]:
     with open(log_path, "ab") as log, os.fdopen(os.dup(saved_out), "w") as terminal:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-        console = Console(terminal)
+        console = Console(terminal, log_path)
         handler = _ProgressHandler(console)
         progress = logging.getLogger(PROGRESS_LOGGER)
         progress.addHandler(handler)

@@ -35,6 +35,7 @@ from tfx_pipeline.fingerprints import code_fingerprint, files_fingerprint
 from tfx_pipeline.table_inputs import find_tables
 from tfx_pipeline.tag_vectors import tag_vectors_file
 from tfx_pipeline.tf_examples import build_schema
+from tfx_pipeline.worker_paths import with_absolute_paths
 from trainer import features as f
 from trainer import task
 from trainer.file_system import absolute, is_remote
@@ -69,6 +70,8 @@ def create_pipeline(
     Raises:
       ValueError: A table is missing, empty, unreadable or lacks a column.
     """
+    if config.beam.runner == "flink":
+        config = with_absolute_paths(config)
     output = config.output_dir
     features = to_json(config.features)
     tables = find_tables(config.data, config.features)

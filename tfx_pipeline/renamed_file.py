@@ -2,10 +2,13 @@
 
 import itertools
 import os
+import uuid
 from collections.abc import Iterable
 from typing import Any
 
 import tensorflow as tf
+
+UNFINISHED_SUFFIX = ".tmp"  # of what a killed worker leaves
 
 # TensorFlow takes longer for a call than for a line.
 _PIECES_PER_WRITE = 1_000
@@ -26,7 +29,8 @@ class RenamedFile:
         """
         tf.io.gfile.makedirs(os.path.dirname(path))
         self._path = path
-        self._temporary = f"{path}.{os.getpid()}.tmp"
+        # Workers of a cluster may write the same file, and have the same process id.
+        self._temporary = f"{path}.{uuid.uuid4().hex}{UNFINISHED_SUFFIX}"
         self._file = tf.io.gfile.GFile(self._temporary, mode)
 
     def write(self, data: Any) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from tfx import v1 as tfx
 
+from tfx_pipeline.beam_failure import one_line_failures
 from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.console import Console
 from tfx_pipeline.memory import PeakMemory
@@ -98,7 +99,8 @@ def run_nodes(pipeline: tfx.dsl.Pipeline, console: Console) -> list[NodeRun]:
 
     runner = ReportingLocalRunner(on_start, on_end)
     try:
-        return runner.run(pipeline)
+        with one_line_failures(console.log_path):
+            return runner.run(pipeline)
     except (ValueError, RuntimeError) as error:
         logging.getLogger(__name__).exception("%s failed", begun[-1] if begun else "pipeline")
         mistake = _mistake(error)

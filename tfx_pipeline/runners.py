@@ -7,7 +7,7 @@ the cache nor where the outputs are; this runner uses the same launcher and repo
 import dataclasses
 import datetime
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tfx import types
 from tfx.dsl.compiler import constants
@@ -16,6 +16,8 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils, tfx_runner
 from tfx.orchestration.portable.mlmd import execution_lib
 from tfx.proto.orchestration import pipeline_pb2
+
+from tfx_pipeline.beam_failure import require_job_server
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,14 +77,16 @@ class ReportingLocalRunner(tfx_runner.IrBasedRunner):
             node_id = node.pipeline_node.node_info.id
             self._on_start(node_id)
             started = time.perf_counter()
+            executor_spec = runner_utils.extract_executor_spec(deployment, node_id)
             component_launcher = _ObservedLauncher(
                 pipeline_node=node.pipeline_node,
                 mlmd_connection=metadata.Metadata(connection),
                 pipeline_info=pipeline.pipeline_info,
                 pipeline_runtime_spec=pipeline.runtime_spec,
-                executor_spec=runner_utils.extract_executor_spec(deployment, node_id),
+                executor_spec=executor_spec,
                 custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, node_id),
             )
+            component_launcher.pipeline_args = getattr(executor_spec, "beam_pipeline_args", ())
             info = component_launcher.launch()
             is_resolver = component_launcher.is_system_node
             # What a cached node returns names outputs that were never written; the metadata knows.
@@ -100,9 +104,10 @@ class ReportingLocalRunner(tfx_runner.IrBasedRunner):
 
 
 class _ObservedLauncher(launcher.Launcher):
-    """A launcher that remembers whether its executor ran."""
+    """A launcher that remembers whether its executor ran, and runs none without its engine."""
 
     has_executed = False
+    pipeline_args: Sequence[str] = ()
 
     @property
     def is_system_node(self) -> bool:
@@ -111,4 +116,5 @@ class _ObservedLauncher(launcher.Launcher):
 
     def _run_executor(self, execution_info):
         self.has_executed = True
+        require_job_server(self.pipeline_args)
         return super()._run_executor(execution_info)

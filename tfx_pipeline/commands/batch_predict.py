@@ -81,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Predicts; prints the counts."""
     from tfx_pipeline.beam_config import BeamConfig
+    from tfx_pipeline.beam_failure import BeamJobError
     from tfx_pipeline.config import load_config
 
     engine = BeamConfig(arguments.runner or "local", arguments.num_workers)
@@ -93,6 +94,9 @@ def run(arguments: argparse.Namespace) -> int:
     logs = tempfile.mkdtemp(prefix="tagtower-")
     try:
         _predict(arguments, pipeline_args, output, os.path.join(logs, "batch-predict.log"))
+    except BeamJobError:
+        # It names the log.
+        raise
     except (ValueError, KeyboardInterrupt):
         shutil.rmtree(logs)
         raise
@@ -113,6 +117,7 @@ def _predict(
         from serving.batch_predict import BatchPredictConfig, batch_predict
         from serving.batch_predict_output import JsonLinesWriter, PredictionWriter
         from serving.model_server.version_folder import list_versions
+        from tfx_pipeline.beam_failure import one_line_failures, require_job_server
 
         base_path = absolute(arguments.model_base_path)
         versions = list_versions(base_path) if is_folder(base_path) else {}
@@ -143,5 +148,7 @@ def _predict(
             restart=arguments.restart,
         )
         console.line(f"predicting with version {version} ...")
-        counts = batch_predict(config, pipeline_args, writer)
+        require_job_server(pipeline_args)
+        with one_line_failures(log_path):
+            counts = batch_predict(config, pipeline_args, writer)
         console.line(f"{counts['predicted']:,} predicted, {counts['errors']:,} errors, in {output}")

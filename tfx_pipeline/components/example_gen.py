@@ -16,6 +16,7 @@ from typing import Any
 
 from tfx.components.util import examples_utils
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
+from tfx.dsl.io import fileio
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, channel, component_spec, standard_artifacts
 
@@ -23,6 +24,7 @@ from tfx_pipeline import examples as table_examples
 from tfx_pipeline.components.artifacts import Instances, LogSummary
 from tfx_pipeline.config import DataConfig, ExamplesConfig
 from tfx_pipeline.daily_window import find_window, with_cut_days, with_day
+from tfx_pipeline.renamed_file import UNFINISHED_SUFFIX
 from tfx_pipeline.shuffle import workplace_of
 from tfx_pipeline.table_inputs import check_counts, find_tables
 from trainer.config_loader import from_mapping
@@ -93,6 +95,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                     workplace,
                     day_end=None if window is None else window.end,
                 )
+        _remove_unfinished(outputs)
         with open_file(os.path.join(outputs.summary, table_examples.COUNTS_FILE)) as file:
             check_counts(json.load(file), data, outputs.rejected)
         # A failed run keeps them in `rejected_dir` alone: its artifacts are removed.
@@ -107,6 +110,14 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         examples.split_names = artifact_utils.encode_split_names(list(table_examples.ALL_SPLITS))
         examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
         examples_utils.set_file_format(examples, "tfrecords_gzip")
+
+
+def _remove_unfinished(outputs: table_examples.ExampleOutputs) -> None:
+    """Removes what a worker left that was killed as it wrote: TFX reads all files of a split."""
+    splits = (outputs.split(name) for name in table_examples.ALL_SPLITS)
+    for folder in (*splits, outputs.instances, outputs.summary):
+        for path in fileio.glob(os.path.join(folder, f"*{UNFINISHED_SUFFIX}")):
+            fileio.remove(path)
 
 
 class TableExampleGen(base_beam_component.BaseBeamComponent):

@@ -1,0 +1,114 @@
+"""`tagtower flink`: a Flink cluster on this machine, to try and test on."""
+
+import argparse
+from pathlib import Path
+
+import yaml
+
+_ACTIONS = ("up", "status", "down")
+_EXIT_NOT_UP = 1
+_DEFAULT_PORTS = {"job_port": 8099, "rest_port": 8081, "pool_port": 50000}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
+    parser.add_argument(
+        "action",
+        choices=_ACTIONS,
+        help="up: start what does not run and wait until it answers; status: how each process is; "
+        "down: stop all of it",
+    )
+    parser.add_argument(
+        "--folder",
+        default="build/flink",
+        help="folder for settings, logs and temporary files, one a cluster (default: %(default)s)",
+    )
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument(
+        "--embedded",
+        action="store_true",
+        help="a cluster inside the job server, with Python workers in the submitting process",
+    )
+    kind.add_argument(
+        "--flink_master",
+        metavar="HOST:PORT",
+        help="REST interface of a cluster of one's own: up starts the job server before it, and "
+        "nothing else; --slots and --pool_port are that cluster's",
+    )
+    parser.add_argument(
+        "--slots", type=int, default=2, help="of the task manager (default: %(default)s)"
+    )
+    for name, what in (
+        ("job_port", "of Beam's job server"),
+        ("rest_port", "of the job manager's REST interface and pages"),
+        ("pool_port", "of the worker pool"),
+    ):
+        parser.add_argument(
+            f"--{name}",
+            type=int,
+            default=_DEFAULT_PORTS[name],
+            help=f"{what}; 0: a free one (default: %(default)s)",
+        )
+    parser.add_argument(
+        "--timeout_s",
+        type=float,
+        default=120.0,
+        help="longest time until everything answers, without Maven's (default: %(default)s)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Does what is asked of the cluster."""
+    folder = Path(arguments.folder).absolute()
+    if arguments.action == "up":
+        return _up(folder, arguments)
+    if arguments.action == "status":
+        return _status(folder)
+    return _down(folder)
+
+
+def _up(folder: Path, arguments: argparse.Namespace) -> int:
+    from tfx_pipeline.flink.launch import EMBEDDED
+    from tfx_pipeline.flink.local_cluster import bring_up
+    from trainer.config_loader import require
+
+    require(arguments.slots >= 1, "slots", "be a positive integer", arguments.slots)
+    ports = {name: getattr(arguments, name) for name in _DEFAULT_PORTS}
+    cluster = bring_up(
+        folder,
+        {name: port for name, port in ports.items() if port},
+        arguments.slots,
+        EMBEDDED if arguments.embedded else arguments.flink_master,
+        arguments.timeout_s,
+        lambda line: print(line, flush=True),
+    )
+    pages = "" if cluster.flink_master else f", pages at http://localhost:{cluster.rest_port}"
+    print(f"up{pages}, logs in {folder}/logs; of a configuration that runs here:")
+    print(yaml.safe_dump({"beam": cluster.beam_section()}, sort_keys=False), end="")
+    return 0
+
+
+def _status(folder: Path) -> int:
+    from tfx_pipeline.flink.launch import load_cluster
+    from tfx_pipeline.flink.local_cluster import process_states, running_jobs
+
+    cluster = load_cluster(folder)
+    states = process_states(cluster) if cluster is not None else []
+    if cluster is None or all(state.pid is None for state in states):
+        print(f"down: nothing runs from {folder}")
+        return _EXIT_NOT_UP
+    for state in states:
+        word = "down" if state.pid is None else "ready" if state.is_ready else "does not answer"
+        pid = "" if state.pid is None else f"process {state.pid}"
+        print(f"{state.name:<14}{word:<17}{pid}".rstrip())
+    jobs = running_jobs(cluster)
+    print(f"{len(jobs)} running job{'' if len(jobs) == 1 else 's'}")
+    return 0 if all(state.is_ready for state in states) else _EXIT_NOT_UP
+
+
+def _down(folder: Path) -> int:
+    from tfx_pipeline.flink.local_cluster import take_down
+
+    stopped = take_down(folder)
+    print(f"down: {stopped} process{'' if stopped == 1 else 'es'} stopped")
+    return 0

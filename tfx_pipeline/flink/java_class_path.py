@@ -1,0 +1,105 @@
+"""Java, and the class path of Flink and Beam's job server: resolved by Maven once, then kept."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+POM = Path(__file__).with_name("pom.xml")
+MIN_JAVA = 11
+_JARS = "jars"
+# Beam's job server sends the jars of its class path along with every job, 150 MB and 20 seconds,
+# also where every process has them; all but those with this in their path, which Beam takes for its
+# own build's.
+_NOT_SENT_ALONG = os.path.join("gradle", "wrapper")
+# 150 MB over a slow line.
+_MAVEN_TIMEOUT_S = 1800
+
+
+def find_java() -> str:
+    """Java's path: of `JAVA_HOME`, or on PATH.
+
+    Raises:
+      ValueError: There is none, or it is too old.
+    """
+    home = os.environ.get("JAVA_HOME")
+    java = shutil.which(os.path.join(home, "bin", "java") if home else "java")
+    if java is None:
+        where = f"in JAVA_HOME, {home}" if home else "on PATH"
+        raise ValueError(f"Java is missing: no `java` {where}. Install a JRE {MIN_JAVA} or newer.")
+    printed = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    version = re.search(r'version "(?:1\.)?(\d+)', printed)
+    if version is None or int(version[1]) < MIN_JAVA:
+        found = version[1] if version else printed.strip() or "nothing"
+        raise ValueError(f"Java must be {MIN_JAVA} or newer. Received: {found} from {java}.")
+    return java
+
+
+def jars_folder() -> Path:
+    """Where the jars of this pom are kept: in the user's cache, for every checkout."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    digest = hashlib.blake2b(POM.read_bytes(), digest_size=8).hexdigest()
+    return Path(cache) / "tagtower" / f"flink-{digest}"
+
+
+def resolve_class_path(log_path: Path, is_sent_along: bool = False) -> str:
+    """The class path; Maven is asked for it where it is not kept yet.
+
+    Args:
+      log_path: File for what Maven says.
+      is_sent_along: Whether a job server sends it to the cluster with each job: to one that has
+        Flink alone.
+
+    Returns:
+      The class path, as Java takes it.
+
+    Raises:
+      ValueError: Maven is missing, or did not find everything.
+    """
+    folder = jars_folder()
+    if not folder.is_dir():
+        _copy_jars(folder, log_path)
+    return os.path.join(folder, _JARS if is_sent_along else _NOT_SENT_ALONG, "*")
+
+
+def _copy_jars(folder: Path, log_path: Path) -> None:
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise ValueError("Maven is missing: no `mvn` on PATH, which brings Flink's jars (150 MB).")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    made = tempfile.mkdtemp(prefix="flink-", dir=folder.parent)
+    jars = os.path.join(made, _JARS)
+    try:
+        with open(log_path, "wb") as log:
+            finished = subprocess.run(
+                [maven, "--batch-mode", "--file", str(POM), "dependency:copy-dependencies"]
+                + [f"-DoutputDirectory={jars}"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                timeout=_MAVEN_TIMEOUT_S,
+                check=False,
+            )
+        if finished.returncode != 0 or not os.path.isdir(jars):
+            raise ValueError(f"Maven did not bring Flink's jars: {_reason(log_path)}")
+        # Beam sees through symbolic links.
+        shutil.copytree(jars, os.path.join(made, _NOT_SENT_ALONG), copy_function=os.link)
+        if not folder.is_dir():
+            os.rename(made, folder)
+    except subprocess.TimeoutExpired as error:
+        raise ValueError(
+            f"Maven did not bring Flink's jars in {_MAVEN_TIMEOUT_S} s; see {log_path}."
+        ) from error
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _reason(log_path: Path) -> str:
+    """The first error that Maven names, and where the others are."""
+    text = log_path.read_text(encoding="utf-8", errors="replace")
+    errors = re.findall(r"^\[ERROR\] (.+)$", text, flags=re.MULTILINE)
+    first = errors[0].partition(" -> [Help")[0].strip() if errors else "no error named"
+    return f"{first[:300]} (see {log_path})"

@@ -1,0 +1,200 @@
+"""How the processes of a cluster on one machine are started: ports, settings, command lines.
+
+Everything binds to this machine alone.
+"""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+JOB_MANAGER, TASK_MANAGER = "job-manager", "task-manager"
+WORKER_POOL, JOB_SERVER = "worker-pool", "job-server"
+EMBEDDED = "[local]"
+
+_JOB_MANAGER_CLASS = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
+_TASK_MANAGER_CLASS = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
+_JOB_SERVER_CLASS = "org.apache.beam.runners.flink.FlinkJobServerDriver"
+_OPENED_PACKAGES = (
+    "java.lang java.lang.reflect java.util java.util.concurrent java.util.concurrent.atomic "
+    "java.net java.nio java.io java.time java.text sun.nio.ch"
+).split()
+
+# Of a task manager. Without Flink's own start scripts every key must be said; where one is missing
+# it dies of an IllegalArgumentException without a message.
+_FRAMEWORK_HEAP_MB, _FRAMEWORK_OFF_HEAP_MB = 128, 128
+_TASK_HEAP_MB, _TASK_OFF_HEAP_MB = 512, 128
+# The graph of TensorFlow Transform has 230 tasks; with 128 MB their buffers run out.
+_NETWORK_MB = 512
+_MANAGED_MB = 256
+_METASPACE_MB, _OVERHEAD_MB = 256, 192
+_JOB_MANAGER_HEAP_MB, _JOB_SERVER_HEAP_MB = 512, 512
+
+RESTART_ATTEMPTS = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalCluster:
+    """A cluster on this machine.
+
+    Attributes:
+      folder: Absolute path of the folder for settings, logs and what Flink leaves meanwhile.
+      slots: Slots of its task manager.
+      job_port: Of Beam's job server.
+      rest_port: Of the job manager's REST interface.
+      rpc_port: Of the job manager's other one.
+      pool_port: Of the worker pool.
+      flink_master: Another cluster, `host:port` of its REST interface, or `EMBEDDED`, one inside
+        the job server with workers in the submitting process: of both the job server alone is
+        started. None: a whole cluster.
+    """
+
+    folder: Path
+    slots: int
+    job_port: int
+    rest_port: int
+    rpc_port: int
+    pool_port: int
+    flink_master: str | None = None
+
+    @property
+    def processes(self) -> tuple[str, ...]:
+        """Names of the processes, in the order of their start."""
+        if self.flink_master is not None:
+            return (JOB_SERVER,)
+        return JOB_MANAGER, WORKER_POOL, TASK_MANAGER, JOB_SERVER
+
+    def log_path(self, process: str) -> Path:
+        """File for what a process prints."""
+        return self.folder / "logs" / f"{process}.log"
+
+    def beam_section(self) -> dict[str, Any]:
+        """The section `beam` of a configuration that runs here."""
+        flink: dict[str, Any] = {
+            "job_endpoint": f"localhost:{self.job_port}",
+            "parallelism": self.slots,
+            "environment_type": "LOOPBACK",
+        }
+        if self.flink_master != EMBEDDED:
+            flink["environment_type"] = "EXTERNAL"
+            flink["environment_config"] = f"localhost:{self.pool_port}"
+        return {"runner": "flink", "flink": flink}
+
+    def save(self) -> None:
+        """Writes itself and Flink's settings into the folder."""
+        for name in ("logs", "conf", "tmp", "artifacts"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        settings = yaml.safe_dump(self._flink_settings(), sort_keys=False)
+        (self.folder / "conf" / "config.yaml").write_text(settings, encoding="utf-8")
+        content = {**dataclasses.asdict(self), "folder": str(self.folder)}
+        (self.folder / "cluster.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+    def command(self, process: str, java: str, class_path: str) -> list[str]:
+        """The command line of a process.
+
+        Args:
+          process: Its name.
+          java: Path of Java.
+          class_path: With Flink and Beam's job server.
+
+        Returns:
+          The words.
+        """
+        conf = ["--configDir", str(self.folder / "conf")]
+        if process == WORKER_POOL:
+            return [sys.executable, "-m", "tfx_pipeline.flink.worker_pool", str(self.pool_port)]
+        if process == JOB_MANAGER:
+            return self._java(java, class_path, _JOB_MANAGER_HEAP_MB) + [_JOB_MANAGER_CLASS, *conf]
+        if process == TASK_MANAGER:
+            direct = _FRAMEWORK_OFF_HEAP_MB + _TASK_OFF_HEAP_MB + _NETWORK_MB
+            memory = [
+                f"-XX:MaxDirectMemorySize={direct}m",
+                f"-XX:MaxMetaspaceSize={_METASPACE_MB}m",
+            ]
+            heap = _FRAMEWORK_HEAP_MB + _TASK_HEAP_MB
+            return self._java(java, class_path, heap, *memory) + [_TASK_MANAGER_CLASS, *conf]
+        is_embedded = self.flink_master == EMBEDDED
+        heap = _JOB_SERVER_HEAP_MB + (_TASK_HEAP_MB if is_embedded else 0)
+        master = self.flink_master or f"localhost:{self.rest_port}"
+        return [
+            *self._java(java, class_path, heap),
+            _JOB_SERVER_CLASS,
+            "--job-host=localhost",
+            f"--job-port={self.job_port}",
+            "--artifact-port=0",
+            "--expansion-port=0",
+            f"--artifacts-dir={self.folder / 'artifacts'}",
+            f"--flink-master={master}",
+            f"--flink-conf-dir={self.folder / 'conf'}",
+        ]
+
+    def _java(self, java: str, class_path: str, heap_mb: int, *flags: str) -> list[str]:
+        return [
+            java,
+            f"-Xmx{heap_mb}m",
+            *flags,
+            "-XX:+UseSerialGC",
+            f"-Djava.io.tmpdir={self.folder / 'tmp'}",
+            "-Dorg.slf4j.simpleLogger.showDateTime=true",
+            "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
+            *(f"--add-opens=java.base/{name}=ALL-UNNAMED" for name in _OPENED_PACKAGES),
+            "-cp",
+            class_path,
+        ]
+
+    def _flink_settings(self) -> dict[str, Any]:
+        here = "127.0.0.1"
+        return {
+            "jobmanager.rpc.address": "localhost",
+            "jobmanager.rpc.port": self.rpc_port,
+            "jobmanager.bind-host": here,
+            "rest.address": "localhost",
+            "rest.bind-address": here,
+            "rest.port": self.rest_port,
+            "taskmanager.host": "localhost",
+            "taskmanager.bind-host": here,
+            "taskmanager.numberOfTaskSlots": self.slots,
+            "taskmanager.cpu.cores": float(self.slots),
+            "taskmanager.memory.framework.heap.size": f"{_FRAMEWORK_HEAP_MB}m",
+            "taskmanager.memory.framework.off-heap.size": f"{_FRAMEWORK_OFF_HEAP_MB}m",
+            "taskmanager.memory.task.heap.size": f"{_TASK_HEAP_MB}m",
+            "taskmanager.memory.task.off-heap.size": f"{_TASK_OFF_HEAP_MB}m",
+            "taskmanager.memory.network.min": f"{_NETWORK_MB}m",
+            "taskmanager.memory.network.max": f"{_NETWORK_MB}m",
+            "taskmanager.memory.managed.size": f"{_MANAGED_MB}m",
+            "taskmanager.memory.jvm-metaspace.size": f"{_METASPACE_MB}m",
+            "taskmanager.memory.jvm-overhead.min": f"{_OVERHEAD_MB}m",
+            "taskmanager.memory.jvm-overhead.max": f"{_OVERHEAD_MB}m",
+            # A lost worker or task manager is made up for; what fails again and again is not tried
+            # for ever. The whole job starts again: of the regions that lose one worker each would
+            # count as an attempt, and a wide graph would have none left.
+            "jobmanager.execution.failover-strategy": "full",
+            "restart-strategy.type": "fixed-delay",
+            "restart-strategy.fixed-delay.attempts": RESTART_ATTEMPTS,
+            "restart-strategy.fixed-delay.delay": "5 s",
+            # A process that is gone refuses the connection, which shows at the next heartbeats;
+            # one that is slow on a busy machine is not gone.
+            "heartbeat.interval": 2_000,
+            "heartbeat.timeout": 60_000,
+            "pekko.ask.timeout": "60 s",
+            # Time to bring a lost task manager back; then the job fails.
+            "slot.request.timeout": 60_000,
+            # Between stages of a batch each edge asks for 512 buffers at once, however few slots.
+            "taskmanager.network.sort-shuffle.min-buffers": 64,
+            # Beam is on the class path of every process, and is the job's as well: one copy.
+            "classloader.resolve-order": "parent-first",
+            "io.tmp.dirs": str(self.folder / "tmp"),
+            "web.tmpdir": str(self.folder / "tmp"),
+        }
+
+
+def load_cluster(folder: Path) -> LocalCluster | None:
+    """The cluster that was last started from a folder; None where none was."""
+    path = folder / "cluster.json"
+    if not path.is_file():
+        return None
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return LocalCluster(**{**content, "folder": Path(content["folder"])})

@@ -1,0 +1,202 @@
+"""Brings a cluster on this machine up, tells how it is, takes it down."""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import re
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tfx_pipeline.flink import launch
+from tfx_pipeline.flink.java_class_path import find_java, jars_folder, resolve_class_path
+from tfx_pipeline.flink.launch import LocalCluster, load_cluster
+from tfx_pipeline.flink.processes import find_processes, start_process, stop_processes
+
+_POLL_S = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class ProcessState:
+    """How a process of the cluster is.
+
+    Attributes:
+      name: Its name.
+      pid: Its id; None: it does not run.
+      is_ready: Whether it answers.
+    """
+
+    name: str
+    pid: int | None
+    is_ready: bool
+
+
+def bring_up(
+    folder: Path,
+    ports: Mapping[str, int],
+    slots: int,
+    flink_master: str | None,
+    timeout_s: float,
+    on_progress: Callable[[str], None],
+) -> LocalCluster:
+    """Starts what is not running yet, and waits until everything answers.
+
+    A cluster that runs is left as it is; of one that lost a process that process is started again.
+
+    Args:
+      folder: For settings, logs and what Flink leaves meanwhile.
+      ports: By the names of `LocalCluster`'s ports; 0 or not there: a free one.
+      slots: Slots of the task manager.
+      flink_master: Another cluster or `launch.EMBEDDED`; None: a whole cluster is started.
+      timeout_s: Longest time until everything answers.
+      on_progress: Is told what happens.
+
+    Returns:
+      The cluster.
+
+    Raises:
+      ValueError: Java or Maven is missing, a port is taken, another cluster runs from the folder,
+        or a process did not come up; nothing is left running then.
+    """
+    folder = folder.absolute()
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    with _only_command(folder):
+        running = load_cluster(folder) if find_processes(folder) else None
+        if running is not None:
+            asked = {name: port for name, port in ports.items() if port}
+            wanted = {**asked, "slots": slots, "flink_master": flink_master}
+            if wanted.items() - dataclasses.asdict(running).items():
+                raise ValueError(
+                    f"`folder` must be of no running cluster with other options. Received: {folder}"
+                    ", whose cluster `tagtower flink down` stops."
+                )
+        java = find_java()
+        if not jars_folder().is_dir():
+            on_progress("fetching Flink's jars with Maven, 150 MB ...")
+        class_path = resolve_class_path(
+            folder / "logs" / "maven.log",
+            is_sent_along=flink_master not in (None, launch.EMBEDDED),
+        )
+        try:
+            # Whatever belongs to no cluster that is on record.
+            if running is None:
+                stop_processes(folder)
+            cluster = running or _new_cluster(folder, ports, slots, flink_master)
+            found = find_processes(folder)
+            for name in cluster.processes:
+                if name not in found:
+                    on_progress(f"starting {name} ...")
+                    command = cluster.command(name, java, class_path)
+                    start_process(name, command, folder, cluster.log_path(name))
+            _wait(cluster, timeout_s)
+        except BaseException:
+            stop_processes(folder)
+            raise
+    return cluster
+
+
+def take_down(folder: Path) -> int:
+    """Stops every process of a folder's cluster; returns how many there were."""
+    folder = folder.absolute()
+    return stop_processes(folder)
+
+
+def process_states(cluster: LocalCluster) -> list[ProcessState]:
+    """How each process of a cluster is."""
+    found = find_processes(cluster.folder)
+    states = []
+    for name in cluster.processes:
+        pid = found[name][0].pid if name in found else None
+        states.append(ProcessState(name, pid, pid is not None and _is_ready(cluster, name)))
+    return states
+
+
+def get_json(cluster: LocalCluster, path: str) -> Any:
+    """What the job manager's REST interface says; None where it does not answer."""
+    try:
+        with urllib.request.urlopen(f"http://localhost:{cluster.rest_port}{path}", timeout=5) as x:
+            return json.load(x)
+    except (OSError, ValueError, urllib.error.URLError):
+        return None
+
+
+def running_jobs(cluster: LocalCluster) -> list[str]:
+    """Ids of the jobs that are not at their end."""
+    answer = get_json(cluster, "/jobs") or {"jobs": []}
+    ended = ("FINISHED", "FAILED", "CANCELED")
+    return [job["id"] for job in answer["jobs"] if job["status"] not in ended]
+
+
+def _new_cluster(
+    folder: Path, ports: Mapping[str, int], slots: int, flink_master: str | None
+) -> LocalCluster:
+    chosen: dict[str, int] = {}
+    with contextlib.ExitStack() as held:
+        # Held together, or the system could give one port twice.
+        for name in ("job_port", "rest_port", "rpc_port", "pool_port"):
+            probe = held.enter_context(socket.socket())
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", ports.get(name, 0)))
+            except OSError as error:
+                raise ValueError(
+                    f"`{name}` must be a free port. Received: {ports[name]}, which is taken."
+                ) from error
+            chosen[name] = probe.getsockname()[1]
+    cluster = LocalCluster(folder, slots, flink_master=flink_master, **chosen)
+    cluster.save()
+    return cluster
+
+
+def _wait(cluster: LocalCluster, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        waiting = [state for state in process_states(cluster) if not state.is_ready]
+        if not waiting:
+            return
+        for state in waiting:
+            if state.pid is None:
+                raise ValueError(f"{state.name} ended: {_reason(cluster, state.name)}")
+        if time.monotonic() > deadline:
+            name = waiting[0].name
+            raise ValueError(f"{name} did not answer in {timeout_s:g} s: {_reason(cluster, name)}")
+        time.sleep(_POLL_S)
+
+
+def _is_ready(cluster: LocalCluster, name: str) -> bool:
+    if name == launch.JOB_MANAGER:
+        return get_json(cluster, "/overview") is not None
+    if name == launch.TASK_MANAGER:
+        overview = get_json(cluster, "/overview")
+        return overview is not None and overview["slots-total"] == cluster.slots
+    port = cluster.pool_port if name == launch.WORKER_POOL else cluster.job_port
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _reason(cluster: LocalCluster, name: str) -> str:
+    path = cluster.log_path(name)
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    # What is indented is a stack.
+    said = re.findall(r"^\S.*$", text, flags=re.MULTILINE) or ["it said nothing"]
+    causes = [line.partition(": ")[2] for line in said if line.startswith("Caused by: ")]
+    return f"{(causes or said)[-1][:300]} (see {path})"
+
+
+@contextlib.contextmanager
+def _only_command(folder: Path) -> Iterator[None]:
+    with open(folder / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"`folder` must be one that no other `tagtower flink up` is starting. "
+                f"Received: {folder}."
+            ) from error
+        yield

@@ -1,0 +1,107 @@
+"""The pool beside a task manager that starts Python workers, as Beam's `EXTERNAL` wants it.
+
+Beam has one of its own (`apache_beam.runners.worker.worker_pool_main`). This one starts workers
+with the Python it runs in instead of whatever `python` is on PATH, listens on the address it is
+given instead of all, and does not keep what a worker prints in a pipe that nobody reads. It also
+holds one worker ready that has imported TensorFlow, which takes longer than many a job.
+"""
+
+import argparse
+import json
+import logging
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent import futures
+
+import grpc
+from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
+
+_logger = logging.getLogger("worker_pool")
+
+_WORKER = [sys.executable, "-m", "tfx_pipeline.flink.worker"]
+_GRACE_S = 10.0
+
+
+class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
+    """Starts and stops workers on a task manager's behalf."""
+
+    def __init__(self):
+        """Begins to load the first worker."""
+        self._lock = threading.Lock()
+        self._workers: dict[str, subprocess.Popen] = {}
+        self._spare = _load_worker()
+
+    def StartWorker(self, request, context):  # noqa: N802 (Beam's name)
+        """Sends the worker that is ready to a task manager, and begins to load another."""
+        del context
+        assignment = {
+            "worker_id": request.worker_id,
+            "control_address": request.control_endpoint.url,
+        }
+        with self._lock:
+            worker, self._spare = self._spare, _load_worker()
+            if worker.poll() is not None:
+                worker, self._spare = self._spare, _load_worker()
+            assert worker.stdin is not None
+            worker.stdin.write(json.dumps(assignment) + "\n")
+            worker.stdin.close()
+            self._workers[request.worker_id] = worker
+        _logger.info("worker %s is process %d", request.worker_id, worker.pid)
+        return beam_fn_api_pb2.StartWorkerResponse()
+
+    def StopWorker(self, request, context):  # noqa: N802 (Beam's name)
+        """Stops a worker."""
+        del context
+        with self._lock:
+            worker = self._workers.pop(request.worker_id, None)
+        if worker is not None:
+            _logger.info("worker %s stops, process %d", request.worker_id, worker.pid)
+            _stop(worker)
+        return beam_fn_api_pb2.StopWorkerResponse()
+
+    def close(self) -> None:
+        """Stops all workers."""
+        with self._lock:
+            for worker in (self._spare, *self._workers.values()):
+                _stop(worker)
+
+
+def _load_worker() -> subprocess.Popen:
+    return subprocess.Popen(_WORKER, stdin=subprocess.PIPE, text=True)
+
+
+def _stop(worker: subprocess.Popen) -> None:
+    worker.terminate()
+    try:
+        worker.wait(_GRACE_S)
+    except subprocess.TimeoutExpired:
+        worker.kill()
+        worker.wait()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serves until the process is stopped."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("port", type=int)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parsed = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    server = grpc.server(futures.ThreadPoolExecutor(16))
+    pool = WorkerPool()
+    beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(pool, server)
+    if server.add_insecure_port(f"{parsed.host}:{parsed.port}") == 0:
+        raise OSError(f"port {parsed.port} of {parsed.host} is taken")
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    server.start()
+    _logger.info("listening on %s:%d", parsed.host, parsed.port)
+    try:
+        server.wait_for_termination()
+    finally:
+        pool.close()
+
+
+if __name__ == "__main__":
+    main()
