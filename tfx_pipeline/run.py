@@ -5,7 +5,6 @@ Imports TFX, hence is itself imported only by the commands that run a pipeline.
 
 import dataclasses
 import logging
-import os
 import re
 import time
 from typing import Any
