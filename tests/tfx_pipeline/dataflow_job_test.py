@@ -106,7 +106,7 @@ def test_request_asks_for_the_configured_workers_to_run_the_examples(service, tm
     (staged,) = staging.rglob("pipeline.pb")
     graph = beam_runner_api_pb2.Pipeline.FromString(Path(staged).read_bytes())
     names = {transform.unique_name for transform in graph.components.transforms.values()}
-    assert {"WriteCounts", "WriteRejected"} <= {name.partition("/")[0] for name in names}
+    assert {"WriteShard", "WriteNotes"} <= {name.partition("/")[0] for name in names}
     images = {
         beam_runner_api_pb2.DockerPayload.FromString(environment.payload).container_image
         for environment in graph.components.environments.values()
