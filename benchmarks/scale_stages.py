@@ -2,6 +2,7 @@
 
 import cProfile
 import pstats
+import tempfile
 import time
 from collections.abc import Mapping
 
@@ -25,29 +26,33 @@ REST = "rest"
 
 
 def stage_seconds(folder: str) -> dict[str, float]:
-    """Seconds of processor time by stage; `rest` is Beam, the items and the summary."""
-    from benchmarks.examples import measure
+    """Seconds of processor time by stage; `rest` is Beam, the items and the summary.
 
-    # The whole without the profile, which costs most where functions are small: in Beam.
-    total = measure(folder, num_threads=1).cpu_seconds
+    The rest is measured by itself, without a profile and without interactions: a profile costs most
+    where functions are small, as in Beam.
+    """
+    from benchmarks.examples import generate, measure
+
+    with tempfile.TemporaryDirectory(dir=folder) as nearly_nothing:
+        generate(nearly_nothing, 1)
+        rest = measure(nearly_nothing, num_threads=1).cpu_seconds
     profile = cProfile.Profile(time.process_time)
     profile.runcall(measure, folder, num_threads=1)
-    return by_stage(pstats.Stats(profile).stats, total)  # type: ignore[attr-defined]
+    return {**by_stage(pstats.Stats(profile).stats), REST: rest}  # type: ignore[attr-defined]
 
 
 def by_stage(
-    stats: Mapping[tuple[str, int, str], tuple[int, int, float, float, object]], total: float
+    stats: Mapping[tuple[str, int, str], tuple[int, int, float, float, object]],
 ) -> dict[str, float]:
     """Sums a profile by stage.
 
     Args:
       stats: Of `pstats.Stats`: by (path, line, function) counts, own and cumulative time.
-      total: Seconds of the whole run.
 
     Returns:
-      Seconds by stage, and what is left of `total`.
+      Seconds by stage.
     """
-    found = {
+    return {
         stage: sum(
             entry[3]
             for (path, _, name), entry in stats.items()
@@ -55,4 +60,3 @@ def by_stage(
         )
         for stage, functions in STAGES.items()
     }
-    return {**found, REST: max(total - sum(found.values()), 0.0)}

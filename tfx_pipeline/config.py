@@ -175,7 +175,8 @@ class ExamplesConfig:
       max_label_tags: Most frequent label tags kept of a training snapshot.
       max_train_impressions: Impressions sampled of a training snapshot for the click head.
       max_eval_impressions: The same of a held-out user.
-      num_shards: Output files a split; a shard's events are held in memory, 17 bytes each.
+      num_shards: Output files a split. A worker holds the events of a shard in memory, some 100
+        bytes each (the local engine those of a shard for each core): five million are plenty.
     """
 
     split: Literal["user_holdout", "temporal"] = "user_holdout"

@@ -21,17 +21,26 @@ _ESCAPED_IN_JSON = r'[\x00-\x1f"\\]'
 class Texts:
     """Distinct strings, and what they are written as; made once for many columns."""
 
-    def __init__(self, strings: pa.Array):
-        """Initializes with the strings, none null."""
-        self.strings = strings
+    def __init__(self, given: pa.Array | np.ndarray):
+        """Initializes with the strings, none null, of Arrow or of Python."""
+        self._given = given
 
     def __len__(self) -> int:
-        return len(self.strings)
+        return len(self._given)
+
+    @functools.cached_property
+    def strings(self) -> pa.Array:
+        """Arrow's strings, [n]."""
+        if isinstance(self._given, np.ndarray):
+            return pa.array(self._given, pa.string())
+        return self._given
 
     @functools.cached_property
     def objects(self) -> np.ndarray:
         """Python's strings, [n]."""
-        return np.array([*self.strings.to_pylist(), None], object)[:-1]
+        if isinstance(self._given, np.ndarray):
+            return self._given
+        return np.array([*self._given.to_pylist(), None], object)[:-1]
 
     @functools.cached_property
     def wire(self) -> pa.Array:

@@ -7,6 +7,8 @@ writes the same format eleven times as fast, and a third more bytes.
 https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
 """
 
+from collections.abc import Iterable
+
 import google_crc32c
 import numpy as np
 import pyarrow as pa
@@ -55,8 +57,13 @@ def frame(records: pa.Array) -> pa.Buffer:
     lengths = wire.lengths_of(records).astype("<u8")
     header = np.empty(len(records), [("length", "<u8"), ("checksum", "<u4")])
     header["length"] = lengths
-    header["checksum"] = _masked_checksums([length.tobytes() for length in lengths])
-    footer = _masked_checksums(records.to_pylist())
+    header["checksum"] = _masked_checksums(length.tobytes() for length in lengths)
+    # Arrow's `to_pylist` takes longer for a record than its checksum.
+    view = memoryview(records.buffers()[2])
+    bounds = wire.offsets_in(records).tolist()
+    footer = _masked_checksums(
+        view[first:end].tobytes() for first, end in zip(bounds[:-1], bounds[1:], strict=True)
+    )
     places = np.arange(len(records) + 1)
     framed = wire.join(
         [wire.binary_array(header, places * 12), records, wire.binary_array(footer, places * 4)]
@@ -65,7 +72,7 @@ def frame(records: pa.Array) -> pa.Buffer:
     return framed.buffers()[2].slice(int(offsets[0]), int(offsets[-1] - offsets[0]))
 
 
-def _masked_checksums(contents: list[bytes]) -> np.ndarray:
+def _masked_checksums(contents: Iterable[bytes]) -> np.ndarray:
     checksums = np.array([google_crc32c.value(content) for content in contents], np.uint32)
     rotated = (checksums >> np.uint32(15)) | (checksums << np.uint32(17))
     return (rotated + np.uint32(_MASK_DELTA)).astype("<u4")

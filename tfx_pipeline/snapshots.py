@@ -239,10 +239,7 @@ def user_snapshots(
         offsets=np.array([0, len(events)]),
         has_older_events=np.array([has_older_events]),
     )
-    vocabularies = {
-        name: Texts(pa.array(column.vocabulary, pa.string()))
-        for name, column in events.attributes.items()
-    }
+    vocabularies = {name: Texts(column.vocabulary) for name, column in events.attributes.items()}
     found = SnapshotMaker(vocabularies, spec, config, now, time_split).snapshots(users)
     for row, part in enumerate(found.part.tolist()):
         values = {name: column.value(row) for name, column in found.labelled.items()}

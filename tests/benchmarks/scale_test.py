@@ -52,7 +52,7 @@ def test_every_stage_has_its_keys_explained():
     assert undocumented_keys(scale.flatten_size(1000, found(stages=stages))) == []
 
 
-def test_stages_are_sums_of_cumulative_times_and_the_rest_is_left():
+def test_stages_are_sums_of_cumulative_times_of_their_functions():
     def entry(seconds):
         return (1, 1, 0.0, seconds, {})
 
@@ -63,11 +63,11 @@ def test_stages_are_sums_of_cumulative_times_and_the_rest_is_left():
         ("/x/trainer/snapshots.py", 3, "snapshots"): entry(50.0),
         ("/x/tfx_pipeline/other.py", 3, "pack_events"): entry(50.0),
     }
-    stages = scale_stages.by_stage(stats, 5.0)
-    assert stages["part"] == 1.5
-    assert stages["snapshots"] == 2.0
-    assert stages[REST] == 1.5
-    assert sum(stages.values()) == 5.0
+    stages = scale_stages.by_stage(stats)
+    assert {stage: seconds for stage, seconds in stages.items() if seconds} == {
+        "part": 1.5,
+        "snapshots": 2.0,
+    }
 
 
 def test_stages_of_a_small_log_are_all_found(tmp_path):
@@ -75,7 +75,7 @@ def test_stages_of_a_small_log_are_all_found(tmp_path):
     stages = scale_stages.stage_seconds(str(tmp_path))
     assert set(stages) == {*STAGES, REST}
     # Functions that were renamed would have no time at all.
-    assert stages["snapshots"] > 0 and stages["serialize"] > 0
+    assert stages["snapshots"] > 0 and stages["serialize"] > 0 and stages[REST] > 0
 
 
 def test_skewed_log_has_one_heavy_user_and_half_of_the_clicks_on_one_tag(tmp_path):
