@@ -283,7 +283,7 @@ def test_killed_on_the_way_leaves_no_half_version(run, monkeypatch):
     def killed(*unused):
         raise Killed
 
-    for module, name in ((reindex_module, "evaluate_in_own_process"), (pusher, "_copy_tree")):
+    for module, name in ((reindex_module, "evaluate_in_own_process"), (pusher, "copy_folder")):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, killed)
             with pytest.raises(Killed):
