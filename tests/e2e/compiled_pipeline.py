@@ -21,7 +21,7 @@ from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2 as spec_pb2
 
 PLACEHOLDER = "{{$}}"
-_SECONDS_OF_A_NODE = 300
+_SECONDS_OF_A_NODE = 900  # some ten on a quiet machine
 
 
 @dataclasses.dataclass
