@@ -237,7 +237,11 @@ def test_flink_and_the_worker_pool_listen_on_this_machine_alone(cluster):
     # Beam's job server has no option for it (docs/flink.md).
     for name in set(cluster.processes) - {launch.JOB_SERVER}:
         connections = found[name][0].connections()
-        hosts = {c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN}
+        hosts = {
+            c.laddr.ip.removeprefix("::ffff:")
+            for c in connections
+            if c.status == psutil.CONN_LISTEN
+        }
         assert hosts and all(ipaddress.ip_address(host).is_loopback for host in hosts), name
 
 

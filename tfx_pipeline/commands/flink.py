@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Does what is asked of the cluster."""
-    folder = Path(arguments.folder).absolute()
+    folder = Path(arguments.folder).resolve()
     if arguments.action == "up":
         return _up(folder, arguments)
     if arguments.action == "status":
@@ -73,6 +73,10 @@ def _up(folder: Path, arguments: argparse.Namespace) -> int:
     from trainer.config_loader import require
 
     require(arguments.slots >= 1, "slots", "be a positive integer", arguments.slots)
+    if arguments.flink_master is not None:
+        master = arguments.flink_master
+        require(":" in master, "flink_master", "be host:port", master)
+        require(arguments.pool_port > 0, "pool_port", "be the port of that cluster's pools", 0)
     ports = {name: getattr(arguments, name) for name in _DEFAULT_PORTS}
     cluster = bring_up(
         folder,
@@ -82,7 +86,7 @@ def _up(folder: Path, arguments: argparse.Namespace) -> int:
         arguments.timeout_s,
         lambda line: print(line, flush=True),
     )
-    pages = "" if cluster.flink_master else f", pages at http://localhost:{cluster.rest_port}"
+    pages = f", pages at http://{cluster.rest_address}" if cluster.rest_address else ""
     print(f"up{pages}, logs in {folder}/logs; of a configuration that runs here:")
     print(yaml.safe_dump({"beam": cluster.beam_section()}, sort_keys=False), end="")
     return 0
@@ -101,8 +105,9 @@ def _status(folder: Path) -> int:
         word = "down" if state.pid is None else "ready" if state.is_ready else "does not answer"
         pid = "" if state.pid is None else f"process {state.pid}"
         print(f"{state.name:<14}{word:<17}{pid}".rstrip())
-    jobs = running_jobs(cluster)
-    print(f"{len(jobs)} running job{'' if len(jobs) == 1 else 's'}")
+    if cluster.rest_address is not None:
+        jobs = running_jobs(cluster)
+        print(f"{len(jobs)} running job{'' if len(jobs) == 1 else 's'}")
     return 0 if all(state.is_ready for state in states) else _EXIT_NOT_UP
 
 

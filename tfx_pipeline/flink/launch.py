@@ -67,6 +67,13 @@ class LocalCluster:
             return (JOB_SERVER,)
         return JOB_MANAGER, WORKER_POOL, TASK_MANAGER, JOB_SERVER
 
+    @property
+    def rest_address(self) -> str | None:
+        """`host:port` of Flink's REST interface and pages; None: an embedded cluster has none."""
+        if self.flink_master == EMBEDDED:
+            return None
+        return self.flink_master or f"localhost:{self.rest_port}"
+
     def log_path(self, process: str) -> Path:
         """File for what a process prints."""
         return self.folder / "logs" / f"{process}.log"
@@ -118,7 +125,6 @@ class LocalCluster:
             return self._java(java, class_path, heap, *memory) + [_TASK_MANAGER_CLASS, *conf]
         is_embedded = self.flink_master == EMBEDDED
         heap = _JOB_SERVER_HEAP_MB + (_TASK_HEAP_MB if is_embedded else 0)
-        master = self.flink_master or f"localhost:{self.rest_port}"
         return [
             *self._java(java, class_path, heap),
             _JOB_SERVER_CLASS,
@@ -127,7 +133,7 @@ class LocalCluster:
             "--artifact-port=0",
             "--expansion-port=0",
             f"--artifacts-dir={self.folder / 'artifacts'}",
-            f"--flink-master={master}",
+            f"--flink-master={self.rest_address or EMBEDDED}",
             f"--flink-conf-dir={self.folder / 'conf'}",
         ]
 

@@ -63,7 +63,7 @@ def bring_up(
       ValueError: Java or Maven is missing, a port is taken, another cluster runs from the folder,
         or a process did not come up; nothing is left running then.
     """
-    folder = folder.absolute()
+    folder = folder.resolve()
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     with _only_command(folder):
         running = load_cluster(folder) if find_processes(folder) else None
@@ -102,7 +102,7 @@ def bring_up(
 
 def take_down(folder: Path) -> int:
     """Stops every process of a folder's cluster; returns how many there were."""
-    folder = folder.absolute()
+    folder = folder.resolve()
     return stop_processes(folder)
 
 
@@ -117,10 +117,12 @@ def process_states(cluster: LocalCluster) -> list[ProcessState]:
 
 
 def get_json(cluster: LocalCluster, path: str) -> Any:
-    """What the job manager's REST interface says; None where it does not answer."""
+    """What the job manager's REST interface says; None where there is none or it is silent."""
+    if cluster.rest_address is None:
+        return None
     try:
-        with urllib.request.urlopen(f"http://localhost:{cluster.rest_port}{path}", timeout=5) as x:
-            return json.load(x)
+        with urllib.request.urlopen(f"http://{cluster.rest_address}{path}", timeout=5) as answer:
+            return json.load(answer)
     except (OSError, ValueError, urllib.error.URLError):
         return None
 
@@ -135,17 +137,18 @@ def running_jobs(cluster: LocalCluster) -> list[str]:
 def _new_cluster(
     folder: Path, ports: Mapping[str, int], slots: int, flink_master: str | None
 ) -> LocalCluster:
-    chosen: dict[str, int] = {}
+    names = ("job_port", "rest_port", "rpc_port", "pool_port")
+    chosen = {name: ports.get(name, 0) for name in names}
     with contextlib.ExitStack() as held:
         # Held together, or the system could give one port twice.
-        for name in ("job_port", "rest_port", "rpc_port", "pool_port"):
+        for name in names if flink_master is None else names[:1]:
             probe = held.enter_context(socket.socket())
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind(("127.0.0.1", ports.get(name, 0)))
+                probe.bind(("127.0.0.1", chosen[name]))
             except OSError as error:
                 raise ValueError(
-                    f"`{name}` must be a free port. Received: {ports[name]}, which is taken."
+                    f"`{name}` must be a free port. Received: {chosen[name]}, which is taken."
                 ) from error
             chosen[name] = probe.getsockname()[1]
     cluster = LocalCluster(folder, slots, flink_master=flink_master, **chosen)
