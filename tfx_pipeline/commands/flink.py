@@ -7,7 +7,7 @@ import yaml
 
 _ACTIONS = ("up", "status", "down")
 _EXIT_NOT_UP = 1
-_DEFAULT_PORTS = {"job_port": 8099, "rest_port": 8081, "pool_port": 50000}
+_NUMBERS = ("slots", "job_port", "rest_port", "pool_port")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,18 +36,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "nothing else; --slots and --pool_port are that cluster's",
     )
     parser.add_argument(
-        "--slots", type=int, default=2, help="of the task manager (default: %(default)s)"
+        "--slots", type=int, help="of the task manager (default: a running cluster's, or 2)"
     )
-    for name, what in (
-        ("job_port", "of Beam's job server"),
-        ("rest_port", "of the job manager's REST interface and pages"),
-        ("pool_port", "of the worker pool"),
+    for name, what, default in (
+        ("job_port", "of Beam's job server", 8099),
+        ("rest_port", "of the job manager's REST interface and pages", 8081),
+        ("pool_port", "of the worker pool", 50000),
     ):
         parser.add_argument(
             f"--{name}",
             type=int,
-            default=_DEFAULT_PORTS[name],
-            help=f"{what}; 0: a free one (default: %(default)s)",
+            help=f"{what}; 0: a free one (default: a running cluster's, or {default})",
         )
     parser.add_argument(
         "--timeout_s",
@@ -72,20 +71,20 @@ def _up(folder: Path, arguments: argparse.Namespace) -> int:
     from tfx_pipeline.flink.local_cluster import bring_up
     from trainer.config_loader import require
 
-    require(arguments.slots >= 1, "slots", "be a positive integer", arguments.slots)
-    if arguments.flink_master is not None:
-        master = arguments.flink_master
+    options = {
+        name: getattr(arguments, name)
+        for name in (*_NUMBERS, "flink_master")
+        if getattr(arguments, name) is not None
+    }
+    require(options.get("slots", 1) >= 1, "slots", "be a positive integer", options.get("slots"))
+    master = options.get("flink_master")
+    if master is not None:
         require(":" in master, "flink_master", "be host:port", master)
-        require(arguments.pool_port > 0, "pool_port", "be the port of that cluster's pools", 0)
-    ports = {name: getattr(arguments, name) for name in _DEFAULT_PORTS}
-    cluster = bring_up(
-        folder,
-        {name: port for name, port in ports.items() if port},
-        arguments.slots,
-        EMBEDDED if arguments.embedded else arguments.flink_master,
-        arguments.timeout_s,
-        lambda line: print(line, flush=True),
-    )
+        is_known = options.get("pool_port") != 0
+        require(is_known, "pool_port", "be the port of that cluster's pools", 0)
+    if arguments.embedded:
+        options["flink_master"] = EMBEDDED
+    cluster = bring_up(folder, options, arguments.timeout_s, lambda line: print(line, flush=True))
     pages = f", pages at http://{cluster.rest_address}" if cluster.rest_address else ""
     print(f"up{pages}, logs in {folder}/logs; of a configuration that runs here:")
     print(yaml.safe_dump({"beam": cluster.beam_section()}, sort_keys=False), end="")
