@@ -41,7 +41,8 @@ def cluster(tmp_path_factory):
         resolve_class_path(folder / "maven.log")
     except ValueError as error:
         pytest.skip(str(error))
-    yield bring_up(folder, {}, 2, None, 120, print)
+    ports = dict.fromkeys(("job_port", "rest_port", "pool_port"), 0)
+    yield bring_up(folder, ports, 120, print)
     take_down(folder)
     assert find_processes(folder) == {}
 
@@ -237,14 +238,18 @@ def test_flink_and_the_worker_pool_listen_on_this_machine_alone(cluster):
     # Beam's job server has no option for it (docs/flink.md).
     for name in set(cluster.processes) - {launch.JOB_SERVER}:
         connections = found[name][0].connections()
-        hosts = {c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN}
+        hosts = {
+            c.laddr.ip.removeprefix("::ffff:")
+            for c in connections
+            if c.status == psutil.CONN_LISTEN
+        }
         assert hosts and all(ipaddress.ip_address(host).is_loopback for host in hosts), name
 
 
 def test_cluster_that_is_up_stays_as_it_is(cluster):
     before = find_processes(cluster.folder)
 
-    again = bring_up(cluster.folder, {}, cluster.slots, None, 120, print)
+    again = bring_up(cluster.folder, {}, 120, print)
 
     assert again == cluster
     names = cluster.processes
@@ -302,7 +307,7 @@ def test_job_whose_task_manager_is_killed_goes_on_once_it_is_back(
     job = in_background.submit(predict, whole, output, f"--config={write_config('engine')}")
     wait_for_file(tmp_path, "predicted.partial/work/*.results", job)
     os.kill(find_processes(cluster.folder)[launch.TASK_MANAGER][0].pid, signal.SIGKILL)
-    bring_up(cluster.folder, {}, cluster.slots, None, 120, print)
+    bring_up(cluster.folder, {}, 120, print)
     status = job.result(timeout=180)
 
     assert status == 0

@@ -7,7 +7,7 @@ import yaml
 
 _ACTIONS = ("up", "status", "down")
 _EXIT_NOT_UP = 1
-_DEFAULT_PORTS = {"job_port": 8099, "rest_port": 8081, "pool_port": 50000}
+_NUMBERS = ("slots", "job_port", "rest_port", "pool_port")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,18 +36,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "nothing else; --slots and --pool_port are that cluster's",
     )
     parser.add_argument(
-        "--slots", type=int, default=2, help="of the task manager (default: %(default)s)"
+        "--slots", type=int, help="of the task manager (default: a running cluster's, or 2)"
     )
-    for name, what in (
-        ("job_port", "of Beam's job server"),
-        ("rest_port", "of the job manager's REST interface and pages"),
-        ("pool_port", "of the worker pool"),
+    for name, what, default in (
+        ("job_port", "of Beam's job server", 8099),
+        ("rest_port", "of the job manager's REST interface and pages", 8081),
+        ("pool_port", "of the worker pool", 50000),
     ):
         parser.add_argument(
             f"--{name}",
             type=int,
-            default=_DEFAULT_PORTS[name],
-            help=f"{what}; 0: a free one (default: %(default)s)",
+            help=f"{what}; 0: a free one (default: a running cluster's, or {default})",
         )
     parser.add_argument(
         "--timeout_s",
@@ -59,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Does what is asked of the cluster."""
-    folder = Path(arguments.folder).absolute()
+    folder = Path(arguments.folder).resolve()
     if arguments.action == "up":
         return _up(folder, arguments)
     if arguments.action == "status":
@@ -72,17 +71,21 @@ def _up(folder: Path, arguments: argparse.Namespace) -> int:
     from tfx_pipeline.flink.local_cluster import bring_up
     from trainer.config_loader import require
 
-    require(arguments.slots >= 1, "slots", "be a positive integer", arguments.slots)
-    ports = {name: getattr(arguments, name) for name in _DEFAULT_PORTS}
-    cluster = bring_up(
-        folder,
-        {name: port for name, port in ports.items() if port},
-        arguments.slots,
-        EMBEDDED if arguments.embedded else arguments.flink_master,
-        arguments.timeout_s,
-        lambda line: print(line, flush=True),
-    )
-    pages = "" if cluster.flink_master else f", pages at http://localhost:{cluster.rest_port}"
+    options = {
+        name: getattr(arguments, name)
+        for name in (*_NUMBERS, "flink_master")
+        if getattr(arguments, name) is not None
+    }
+    require(options.get("slots", 1) >= 1, "slots", "be a positive integer", options.get("slots"))
+    master = options.get("flink_master")
+    if master is not None:
+        require(":" in master, "flink_master", "be host:port", master)
+        is_known = options.get("pool_port") != 0
+        require(is_known, "pool_port", "be the port of that cluster's pools", 0)
+    if arguments.embedded:
+        options["flink_master"] = EMBEDDED
+    cluster = bring_up(folder, options, arguments.timeout_s, lambda line: print(line, flush=True))
+    pages = f", pages at http://{cluster.rest_address}" if cluster.rest_address else ""
     print(f"up{pages}, logs in {folder}/logs; of a configuration that runs here:")
     print(yaml.safe_dump({"beam": cluster.beam_section()}, sort_keys=False), end="")
     return 0
@@ -101,8 +104,9 @@ def _status(folder: Path) -> int:
         word = "down" if state.pid is None else "ready" if state.is_ready else "does not answer"
         pid = "" if state.pid is None else f"process {state.pid}"
         print(f"{state.name:<14}{word:<17}{pid}".rstrip())
-    jobs = running_jobs(cluster)
-    print(f"{len(jobs)} running job{'' if len(jobs) == 1 else 's'}")
+    if cluster.rest_address is not None:
+        jobs = running_jobs(cluster)
+        print(f"{len(jobs)} running job{'' if len(jobs) == 1 else 's'}")
     return 0 if all(state.is_ready for state in states) else _EXIT_NOT_UP
 
 

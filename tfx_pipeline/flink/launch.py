@@ -35,6 +35,16 @@ _JOB_MANAGER_HEAP_MB, _JOB_SERVER_HEAP_MB = 512, 512
 
 RESTART_ATTEMPTS = 2
 
+# Of a cluster of which nobody says otherwise; a port of 0 is a free one.
+DEFAULTS: dict[str, Any] = {
+    "slots": 2,
+    "job_port": 8099,
+    "rest_port": 8081,
+    "rpc_port": 0,
+    "pool_port": 50000,
+    "flink_master": None,
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class LocalCluster:
@@ -58,7 +68,7 @@ class LocalCluster:
     rest_port: int
     rpc_port: int
     pool_port: int
-    flink_master: str | None = None
+    flink_master: str | None
 
     @property
     def processes(self) -> tuple[str, ...]:
@@ -66,6 +76,18 @@ class LocalCluster:
         if self.flink_master is not None:
             return (JOB_SERVER,)
         return JOB_MANAGER, WORKER_POOL, TASK_MANAGER, JOB_SERVER
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it is another cluster, which has not Beam's jars."""
+        return self.flink_master not in (None, EMBEDDED)
+
+    @property
+    def rest_address(self) -> str | None:
+        """`host:port` of Flink's REST interface and pages; None: an embedded cluster has none."""
+        if self.flink_master == EMBEDDED:
+            return None
+        return self.flink_master or f"localhost:{self.rest_port}"
 
     def log_path(self, process: str) -> Path:
         """File for what a process prints."""
@@ -118,7 +140,6 @@ class LocalCluster:
             return self._java(java, class_path, heap, *memory) + [_TASK_MANAGER_CLASS, *conf]
         is_embedded = self.flink_master == EMBEDDED
         heap = _JOB_SERVER_HEAP_MB + (_TASK_HEAP_MB if is_embedded else 0)
-        master = self.flink_master or f"localhost:{self.rest_port}"
         return [
             *self._java(java, class_path, heap),
             _JOB_SERVER_CLASS,
@@ -127,7 +148,7 @@ class LocalCluster:
             "--artifact-port=0",
             "--expansion-port=0",
             f"--artifacts-dir={self.folder / 'artifacts'}",
-            f"--flink-master={master}",
+            f"--flink-master={self.rest_address or EMBEDDED}",
             f"--flink-conf-dir={self.folder / 'conf'}",
         ]
 

@@ -38,9 +38,7 @@ class ProcessState:
 
 def bring_up(
     folder: Path,
-    ports: Mapping[str, int],
-    slots: int,
-    flink_master: str | None,
+    options: Mapping[str, Any],
     timeout_s: float,
     on_progress: Callable[[str], None],
 ) -> LocalCluster:
@@ -50,9 +48,8 @@ def bring_up(
 
     Args:
       folder: For settings, logs and what Flink leaves meanwhile.
-      ports: By the names of `LocalCluster`'s ports; 0 or not there: a free one.
-      slots: Slots of the task manager.
-      flink_master: Another cluster or `launch.EMBEDDED`; None: a whole cluster is started.
+      options: What is asked of the cluster, by the names of `LocalCluster`'s attributes; what is
+        not there is a running cluster's, or `launch.DEFAULTS`. A port of 0 is a free one.
       timeout_s: Longest time until everything answers.
       on_progress: Is told what happens.
 
@@ -60,49 +57,55 @@ def bring_up(
       The cluster.
 
     Raises:
-      ValueError: Java or Maven is missing, a port is taken, another cluster runs from the folder,
-        or a process did not come up; nothing is left running then.
+      ValueError: Java or Maven is missing, a port is taken, the folder's cluster runs with other
+        options, or a process did not come up. Of a cluster that was not running nothing is left
+        then.
     """
-    folder = folder.absolute()
+    folder = folder.resolve()
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     with _only_command(folder):
         running = load_cluster(folder) if find_processes(folder) else None
         if running is not None:
-            asked = {name: port for name, port in ports.items() if port}
-            wanted = {**asked, "slots": slots, "flink_master": flink_master}
-            if wanted.items() - dataclasses.asdict(running).items():
-                raise ValueError(
-                    f"`folder` must be of no running cluster with other options. Received: {folder}"
-                    ", whose cluster `tagtower flink down` stops."
-                )
+            _check_options(running, options)
         java = find_java()
         if not jars_folder().is_dir():
             on_progress("fetching Flink's jars with Maven, 150 MB ...")
-        class_path = resolve_class_path(
-            folder / "logs" / "maven.log",
-            is_sent_along=flink_master not in (None, launch.EMBEDDED),
-        )
+        class_paths = {
+            is_sent_along: resolve_class_path(folder / "logs" / "maven.log", is_sent_along)
+            for is_sent_along in (False, True)
+        }
         try:
-            # Whatever belongs to no cluster that is on record.
             if running is None:
+                # Whatever belongs to no cluster that is on record.
                 stop_processes(folder)
-            cluster = running or _new_cluster(folder, ports, slots, flink_master)
+            cluster = running or _new_cluster(folder, {**launch.DEFAULTS, **options})
             found = find_processes(folder)
             for name in cluster.processes:
                 if name not in found:
                     on_progress(f"starting {name} ...")
-                    command = cluster.command(name, java, class_path)
+                    command = cluster.command(name, java, class_paths[cluster.is_elsewhere])
                     start_process(name, command, folder, cluster.log_path(name))
             _wait(cluster, timeout_s)
         except BaseException:
-            stop_processes(folder)
+            if running is None:
+                stop_processes(folder)
             raise
     return cluster
 
 
+def _check_options(running: LocalCluster, options: Mapping[str, Any]) -> None:
+    for name, value in options.items():
+        is_any_port = name.endswith("_port") and value == 0
+        if not is_any_port and getattr(running, name) != value:
+            raise ValueError(
+                f"`{name}` must be that of the running cluster, {getattr(running, name)}, or "
+                f"`tagtower flink down` must stop it first. Received: {value}."
+            )
+
+
 def take_down(folder: Path) -> int:
     """Stops every process of a folder's cluster; returns how many there were."""
-    folder = folder.absolute()
+    folder = folder.resolve()
     return stop_processes(folder)
 
 
@@ -117,10 +120,12 @@ def process_states(cluster: LocalCluster) -> list[ProcessState]:
 
 
 def get_json(cluster: LocalCluster, path: str) -> Any:
-    """What the job manager's REST interface says; None where it does not answer."""
+    """What the job manager's REST interface says; None where there is none or it is silent."""
+    if cluster.rest_address is None:
+        return None
     try:
-        with urllib.request.urlopen(f"http://localhost:{cluster.rest_port}{path}", timeout=5) as x:
-            return json.load(x)
+        with urllib.request.urlopen(f"http://{cluster.rest_address}{path}", timeout=5) as answer:
+            return json.load(answer)
     except (OSError, ValueError, urllib.error.URLError):
         return None
 
@@ -132,23 +137,22 @@ def running_jobs(cluster: LocalCluster) -> list[str]:
     return [job["id"] for job in answer["jobs"] if job["status"] not in ended]
 
 
-def _new_cluster(
-    folder: Path, ports: Mapping[str, int], slots: int, flink_master: str | None
-) -> LocalCluster:
+def _new_cluster(folder: Path, options: Mapping[str, Any]) -> LocalCluster:
+    names = [name for name in options if name.endswith("_port")]
     chosen: dict[str, int] = {}
     with contextlib.ExitStack() as held:
         # Held together, or the system could give one port twice.
-        for name in ("job_port", "rest_port", "rpc_port", "pool_port"):
+        for name in names if options["flink_master"] is None else ["job_port"]:
             probe = held.enter_context(socket.socket())
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind(("127.0.0.1", ports.get(name, 0)))
+                probe.bind(("127.0.0.1", options[name]))
             except OSError as error:
                 raise ValueError(
-                    f"`{name}` must be a free port. Received: {ports[name]}, which is taken."
+                    f"`{name}` must be a free port. Received: {options[name]}, which is taken."
                 ) from error
             chosen[name] = probe.getsockname()[1]
-    cluster = LocalCluster(folder, slots, flink_master=flink_master, **chosen)
+    cluster = LocalCluster(folder, **{**options, **chosen})
     cluster.save()
     return cluster
 

@@ -27,8 +27,11 @@ def java_that_dies(tmp_path, monkeypatch):
     jars_folder().mkdir(parents=True)
 
 
-def up(folder, ports=None, flink_master=None):
-    return bring_up(folder, ports or {}, 2, flink_master, 60, lambda line: None)
+FREE_PORTS = {"job_port": 0, "rest_port": 0, "pool_port": 0}
+
+
+def up(folder, **options):
+    return bring_up(folder, {**FREE_PORTS, **options}, 60, lambda line: None)
 
 
 def wait_for(condition) -> None:
@@ -55,7 +58,23 @@ def test_taken_port_is_one_clear_line(tmp_path, java_that_dies):
         port = taken.getsockname()[1]
 
         with pytest.raises(ValueError, match=f"^`job_port` must be a free port. Received: {port},"):
-            up(tmp_path / "flink", {"job_port": port})
+            up(tmp_path / "flink", job_port=port)
+
+
+def test_options_of_a_running_cluster_stay_what_they_are(tmp_path, java_that_dies):
+    cluster = launch.LocalCluster(tmp_path, 3, 1001, 1002, 1003, 1004, None)
+    cluster.save()
+    start_process(launch.JOB_SERVER, ["sleep", "600"], tmp_path, tmp_path / "log")
+
+    with pytest.raises(ValueError, match=r"^`slots` must be that of the running cluster, 3, or "):
+        up(tmp_path, slots=4)
+
+    # It is the others that come up, with its ports, and die; it is left alone.
+    with pytest.raises(ValueError, match="^job-manager ended: "):
+        up(tmp_path, slots=3)
+    assert launch.JOB_SERVER in find_processes(tmp_path)
+    assert launch.load_cluster(tmp_path) == cluster
+    stop_processes(tmp_path)
 
 
 def test_missing_java_is_one_line_of_the_command(tmp_path, monkeypatch, capfd):
@@ -110,7 +129,7 @@ def test_section_of_a_cluster_is_a_configuration(tmp_path):
     from tfx_pipeline.beam_config import BeamConfig
     from trainer.config_loader import from_mapping
 
-    cluster = launch.LocalCluster(tmp_path, 3, 1001, 1002, 1003, 1004)
+    cluster = launch.LocalCluster(tmp_path, 3, 1001, 1002, 1003, 1004, None)
 
     flink = from_mapping(BeamConfig, cluster.beam_section()).flink
     assert (flink.job_endpoint, flink.parallelism) == ("localhost:1001", 3)
