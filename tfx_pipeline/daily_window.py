@@ -7,7 +7,6 @@ looked at. Light: nothing of Beam or TFX.
 
 import dataclasses
 import datetime
-import glob
 import os
 import re
 
@@ -15,6 +14,7 @@ from tfx_pipeline.config import DATE, LATEST_DAY, DataConfig, ExamplesConfig, Wi
 from tfx_pipeline.tables.arrow_files import list_files
 from tfx_pipeline.utc_times import is_day, utc_seconds
 from trainer.config_loader import require
+from trainer.file_system import is_file, matching
 
 SECONDS_PER_DAY = 86_400
 _DATE_GLOB = "-".join(("[0-9]" * 4, "[0-9]" * 2, "[0-9]" * 2))
@@ -208,17 +208,17 @@ def _partition_days(pattern: str) -> list[str]:
     name = name.replace(re.escape(DATE), f"({_DATE_PATTERN})", 1)
     name = name.replace(re.escape(DATE), r"\1").replace(r"\*", ".*").replace(r"\?", ".")
     found = set()
-    for path in glob.glob(partition.replace(DATE, _DATE_GLOB)):
-        match = re.fullmatch(name, os.path.basename(path))
+    for path in matching(partition.replace(DATE, _DATE_GLOB)):
+        match = re.fullmatch(name, os.path.basename(path.rstrip("/")))
         if match is not None and is_day(match[1]):
             found.add(match[1])
     return sorted(found)
 
 
 def _is_complete(pattern: str, day: str, window: WindowConfig) -> bool:
-    partitions = glob.glob(_on_day(_partition_pattern(pattern), day))
+    partitions = matching(_on_day(_partition_pattern(pattern), day))
     if window.marker is not None and not all(
-        os.path.isfile(os.path.join(partition, window.marker)) for partition in partitions
+        is_file(os.path.join(partition, window.marker)) for partition in partitions
     ):
         return False
     try:

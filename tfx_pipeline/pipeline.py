@@ -243,7 +243,7 @@ def create_pipeline(
 
 def _drift_validator(config: PipelineConfig, statistics_gen, validator) -> DriftValidator:
     window = find_window(config.data)
-    baselines = os.path.abspath(os.path.join(config.output_dir, BASELINES_DIR))
+    baselines = absolute(os.path.join(config.output_dir, BASELINES_DIR))
     before = last_baseline(baselines, window.day) if window is not None else None
     drift_validator = DriftValidator(
         statistics=statistics_gen.outputs["statistics"],

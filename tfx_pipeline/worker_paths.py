@@ -1,9 +1,9 @@
 """Paths as workers of a cluster must be told them: they may be elsewhere than the caller."""
 
 import dataclasses
-import os
 
 from tfx_pipeline.config import PipelineConfig
+from trainer.file_system import absolute
 
 
 def with_absolute_paths(config: PipelineConfig) -> PipelineConfig:
@@ -18,15 +18,11 @@ def with_absolute_paths(config: PipelineConfig) -> PipelineConfig:
     data = config.data
     return dataclasses.replace(
         config,
-        output=_absolute(config.output_dir),
+        output=absolute(config.output_dir),
         data=dataclasses.replace(
             data,
-            interactions=_absolute(data.interactions),
-            items=_absolute(data.items),
-            users=_absolute(data.users),
+            interactions=absolute(data.interactions),
+            items=absolute(data.items),
+            users=absolute(data.users),
         ),
     )
-
-
-def _absolute(path: str) -> str:
-    return path if "://" in path else os.path.abspath(path)

@@ -1,6 +1,8 @@
 """Which days a run reads: the newest complete one and those before it, and no file of another."""
 
 import dataclasses
+import json
+import uuid
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from tfx_pipeline.daily_window import (
 )
 from tfx_pipeline.table_inputs import find_tables
 from trainer.features import Domain, FeatureSpec
+from trainer.file_system import make_folders, open_file
 
 SPEC = FeatureSpec(domains=(Domain("clicked"),))
 EVENT = {"user_id": "u", "item_id": "i0", "timestamp": 1_000_000_000, "clicked": 1}
@@ -192,3 +195,21 @@ def test_cut_days_move_with_the_window():
     fractions = ExamplesConfig(split="temporal")
     assert with_cut_days(fractions, window) == fractions
     assert with_cut_days(fractions, None) == fractions
+
+
+def test_window_of_a_remote_log_is_the_same(data):
+    folder = f"ram://{uuid.uuid4().hex}/log"
+    for day in ("2024-02-28", "2024-03-01", "2024-03-02"):
+        partition = f"{folder}/date={day}"
+        make_folders(partition)
+        for name in ("part-0.jsonl", "_SUCCESS"):
+            if (day, name) != ("2024-03-02", "_SUCCESS"):
+                with open_file(f"{partition}/{name}", "w") as file:
+                    file.write(json.dumps(EVENT) + "\n")
+    window = WindowConfig(days=3, marker="_SUCCESS", max_missing_days=1)
+    remote = dataclasses.replace(data, interactions=f"{folder}/date={{date}}", window=window)
+
+    assert find_window(remote) == Window(("2024-02-28", "2024-03-01"), ("2024-02-29",))
+    assert find_tables(remote, SPEC)["interactions"] == [
+        f"{folder}/date={day}/part-0.jsonl" for day in ("2024-02-28", "2024-03-01")
+    ]

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from tfx_pipeline.refusals import EXIT_NOT_PUSHED
+from trainer.file_system import is_file
 
 _SPLIT = "train"
 _NUM_SHOWN = 3
@@ -115,5 +116,5 @@ def training_statistics(config) -> tuple[int, str]:
         config.output_dir,
     )
     path = os.path.join(folders[-1], f"Split-{_SPLIT}", "FeatureStats.pb")
-    require(os.path.isfile(path), "output", "still hold the statistics of that run", path)
+    require(is_file(path), "output", "still hold the statistics of that run", path)
     return version.number, path
