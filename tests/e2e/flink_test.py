@@ -32,6 +32,9 @@ from trainer.features import SPLITS
 
 pytestmark = pytest.mark.flink
 
+# Of waiting for what takes seconds on a quiet machine.
+DEADLINE_S = 600
+
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
@@ -42,7 +45,7 @@ def cluster(tmp_path_factory):
     except ValueError as error:
         pytest.skip(str(error))
     ports = dict.fromkeys(("job_port", "rest_port", "pool_port"), 0)
-    yield bring_up(folder, ports, 120, print)
+    yield bring_up(folder, ports, DEADLINE_S, print)
     take_down(folder)
     assert find_processes(folder) == {}
 
@@ -249,7 +252,7 @@ def test_flink_and_the_worker_pool_listen_on_this_machine_alone(cluster):
 def test_cluster_that_is_up_stays_as_it_is(cluster):
     before = find_processes(cluster.folder)
 
-    again = bring_up(cluster.folder, {}, 120, print)
+    again = bring_up(cluster.folder, {}, DEADLINE_S, print)
 
     assert again == cluster
     names = cluster.processes
@@ -268,7 +271,7 @@ def in_background() -> Iterator[ThreadPoolExecutor]:
 
 def wait_for_file(folder: Path, pattern: str, job: Future) -> None:
     """Waits until a worker is writing."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + DEADLINE_S
     while not any(folder.glob(pattern)):
         assert not job.done(), job.result()
         assert time.monotonic() < deadline
@@ -293,7 +296,7 @@ def test_job_whose_worker_is_killed_ends_with_equal_output(
     wait_for_file(output, "artifacts/ExampleGen/examples/*/Split-*/*.tmp", job)
     log = cluster.log_path(launch.WORKER_POOL).read_text("utf-8")
     os.kill(int(re.findall(r"worker \S+ is process (\d+)", log)[-1]), signal.SIGKILL)
-    job.result(timeout=180)
+    job.result(timeout=DEADLINE_S)
 
     assert failures_of_newest_job(cluster)
     assert_equal_examples(output, local)
@@ -307,8 +310,8 @@ def test_job_whose_task_manager_is_killed_goes_on_once_it_is_back(
     job = in_background.submit(predict, whole, output, f"--config={write_config('engine')}")
     wait_for_file(tmp_path, "predicted.partial/work/*.results", job)
     os.kill(find_processes(cluster.folder)[launch.TASK_MANAGER][0].pid, signal.SIGKILL)
-    bring_up(cluster.folder, {}, 120, print)
-    status = job.result(timeout=180)
+    bring_up(cluster.folder, {}, DEADLINE_S, print)
+    status = job.result(timeout=DEADLINE_S)
 
     assert status == 0
     assert failures_of_newest_job(cluster)
