@@ -2,13 +2,13 @@
 
 import dataclasses
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from tfx_pipeline.config import ExamplesConfig
-from tfx_pipeline.event_chunks import item_columns
 from tfx_pipeline.example_columns import Texts
 from tfx_pipeline.example_readers import EVENTS, PROFILES
 from tfx_pipeline.instance_lines import instance_lines
@@ -27,8 +27,8 @@ from tfx_pipeline.threaded_fn import ThreadedFn
 from tfx_pipeline.time_split import LogSpan, TimeSplit, time_split_of_span
 from tfx_pipeline.user_block import UserBlock
 from trainer import features as f
-from trainer.history import UserEvents
-from trainer.list_column import concatenated_ranges
+from trainer.history import ATTRIBUTES, UserEvents
+from trainer.list_column import ListColumn, concatenated_ranges
 
 ALL_SPLITS = (*f.SPLITS, f.NOW_SPLIT)
 EXAMPLES_FILE = "data_tfrecord"
@@ -54,6 +54,10 @@ class ExampleOutputs:
     def split(self, name: str) -> str:
         """Folder of one split."""
         return os.path.join(self.examples, f"Split-{name}")
+
+
+# By name of an attribute of the items: the items' values, and the values' strings.
+_Attributes = tuple[dict[str, ListColumn], dict[str, Texts]]
 
 
 class WriteShard(ThreadedFn):
@@ -83,6 +87,12 @@ class WriteShard(ThreadedFn):
         self.spec = spec
         self.config = config
 
+    def setup(self) -> None:
+        """Starts the threads, which share what is made of the items."""
+        super().setup()
+        self._lock = threading.Lock()
+        self._attributes: tuple[ItemCatalogue, _Attributes] | None = None
+
     def work(
         self,
         element: tuple[int, Iterable[tuple[str, Parcel]]],
@@ -95,7 +105,7 @@ class WriteShard(ThreadedFn):
         batches: dict[str, list[Any]] = {EVENTS: [], PROFILES: []}
         for kind, parcel in parcels:
             batches[kind].append(open_parcel(parcel))
-        columns = item_columns(catalogue)
+        columns, texts = self._attributes_of(catalogue)
         found = gather_users(
             batches[EVENTS],
             batches[PROFILES],
@@ -109,7 +119,6 @@ class WriteShard(ThreadedFn):
         yield from count("rows.duplicates", found.num_duplicates)
         yield from count("rows.beyond_user_cap", found.num_dropped)
 
-        texts = {name: Texts(catalogue.attribute(name).vocabulary) for name in columns}
         maker = SnapshotMaker(texts, self.spec, self.config, span.end + 1, time_split)
         training = CountsOfShard(len(columns["tags"].vocabulary), len(catalogue))
         files = _ShardFiles(self.outputs, f"{shard:05d}-of-{self.config.num_shards:05d}")
@@ -139,6 +148,12 @@ class WriteShard(ThreadedFn):
             yield from count(f"split.inactive_in_{name}", number)
         yield from clicks(training.total())
 
+    def _attributes_of(self, catalogue: ItemCatalogue) -> _Attributes:
+        with self._lock:
+            if self._attributes is None or self._attributes[0] is not catalogue:
+                self._attributes = catalogue, _attributes(catalogue)
+            return self._attributes[1]
+
 
 class _ShardFiles:
     """The files of a shard: records by split, and instances."""
@@ -158,6 +173,15 @@ class _ShardFiles:
         for records in self.records.values():
             records.close()
         self.instances.close()
+
+
+def _attributes(catalogue: ItemCatalogue) -> _Attributes:
+    """Of codes alone, without a Python object for a string: there may be millions of items."""
+    found = {name: catalogue.attribute(name) for name in ATTRIBUTES}
+    columns = {
+        name: ListColumn(one.codes, one.offsets, one.vocabulary) for name, one in found.items()
+    }
+    return columns, {name: Texts(one.vocabulary) for name, one in found.items()}
 
 
 def _first_events(users: UserBlock, lengths: np.ndarray) -> UserEvents:

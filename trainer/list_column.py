@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,12 +14,13 @@ class ListColumn:
     Attributes:
       codes: int [num_values], positions in `vocabulary`, the lists one after the other.
       offsets: int [num_rows + 1]; row i is `codes[offsets[i]:offsets[i + 1]]`.
-      vocabulary: str [num_distinct], sorted, so that the order of codes is the order of strings.
+      vocabulary: str [num_distinct], sorted, so that the order of codes is the order of strings. Of
+        numpy or, where only codes are asked for, anything that has a length.
     """
 
     codes: np.ndarray
     offsets: np.ndarray
-    vocabulary: np.ndarray
+    vocabulary: Any
 
     @classmethod
     def from_lists(cls, rows: Sequence[Sequence[str]]) -> "ListColumn":
