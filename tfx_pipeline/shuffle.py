@@ -6,7 +6,9 @@ batches go into files, and only their places travel through Beam.
 
 import contextlib
 import dataclasses
+import glob
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -16,6 +18,9 @@ import pyarrow as pa
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 
 from tfx_pipeline.user_batches import from_bytes, to_bytes
+
+
+_PREFIX = ".shuffle-"  # of the folders of files
 
 
 class FilePart(NamedTuple):
@@ -108,7 +113,10 @@ def workplace_of(options: PipelineOptions, beside: str) -> Iterator[Workplace]:
         return
     is_alone = options.view_as(DirectOptions).direct_running_mode == "in_memory"
     parent = os.path.dirname(os.path.abspath(beside))
-    with tempfile.TemporaryDirectory(
-        prefix=".shuffle-", dir=parent if os.path.isdir(parent) else None
-    ) as folder:
+    is_beside = os.path.isdir(parent)
+    if is_beside:
+        # Of a run that was killed: in an output folder there is one run at a time.
+        for left in glob.glob(os.path.join(glob.escape(parent), f"{_PREFIX}*")):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=parent if is_beside else None) as folder:
         yield Workplace(folder, len(os.sched_getaffinity(0)) if is_alone else 1)

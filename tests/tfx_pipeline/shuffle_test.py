@@ -72,6 +72,15 @@ def test_files_are_removed_after_a_failure_too(tmp_path):
     assert [*tmp_path.iterdir()] == []
 
 
+def test_files_of_a_run_that_was_killed_are_removed_by_the_next(tmp_path):
+    left = tmp_path / ".shuffle-killed" / "a.arrow"
+    left.parent.mkdir()
+    left.write_bytes(b"half")
+
+    with workplace_of(options_of(BeamConfig()), str(tmp_path / "examples")):
+        assert not left.parent.exists()
+
+
 def test_processes_of_this_machine_share_files_and_have_a_thread_each(tmp_path):
     config = BeamConfig("multi_process")
     with workplace_of(options_of(config), str(tmp_path / "examples")) as workplace:
