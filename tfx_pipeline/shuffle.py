@@ -19,7 +19,6 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 
 from tfx_pipeline.user_batches import from_bytes, to_bytes
 
-
 _PREFIX = ".shuffle-"  # of the folders of files
 
 
