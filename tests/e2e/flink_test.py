@@ -246,10 +246,10 @@ def listening_hosts(process: psutil.Process) -> set[str]:
 
 def test_flink_and_the_worker_pool_listen_on_this_machine_alone(cluster):
     found = find_processes(cluster.folder)
-    # Beam's job server has no option for it, nor have the servers that it opens in a task manager for
-    # the workers of a job, which close some seconds after the job (docs/flink.md).
+    # Beam's job server has no option for it, nor have the servers that Beam opens in a task manager
+    # for a job's workers, which close some seconds after the job (docs/flink.md).
     for name in set(cluster.processes) - {launch.JOB_SERVER}:
-        deadline = time.monotonic() + DEADLINE_S
+        deadline = time.monotonic() + 60
         while True:
             hosts = listening_hosts(found[name][0])
             is_alone = all(ipaddress.ip_address(host).is_loopback for host in hosts)
