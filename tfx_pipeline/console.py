@@ -8,7 +8,9 @@ log file while a command runs, and the program's own lines (loggers named `tagto
 import contextlib
 import logging
 import os
+import shutil
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from typing import TextIO
@@ -74,6 +76,31 @@ def quiet_libraries(log_path: str) -> Iterator[Console]:
             os.dup2(saved_err, 2)
             os.close(saved_out)
             os.close(saved_err)
+
+
+@contextlib.contextmanager
+def temporary_log(name: str, kept_on: type[Exception] | tuple[()] = ()) -> Iterator[str]:
+    """A log file of a command that has no output folder: it stays only where somebody needs it.
+
+    Args:
+      name: Of the file.
+      kept_on: A user's mistake, or another's, whose line names the log.
+
+    Yields:
+      Its path.
+    """
+    folder = tempfile.mkdtemp(prefix="tagtower-")
+    try:
+        yield os.path.join(folder, name)
+    except kept_on:
+        raise
+    except (ValueError, KeyboardInterrupt):
+        shutil.rmtree(folder)
+        raise
+    except Exception:
+        print(f"unexpected error; what the libraries said is in {folder}", file=sys.stderr)
+        raise
+    shutil.rmtree(folder)
 
 
 def silence_imports() -> None:

@@ -1,14 +1,10 @@
 """`tagtower batch-predict`: tags for many users, from files to files."""
 
 import argparse
-import os
 import shlex
-import shutil
-import sys
-import tempfile
 
 from serving.inference_environment import prefer_small_batches
-from tfx_pipeline.console import quiet_libraries
+from tfx_pipeline.console import quiet_libraries, temporary_log
 from trainer.file_system import absolute, is_folder
 
 # Of the Parquet table, where no other key is named.
@@ -91,19 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.beam_pipeline_args is not None:
         pipeline_args = shlex.split(arguments.beam_pipeline_args)
     output = arguments.output.rstrip("/")
-    logs = tempfile.mkdtemp(prefix="tagtower-")
-    try:
-        _predict(arguments, pipeline_args, output, os.path.join(logs, "batch-predict.log"))
-    except BeamJobError:
-        # It names the log.
-        raise
-    except (ValueError, KeyboardInterrupt):
-        shutil.rmtree(logs)
-        raise
-    except Exception:
-        print(f"unexpected error; what the libraries said is in {logs}", file=sys.stderr)
-        raise
-    shutil.rmtree(logs)
+    with temporary_log("batch-predict.log", kept_on=BeamJobError) as log_path:
+        _predict(arguments, pipeline_args, output, log_path)
     return 0
 
 

@@ -3,12 +3,8 @@
 import argparse
 import dataclasses
 import json
-import os
-import shutil
-import sys
-import tempfile
 
-from tfx_pipeline.console import quiet_libraries
+from tfx_pipeline.console import quiet_libraries, temporary_log
 from trainer.file_system import open_file
 
 
@@ -36,16 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.image is not None:
         image = dataclasses.replace(config.vertex, image=arguments.image)
         config = dataclasses.replace(config, vertex=image)
-    logs = tempfile.mkdtemp(prefix="tagtower-")
-    try:
-        _compile(config, arguments.output, os.path.join(logs, "compile.log"))
-    except (ValueError, KeyboardInterrupt):
-        shutil.rmtree(logs)
-        raise
-    except Exception:
-        print(f"unexpected error; what the libraries said is in {logs}", file=sys.stderr)
-        raise
-    shutil.rmtree(logs)
+    with temporary_log("compile.log") as log_path:
+        _compile(config, arguments.output, log_path)
     return 0
 
 
