@@ -65,7 +65,8 @@ def tune(
       index evaluator will not bless it.
     """
     num_neighbors = num_neighbors or k
-    exact = search_all(lambda q: BruteForceIndex(candidates).search(q, k)[1], queries)
+    brute_force = BruteForceIndex(candidates)  # once: it copies them
+    exact = search_all(lambda q: brute_force.search(q, k)[1], queries)
     curve = []
     for parameters in _grid(index.num_leaves, len(candidates), k, num_neighbors):
         index.search_parameters = parameters

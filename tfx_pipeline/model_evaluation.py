@@ -12,7 +12,7 @@ from tfx_pipeline.report_tables import stage_weights
 from tfx_pipeline.saved_model_scorer import SavedModelScorer, read_examples
 from trainer import baselines, metrics
 from trainer import features as f
-from trainer.evaluation import TagScorer, evaluate, head_tags
+from trainer.evaluation import TagScorer, evaluate, head_tags, users_at_once
 from trainer.snapshots import ListValues, Snapshots
 
 # A chunk's impressions are padded to the user with the most of them: small chunks, little padding.
@@ -68,7 +68,8 @@ def evaluate_model(
     """
     scorer = SavedModelScorer(towers_dir, tags, read_examples(examples))
     # Scored once, and found beside the labels by every second stage.
-    logits, probabilities = _in_chunks(scorer.score_impressions, snapshots)
+    size = min(_CHUNK, users_at_once(len(tags)))
+    logits, probabilities = _in_chunks(scorer.score_impressions, snapshots, size)
     offsets = snapshots.lists[f.IMPRESSION_NUM_TAGS].offsets
     scored = Snapshots(
         snapshots.scalars, {**snapshots.lists, _CLICK_LOGITS: ListValues(logits, offsets)}
@@ -81,7 +82,7 @@ def evaluate_model(
             len(tags),
             lambda chunk: chunk.lists[_CLICK_LOGITS].values,
             is_head=head_tags(clicks),
-            chunk_size=_CHUNK,
+            chunk_size=size,
         )
         return of_tags | (items.figures(tag_scorer, snapshots) if items else {})
 
@@ -94,7 +95,7 @@ def evaluate_model(
         snapshots.lists[f.IMPRESSION_CLICKED].values[rows],
         snapshots.lists[f.IMPRESSION_WEIGHTS].values[rows],
     )
-    log_shares, is_clicked = _in_chunks(scorer.tag_outcomes, snapshots)
+    log_shares, is_clicked = _in_chunks(scorer.tag_outcomes, snapshots, size)
     tag_calibration = _calibration_figures(
         "tag", scorer.calibrations.tags.probabilities(log_shares), np.exp(log_shares), is_clicked
     )
@@ -109,12 +110,11 @@ def evaluate_model(
 
 
 def _in_chunks(
-    function: Callable[[Snapshots], tuple[np.ndarray, np.ndarray]], snapshots: Snapshots
+    function: Callable[[Snapshots], tuple[np.ndarray, np.ndarray]], snapshots: Snapshots, size: int
 ) -> tuple[np.ndarray, np.ndarray]:
     rows = np.arange(snapshots.num_examples)
     parts = [
-        function(snapshots.take(rows[first : first + _CHUNK]))
-        for first in range(0, len(rows), _CHUNK)
+        function(snapshots.take(rows[first : first + size])) for first in range(0, len(rows), size)
     ]
     first, second = zip(*parts, strict=True)
     return np.concatenate(first), np.concatenate(second)

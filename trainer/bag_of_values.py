@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from trainer import domain_attention
 from trainer.config import ModelConfig
 from trainer.domain_attention import value_shares, weighted_sum
 from trainer.embedding_tables import EmbeddingTable
@@ -120,7 +121,9 @@ class BagOfValues(tf_keras.layers.Layer):
         return tf.nn.relu(tf.add_n(profile + behaviour) + self.bias)
 
     def _sum(self, name: str, values: tf.RaggedTensor, coefficients: tf.Tensor) -> tf.Tensor:
-        table = tf.convert_to_tensor(self._tables[name])
+        table = self._tables[name]
+        if table.shape[0] <= domain_attention.DENSE_POOLING_MAX_ROWS:
+            table = tf.convert_to_tensor(table)  # else rows are looked up in the variable itself
         return tf.squeeze(weighted_sum(table, values, coefficients), axis=1)
 
     def attention(self, features: Mapping[str, Any]) -> dict[str, tf.RaggedTensor]:

@@ -19,12 +19,14 @@ from scipy import optimize, special
 from trainer import features as f
 from trainer import metrics
 from trainer.config_loader import require
+from trainer.evaluation import users_at_once
 from trainer.model import InterestModel
-from trainer.second_stage import chunk_size, over_chunks, spread_users
+from trainer.second_stage import over_chunks, spread_users
 from trainer.snapshots import Snapshots
 
 # Two numbers are fitted: more users than these change nothing but the time it takes.
 MAX_USERS = 20_000
+_MAX_SCORES = 2**31  # users times tags: of a million tags, two thousand users
 _MIN_SLOPE = 1e-4
 
 
@@ -151,7 +153,7 @@ def calibrate(model: InterestModel, validation: Snapshots, num_candidates: int) 
     Returns:
       The calibrations.
     """
-    users = spread_users(validation, MAX_USERS)
+    users = spread_users(validation, min(MAX_USERS, max(1, _MAX_SCORES // model.num_tags)))
     return Calibrations(
         items=_calibrate_items(model, users),
         tags=_calibrate_tags(model, users, num_candidates),
@@ -172,7 +174,7 @@ def _calibrate_items(model: InterestModel, users: Snapshots) -> Calibration:
 def _calibrate_tags(model: InterestModel, users: Snapshots, num_candidates: int) -> Calibration:
     queries = over_chunks(model.query_embeddings, users, model.spec.raw_names)
     candidates = model.candidate_embeddings().numpy()
-    size = chunk_size(model.num_tags)
+    size = users_at_once(model.num_tags)
     pairs = []
     for first in range(0, users.num_examples, size):
         rows = np.arange(first, min(first + size, users.num_examples))

@@ -162,6 +162,8 @@ class TrainingConfig:
         examples; rows of tables are taken over by the value they stand for.
       checkpoint_steps: Steps between two checkpoints within an epoch; null: one after every epoch
         alone.
+      max_memory_mb: Memory in MB that a training may take in a process, as estimated before it
+        begins; one that would take more is refused, with the numbers. null: no bound.
       strategy: Of `tf.distribute`: `none`; `mirrored`, all GPUs of this machine; `multi_worker`,
         the processes that `TF_CONFIG` names. `batch_size` is that of all replicas together.
     """
@@ -188,16 +190,13 @@ class TrainingConfig:
     log_every_steps: int = 50
     warm_start: bool = False
     checkpoint_steps: int | None = None
+    max_memory_mb: int | None = None
     strategy: Literal["none", "mirrored", "multi_worker"] = "none"
 
     def __post_init__(self):
-        if self.checkpoint_steps is not None:
-            require(
-                self.checkpoint_steps >= 1,
-                "checkpoint_steps",
-                "be a positive integer or null",
-                self.checkpoint_steps,
-            )
+        for name in ("checkpoint_steps", "max_memory_mb"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, name, "be a positive integer or null", value)
         weights = {name: getattr(self, name) for name in _LOSS_WEIGHTS}
         for name, value in weights.items():
             require(value >= 0, name, "be 0 or positive", value)

@@ -28,6 +28,8 @@ class Replicas:
         self.is_distributed = strategy is not None
         # TensorFlow's default strategy runs things as they are.
         self.strategy = tf.distribute.get_strategy() if strategy is None else strategy
+        # Replicas in this process.
+        self.num_local = 0 if strategy is None else len(strategy.extended.worker_devices)
         self._num_processes, self.is_chief = 1, True
         resolver = None if strategy is None else strategy.cluster_resolver
         if resolver is not None:

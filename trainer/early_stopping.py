@@ -63,8 +63,9 @@ class InMemoryEvaluator:
           model: The model; later changes of its weights are seen.
         """
         self._num_tags = model.num_tags
+        self._candidate_embeddings = model.candidate_embeddings
         raw = model.spec.raw_names
-        self._score_tags = _compiled(model.score_tags, raw)
+        self._embed = _compiled(model.query_embeddings, raw)
         self._score_items: Callable[[Snapshots], np.ndarray] | None = None
         if model.training_config.click_objective is not None:
             names = (*raw, f.IMPRESSION_TAGS, f.IMPRESSION_NUM_TAGS)
@@ -79,9 +80,13 @@ class InMemoryEvaluator:
         Returns:
           Metrics by name, None where undefined.
         """
-        return evaluate(
-            self._score_tags, snapshots, self._num_tags, self._score_items, with_slices=False
-        )
+        # Once, and not for every chunk: a large table takes longer than the users of a chunk.
+        candidates = self._candidate_embeddings()
+
+        def score_tags(chunk: Snapshots) -> np.ndarray:
+            return tf.matmul(self._embed(chunk), candidates, transpose_b=True).numpy()
+
+        return evaluate(score_tags, snapshots, self._num_tags, self._score_items, with_slices=False)
 
 
 def _compiled(function: Callable, names: tuple[str, ...]) -> Callable[[Snapshots], np.ndarray]:

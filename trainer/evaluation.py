@@ -26,6 +26,8 @@ from trainer.snapshots import Snapshots
 
 CUTS = (1, 5, 10, 20, 50)
 PROFILE_CUTS = (1, 3, 5, 10)  # of the online figures, which look at a short profile
+_CHUNK = 512
+_MAX_SCORES = 2**24  # of a chunk, users times tags
 # History-length slices: name, and events before the snapshot [at least, below].
 HISTORY_SLICES = (
     ("known_users", 1, math.inf),
@@ -58,6 +60,11 @@ def head_tags(tag_clicks: np.ndarray, share: float = 0.8) -> np.ndarray:
     return is_head
 
 
+def users_at_once(num_tags: int) -> int:
+    """Users whose scores of all tags are held at once."""
+    return max(1, min(_CHUNK, _MAX_SCORES // num_tags))
+
+
 def evaluate(
     tag_scorer: TagScorer,
     snapshots: Snapshots,
@@ -67,7 +74,7 @@ def evaluate(
     is_head: np.ndarray | None = None,
     with_novel: bool = True,
     with_slices: bool = True,
-    chunk_size: int = 512,
+    chunk_size: int | None = None,
 ) -> dict[str, float | None]:
     """All metrics of the protocol, flat.
 
@@ -80,7 +87,7 @@ def evaluate(
         restricted; None: no such slices.
       with_novel: Whether the lists mean anything for tags never clicked (not for own history).
       with_slices: Whether to compute slices, named `<slice>.<metric>`.
-      chunk_size: Snapshots scored at once.
+      chunk_size: Snapshots scored at once; None: as many as `users_at_once` says.
 
     Returns:
       By name, e.g. `precision_at_10`, `novel_ndcg_at_5`, `click_gauc`, `tag_ctr_at_3`, `plain_ctr`,
@@ -116,7 +123,7 @@ def evaluate_users(
     item_scorer: ItemScorer | None = None,
     *,
     with_novel: bool = True,
-    chunk_size: int = 512,
+    chunk_size: int | None = None,
 ) -> dict[str, np.ndarray]:
     """What every user adds to the metrics, so that two models can be compared user by user.
 
@@ -126,7 +133,7 @@ def evaluate_users(
       num_tags: Number of tags.
       item_scorer: Scores the impressions of a chunk; None: no click figures.
       with_novel: Whether the lists mean anything for tags never clicked.
-      chunk_size: Snapshots scored at once.
+      chunk_size: Snapshots scored at once; None: as many as `users_at_once` says.
 
     Returns:
       By name, float [num_users], nan where a user has no such figure; the mean of the others is the
@@ -156,11 +163,18 @@ class _Chunk:
     impressions: dict[str, np.ndarray]
 
 
-def _evaluate_chunks(snapshots: Snapshots, chunk_size: int, *arguments: Any) -> list[_Chunk]:
+def _evaluate_chunks(
+    snapshots: Snapshots,
+    chunk_size: int | None,
+    tag_scorer: TagScorer,
+    num_tags: int,
+    *arguments: Any,
+) -> list[_Chunk]:
+    size = chunk_size or users_at_once(num_tags)
     parts = []
-    for first in range(0, snapshots.num_examples, chunk_size):
-        chunk = snapshots.take(np.arange(first, min(first + chunk_size, snapshots.num_examples)))
-        parts.append(_evaluate_chunk(chunk, *arguments))
+    for first in range(0, snapshots.num_examples, size):
+        chunk = snapshots.take(np.arange(first, min(first + size, snapshots.num_examples)))
+        parts.append(_evaluate_chunk(chunk, tag_scorer, num_tags, *arguments))
     require(bool(parts), "snapshots", "contain at least one example", 0)
     return parts
 

@@ -235,7 +235,7 @@ class _Training:
         progress.validation_seconds.append(time.perf_counter() - started)
         is_best = progress.stopping.update(value)
         if is_best:
-            self._best_weights = copy_weights(self._model)
+            self._best_weights = copy_weights(self._model, into=self._best_weights)
         self._save_checkpoint()
         _progress.info(
             "epoch %d/%d: loss %.4f, validation %s %.4f%s, %.1f s",

@@ -21,9 +21,11 @@ def top_k(scores: np.ndarray, k: int) -> np.ndarray:
     k = min(k, num_columns)
     # Everything above the k-th score is in; of those equal to it, the first ones that still fit.
     threshold = np.partition(scores, num_columns - k, axis=1)[:, num_columns - k, np.newaxis]
-    above, equal = scores > threshold, scores == threshold
-    room = k - above.sum(axis=1, keepdims=True)
-    selected = above | (equal & (np.cumsum(equal, axis=1) <= room))
+    selected = scores >= threshold
+    # Few rows of a large vocabulary have ties there, and counting them takes 8 bytes a score.
+    for row in np.flatnonzero(np.count_nonzero(selected, axis=1) > k):
+        above, equal = scores[row] > threshold[row], scores[row] == threshold[row]
+        selected[row] = above | (equal & (np.cumsum(equal) <= k - np.count_nonzero(above)))
     columns = np.nonzero(selected)[1].reshape(num_rows, k)
     order = np.argsort(-np.take_along_axis(scores, columns, axis=1), axis=1, kind="stable")
     return np.take_along_axis(columns, order, axis=1)

@@ -130,9 +130,22 @@ def with_prefix(arrays: Mapping[str, np.ndarray], prefix: str) -> Arrays:
     return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
 
 
-def copy_weights(model: InterestModel) -> Arrays:
-    """Copies of a model's weights, by name."""
-    return {name: np.array(variable) for name, variable in named_weights(model).items()}
+def copy_weights(model: InterestModel, into: Arrays | None = None) -> Arrays:
+    """Copies of a model's weights, by name.
+
+    Args:
+      model: The model.
+      into: Arrays of an earlier copy, which are overwritten; None or empty: new ones.
+
+    Returns:
+      The arrays.
+    """
+    weights = named_weights(model)
+    if not into:
+        return {name: np.array(variable) for name, variable in weights.items()}
+    for name, variable in weights.items():
+        np.copyto(into[name], variable.numpy())
+    return into
 
 
 def assign_weights(model: InterestModel, weights: Mapping[str, np.ndarray]) -> None:

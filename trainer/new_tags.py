@@ -18,11 +18,10 @@ from trainer import baselines
 from trainer import features as f
 from trainer.config import ModelConfig, TrainingConfig
 from trainer.config_loader import require
-from trainer.evaluation import TagScorer
+from trainer.evaluation import TagScorer, users_at_once
 from trainer.fitting import FitResult, fit
 from trainer.metrics import mean_defined
 from trainer.model import InterestModel
-from trainer.second_stage import chunk_size
 from trainer.snapshots import ListValues, Snapshots
 from trainer.tag_views import TagAttributes
 
@@ -146,7 +145,7 @@ def evaluate_new_tags(
     """
     rng = np.random.default_rng(seed)
     parts: dict[str, list[np.ndarray]] = {}
-    size = chunk_size(num_tags)
+    size = users_at_once(num_tags)
     for first in range(0, snapshots.num_examples, size):
         rows = np.arange(first, min(first + size, snapshots.num_examples))
         scores = np.asarray(tag_scorer(snapshots.take(rows)))

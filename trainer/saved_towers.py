@@ -157,7 +157,10 @@ class SavedTowers(tf.Module):
           without a vector.
         """
         ids = self._tag_ids.lookup(tags)
-        vectors = tf.gather(self._get_model().candidate_embeddings(), tf.maximum(ids, 0))
+        # Of these tags alone: a large table would be copied at every request.
+        found = self._get_model().tag_tower.vectors(tf.reshape(tf.maximum(ids, 0), [-1]))
+        shape = tf.concat([tf.shape(ids), [query_embeddings.shape[1]]], axis=0)
+        vectors = tf.reshape(found.candidate_embeddings, shape)
         logits = tf.einsum("bd,bmd->bm", query_embeddings, vectors)
         logits = tf.where(ids >= 0, logits, tf.constant(float("nan")))
         scores = logits

@@ -20,17 +20,16 @@ import tensorflow as tf
 from trainer import features as f
 from trainer import metrics
 from trainer.config import RankingConfig
-from trainer.evaluation import TagScorer, evaluate
+from trainer.evaluation import CUTS, TagScorer, evaluate, users_at_once
 from trainer.model import InterestModel
-from trainer.snapshots import Snapshots
+from trainer.snapshots import ListValues, Snapshots
 
 # Tried on validation users.
 CLICK_WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 # That look at one weight after another: enough to tell weights apart.
 MAX_USERS = 5_000
 _CHUNK = 512
-_MAX_SCORES = 2**25  # of a chunk, users times tags
-_QUERY_EMBEDDINGS = "query_embeddings"
+_MULTI_CLASS, _CLICK = "multi_class_logits", "click_logits"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +91,11 @@ def two_stage_scores(
     """
     candidates = metrics.top_k(multi_class, num_candidates)
     logits = np.einsum("bd,bnd->bn", queries, ranking[candidates])
+    return _promoted(multi_class, candidates, logits)
+
+
+def _promoted(multi_class: np.ndarray, candidates: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """Logits [batch, n] as scores, with the candidates [batch, N] first, by logits of their own."""
     order = np.argsort(-logits, axis=1, kind="stable")
     scores = multi_class.astype(np.float64)
     # Places above the best logit: whole numbers apart, so that no two of them are equal.
@@ -152,34 +156,110 @@ def _try_weights(
     weights: Sequence[float],
 ) -> list[WeightTrial]:
     users = spread_users(validation, MAX_USERS)
-    # The towers run once, and every weight finds their vectors beside the labels.
-    queries = over_chunks(model.query_embeddings, users, model.spec.raw_names)
-    users = Snapshots(
-        {**users.scalars, _QUERY_EMBEDDINGS: queries},
-        {name: users.lists[name] for name in (f.LABEL_TAGS, f.HISTORY_TAGS)},
+    with_novel = metric.startswith("novel_")
+    # The towers run once and all tags are scored once: every weight orders the same short lists.
+    lists = shortlists(
+        over_chunks(model.query_embeddings, users, model.spec.raw_names),
+        model.candidate_embeddings().numpy(),
+        model.click_candidate_embeddings().numpy(),
+        users,
+        num_candidates,
+        with_novel,
     )
-    candidates = model.candidate_embeddings().numpy()
-    clicks = model.click_candidate_embeddings().numpy()
+    num_listed = lists.scalars[_MULTI_CLASS].shape[1]
     trials = []
     for weight in weights:
-        ranking = mixed(candidates, clicks, weight)
         figures = evaluate(
-            _scorer(candidates, ranking, num_candidates),
-            users,
-            model.num_tags,
-            with_novel=metric.startswith("novel_"),
+            _scorer(weight, num_candidates),
+            lists,
+            num_listed,
+            with_novel=with_novel,
             with_slices=False,
-            chunk_size=chunk_size(model.num_tags),
         )
         # How tags are ordered changes nothing about clicks on items.
         trials.append(WeightTrial(weight, figures.get(metric)))
     return trials
 
 
-def _scorer(candidates: np.ndarray, ranking: np.ndarray, num_candidates: int) -> TagScorer:
+def shortlists(
+    queries: np.ndarray,
+    candidates: np.ndarray,
+    clicks: np.ndarray,
+    users: Snapshots,
+    num_candidates: int,
+    with_novel: bool,
+) -> Snapshots:
+    """Of every user the tags that decide metrics at cuts, whatever w is.
+
+    These are the N candidates; as many of the best tags as the greatest cut has places; with
+    `with_novel` as many of those that are not in the history; and the labels.
+
+    Args:
+      queries: float [num_users, dimension].
+      candidates: float [num_tags, dimension], for multi-class logits.
+      clicks: float [num_tags, dimension], for click logits.
+      users: With labels and histories.
+      num_candidates: N.
+      with_novel: Whether novel metrics are wanted.
+
+    Returns:
+      The users, their tags numbered by place in their own list, in order of the tags: both logits,
+      float [num_users, n], in scalars, -inf where a list is shorter; labels and, of the history,
+      what is listed.
+    """
+    size = users_at_once(len(candidates))
+    parts = []
+    for first in range(0, users.num_examples, size):
+        rows = np.arange(first, min(first + size, users.num_examples))
+        chunk = users.take(rows)
+        logits = queries[rows] @ candidates.T
+        listed = np.zeros(logits.shape, bool)
+        best = metrics.top_k(logits, max(num_candidates, *CUTS))
+        np.put_along_axis(listed, best, True, axis=1)
+        if with_novel:
+            novel = logits.copy()
+            novel[_known_pairs(chunk.lists[f.HISTORY_TAGS])] = -np.inf
+            np.put_along_axis(listed, metrics.top_k(novel, max(CUTS)), True, axis=1)
+        listed[_known_pairs(chunk.lists[f.LABEL_TAGS])] = True
+        user, tags = np.nonzero(listed)
+        products = np.einsum("pd,pd->p", queries[rows[user]], clicks[tags])
+        parts.append((rows[user], tags, logits[listed], products))
+    user, tags, *logits_of_pairs = (np.concatenate(p) for p in zip(*parts, strict=True))
+    starts = np.searchsorted(user, np.arange(users.num_examples))
+    places = np.arange(len(user)) - starts[user]
+    shape = (users.num_examples, int(places.max()) + 1)
+    scores = {}
+    for name, values in zip((_MULTI_CLASS, _CLICK), logits_of_pairs, strict=True):
+        scores[name] = np.full(shape, -np.inf, np.float32)
+        scores[name][user, places] = values
+    # One number a pair, ascending, so that a pair is found by bisection.
+    keys = user * len(candidates) + tags
+
+    def listed_only(column: ListValues) -> ListValues:
+        wanted = column.row_ids * len(candidates) + column.values
+        found = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        is_listed = (keys[found] == wanted) & (column.values >= 0)
+        return ListValues(np.where(is_listed, places[found], -1), column.offsets)
+
+    lists = {name: listed_only(users.lists[name]) for name in (f.LABEL_TAGS, f.HISTORY_TAGS)}
+    return Snapshots({**users.scalars, **scores}, lists)
+
+
+def _known_pairs(column: ListValues) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and tags, those without the unknown."""
+    is_known = column.values >= 0
+    return column.row_ids[is_known], column.values[is_known]
+
+
+def _scorer(click_weight: float, num_candidates: int) -> TagScorer:
     def score(chunk: Snapshots) -> np.ndarray:
-        queries = chunk.scalars[_QUERY_EMBEDDINGS]
-        return two_stage_scores(queries @ candidates.T, queries, ranking, num_candidates)
+        multi_class = chunk.scalars[_MULTI_CLASS]
+        candidates = metrics.top_k(multi_class, num_candidates)
+        first, click = (
+            np.take_along_axis(logits, candidates, axis=1)
+            for logits in (multi_class, chunk.scalars[_CLICK])
+        )
+        return _promoted(multi_class, candidates, mixed(first, click, click_weight))
 
     return score
 
@@ -189,11 +269,6 @@ def spread_users(snapshots: Snapshots, max_users: int) -> Snapshots:
     if snapshots.num_examples <= max_users:
         return snapshots
     return snapshots.take(np.arange(max_users) * snapshots.num_examples // max_users)
-
-
-def chunk_size(num_tags: int) -> int:
-    """Users whose scores of all tags are held at once."""
-    return max(1, min(_CHUNK, _MAX_SCORES // num_tags))
 
 
 def over_chunks(

@@ -25,6 +25,7 @@ from trainer.input_data import (
     load_vocabularies,
     vocabulary_sizes,
 )
+from trainer.memory_estimate import estimate_memory, require_memory
 from trainer.model import InterestModel, make_optimizer
 from trainer.model_state import build_optimizer
 from trainer.saved_towers import save_towers
@@ -81,6 +82,8 @@ def run_fn(fn_args: "FnArgs", replicas: Replicas | None = None) -> None:
     )
 
     tags = load_tags(transform_output)
+    sizes = vocabulary_sizes(transform_output, spec)
+    frequencies = load_tag_frequencies(transform_output)
     tag_attributes = None
     if model_config.tag_views:
         vectors_file = config.get(TAG_VECTORS_KEY, "")
@@ -89,14 +92,23 @@ def run_fn(fn_args: "FnArgs", replicas: Replicas | None = None) -> None:
     def make_model() -> InterestModel:
         return InterestModel(
             spec,
-            vocabulary_sizes(transform_output, spec),
+            sizes,
             len(tags),
             model_config,
             training_config,
             seed=seed,
-            tag_frequencies=load_tag_frequencies(transform_output),
+            tag_frequencies=frequencies,
             tag_attributes=tag_attributes,
         )
+
+    memory = estimate_memory(
+        make_model,
+        train,
+        num_replicas=replicas.num_local,
+        has_base_model=bool(fn_args.base_model),
+    )
+    _progress.info("memory, estimated: %s", memory)
+    require_memory(memory, training_config)
 
     tf_keras.utils.set_random_seed(seed)
     model = make_model()
@@ -143,6 +155,7 @@ def run_fn(fn_args: "FnArgs", replicas: Replicas | None = None) -> None:
         "training": to_mapping(training_config),
         "seed": seed,
         "num_tags": model.num_tags,
+        "memory_estimate": memory.to_mapping(),
         "fit": dataclasses.asdict(result),
         "warm_start": None
         if warm_start is None

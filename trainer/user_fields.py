@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from trainer import domain_attention
 from trainer.config import ModelConfig
 from trainer.config_loader import require
 from trainer.domain_attention import IntraDomainAttention, value_shares, weighted_sum
@@ -164,11 +165,29 @@ class UserFields(tf_keras.layers.Layer):
             return self._shared.num_tags
         return 0
 
-    def _table(self, domain: Domain) -> tf.Tensor:
-        table = tf.convert_to_tensor(self._tables[domain.name])
-        if self._shared is not None and self._first_id(domain):
-            return tf.concat([self._shared.embeddings, table], axis=0)
-        return table
+    def _table(self, domain: Domain, values: tf.RaggedTensor) -> tuple[tf.Tensor, tf.RaggedTensor]:
+        """Embeddings of a domain's values, and the values as rows of them.
+
+        Of a large table these are the rows that the batch names, so that neither a step nor its
+        gradients hold anything of the size of the vocabulary.
+        """
+        own, first = self._tables[domain.name], self._first_id(domain)
+        if first + own.shape[0] <= domain_attention.DENSE_POOLING_MAX_ROWS:
+            table = tf.convert_to_tensor(own)
+            if self._shared is not None and first:
+                table = tf.concat([self._shared.embeddings, table], axis=0)
+            return table, values
+        distinct, rows = tf.unique(values.flat_values, out_idx=tf.int64)
+        if self._shared is not None and first:
+            is_shared = (distinct < first)[:, tf.newaxis]
+            table = tf.where(
+                is_shared,
+                tf.gather(self._shared.embeddings, tf.minimum(distinct, first - 1)),
+                tf.gather(own, tf.maximum(distinct - first, 0)),
+            )
+        else:
+            table = tf.gather(own, distinct)
+        return table, values.with_flat_values(rows)
 
     @property
     def embedding_tables(self) -> dict[str, EmbeddingTable]:
@@ -249,12 +268,12 @@ class UserFields(tf_keras.layers.Layer):
             vectors.append(tf.repeat(row[:, tf.newaxis], heads, axis=1))
             present.append(tf.ones_like(ids, tf.bool))
         for domain in self.spec.domains:
-            table = self._table(domain)
             lists = self._lists(features, domain)
             values, weights = lists[domain.name]
+            table, rows = self._table(domain, values)
             is_there = values.row_lengths() > 0
             for name, (_, multiplicities) in lists.items():
-                vectors.append(self._pool(name, table, values, multiplicities))
+                vectors.append(self._pool(name, table, rows, multiplicities))
                 present.append(is_there)
             if self.config.use_domain_totals:
                 row = total_input(values, weights)[:, tf.newaxis] * self._totals[domain.name]
@@ -278,13 +297,14 @@ class UserFields(tf_keras.layers.Layer):
         """
         found = {}
         for domain in self.spec.domains:
-            table = self._table(domain)
-            for name, (values, multiplicities) in self._lists(features, domain).items():
+            lists = self._lists(features, domain)
+            table, rows = self._table(domain, lists[domain.name][0])
+            for name, (values, multiplicities) in lists.items():
                 if self.config.effective_pooling == "average":
                     flat = value_shares(values, multiplicities)
                 else:
                     layer = self.intra_attention[name]
-                    flat = layer.attention(table, values, multiplicities, self.queries)
+                    flat = layer.attention(table, rows, multiplicities, self.queries)
                 found[name] = values.with_flat_values(flat)
         return found
 

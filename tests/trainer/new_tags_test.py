@@ -204,7 +204,7 @@ def scored(scores):
 
 
 def test_figures_equal_the_loop(monkeypatch):
-    monkeypatch.setattr("trainer.new_tags.chunk_size", lambda num_tags: 4)
+    monkeypatch.setattr("trainer.new_tags.users_at_once", lambda num_tags: 4)
     rng = np.random.default_rng(0)
     num_tags, new_tags = 150, np.sort(rng.choice(150, 30, replace=False))
     truth = [rng.choice(num_tags, rng.integers(0, 12), replace=False).tolist() for _ in range(30)]

@@ -7,13 +7,16 @@ from tests.trainer.evaluation_test import snapshots as label_snapshots
 from tests.trainer.user_tower_test import CONFIG
 from trainer import features as f
 from trainer.config import RankingConfig, TrainingConfig
+from trainer.evaluation import evaluate
 from trainer.model import InterestModel
 from trainer.second_stage import (
     CLICK_WEIGHTS,
     WeightTrial,
+    _scorer,
     best_weight,
     choose_second_stage,
     mixed,
+    shortlists,
     spread_users,
     two_stage_scores,
 )
@@ -197,3 +200,38 @@ def test_training_stopped_by_clicks_keeps_the_multi_class_order():
 
     assert (stage.click_weight, stage.mix_weight) == (0.0, None)
     assert {trial.quality for trial in stage.trials} == {None}
+
+
+@pytest.mark.parametrize("with_novel", [False, True])
+def test_short_lists_have_the_metrics_of_all_tags(with_novel):
+    rng = np.random.default_rng(1)
+    num_tags, num_users, num_candidates = 400, 40, 7
+    queries, candidates, clicks = (
+        rng.standard_normal((n, 5)).astype(np.float32) for n in (num_users, num_tags, num_tags)
+    )
+    # Some have clicked nothing, some nearly everything that they would be shown; -1 is unknown.
+    best = np.argsort(-queries @ candidates.T, axis=1)
+    history = [best[i, : [0, 3, 90][i % 3]].tolist() for i in range(num_users)]
+    labels = [
+        [*rng.choice(best[i, :120], i % 5, replace=False), -1, int(rng.integers(num_tags))]
+        for i in range(num_users)
+    ]
+    users = label_snapshots(labels, history)
+    lists = shortlists(queries, candidates, clicks, users, num_candidates, with_novel)
+
+    num_listed = lists.scalars["multi_class_logits"].shape[1]
+    assert num_listed < num_tags / 2
+    for weight in (0.0, 0.3, 1.0):
+        ranking = mixed(candidates, clicks, weight)
+
+        def score_all(chunk, ranking=ranking):
+            own = queries[chunk.scalars[f.USER_ID].astype(int)]
+            return two_stage_scores(own @ candidates.T, own, ranking, num_candidates)
+
+        options = {"with_novel": with_novel, "with_slices": False}
+        expected = evaluate(score_all, users, num_tags, **options)
+        found = evaluate(_scorer(weight, num_candidates), lists, num_listed, **options)
+        names = [n for n in expected if "_at_" in n and n != "coverage_at_10"]
+        assert len(names) == 30
+        for name in names:
+            assert found[name] == pytest.approx(expected[name]), (weight, name)

@@ -135,8 +135,10 @@ def build_servables(
     else:
         num_leaves = min(config.num_leaves or default_num_leaves(num_tags), num_tags)
         found = ScannIndex(candidates, num_leaves, SearchParameters(num_leaves, num_tags))
+        _progress.info("ScaNN index over %d tags is built", num_tags)
         queries = embed(towers.signatures[s.EMBED_EXAMPLES], users)
         curve = tune(found, candidates, queries, k, config.target_recall, num_candidates)
+        _progress.info("%d settings of the index are measured, one is chosen", len(curve))
         description = {
             "kind": "scann",
             **sizes,

@@ -8,7 +8,7 @@ import numpy as np
 from trainer import features as f
 from trainer.evaluation import ItemScorer, TagScorer, evaluate, evaluate_users
 from trainer.model import InterestModel
-from trainer.second_stage import SecondStage, chunk_size, mixed, over_chunks, two_stage_scores
+from trainer.second_stage import SecondStage, mixed, over_chunks, two_stage_scores
 from trainer.snapshots import ListValues, Snapshots
 
 # Metrics that are kept user by user: a study compares models on the same users by them.
@@ -48,10 +48,9 @@ def figures_of(
 ) -> Figures:
     """The protocol's metrics without slices, and those of users; see `trainer.evaluation`."""
     arguments = (tag_scorer, snapshots, num_tags, item_scorer)
-    size = chunk_size(num_tags)
-    by_user = evaluate_users(*arguments, with_novel=with_novel, chunk_size=size)
+    by_user = evaluate_users(*arguments, with_novel=with_novel)
     return Figures(
-        evaluate(*arguments, with_novel=with_novel, with_slices=False, chunk_size=size),
+        evaluate(*arguments, with_novel=with_novel, with_slices=False),
         {name: by_user[name].astype(np.float32) for name in USER_METRICS if name in by_user},
     )
 
