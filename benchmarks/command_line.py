@@ -36,7 +36,7 @@ def main(
         prog="python -m benchmarks",
         description="Measures, and writes build/bench/NAME.json (keys: docs/report.md).",
         epilog="benchmarks:\n"
-        + "\n".join(f"  {name:<10} {entry.summary}" for name, entry in benchmarks.items()),
+        + "\n".join(f"  {name:<11} {entry.summary}" for name, entry in benchmarks.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="which to run (default: all)")

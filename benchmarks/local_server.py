@@ -37,13 +37,16 @@ class LocalServer:
 
 
 @contextlib.contextmanager
-def local_server(base_path: Path, log_path: Path, *flags: str) -> Iterator[LocalServer]:
+def local_server(
+    base_path: Path, log_path: Path, *flags: str, timeout_s: float = _TIMEOUT_S
+) -> Iterator[LocalServer]:
     """Starts a server and stops it at the end.
 
     Args:
       base_path: Folder of the numbered versions.
       log_path: Where what it prints goes.
       *flags: More flags of the command.
+      timeout_s: Until a version has to serve.
 
     Yields:
       The server, once a version serves.
@@ -59,7 +62,7 @@ def local_server(base_path: Path, log_path: Path, *flags: str) -> Iterator[Local
     with open(log_path, "wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        _wait_until_serving(process, port, base_path, log_path)
+        _wait_until_serving(process, port, base_path, log_path, timeout_s)
         yield LocalServer(port, rest_api_port, time.perf_counter() - started, process.pid)
     finally:
         process.terminate()
@@ -67,11 +70,11 @@ def local_server(base_path: Path, log_path: Path, *flags: str) -> Iterator[Local
 
 
 def _wait_until_serving(
-    process: subprocess.Popen, port: int, base_path: Path, log_path: Path
+    process: subprocess.Popen, port: int, base_path: Path, log_path: Path, timeout_s: float
 ) -> None:
     from serving.client import TagClient, TagClientError
 
-    deadline = time.monotonic() + _TIMEOUT_S
+    deadline = time.monotonic() + timeout_s
     with TagClient(f"localhost:{port}", max_attempts=1) as client:
         while process.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(TagClientError):

@@ -68,6 +68,13 @@ BENCHMARKS: Mapping[str, Entry] = {
     "soak": Entry(
         "benchmarks.soak", "new versions pushed under load (SIZE=SECONDS, MODEL_BASE_PATH=DIR)"
     ),
+    "many-tags": Entry(
+        "benchmarks.many_tags", "a thousand and a million tags, training to serving (SIZE=TAGS)"
+    ),
+    "batch-users": Entry(
+        "benchmarks.batch_users",
+        "batch prediction for a million users (SIZE=USERS, MODEL_BASE_PATH=DIR)",
+    ),
     "training": Entry(
         "benchmarks.training", "label examples a second, beside peers (SIZE=E[,E], MOVIELENS_DIR)"
     ),

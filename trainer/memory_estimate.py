@@ -46,8 +46,8 @@ class MemoryEstimate:
       best_epoch_mb: The weights of the best epoch.
       start_mb: Where a warm start begins.
       transient_mb: The greatest of what is held for a while: a checkpoint (weights and slots once
-        more), the tables and scores of a validation, the tables of an update by Adam or over a full
-        softmax.
+        more), the tables and scores of a validation or of the second stage, the tables of an update
+        by Adam or over a full softmax.
     """
 
     process_mb: float
@@ -163,8 +163,8 @@ def require_memory(estimate: MemoryEstimate, config: TrainingConfig) -> None:
 
 
 def _validation_mb(num_tags: int, width: int) -> float:
-    # A candidate's vector, its last number joined to it, and the table that a concatenation reads.
-    tables = 2 * num_tags * width * 4
+    # The candidates with their biases, those of the click head, and what either is made of.
+    tables = 4 * num_tags * width * 4
     return (tables + users_at_once(num_tags) * num_tags * _BYTES_PER_SCORE) / 1e6
 
 

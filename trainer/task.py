@@ -1,6 +1,7 @@
 """`run_fn`: reads transformed examples, fits the model, saves the towers; no maths."""
 
 import dataclasses
+import hashlib
 import json
 import logging
 import os
@@ -177,7 +178,7 @@ def _checkpoint_folder(config: Mapping[str, str], **inputs: Any) -> CheckpointFo
     by_value = {k: v for k, v in config.items() if k not in (CHECKPOINTS_KEY, TAGS_FILE_KEY)}
     if TAGS_FILE_KEY in config:
         with tf.io.gfile.GFile(config[TAGS_FILE_KEY]) as file:
-            inputs["tags"] = file.read()
+            inputs["tags"] = hashlib.blake2b(file.read().encode()).hexdigest()
     key = training_key(config=by_value, **inputs)
     return CheckpointFolder(os.path.join(config[CHECKPOINTS_KEY], key))
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.trainer.second_stage_test import model_of_constants, snapshots
+from trainer import calibration
 from trainer import features as f
 from trainer.calibration import Calibration, calibrate, fit_calibration, tag_outcomes
 
@@ -154,3 +155,11 @@ def test_calibrations_of_a_model_are_those_of_its_logits():
     assert found.tags.slope == pytest.approx(tags.slope, rel=1e-3)
     assert found.tags.intercept == pytest.approx(tags.intercept, abs=1e-3)
     assert calibrate(model, users, num_candidates=3) == found
+
+
+def test_fewer_users_calibrate_where_there_are_many_tags(monkeypatch):
+    model = model_of_constants([1.0, 0.0, -1.0], [0.0, 0.0, 0.0], joint_weight=0.0)
+    users = snapshots([[0], [1], [2], [0], [1], [2]], [[]] * 6, [[([0], 1)]] * 6)
+    monkeypatch.setattr(calibration, "_MAX_SCORES", 4 * 3)
+
+    assert calibrate(model, users, num_candidates=2).tags.num_examples == 4 * 2

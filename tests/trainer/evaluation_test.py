@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from trainer import evaluation
 from trainer import features as f
-from trainer.evaluation import CUTS, evaluate, evaluate_users, head_tags
+from trainer.evaluation import CUTS, evaluate, evaluate_users, head_tags, users_at_once
 from trainer.snapshots import ListValues, Snapshots
 
 NUM_TAGS = 60
@@ -230,3 +231,26 @@ def test_figures_of_users_without_clicks_or_novelty_have_neither():
 
     assert "click_gauc" not in by_user
     assert np.isnan(by_user["novel_precision_at_10"]).all()
+
+
+@pytest.mark.parametrize(
+    ("num_tags", "users"), [(50, 512), (30_000, 512), (1_000_000, 16), (10**9, 1)]
+)
+def test_users_scored_at_once_are_fewer_where_there_are_many_tags(num_tags, users):
+    assert users_at_once(num_tags) == users
+
+
+def test_no_more_users_are_scored_at_once_than_fit(monkeypatch):
+    monkeypatch.setattr(evaluation, "_MAX_SCORES", 7 * NUM_TAGS)
+    scores, labels, history = make_case()
+    sizes = []
+
+    def scorer(chunk):
+        sizes.append(chunk.num_examples)
+        return by_id(scores)(chunk)
+
+    found = evaluate(scorer, snapshots(labels, history), NUM_TAGS)
+
+    assert sizes == [7, 7, 7, 2]
+    expected = evaluate(by_id(scores), snapshots(labels, history), NUM_TAGS, chunk_size=100)
+    assert found == pytest.approx(expected, nan_ok=True)

@@ -1,0 +1,235 @@
+"""What becomes of a large vocabulary, stage by stage; each function runs in a process of its own.
+
+The work is the pipeline's own: `trainer.fitting`, `trainer.saved_towers`,
+`tfx_pipeline.components.tag_index_builder` and what they call.
+"""
+
+import dataclasses
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import many_tags_log as log
+from benchmarks.stage_meter import Stage, StageMeter
+from trainer import features as f
+
+TRANSFORM, TOWERS, INDEX = "transform", "towers/Format-Serving", "index"
+VALIDATION_EXAMPLES = "validation.tfrecord.gz"
+NUM_TRAIN, NUM_VALIDATION = 10_240, 256
+K, TARGET_RECALL = 100, 0.98
+_VALIDATION_SEED = 1
+
+
+class StepCase:
+    """A training over so many tags, held in its process: steps on request."""
+
+    def __init__(self, num_tags: int):
+        """Builds model, optimizer and compiled step as `trainer.fitting.fit` does."""
+        import tensorflow as tf
+
+        from trainer.fitting import build_model, compile_step
+        from trainer.model import make_optimizer
+        from trainer.model_state import build_optimizer
+
+        train = log.snapshots(NUM_TRAIN, num_tags, log.SEED)
+        model = _make_model(num_tags, np.ones(num_tags))
+        build_model(model, train)
+        build_optimizer(model, make_optimizer(log.TRAINING))
+        batch_size = log.TRAINING.batch_size
+        batches = iter(train.step_dataset(batch_size, log.SEED, model.training_names))
+        self._step = compile_step(model, batches, tf.distribute.get_strategy())
+        self.steps(3)
+
+    def steps(self, count: int) -> float:
+        """Takes steps; their seconds."""
+        started = time.perf_counter()
+        losses = [self._step()["loss"] for _ in range(count)]
+        values = [float(loss) for loss in losses]
+        seconds = time.perf_counter() - started
+        if not np.isfinite(values).all():
+            raise ValueError("`loss` must be finite.")
+        return seconds
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """What a training left beside its files.
+
+    Attributes:
+      stages: Seconds and memory.
+      estimate_mb: What the training was estimated to take before it began.
+      validation_seconds: Of the evaluation after the epoch.
+    """
+
+    stages: dict[str, Stage]
+    estimate_mb: float
+    validation_seconds: float
+
+
+def write_transform(folder: str, num_tags: int) -> dict[str, Stage]:
+    """Runs the transform."""
+    meter = StageMeter()
+    with meter.stage("transform"):
+        log.write_transform(num_tags, Path(folder))
+    return meter.stages
+
+
+def train(folder: str, num_tags: int) -> Fitted:
+    """Fits for an epoch, chooses the second stage, calibrates, and saves the towers."""
+    import tensorflow_transform as tft
+
+    from trainer.calibration import calibrate
+    from trainer.checkpoints import CheckpointFolder
+    from trainer.config import RankingConfig
+    from trainer.config_loader import to_mapping
+    from trainer.fitting import fit
+    from trainer.input_data import load_tag_frequencies, load_vocabularies
+    from trainer.memory_estimate import estimate_memory
+    from trainer.saved_towers import save_towers
+    from trainer.second_stage import choose_second_stage
+    from trainer.task import TRAINING_FILE
+    from trainer.warm_start import save_training_state
+
+    meter = StageMeter()
+    transform = tft.TFTransformOutput(str(Path(folder) / TRANSFORM))
+    with meter.stage("vocabularies"):
+        vocabularies = load_vocabularies(transform, log.SPEC)
+        frequencies = load_tag_frequencies(transform)
+    snapshots = log.snapshots(NUM_TRAIN, num_tags, log.SEED)
+    validation = log.snapshots(NUM_VALIDATION, num_tags, _VALIDATION_SEED)
+    _write_examples(validation, vocabularies[f.TAG_VOCABULARY], Path(folder))
+    with meter.stage("estimate"):
+        estimate = estimate_memory(lambda: _make_model(num_tags, frequencies), snapshots)
+    with meter.stage("fit"):
+        model = _make_model(num_tags, frequencies)
+        model.tag_tower.embeddings.assign(log.tag_vectors(num_tags))
+        checkpoints = CheckpointFolder(str(Path(folder) / "checkpoints"))
+        result = fit(model, snapshots, validation, log.SEED, checkpoints=checkpoints)
+        checkpoints.remove()
+    with meter.stage("second_stage"):
+        stage = choose_second_stage(model, validation, RankingConfig())
+    with meter.stage("calibration"):
+        calibrations = calibrate(model, validation, RankingConfig().num_candidates)
+    towers = Path(folder) / TOWERS
+    with meter.stage("save"):
+        save_training_state(str(towers), model, vocabularies)
+        save_towers(model, transform, str(towers), stage.click_weight, calibrations.items)
+    summary = {
+        "features": to_mapping(log.SPEC),
+        "second_stage": dataclasses.asdict(stage),
+        "calibration": dataclasses.asdict(calibrations),
+    }
+    (towers / TRAINING_FILE).write_text(json.dumps(summary), encoding="utf-8")
+    return Fitted(meter.stages, estimate.total_mb, result.validation_seconds_per_epoch)
+
+
+def build_index(folder: str, export_exact: bool = True) -> dict[str, Stage]:
+    """Builds and tunes the index over saved towers, and exports both servables."""
+    import tensorflow as tf
+
+    from serving.index_evaluation import read_serialized
+    from tfx_pipeline.components.tag_index_builder import build_servables
+    from tfx_pipeline.config import IndexConfig, TagPolicyConfig
+    from trainer.tag_normalization import TagNormalization
+
+    meter, towers = StageMeter(), Path(folder) / TOWERS
+    lines = _Lines()
+    logger = logging.getLogger("tfx_pipeline.components.tag_index_builder")
+    logger.addHandler(lines)
+    logger.setLevel(logging.INFO)
+    started = time.time()
+    with meter.stage("index"):
+        build_servables(
+            tf.saved_model.load(str(towers)),
+            str(towers),
+            read_serialized([str(Path(folder) / VALIDATION_EXAMPLES)]),
+            str(Path(folder) / INDEX),
+            IndexConfig(kind="scann", k=K, target_recall=TARGET_RECALL, export_exact=export_exact),
+            TagPolicyConfig(),
+            TagNormalization(),
+            {},
+        )
+    # A line of progress ends each part: loading and building, tuning, exporting.
+    times = [started, *lines.times]
+    for name, before, after in zip(("index_build", "index_tuning"), times, times[1:], strict=False):
+        meter.stages[name] = Stage(after - before, meter.stages["index"].peak_mb)
+    whole = meter.stages["index"]
+    meter.stages["export"] = Stage(started + whole.seconds - times[-1], whole.peak_mb)
+    return meter.stages
+
+
+class _Lines(logging.Handler):
+    """Notes when lines came."""
+
+    def __init__(self):
+        super().__init__()
+        self.times: list[float] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.times.append(record.created)
+
+
+def servable_path(folder: str) -> Path:
+    """The servable with the index that `build_index` wrote."""
+    return Path(folder).absolute() / INDEX / "Format-Serving"
+
+
+def evaluate_index(folder: str, servable: Path) -> tuple[dict[str, Stage], dict[str, Any]]:
+    """The gate's own measurement, from the saved files."""
+    from serving.index_evaluation import evaluate_servable
+    from serving.scann_index import register_scann_ops
+
+    register_scann_ops()
+    meter = StageMeter()
+    with meter.stage("gate"):
+        figures = evaluate_servable(str(servable), [str(Path(folder) / VALIDATION_EXAMPLES)])
+    return meter.stages, dataclasses.asdict(figures)
+
+
+def instances(folder: str, num_users: int, num_tags: int, seed: int) -> list[dict[str, Any]]:
+    """Raw features of users, for callers."""
+    import tensorflow_transform as tft
+
+    from trainer.input_data import load_tags
+
+    tags = load_tags(tft.TFTransformOutput(str(Path(folder) / TRANSFORM)))
+    return log.instances(log.snapshots(num_users, num_tags, seed), tags)
+
+
+def _make_model(num_tags: int, frequencies: np.ndarray) -> Any:
+    import tf_keras
+
+    from trainer.model import InterestModel
+
+    tf_keras.utils.set_random_seed(log.SEED)
+    # A bucket for unknown tags; of segments one too, and the id of the unknown one.
+    sizes = {
+        f.TAG_VOCABULARY: num_tags + 1,
+        f.profile_vocabulary_name("segment"): len(log.SEGMENTS) + 2,
+    }
+    return InterestModel(
+        log.SPEC,
+        sizes,
+        num_tags,
+        log.MODEL,
+        log.TRAINING,
+        seed=log.SEED,
+        tag_frequencies=frequencies,
+    )
+
+
+def _write_examples(users: Any, tags: list[str], folder: Path) -> None:
+    import tensorflow as tf
+
+    from tfx_pipeline.tf_examples import serialize_snapshot
+
+    with tf.io.TFRecordWriter(str(folder / VALIDATION_EXAMPLES), "GZIP") as writer:
+        for user, instance in zip(
+            users.scalars[f.USER_ID], log.instances(users, tags), strict=True
+        ):
+            values = {**instance, f.USER_ID: user.decode()}
+            writer.write(serialize_snapshot(values, log.SPEC))
