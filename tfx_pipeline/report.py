@@ -60,7 +60,7 @@ def build_report(
         "validation_seconds_per_epoch",
     ):
         report[f"train.{name}"] = training["fit"][name]
-    for name, value in training["memory_estimate"].items():
+    for name, value in training.get("memory_estimate", {}).items():
         report[f"train.memory_estimate.{name}"] = value
     report |= warm_start_rows(training["warm_start"] or {})
 

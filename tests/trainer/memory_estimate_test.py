@@ -7,6 +7,7 @@ from concurrent import futures
 
 import pytest
 
+from tests.report_keys import undocumented_keys
 from tests.trainer.toy_training import SMALL, make_model, train_part, validation_part
 from trainer.checkpoints import CheckpointFolder
 from trainer.config import TrainingConfig
@@ -44,6 +45,16 @@ def test_weights_and_slots_are_counted_exactly(optimizer):
     slots = sum(bytes_of(slots) for slots in state.slots.values())
     assert estimate.optimizer_mb == pytest.approx(slots, abs=1e-4)
     assert len(state.slots) == {"adam": 2, "adagrad": 1}[optimizer]
+
+
+def test_figures_of_a_report_are_documented_and_add_up():
+    estimate = estimate_memory(make_model, train_part())
+    figures = estimate.to_mapping()
+
+    assert undocumented_keys(f"train.memory_estimate.{name}" for name in figures) == []
+    total = figures.pop("total_mb")
+    assert total == pytest.approx(sum(figures.values()), abs=0.5)
+    assert f"{estimate.total_mb:,.0f} MB" in str(estimate)
 
 
 def test_replicas_and_a_base_model_hold_copies():
