@@ -104,7 +104,7 @@ def test_help_lists_every_benchmark(capsys):
     assert stopped.value.code == 0
     output = capsys.readouterr().out
     for name, entry in BENCHMARKS.items():
-        assert f"  {name:<10} {entry.summary}\n" in output
+        assert f"  {name:<11} {entry.summary}\n" in output
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
