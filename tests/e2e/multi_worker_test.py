@@ -33,6 +33,16 @@ def test_run_without_a_cluster_is_refused_in_one_line(project, monkeypatch, capf
     assert "Trainer: `training.strategy` must not be `multi_worker` in a process without" in line
 
 
+def test_pipeline_is_still_sound_in_the_process_that_was_refused(project, monkeypatch, capfd):
+    # TFX reloads the module of what it calls to train.
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+
+    status, _, err = project.run_here(capfd)
+
+    assert status == 2
+    assert "Trainer: `training.strategy` must not be `multi_worker`" in err
+
+
 def test_two_processes_train_and_the_chief_goes_on_with_the_pipeline(project, monkeypatch):
     cluster = {"worker": [f"localhost:{port}" for port in free_ports(2)]}
     job = project.output / "checkpoints" / "job.json"

@@ -4,12 +4,8 @@
 another input, hence this one has its own specification.
 """
 
-import concurrent.futures
 import json
-import logging
 import os
-import subprocess
-import sys
 from typing import Any
 
 from tfx import types
@@ -25,14 +21,12 @@ from tfx.utils import json_utils
 from tfx_pipeline.ancestry import model_of_other_examples, write_ancestry
 from tfx_pipeline.components.artifacts import LogSummary
 from tfx_pipeline.log_summary import TAGS_FILE
-from trainer import task, worker
-from trainer.file_system import remove_file
+from tfx_pipeline.training_process import run_in_own_process
+from trainer import task
 
 SUMMARY_KEY = "summary"
 # Of `custom_config`, for this component and not for `run_fn`: the folder of the pushed versions.
 BASE_PATH_KEY = "base_path"
-
-_progress = logging.getLogger("tagtower.train")
 
 
 class TowerTrainerSpec(types.ComponentSpec):
@@ -68,8 +62,11 @@ class TowerTrainerExecutor(GenericExecutor):
         exec_properties = {**exec_properties, **custom}
         training = json.loads(custom_config.get(task.TRAINING_KEY, "{}"))
         if training.get("strategy") == "multi_worker":
-            own = f"{__name__}.{run_in_own_process.__name__}"
-            exec_properties = {**exec_properties, specs.RUN_FN_KEY: own}
+            own = run_in_own_process
+            exec_properties = {
+                **exec_properties,
+                specs.RUN_FN_KEY: f"{own.__module__}.{own.__name__}",
+            }
         examples = artifact_utils.get_single_uri(input_dict[specs.EXAMPLES_KEY])
         base_model = None
         if input_dict.get(specs.BASE_MODEL_KEY):
@@ -98,40 +95,6 @@ class TowerTrainerExecutor(GenericExecutor):
                 task.TAGS_FILE_KEY: os.path.join(summary, TAGS_FILE),
             }
         return fn_args
-
-
-def run_in_own_process(fn_args: FnArgs) -> None:
-    """`trainer.task.run_fn` as the chief of the processes that `TF_CONFIG` names.
-
-    Args:
-      fn_args: Of `run_fn`; the others find them beside the checkpoints, see `trainer.worker`.
-
-    Raises:
-      ValueError: A user's mistake, as the process says it.
-      RuntimeError: The process ended with another error, which the log has.
-    """
-    job = os.path.join(fn_args.custom_config[task.CHECKPOINTS_KEY], worker.JOB_FILE)
-    worker.write_job(job, fn_args)
-    try:
-        with subprocess.Popen(
-            [sys.executable, "-m", worker.__name__, job, "--attached"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
-            # Standard error, the libraries' own, may fill its pipe while lines of progress come.
-            with concurrent.futures.ThreadPoolExecutor(1) as thread:
-                errors = thread.submit(process.stderr.read)  # type: ignore[union-attr]
-                for line in process.stdout or ():
-                    _progress.info(line.rstrip("\n"))
-    finally:
-        remove_file(job)
-    text = errors.result()
-    if process.returncode == worker.USERS_MISTAKE:
-        raise ValueError(text.strip().splitlines()[-1])
-    if process.returncode:
-        raise RuntimeError(f"training ended with status {process.returncode}:\n{text}")
 
 
 class TowerTrainer(base_component.BaseComponent):
