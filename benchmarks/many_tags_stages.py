@@ -133,7 +133,7 @@ def build_index(folder: str, export_exact: bool = True) -> dict[str, Stage]:
 
     from serving.index_evaluation import read_serialized
     from tfx_pipeline.components.tag_index_builder import build_servables
-    from tfx_pipeline.config import IndexConfig, TagPolicyConfig
+    from tfx_pipeline.serving_config import IndexConfig, TagPolicyConfig
     from trainer.tag_normalization import TagNormalization
 
     meter, towers = StageMeter(), Path(folder) / TOWERS

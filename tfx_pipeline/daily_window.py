@@ -10,7 +10,8 @@ import datetime
 import os
 import re
 
-from tfx_pipeline.config import DATE, LATEST_DAY, DataConfig, ExamplesConfig, WindowConfig
+from tfx_pipeline.data_config import DATE, LATEST_DAY, DataConfig, WindowConfig
+from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.tables.arrow_files import list_files
 from tfx_pipeline.utc_times import is_day, utc_seconds
 from trainer.config_loader import require

@@ -11,7 +11,7 @@ import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 from tfx.proto import distribution_validator_pb2
 
-from tfx_pipeline.config import DistributionThreshold
+from tfx_pipeline.gate_config import DistributionThreshold
 
 Thresholds = Mapping[str, DistributionThreshold]
 

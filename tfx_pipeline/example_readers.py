@@ -7,7 +7,7 @@ import apache_beam as beam
 import numpy as np
 from apache_beam import pvalue
 
-from tfx_pipeline.config import DataConfig
+from tfx_pipeline.data_config import DataConfig
 from tfx_pipeline.shuffle import ParcelWriter, Workplace
 from tfx_pipeline.summary_notes import row_counts
 from tfx_pipeline.table_inputs import tag_normalization

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tfx_pipeline.config import ExamplesConfig
 from tfx_pipeline.example_columns import Texts
 from tfx_pipeline.example_readers import EVENTS, PROFILES
+from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.instance_lines import instance_lines
 from tfx_pipeline.log_summary import CountsOfShard
 from tfx_pipeline.record_file import RecordFile

@@ -22,7 +22,7 @@ import apache_beam as beam
 from apache_beam import pvalue
 from apache_beam.metrics import Metrics
 
-from tfx_pipeline.config import DataConfig, ExamplesConfig
+from tfx_pipeline.data_config import DataConfig
 from tfx_pipeline.example_readers import SPAN, ReadInteractions, ReadItems, ReadUsers
 from tfx_pipeline.example_writer import (
     ALL_SPLITS,
@@ -31,6 +31,7 @@ from tfx_pipeline.example_writer import (
     ExampleOutputs,
     WriteShard,
 )
+from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.log_summary import TAGS_FILE
 from tfx_pipeline.shuffle import IN_BEAM, Parcel, Workplace, parcel_size
 from tfx_pipeline.summary_notes import COUNTS_FILE, NOTES, WriteNotes, count

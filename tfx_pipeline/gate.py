@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 
-from tfx_pipeline.config import GateConfig
+from tfx_pipeline.gate_config import GateConfig
 
 Metrics = Mapping[str, float | None]
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfx_pipeline.config import ExamplesConfig
+from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.time_split import TimeSplit
 from tfx_pipeline.user_block import UserBlock
 from tfx_pipeline.user_hash import user_hash, user_hashes

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tfx_pipeline.config import ExamplesConfig
 from tfx_pipeline.example_columns import Column, NumberColumn, TextColumn, Texts
+from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.snapshot_moments import (
     TRAIN,
     LabelledMoments,

@@ -4,8 +4,8 @@ import dataclasses
 import os
 from collections.abc import Mapping
 
-from tfx_pipeline.config import DataConfig
 from tfx_pipeline.daily_window import find_window, table_patterns
+from tfx_pipeline.data_config import DataConfig
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.arrow_files import check_files, list_files
 from tfx_pipeline.utc_times import utc_text

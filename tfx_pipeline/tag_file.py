@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from serving.retagged_towers import TagChanges
-from tfx_pipeline.config import DataConfig
+from tfx_pipeline.data_config import DataConfig
 from tfx_pipeline.table_inputs import tag_normalization
 from tfx_pipeline.tables import cells
 from tfx_pipeline.tables.arrow_files import read_table

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfx_pipeline.config import DataConfig
+from tfx_pipeline.data_config import DataConfig
 from tfx_pipeline.table_inputs import tag_normalization
 from tfx_pipeline.tables import cells
 from tfx_pipeline.tables.arrow_files import check_table, read_batches

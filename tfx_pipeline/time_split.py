@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfx_pipeline.config import ExamplesConfig
+from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.utc_times import utc_seconds
 
 # Bins that hold an event, at most. One second each while there are no more of them, then two, four

@@ -9,8 +9,12 @@ import yaml
 
 from tfx_pipeline import config as c
 from tfx_pipeline.beam_config import BeamConfig, DataflowConfig, FlinkConfig
+from tfx_pipeline.data_config import DataConfig, TagNormalizationConfig, WindowConfig
+from tfx_pipeline.examples_config import ExamplesConfig
+from tfx_pipeline.gate_config import DistributionThreshold, GateConfig, ValidationConfig
+from tfx_pipeline.serving_config import IndexConfig, ServingConfig
 from trainer.config_loader import from_mapping, to_mapping
-from trainer.features import Domain
+from trainer.features import Domain, FeatureSpec
 
 MINIMAL = {
     "name": "log",
@@ -18,18 +22,18 @@ MINIMAL = {
     "features": {"domains": [{"name": "clicked"}]},
 }
 CLASSES = [
-    c.TagNormalizationConfig,
-    c.DataConfig,
-    c.ExamplesConfig,
-    c.GateConfig,
-    c.ValidationConfig,
-    c.IndexConfig,
-    c.ServingConfig,
+    TagNormalizationConfig,
+    DataConfig,
+    ExamplesConfig,
+    GateConfig,
+    ValidationConfig,
+    IndexConfig,
+    ServingConfig,
     BeamConfig,
     FlinkConfig,
     DataflowConfig,
-    c.WindowConfig,
-    c.DistributionThreshold,
+    WindowConfig,
+    DistributionThreshold,
     c.PipelineConfig,
 ]
 
@@ -58,8 +62,8 @@ def test_minimal_file_gives_the_defaults(tmp_path):
     config = c.load_config(write(tmp_path, MINIMAL))
     assert config == c.PipelineConfig(
         name="log",
-        data=c.DataConfig("i.csv", "t.csv", "u.csv"),
-        features=c.FeatureSpec(domains=(Domain("clicked"),)),
+        data=DataConfig("i.csv", "t.csv", "u.csv"),
+        features=FeatureSpec(domains=(Domain("clicked"),)),
     )
     assert config.output_dir == "build/runs/log"
     assert config.base_path == "build/runs/log/serving"
@@ -118,7 +122,7 @@ def test_equal_configurations_have_equal_json():
     other = from_mapping(c.PipelineConfig, {**backwards, "seed": 0})
     assert c.to_json(one) == c.to_json(other)
     assert c.to_json(one) != c.to_json(dataclasses.replace(one, seed=1))
-    assert c.to_json(one.examples) == c.to_json(c.ExamplesConfig())
+    assert c.to_json(one.examples) == c.to_json(ExamplesConfig())
 
 
 # --- what is refused ---
@@ -297,8 +301,8 @@ def test_window_with_what_moves_with_it_is_read():
 
     config = from_mapping(c.PipelineConfig, mapping)
 
-    assert config.data.window == c.WindowConfig(7, "2024-05-03", "_SUCCESS", 0)
-    assert config.validation.drift["label_tags"] == c.DistributionThreshold(l_infinity=0.1)
+    assert config.data.window == WindowConfig(7, "2024-05-03", "_SUCCESS", 0)
+    assert config.validation.drift["label_tags"] == DistributionThreshold(l_infinity=0.1)
     assert config.validation.skew["clicked"].on_violation == "warn"
     assert from_mapping(c.PipelineConfig, json.loads(c.to_json(config))) == config
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.tfx_pipeline.random_users import item_rows, write_jsonl
-from tfx_pipeline.config import DataConfig, ExamplesConfig, WindowConfig
 from tfx_pipeline.daily_window import (
     Window,
     find_window,
@@ -16,6 +15,8 @@ from tfx_pipeline.daily_window import (
     with_cut_days,
     with_day,
 )
+from tfx_pipeline.data_config import DataConfig, WindowConfig
+from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.table_inputs import find_tables
 from trainer.features import Domain, FeatureSpec
 from trainer.file_system import make_folders, open_file

@@ -19,8 +19,8 @@ from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
 from tests.tfx_pipeline.beam_config_test import DATAFLOW
 from tests.tfx_pipeline.example_runs import write_tables
 from tfx_pipeline.beam_config import BeamConfig
-from tfx_pipeline.config import ExamplesConfig
 from tfx_pipeline.examples import ExampleOutputs, write_examples
+from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.table_inputs import find_tables
 from trainer.config_loader import from_mapping
 from trainer.features import Domain, FeatureSpec

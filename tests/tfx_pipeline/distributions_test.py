@@ -7,8 +7,8 @@ import pytest
 import tensorflow_data_validation as tfdv
 from tensorflow_data_validation.statistics import stats_impl
 
-from tfx_pipeline.config import DistributionThreshold
 from tfx_pipeline.distributions import Comparison, compare_requests, violations
+from tfx_pipeline.gate_config import DistributionThreshold
 
 
 def statistics(**columns):

@@ -15,6 +15,7 @@ from tests.tfx_pipeline.random_users import (
     pack,
     with_attributes,
 )
+from tests.tfx_pipeline.random_users import interaction_row as row
 from tests.trainer.random_logs import ITEMS, PROPERTY, SPEC, moments, records
 from tfx_pipeline.event_chunks import (
     EVENT_DTYPE,
@@ -30,16 +31,6 @@ from trainer.history import UserEvents, feature_values
 def validated(rows):
     batch = file_batch("interactions", rows)
     return validate_interactions(batch, now=2_000_000_000, item_index=CATALOGUE)
-
-
-def row(user, item, timestamp, clicked=1, weight=1.0):
-    return {
-        "user_id": user,
-        "item_id": item,
-        "timestamp": timestamp,
-        "clicked": clicked,
-        "weight": weight,
-    }
 
 
 def test_event_is_17_bytes():

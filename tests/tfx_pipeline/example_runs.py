@@ -11,8 +11,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from tests.tfx_pipeline.random_users import item_rows, write_jsonl
 from tfx_pipeline.beam_config import BeamConfig
-from tfx_pipeline.config import DataConfig, ExamplesConfig
+from tfx_pipeline.data_config import DataConfig
 from tfx_pipeline.examples import ExampleOutputs, write_examples
+from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.shuffle import IN_BEAM, Workplace
 from tfx_pipeline.table_inputs import find_tables
 from trainer.features import FeatureSpec

@@ -12,8 +12,9 @@ import pytest
 from tests.tfx_pipeline.example_runs import Run, run_examples, write_tables
 from tests.tfx_pipeline.random_users import item_rows, random_log, with_attributes, write_jsonl
 from tests.trainer.random_logs import SPEC, distinct_events, naive_feature_values
-from tfx_pipeline.config import DataConfig, ExamplesConfig
+from tfx_pipeline.data_config import DataConfig
 from tfx_pipeline.examples import ALL_SPLITS
+from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.shuffle import Workplace
 from tfx_pipeline.snapshot_moments import user_part
 from trainer import features as f

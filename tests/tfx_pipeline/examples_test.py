@@ -6,7 +6,7 @@ import json
 import pytest
 
 from tests.tfx_pipeline.example_runs import run_examples, write_tables
-from tfx_pipeline.config import ExamplesConfig
+from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.snapshot_moments import user_part
 from tfx_pipeline.table_inputs import check_counts
 from trainer import features as f

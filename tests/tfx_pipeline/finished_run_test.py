@@ -8,13 +8,9 @@ import pytest
 
 from tests.tfx_pipeline.logged_runs import EVENT, daily_config, fail, push
 from tests.tfx_pipeline.random_users import write_jsonl
-from tfx_pipeline.config import (
-    DataConfig,
-    DistributionThreshold,
-    ValidationConfig,
-    WindowConfig,
-)
+from tfx_pipeline.data_config import DataConfig, WindowConfig
 from tfx_pipeline.finished_run import finished_run
+from tfx_pipeline.gate_config import DistributionThreshold, ValidationConfig
 from tfx_pipeline.refusals import NotPushed
 from tfx_pipeline.run_log import read_runs
 

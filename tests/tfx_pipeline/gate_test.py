@@ -2,8 +2,8 @@
 
 import pytest
 
-from tfx_pipeline.config import GateConfig
 from tfx_pipeline.gate import Check, check_model
+from tfx_pipeline.gate_config import GateConfig
 
 GATE = GateConfig(
     min_relative_gain=0.25,

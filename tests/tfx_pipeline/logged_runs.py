@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.tfx_pipeline.random_users import item_rows, write_jsonl
-from tfx_pipeline.config import DataConfig, PipelineConfig, WindowConfig
+from tfx_pipeline.config import PipelineConfig
+from tfx_pipeline.data_config import DataConfig, WindowConfig
 from tfx_pipeline.run_log import Report, logged_run
 from trainer.features import Domain, FeatureSpec
 

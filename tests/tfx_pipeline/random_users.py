@@ -27,6 +27,17 @@ def file_batch(table, rows, first_row=1):
     return FileBatch(table, "f", pa.RecordBatch.from_pylist(rows), numbers, nothing)
 
 
+def interaction_row(user, item, timestamp, clicked=1, weight=1.0):
+    """A row of the interactions table."""
+    return {
+        "user_id": user,
+        "item_id": item,
+        "timestamp": timestamp,
+        "clicked": clicked,
+        "weight": weight,
+    }
+
+
 def item_rows(items=None):
     """Rows of the items table."""
     return [

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from tests.tfx_pipeline.logged_runs import daily_config, fail, push
-from tfx_pipeline.config import DataConfig, WindowConfig, to_json
+from tfx_pipeline.config import to_json
+from tfx_pipeline.data_config import DataConfig, WindowConfig
 from tfx_pipeline.refusals import NotPushed
 from tfx_pipeline.run_log import find_run, logged_run, read_runs
 

@@ -25,9 +25,9 @@ from tests.trainer.random_logs import (
     naive_feature_values,
     records,
 )
-from tfx_pipeline.config import ExamplesConfig
 from tfx_pipeline.event_chunks import UserChunk, to_user_events
 from tfx_pipeline.example_columns import Texts
+from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.snapshot_moments import cut_time, user_part
 from tfx_pipeline.snapshots import SnapshotMaker, user_snapshots
 from tfx_pipeline.time_split import TimeSplit

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from tests.tfx_pipeline.random_users import item_rows, write_jsonl
-from tfx_pipeline.config import DataConfig, TagNormalizationConfig
+from tfx_pipeline.data_config import DataConfig, TagNormalizationConfig
 from tfx_pipeline.table_inputs import check_counts, find_tables, tag_normalization
 from trainer.features import Domain, FeatureSpec, ProfileFeature
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tfx_pipeline.config import DataConfig
+from tfx_pipeline.data_config import DataConfig
 from tfx_pipeline.tag_file import check_rejected, read_tag_file, tag_changes
 
 DATA = DataConfig("i", "t", "u")

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from tfx_pipeline.config import DataConfig, PipelineConfig, TagNormalizationConfig
+from tfx_pipeline.config import PipelineConfig
+from tfx_pipeline.data_config import DataConfig, TagNormalizationConfig
 from tfx_pipeline.tag_vectors import read_tag_vectors, tag_vectors_file
 from trainer.config import ModelConfig
 from trainer.features import Domain, FeatureSpec

@@ -27,8 +27,9 @@ from tests.trainer.random_logs import (
     naive_feature_values,
     records,
 )
-from tfx_pipeline.config import ExamplesConfig, PipelineConfig
+from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.event_chunks import to_user_events
+from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.snapshot_moments import num_training_events
 from tfx_pipeline.snapshots import user_snapshots
 from tfx_pipeline.table_inputs import check_counts

@@ -17,9 +17,9 @@ from tfx_bsl.coders import example_coder
 from tests.tfx_pipeline.example_runs import parse
 from tests.tfx_pipeline.random_users import COLUMNS, chunk
 from tests.trainer.random_logs import PROPERTY, SPEC, START, records
-from tfx_pipeline.config import ExamplesConfig
 from tfx_pipeline.event_chunks import to_user_events
 from tfx_pipeline.example_columns import NumberColumn, TextColumn, Texts
+from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.snapshots import user_snapshots
 from tfx_pipeline.tf_examples import build_schema, serialize_columns, serialize_snapshot
 from trainer import features as f

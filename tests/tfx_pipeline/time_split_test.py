@@ -7,7 +7,7 @@ import pytest
 
 from tests.trainer.random_logs import PROPERTY
 from tfx_pipeline import time_split
-from tfx_pipeline.config import ExamplesConfig
+from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.snapshot_moments import cut_time
 from tfx_pipeline.time_split import (
     TimeSplit,

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from tests.tfx_pipeline.random_users import CATALOGUE, IDS, file_batch
+from tests.tfx_pipeline.random_users import interaction_row as row
 from tests.trainer.random_logs import PROPERTY
 from tfx_pipeline.event_chunks import EVENT_DTYPE
 from tfx_pipeline.tables.validate import validate_interactions, validate_users
@@ -19,16 +20,6 @@ from tfx_pipeline.user_batches import (
     unpack_events,
 )
 from tfx_pipeline.user_hash import user_hash
-
-
-def row(user, item, timestamp, clicked=1, weight=1.0):
-    return {
-        "user_id": user,
-        "item_id": item,
-        "timestamp": timestamp,
-        "clicked": clicked,
-        "weight": weight,
-    }
 
 
 def packed(rows, max_events=None):

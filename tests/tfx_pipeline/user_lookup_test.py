@@ -8,7 +8,8 @@ from serving.client import EventFeatures
 from tests.tfx_pipeline.example_runs import run_examples, write_tables
 from tests.tfx_pipeline.random_users import item_rows, random_log, with_attributes, write_jsonl
 from tests.trainer.random_logs import SPEC, START, distinct_events
-from tfx_pipeline.config import ExamplesConfig, PipelineConfig
+from tfx_pipeline.config import PipelineConfig
+from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.user_lookup import find_user, read_events, to_records
 from trainer.history import UserEvents, feature_values
 from trainer.tag_normalization import TagNormalization

@@ -7,7 +7,8 @@ import pytest
 
 from tests.e2e.small_log import make_small_project
 from tfx_pipeline.cli import main
-from tfx_pipeline.config import BatchConfig, PipelineConfig, load_config
+from tfx_pipeline.config import PipelineConfig, load_config
+from tfx_pipeline.serving_config import BatchConfig
 from tfx_pipeline.vertex import compile_pipeline
 from tfx_pipeline.vertex_config import VertexConfig
 

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfx_pipeline.config import ExamplesConfig
 from tfx_pipeline.datasets.demo import PLANTED_ITEMS_FILE, prepare_demo
 from tfx_pipeline.datasets.demo_config import DemoConfig
 from tfx_pipeline.datasets.planted import PLANTED_FILE, read_planted
@@ -27,6 +26,7 @@ from tfx_pipeline.event_chunks import (
     pack_by_user,
     to_user_events,
 )
+from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.snapshots import Snapshot, user_snapshots
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.arrow_files import read_table

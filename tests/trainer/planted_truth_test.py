@@ -14,8 +14,8 @@ import tensorflow as tf
 import tf_keras
 
 from tests.trainer.planted_logs import PlantedLog, make_planted_log
-from tfx_pipeline.config import ExamplesConfig
 from tfx_pipeline.datasets.demo_config import DemoConfig
+from tfx_pipeline.examples_config import ExamplesConfig
 from trainer import features as f
 from trainer.config import ModelConfig, TrainingConfig
 from trainer.fitting import build_model, fit

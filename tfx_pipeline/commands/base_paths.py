@@ -2,14 +2,13 @@
 
 import argparse
 
+from tfx_pipeline.commands.config_flags import add_config_flag, add_output_flag
+
 
 def add_base_path_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds `--config` with `--output`, or `--model_base_path` with `--exact_base_path`."""
-    parser.add_argument(
-        "--config",
-        help="a YAML file, or the name of a configuration that comes with tagtower",
-    )
-    parser.add_argument("--output", help="output folder (default: the configuration's)")
+    add_config_flag(parser, is_required=False)
+    add_output_flag(parser)
     parser.add_argument(
         "--model_base_path", help="folder of the numbered versions, in place of --config"
     )

@@ -5,6 +5,7 @@ import json
 import os
 from typing import Any
 
+from tfx_pipeline.commands.config_flags import add_config_flag, add_output_flag
 from tfx_pipeline.refusals import EXIT_NOT_PUSHED
 from trainer.file_system import is_file
 
@@ -14,12 +15,8 @@ _NUM_SHOWN = 3
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
-    parser.add_argument(
-        "--config",
-        required=True,
-        help="a YAML file, or the name of a configuration that comes with tagtower",
-    )
-    parser.add_argument("--output", help="output folder (default: the configuration's)")
+    add_config_flag(parser)
+    add_output_flag(parser)
     parser.add_argument(
         "--requests",
         required=True,

@@ -4,17 +4,14 @@ import argparse
 import dataclasses
 import json
 
+from tfx_pipeline.commands.config_flags import add_config_flag
 from tfx_pipeline.console import quiet_libraries, temporary_log
 from trainer.file_system import open_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
-    parser.add_argument(
-        "--config",
-        required=True,
-        help="a YAML file, or the name of a configuration that comes with tagtower",
-    )
+    add_config_flag(parser)
     parser.add_argument("--output", required=True, help="file to write, such as pipeline.json")
     parser.add_argument(
         "--root",

@@ -3,18 +3,15 @@
 import argparse
 import os
 
+from tfx_pipeline.commands.config_flags import add_config_flag, add_output_flag
 from tfx_pipeline.commands.run import exit_status
 from tfx_pipeline.console import quiet_libraries
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
-    parser.add_argument(
-        "--config",
-        required=True,
-        help="a YAML file, or the name of a configuration that comes with tagtower",
-    )
-    parser.add_argument("--output", help="output folder (default: the configuration's)")
+    add_config_flag(parser)
+    add_output_flag(parser)
     parser.add_argument(
         "--tags",
         required=True,

@@ -5,6 +5,7 @@ import dataclasses
 import os
 from typing import TYPE_CHECKING
 
+from tfx_pipeline.commands.config_flags import add_config_flag, add_output_flag
 from tfx_pipeline.console import Console, quiet_libraries
 from tfx_pipeline.refusals import EXIT_NOT_PUSHED
 
@@ -15,12 +16,8 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
-    parser.add_argument(
-        "--config",
-        required=True,
-        help="a YAML file, or the name of a configuration that comes with tagtower",
-    )
-    parser.add_argument("--output", help="output folder (default: the configuration's)")
+    add_config_flag(parser)
+    add_output_flag(parser)
     parser.add_argument(
         "--seed", type=int, help="of initialisation, training order and the random baseline"
     )

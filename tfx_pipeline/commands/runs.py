@@ -5,6 +5,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
+from tfx_pipeline.commands.config_flags import add_config_flag, add_output_flag
+
 _COLUMNS = (
     ("run", "run.id"),
     ("first day", "window.first_day"),
@@ -55,10 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="compare A B",
         help="two runs beside each other, each by its id or its day (default: list all)",
     )
-    parser.add_argument(
-        "--config", help="a YAML file, or the name of a configuration that comes with tagtower"
-    )
-    parser.add_argument("--output", help="output folder (default: the configuration's)")
+    add_config_flag(parser, is_required=False)
+    add_output_flag(parser)
     parser.add_argument(
         "--json", action="store_true", help="print the whole reports as JSON instead of tables"
     )

@@ -21,8 +21,8 @@ from tfx.types import artifact, artifact_utils, channel, component_spec, standar
 from tfx.types import standard_component_specs as names
 from tfx.utils import json_utils
 
-from tfx_pipeline.config import DistributionThreshold
 from tfx_pipeline.distributions import read_comparisons, validator_config, violations
+from tfx_pipeline.gate_config import DistributionThreshold
 from tfx_pipeline.refusals import NotPushed
 from tfx_pipeline.utc_times import is_day
 from trainer.config_loader import from_mapping

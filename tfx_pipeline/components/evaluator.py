@@ -20,8 +20,8 @@ from tfx.utils import path_utils
 
 from tfx_pipeline.ancestry import other_model
 from tfx_pipeline.components.artifacts import LogSummary
-from tfx_pipeline.config import GateConfig
 from tfx_pipeline.gate import check_model
+from tfx_pipeline.gate_config import GateConfig
 from tfx_pipeline.held_out_items import load_tag_items, read_held_out_items
 from tfx_pipeline.log_summary import ITEMS_FILE, TAGS_FILE
 from tfx_pipeline.model_evaluation import (

@@ -22,8 +22,9 @@ from tfx.types import artifact_utils, channel, component_spec, standard_artifact
 
 from tfx_pipeline import examples as table_examples
 from tfx_pipeline.components.artifacts import Instances, LogSummary
-from tfx_pipeline.config import DataConfig, ExamplesConfig
 from tfx_pipeline.daily_window import find_window, with_cut_days, with_day
+from tfx_pipeline.data_config import DataConfig
+from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.renamed_file import UNFINISHED_SUFFIX
 from tfx_pipeline.shuffle import workplace_of
 from tfx_pipeline.table_inputs import check_counts, find_tables

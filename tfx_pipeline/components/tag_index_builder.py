@@ -30,10 +30,10 @@ from tfx_pipeline.components.servable_paths import (
     main_path,
     second_path,
 )
-from tfx_pipeline.config import IndexConfig, TagPolicyConfig
 from tfx_pipeline.fingerprints import files_fingerprint
 from tfx_pipeline.log_summary import TAGS_FILE
 from tfx_pipeline.saved_model_scorer import read_second_stage
+from tfx_pipeline.serving_config import IndexConfig, TagPolicyConfig
 from trainer import signatures as s
 from trainer.config_loader import from_mapping, require, to_mapping
 from trainer.file_system import absolute, files_below

@@ -3,27 +3,13 @@
 import dataclasses
 import os
 
-import pytest
-
-from tests.tfx_pipeline.logged_runs import daily_config, fail
+from tests.tfx_pipeline.logged_runs import fail
 from tfx_pipeline.cli import main
 from tfx_pipeline.commands.run import accepting_drift
-from tfx_pipeline.config import DistributionThreshold, ValidationConfig, to_json
+from tfx_pipeline.gate_config import DistributionThreshold, ValidationConfig
 from tfx_pipeline.refusals import NotPushed
 from tfx_pipeline.run_lock import only_run
 from tfx_pipeline.run_log import read_runs
-
-
-@pytest.fixture
-def config(tmp_path):
-    return daily_config(tmp_path)
-
-
-@pytest.fixture
-def config_path(config, tmp_path):
-    path = tmp_path / "config.yaml"
-    path.write_text(to_json(config), encoding="utf-8")
-    return str(path)
 
 
 def test_second_start_in_a_folder_in_use_is_one_line_and_4(config, config_path, capfd):

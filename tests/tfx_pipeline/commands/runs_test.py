@@ -6,23 +6,10 @@ import sys
 
 import pytest
 
-from tests.tfx_pipeline.logged_runs import daily_config, fail, push
+from tests.tfx_pipeline.logged_runs import fail, push
 from tfx_pipeline.cli import main
-from tfx_pipeline.config import to_json
 from tfx_pipeline.refusals import NotPushed
 from tfx_pipeline.run_log import logged_run, read_runs
-
-
-@pytest.fixture
-def config(tmp_path):
-    return daily_config(tmp_path)
-
-
-@pytest.fixture
-def config_path(config, tmp_path):
-    path = tmp_path / "config.yaml"
-    path.write_text(to_json(config), encoding="utf-8")
-    return str(path)
 
 
 def test_runs_are_listed_newest_first_with_reasons(config, config_path, capsys):

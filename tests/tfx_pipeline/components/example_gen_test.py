@@ -14,13 +14,9 @@ from tests.tfx_pipeline.random_users import item_rows, write_jsonl
 from tfx_pipeline.beam_config import BeamConfig
 from tfx_pipeline.components.artifacts import Instances, LogSummary
 from tfx_pipeline.components.example_gen import WINDOW_FILE, Executor
-from tfx_pipeline.config import (
-    DataConfig,
-    ExamplesConfig,
-    PipelineConfig,
-    WindowConfig,
-    to_json,
-)
+from tfx_pipeline.config import PipelineConfig, to_json
+from tfx_pipeline.data_config import DataConfig, WindowConfig
+from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.user_lookup import find_user
 from tfx_pipeline.utc_times import utc_seconds
 from trainer import features as f

@@ -17,8 +17,9 @@ from tfx_pipeline.components.artifacts import IndexEvaluation, LogSummary
 from tfx_pipeline.components.pusher import AtomicPusher
 from tfx_pipeline.components.tag_index_builder import TagIndexBuilder
 from tfx_pipeline.components.tag_index_evaluator import TagIndexEvaluator
-from tfx_pipeline.config import IndexConfig, TagPolicyConfig, to_json
+from tfx_pipeline.config import to_json
 from tfx_pipeline.log_summary import TAGS_FILE
+from tfx_pipeline.serving_config import IndexConfig, TagPolicyConfig
 from trainer import signatures as s
 from trainer.config_loader import to_mapping
 from trainer.features import Domain, FeatureSpec

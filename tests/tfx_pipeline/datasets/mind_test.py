@@ -9,7 +9,8 @@ import pytest
 
 from tests.mind_data import MIND_DIR, needs_mind
 from tests.tfx_pipeline.example_runs import run_examples
-from tfx_pipeline.config import DataConfig, load_config
+from tfx_pipeline.config import load_config
+from tfx_pipeline.data_config import DataConfig
 from tfx_pipeline.datasets.mind import prepare_mind
 from tfx_pipeline.datasets.mind_options import MindOptions
 from tfx_pipeline.table_inputs import check_counts

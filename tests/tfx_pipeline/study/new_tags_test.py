@@ -17,8 +17,9 @@ from tests.trainer.toy_training import (
     train_part,
     validation_part,
 )
-from tfx_pipeline.config import DataConfig, PipelineConfig
+from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.console import Console
+from tfx_pipeline.data_config import DataConfig
 from tfx_pipeline.fingerprints import _closure
 from tfx_pipeline.study import run as study_run
 from tfx_pipeline.study.config import BaseConfig, Cell, GridBlock, NewTagsConfig, StudyConfig

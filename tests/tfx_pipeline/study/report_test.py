@@ -8,7 +8,8 @@ import pytest
 
 from tests.report_keys import undocumented_keys
 from tests.tfx_pipeline.study.made_results import METRICS, make_results, make_run
-from tfx_pipeline.config import DataConfig, PipelineConfig
+from tfx_pipeline.config import PipelineConfig
+from tfx_pipeline.data_config import DataConfig
 from tfx_pipeline.study.config import BaseConfig, Cell, GridBlock, Question, Selector, StudyConfig
 from tfx_pipeline.study.definition import Study
 from tfx_pipeline.study.labels import side_labels, spread, title

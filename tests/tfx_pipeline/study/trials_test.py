@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from tfx_pipeline.config import DataConfig, PipelineConfig
+from tfx_pipeline.config import PipelineConfig
+from tfx_pipeline.data_config import DataConfig
 from tfx_pipeline.study.config import BaseConfig, Cell, GridBlock, StudyConfig
 from tfx_pipeline.study.definition import Study
 from tfx_pipeline.study.trial import FinishedTrial, TrialDefinition, TrialOutcome

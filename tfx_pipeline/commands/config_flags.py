@@ -1,0 +1,17 @@
+"""The flags of the commands that work with a configuration and its output folder."""
+
+import argparse
+
+
+def add_config_flag(parser: argparse.ArgumentParser, is_required: bool = True) -> None:
+    """Adds `--config`."""
+    parser.add_argument(
+        "--config",
+        required=is_required,
+        help="a YAML file, or the name of a configuration that comes with tagtower",
+    )
+
+
+def add_output_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds `--output`, which takes the place of the configuration's own."""
+    parser.add_argument("--output", help="output folder (default: the configuration's)")
