@@ -56,7 +56,7 @@ def failure_reason(error: BaseException) -> str | None:
     raised = _RAISED.findall(text) if _TRACEBACK in text else []
     if raised:
         kind, said = raised[-1]
-        said = _WHERE.sub("", said).strip()
+        said = without_place(said)
         return said if kind == "ValueError" else f"{kind}: {said}"
     if state == "CANCELLED":
         return "the job was cancelled"
@@ -64,6 +64,11 @@ def failure_reason(error: BaseException) -> str | None:
         if re.search(pattern, text):
             return meaning
     return _JAVA_CLASSES.sub("", text.strip().partition("\n")[0])
+
+
+def without_place(text: str) -> str:
+    """What a function raised, without what Beam adds to it: where it was running."""
+    return _WHERE.sub("", text).strip()
 
 
 @contextlib.contextmanager

@@ -5,13 +5,12 @@ Imports TFX, hence is itself imported only by the commands that run a pipeline.
 
 import dataclasses
 import logging
-import re
 import time
 from typing import Any
 
 from tfx import v1 as tfx
 
-from tfx_pipeline.beam_failure import one_line_failures
+from tfx_pipeline.beam_failure import one_line_failures, without_place
 from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.console import Console
 from tfx_pipeline.memory import PeakMemory
@@ -106,7 +105,7 @@ def run_nodes(pipeline: tfx.dsl.Pipeline, console: Console) -> list[NodeRun]:
         if mistake is None:
             raise
         kind = NotPushed if isinstance(mistake, NotPushed) else ValueError
-        message = _without_place(mistake)
+        message = without_place(str(mistake))
         raise kind(f"{begun[-1]}: {message}" if begun else message) from error
 
 
@@ -115,9 +114,4 @@ def _mistake(error: Exception) -> ValueError | None:
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ValueError):
         cause = cause.__cause__
-    return cause if cause is not None and "\n" not in _without_place(cause) else None
-
-
-def _without_place(error: ValueError) -> str:
-    """The text without what Beam adds to what a function raises: where it was running."""
-    return re.sub(r"\s*\[while running '[^']*'\]", "", str(error)).strip()
+    return cause if cause is not None and "\n" not in without_place(str(cause)) else None

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import yaml
 
+from tfx_pipeline.flink.launch import DEFAULTS, EMBEDDED, load_cluster
+
 _ACTIONS = ("up", "status", "down")
 _EXIT_NOT_UP = 1
 _NUMBERS = ("slots", "job_port", "rest_port", "pool_port")
@@ -35,18 +37,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="REST interface of a cluster of one's own: up starts the job server before it, and "
         "nothing else; --slots and --pool_port are that cluster's",
     )
-    parser.add_argument(
-        "--slots", type=int, help="of the task manager (default: a running cluster's, or 2)"
-    )
-    for name, what, default in (
-        ("job_port", "of Beam's job server", 8099),
-        ("rest_port", "of the job manager's REST interface and pages", 8081),
-        ("pool_port", "of the worker pool", 50000),
+    for name, what in (
+        ("slots", "of the task manager"),
+        ("job_port", "of Beam's job server; 0: a free one"),
+        ("rest_port", "of the job manager's REST interface and pages; 0: a free one"),
+        ("pool_port", "of the worker pool; 0: a free one"),
     ):
         parser.add_argument(
             f"--{name}",
             type=int,
-            help=f"{what}; 0: a free one (default: a running cluster's, or {default})",
+            help=f"{what} (default: a running cluster's, or {DEFAULTS[name]})",
         )
     parser.add_argument(
         "--timeout_s",
@@ -67,7 +67,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _up(folder: Path, arguments: argparse.Namespace) -> int:
-    from tfx_pipeline.flink.launch import EMBEDDED
     from tfx_pipeline.flink.local_cluster import bring_up
     from trainer.config_loader import require
 
@@ -92,7 +91,6 @@ def _up(folder: Path, arguments: argparse.Namespace) -> int:
 
 
 def _status(folder: Path) -> int:
-    from tfx_pipeline.flink.launch import load_cluster
     from tfx_pipeline.flink.local_cluster import process_states, running_jobs
 
     cluster = load_cluster(folder)
