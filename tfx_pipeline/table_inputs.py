@@ -72,10 +72,10 @@ def check_counts(counts: Mapping[str, int], data: DataConfig, rejected_dir: str)
             )
     for split in SPLITS:
         if not counts.get(f"examples.{split}"):
-            raise ValueError(_empty_part(split, counts))
+            raise ValueError(_empty_part(split, counts, data.window is not None))
 
 
-def _empty_part(split: str, counts: Mapping[str, int]) -> str:
+def _empty_part(split: str, counts: Mapping[str, int], has_window: bool) -> str:
     if "split.test_start" not in counts:
         return (
             f"`data.interactions` must have users enough for train, validation and test: "
@@ -83,10 +83,12 @@ def _empty_part(split: str, counts: Mapping[str, int]) -> str:
         )
     validation = utc_text(counts["split.validation_start"])
     test = utc_text(counts["split.test_start"])
+    # What a day's window moves is no date.
+    ends = "days" if has_window else "start"
     return (
         "`data.interactions` must have events for train, validation and test: none fell into "
         f"{split}. Received: validation from {validation}, test from {test}. Set "
-        "`examples.validation_start` and `examples.test_start`, or other fractions."
+        f"`examples.validation_{ends}` and `examples.test_{ends}`, or other fractions."
     )
 
 

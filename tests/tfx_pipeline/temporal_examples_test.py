@@ -28,6 +28,7 @@ from tests.trainer.random_logs import (
     records,
 )
 from tfx_pipeline.config import PipelineConfig
+from tfx_pipeline.data_config import WindowConfig
 from tfx_pipeline.event_chunks import to_user_events
 from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.snapshot_moments import num_training_events
@@ -355,3 +356,6 @@ def test_part_without_an_event_is_refused_with_its_times(tables, tmp_path):
         "test. Received: validation from 2001-09-10T00:00:00Z, test from 2030-01-01T00:00:00Z. "
         "Set `examples.validation_start` and `examples.test_start`, or other fractions."
     )
+    daily = dataclasses.replace(tables, interactions="{date}", window=WindowConfig(days=2))
+    with pytest.raises(ValueError, match="Set `examples.validation_days` and `examples.test_days`"):
+        check_counts(counts, daily, "aside")

@@ -11,9 +11,12 @@ from typing import Any
 
 import yaml
 
+from tfx_pipeline.report_file import write_text
+
 JOB_MANAGER, TASK_MANAGER = "job-manager", "task-manager"
 WORKER_POOL, JOB_SERVER = "worker-pool", "job-server"
 EMBEDDED = "[local]"
+_CLUSTER_FILE = "cluster.json"
 
 _JOB_MANAGER_CLASS = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
 _TASK_MANAGER_CLASS = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
@@ -112,7 +115,7 @@ class LocalCluster:
         settings = yaml.safe_dump(self._flink_settings(), sort_keys=False)
         (self.folder / "conf" / "config.yaml").write_text(settings, encoding="utf-8")
         content = {**dataclasses.asdict(self), "folder": str(self.folder)}
-        (self.folder / "cluster.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+        write_text(json.dumps(content, indent=1), self.folder / _CLUSTER_FILE)
 
     def command(self, process: str, java: str, class_path: str) -> list[str]:
         """The command line of a process.
@@ -213,9 +216,19 @@ class LocalCluster:
 
 
 def load_cluster(folder: Path) -> LocalCluster | None:
-    """The cluster that was last started from a folder; None where none was."""
-    path = folder / "cluster.json"
+    """The cluster that was last started from a folder; None where none was.
+
+    Raises:
+      ValueError: The folder's file is not what `LocalCluster.save` writes.
+    """
+    path = folder / _CLUSTER_FILE
     if not path.is_file():
         return None
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return LocalCluster(**{**content, "folder": Path(content["folder"])})
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return LocalCluster(**{**content, "folder": Path(content["folder"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"{path} must be what `tagtower flink up` has written. Remove it; "
+            "`tagtower flink down` stops what runs all the same."
+        ) from error

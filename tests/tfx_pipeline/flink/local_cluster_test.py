@@ -77,6 +77,17 @@ def test_options_of_a_running_cluster_stay_what_they_are(tmp_path, java_that_die
     stop_processes(tmp_path)
 
 
+@pytest.mark.parametrize("text", ["{half", "[]", "{}", '{"folder": "/x", "what": 1}'])
+def test_file_of_a_cluster_that_is_not_whole_is_one_line(tmp_path, capfd, text):
+    (tmp_path / "cluster.json").write_text(text, encoding="utf-8")
+
+    assert main(["flink", "status", "--folder", str(tmp_path)]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "cluster.json must be what `tagtower flink up` has written. Remove it" in line
+
+    assert main(["flink", "down", "--folder", str(tmp_path)]) == 0
+
+
 def test_missing_java_is_one_line_of_the_command(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("JAVA_HOME", "/nowhere")
 
