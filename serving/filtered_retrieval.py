@@ -13,6 +13,7 @@ import dataclasses
 
 import tensorflow as tf
 
+from serving.index import trusted_depth
 from serving.retrieval import Candidates, TagRetrieval
 from serving.tag_filter import TagRules
 from trainer import signatures as s
@@ -22,8 +23,6 @@ EXACT_UP_TO = 10_000
 # Of N, the candidates of the second way; so many are all of what exclusions leave of most profiles,
 # and k of what a category with an eighth of the tags has.
 _WIDER = 4
-# Of k: what an approximate index proposes behind it has too little of what exact search would find.
-_TRUSTED_DEPTH = 1.5
 
 
 class FilteredRetrieval:
@@ -64,7 +63,7 @@ class FilteredRetrieval:
         depth = retrieval.num_candidates
         is_wide = tf.zeros_like(rules.is_restricted)
         if not retrieval.index.is_exact:
-            depth = min(int(_TRUSTED_DEPTH * retrieval.k), depth)
+            depth = trusted_depth(retrieval.k, depth)
             is_small = rules.num_allowed <= EXACT_UP_TO
             is_wide = self._leaves_short(rules, depth) & ~is_small
         proposed = self._propose(query_embeddings, is_wide)

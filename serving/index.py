@@ -13,6 +13,19 @@ import tensorflow_recommenders as tfrs
 from trainer.config_loader import require
 
 NOT_FOUND = -1  # in place of a position, where an approximate index found fewer than k
+_TRUSTED_DEPTH = 1.5  # of k
+
+
+def trusted_depth(k: int, num_neighbors: int) -> int:
+    """How far down its list an index is relied on, where a caller excludes tags at its head.
+
+    Tuning sees to it that the k places which end there have the target recall as well.
+
+    Args:
+      k: Results a query.
+      num_neighbors: Results that the index is asked for; at least k.
+    """
+    return min(int(_TRUSTED_DEPTH * k), num_neighbors)
 
 
 class TopKIndex(tf.Module, abc.ABC):
@@ -69,24 +82,24 @@ class BruteForceIndex(TopKIndex):
 
 
 def recall(found: np.ndarray, exact: np.ndarray) -> float:
-    """Share of the exact top-k that an index found: recall@k, mean over queries.
+    """Share of exact results that an index found, mean over queries: recall@k for the top k.
 
     Compared by position and not by score: approximate scores are quantised.
 
     Args:
-      found: int [num_queries, k].
-      exact: int [num_queries, k].
+      found: int [num_queries, n].
+      exact: int [num_queries, k]; k is at most n, and n itself for recall@k.
 
     Returns:
       Between 0 and 1.
 
     Raises:
-      ValueError: There is no query, or the shapes differ.
+      ValueError: There is no query, or fewer results were found than there are exact ones.
     """
     require(
-        len(exact) > 0 and found.shape == exact.shape,
+        len(exact) > 0 and len(found) == len(exact) and found.shape[1] >= exact.shape[1],
         "found",
-        "have the shape of `exact`",
+        f"have at least the shape of `exact`, {exact.shape}",
         found.shape,
     )
     hits = [len(np.intersect1d(row, truth)) for row, truth in zip(found, exact, strict=True)]

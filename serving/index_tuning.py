@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from serving.index import BruteForceIndex, recall
+from serving.index import BruteForceIndex, recall, trusted_depth
 from serving.scann_index import ScannIndex, SearchParameters
 
 _TIMED_BATCH = 64
@@ -21,6 +21,8 @@ _REORDERING_WORK = 8.0
 _SHARES_OF_LEAVES = (0.01, 0.02, 0.035, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 # Share of the distance between target and 1 that the tuned recall should lie above the target.
 _MARGIN = 0.5
+# The same below the head of the list, which only callers who exclude its best tags depend on.
+_MARGIN_BELOW_HEAD = 0.25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +33,8 @@ class CurvePoint:
       num_leaves_to_search: See `SearchParameters`.
       num_reordering_candidates: See `SearchParameters`.
       recall: Recall@k against exact search.
+      recall_below_head: The same of the k places that end at `index.trusted_depth`: what a caller
+        gets who excludes the ones above.
       queries_per_second: In-process, batches of 64.
       is_chosen: Whether the index uses it.
     """
@@ -38,6 +42,7 @@ class CurvePoint:
     num_leaves_to_search: int
     num_reordering_candidates: int
     recall: float
+    recall_below_head: float
     queries_per_second: float
     is_chosen: bool = False
 
@@ -52,31 +57,37 @@ def tune(
 ) -> list[CurvePoint]:
     """Measures the curve of recall against speed, and sets the index to the chosen point.
 
+    Both recalls have to reach the target.
+
     Args:
       index: The built index; its `search_parameters` are replaced.
       candidates: float32 [num_candidates, dimension], what the index was built of.
       queries: float32 [num_queries, dimension], vectors of validation users.
-      k: Results a query whose recall counts.
+      k: Results a query; `retrieve` shows so many.
       target: Recall to reach.
       num_neighbors: Results a query as it will be asked; at least k; None: k.
 
     Returns:
-      The curve. If no point reaches the target, the one with the highest recall is chosen; the
+      The curve. If no point reaches the target, the one with the highest recall@k is chosen; the
       index evaluator will not bless it.
     """
     num_neighbors = num_neighbors or k
     brute_force = BruteForceIndex(candidates)  # once: it copies them
-    exact = search_all(lambda q: brute_force.search(q, k)[1], queries)
+    depth = trusted_depth(k, num_neighbors)
+    exact = search_all(lambda q: brute_force.search(q, depth)[1], queries)
     curve = []
     for parameters in _grid(index.num_leaves, len(candidates), k, num_neighbors):
         index.search_parameters = parameters
-        search = tf.function(lambda q: index.search(q, num_neighbors)[1][:, :k], autograph=False)
+        search = tf.function(
+            lambda q: index.search(q, num_neighbors)[1][:, :depth], autograph=False
+        )
         found = search_all(search, queries)
         curve.append(
             CurvePoint(
                 parameters.num_leaves_to_search,
                 parameters.num_reordering_candidates,
-                recall(found, exact),
+                recall(found[:, :k], exact[:, :k]),
+                recall(found, exact[:, depth - k :]),
                 queries_per_second(search, queries),
             )
         )
@@ -100,8 +111,15 @@ def _choose(
         hashed = num_candidates * point.num_leaves_to_search / num_leaves
         return hashed + _REORDERING_WORK * point.num_reordering_candidates
 
-    for bound in (target + _MARGIN * (1 - target), target):
-        reached = [point for point in curve if point.recall >= bound]
+    for margin, margin_below_head in ((_MARGIN, _MARGIN_BELOW_HEAD), (0.0, 0.0)):
+        bound, bound_below_head = (
+            target + share * (1 - target) for share in (margin, margin_below_head)
+        )
+        reached = [
+            point
+            for point in curve
+            if point.recall >= bound and point.recall_below_head >= bound_below_head
+        ]
         if reached:
             return min(reached, key=work)
     return max(curve, key=lambda point: point.recall)
