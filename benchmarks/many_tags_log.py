@@ -108,7 +108,7 @@ def snapshots(num_users: int, num_tags: int, seed: int) -> Snapshots:
 def write_transform(num_tags: int, folder: Path) -> None:
     """Writes the pipeline's own transform, with a vocabulary of so many tags.
 
-    Beam counts a handful of them, and the files of the vocabulary are written anew: what a
+    Beam counts a handful of them, and the file of the vocabulary is written anew: what a
     transform of a large log takes is `bench-examples`'s kind of question.
     """
     import tensorflow_transform.beam as tft_beam
@@ -126,9 +126,8 @@ def write_transform(num_tags: int, folder: Path) -> None:
         )
         transform_fn | tft_beam.WriteTransformFn(str(folder / "transform"))  # noqa: B018
     assets = folder / "transform" / "transform_fn" / "assets"
-    for name, line in ((f.TAG_VOCABULARY, ""), (f.frequency_name(f.TAG_VOCABULARY), "1 ")):
-        with open(assets / name, "w", encoding="ascii") as file:
-            file.writelines(f"{line}tag {tag:07d}\n" for tag in range(num_tags))
+    with open(assets / f.TAG_VOCABULARY, "w", encoding="ascii") as file:
+        file.writelines(f"tag {tag:07d}\n" for tag in range(num_tags))
 
 
 def _raw_row(number: int) -> dict[str, list]:

@@ -36,7 +36,7 @@ class StepCase:
         from trainer.model_state import build_optimizer
 
         train = log.snapshots(NUM_TRAIN, num_tags, log.SEED)
-        model = _make_model(num_tags, np.ones(num_tags))
+        model = _make_model(num_tags)
         build_model(model, train)
         build_optimizer(model, make_optimizer(log.TRAINING))
         batch_size = log.TRAINING.batch_size
@@ -87,7 +87,7 @@ def train(folder: str, num_tags: int) -> Fitted:
     from trainer.config import RankingConfig
     from trainer.config_loader import to_mapping
     from trainer.fitting import fit
-    from trainer.input_data import load_tag_frequencies, load_vocabularies
+    from trainer.input_data import load_vocabularies
     from trainer.memory_estimate import estimate_memory
     from trainer.saved_towers import save_towers
     from trainer.second_stage import choose_second_stage
@@ -98,14 +98,13 @@ def train(folder: str, num_tags: int) -> Fitted:
     transform = tft.TFTransformOutput(str(Path(folder) / TRANSFORM))
     with meter.stage("vocabularies"):
         vocabularies = load_vocabularies(transform, log.SPEC)
-        frequencies = load_tag_frequencies(transform)
     snapshots = log.snapshots(NUM_TRAIN, num_tags, log.SEED)
     validation = log.snapshots(NUM_VALIDATION, num_tags, _VALIDATION_SEED)
     _write_examples(validation, vocabularies[f.TAG_VOCABULARY], Path(folder))
     with meter.stage("estimate"):
-        estimate = estimate_memory(lambda: _make_model(num_tags, frequencies), snapshots)
+        estimate = estimate_memory(lambda: _make_model(num_tags), snapshots)
     with meter.stage("fit"):
-        model = _make_model(num_tags, frequencies)
+        model = _make_model(num_tags)
         model.tag_tower.embeddings.assign(log.tag_vectors(num_tags))
         checkpoints = CheckpointFolder(str(Path(folder) / "checkpoints"))
         result = fit(model, snapshots, validation, log.SEED, checkpoints=checkpoints)
@@ -200,7 +199,7 @@ def instances(folder: str, num_users: int, num_tags: int, seed: int) -> list[dic
     return log.instances(log.snapshots(num_users, num_tags, seed), tags)
 
 
-def _make_model(num_tags: int, frequencies: np.ndarray) -> Any:
+def _make_model(num_tags: int) -> Any:
     import tf_keras
 
     from trainer.model import InterestModel
@@ -218,7 +217,7 @@ def _make_model(num_tags: int, frequencies: np.ndarray) -> Any:
         log.MODEL,
         log.TRAINING,
         seed=log.SEED,
-        tag_frequencies=frequencies,
+        tag_frequencies=np.ones(num_tags),
     )
 
 

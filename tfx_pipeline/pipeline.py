@@ -108,6 +108,8 @@ def create_pipeline(
         preprocessing_fn=f"{_PREPROCESSING}.preprocessing_fn",
         splits_config=tfx.proto.SplitsConfig(analyze=["train"], transform=list(f.SPLITS)),
         disable_statistics=True,
+        # Nobody reads the cache: every run's examples are others.
+        disable_analyzer_cache=True,
         custom_config={f.FEATURES_KEY: features, _CODE_KEY: code_fingerprint(_PREPROCESSING)},
     )
     # Anomalies stop the run before anything is learned from them.

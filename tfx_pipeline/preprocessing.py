@@ -84,14 +84,10 @@ def _analyze_vocabularies(inputs: Mapping[str, Any], spec: f.FeatureSpec) -> dic
     files = {}
     for name, tensors in sources.items():
         limits = spec.vocabulary(name)
-        options = {
-            "top_k": limits.max_size,
-            "frequency_threshold": limits.min_frequency if limits.min_frequency > 1 else None,
-        }
-        values = tf.concat(tensors, axis=0)
-        files[name] = tft.vocabulary(values, vocab_filename=name, **options)
-        # A file with frequencies cannot be looked up in, hence the second one.
-        tft.vocabulary(
-            values, vocab_filename=f.frequency_name(name), store_frequency=True, **options
+        files[name] = tft.vocabulary(
+            tf.concat(tensors, axis=0),
+            top_k=limits.max_size,
+            frequency_threshold=limits.min_frequency if limits.min_frequency > 1 else None,
+            vocab_filename=name,
         )
     return files

@@ -78,11 +78,6 @@ def weights_name(domain: str) -> str:
 FEATURES_KEY = "features"  # of `custom_config` of Transform and Trainer: the `FeatureSpec` as JSON
 
 
-def frequency_name(vocabulary: str) -> str:
-    """Name of the file with a vocabulary's frequencies: lines of `<count> <value>`."""
-    return f"{vocabulary}_frequency"
-
-
 @dataclasses.dataclass(frozen=True)
 class ProfileFeature:
     """One single-valued feature of a user, a column of the `users` table.
@@ -215,8 +210,7 @@ class FeatureSpec:
             ", ".join(unknown),
         )
         # Files of the transform are named after vocabularies.
-        taken = {frequency_name(name) for name in known}
-        taken |= {profile_vocabulary_name(feature.name) for feature in self.profile}
+        taken = {profile_vocabulary_name(feature.name) for feature in self.profile}
         clashing = sorted(known & taken)
         require(not clashing, "vocabulary", "not be a name kept for others", ", ".join(clashing))
         for domain in self.domains:

@@ -84,23 +84,30 @@ def load_tags(transform_output: tft.TFTransformOutput) -> list[str]:
     return [tag.decode() for tag in transform_output.vocabulary_by_name(f.TAG_VOCABULARY)]
 
 
-def load_tag_frequencies(transform_output: tft.TFTransformOutput) -> np.ndarray:
+def tag_frequencies(snapshots: Snapshots, spec: f.FeatureSpec, num_tags: int) -> np.ndarray:
     """How often each tag occurs among the training examples' labels, impressions and features.
 
+    Of these values the transform has made the vocabulary, in order of the same counts; that it
+    writes them as well costs it a quarter of its time.
+
     Args:
-      transform_output: The fitted transform.
+      snapshots: The training examples.
+      spec: The features.
+      num_tags: Tags in the vocabulary.
 
     Returns:
       float64 [num_tags], in order of the tags' ids.
 
     Raises:
-      ValueError: A tag has no frequency.
+      ValueError: A tag does not occur.
     """
-    counts = {}
-    for line in transform_output.vocabulary_by_name(f.frequency_name(f.TAG_VOCABULARY)):
-        count, _, tag = line.partition(b" ")  # a tag may contain more spaces
-        counts[tag.decode()] = float(count)
-    tags = load_tags(transform_output)
-    missing = [tag for tag in tags if tag not in counts]
-    require(not missing, "transform_output", "know how often each tag occurs", missing[:5])
-    return np.array([counts[tag] for tag in tags])
+    names = [f.LABEL_TAGS, f.IMPRESSION_TAGS]
+    names += [domain.name for domain in spec.domains if domain.vocabulary_name == f.TAG_VOCABULARY]
+    counts = np.zeros(num_tags)
+    for name in names:
+        ids = snapshots.lists[name].values
+        # Neither labels out of vocabulary nor hash buckets.
+        counts += np.bincount(ids[(ids >= 0) & (ids < num_tags)], minlength=num_tags)
+    missing = np.flatnonzero(counts == 0)
+    require(not len(missing), "snapshots", "have every tag of the vocabulary", missing[:5])
+    return counts

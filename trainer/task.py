@@ -21,9 +21,9 @@ from trainer.distribution import Replicas
 from trainer.fitting import build_model, fit
 from trainer.input_data import (
     load_snapshots,
-    load_tag_frequencies,
     load_tags,
     load_vocabularies,
+    tag_frequencies,
     vocabulary_sizes,
 )
 from trainer.memory_estimate import estimate_memory, require_memory
@@ -84,7 +84,7 @@ def run_fn(fn_args: "FnArgs", replicas: Replicas | None = None) -> None:
 
     tags = load_tags(transform_output)
     sizes = vocabulary_sizes(transform_output, spec)
-    frequencies = load_tag_frequencies(transform_output)
+    frequencies = tag_frequencies(train, spec, len(tags))
     tag_attributes = None
     if model_config.tag_views:
         vectors_file = config.get(TAG_VECTORS_KEY, "")

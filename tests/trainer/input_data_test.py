@@ -3,36 +3,52 @@ import pytest
 import tensorflow_transform as tft
 
 from trainer import features as f
-from trainer.input_data import load_tag_frequencies, load_vocabularies
+from trainer.input_data import load_vocabularies, tag_frequencies
+from trainer.snapshots import ListValues, Snapshots
 
 
-def transform_output(folder, tags, frequencies):
-    assets = folder / tft.TFTransformOutput.TRANSFORM_FN_DIR / "assets"
-    assets.mkdir(parents=True)
-    for name, lines in (
-        (f.TAG_VOCABULARY, tags),
-        (f.frequency_name(f.TAG_VOCABULARY), frequencies),
-    ):
-        (assets / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return tft.TFTransformOutput(str(folder))
-
-
-def test_frequencies_follow_the_ids_and_not_the_order_of_their_file(tmp_path):
-    output = transform_output(
-        tmp_path, ["new age", "señal", "a  b "], ["7 a  b ", "7 new age", "3 señal"]
+def snapshots_of(**lists):
+    """Snapshots with these lists of ids, a user for each."""
+    return Snapshots(
+        {},
+        {
+            name: ListValues(np.concatenate(rows).astype(np.int32), offsets_of(rows))
+            for name, rows in lists.items()
+        },
     )
-    np.testing.assert_array_equal(load_tag_frequencies(output), [7, 3, 7])
 
 
-def test_tag_without_a_frequency_is_refused(tmp_path):
-    output = transform_output(tmp_path, ["pop", "jazz"], ["7 pop"])
-    with pytest.raises(ValueError, match=r"must know how often each tag occurs.*\['jazz'\]"):
-        load_tag_frequencies(output)
+def offsets_of(rows):
+    return np.cumsum([0, *map(len, rows)])
+
+
+SPEC = f.FeatureSpec(
+    domains=(f.Domain("clicked"), f.Domain("apart", vocabulary="others")),
+)
+
+
+def test_frequencies_count_labels_impressions_and_the_domains_of_tags():
+    snapshots = snapshots_of(
+        label_tags=[[0, -1], [2]],  # -1: out of vocabulary
+        impression_tags=[[], [2, 2]],
+        clicked=[[1, 3], [0]],  # 3: a hash bucket
+        apart=[[1, 1, 1], []],
+    )
+
+    np.testing.assert_array_equal(tag_frequencies(snapshots, SPEC, 3), [2, 1, 3])
+
+
+def test_tag_that_no_example_has_is_refused():
+    snapshots = snapshots_of(label_tags=[[0]], impression_tags=[[]], clicked=[[2]])
+
+    with pytest.raises(ValueError, match=r"have every tag of the vocabulary.*\[1\]"):
+        tag_frequencies(snapshots, SPEC, 3)
 
 
 def test_vocabularies_are_those_that_the_features_name_in_order_of_their_ids(tmp_path):
-    output = transform_output(tmp_path, ["new age", "señal"], ["7 new age", "3 señal"])
     assets = tmp_path / tft.TFTransformOutput.TRANSFORM_FN_DIR / "assets"
+    assets.mkdir(parents=True)
+    (assets / f.TAG_VOCABULARY).write_text("new age\nseñal\n", encoding="utf-8")
     (assets / "category").write_text("jazz\npop\n", encoding="utf-8")
     (assets / "profile_age").write_text("old\n", encoding="utf-8")
     (assets / "unused").write_text("x\n", encoding="utf-8")
@@ -40,7 +56,7 @@ def test_vocabularies_are_those_that_the_features_name_in_order_of_their_ids(tmp
         profile=(f.ProfileFeature("age"),), domains=(f.Domain("seen", attribute="category"),)
     )
 
-    assert load_vocabularies(output, spec) == {
+    assert load_vocabularies(tft.TFTransformOutput(str(tmp_path)), spec) == {
         "tags": ["new age", "señal"],
         "category": ["jazz", "pop"],
         "profile_age": ["old"],

@@ -10,12 +10,7 @@ import numpy as np
 import tensorflow_transform as tft
 
 from trainer import features as f
-from trainer.input_data import (
-    load_snapshots,
-    load_tag_frequencies,
-    load_tags,
-    vocabulary_sizes,
-)
+from trainer.input_data import load_snapshots, load_tags, tag_frequencies, vocabulary_sizes
 from trainer.snapshots import Snapshots
 from trainer.tag_views import TagAttributes, load_tag_attributes
 
@@ -72,15 +67,17 @@ def load_examples(
       The examples.
     """
     transform_output = tft.TFTransformOutput(transform_dir)
+    splits = {
+        split: load_snapshots(
+            [os.path.join(transformed_dir, f"Split-{split}", "*")], transform_output
+        )
+        for split in f.SPLITS
+    }
+    tags = load_tags(transform_output)
     return StudyExamples(
         spec,
         vocabulary_sizes(transform_output, spec),
-        load_tag_attributes(tags_path, load_tags(transform_output), tag_vectors or ""),
-        load_tag_frequencies(transform_output),
-        {
-            split: load_snapshots(
-                [os.path.join(transformed_dir, f"Split-{split}", "*")], transform_output
-            )
-            for split in f.SPLITS
-        },
+        load_tag_attributes(tags_path, tags, tag_vectors or ""),
+        tag_frequencies(splits["train"], spec, len(tags)),
+        splits,
     )
