@@ -6,7 +6,10 @@ import os
 import pathlib
 import tempfile
 import time
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+import psutil
 
 from benchmarks.fresh_process import call_in_fresh_process
 from benchmarks.registry import Figures, Progress
@@ -98,9 +101,10 @@ def generate(folder: str, size: int) -> tuple[int, int]:
 
 def measure(
     folder: str,
-    engine: str = "local",
+    beam: Mapping[str, Any] | None = None,
     num_shards: int | None = None,
     num_threads: int | None = None,
+    others: Callable[[], Iterable[psutil.Process]] = tuple,
 ) -> Measurement:
     """Makes the examples, in this process and those that it starts.
 
@@ -108,9 +112,10 @@ def measure(
 
     Args:
       folder: Where `tables` is; a folder of the outputs is written there and removed again.
-      engine: Of Beam, as `beam.runner` of the configuration.
+      beam: Of the configuration; None: as it comes, the `local` engine.
       num_shards: Output files a split; None: as configured.
       num_threads: Of a worker; None: as the engine has it.
+      others: Processes that work for the engine and were not started here.
 
     Returns:
       The measurement.
@@ -120,7 +125,7 @@ def measure(
     from trainer.config_loader import from_mapping
 
     config = load_config("demo")
-    beam_config = from_mapping(BeamConfig, {"runner": engine}, "beam")
+    beam_config = from_mapping(BeamConfig, beam or {}, "beam")
     tables = os.path.join(folder, "tables")
     data = dataclasses.replace(
         config.data,
@@ -140,10 +145,10 @@ def measure(
         }
         small = dataclasses.replace(config, data=dataclasses.replace(data, **paths))
         _make_examples(small, first, num_threads)
-    with tempfile.TemporaryDirectory(dir=folder) as out, PeakMemory() as memory:
-        cpu_before, wall_before = cpu_seconds(), time.perf_counter()
+    with tempfile.TemporaryDirectory(dir=folder) as out, PeakMemory(others) as memory:
+        cpu_before, wall_before = cpu_seconds(others()), time.perf_counter()
         num_examples, shuffled_bytes = _make_examples(config, out, num_threads)
-        cpu, wall = cpu_seconds() - cpu_before, time.perf_counter() - wall_before
+        cpu, wall = cpu_seconds(others()) - cpu_before, time.perf_counter() - wall_before
         written = sum(
             path.stat().st_size
             for name in ("examples", "instances")
@@ -188,7 +193,6 @@ def _make_examples(config: Any, out: str, num_threads: int | None) -> tuple[int,
     )
 
 
-def cpu_seconds() -> float:
-    """Processor time of this process and of the children it has waited for."""
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+def cpu_seconds(others: Iterable[psutil.Process] = ()) -> float:
+    """Processor time of this process, of others, and of the children they have waited for."""
+    return sum(sum(process.cpu_times()[:4]) for process in (psutil.Process(), *others))

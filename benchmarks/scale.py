@@ -15,19 +15,20 @@ from benchmarks.examples import Measurement, cpu_seconds, flatten, generate, mea
 from benchmarks.fresh_process import call_in_fresh_process
 from benchmarks.registry import Figures, Progress
 from benchmarks.results import OUTPUT_DIR
+from benchmarks.scale_flink import measure_on_flink, why_not
 from benchmarks.scale_skew import write_skewed
 from benchmarks.scale_stages import stage_seconds
 from benchmarks.size_option import sizes
 from tfx_pipeline.report_tables import format_table
 
 DEFAULT_SIZES = (1_000_000,)
-LOCAL, MULTI_PROCESS = "local", "multi_process"
+LOCAL, MULTI_PROCESS, FLINK = "local", "multi_process", "flink"
 # A shard's events are in memory, one shard for each core.
 _EVENTS_PER_SHARD = 5_000_000
 _MIN_SHARDS = 4
-# Other engines and stages are measured of logs up to the first size, skew up to the second.
+# Stages are measured of logs up to the first size, other engines and skew up to the second.
 _MAX_PROFILED = 1_000_000
-_MAX_SKEWED = 10_000_000
+_MAX_COMPARED = 10_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,17 +72,22 @@ def _measure_size(progress: Progress, folder: str, size: int) -> SizeMeasurement
         return call_in_fresh_process(progress, f"{size:,}: {title}", function, *arguments)
 
     num_users, num_interactions = call("generating a log", generate, folder, size)
-    engines = {LOCAL: call("examples, local", measure, folder, LOCAL, num_shards)}
+    engines = {LOCAL: call("examples, local", measure, folder, None, num_shards)}
     floor_wall, floor_cpu = call("floor: pyarrow reads, sorts, writes", measure_floor, folder)
     stages = skewed = None
     if size <= _MAX_PROFILED:
-        engines[MULTI_PROCESS] = call(
-            "examples, multi_process", measure, folder, MULTI_PROCESS, num_shards
-        )
         stages = call("where the time goes", stage_seconds, folder)
-    if size <= _MAX_SKEWED:
+    if size <= _MAX_COMPARED:
+        engines[MULTI_PROCESS] = call(
+            "examples, multi_process", measure, folder, {"runner": MULTI_PROCESS}, num_shards
+        )
+        reason = why_not(folder)
+        if reason is None:
+            engines[FLINK] = call("examples, flink", measure_on_flink, folder, num_shards)
+        else:
+            progress(f"{size:,}: flink is left out: {reason}")
         call("a heavy user and a heavy tag", write_skewed, folder)
-        skewed = call("examples of the skewed log", measure, folder, LOCAL, num_shards)
+        skewed = call("examples of the skewed log", measure, folder, None, num_shards)
     return SizeMeasurement(
         num_users, num_interactions, engines, floor_wall, floor_cpu, skewed, stages
     )

@@ -1,6 +1,7 @@
 """Peak memory of this process and everything it started, sampled."""
 
 import threading
+from collections.abc import Callable, Iterable
 
 import psutil
 
@@ -13,8 +14,14 @@ class PeakMemory:
     Pages shared between processes are counted in each: the figure is an upper bound.
     """
 
-    def __init__(self):
+    def __init__(self, others: Callable[[], Iterable[psutil.Process]] = tuple):
+        """Initializes.
+
+        Args:
+          others: Processes to count that this one has not started.
+        """
         self.peak_mb = 0.0
+        self._others = others
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -30,7 +37,7 @@ class PeakMemory:
         process = psutil.Process()
         while True:
             total = 0
-            for one in [process, *process.children(recursive=True)]:
+            for one in [process, *process.children(recursive=True), *self._others()]:
                 try:
                     total += one.memory_info().rss
                 except psutil.NoSuchProcess:  # ended between the listing and the look

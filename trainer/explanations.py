@@ -17,7 +17,7 @@ import tensorflow as tf
 from trainer import signatures as s
 from trainer.features import FeatureSpec, weights_name
 from trainer.model import InterestModel
-from trainer.user_fields import num_users, profile_ids
+from trainer.user_fields import num_users, profile_ids, with_row_ids
 from trainer.user_tower import UserTower
 
 # History values that the ranked outputs name.
@@ -87,7 +87,10 @@ def explain(
       Of the batch.
     """
     spec = model.spec
-    users = {name: column[:-1] for name, column in features.items()}
+    users = {
+        name: with_row_ids(column[:-1]) if isinstance(column, tf.RaggedTensor) else column[:-1]
+        for name, column in features.items()
+    }
     left_out = each_left_out(spec, users)
     scores = score(embed_without(model, features, left_out), left_out.users)
     batch, num_features = num_users(users, spec), len(feature_names(spec))
@@ -156,12 +159,15 @@ def without(spec: FeatureSpec, features: Mapping[str, Any], left_out: LeftOut) -
         if index < len(spec.profile):
             found[name] = tf.gather(profile_ids(features, name), rows)
             continue
-        values = tf.gather(features[name], rows)
+        values = with_row_ids(tf.gather(features[name], rows))
         lacking = tf.where(is_here, left_out.places, -1)
         keep = _places(values) != tf.gather(lacking, values.value_rowids())
+        kept_rows = tf.boolean_mask(values.value_rowids(), keep)
         weights = tf.gather(features[weights_name(name)], rows)
         for column, ragged in ((name, values), (weights_name(name), weights)):
-            found[column] = tf.ragged.boolean_mask(ragged, values.with_flat_values(keep))
+            found[column] = tf.RaggedTensor.from_value_rowids(
+                tf.boolean_mask(ragged.flat_values, keep), kept_rows, values.nrows(), validate=False
+            )
     return found
 
 

@@ -49,7 +49,10 @@ class SavedTowers(tf.Module):
         self._spec: f.FeatureSpec = model.spec
         self._click_weight = click_weight
         self._item_calibration = item_calibration or Calibration()
-        self._transform = transform_output.transform_features_layer()
+        # Of this Keras layer what it has loaded, for the same reason.
+        layer = transform_output.transform_features_layer()
+        self._transform_state = tf.train.TrackableView.children(layer)
+        self._get_transform = lambda: layer
         initializer = tf.lookup.TextFileInitializer(
             transform_output.vocabulary_file_by_name(f.TAG_VOCABULARY),
             key_dtype=tf.string,
@@ -97,7 +100,7 @@ class SavedTowers(tf.Module):
             # Values move up where a caller's list has gaps: a sparse row must not have any.
             for name, column in ((domain.name, values), (f.weights_name(domain.name), weights)):
                 inputs[name] = tf.ragged.boolean_mask(column, is_value).to_sparse()
-        transformed = self._transform(inputs)
+        transformed = self._get_transform()(inputs)
         return {
             name: tf.RaggedTensor.from_sparse(value)
             if isinstance(value, tf.SparseTensor)
@@ -263,28 +266,28 @@ class SavedTowers(tf.Module):
     def signatures(self) -> dict[str, Any]:
         """The signatures by name, as concrete functions."""
         raw = self.raw_signature()
+        # Traced once for all: the user tower is most of a graph, and what is saved is loaded often.
+        embed = tf.function(self.query_embeddings, input_signature=[raw], autograph=False)
 
         def embed_examples(**inputs):
-            return {
-                s.QUERY_EMBEDDINGS: self.query_embeddings(self.parse_examples(inputs[s.EXAMPLES]))
-            }
+            return {s.QUERY_EMBEDDINGS: embed(self.parse_examples(inputs[s.EXAMPLES]))}
 
         def embed_users(**inputs):
-            return {s.QUERY_EMBEDDINGS: self.query_embeddings(inputs)}
+            return {s.QUERY_EMBEDDINGS: embed(inputs)}
 
         def candidates():
             return self.candidates()
 
         def score_tags(**inputs):
             tags = inputs.pop(s.CANDIDATE_TAGS)
-            return self.score_tags(self.query_embeddings(inputs), tags)
+            return self.score_tags(embed(inputs), tags)
 
         def score_tags_by_embedding(**inputs):
             return self.score_tags(inputs[s.QUERY_EMBEDDINGS], inputs[s.CANDIDATE_TAGS])
 
         def score_items(**inputs):
             item_tags = inputs.pop(s.ITEM_TAGS)
-            return self.score_items(self.query_embeddings(inputs), item_tags)
+            return self.score_items(embed(inputs), item_tags)
 
         def score_items_by_embedding(**inputs):
             return self.score_items(inputs[s.QUERY_EMBEDDINGS], inputs[s.ITEM_TAGS])

@@ -1,0 +1,68 @@
+"""Examples of a log on a Flink cluster of this machine's own, brought up for it and taken down."""
+
+import dataclasses
+import os
+import pathlib
+import tempfile
+
+import psutil
+
+from benchmarks.examples import Measurement, measure
+from tfx_pipeline.flink.java_class_path import find_java, resolve_class_path
+from tfx_pipeline.flink.launch import LocalCluster
+from tfx_pipeline.flink.local_cluster import bring_up, get_json, take_down
+from tfx_pipeline.flink.processes import find_processes
+
+_TIMEOUT_S = 300.0
+
+
+def why_not(folder: str) -> str | None:
+    """Why there can be no cluster, in words; None: there can."""
+    try:
+        find_java()
+        resolve_class_path(pathlib.Path(folder, "maven.log"))
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def measure_on_flink(folder: str, num_shards: int) -> Measurement:
+    """`benchmarks.examples.measure`, the cluster's processes counted as well.
+
+    Args:
+      folder: Where `tables` is.
+      num_shards: Output files a split.
+
+    Returns:
+      The measurement; bringing the cluster up is not in it.
+
+    Raises:
+      ValueError: The cluster does not come up.
+    """
+    with tempfile.TemporaryDirectory(prefix="flink-", dir=folder) as home:
+        cluster_folder = pathlib.Path(home).resolve()
+
+        def processes() -> list[psutil.Process]:
+            return [one for group in find_processes(cluster_folder).values() for one in group]
+
+        ports = dict.fromkeys(("job_port", "rest_port", "pool_port"), 0)
+        try:
+            cluster = bring_up(cluster_folder, ports, _TIMEOUT_S, _tell_nobody)
+            section = cluster.beam_section()
+            found = measure(os.path.abspath(folder), section, num_shards, others=processes)
+            # The counter comes back from Flink with a part of its sum.
+            return dataclasses.replace(found, shuffled_bytes=_shuffled_bytes(cluster))
+        finally:
+            take_down(cluster_folder)
+
+
+def _shuffled_bytes(cluster: LocalCluster) -> int:
+    """What the tasks of the last job sent to one another, as Flink counts it."""
+    jobs = get_json(cluster, "/jobs/overview")["jobs"]
+    last = max(jobs, key=lambda job: job["end-time"])
+    vertices = get_json(cluster, f"/jobs/{last['jid']}")["vertices"]
+    return sum(vertex["metrics"]["write-bytes"] for vertex in vertices)
+
+
+def _tell_nobody(line: str) -> None:
+    del line
