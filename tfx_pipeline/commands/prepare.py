@@ -103,7 +103,7 @@ def _check_engine(arguments: argparse.Namespace, engine: Engine) -> None:
         name = engine.runner or shlex.join(engine.pipeline_args)
         reason = "be local for movielens-1m: one process reads its million ratings in seconds"
         require(is_local, "runner", reason, name)
-    if "--runner=DataflowRunner" in engine.pipeline_args:
+    if any(arg.rpartition("=")[2] == "DataflowRunner" for arg in engine.pipeline_args):
         names = ("output",) if arguments.dataset == "demo" else ("output", "source")
         for name in names:
             path = getattr(arguments, name)
