@@ -1,8 +1,8 @@
 """Why a job on a cluster failed, in one line.
 
 In memory Beam raises what a function raised. A cluster's runner raises a `RuntimeError` with the
-text of two stack traces, Java's and Python's, or an error of gRPC. What becomes of an error in
-memory is not decided here.
+text of two stack traces, Java's and Python's, or an error of gRPC; with worker processes on this
+machine it is Python's alone. What becomes of an error in memory is not decided here.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ _MEANINGS = (
 
 
 class BeamJobError(ValueError):
-    """A job on a cluster failed, in one line."""
+    """A job in other processes failed, in one line."""
 
 
 def failure_reason(error: BaseException) -> str | None:
@@ -44,15 +44,18 @@ def failure_reason(error: BaseException) -> str | None:
 
     Returns:
       The reason in one line: a user's mistake that a worker met is returned as it was worded. None:
-      the error is no cluster's.
+      the error is no other process's.
     """
     if isinstance(error, grpc.RpcError):
         code = getattr(error, "code", lambda: None)()
         return f"Beam's job server was lost ({getattr(code, 'name', type(error).__name__)})"
-    failed = _FAILED_JOB.fullmatch(str(error)) if isinstance(error, RuntimeError) else None
-    if failed is None:
+    if not isinstance(error, RuntimeError):
         return None
-    state, text = failed.groups()
+    state, text = "FAILED", str(error)
+    if failed := _FAILED_JOB.fullmatch(text):
+        state, text = failed.groups()
+    elif not text.startswith(_TRACEBACK):
+        return None
     raised = _RAISED.findall(text) if _TRACEBACK in text else []
     if raised:
         kind, said = raised[-1]
@@ -73,13 +76,13 @@ def without_place(text: str) -> str:
 
 @contextlib.contextmanager
 def one_line_failures(log_path: str | None) -> Iterator[None]:
-    """Turns a cluster's errors into one line that says where to read on.
+    """Turns errors of a cluster, or of worker processes, into one line that says where to read on.
 
     Args:
       log_path: File with what the libraries said; None: there is none.
 
     Raises:
-      BeamJobError: A job failed. What is no cluster's error stays as it is.
+      BeamJobError: A job failed. An error of this process stays as it is.
     """
     try:
         yield

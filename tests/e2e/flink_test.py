@@ -1,4 +1,4 @@
-"""The pipeline and batch prediction on a standalone Flink cluster on this machine, and its faults.
+"""Pipeline, batch prediction, prepared tables on a standalone Flink cluster here, and its faults.
 
 The tests of this file share one cluster, one log and what was made of it in memory.
 """
@@ -234,6 +234,24 @@ def test_predictions_are_those_of_memory(whole, local_predictions, write_config,
     assert predict(whole, output, f"--config={write_config('engine')}") == 0
 
     assert_equal_predictions(output, local_predictions)
+
+
+def test_prepared_tables_are_those_of_memory(write_config, tmp_path):
+    # A chunk of users is a part then: three.
+    sizes = {"users": 4100, "tags": 200, "items": 300, "categories": 5}
+    options = [f"--num_{name}={number}" for name, number in sizes.items()]
+    command = ["prepare", "demo", "--events_per_user=300", *options]
+    found, wanted = tmp_path / "flink", tmp_path / "memory"
+
+    assert main([*command, f"--output={wanted}"]) == 0
+    assert main([*command, f"--output={found}", f"--config={write_config('engine')}"]) == 0
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["flink", "memory"]
+    names = sorted(str(path.relative_to(wanted)) for path in wanted.rglob("*") if path.is_file())
+    assert "interactions/part-00002.parquet" in names
+    assert names == sorted(str(p.relative_to(found)) for p in found.rglob("*") if p.is_file())
+    for name in names:
+        assert (found / name).read_bytes() == (wanted / name).read_bytes(), name
 
 
 def listening_hosts(process: psutil.Process) -> set[str]:

@@ -21,6 +21,8 @@ from tfx_pipeline.cli import main
 from tfx_pipeline.components import tag_index_evaluator
 from tfx_pipeline.components.pusher import push, push_sources
 from tfx_pipeline.config import load_config
+from tfx_pipeline.datasets.demo import prepare_demo
+from tfx_pipeline.datasets.demo_config import DemoConfig
 from tfx_pipeline.pipeline import create_pipeline
 from tfx_pipeline.pushed_versions import read_versions
 from tfx_pipeline.runners import ReportingLocalRunner
@@ -81,6 +83,30 @@ def run(config, tmp_path_factory):
     # Nothing went to a local folder of that name.
     assert os.listdir(folder) == ["metadata.sqlite"]
     return {run.node: run.outputs for run in runs}
+
+
+def test_prepared_tables_are_the_same_files_on_a_remote_file_system(root, tmp_path):
+    sizes = DemoConfig(num_users=2_100, num_tags=80, num_items=90, num_categories=2)
+    in_memory = BeamConfig("local").pipeline_args()
+    output = f"{root}/prepared/out"
+
+    wanted = prepare_demo(str(tmp_path / "out"), sizes, rows_per_part=1)
+    prepare_demo(output, DemoConfig(num_users=5, num_tags=80, num_items=90, num_categories=2))
+    # The earlier output is replaced.
+    found = prepare_demo(output, sizes, in_memory, rows_per_part=1)
+    fs.copy_folder(output, str(tmp_path / "copy"))
+
+    assert (found.num_interactions, found.num_clicks) == (
+        wanted.num_interactions,
+        wanted.num_clicks,
+    )
+    assert fs.names_in(f"{root}/prepared") == ["out"]
+    local, copies = (fs.files_below(str(tmp_path / name)) for name in ("out", "copy"))
+    assert len(local) == len(copies) == 8
+    for path, copy in zip(local, copies, strict=True):
+        assert os.path.basename(path) == os.path.basename(copy)
+        with open(path, "rb") as one, open(copy, "rb") as other:
+            assert one.read() == other.read(), path
 
 
 def test_run_on_a_remote_file_system_pushes_there(run, config, root):

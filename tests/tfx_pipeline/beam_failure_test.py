@@ -60,6 +60,13 @@ def test_failed_job_is_one_line(text, reason):
     assert failure_reason(failed(text)) == reason
 
 
+def test_error_of_a_worker_process_of_this_machine_is_one_line():
+    text = PYTHON.format(first="KeyError: 'k'", last="OSError: [Errno 28] No space left on device")
+
+    assert failure_reason(RuntimeError(text)) == "OSError: [Errno 28] No space left on device"
+    assert failure_reason(RuntimeError(f"It failed: {text}")) is None
+
+
 def test_job_without_slots_names_both_causes():
     reason = failure_reason(
         failed("java.util.concurrent.TimeoutException: Timeout has occurred: 60000 ms")

@@ -1,9 +1,9 @@
 """`tagtower batch-predict`: tags for many users, from files to files."""
 
 import argparse
-import shlex
 
 from serving.inference_environment import prefer_small_batches
+from tfx_pipeline.commands.engine_flags import add_engine_flags, chosen_engine
 from tfx_pipeline.console import quiet_libraries, temporary_log
 from trainer.file_system import absolute, is_folder
 
@@ -55,37 +55,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="begin anew where a killed run left something to go on with",
     )
-    parser.add_argument(
-        "--config", help="configuration whose section `beam` says the engine (default: local)"
-    )
-    parser.add_argument(
-        "--runner",
-        choices=("local", "multi_process"),
-        help="an engine of this machine, in the place of --config's",
-    )
-    parser.add_argument(
-        "--num_workers", type=int, default=2, help="workers of multi_process (default: 2)"
-    )
-    parser.add_argument(
-        "--beam_pipeline_args",
-        metavar="ARGS",
-        help="Beam's own command line in the place of both, for any engine: "
-        "--beam_pipeline_args='--runner=PortableRunner --job_endpoint=localhost:8099'",
-    )
+    add_engine_flags(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Predicts; prints the counts."""
-    from tfx_pipeline.beam_config import BeamConfig
     from tfx_pipeline.beam_failure import BeamJobError
-    from tfx_pipeline.config import load_config
 
-    engine = BeamConfig(arguments.runner or "local", arguments.num_workers)
-    if arguments.config is not None and arguments.runner is None:
-        engine = load_config(arguments.config).beam
-    pipeline_args = engine.pipeline_args()
-    if arguments.beam_pipeline_args is not None:
-        pipeline_args = shlex.split(arguments.beam_pipeline_args)
+    pipeline_args = chosen_engine(arguments).pipeline_args
     output = arguments.output.rstrip("/")
     with temporary_log("batch-predict.log", kept_on=BeamJobError) as log_path:
         _predict(arguments, pipeline_args, output, log_path)

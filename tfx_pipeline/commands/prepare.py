@@ -1,13 +1,25 @@
 """`tagtower prepare`: the three tables of a data set."""
 
+from __future__ import annotations
+
 import argparse
 import dataclasses
+import functools
+import shlex
 import typing
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
+from tfx_pipeline.commands.engine_flags import Engine, add_engine_flags, chosen_engine
+from tfx_pipeline.console import quiet_libraries, temporary_log
 from tfx_pipeline.datasets.demo_config import DemoConfig
 from tfx_pipeline.datasets.mind_options import MindOptions
 from tfx_pipeline.option_help import option_help
+from trainer.config_loader import require
+from trainer.file_system import is_remote
+
+if TYPE_CHECKING:
+    from tfx_pipeline.datasets.summary import PreparedSummary
 
 Options = TypeVar("Options")
 
@@ -21,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     movielens.add_argument("--source", required=True, help="folder that ml-1m.zip unpacks to")
     movielens.add_argument("--tags", required=True, help="tags.dat (or .gz) of MovieLens-10M")
     movielens.add_argument("--output", required=True, help="folder to write")
+    add_engine_flags(movielens)
 
     mind = datasets.add_parser(
         "mind",
@@ -32,10 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     mind.add_argument("--source", required=True, help="folder that MINDsmall_train.zip unpacks to")
     mind.add_argument("--output", required=True, help="folder to write")
     _add_options(mind, MindOptions)
+    add_engine_flags(mind)
 
     demo = datasets.add_parser("demo", help="a synthetic log with planted interests")
     demo.add_argument("--output", required=True, help="folder to write")
     add_demo_arguments(demo)
+    add_engine_flags(demo)
 
 
 def add_demo_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,20 +86,59 @@ def _options(arguments: argparse.Namespace, cls: type[Options]) -> Options:
 
 def run(arguments: argparse.Namespace) -> int:
     """Writes the tables; prints what was written."""
+    engine = chosen_engine(arguments)
+    _check_engine(arguments, engine)
+    if engine.runner == "local":
+        # Without Beam, whose import takes longer than a small log.
+        summary = _prepare(arguments, None, functools.partial(print, flush=True))
+    else:
+        summary = _prepare_on_engine(arguments, engine.pipeline_args)
+    print("\n".join(summary.lines()))
+    return 0
+
+
+def _check_engine(arguments: argparse.Namespace, engine: Engine) -> None:
+    if arguments.dataset == "movielens-1m":
+        is_local = engine.runner == "local"
+        name = engine.runner or shlex.join(engine.pipeline_args)
+        reason = "be local for movielens-1m: one process reads its million ratings in seconds"
+        require(is_local, "runner", reason, name)
+    if any(arg.rpartition("=")[2] == "DataflowRunner" for arg in engine.pipeline_args):
+        names = ("output",) if arguments.dataset == "demo" else ("output", "source")
+        for name in names:
+            path = getattr(arguments, name)
+            require(is_remote(path), name, "be a place that Dataflow reaches, gs://...", path)
+
+
+def _prepare_on_engine(
+    arguments: argparse.Namespace, pipeline_args: Sequence[str]
+) -> PreparedSummary:
+    from tfx_pipeline.beam_failure import BeamJobError, one_line_failures, require_job_server
+
+    require_job_server(pipeline_args)
+    with (
+        temporary_log("prepare.log", kept_on=BeamJobError) as log_path,
+        quiet_libraries(log_path) as console,
+        one_line_failures(log_path),
+    ):
+        return _prepare(arguments, pipeline_args, console.line)
+
+
+def _prepare(
+    arguments: argparse.Namespace, pipeline_args: Sequence[str] | None, say: Callable[[str], None]
+) -> PreparedSummary:
+    """Writes the tables, on a Beam engine where its command line is given."""
     if arguments.dataset == "demo":
         from tfx_pipeline.datasets.demo import prepare_demo
 
-        summary = prepare_demo(arguments.output, demo_config(arguments))
-    elif arguments.dataset == "mind":
+        return prepare_demo(arguments.output, demo_config(arguments), pipeline_args)
+    if arguments.dataset == "mind":
         from tfx_pipeline.datasets.mind import prepare_mind
 
-        print("reading news and impressions ...", flush=True)
+        say("reading news and impressions ...")
         options = _options(arguments, MindOptions)
-        summary = prepare_mind(arguments.source, arguments.output, options)
-    else:
-        from tfx_pipeline.datasets.movielens_1m import prepare_movielens_1m
+        return prepare_mind(arguments.source, arguments.output, options, pipeline_args)
+    from tfx_pipeline.datasets.movielens_1m import prepare_movielens_1m
 
-        print("reading ratings and tags ...", flush=True)
-        summary = prepare_movielens_1m(arguments.source, arguments.tags, arguments.output)
-    print("\n".join(summary.lines()))
-    return 0
+    say("reading ratings and tags ...")
+    return prepare_movielens_1m(arguments.source, arguments.tags, arguments.output)

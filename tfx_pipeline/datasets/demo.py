@@ -10,9 +10,9 @@ gives a model. The planted truth is written beside the tables, and no table has 
 from __future__ import annotations
 
 import dataclasses
-import logging
-from collections.abc import Iterator
-from typing import Any
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,15 +20,18 @@ import pyarrow as pa
 from tfx_pipeline.datasets.demo_config import DemoConfig
 from tfx_pipeline.datasets.demo_users import DEVICES, USERS_PER_CHUNK, DemoUsers, draw_users
 from tfx_pipeline.datasets.demo_world import AGE_BANDS, DemoWorld, build_world
+from tfx_pipeline.datasets.interactions_schema import INTERACTIONS_SCHEMA
+from tfx_pipeline.datasets.part_engine import write_parts
+from tfx_pipeline.datasets.part_files import PartFiles
 from tfx_pipeline.datasets.planted import PLANTED_FILE
 from tfx_pipeline.datasets.summary import PreparedSummary
-from tfx_pipeline.datasets.table_writer import INTERACTIONS_SCHEMA, TableWriter
+from tfx_pipeline.datasets.table_writer import TableWriter
 
 COMMAND = "tagtower prepare demo"
 PLANTED_ITEMS_FILE = "planted_items.jsonl"
 OPTIONS_FILE = "demo.json"
-
-_logger = logging.getLogger("tagtower.prepare")
+# Mean number of interactions of a part, which is a file and one worker's work.
+ROWS_PER_PART = 1_000_000
 
 
 def _numbered_names(prefix: str, first: int, count: int, total: int) -> pa.Array:
@@ -89,7 +92,79 @@ def _planted_rows(
         }
 
 
-def prepare_demo(output: str, config: DemoConfig) -> PreparedSummary:
+class Chunks(NamedTuple):
+    """A part of the log: chunks of users.
+
+    Attributes:
+      first: Number of the first chunk.
+      end: Number of the chunk after the last.
+    """
+
+    first: int
+    end: int
+
+
+def _parts(config: DemoConfig, rows_per_part: int) -> list[Chunks]:
+    num_chunks = -(-config.num_users // USERS_PER_CHUNK)
+    size = max(1, rows_per_part // (USERS_PER_CHUNK * config.events_per_user))
+    return [Chunks(i, min(i + size, num_chunks)) for i in range(0, num_chunks, size)]
+
+
+class DemoParts:
+    """Draws the users of a part and their events.
+
+    Attributes:
+      config: The options.
+    """
+
+    def __init__(self, config: DemoConfig):
+        """Initializes with the options."""
+        self.config = config
+
+    def __reduce__(self) -> tuple[type[DemoParts], tuple[DemoConfig]]:
+        """Workers get the options alone: the world follows from them."""
+        return DemoParts, (self.config,)
+
+    @functools.cached_property
+    def world(self) -> DemoWorld:
+        """What all users share."""
+        return build_world(self.config)
+
+    @functools.cached_property
+    def item_ids(self) -> pa.Array:
+        """Ids of the items."""
+        return _numbered_names("i", 0, self.config.num_items, self.config.num_items)
+
+    def write(self, part: Chunks, files: PartFiles) -> None:
+        """Writes users, what is planted in them, and their interactions."""
+        for chunk in range(part.first, part.end):
+            users = draw_users(self.config, self.world, chunk)
+            user_ids = _numbered_names(
+                "u", chunk * USERS_PER_CHUNK, len(users.segment), self.config.num_users
+            )
+            files.write_users(_users_table(users, user_ids, self.config))
+            files.write_json_lines(PLANTED_FILE, _planted_rows(users, user_ids, self.world))
+            files.write_interactions(
+                pa.Table.from_arrays(
+                    [
+                        user_ids.take(pa.array(users.event_user)),
+                        self.item_ids.take(pa.array(users.event_item)),
+                        pa.array(users.event_time),
+                        pa.array(users.event_clicked.astype(np.int8)),
+                    ],
+                    schema=INTERACTIONS_SCHEMA,
+                )
+            )
+            files.counts["clicks"] += int(users.event_clicked.sum())
+
+
+def prepare_demo(
+    output: str,
+    config: DemoConfig,
+    pipeline_args: Sequence[str] | None = None,
+    *,
+    rows_per_part: int = ROWS_PER_PART,
+) -> PreparedSummary:
     """Writes the tables of a synthetic log, and what is planted in it.
 
     Beside the tables: `planted.jsonl` (the interests of every user), `planted_items.jsonl` (the
@@ -97,7 +172,9 @@ def prepare_demo(output: str, config: DemoConfig) -> PreparedSummary:
 
     Args:
       output: folder to write; an earlier output of this command is replaced.
-      config: options; the same options give the same files.
+      config: options; the same options give the same files, on every engine.
+      pipeline_args: Beam's command line; None: in this process, without Beam.
+      rows_per_part: about how many interactions a file has.
 
     Returns:
       Counts.
@@ -105,12 +182,11 @@ def prepare_demo(output: str, config: DemoConfig) -> PreparedSummary:
     Raises:
       ValueError: the output holds something else.
     """
-    num_clicks = 0
+    made = DemoParts(config)
+    parts = _parts(config, rows_per_part)
     with TableWriter(output, command=COMMAND) as writer:
-        world = build_world(config)
-        item_ids = _numbered_names("i", 0, config.num_items, config.num_items)
-        items = _items_table(world, item_ids)
-        writer.write_items(items)
+        world, item_ids = made.world, made.item_ids
+        writer.write_items(_items_table(world, item_ids))
         driving = np.array(world.tags, dtype=object)[world.item_driving].tolist()
         writer.write_json_lines(
             PLANTED_ITEMS_FILE,
@@ -119,35 +195,14 @@ def prepare_demo(output: str, config: DemoConfig) -> PreparedSummary:
                 for item_id, tag in zip(item_ids.to_pylist(), driving, strict=True)
             ),
         )
-        num_chunks = -(-config.num_users // USERS_PER_CHUNK)
-        for chunk in range(num_chunks):
-            users = draw_users(config, world, chunk)
-            user_ids = _numbered_names(
-                "u", chunk * USERS_PER_CHUNK, len(users.segment), config.num_users
-            )
-            writer.write_users(_users_table(users, user_ids, config))
-            writer.write_json_lines(PLANTED_FILE, _planted_rows(users, user_ids, world))
-            writer.write_interactions(
-                pa.Table.from_arrays(
-                    [
-                        user_ids.take(pa.array(users.event_user)),
-                        item_ids.take(pa.array(users.event_item)),
-                        pa.array(users.event_time),
-                        pa.array(users.event_clicked.astype(np.int8)),
-                    ],
-                    schema=INTERACTIONS_SCHEMA,
-                )
-            )
-            num_clicks += int(users.event_clicked.sum())
-            if (chunk + 1) % 100 == 0:
-                num_rows = writer.num_rows["interactions"]
-                _logger.info("Chunk %d of %d: %s rows.", chunk + 1, num_chunks, f"{num_rows:,}")
+        write_parts(made, parts, writer.staging, pipeline_args)
+        counts = writer.take_parts(len(parts))
         writer.write_json(OPTIONS_FILE, dataclasses.asdict(config))
     num_tags = int((world.item_tags >= 0).sum())
     return PreparedSummary(
         output=output,
         num_interactions=writer.num_rows["interactions"],
-        num_clicks=num_clicks,
+        num_clicks=counts["clicks"],
         num_users=config.num_users,
         num_items=config.num_items,
         num_tags=config.num_tags,

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
-from tfx_pipeline.datasets.table_writer import INTERACTIONS_SCHEMA, TableWriter
+from tfx_pipeline.datasets.interactions_schema import INTERACTIONS_SCHEMA
 
 _ROWS_PER_GROUP = 200_000
 
 
+class InteractionWriter(Protocol):
+    """A `TableWriter`, or the `PartFiles` of one part."""
+
+    def write_interactions(self, rows: pa.Table) -> None:
+        """Appends rows with the columns `INTERACTIONS_SCHEMA`."""
+
+
 class InteractionBuffer:
-    """Rows of `interactions` on their way from a reader to a `TableWriter`.
+    """Rows of `interactions` on their way from a reader to what writes them.
 
     Attributes:
       num_clicks: Clicks added so far.
     """
 
-    def __init__(self, writer: TableWriter):
+    def __init__(self, writer: InteractionWriter):
         """Begins with no row.
 
         Args:

@@ -25,30 +25,44 @@ F. Wu et al., MIND: A Large-scale Dataset for News Recommendation, ACL 2020.
 
 from __future__ import annotations
 
+import bisect
 import collections
 import dataclasses
 import datetime
 import functools
 import json
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
 
 from tfx_pipeline.datasets.interaction_buffer import InteractionBuffer
 from tfx_pipeline.datasets.mind_options import MindOptions
-from tfx_pipeline.datasets.source_lines import RejectedLines, find_source_file, read_lines
+from tfx_pipeline.datasets.part_engine import write_parts
+from tfx_pipeline.datasets.part_files import PartFiles
+from tfx_pipeline.datasets.source_lines import (
+    LineBlock,
+    RejectedLines,
+    find_blocks,
+    find_source_file,
+    read_lines,
+)
 from tfx_pipeline.datasets.summary import PreparedSummary
 from tfx_pipeline.datasets.table_writer import TableWriter, check_output
 from tfx_pipeline.tables import schema
 from tfx_pipeline.utc_times import utc_text
+from trainer.file_system import absolute
 
 COMMAND = "tagtower prepare mind"
+REJECTED_FILE = "rejected.jsonl"
+# Of `behaviors.tsv` for a file of interactions, which is one worker's work: 1 to 2 million rows.
+BLOCK_BYTES = 16 << 20
 
 _GET = "Download MINDsmall_train.zip or MINDlarge_train.zip from https://msnews.github.io/"
 _TIME_FORMAT = "%m/%d/%Y %I:%M:%S %p"  # 11/12/2019 2:14:46 PM
 _CLICKS = {"0": 0, "1": 1}
+_REJECTED = "rejected."  # before the reason, among the counts of a part
 _TEST_PART_ADVICE = "MIND's own test part has no clicks: take its training or validation part."
 
 _read_rows = functools.partial(read_lines, separator="\t", encoding="utf-8")
@@ -70,16 +84,6 @@ class _Impression(NamedTuple):
     time: int
     history: str
     shown: str
-
-
-@dataclasses.dataclass
-class _Counts:
-    """Of clicks in histories and of news shown: all, and those without a row in `news.tsv`."""
-
-    num_shown: int = 0
-    num_unknown_shown: int = 0
-    num_history: int = 0
-    num_unknown_history: int = 0
 
 
 def _entity_labels(cell: str) -> list[str]:
@@ -131,8 +135,10 @@ def _select_tags(news: Mapping[str, _News], min_tag_items: int) -> dict[str, lis
     }
 
 
-def _read_impressions(path: str, rejected: RejectedLines) -> Iterator[_Impression]:
-    for number, line, fields in _read_rows(path, rejected, num_fields=5):
+def _read_impressions(
+    path: str, rejected: RejectedLines, block: LineBlock | None = None
+) -> Iterator[_Impression]:
+    for number, line, fields in _read_rows(path, rejected, num_fields=5, block=block):
         _, user_id, time, history, shown = (field.strip() for field in fields)
         if not user_id:
             rejected.add(path, number, schema.MISSING_USER_ID, line)
@@ -179,51 +185,92 @@ def _first_impressions(path: str) -> _FirstImpressions:
     )
 
 
-def _write_interactions(
-    path: str,
-    news_ids: Collection[str],
-    first: _FirstImpressions,
-    rows: InteractionBuffer,
-    rejected: RejectedLines,
-    *,
-    writes_history: bool,
-) -> _Counts:
-    """Writes every news shown, and of each user the history that the first impression has."""
-    counts = _Counts()
-    for impression in _read_impressions(path, rejected):
-        user_id = impression.user_id
-        if first.number[user_id] == impression.number:
-            clicked = impression.history.split()
-            counts.num_history += len(clicked)
-            counts.num_unknown_history += sum(item not in news_ids for item in clicked)
-            if writes_history:
-                for place, item in enumerate(clicked):
-                    rows.add(user_id, item, first.start - len(clicked) + place, 1)
-        for entry in impression.shown.split():
-            item, _, label = entry.rpartition("-")
-            if not item or label not in _CLICKS:
-                rejected.add(path, impression.number, schema.CLICKED_NOT_0_OR_1, entry)
-                continue
-            counts.num_shown += 1
-            counts.num_unknown_shown += item not in news_ids
-            rows.add(user_id, item, impression.time, _CLICKS[label])
-    rows.flush()
-    return counts
+class Impressions(NamedTuple):
+    """A part of the log: lines of `behaviors.tsv`.
+
+    Attributes:
+      block: The lines.
+      first_lines: Of them, those with a user's first impression, whose history is his.
+    """
+
+    block: LineBlock
+    first_lines: frozenset[int]
+
+
+def _parts(path: str, block_bytes: int, first: _FirstImpressions) -> list[Impressions]:
+    numbers = sorted(first.number.values())
+    parts = []
+    for block in find_blocks(path, block_bytes):
+        begin = bisect.bisect_left(numbers, block.first)
+        end = bisect.bisect_left(numbers, block.first + block.num_lines)
+        parts.append(Impressions(block, frozenset(numbers[begin:end])))
+    return parts
+
+
+@dataclasses.dataclass(frozen=True)
+class MindParts:
+    """Writes every news shown in a part, and the histories that begin in it.
+
+    Attributes:
+      path: `behaviors.tsv`.
+      news_ids: News with a row in `news.tsv`.
+      start: Time of the log's first impression.
+      writes_history: Whether histories are written, and not only counted.
+    """
+
+    path: str
+    news_ids: frozenset[str]
+    start: int
+    writes_history: bool
+
+    def write(self, part: Impressions, files: PartFiles) -> None:
+        """Writes interactions and what had to be set aside; counts both."""
+        counts, news_ids = files.counts, self.news_ids
+        rows = InteractionBuffer(files)
+        rejected = RejectedLines()
+        for impression in _read_impressions(self.path, rejected, part.block):
+            user_id = impression.user_id
+            if impression.number in part.first_lines:
+                clicked = impression.history.split()
+                counts["history"] += len(clicked)
+                counts["unknown_history"] += sum(item not in news_ids for item in clicked)
+                if self.writes_history:
+                    for place, item in enumerate(clicked):
+                        rows.add(user_id, item, self.start - len(clicked) + place, 1)
+            shown = unknown_shown = 0
+            for entry in impression.shown.split():
+                item, _, label = entry.rpartition("-")
+                if not item or label not in _CLICKS:
+                    reason = schema.CLICKED_NOT_0_OR_1
+                    rejected.add(self.path, impression.number, reason, entry)
+                    continue
+                shown += 1
+                unknown_shown += item not in news_ids
+                rows.add(user_id, item, impression.time, _CLICKS[label])
+            counts["shown"] += shown
+            counts["unknown_shown"] += unknown_shown
+        rows.flush()
+        counts["clicks"] += rows.num_clicks
+        files.write_json_lines(REJECTED_FILE, rejected.rows)
+        counts.update({_REJECTED + reason: n for reason, n in rejected.counts().items()})
 
 
 def _notes(
-    counts: _Counts, first: _FirstImpressions, rejected: RejectedLines, writes_history: bool
+    counts: Mapping[str, int],
+    first: _FirstImpressions,
+    rejected: Mapping[str, int],
+    writes_history: bool,
 ) -> list[str]:
-    num_rows, num_unknown = counts.num_shown, counts.num_unknown_shown
-    unknown = f"{counts.num_unknown_shown:,} of {counts.num_shown:,} news shown"
+    num_rows, num_unknown = counts["shown"], counts["unknown_shown"]
+    unknown = f"{num_unknown:,} of {num_rows:,} news shown"
     if writes_history:
-        num_rows += counts.num_history
-        num_unknown += counts.num_unknown_history
-        unknown += f" and {counts.num_unknown_history:,} of {counts.num_history:,} clicks before"
+        num_rows += counts["history"]
+        num_unknown += counts["unknown_history"]
+        unknown += f" and {counts['unknown_history']:,} of {counts['history']:,} clicks before"
         fate = f"stand a second apart before the log's first impression ({utc_text(first.start)})"
     else:
         fate = "were left out"
-    notes = [f"{counts.num_history:,} clicks of the history column have no time: they {fate}."]
+    notes = [f"{counts['history']:,} clicks of the history column have no time: they {fate}."]
     if first.num_users_of_several:
         notes.append(
             f"{first.num_users_of_several:,} users have different histories at different "
@@ -235,19 +282,30 @@ def _notes(
             f"as unknown_item, {num_unknown / num_rows:.1%} of all rows: see "
             "`data.max_rejected_fraction`."
         )
-    if rejected.counts().get(schema.CLICKED_NOT_0_OR_1):
+    if rejected.get(schema.CLICKED_NOT_0_OR_1):
         notes.append(_TEST_PART_ADVICE)
     return notes
 
 
-def prepare_mind(source: str, output: str, options: MindOptions | None = None) -> PreparedSummary:
+def prepare_mind(
+    source: str,
+    output: str,
+    options: MindOptions | None = None,
+    pipeline_args: Sequence[str] | None = None,
+    *,
+    block_bytes: int = BLOCK_BYTES,
+) -> PreparedSummary:
     """Writes the three tables of MIND.
 
     Args:
       source: The folder that an archive of MIND unpacks to: `behaviors.tsv` and `news.tsv`, each
-        plain or with `.gz`. `behaviors.tsv` is read twice and never held.
+        plain or with `.gz`. `behaviors.tsv` is read here once, and its parts where they are
+        written; it is never held.
       output: Folder to write; an earlier output of this command is replaced.
       options: What is made of the data; None: the defaults.
+      pipeline_args: Beam's command line; None: in this process, without Beam. The files are the
+        same.
+      block_bytes: Of `behaviors.tsv` for a file of interactions.
 
     Returns:
       Counts. Lines, and news shown, that could not be used are counted in it, and are in
@@ -260,7 +318,9 @@ def prepare_mind(source: str, output: str, options: MindOptions | None = None) -
     options = options or MindOptions()
     writes_history = options.history == "before_log"
     news_file, behaviors_file = (
-        find_source_file(source, name, _GET) for name in ("news.tsv", "behaviors.tsv")
+        # Workers may be in another folder than the caller.
+        absolute(find_source_file(source, name, _GET))
+        for name in ("news.tsv", "behaviors.tsv")
     )
     check_output(output, COMMAND)
 
@@ -283,25 +343,32 @@ def prepare_mind(source: str, output: str, options: MindOptions | None = None) -
     with TableWriter(output, command=COMMAND) as writer:
         writer.write_users(pa.table({"user_id": pa.array(list(first.number), pa.string())}))
         writer.write_items(items)
-        rows = InteractionBuffer(writer)
-        counts = _write_interactions(
-            behaviors_file, news, first, rows, rejected, writes_history=writes_history
+        writer.write_json_lines(REJECTED_FILE, rejected.rows)
+        parts = _parts(behaviors_file, block_bytes, first)
+        made = MindParts(behaviors_file, frozenset(news), first.start, writes_history)
+        write_parts(made, parts, writer.staging, pipeline_args)
+        counts = writer.take_parts(len(parts))
+        reasons = collections.Counter(rejected.counts())
+        reasons.update(
+            {
+                name.removeprefix(_REJECTED): number
+                for name, number in counts.items()
+                if name.startswith(_REJECTED)
+            }
         )
-        if not counts.num_shown:
+        if not counts["shown"]:
             raise ValueError(
-                f"{behaviors_file} has no usable impression: {rejected.counts()}. "
-                f"{_TEST_PART_ADVICE}"
+                f"{behaviors_file} has no usable impression: {dict(reasons)}. {_TEST_PART_ADVICE}"
             )
-        writer.write_json_lines("rejected.jsonl", rejected.rows)
     num_tags = sum(map(len, tags.values()))
     return PreparedSummary(
         output=output,
         num_interactions=writer.num_rows["interactions"],
-        num_clicks=rows.num_clicks,
+        num_clicks=counts["clicks"],
         num_users=len(first.number),
         num_items=len(items),
         num_tags=len({tag for own in tags.values() for tag in own}),
         tags_per_item=num_tags / len(items) if len(items) else 0.0,
-        rejected=rejected.counts(),
-        notes=tuple(_notes(counts, first, rejected, writes_history)),
+        rejected=reasons,
+        notes=tuple(_notes(counts, first, reasons, writes_history)),
     )

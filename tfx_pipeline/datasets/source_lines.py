@@ -7,6 +7,8 @@ For the readers of `tfx_pipeline.datasets`. The user's own tables come in throug
 from __future__ import annotations
 
 import collections
+import contextlib
+import itertools
 import os
 import zlib
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from typing import Any, NamedTuple
 
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.arrow_files import open_file
+from trainer.file_system import is_file
 
 
 class SourceLine(NamedTuple):
@@ -28,6 +31,20 @@ class SourceLine(NamedTuple):
     number: int
     text: str
     fields: list[str]
+
+
+class LineBlock(NamedTuple):
+    """Lines of a file that follow each other.
+
+    Attributes:
+      first: Number of the first line, from 1.
+      num_lines: Number of lines.
+      offset: Bytes before them, uncompressed.
+    """
+
+    first: int
+    num_lines: int
+    offset: int
 
 
 class RejectedLines:
@@ -68,12 +85,38 @@ def find_source_file(source: str, name: str, advice: str) -> str:
       ValueError: There is neither.
     """
     for found in (os.path.join(source, name), os.path.join(source, name + ".gz")):
-        if os.path.isfile(found):
+        if is_file(found):
             return found
     raise ValueError(
         f"`source` must hold {name} or {name}.gz. Received: source={source!r}. "
         f"{advice} and name the folder it unpacks to."
     )
+
+
+def find_blocks(path: str, block_bytes: int) -> list[LineBlock]:
+    """Cuts a file into blocks of lines.
+
+    Args:
+      path: The file, plain or gzip.
+      block_bytes: A block ends with the line that makes it that long, uncompressed.
+
+    Returns:
+      The blocks, in order: all lines are in one of them.
+
+    Raises:
+      ValueError: The file cannot be read.
+    """
+    blocks = []
+    first, offset, end, number = 1, 0, 0, 0
+    with _readable(path), open_file(path) as stream:
+        for number, raw in enumerate(stream, start=1):
+            end += len(raw)
+            if end - offset >= block_bytes:
+                blocks.append(LineBlock(first, number + 1 - first, offset))
+                first, offset = number + 1, end
+    if end > offset:
+        blocks.append(LineBlock(first, number + 1 - first, offset))
+    return blocks
 
 
 def read_lines(
@@ -84,6 +127,7 @@ def read_lines(
     num_fields: int,
     encoding: str,
     text_field: int | None = None,
+    block: LineBlock | None = None,
 ) -> Iterator[SourceLine]:
     """The lines of a file, plain or gzip; blank ones are passed over.
 
@@ -94,6 +138,7 @@ def read_lines(
       num_fields: Fields of a line.
       encoding: Of the file.
       text_field: Position of a field of free text that may hold the separator itself.
+      block: Which lines; None: all. Of a gzip file what is before them is unpacked, and not read.
 
     Yields:
       The good lines.
@@ -101,21 +146,30 @@ def read_lines(
     Raises:
       ValueError: The file cannot be read.
     """
+    with _readable(path), open_file(path) as stream:
+        lines: Iterator[bytes] = iter(stream)
+        if block is not None:
+            stream.seek(block.offset)
+            lines = itertools.islice(lines, block.num_lines)
+        for number, raw in enumerate(lines, start=1 if block is None else block.first):
+            line = raw.decode(encoding, "surrogateescape").rstrip("\r\n")
+            if not line.strip():
+                continue
+            fields = line.split(separator)
+            surplus = len(fields) - num_fields
+            if surplus > 0 and text_field is not None:
+                end = text_field + surplus + 1
+                fields[text_field:end] = [separator.join(fields[text_field:end])]
+            if len(fields) != num_fields or _has_undecodable_bytes(line):
+                rejected.add(path, number, schema.MALFORMED_ROW, _printable(line))
+            else:
+                yield SourceLine(number, line, fields)
+
+
+@contextlib.contextmanager
+def _readable(path: str) -> Iterator[None]:
     try:
-        with open_file(path) as stream:
-            for number, raw in enumerate(stream, start=1):
-                line = raw.decode(encoding, "surrogateescape").rstrip("\r\n")
-                if not line.strip():
-                    continue
-                fields = line.split(separator)
-                surplus = len(fields) - num_fields
-                if surplus > 0 and text_field is not None:
-                    end = text_field + surplus + 1
-                    fields[text_field:end] = [separator.join(fields[text_field:end])]
-                if len(fields) != num_fields or _has_undecodable_bytes(line):
-                    rejected.add(path, number, schema.MALFORMED_ROW, _printable(line))
-                else:
-                    yield SourceLine(number, line, fields)
+        yield
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} cannot be read: {error}. Download it again.") from error
 

@@ -1,29 +1,32 @@
 """Writes the three tables as a stream, and puts them in place with one rename.
 
 Nothing is ever half there: the tables grow in a folder beside the output, which takes the output's
-name when all of them are complete.
+name when all of them are complete. Rows come one after the other into this writer, or as the parts
+that workers wrote into that folder (`tfx_pipeline.datasets.part_engine`).
 """
 
 from __future__ import annotations
 
+import collections
 import json
 import os
-import shutil
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-INTERACTIONS_SCHEMA = pa.schema(
-    [
-        pa.field("user_id", pa.string()),
-        pa.field("item_id", pa.string()),
-        pa.field("timestamp", pa.int64()),
-        pa.field("clicked", pa.int8()),
-    ]
+from tfx_pipeline.datasets.growing_files import GrowingFiles
+from tfx_pipeline.datasets.interactions_schema import INTERACTIONS_FOLDER, INTERACTIONS_SCHEMA
+from tfx_pipeline.datasets.part_files import (
+    PIECES_FOLDER,
+    UNFINISHED_SUFFIX,
+    counts_file,
+    interactions_file,
+    piece_file,
 )
+from trainer import file_system
+
 # Says which command wrote a folder, so that no other folder is ever replaced.
 MARKER = "prepared.json"
 ROWS_PER_PART = 5_000_000
@@ -32,7 +35,7 @@ ROWS_PER_PART = 5_000_000
 def _owner(output: str) -> str | None:
     """The command that wrote a folder; None where none did."""
     try:
-        with open(os.path.join(output, MARKER), encoding="utf-8") as stream:
+        with file_system.open_file(os.path.join(output, MARKER)) as stream:
             marker = json.load(stream)
     except (OSError, ValueError):
         return None
@@ -49,9 +52,10 @@ def check_output(output: str, command: str) -> None:
     Raises:
       ValueError: it is a file, or a folder with something else in it.
     """
-    if not os.path.exists(output) or (os.path.isdir(output) and not os.listdir(output)):
+    is_folder = file_system.is_folder(output)
+    if not file_system.exists(output) or (is_folder and not file_system.names_in(output)):
         return
-    if not os.path.isdir(output) or _owner(output) != command:
+    if not is_folder or _owner(output) != command:
         raise ValueError(
             f"`output` must be a new or empty folder, or an earlier output of `{command}`. "
             f"Received: output={output!r}, which holds something else. Choose another folder."
@@ -63,6 +67,10 @@ class TableWriter:
 
     Leaving the block without an error renames the folder into place; with an error, nothing of
     it stays.
+
+    Attributes:
+      staging: folder that the tables grow in.
+      num_rows: rows written so far, by table.
     """
 
     def __init__(self, output: str, *, command: str, rows_per_part: int = ROWS_PER_PART) -> None:
@@ -73,12 +81,11 @@ class TableWriter:
           command: who writes, see `check_output`.
           rows_per_part: a new file of interactions is begun when one has that many rows.
         """
-        self._output = os.path.abspath(output)
+        self._output = file_system.absolute(output)
         self._command = command
         self._rows_per_part = rows_per_part
-        self._staging = f"{self._output}.partial-{os.getpid()}"
-        self._writers: dict[str, pq.ParquetWriter] = {}
-        self._texts: dict[str, TextIO] = {}
+        self.staging = f"{self._output}.partial-{os.getpid()}"
+        self._files = GrowingFiles()
         self._num_parts = 0
         self._rows_in_part = 0
         self.num_rows: dict[str, int] = {"interactions": 0, "items": 0, "users": 0}
@@ -90,8 +97,10 @@ class TableWriter:
           ValueError: see `check_output`.
         """
         check_output(self._output, self._command)
-        shutil.rmtree(self._staging, ignore_errors=True)
-        os.makedirs(os.path.join(self._staging, "interactions"))
+        file_system.remove_folder(self.staging)
+        # Not by workers: where they do not reach the folder, they must not make one of their own.
+        for name in (INTERACTIONS_FOLDER, PIECES_FOLDER):
+            file_system.make_folders(self._path(name))
         return self
 
     def __exit__(
@@ -102,42 +111,44 @@ class TableWriter:
     ) -> None:
         """Puts the folder in place, or clears it away after an error."""
         try:
-            for writer in self._writers.values():
-                writer.close()
-            for text in self._texts.values():
-                text.close()
+            self._files.close_all()
             if kind is None:
                 self._put_in_place()
         finally:
-            shutil.rmtree(self._staging, ignore_errors=True)
+            file_system.remove_folder(self.staging)
 
     def _put_in_place(self) -> None:
-        with open(self._path(MARKER), "w", encoding="utf-8") as stream:
+        self._remove_pieces()
+        with file_system.open_file(self._path(MARKER), "w") as stream:
             json.dump({"command": self._command, "rows": self.num_rows}, stream, indent=2)
             stream.write("\n")
         check_output(self._output, self._command)
         replaced = f"{self._output}.replaced-{os.getpid()}"
-        if os.path.exists(self._output):
-            os.rename(self._output, replaced)
-        os.rename(self._staging, self._output)
-        shutil.rmtree(replaced, ignore_errors=True)
+        if file_system.exists(self._output):
+            file_system.move_folder(self._output, replaced)
+        file_system.move_folder(self.staging, self._output, last=(MARKER,))
+        file_system.remove_folder(replaced)
+
+    def _remove_pieces(self) -> None:
+        file_system.remove_folder(self._path(PIECES_FOLDER))
+        for path in file_system.files_below(self.staging):
+            if path.endswith(UNFINISHED_SUFFIX):  # a killed worker's
+                file_system.remove_file(path)
 
     def _path(self, name: str) -> str:
-        return os.path.join(self._staging, name)
+        return os.path.join(self.staging, name)
 
     def _write(self, table: str, name: str, rows: pa.Table) -> None:
-        if name not in self._writers:
-            self._writers[name] = pq.ParquetWriter(self._path(name), rows.schema)
-        self._writers[name].write_table(rows)
+        self._files.add_rows(self._path(name), rows)
         self.num_rows[table] += len(rows)
 
     def write_interactions(self, rows: pa.Table) -> None:
         """Appends rows with the columns `INTERACTIONS_SCHEMA`; a call is at least a row group."""
-        name = f"interactions/part-{self._num_parts:05d}.parquet"
+        name = interactions_file(self._num_parts)
         self._write("interactions", name, rows.cast(INTERACTIONS_SCHEMA))
         self._rows_in_part += len(rows)
         if self._rows_in_part >= self._rows_per_part:
-            self._writers.pop(name).close()
+            self._files.close(self._path(name))
             self._num_parts += 1
             self._rows_in_part = 0
 
@@ -151,12 +162,39 @@ class TableWriter:
 
     def write_json_lines(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Appends objects to a file of JSON lines; without any, the file is empty."""
-        if name not in self._texts:
-            self._texts[name] = open(self._path(name), "w", encoding="utf-8")
-        self._texts[name].writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        self._files.add_json_lines(self._path(name), rows)
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Writes one file of JSON."""
-        with open(self._path(name), "w", encoding="utf-8") as stream:
+        with file_system.open_file(self._path(name), "w") as stream:
             json.dump(value, stream, indent=2, ensure_ascii=False)
             stream.write("\n")
+
+    def take_parts(self, num_parts: int) -> collections.Counter[str]:
+        """Puts together what `write_parts` wrote; then no interactions are written otherwise.
+
+        Args:
+          num_parts: number of the parts.
+
+        Returns:
+          The sums of what the parts counted.
+
+        Raises:
+          ValueError: a part is not there.
+        """
+        totals: collections.Counter[str] = collections.Counter()
+        for index in range(num_parts):
+            try:
+                with file_system.open_file(self._path(counts_file(index))) as stream:
+                    done = json.load(stream)
+            except FileNotFoundError as error:
+                raise ValueError(
+                    "`output` must be a folder that all workers reach by the same path. "
+                    f"Received: {self._output}, in which part {index} of {num_parts} is missing."
+                ) from error
+            for name in done["pieces"]:
+                self._files.add_file(self._path(name), self._path(piece_file(index, name)))
+            totals.update(done["counts"])
+        for table in self.num_rows:
+            self.num_rows[table] += totals[f"rows.{table}"]
+        return totals

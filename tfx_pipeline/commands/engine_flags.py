@@ -1,0 +1,63 @@
+"""The flags of the commands that work on a Beam engine without being a node of the pipeline."""
+
+import argparse
+import dataclasses
+import shlex
+
+from tfx_pipeline.beam_config import BeamConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Engine:
+    """An engine that was chosen.
+
+    Attributes:
+      runner: `beam.runner`; None where Beam's own command line was given.
+      pipeline_args: Beam's command line.
+    """
+
+    runner: str | None
+    pipeline_args: list[str]
+
+
+def add_engine_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds what `chosen_engine` reads."""
+    parser.add_argument(
+        "--config", help="configuration whose section `beam` says the engine (default: local)"
+    )
+    parser.add_argument(
+        "--runner",
+        choices=("local", "multi_process"),
+        help="an engine of this machine, in the place of --config's",
+    )
+    parser.add_argument(
+        "--num_workers", type=int, default=2, help="workers of multi_process (default: 2)"
+    )
+    parser.add_argument(
+        "--beam_pipeline_args",
+        metavar="ARGS",
+        help="Beam's own command line in the place of both, for any engine: "
+        "--beam_pipeline_args='--runner=PortableRunner --job_endpoint=localhost:8099'",
+    )
+
+
+def chosen_engine(arguments: argparse.Namespace) -> Engine:
+    """The engine that the flags say.
+
+    Args:
+      arguments: With the flags of `add_engine_flags`.
+
+    Returns:
+      The engine.
+
+    Raises:
+      ValueError: The configuration, or a flag, is not as it must be.
+    """
+    section = BeamConfig(arguments.runner or "local", arguments.num_workers)
+    if arguments.config is not None and arguments.runner is None:
+        from tfx_pipeline.config import load_config
+
+        section = load_config(arguments.config).beam
+    if arguments.beam_pipeline_args is not None:
+        return Engine(None, shlex.split(arguments.beam_pipeline_args))
+    return Engine(section.runner, section.pipeline_args())

@@ -1,0 +1,13 @@
+"""What the readers of data sets write as `interactions`, and where."""
+
+import pyarrow as pa
+
+INTERACTIONS_FOLDER = "interactions"
+INTERACTIONS_SCHEMA = pa.schema(
+    [
+        pa.field("user_id", pa.string()),
+        pa.field("item_id", pa.string()),
+        pa.field("timestamp", pa.int64()),
+        pa.field("clicked", pa.int8()),
+    ]
+)

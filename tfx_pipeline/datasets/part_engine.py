@@ -1,0 +1,54 @@
+"""Writes the parts of the tables: one after the other here, or on a Beam engine.
+
+Both do the same with a part, so the files are the same bytes. Beam is imported for an engine alone:
+what it takes to start is more than a small log does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+from tfx_pipeline.datasets.part_files import PartFiles, open_part
+
+Part = TypeVar("Part", contravariant=True)
+
+_logger = logging.getLogger("tagtower.prepare")
+
+
+class PartWriter(Protocol[Part]):
+    """Makes the rows of a part from its description; workers get a pickled copy."""
+
+    def write(self, part: Part, files: PartFiles) -> None:
+        """Writes one part.
+
+        Args:
+          part: What is to be made.
+          files: Where to write.
+        """
+
+
+def write_parts(
+    writer: PartWriter[Part],
+    parts: Sequence[Part],
+    staging: str,
+    pipeline_args: Sequence[str] | None,
+) -> None:
+    """Writes all parts into the staging folder.
+
+    Args:
+      writer: What makes rows of a part.
+      parts: The parts, in the order of the tables.
+      staging: Folder that the tables grow in; workers must reach it by the same path.
+      pipeline_args: Beam's command line; None: in this process, without Beam.
+    """
+    if pipeline_args is not None:
+        from tfx_pipeline.datasets.part_pipeline import run_pipeline
+
+        run_pipeline(writer, list(enumerate(parts)), staging, pipeline_args)
+        return
+    for index, part in enumerate(parts):
+        with open_part(staging, index) as files:
+            writer.write(part, files)
+        _logger.info("Part %d of %d is written.", index + 1, len(parts))
