@@ -49,7 +49,7 @@ from trainer.file_system import open_file
 _logger = logging.getLogger("tagtower.batch_predict")
 
 # Of what is written for the same manifest: a change of the formats begins runs anew.
-_LAYOUT = 1
+_LAYOUT = 2
 # TensorFlow computes a call in one thread and without Python's lock: two calls keep two cores busy.
 # More would wait for that lock, under which JSON is read and written.
 _CALLS_AT_ONCE = 2
