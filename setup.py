@@ -60,6 +60,7 @@ setup(
         "isal>=1.7,<2",
         "matplotlib>=3.7,<4",
         "numpy>=1.26,<2",
+        "orjson>=3.9,<4",
         "protobuf>=3.20.3,<4",
         "psutil>=5.9",
         "pyarrow>=10,<11",

@@ -49,9 +49,10 @@ from trainer.file_system import open_file
 _logger = logging.getLogger("tagtower.batch_predict")
 
 # Of what is written for the same manifest: a change of the formats begins runs anew.
-_LAYOUT = 1
-# One is computed, one is written.
-_BATCHES_AHEAD = 1
+_LAYOUT = 2
+# TensorFlow computes a call in one thread and without Python's lock: two calls keep two cores busy.
+# More would wait for that lock, under which JSON is read and written.
+_CALLS_AT_ONCE = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,16 +165,12 @@ class PredictShard(beam.DoFn):
     def _predict_ahead(
         self, batches: Iterator[list[Instance | Rejected]]
     ) -> Iterator[list[Predicted | Rejected]]:
-        """Outcomes of batches, in order; the next batch is under way while one is written.
-
-        TensorFlow computes without Python's lock, and reading and writing JSON takes about half as
-        long as computing.
-        """
-        with futures.ThreadPoolExecutor(1) as executor:
+        """Outcomes of batches, in order; the next batches are under way while one is written."""
+        with futures.ThreadPoolExecutor(_CALLS_AT_ONCE) as executor:
             pending: collections.deque[futures.Future] = collections.deque()
             for batch in batches:
                 pending.append(executor.submit(self._predict, batch))
-                if len(pending) > _BATCHES_AHEAD:
+                if len(pending) > _CALLS_AT_ONCE:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()

@@ -13,6 +13,8 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import ClassVar, NamedTuple
 
+import orjson
+
 from serving.batch_predict_input import Instance, Rejected
 from trainer.file_system import open_file
 
@@ -108,7 +110,9 @@ def _result_line(predicted: Predicted) -> str:
     prediction: dict[str, list] = {"tags": predicted.tags, "scores": predicted.scores}
     if predicted.probabilities is not None:
         prediction["probabilities"] = predicted.probabilities
-    text = json.dumps(prediction, ensure_ascii=False, allow_nan=False)
+    # Some two hundred numbers, all finite. Python's json takes 25 times as long to write them: as
+    # long as everything else that is done for a user, the model included.
+    text = orjson.dumps(prediction).decode()
     return f'{{{_subject(predicted.instance)}, "prediction": {text}}}\n'
 
 

@@ -1,6 +1,7 @@
 """Plain Python values of users to the padded tensors of a signature such as `retrieve`."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -68,12 +69,13 @@ def to_tensors(
     """
     if not features:
         raise ValueError("`features` must hold at least one instance. Received: none.")
+    known = set(slots)
     for position, instance in enumerate(features):
-        unknown = sorted(set(instance) - set(slots))
+        unknown = set(instance) - known
         if unknown:
             raise ValueError(
                 f"`features[{position}]` must name features of the model ({', '.join(slots)}). "
-                f"Received: {', '.join(unknown)}."
+                f"Received: {', '.join(sorted(unknown))}."
             )
     tensors = {}
     weights_of = {weights_name(name): name for name in slots if weights_name(name) in slots}
@@ -82,14 +84,14 @@ def to_tensors(
             values = [_scalar(features, position, name, slot) for position in range(len(features))]
             tensors[name] = np.array(values, dtype=object if slot.is_text else np.float32)
             continue
-        rows = [_row(features, position, name, slot) for position in range(len(features))]
+        rows = _rows(features, name, slot)
         if name in weights_of:
             rows = [
                 _weights(features, position, weights_of[name], name, row)
                 for position, row in enumerate(rows)
             ]
         width = _width(name, rows, list_width, at_least=1)
-        tensors[name] = _padded(rows, width, is_text=slot.is_text)
+        tensors[name] = _padded_text(rows, width) if slot.is_text else _padded_numbers(rows, width)
     return tensors
 
 
@@ -118,8 +120,7 @@ def to_list_tensor(
     if isinstance(rows, str) or any(not _is_list_of_text(row) for row in rows):
         raise ValueError(f"`{name}` must be a list of lists of strings. Received: {rows!r}.")
     _check_count(name, rows, num_instances)
-    encoded = [[value.encode() for value in row] for row in rows]
-    return _padded(encoded, _width(name, encoded, list_width))
+    return _padded_text(rows, _width(name, rows, list_width))
 
 
 def to_nested_list_tensor(
@@ -151,19 +152,24 @@ def to_nested_list_tensor(
         )
     _check_count(name, rows, num_instances)
     num_lists = _width(name, rows, list_width, at_least=1)
-    encoded = [
-        [value.encode() for value in inner]
-        for row in rows
-        for inner in [*row, *[()] * (num_lists - len(row))]
-    ]
-    width = _width(name, encoded, list_width, at_least=1)
-    return _padded(encoded, width).reshape(num_instances, num_lists, width)
+    lists = [inner for row in rows for inner in [*row, *[()] * (num_lists - len(row))]]
+    width = _width(name, lists, list_width, at_least=1)
+    return _padded_text(lists, width).reshape(num_instances, num_lists, width)
+
+
+def _is_list(row: Any) -> bool:
+    if type(row) is list:  # nearly always, and the other question takes ten times as long
+        return True
+    return isinstance(row, Sequence | np.ndarray) and not isinstance(row, str | bytes)
+
+
+def _are_text(values: Sequence[Any]) -> bool:
+    # Types first: thousands of values a request are nearly always of one type each.
+    return all(issubclass(kind, str) for kind in set(map(type, values)))
 
 
 def _is_list_of_text(row: Any) -> bool:
-    is_list = isinstance(row, Sequence | np.ndarray) and not isinstance(row, str | bytes)
-    # Types first: thousands of values a request are nearly always of one type each.
-    return is_list and all(issubclass(kind, str) for kind in set(map(type, row)))
+    return _is_list(row) and _are_text(row)
 
 
 def _check_count(name: str, rows: Sequence[Any], num_instances: int) -> None:
@@ -187,12 +193,25 @@ def _width(
     return list_width
 
 
-def _padded(rows: Sequence[Sequence[Any]], width: int, is_text: bool = True) -> np.ndarray:
-    padding, dtype = (b"", object) if is_text else (0, np.float32)
-    tensor = np.full((len(rows), width), padding, dtype)
-    for position, row in enumerate(rows):
-        tensor[position, : len(row)] = row
+def _padded_text(rows: Sequence[Sequence[str]], width: int) -> np.ndarray:
+    """Bytes, object array [len(rows), width]: all values at once, not row by row."""
+    tensor = np.full((len(rows), width), b"", object)
+    tensor[_is_filled(rows, width)] = list(map(str.encode, itertools.chain.from_iterable(rows)))
     return tensor
+
+
+def _padded_numbers(rows: Sequence[Sequence[float]], width: int) -> np.ndarray:
+    """float32 [len(rows), width], likewise."""
+    tensor = np.zeros((len(rows), width), np.float32)
+    values = list(itertools.chain.from_iterable(rows))
+    tensor[_is_filled(rows, width)] = np.array(values, np.float64)
+    return tensor
+
+
+def _is_filled(rows: Sequence[Sequence[Any]], width: int) -> np.ndarray:
+    """Bool [len(rows), width]: where a row has a value, and no padding."""
+    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+    return np.arange(width) < lengths[:, np.newaxis]
 
 
 def _scalar(
@@ -206,17 +225,15 @@ def _scalar(
     raise _wrong_kind(position, name, "a string" if slot.is_text else "a finite number", value)
 
 
-def _row(
-    features: Sequence[Mapping[str, Any]], position: int, name: str, slot: InputSlot
-) -> list[bytes] | list[float]:
-    values = features[position].get(name, ())
-    if slot.is_text and _is_list_of_text(values):
-        return [value.encode() for value in values]
-    is_list = isinstance(values, Sequence | np.ndarray) and not isinstance(values, str | bytes)
-    if is_list and not slot.is_text and _are_numbers(values):
-        return list(values)
+def _rows(features: Sequence[Mapping[str, Any]], name: str, slot: InputSlot) -> list[Sequence[Any]]:
+    """The lists of a feature, checked all at once; one by one only to say which is wrong."""
+    rows = [instance.get(name, ()) for instance in features]
+    are_right = _are_text if slot.is_text else _are_numbers
+    if all(map(_is_list, rows)) and are_right(list(itertools.chain.from_iterable(rows))):
+        return rows
+    position = next(i for i, row in enumerate(rows) if not (_is_list(row) and are_right(row)))
     kind = "a list of strings" if slot.is_text else "a list of finite numbers"
-    raise _wrong_kind(position, name, kind, values)
+    raise _wrong_kind(position, name, kind, rows[position])
 
 
 def _weights(
@@ -224,8 +241,8 @@ def _weights(
     position: int,
     domain: str,
     name: str,
-    weights: list[Any],
-) -> list[Any]:
+    weights: Sequence[Any],
+) -> Sequence[Any]:
     num_values = len(features[position].get(domain, ()))
     if name not in features[position]:
         return [1.0] * num_values

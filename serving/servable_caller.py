@@ -71,7 +71,7 @@ class ServableCaller:
             outputs = run_signature(self._servable, self._servable.signatures[signature], tensors)
         except ServingError as error:
             raise ValueError(f"The model refuses the instances: {error.message}") from error
-        tags = [[tag.decode() for tag in row] for row in outputs[s.TAGS].tolist()]
+        tags = [list(map(bytes.decode, row)) for row in outputs[s.TAGS].tolist()]
         probabilities = outputs.get(s.PROBABILITIES)
         return Retrieved(
             tags,

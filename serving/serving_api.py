@@ -16,6 +16,10 @@ import sys
 import types
 from collections.abc import Iterator
 
+# Metadata of a Predict call whose caller would rather read `tensor_content` than a field a string.
+# Our client sends it; a server that does not know it answers as ever, and so does ours to others.
+COMPACT_ANSWER = ("tagtower-answer-form", "tensor-content")
+
 _PACKAGE = "tensorflow"
 
 
@@ -52,6 +56,7 @@ with _folder_for_package():
     )
 
 __all__ = [
+    "COMPACT_ANSWER",
     "get_model_metadata_pb2",
     "get_model_status_pb2",
     "meta_graph_pb2",

@@ -238,7 +238,7 @@ def read_profiles(
         count = len(scores) - scores.count(float("-inf"))
         profiles.append(
             TagProfile(
-                tuple(tag.decode() for tag in tags[:count]),
+                tuple(map(bytes.decode, tags[:count])),
                 tuple(scores[:count]),
                 None if row is None else tuple(row[:count]),
             )

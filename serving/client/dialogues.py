@@ -5,6 +5,7 @@ returns the typed answer. `TagClient` runs dialogues with blocking calls, `Async
 asyncio; what is asked, relearned and checked is the same for both.
 """
 
+import functools
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -36,6 +37,7 @@ from serving.feature_tensors import (
     to_tensors,
 )
 from serving.serving_api import (
+    COMPACT_ANSWER,
     get_model_metadata_pb2,
     get_model_status_pb2,
     model_pb2,
@@ -83,7 +85,7 @@ def remote_methods(channel: grpc.Channel | grpc.aio.Channel) -> dict[str, Callab
     prediction = prediction_service_pb2_grpc.PredictionServiceStub(channel)
     models = model_service_pb2_grpc.ModelServiceStub(channel)
     return {
-        PREDICT: prediction.Predict,
+        PREDICT: functools.partial(prediction.Predict, metadata=(COMPACT_ANSWER,)),
         GET_MODEL_METADATA: prediction.GetModelMetadata,
         GET_MODEL_STATUS: models.GetModelStatus,
     }

@@ -18,6 +18,8 @@ from serving.model_server.metrics import Metrics
 from serving.model_server.model_config import read_model_configs
 from serving.model_server.model_info import model_metadata, model_status
 from serving.model_server.predict import predict
+from serving.serving_api import COMPACT_ANSWER
+from serving.tensor_proto import write_compact, write_numpy
 
 _MAX_MESSAGE_BYTES = 1024
 
@@ -38,11 +40,13 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         """Runs a signature on the request's tensors."""
         start = time.perf_counter()
         spec = request.model_spec
+        is_compact = COMPACT_ANSWER in context.invocation_metadata()
+        write = write_compact if is_compact else write_numpy
         try:
             if not request.HasField("model_spec"):
                 raise invalid_argument("Missing ModelSpec")
             with self._manager.acquire(spec) as lease:
-                response = predict(lease.servable, lease.version, request)
+                response = predict(lease.servable, lease.version, request, write)
         except ServingError as error:
             self._metrics.count_error(spec.name, error.code.name)
             _abort(context, error)

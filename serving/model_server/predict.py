@@ -1,6 +1,6 @@
 """What Predict means: which inputs it takes, which outputs it gives, what it refuses and how."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import grpc
 import numpy as np
@@ -22,7 +22,10 @@ DEFAULT_SIGNATURE = "serving_default"
 
 
 def predict(
-    servable: Servable, version: int, request: predict_pb2.PredictRequest
+    servable: Servable,
+    version: int,
+    request: predict_pb2.PredictRequest,
+    write: Callable[[tensor_pb2.TensorProto, np.ndarray], None] = write_numpy,
 ) -> predict_pb2.PredictResponse:
     """Answers one Predict request.
 
@@ -30,9 +33,11 @@ def predict(
       servable: The model.
       version: Its version, for the answer.
       request: The request; the model its `model_spec` names has been looked up already.
+      write: How the answer's tensors are written; by default with their `*_val` fields filled, as
+        TensorFlow Serving does.
 
     Returns:
-      The answer; its tensors have their `*_val` fields filled, and its `model_spec` is complete.
+      The answer; its `model_spec` is complete.
 
     Raises:
       ServingError: With the code and the message of TensorFlow Serving.
@@ -51,7 +56,7 @@ def predict(
     response.model_spec.signature_name = signature_name
     response.model_spec.version.value = version
     for name, array in outputs.items():
-        write_numpy(response.outputs[name], array)
+        write(response.outputs[name], array)
     return response
 
 

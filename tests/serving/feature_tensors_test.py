@@ -24,6 +24,26 @@ def test_lists_are_padded_to_the_longest_of_the_batch():
     assert tensors["recent_weights"].dtype == np.float32
 
 
+def test_lists_of_any_kind_and_length_are_read_side_by_side():
+    tensors = to_tensors(
+        [
+            {"recent": ["é", "a\0"], "recent_weights": [1, 2.5]},
+            {"recent": []},
+            {"recent": np.array(["b"]), "recent_weights": np.array([3], np.int64)},
+            {"recent": ("", "c", "d"), "recent_weights": (2**24 + 1, 0.1, 5)},
+        ],
+        SLOTS,
+    )
+    assert tensors["recent"].tolist() == [
+        ["é".encode(), b"a\0", b""],
+        [b""] * 3,
+        [b"b", b"", b""],
+        [b"", b"c", b"d"],
+    ]
+    expected = np.array([[1, 2.5, 0], [0, 0, 0], [3, 0, 0], [2**24, 0.1, 5]], np.float32)
+    np.testing.assert_array_equal(tensors["recent_weights"], expected)
+
+
 def test_weights_left_out_are_one_and_features_left_out_empty():
     tensors = to_tensors([{"recent": ("a", "b")}, {}], SLOTS)
     assert tensors["recent_weights"].tolist() == [[1.0, 1.0], [0.0, 0.0]]
@@ -48,6 +68,18 @@ def test_batch_of_empty_lists_has_one_column_of_padding():
         ([{"age": 25}], r"`age` of `features\[0\]` must be a string. Received: 25."),
         ([{"recent": "drama"}], "`recent` .* must be a list of strings. Received: 'drama'."),
         ([{"recent": [1]}], "`recent` .* must be a list of strings"),
+        (
+            [{"recent": ["a"]}, {}, {"recent": ["b", 1]}, {"recent": "c"}],
+            r"`recent` of `features\[2\]` must be a list of strings. Received: \['b', 1\].",
+        ),
+        (
+            [{"recent": ["a"], "recent_weights": [2]}, {"recent": ["a"], "recent_weights": [True]}],
+            r"`recent_weights` of `features\[1\]` must be a list of finite numbers",
+        ),
+        (
+            [{"recent": ["a"], "recent_weights": [10**400]}],
+            "must be a list of finite numbers",
+        ),
         ([{"recent": ["a"], "recent_weights": ["1"]}], "must be a list of finite numbers"),
         ([{"recent": ["a"], "recent_weights": [float("nan")]}], "must be a list of finite"),
         (

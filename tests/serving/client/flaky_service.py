@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 
 from serving.serving_api import predict_pb2, prediction_service_pb2_grpc
+from serving.tensor_proto import to_numpy, write_numpy
 
 
 class FlakyService(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -17,6 +18,7 @@ class FlakyService(prediction_service_pb2_grpc.PredictionServiceServicer):
     Attributes:
       times: When each call came, `time.monotonic()`.
       peers: The connection by which each call came.
+      metadata: Of each call.
       ended: Set when a call is over for gRPC, answered or not.
     """
 
@@ -25,6 +27,7 @@ class FlakyService(prediction_service_pb2_grpc.PredictionServiceServicer):
         self.code = grpc.StatusCode.UNAVAILABLE
         self.times = []
         self.peers = []
+        self.metadata = []
         self.ended = threading.Event()
         self.release = threading.Event()
         self.release.set()
@@ -32,12 +35,14 @@ class FlakyService(prediction_service_pb2_grpc.PredictionServiceServicer):
     def Predict(self, request, context):  # noqa: N802
         self.times.append(time.monotonic())
         self.peers.append(context.peer())
+        self.metadata.append(context.invocation_metadata())
         context.add_callback(self.ended.set)
         self.release.wait(30)
         if len(self.times) <= self.num_failures:
             context.abort(self.code, "not now")
         response = predict_pb2.PredictResponse()
-        response.outputs["y"].CopyFrom(request.inputs["x"])
+        # As a server answers that does not know of compact answers.
+        write_numpy(response.outputs["y"], to_numpy(request.inputs["x"]))
         response.model_spec.version.value = 7
         return response
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from serving.client import TagClient, TagClientError
-from serving.serving_api import prediction_service_pb2_grpc
+from serving.serving_api import COMPACT_ANSWER, prediction_service_pb2_grpc
 from tests.serving.client.certificates import make_certificate
 from tests.serving.client.flaky_service import FlakyService, serve
 
@@ -25,6 +25,13 @@ def test_unavailable_twice_is_tried_again_with_growing_pauses(flaky):
     first, second, third = flaky.times
     assert second - first >= 0.025  # half of the first pause, the least its random factor leaves
     assert third - second >= 0.05
+
+
+def test_compact_answer_is_asked_for_and_any_other_read(flaky):
+    with TagClient(flaky.target) as client:
+        answer = client.predict({"x": np.array([[b"a", b"b\0"]], object)})
+    assert COMPACT_ANSWER in flaky.metadata[0]
+    assert answer.outputs["y"].tolist() == [[b"a", b"b\0"]]
 
 
 def test_unavailable_too_often_is_an_error_that_names_the_server(flaky):

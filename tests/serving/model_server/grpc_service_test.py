@@ -19,6 +19,9 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from serving.serving_api import COMPACT_ANSWER
+from serving.tensor_proto import to_numpy
+
 
 @pytest.fixture(scope="module")
 def channel(server):
@@ -94,6 +97,24 @@ def test_predict_all_kinds_of_output_come_in_their_fields(prediction):
     assert list(response.outputs["is_even"].bool_val) == [False, True]
     assert list(response.outputs["text"].string_val) == [b"1", b"2"]
     assert list(response.outputs["wide"].double_val) == [1 / 3, 2 / 3]
+
+
+def test_predict_compact_answer_on_request_says_the_same(prediction):
+    i = np.array([1, 2], np.int32)
+    asked = request(spec(signature="kinds"), i=i)
+    usual = prediction.Predict(asked)
+    compact = prediction.Predict(asked, metadata=(COMPACT_ANSWER,))
+    assert compact.model_spec == usual.model_spec
+    assert sorted(compact.outputs) == sorted(usual.outputs)
+    for name, tensor in compact.outputs.items():
+        assert [field.name for field, _ in tensor.ListFields()] == [
+            "dtype",
+            "tensor_shape",
+            "tensor_content",
+        ]
+        read_by_tensorflow = tf.io.parse_tensor(tensor.SerializeToString(), tensor.dtype)
+        expected = tf.make_ndarray(usual.outputs[name]).tolist()
+        assert read_by_tensorflow.numpy().tolist() == to_numpy(tensor).tolist() == expected
 
 
 def test_predict_short_value_list_repeats_the_last(prediction):
