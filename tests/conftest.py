@@ -5,9 +5,21 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import hypothesis  # noqa: E402
+import pytest  # noqa: E402
 
 import trainer  # noqa: E402, F401
 
 # The same examples in every run, and no deadline: these machines are shared.
 hypothesis.settings.register_profile("tagtower", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("tagtower")
+
+
+@pytest.fixture(scope="session")
+def toy_graph(tmp_path_factory):
+    """The analysed rows of `preprocessing_test`, for whoever saves towers; nothing changes it.
+
+    Made once in a process: Beam takes some ten seconds.
+    """
+    from tests.tfx_pipeline.preprocessing_test import analysed
+
+    return analysed(tmp_path_factory.mktemp("toy_graph"))

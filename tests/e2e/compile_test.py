@@ -10,7 +10,7 @@ import pytest
 from serving.servable_caller import ServableCaller
 from tests.docker_recipes import environment_of
 from tests.e2e.compiled_pipeline import PLACEHOLDER, CompiledPipeline, schema_title
-from tests.e2e.small_log import make_small_project
+from tests.e2e.small_log import SMALLEST_GRAPH, make_small_project
 from tfx_pipeline.cli import main
 
 pytestmark = pytest.mark.e2e
@@ -24,6 +24,7 @@ def project(tmp_path_factory):
     project = make_small_project(tmp_path_factory.mktemp("compiled"))
     configuration = project.configuration()
     configuration["index"] = {"kind": "exact", "k": 20}
+    configuration["model"] |= SMALLEST_GRAPH
     project.write_configuration(configuration)
     return project
 

@@ -19,6 +19,7 @@ import yaml
 from serving.client import TagClient
 from serving.model_server.model_config import ModelConfig
 from serving.model_server.server import ModelServer
+from tests.e2e.small_log import SMALLEST_GRAPH
 from tests.report_keys import undocumented_keys
 from tfx_pipeline.cli import main
 from tfx_pipeline.datasets.demo import prepare_demo
@@ -134,7 +135,7 @@ def log(tmp_path_factory):
                         "clicked_tags": {"l_infinity": 0.2},
                     },
                 },
-                "model": {"embedding_dim": 8, "hidden_dim": 16, "output_dim": 8},
+                "model": SMALLEST_GRAPH | {"hidden_dim": 16, "output_dim": 8},
                 "training": {
                     "max_epochs": 1,
                     "batch_size": 32,

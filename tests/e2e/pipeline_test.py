@@ -1,4 +1,4 @@
-"""The whole way on a small log: run, kill and resume, cache, gates, serve, query, batch prediction.
+"""The whole way on a small log: kill, cache, gates, warm start, serve, query, batch prediction.
 
 The tests of this file share one project and run in order: each is one step of its life.
 """
@@ -36,6 +36,7 @@ NODES = {
     "StatisticsGen",
     "ExampleValidator",
     "Transform",
+    "WarmStart",
     "Trainer",
     "LastBlessed",
     "Evaluator",
@@ -44,13 +45,20 @@ NODES = {
     "Pusher",
 }
 # Resolving is no work and is never cached.
-CACHEABLE = NODES - {"LastBlessed"}
-AFTER_TRAINER = {"Trainer", "Evaluator", "TagIndexBuilder", "TagIndexEvaluator", "Pusher"}
+CACHEABLE = NODES - {"LastBlessed", "WarmStart"}
+FROM_TRAINER = {"Trainer", "Evaluator", "TagIndexBuilder", "TagIndexEvaluator", "Pusher"}
+NEW_TAG = "brand new"
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    return make_small_project(tmp_path_factory.mktemp("small"))
+    made = make_small_project(tmp_path_factory.mktemp("small"))
+    configuration = made.configuration()
+    configuration["training"]["warm_start"] = True
+    # For the reindexing.
+    configuration["model"]["tag_views"] = ["words", "category"]
+    made.write_configuration(configuration)
+    return made
 
 
 def executed(output: str) -> set[str]:
@@ -70,22 +78,38 @@ def report_of(project) -> dict:
     return json.loads((project.output / "report.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("moment", ["] ExampleGen ...", "training snapshots", "] Evaluator ..."])
-def test_run_killed_leaves_nothing_pushed_and_no_report(project, moment):
+def training_of(project) -> dict:
+    """Of the latest model."""
+    models = (project.output / "artifacts" / "Trainer" / "model").iterdir()
+    latest = max(models, key=lambda path: int(path.name))
+    return json.loads((latest / "Format-Serving" / "training.json").read_text(encoding="utf-8"))
+
+
+def run_killed_at(project, moment: str) -> str:
+    """A run in a process that is killed once it says so; returns what it had said."""
     process = project.tagtower("run", "--config", str(project.config_path))
+    lines = []
     for line in process.stdout:
+        lines.append(line)
         if moment in line:
             break
     process.send_signal(signal.SIGKILL)
     _, err = process.communicate()
 
     assert process.returncode == -signal.SIGKILL, err
-    assert not project.base_path.exists()
     assert not (project.output / "report.json").exists()
+    return "".join(lines)
 
 
-def test_run_after_kill_resumes_at_the_killed_node_and_pushes(project):
-    status, out, err = project.run()
+@pytest.mark.parametrize("moment", ["] ExampleGen ...", "] Evaluator ..."])
+def test_run_killed_leaves_nothing_pushed_and_no_report(project, moment):
+    run_killed_at(project, moment)
+
+    assert not project.base_path.exists()
+
+
+def test_run_after_kill_resumes_at_the_killed_node_and_pushes(project, capfd):
+    status, out, err = project.run_here(capfd)
 
     assert status == 0, out + err
     assert node_states(out).keys() == NODES
@@ -134,7 +158,24 @@ def test_report_keys_are_documented(project):
     assert undocumented_keys(report_of(project), "docs/report.md") == []
 
 
-def test_second_run_is_answered_from_the_cache(project, capfd):
+def test_first_training_starts_from_fresh_values(project):
+    assert not [key for key in report_of(project) if key.startswith("train.warm_start")]
+    assert training_of(project)["warm_start"] is None
+
+
+def test_validation_in_training_is_the_evaluators(project):
+    report, fit = report_of(project), training_of(project)["fit"]
+
+    best = fit["validation"][fit["best_epoch"] - 1]
+    for name in ("ndcg_at_10", "novel_precision_at_10", "precision_at_50"):
+        # Of what retrieval alone ranks: the second stage is chosen afterwards.
+        who = "multi_class_stage" if f"eval.multi_class_stage.{name}" in report else "model"
+        assert report[f"eval_validation.{who}.{name}"] == pytest.approx(best[name], rel=1e-5)
+    assert report["eval_validation.model.click_gauc"] == pytest.approx(best["click_gauc"], rel=1e-4)
+    assert report["train.validation_seconds_per_epoch"] > 0
+
+
+def test_second_run_is_answered_from_the_cache_though_its_own_model_is_blessed(project, capfd):
     status, out, _ = project.run_here(capfd)
 
     assert status == 0, out
@@ -156,14 +197,12 @@ def test_deleted_version_is_pushed_again_by_a_cached_run(project, capfd):
 def test_changed_training_runs_trainer_and_what_follows(project, capfd):
     configuration = project.configuration()
     configuration["training"]["learning_rate"] = 0.002
-    # For the reindexing below.
-    configuration["model"]["tag_views"] = ["words", "category"]
     project.write_configuration(configuration)
 
     status, out, _ = project.run_here(capfd)
 
     assert status == 0, out
-    assert executed(out) == AFTER_TRAINER
+    assert executed(out) == FROM_TRAINER
     assert len(versions(project)) == 2
     # The model blessed before was scored on the same examples.
     assert "eval.last_blessed.precision_at_10" in report_of(project)
@@ -187,15 +226,73 @@ def test_unreachable_gate_pushes_nothing_and_says_why(project, capfd):
     assert len(versions(project)) == 2
 
 
-def test_edited_table_runs_everything_but_the_schema(project, capfd):
+def rename_a_tag(project) -> None:
+    """The most frequent tag gets another name in the items table."""
+    path = project.tables / "items.parquet"
+    table = pq.read_table(path)
+    lists = table.column("tags").to_pylist()
+    tags = [tag for tags in lists for tag in tags]
+    old = max(sorted(set(tags)), key=tags.count)
+    renamed = [[NEW_TAG if tag == old else tag for tag in tags] for tags in lists]
+    place = table.schema.get_field_index("tags")
+    field = table.schema.field(place)
+    pq.write_table(table.set_column(place, field, pa.array(renamed, field.type)), path)
+
+
+def test_edited_tables_run_everything_but_the_schema_and_a_kill_leaves_a_checkpoint(project):
     path = next((project.tables / "interactions").glob("*.parquet"))
     table = pq.read_table(path)
     pq.write_table(table.slice(0, table.num_rows - 5), path)
+    rename_a_tag(project)
+    before = versions(project)
+
+    out = run_killed_at(project, "epoch 1/8")
+
+    assert executed(out) == CACHEABLE - FROM_TRAINER - {"CuratedSchema"}
+    assert len(list((project.output / "checkpoints").glob("*/checkpoint.npz"))) == 1
+    assert versions(project) == before
+
+
+def test_killed_training_goes_on_and_has_started_from_the_last_model(project, capfd):
+    status, out, err = project.run_here(capfd)
+
+    assert status == 0, out + err
+    assert executed(out) == FROM_TRAINER
+    assert "goes on from the checkpoint after step" in out
+    rows = training_of(project)["warm_start"]
+    assert rows["tags"]["new"] >= 1 and rows["tags"]["retired"] >= 1
+    assert rows["tags"]["kept"] > 10 * rows["tags"]["new"]
+    report = report_of(project)
+    assert report["train.warm_start.kept_rows"] == sum(counts["kept"] for counts in rows.values())
+    assert report["train.warm_start.tags.new_rows"] == rows["tags"]["new"]
+    assert undocumented_keys(report, "docs/report.md") == []
+    # What is finished needs no checkpoint.
+    assert list((project.output / "checkpoints").iterdir()) == []
+
+
+def test_unchanged_run_starts_from_the_same_model_and_is_answered_from_the_cache(project, capfd):
+    before = versions(project)
 
     status, out, _ = project.run_here(capfd)
 
     assert status == 0, out
-    assert executed(out) == CACHEABLE - {"CuratedSchema"}
+    assert executed(out) == set()
+    assert versions(project) == before
+
+
+def test_another_architecture_is_refused_in_one_line_with_a_remedy(project, capfd):
+    configuration = project.configuration()
+    original = json.loads(json.dumps(configuration))
+    configuration["model"]["hidden_dim"] += 1
+    project.write_configuration(configuration)
+
+    status, _, err = project.run_here(capfd)
+    project.write_configuration(original)
+
+    assert status == 2
+    (line,) = err.strip().splitlines()
+    assert "`training.warm_start` must be false for a model of another architecture" in line
+    assert "user_tower.hidden.bias: [33] here, [32] there" in line
 
 
 def test_bad_rows_above_the_threshold_fail_in_one_line_and_are_kept(project, capfd):

@@ -14,7 +14,7 @@ from tfx.orchestration import metadata
 from serving import index_evaluation
 from serving.batch_predict import BatchPredictConfig, batch_predict
 from serving.servable_caller import ServableCaller
-from tests.e2e.small_log import make_small_project
+from tests.e2e.small_log import SMALLEST_GRAPH, make_small_project
 from tests.ram_file_system import mend_ram  # the import registers `ram://`
 from tfx_pipeline.beam_config import BeamConfig
 from tfx_pipeline.cli import main
@@ -60,6 +60,7 @@ def config(tmp_path_factory, root):
     }
     configuration["output"] = f"{root}/run"
     configuration["index"] = {"kind": "exact", "k": 20}
+    configuration["model"] |= SMALLEST_GRAPH
     configuration["training"]["max_epochs"] = 2
     path = f"{root}/config.yaml"
     with fs.open_file(path, "w") as file:

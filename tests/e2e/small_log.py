@@ -22,6 +22,9 @@ SMALL_LOG = DemoConfig(
     seed=3,
 )
 
+# The model of a run that is not about its tower: tracing and saving are most of a toy's time.
+SMALLEST_GRAPH = {"interaction": "bag"}
+
 
 @dataclasses.dataclass(frozen=True)
 class SmallProject:

@@ -19,7 +19,7 @@ from tfx_pipeline.study.page import BEGIN, END
 
 pytestmark = pytest.mark.e2e
 
-NUM_TRIALS = 8
+NUM_TRIALS = 6
 NUM_NEW_TAGS_TRIALS = 4
 STUDY = {
     "name": "small",
@@ -32,7 +32,8 @@ STUDY = {
     "objectives": {"both": {}, "multi_class": {"joint_weight": 0.0}},
     "parameter_reference": "average",
     "grid": [
-        {"towers": ["utpm", "average"], "objectives": ["both", "multi_class"]},
+        {"towers": ["utpm", "average"], "objectives": ["both"]},
+        {"towers": ["average"], "objectives": ["multi_class"]},
         {"towers": ["average"], "objectives": ["both"], "budgets": ["parameters"]},
     ],
     "questions": [
@@ -130,12 +131,12 @@ def test_runs_have_a_model_of_every_cell_and_seed(study):
     cells = [(run["tower"], run["objective"], run["budget"], run["seed"]) for run in study.runs]
 
     assert cells == [
-        *(
-            (tower, objective, "width", seed)
-            for objective in ("both", "multi_class")
-            for tower in ("utpm", "average")
-            for seed in (0, 1)
-        ),
+        ("utpm", "both", "width", 0),
+        ("utpm", "both", "width", 1),
+        ("average", "both", "width", 0),
+        ("average", "both", "width", 1),
+        ("average", "multi_class", "width", 0),
+        ("average", "multi_class", "width", 1),
         # The reference has its own parameters: these two were not trained again.
         ("average", "both", "parameters", 0),
         ("average", "both", "parameters", 1),
@@ -219,7 +220,8 @@ def test_trial_of_other_code_is_trained_again_and_comes_to_the_same(study, capfd
 def test_more_seeds_use_what_is_finished(study, capfd):
     output = run(study, capfd, "--output", str(study.output), "--seeds", "1")
 
-    assert "4 trials, 4 of them finished already" in output
+    num_trials = NUM_TRIALS // 2
+    assert f"{num_trials} trials, {num_trials} of them finished already" in output
     assert {one["seed"] for one in study.runs} == {1}
     # With --output the page stays as it is.
     assert "seeds 0, 1," in study.page.read_text(encoding="utf-8")

@@ -6,8 +6,6 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-import tensorflow_transform as tft
-import tensorflow_transform.beam as tft_beam
 
 from serving.client import TagClient, TagClientError
 from serving.export import export_servable
@@ -16,7 +14,7 @@ from serving.model_server.served_model import ModelConfig
 from serving.model_server.server import ModelServer
 from serving.retrieval import TagRetrieval
 from tests.serving.model_server.toy_models import save_retriever, save_toy
-from tests.tfx_pipeline.preprocessing_test import SPEC, TAGS, TRAIN, metadata, transform
+from tests.tfx_pipeline.preprocessing_test import SPEC, TAGS
 from tests.trainer.saved_towers_test import CLICK_WEIGHT, make
 from tests.trainer.user_tower_test import CONFIG
 from tfx_pipeline.cli import main
@@ -28,16 +26,12 @@ FOLK = {"skipped": ["folk"], "recent": ["never seen"]}
 
 
 @pytest.fixture(scope="module")
-def towers(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("towers")
-    with tft_beam.Context(temp_dir=str(tmp_path_factory.mktemp("beam"))):
-        _, function = (TRAIN, metadata()) | tft_beam.AnalyzeAndTransformDataset(transform)
-        function | tft_beam.WriteTransformFn(str(folder / "transform"))  # noqa: B018
-    transform_output = tft.TFTransformOutput(str(folder / "transform"))
+def towers(toy_graph, tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("towers"))
     # The tower with the smallest graph: the others are tested before they are served.
-    model = make(transform_output, dataclasses.replace(CONFIG, interaction="bag"))
-    save_towers(model, transform_output, str(folder / "saved"), CLICK_WEIGHT)
-    return tf.saved_model.load(str(folder / "saved"))
+    model = make(toy_graph.output, dataclasses.replace(CONFIG, interaction="bag"))
+    save_towers(model, toy_graph.output, folder, CLICK_WEIGHT)
+    return tf.saved_model.load(folder)
 
 
 @pytest.fixture(scope="module")

@@ -3,14 +3,12 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-import tensorflow_transform as tft
-import tensorflow_transform.beam as tft_beam
 
 from serving.export import export_servable
 from serving.index import BruteForceIndex
 from serving.retagged_towers import RetaggedTowers, TagChanges, changed_tables
 from serving.retrieval import TagRetrieval
-from tests.tfx_pipeline.preprocessing_test import SPEC, TAGS, TRAIN, metadata, transform
+from tests.tfx_pipeline.preprocessing_test import SPEC, TAGS
 from tests.toy_towers import ToyTowers
 from tests.trainer import embed_tags_test as trained
 from trainer import signatures as s
@@ -30,16 +28,11 @@ CHANGES = TagChanges(
 
 
 @pytest.fixture(scope="module")
-def model_and_towers(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("towers")
-    with tft_beam.Context(temp_dir=str(tmp_path_factory.mktemp("beam"))):
-        _, function = (TRAIN, metadata()) | tft_beam.AnalyzeAndTransformDataset(transform)
-        function | tft_beam.WriteTransformFn(str(folder / "transform"))  # noqa: B018
-    transform_output = tft.TFTransformOutput(str(folder / "transform"))
-    # The tower with the smallest graph.
-    model = trained.make(transform_output, trained.ALL_VIEWS, interaction="bag")
-    save_towers(model, transform_output, str(folder / "saved"), trained.CLICK_WEIGHT)
-    return model, tf.saved_model.load(str(folder / "saved"))
+def model_and_towers(toy_graph, tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("towers"))
+    model = trained.make(toy_graph.output, trained.ALL_VIEWS)
+    save_towers(model, toy_graph.output, folder, trained.CLICK_WEIGHT)
+    return model, tf.saved_model.load(folder)
 
 
 @pytest.fixture(scope="module")

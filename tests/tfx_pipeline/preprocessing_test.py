@@ -156,15 +156,19 @@ def _example(row):
     return example
 
 
-@pytest.fixture(scope="module")
-def graph(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("transform")
-    with tft_beam.Context(temp_dir=str(tmp_path_factory.mktemp("beam"))):
+def analysed(folder: Path) -> Graph:
+    """Analyses `TRAIN`; the graph is written into the folder."""
+    with tft_beam.Context(temp_dir=str(folder / "beam")):
         (dataset, _), transform_fn = (TRAIN, metadata()) | tft_beam.AnalyzeAndTransformDataset(
             transform
         )
-        transform_fn | tft_beam.WriteTransformFn(str(folder))  # noqa: B018 (Beam's way to write)
-    return Graph(folder, dataset)
+        transform_fn | tft_beam.WriteTransformFn(str(folder / "graph"))  # noqa: B018 (Beam's way)
+    return Graph(folder / "graph", dataset)
+
+
+@pytest.fixture(scope="module")
+def graph(toy_graph):
+    return toy_graph
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-import tensorflow_transform as tft
-import tensorflow_transform.beam as tft_beam
 
-from tests.tfx_pipeline.preprocessing_test import SPEC, TAGS, TRAIN, metadata, transform
+from tests.tfx_pipeline.preprocessing_test import SPEC, TAGS
 from trainer import signatures as s
 from trainer.config import ModelConfig, TrainingConfig
 from trainer.input_data import vocabulary_sizes
@@ -25,16 +23,12 @@ ALL_VIEWS = ("words", "category", "vectors")
 
 
 @pytest.fixture(scope="module")
-def transform_output(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("transform")
-    with tft_beam.Context(temp_dir=str(tmp_path_factory.mktemp("beam"))):
-        _, function = (TRAIN, metadata()) | tft_beam.AnalyzeAndTransformDataset(transform)
-        function | tft_beam.WriteTransformFn(str(folder))  # noqa: B018 (Beam's way to write)
-    return tft.TFTransformOutput(str(folder))
+def transform_output(toy_graph):
+    return toy_graph.output
 
 
-def make(transform_output, views, interaction="utpm", **weights):
-    """A model with random rows everywhere."""
+def make(transform_output, views, **weights):
+    """A model with random rows everywhere; of users, the tower with the smallest graph."""
     config = ModelConfig(
         embedding_dim=4,
         attention_dim=3,
@@ -43,7 +37,7 @@ def make(transform_output, views, interaction="utpm", **weights):
         output_dim=3,
         num_word_buckets=50,
         tag_views=views,
-        interaction=interaction,
+        interaction="bag",
     )
     sizes = vocabulary_sizes(transform_output, SPEC)
     model = InterestModel(

@@ -179,7 +179,9 @@ trained(checkpoints=CheckpointFolder(sys.argv[1]), checkpoint_steps=4)
 """
 
 
-def test_process_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(tmp_path):
+def test_process_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(
+    first_run, tmp_path
+):
     finished = subprocess.run(
         [sys.executable, "-c", KILLED, str(tmp_path)],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
@@ -194,4 +196,4 @@ def test_process_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before
 
     resumed, _ = trained(checkpoints=CheckpointFolder(str(tmp_path)), checkpoint_steps=4)
 
-    assert_same_state(trained(checkpoint_steps=4)[0], resumed)
+    assert_same_state(first_run[0], resumed)

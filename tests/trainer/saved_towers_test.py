@@ -5,10 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
-import tensorflow_transform as tft
-import tensorflow_transform.beam as tft_beam
 
-from tests.tfx_pipeline.preprocessing_test import SPEC, TAGS, TRAIN, metadata, transform
+from tests.tfx_pipeline.preprocessing_test import SPEC, TAGS
 from tests.trainer.user_tower_test import CONFIG
 from trainer import features as f
 from trainer import signatures as s
@@ -23,12 +21,8 @@ CALIBRATION = Calibration(slope=1.7, intercept=-0.4)
 
 
 @pytest.fixture(scope="module")
-def transform_output(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("transform")
-    with tft_beam.Context(temp_dir=str(tmp_path_factory.mktemp("beam"))):
-        _, transform_fn = (TRAIN, metadata()) | tft_beam.AnalyzeAndTransformDataset(transform)
-        transform_fn | tft_beam.WriteTransformFn(str(folder))  # noqa: B018 (Beam's way to write)
-    return tft.TFTransformOutput(str(folder))
+def transform_output(toy_graph):
+    return toy_graph.output
 
 
 def raw(num_users=2):

@@ -63,10 +63,12 @@ def main(strategy: str, folder: str = "") -> None:
         replicas = Replicas(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
     else:
         replicas = Replicas.of(strategy)
-    found = {softmax: train(replicas, softmax) for softmax in SOFTMAX}
-    if folder:
-        kept = Keeps(folder)
-        train(replicas, "full", kept)
+    kept = Keeps(folder) if folder else None
+    found = {
+        softmax: train(replicas, softmax, kept if softmax == "full" else None)
+        for softmax in SOFTMAX
+    }
+    if kept is not None:
         # As if all processes had been killed after the first epoch.
         found["resumed"] = train(replicas, "full", CheckpointFolder(kept.at(7)))
     print(json.dumps(found))

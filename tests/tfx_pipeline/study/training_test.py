@@ -64,9 +64,12 @@ def trial(examples):
     return run_trial(definition(examples), examples, "code")
 
 
-def test_trial_does_not_depend_on_what_ran_before(examples, trial):
-    run_trial(definition(examples, seed=1, interaction="dcn"), examples, "code")
+@pytest.fixture(scope="module")
+def other(examples):
+    return run_trial(definition(examples, seed=1), examples, "code")
 
+
+def test_trial_does_not_depend_on_what_ran_before(examples, trial, other):
     again = run_trial(definition(examples), examples, "code")
 
     assert again.outcome.metrics == trial.outcome.metrics
@@ -75,9 +78,7 @@ def test_trial_does_not_depend_on_what_ran_before(examples, trial):
         np.testing.assert_array_equal(again.by_user[name], values)
 
 
-def test_another_seed_is_another_training(examples, trial):
-    other = run_trial(definition(examples, seed=1), examples, "code")
-
+def test_another_seed_is_another_training(trial, other):
     assert other.outcome.metrics != trial.outcome.metrics
 
 
