@@ -22,6 +22,7 @@ from serving.model_server.server import ModelServer
 from tests.e2e.small_log import SMALLEST_GRAPH
 from tests.report_keys import undocumented_keys
 from tfx_pipeline.cli import main
+from tfx_pipeline.components.drift_validator import last_baseline
 from tfx_pipeline.datasets.demo import prepare_demo
 from tfx_pipeline.datasets.demo_config import DemoConfig
 
@@ -337,3 +338,26 @@ def test_requests_like_the_training_examples_pass_and_others_do_not(log, tmp_pat
     assert status == 3
     verdicts = {row["feature"]: row["verdict"] for row in answer["features"]}
     assert verdicts["segment"] == "fail"
+
+
+def test_day_whose_drift_is_accepted_is_pushed_and_becomes_the_baseline(log, client, capfd):
+    day = DAYS[2]
+    refused = next(report for report in log.runs() if report["window.day"] == day)
+    statistics = str(log.output / "statistics")
+    assert last_baseline(statistics, DAYS[3]) == DAYS[1]
+
+    # Of two days the last counts.
+    status, out, err = log.run_latest(capfd, f"--day={day}", "--accept_drift")
+
+    assert status == 0, out + err
+    report = log.runs()[-1]
+    assert report["window.day"] == day
+    assert report["drift.baseline_day"] == DAYS[1]
+    # What was refused is now a warning, with the distance that it had then.
+    assert f"drift from {DAYS[1]}: feature `segment`: L-infinity distance" in out
+    distance = f"{report['drift.segment.l_infinity']:.4g}"
+    assert report["drift.segment.l_infinity"] > 0.1 and distance in refused["run.reason"]
+    assert report["drift.num_violations"] == 2
+    assert report["push.version"] == log.versions()[-1]
+    wait_for_version(client, report["push.version"])
+    assert last_baseline(statistics, DAYS[3]) == day
