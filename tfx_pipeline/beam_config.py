@@ -173,6 +173,6 @@ class BeamConfig:
                 "--direct_running_mode=multi_processing",
                 f"--direct_num_workers={self.num_workers}",
             ]
-        # Beam's own defaults. To any argument TFX adds a package of itself for workers elsewhere: it
-        # takes seconds for each component, and 50 MB in the temporary folder that nobody removes.
+        # Beam's own defaults. To any argument TFX adds a package of itself for workers elsewhere,
+        # which takes seconds for each component and 50 MB of the temporary folder, for good.
         return []

@@ -1,6 +1,7 @@
 """Rows in, rows out; and the same graph on rows that training never saw."""
 
 import json
+from pathlib import Path
 
 import pytest
 import tensorflow as tf
