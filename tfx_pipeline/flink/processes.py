@@ -8,6 +8,7 @@ whatever became of the command that started them, they are found.
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ _FOLDER = "TAGTOWER_FLINK_FOLDER"
 _NAME = "TAGTOWER_FLINK_PROCESS"
 # Flink's own way down takes a second or two.
 _GRACE_S = 10.0
+_POLL_S = 0.005
 
 
 def start_process(
@@ -26,7 +28,7 @@ def start_process(
     log_path: Path,
     environment: Mapping[str, str] | None = None,
 ) -> None:
-    """Starts a process of a cluster, in a session of its own.
+    """Starts a process of a cluster, in a session of its own; it can be found afterwards.
 
     Args:
       name: What it is found by.
@@ -37,7 +39,7 @@ def start_process(
     """
     marks = {_FOLDER: str(folder), _NAME: name}
     with open(log_path, "ab") as log:
-        subprocess.Popen(
+        process = subprocess.Popen(
             command,
             env={**os.environ, **(environment or {}), **marks},
             stdin=subprocess.DEVNULL,
@@ -45,6 +47,9 @@ def start_process(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    # A program that is being loaded has no environment yet, and would pass for one that ended.
+    while process.poll() is None and _FOLDER not in _marks(psutil.Process(process.pid)):
+        time.sleep(_POLL_S)
 
 
 def find_processes(folder: Path) -> dict[str, list[psutil.Process]]:
@@ -58,13 +63,9 @@ def find_processes(folder: Path) -> dict[str, list[psutil.Process]]:
     """
     found: dict[str, list[psutil.Process]] = {}
     for process in psutil.process_iter():
-        try:
-            environment = process.environ()
-            if environment.get(_FOLDER) == str(folder) and _is_running(process):
-                found.setdefault(environment.get(_NAME, ""), []).append(process)
-        # Others' processes, and those that ended meanwhile.
-        except (psutil.Error, OSError):
-            continue
+        marks = _marks(process)
+        if marks.get(_FOLDER) == str(folder):
+            found.setdefault(marks.get(_NAME, ""), []).append(process)
     for processes in found.values():
         processes.sort(key=lambda process: (process.create_time(), process.pid))
     return found
@@ -98,5 +99,11 @@ def _signal(processes: Sequence[psutil.Process], number: int) -> None:
             continue
 
 
-def _is_running(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+def _marks(process: psutil.Process) -> dict[str, str]:
+    """The environment of a process that runs; empty for others' and for one that has ended."""
+    try:
+        environment = process.environ()
+        is_running = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except (psutil.Error, OSError):
+        return {}
+    return environment if is_running else {}
