@@ -13,16 +13,18 @@ import dataclasses
 
 import tensorflow as tf
 
-from serving.index import trusted_depth
+from serving.index import NOT_FOUND, trusted_depth
 from serving.retrieval import Candidates, TagRetrieval
 from serving.tag_filter import TagRules
 from trainer import signatures as s
 
 # Allowed tags up to which an approximate index is not asked: below, a product with each is as fast.
 EXACT_UP_TO = 10_000
-# Of N, the candidates of the second way; so many are all of what exclusions leave of most profiles,
-# and k of what a category with an eighth of the tags has.
+# Of N, the candidates of the second way. What is relied on of them, where N is 2 k, has k if the
+# best two N are excluded, and k of a category with a fifth of the tags.
 _WIDER = 4
+# Of these, the first that are relied on; where they hold fewer than k allowed, the third way looks.
+_TRUSTED_OF_WIDER = 0.625
 
 
 class FilteredRetrieval:
@@ -36,6 +38,7 @@ class FilteredRetrieval:
         """
         self._retrieval = retrieval
         self._num_wider = min(_WIDER * retrieval.num_candidates, retrieval.num_tags)
+        self._trusted_of_wider = int(_TRUSTED_OF_WIDER * self._num_wider)
 
     def search(
         self,
@@ -145,18 +148,23 @@ class FilteredRetrieval:
             own_rules = rules.take(users[:, 0])
             queries = tf.gather(query_embeddings, users[:, 0])
             logits, positions = retrieval.index.search_wider(queries, self._num_wider)
-            wide = retrieval.rescored(queries, logits, positions)
+            is_found = tf.not_equal(positions, NOT_FOUND)
+            logits = tf.where(is_found, logits, tf.constant(float("-inf")))
             # Of N, as everybody's.
-            candidates = wide.logits[:, : retrieval.num_candidates]
+            candidates = logits[:, : retrieval.num_candidates]
             own_normalizer = tf.where(
                 tf.gather(is_wide, users),
                 tf.reduce_logsumexp(candidates, axis=1, keepdims=True),
                 tf.gather(normalizer, users[:, 0]),
             )
-            wide = dataclasses.replace(wide, log_normalizer=own_normalizer)
-            found = _best(self._allowed(wide, own_rules), retrieval.num_candidates)
+            wide = Candidates(tf.maximum(positions, 0), is_found, logits, own_normalizer)
+            allowed = self._allowed(wide, own_rules)
+            best = _best(allowed, retrieval.num_candidates)
+            # Exactly only now: of all that the wider search finds it would take as long as that.
+            positions = tf.where(best.is_found, best.rows, NOT_FOUND)
+            found = retrieval.rescored(queries, best.logits, positions, own_normalizer)
             own = retrieval.rank(queries, found)
-            is_short = self._is_short(found, own_rules, retrieval.num_candidates)
+            is_short = self._is_short(allowed, own_rules, self._trusted_of_wider)
             return (
                 _replaced(answer, users, own),
                 tf.tensor_scatter_nd_update(is_lacking, users, is_short),

@@ -338,7 +338,7 @@ def recall_under(large, excluded_of, allowed):
     return float(np.mean(hits)), all(is_full)
 
 
-@pytest.mark.parametrize("num_excluded", [10, 25, 150, 3_000])
+@pytest.mark.parametrize("num_excluded", [10, 25, 150, 200, 350, 3_000])
 @pytest.mark.parametrize("which", ["random", "best"])
 def test_scann_under_exclusions_finds_k_and_nearly_the_best(large, num_excluded, which):
     rng = np.random.default_rng(num_excluded)
