@@ -1,10 +1,12 @@
 """Saved towers, loaded again: strings in, and what the model in memory says out."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from tests.tfx_pipeline.preprocessing_test import SPEC, TAGS
 from tests.trainer.user_tower_test import CONFIG
@@ -60,8 +62,13 @@ def make(transform_output, config=CONFIG, **training):
 
 
 @pytest.fixture(scope="module")
-def saved(transform_output, tmp_path_factory):
-    model, folder = make(transform_output), str(tmp_path_factory.mktemp("towers"))
+def folder(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("towers"))
+
+
+@pytest.fixture(scope="module")
+def saved(transform_output, folder):
+    model = make(transform_output)
     save_towers(model, transform_output, folder, CLICK_WEIGHT, CALIBRATION)
     return model, tf.saved_model.load(folder).signatures
 
@@ -75,6 +82,17 @@ def tables(model):
         np.concatenate([vectors, tower.bias.numpy()[:, np.newaxis]], axis=1),
         np.concatenate([scale * vectors, constants[:, np.newaxis]], axis=1),
     )
+
+
+def test_signatures_share_one_user_tower_and_no_keras_layer_is_described(saved, folder):
+    content = saved_model_pb2.SavedModel()
+    content.ParseFromString(Path(folder, "saved_model.pb").read_bytes())
+    (graph,) = content.meta_graphs
+
+    names = [function.signature.name for function in graph.graph_def.library.function]
+    assert sum("_query_embeddings_" in name for name in names) == 1
+    objects = {node.user_object.identifier for node in graph.object_graph_def.nodes}
+    assert not {name for name in objects if name.startswith("_tf_keras")}
 
 
 def test_candidates_have_the_vectors_of_both_stages(saved):
