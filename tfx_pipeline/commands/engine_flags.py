@@ -59,5 +59,15 @@ def chosen_engine(arguments: argparse.Namespace) -> Engine:
 
         section = load_config(arguments.config).beam
     if arguments.beam_pipeline_args is not None:
-        return Engine(None, shlex.split(arguments.beam_pipeline_args))
+        return Engine(None, _split(arguments.beam_pipeline_args))
     return Engine(section.runner, section.pipeline_args())
+
+
+def _split(command_line: str) -> list[str]:
+    try:
+        return shlex.split(command_line)
+    except ValueError as error:
+        raise ValueError(
+            "`beam_pipeline_args` must be a command line whose quotes are closed. "
+            f"Received: {command_line!r}."
+        ) from error

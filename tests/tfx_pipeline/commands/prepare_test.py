@@ -118,3 +118,11 @@ def test_flag_out_of_range_is_refused(tmp_path, capfd):
 
     assert "`num_workers` must be a positive integer. Received: num_workers=0" in line
     assert os.listdir(tmp_path) == []
+
+
+def test_command_line_of_beam_with_an_open_quote_is_refused(tmp_path, capfd):
+    line = refusal(capfd, ["demo", f"--output={tmp_path}/out", "--beam_pipeline_args=--runner='X"])
+
+    assert "`beam_pipeline_args` must be a command line whose quotes are closed" in line
+    assert """Received: "--runner='X".""" in line
+    assert os.listdir(tmp_path) == []
