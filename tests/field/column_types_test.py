@@ -273,6 +273,20 @@ GOOD = {
 }
 
 
+def test_column_without_a_value_may_have_any_type(tmp_path):
+    """As pandas writes a part in which no item has a tag, or no item at all."""
+    no_tags = pa.array([None, None], pa.float64())
+    _write(tmp_path, {**GOOD["items"][1], "tags": no_tags}, "a.parquet")
+    pq.write_table(
+        pa.table({**GOOD["items"][1], "tags": [1.5, None]}).slice(0, 0), tmp_path / "b.parquet"
+    )
+    _write(tmp_path, GOOD["items"][1], "c.parquet")
+    check_table(str(tmp_path), schema.ITEMS)
+    first, second = read_table(str(tmp_path), schema.ITEMS)
+    assert validate_items(first).rejected.column("reason").to_pylist() == ["no_tags"] * 2
+    assert validate_items(second).rows.column("tags").to_pylist() == [["a"], ["b"]]
+
+
 @pytest.mark.parametrize(("name", "column", "values"), REFUSED, ids=str)
 def test_type_that_cannot_be_read_is_one_line_with_file_column_and_type(
     tmp_path, name, column, values

@@ -135,6 +135,19 @@ def _open_parquet(path: str) -> Iterator[pyarrow.parquet.ParquetFile]:
         yield parquet
 
 
+def _empty_columns(metadata: pyarrow.parquet.FileMetaData) -> set[str]:
+    """Columns whose statistics count nulls alone; pandas gives such a one any type."""
+    empty = {metadata.schema.column(i).path for i in range(metadata.num_columns)}
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for chunk in map(group.column, range(group.num_columns)):
+            found = chunk.statistics
+            if found is None or not found.has_null_count or found.null_count < group.num_rows:
+                empty.discard(chunk.path_in_schema)
+        if not empty:
+            break
+    return empty
+
+
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     text = lines[0] if lines else type(error).__name__
@@ -151,8 +164,10 @@ def _columns_of(path: str, table: TableSchema) -> tuple[list[str], bool]:
     """Column names of a file, and whether it has any row (cheaply: a glance, not a scan)."""
     if table_format(path) == PARQUET:
         with _open_parquet(path) as parquet:
-            check_types(path, parquet.schema_arrow, table)
-            return parquet.schema_arrow.names, parquet.metadata.num_rows > 0
+            has_rows = parquet.metadata.num_rows > 0
+            if has_rows:
+                check_types(path, parquet.schema_arrow, table, _empty_columns(parquet.metadata))
+            return parquet.schema_arrow.names, has_rows
     try:
         if table_format(path) == CSV:
             with open_file(path) as stream:
@@ -274,9 +289,10 @@ def _read_parquet(split: FileSplit, table: TableSchema, batch_rows: int) -> Iter
     next_row = split.first_row
     nothing = rejected_rows(table.name, split.path, [], [], [])
     with _open_parquet(split.path) as parquet:
+        if not parquet.metadata.num_rows:
+            return
         found = parquet.schema_arrow.names
         check_file_columns(split.path, found, table)
-        check_types(split.path, parquet.schema_arrow, table)
         groups = [split.row_group]
         if split.row_group is None:
             groups = list(range(parquet.metadata.num_row_groups))

@@ -6,7 +6,7 @@ any row is read, with file, column and type.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import pyarrow as pa
 
@@ -71,25 +71,29 @@ def check_table_columns(place: str, found: Iterable[str], table: schema.TableSch
             raise _missing(place, name, found, table)
 
 
-def check_types(path: str, found: pa.Schema, table: schema.TableSchema) -> None:
+def check_types(
+    path: str, found: pa.Schema, table: schema.TableSchema, empty: Collection[str] = ()
+) -> None:
     """Checks the types of the declared columns.
 
     Args:
       path: the file.
       found: its columns with their types.
-      table: which table it is of.
+      table: which table it is.
+      empty: columns without any value, whose type says nothing.
 
     Raises:
       ValueError: a type can hold no value of its column's kind.
     """
     for column in table.columns:
         index = found.get_field_index(column.name)
-        if index >= 0 and not _can_hold(column.kind, found.types[index]):
-            raise ValueError(
-                f"{path} must have {_DEMANDS[column.kind]} in the column `{column.name}` "
-                f"({table.name}). Received: the type {found.types[index]}. "
-                "Write the column with another type."
-            )
+        if index < 0 or column.name in empty or _can_hold(column.kind, found.types[index]):
+            continue
+        raise ValueError(
+            f"{path} must have {_DEMANDS[column.kind]} in the column `{column.name}` "
+            f"({table.name}). Received: the type {found.types[index]}. "
+            "Write the column with another type."
+        )
 
 
 def _missing(place: str, name: str, found: Iterable[str], table: schema.TableSchema) -> ValueError:
