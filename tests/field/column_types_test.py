@@ -10,11 +10,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tfx_pipeline.config import PipelineConfig
+from tfx_pipeline.data_config import DataConfig
+from tfx_pipeline.example_readers import PROFILES, ReadUsers
+from tfx_pipeline.shuffle import IN_BEAM, open_parcel
+from tfx_pipeline.table_inputs import users_of
 from tfx_pipeline.tables import schema
-from tfx_pipeline.tables.arrow_files import check_table, read_table
+from tfx_pipeline.tables.arrow_files import FileSplit, check_table, read_table
 from tfx_pipeline.tables.declared_columns import check_types
 from tfx_pipeline.tables.row_batches import FileBatch, rejected_rows, rows_as_json
 from tfx_pipeline.tables.validate import validate_interactions, validate_items, validate_users
+from tfx_pipeline.user_lookup import find_user
+from trainer.features import Domain, FeatureSpec, ProfileFeature
 
 NOW = 1_792_654_024
 D = decimal.Decimal
@@ -123,6 +130,27 @@ def test_rejected_row_can_be_shown_whatever_is_in_it(name):
     assert expected is None or [row[name] for row in shown] == expected
 
 
+def test_pipeline_and_query_read_the_declared_profile_alone(tmp_path):
+    users = {"user_id": ["a", "b"], "country": ["at", "de"], "likes": STRANGERS["likes"]}
+    data = DataConfig(
+        interactions=_write(tmp_path, {**INTERACTIONS, "user_id": ["a", "b"]}, "log.parquet"),
+        items=_write(
+            tmp_path, {"item_id": ["i1"], "tags": [["t"]], "category": ["m"]}, "i.parquet"
+        ),
+        users=_write(tmp_path, users, "users.parquet"),
+    )
+    spec = FeatureSpec(profile=(ProfileFeature("country"),), domains=(Domain("clicked"),))
+    assert find_user(PipelineConfig("log", data, spec), "a").profile == {"country": "at"}
+
+    reader = ReadUsers(users_of(spec), 1, IN_BEAM)
+    found = [each for each in reader.work(FileSplit(data.users)) if isinstance(each, tuple)]
+    ((shard, (kind, parcel)),) = found
+    assert (shard, kind) == (0, PROFILES)
+    rows = open_parcel(parcel).to_pylist()
+    assert [(row["user_id"], row["profile.country"]) for row in rows] == [("a", "at"), ("b", "de")]
+    assert "profile.likes" not in rows[0]
+
+
 # --- declared: what it becomes ---
 
 
@@ -138,7 +166,7 @@ class _Name(pa.ExtensionType):
         return cls()
 
 
-PROFILES = [
+PROFILE_VALUES = [
     (pa.array([D("7.00"), D("12.50"), D("-0.00"), None], pa.decimal128(9, 2)), "7 12.5 0 "),
     (pa.array([D("0.0000001"), D("1E+3")], pa.decimal128(30, 7)), "0.0000001 1000"),
     (pa.array([u.bytes for u in UUIDS] + [None], pa.binary(16)), f"{UUIDS[0]} {UUIDS[1]} "),
@@ -161,7 +189,9 @@ PROFILES = [
 ]
 
 
-@pytest.mark.parametrize(("column", "expected"), PROFILES, ids=lambda v: str(getattr(v, "type", v)))
+@pytest.mark.parametrize(
+    ("column", "expected"), PROFILE_VALUES, ids=lambda v: str(getattr(v, "type", v))
+)
 def test_profile_value_of_any_scalar_type(column, expected):
     rows = pa.RecordBatch.from_arrays(
         [pa.array([str(i) for i in range(len(column))]), column], names=["user_id", "country"]
