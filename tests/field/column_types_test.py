@@ -203,6 +203,14 @@ def test_profile_value_of_any_scalar_type(column, expected):
     assert [value.replace(" ", "T") for value in values] == expected.split(" ")
 
 
+def test_time_that_no_calendar_has_rejects_its_row_alone(tmp_path):
+    seen = pa.array([9 * 10**18, NOW * 10**6], pa.timestamp("us"))
+    (batch,) = read_table(_write(tmp_path, {"user_id": ["a", "b"], "country": seen}), USERS)
+    checked = validate_users(batch)
+    assert checked.rows.to_pylist() == [{"user_id": "b", "country": "2026-10-22 07:27:04"}]
+    assert checked.rejected.column("reason").to_pylist() == ["wrong_type"]
+
+
 def test_uuid_of_a_file_is_the_id_as_people_write_it(tmp_path):
     log = {**INTERACTIONS, "user_id": pa.array([UUIDS[1].bytes, None], pa.binary(16))}
     (batch,) = read_table(_write(tmp_path, log), schema.INTERACTIONS)

@@ -205,7 +205,10 @@ def as_text(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
         texts = _uuid_texts(column)
         return pc.if_else(column.is_valid(), texts, ""), nothing_wrong
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind) or pa.types.is_time(kind):
-        return _time_texts(column).fill_null(""), nothing_wrong
+        texts = _time_texts(column).fill_null("")
+        # Arrow's text for a time that no calendar has.
+        is_outside = pc.starts_with(texts, "<value out of range")
+        return texts, np.asarray(is_outside, dtype=bool)
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
         return column.cast(pa.string()).fill_null(""), nothing_wrong
     return _blank(len(column)), ~is_null_cell(column)
