@@ -145,18 +145,20 @@ def _columns_of(path: str) -> tuple[list[str], bool]:
     try:
         if table_format(path) == CSV:
             with open_file(path) as stream:
-                header = csv_rows.read_header(stream)
-            with open_file(path) as stream:
-                stream.readline()
-                return header, any(line.strip() for line in stream)
+                return _csv_header(path, stream)
         with open_file(path) as stream:
             has_rows = any(line.strip() for line in stream)
         with open_file(path) as stream:
             return json_lines.first_columns(stream), has_rows
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} must be UTF-8 text. Its header is not: {error}.") from error
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
+
+
+def _csv_header(path: str, stream: BinaryIO) -> tuple[list[str], bool]:
+    try:
+        return csv_rows.read_header(stream)
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from error
 
 
 def _check_columns(path: str, found: Iterable[str], table: TableSchema) -> None:
@@ -169,7 +171,8 @@ def _check_columns(path: str, found: Iterable[str], table: TableSchema) -> None:
             )
     repeated = sorted({name for name in found if found.count(name) > 1})
     if repeated:
-        raise ValueError(f"{path} must have each column once. Received twice: {repeated[0]}.")
+        name = repeated[0] or "a column without a name"
+        raise ValueError(f"{path} must have each column once. Received twice: {name}.")
 
 
 def check_table(pattern: str, table: TableSchema) -> list[str]:
