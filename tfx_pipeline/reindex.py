@@ -35,7 +35,7 @@ from tfx_pipeline.gate import Check
 from tfx_pipeline.pushed_versions import REINDEX, PushedVersion, serving_version
 from tfx_pipeline.run_lock import only_run
 from tfx_pipeline.table_inputs import tag_normalization
-from tfx_pipeline.tables.arrow_files import list_files
+from tfx_pipeline.tables.table_files import list_files
 from tfx_pipeline.tag_file import (
     UNKNOWN_TO_VIEWS,
     TagFile,

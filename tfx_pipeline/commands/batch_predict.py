@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
     parser.add_argument("--model_base_path", required=True, help="folder of the numbered versions")
     parser.add_argument("--version", type=int, help="the version (default: the newest)")
-    parser.add_argument("--input", required=True, help="file or glob of instances")
+    parser.add_argument("--input", required=True, help="file, folder or glob of instances")
     parser.add_argument(
         "--input_format",
         choices=("auto", "jsonl", "tf-record"),
