@@ -61,6 +61,7 @@ TRAINER_CONTRACT = (
     "trainer.data_files",
     "trainer.features",
     "trainer.file_system",
+    "trainer.given_paths",
     "trainer.history",
     "trainer.signatures",
     "trainer.tag_normalization",

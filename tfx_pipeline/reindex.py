@@ -94,7 +94,7 @@ def reindex(
     base_path = absolute(config.base_path)
     source = _source(serving_version(base_path), base_path)
     with only_run(config.output_dir):
-        work = os.path.abspath(os.path.join(config.output_dir, WORK_DIR))
+        work = absolute(os.path.join(config.output_dir, WORK_DIR))
         servable = os.path.join(work, "servable")
         shutil.rmtree(servable, ignore_errors=True)  # of one that was killed
         try:

@@ -11,6 +11,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from serving.inference_environment import prefer_small_batches
+from trainer.given_paths import path_flag
 
 if TYPE_CHECKING:
     from serving.model_server.server import ModelServer
@@ -40,12 +41,14 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--model_base_path",
+        type=path_flag("model_base_path"),
         default="",
         metavar="DIR",
         help="absolute path of the folder with the numbered versions",
     )
     parser.add_argument(
         "--model_config_file",
+        type=path_flag("model_config_file"),
         default="",
         metavar="FILE",
         help="several models, as the text of a ModelServerConfig; the two flags above are ignored",
@@ -66,6 +69,7 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--monitoring_config_file",
+        type=path_flag("monitoring_config_file"),
         default="",
         metavar="FILE",
         help="the text of a MonitoringConfig: whether and where Prometheus reads",
