@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from tfx_pipeline.beam_config import BeamConfig
-from tfx_pipeline.config_paths import check_output, with_given_paths
+from tfx_pipeline.config_paths import check_written, with_given_paths
 from tfx_pipeline.data_config import DataConfig
 from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.gate_config import NUMBER_LABELS, TEXT_LABELS, GateConfig, ValidationConfig
@@ -280,7 +280,7 @@ def load_local_config(path_or_name: str, **overrides: Any) -> PipelineConfig:
         "one",
         config.output_dir,
     )
-    check_output(config.output_dir)
+    check_written(config)
     return config
 
 

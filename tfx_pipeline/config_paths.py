@@ -3,9 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from trainer.config_loader import require
-from trainer.file_system import absolute
-from trainer.given_paths import given_path
+from trainer.given_paths import given_path, require_no_pattern
 
 if TYPE_CHECKING:
     from tfx_pipeline.config import PipelineConfig
@@ -16,8 +14,6 @@ _PATHS = {
     "data": ("interactions", "items", "users", "planted", "tag_vectors"),
     "serving": ("base_path", "exact_base_path"),
 }
-# TFX and Beam find the files of an artifact by patterns in which its path stands as it is.
-_PATTERN_CHARACTERS = "*?[\\"
 
 
 def with_given_paths(config: "PipelineConfig") -> "PipelineConfig":
@@ -47,20 +43,16 @@ def with_given_paths(config: "PipelineConfig") -> "PipelineConfig":
     return dataclasses.replace(config, **replaced)
 
 
-def check_output(output: str) -> None:
-    """Refuses an output folder below which TFX would not find its own files.
+def check_written(config: "PipelineConfig") -> None:
+    """Refuses folders below which TFX, Beam or TensorFlow would not find their own files.
 
     Args:
-      output: The folder; the working directory counts where it is relative.
+      config: The configuration of a run.
 
     Raises:
-      ValueError: A name in its path has a character of patterns.
+      ValueError: See `trainer.given_paths.require_no_pattern`.
     """
-    place = absolute(output)
-    require(
-        not set(_PATTERN_CHARACTERS) & set(place),
-        "output",
-        f"have none of {' '.join(_PATTERN_CHARACTERS)} in its path, the working directory "
-        "included, as TFX takes them for patterns",
-        place,
-    )
+    require_no_pattern(config.output_dir, "output")
+    require_no_pattern(config.base_path, "serving.base_path")
+    if config.exact_base_path is not None:
+        require_no_pattern(config.exact_base_path, "serving.exact_base_path")

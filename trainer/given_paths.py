@@ -11,9 +11,13 @@ import re
 from collections.abc import Callable
 
 from trainer import file_system
+from trainer.config_loader import require
 
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})", re.ASCII)
 _LOCAL_URI = "file:///"
+# TFX and Beam find the files of an artifact, and TensorFlow those of a model, by patterns in which
+# the path stands as it is.
+_PATTERN_CHARACTERS = "*?[\\"
 
 
 def given_path(path: str, name: str) -> str:
@@ -48,6 +52,26 @@ def given_path(path: str, name: str) -> str:
         if os.path.realpath(os.path.normpath(path)) != os.path.realpath(resolved):
             return resolved
     return path
+
+
+def require_no_pattern(path: str, name: str) -> None:
+    """Refuses a folder below which TFX, Beam or TensorFlow would not find their own files.
+
+    Args:
+      path: The folder; the working directory counts where it is relative.
+      name: Of the key or argument.
+
+    Raises:
+      ValueError: A name in the path has a character of patterns.
+    """
+    place = file_system.absolute(path)
+    require(
+        not set(_PATTERN_CHARACTERS) & set(place),
+        name,
+        f"have none of {' '.join(_PATTERN_CHARACTERS)} in its path, the working directory "
+        "included, as TensorFlow and TFX take them for patterns",
+        place,
+    )
 
 
 def path_flag(name: str) -> Callable[[str], str]:

@@ -11,7 +11,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from serving.inference_environment import prefer_small_batches
-from trainer.given_paths import path_flag
+from trainer.given_paths import path_flag, require_no_pattern
 
 if TYPE_CHECKING:
     from serving.model_server.server import ModelServer
@@ -167,6 +167,7 @@ def _check(arguments: argparse.Namespace) -> None:
                 "`--model_base_path` must be the absolute path of a folder with numbered versions. "
                 f"Received: --model_base_path={base_path!r}."
             )
+        require_no_pattern(base_path, "--model_base_path")
         if not arguments.model_name:
             raise ValueError("`--model_name` must not be empty. Received: --model_name=''.")
     for name in ("grpc_max_threads", "rest_api_num_threads", "max_concurrent_requests"):

@@ -310,10 +310,26 @@ def test_output_in_which_tfx_would_not_find_its_files_is_refused_at_once(here, c
     ):
         assert main(command) == 2, command
         message = capsys.readouterr().err
-        assert "`output` must have none of * ? [ \\ in its path" in message, command
+        assert "`output` must have none of * ? [ \\ in its path, the" in message, command
         assert repr(str(here / name)) in message, command
         assert message.count("\n") == 1, command
     assert sorted(os.listdir(here)) == ["c.yaml", "v"]
+
+
+@pytest.mark.parametrize("name", ["out [x]", "a*b", "what?", "a\\b"])
+def test_model_that_tensorflow_would_not_find_is_refused_at_once(here, capsys, name):
+    (here / name).mkdir()
+    path = write_config(here / "c.yaml", output="out", serving={"base_path": name})
+    for command in (
+        ["serve", "--model_base_path", name],
+        ["batch-predict", "--model_base_path", name, "--input", "x", "--output", "y"],
+        ["run", "--config", path],
+    ):
+        assert main(command) == 2, command
+        message = capsys.readouterr().err
+        assert "base_path` must have none of * ? [ \\ in its path, the" in message, command
+        assert repr(str(here / name)) in message, command
+        assert message.count("\n") == 1, command
 
 
 def test_relative_output_in_a_working_directory_with_brackets_is_refused(tmp_path, monkeypatch):

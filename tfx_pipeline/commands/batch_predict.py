@@ -6,7 +6,7 @@ from serving.inference_environment import prefer_small_batches
 from tfx_pipeline.commands.engine_flags import add_engine_flags, chosen_engine
 from tfx_pipeline.console import quiet_libraries, temporary_log
 from trainer.file_system import absolute, is_folder
-from trainer.given_paths import path_flag
+from trainer.given_paths import path_flag, require_no_pattern
 
 # Of the Parquet table, where no other key is named.
 _USER_KEY = "user_id"
@@ -77,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     pipeline_args = chosen_engine(arguments).pipeline_args
     output = arguments.output.rstrip("/")
+    require_no_pattern(arguments.model_base_path, "model_base_path")
     with temporary_log("batch-predict.log", kept_on=BeamJobError) as log_path:
         _predict(arguments, pipeline_args, output, log_path)
     return 0

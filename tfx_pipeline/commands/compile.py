@@ -31,10 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Compiles; prints what was written."""
     from tfx_pipeline.config import load_config
-    from tfx_pipeline.config_paths import check_output
+    from tfx_pipeline.config_paths import check_written
 
     config = load_config(arguments.config, output=arguments.root)
-    check_output(config.output_dir)
+    check_written(config)
     if arguments.image is not None:
         image = dataclasses.replace(config.vertex, image=arguments.image)
         config = dataclasses.replace(config, vertex=image)

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tfx_pipeline.config import PipelineConfig, load_config, load_yaml
-from tfx_pipeline.config_paths import check_output, with_given_paths
+from tfx_pipeline.config_paths import with_given_paths
 from tfx_pipeline.study.config import StudyConfig, check_names
 from trainer.config import ModelConfig, TrainingConfig
 from trainer.config_loader import from_mapping, require, to_mapping
-from trainer.given_paths import given_path
+from trainer.given_paths import given_path, require_no_pattern
 
 # In the package: of the studies that come with it. Their names are not those of pipelines.
 FOLDER = "configs/studies"
@@ -158,5 +158,5 @@ def _with_given_paths(config: StudyConfig) -> StudyConfig:
         if getattr(config, name) is not None
     }
     config = dataclasses.replace(config, **paths)
-    check_output(config.output_dir)
+    require_no_pattern(config.output_dir, "output")
     return config
