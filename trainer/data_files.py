@@ -2,8 +2,8 @@
 
 Systems that write data put other files beside it: markers, checksums, logs of transactions, files
 that are not finished. They begin their names, or those of folders, with `_` or `.`, as Spark, Hive,
-Beam and pyarrow know them. What a reader does with the other files is its own business; none of
-them is passed over here.
+Beam and pyarrow know them, or end them with `.tmp` and the like. What a reader does with the other
+files is its own business; none of them is passed over here.
 """
 
 import os
@@ -16,6 +16,7 @@ _DOCUMENTS = (".md", ".rst")
 _DOCUMENT_NAMES = ("readme", "license", "licence", "notice", "copying", "changelog")
 # What Hadoop leaves of a copy that is under way, and in place of a folder on an object store.
 _MARKERS = ("._copying_", "_$folder$")
+_UNFINISHED = (".tmp", ".temp", ".part", ".partial", ".inprogress", ".crdownload")
 
 
 def is_hidden(name: str) -> bool:
@@ -26,21 +27,14 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or (name.startswith("_") and "=" not in name)
 
 
-def is_side_file(name: str) -> bool:
-    """Whether a file in a folder of data is known to be something else: nobody misses it."""
-    name = name.lower()
-    return (
-        name.endswith((*_CHECKSUMS, *_DOCUMENTS, *_MARKERS))
-        or name.partition(".")[0] in _DOCUMENT_NAMES
-    )
-
-
-def find_data_files(place: str) -> list[str]:
+def find_data_files(place: str, with_unfinished: bool = False) -> list[str]:
     """The files that a path means, sorted.
 
     Args:
       place: A file; a folder, which means all files in it and below it; or a glob of files and
         folders. What is there is meant by its name, whatever characters that has.
+      with_unfinished: Whether files are among them that say by their names that they are still
+        being written, for a reader that says which it leaves.
 
     Returns:
       The file itself, whatever its name; of folders and globs no side file and nothing hidden,
@@ -54,7 +48,16 @@ def find_data_files(place: str) -> list[str]:
     found: set[str] = set()
     for path in _visible_matches(place):
         found.update(_files_below(path) if file_system.is_folder(path) else [path])
-    return sorted(path for path in found if not is_side_file(os.path.basename(path)))
+    passed_over: tuple[str, ...] = (*_CHECKSUMS, *_DOCUMENTS, *_MARKERS)
+    if not with_unfinished:
+        passed_over += _UNFINISHED
+    return sorted(path for path in found if not _is_beside(path, passed_over))
+
+
+def _is_beside(path: str, suffixes: tuple[str, ...]) -> bool:
+    """Whether a file in a folder of data is known to be something else: nobody misses it."""
+    name = os.path.basename(path).lower()
+    return name.endswith(suffixes) or name.partition(".")[0] in _DOCUMENT_NAMES
 
 
 def _visible_matches(pattern: str) -> Iterator[str]:

@@ -138,6 +138,16 @@ def test_link_that_leads_nowhere_is_not_passed_over(tmp_path):
         check_table(str(tmp_path), schema.USERS)
 
 
+def test_name_that_is_no_utf8_is_one_line(tmp_path):
+    path = os.fsencode(tmp_path) + b"/caf\xe9.csv"
+    with open(path, "wb") as file:
+        file.write(b"user_id\nu\n")
+
+    for place in (str(tmp_path), os.fsdecode(path)):
+        with pytest.raises(ValueError, match=r"caf\\udce9.csv' must have a name in UTF-8"):
+            check_table(place, schema.USERS)
+
+
 # Packings.
 
 
@@ -263,6 +273,7 @@ def test_day_with_nothing_but_side_files_is_not_complete(tmp_path):
 def test_batch_prediction_and_requests_find_the_same_files(tmp_path):
     fill(tmp_path, SIDE_FILES)
     fill(tmp_path, ["a-tfrecord-0", "b/c-tfrecord-1"], b"")
+    fill(tmp_path, ["a-tfrecord-2.0815.tmp", "b/c.partial"])  # what a killed worker of ours leaves
 
     for place in (str(tmp_path), str(tmp_path / "*")):
         found, shards = find_shards(place, "auto", 1 << 20)

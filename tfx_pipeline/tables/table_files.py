@@ -77,17 +77,20 @@ def find_files(pattern: str) -> tuple[list[str], list[str]]:
       have another suffix.
 
     Raises:
-      ValueError: Nothing is found, or nothing that can be read.
+      ValueError: Nothing is found, or nothing that can be read, or a name is no UTF-8.
     """
     if file_system.is_file(pattern):
         if table_format(pattern) is None:
             raise ValueError(
                 f"{pattern} must be a table file, by its suffix. Known are {READABLE}."
             )
+        _check_name(pattern)
         return [pattern], []
-    found = find_data_files(pattern)
+    found = find_data_files(pattern, with_unfinished=True)
     if not found and not file_system.is_folder(pattern) and not file_system.is_glob(pattern):
         raise ValueError(f"No file or folder at {pattern}. Check the path in the configuration.")
+    for path in found:
+        _check_name(path)
     files = [path for path in found if table_format(path) is not None]
     unread = [path for path in found if table_format(path) is None]
     if not files:
@@ -115,6 +118,14 @@ def say_unread(paths: Sequence[str], name: str) -> None:
             f"not read by their suffix, beside the files of {name}: {_named(paths)}. Known are "
             f"{READABLE}; name a file that is no data with a `_` before."
         )
+
+
+def _check_name(path: str) -> None:
+    # A row set aside names its file, and so do hashes and messages.
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{path!a} must have a name in UTF-8. Rename the file.") from error
 
 
 @functools.lru_cache
