@@ -69,7 +69,7 @@ INTERACTIONS = TableSchema(
         Column("item_id", ID, True, "what was shown; a row of `items`"),
         Column("timestamp", TIMESTAMP, True, "when it was shown, seconds since 1970, UTC"),
         Column("clicked", NUMBER, True, "1 clicked, 0 shown and skipped"),
-        Column("weight", NUMBER, False, "how much the interaction counts, 1 when absent"),
+        Column("weight", NUMBER, False, "in the click loss and domains by recency, 1 if absent"),
     ),
 )
 ITEMS = TableSchema(
