@@ -172,6 +172,11 @@ def _check_columns(path: str, found: Iterable[str], table: TableSchema) -> None:
         raise ValueError(f"{path} must have each column once. Received twice: {repeated[0]}.")
 
 
+def column_names(path: str) -> list[str]:
+    """The columns of a file of a table, as `check_files` looks at them."""
+    return _columns_of(path)[0]
+
+
 def check_table(pattern: str, table: TableSchema) -> list[str]:
     """Finds the files of a table and checks that they can be read; call it once, before a run.
 

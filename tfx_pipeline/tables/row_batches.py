@@ -52,12 +52,15 @@ class ValidatedBatch:
       rejected: `REJECTED_SCHEMA`, including the rows that could not be read at all.
       file: path of the file.
       row_numbers: int64 [rows.num_rows], 1-based.
+      items_aside: string array, ids of items whose rows say something though they are rejected: of
+        `items` those without tags, of `interactions` the unknown ones, an id a row; None: none.
     """
 
     rows: pa.RecordBatch
     rejected: pa.RecordBatch
     file: str
     row_numbers: np.ndarray
+    items_aside: pa.Array | None = None
 
     @property
     def num_read(self) -> int:
