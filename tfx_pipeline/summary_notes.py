@@ -63,9 +63,9 @@ def row_counts(
         yield from count(f"rows.rejected.{reason}", number)
         yield from count(f"rows.rejected_of.{table.name}.{reason}", number)
     yield from count(f"rows.rejected_of.{table.name}", rejected.num_rows)
-    for row in rejected.to_pylist():
-        line = json.dumps(row, ensure_ascii=False) + "\n"
-        yield pvalue.TaggedOutput(NOTES, (_REJECTED, line))
+    # One note for all: of a catalogue with many items without tags there are many.
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rejected.to_pylist()]
+    yield pvalue.TaggedOutput(NOTES, (_REJECTED, "".join(lines)))
 
 
 def clicks(counts: TrainingCounts) -> Iterator[pvalue.TaggedOutput]:
