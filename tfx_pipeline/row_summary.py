@@ -44,10 +44,12 @@ def _id_lines(report: Mapping[str, Any]) -> list[str]:
             f"profiles   {_count(report, 'users.without_profile')} of {num_users:,} users with "
             "events have no row in users"
         )
+        if "users.without_events" in report:
+            line += f", {_count(report, 'users.without_events')} with a row have no event"
         if "id_forms.users.num" in report:
             line += (
-                f"; {_count(report, 'id_forms.users.num')} of them have one under an id of another "
-                f"form, {_pair(report, _USERS)}"
+                f"; {_count(report, 'id_forms.users.num')} of the former have one under an id of "
+                f"another form, {_pair(report, _USERS)}"
             )
         lines.append(line)
     if "id_forms.items.num" in report:

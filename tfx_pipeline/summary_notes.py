@@ -24,7 +24,7 @@ from tfx_pipeline.log_summary import (
 )
 from tfx_pipeline.renamed_file import write_text
 from tfx_pipeline.tables.item_catalogue import ItemCatalogue
-from tfx_pipeline.tables.row_batches import count_reasons
+from tfx_pipeline.tables.row_batches import count_reasons, rejected_lines
 from tfx_pipeline.tables.schema import TableSchema
 from trainer.file_system import is_file, open_file
 
@@ -64,8 +64,7 @@ def row_counts(
         yield from count(f"rows.rejected_of.{table.name}.{reason}", number)
     yield from count(f"rows.rejected_of.{table.name}", rejected.num_rows)
     # One note for all: of a catalogue with many items without tags there are many.
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rejected.to_pylist()]
-    yield pvalue.TaggedOutput(NOTES, (_REJECTED, "".join(lines)))
+    yield pvalue.TaggedOutput(NOTES, (_REJECTED, "".join(rejected_lines(rejected))))
 
 
 def clicks(counts: TrainingCounts) -> Iterator[pvalue.TaggedOutput]:

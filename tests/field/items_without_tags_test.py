@@ -9,7 +9,7 @@ from tests.tfx_pipeline.random_users import write_jsonl
 from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.row_summary import row_lines
-from tfx_pipeline.table_inputs import check_counts, find_tables
+from tfx_pipeline.table_inputs import check_categories, check_counts, find_tables
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.arrow_files import read_table
 from tfx_pipeline.tables.item_catalogue import build_item_catalogue
@@ -183,6 +183,11 @@ def test_domain_of_categories_needs_the_column(run):
         "`data.items` must have the column `category`, as the domain `kinds` lists them. Received: "
         f"{data.items} without it. Add it, or list another attribute."
     )
+
+
+def test_view_of_tags_by_category_needs_the_column(run):
+    with pytest.raises(ValueError, match="as `model.tag_views` names it. Received: "):
+        check_categories([run[1].items], run[1], "`model.tag_views` names it")
 
 
 def test_category_in_one_of_the_files_is_enough(tmp_path):

@@ -1,13 +1,18 @@
 """Rows set aside in several tables at once: each is counted in its own, and its file is there."""
 
+import datetime
+import decimal
 import json
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from tests.tfx_pipeline.example_runs import run_examples, write_tables
 from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.row_summary import row_lines
 from tfx_pipeline.table_inputs import check_counts
+from tfx_pipeline.tables.row_batches import rejected_lines, rejected_rows, rows_as_json
 from trainer.features import Domain, FeatureSpec
 
 SPEC = FeatureSpec(domains=(Domain("clicked"),))
@@ -101,3 +106,23 @@ def test_message_counts_one_table_and_names_files_that_are_there(made, table, sa
     (path,) = (run.folder / "rejected").iterdir()
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     assert len(rows) == 9 and {row["table"] for row in rows} == set(REASONS)
+
+
+def test_rejected_rows_are_json_whatever_their_values():
+    rows = [
+        {"text": 'a "b"\\ \n\u2028\x00é𝄞', "number": 1, "fraction": 0.5, "list": ["x", None]},
+        {"text": "", "number": -(2**62), "fraction": None, "list": None},
+        {"text": None, "number": None, "fraction": 1e300, "list": []},
+    ]
+    batch = pa.RecordBatch.from_pylist(rows)
+    found = rows_as_json(batch, np.arange(3))
+    assert found == [json.dumps(row, ensure_ascii=False) for row in rows]
+    rejected = rejected_rows("items", "a\tb.csv", [1, 2, 3], ["no_tags"] * 3, found)
+    lines = rejected_lines(rejected)
+    assert lines == [json.dumps(r, ensure_ascii=False) + "\n" for r in rejected.to_pylist()]
+
+
+def test_times_and_decimals_of_rejected_rows_are_text():
+    day = datetime.date(2024, 5, 3)
+    batch = pa.RecordBatch.from_pydict({"day": [day], "price": [decimal.Decimal("1.50")]})
+    assert rows_as_json(batch, np.array([0])) == ['{"day": "2024-05-03", "price": "1.50"}']
