@@ -125,6 +125,12 @@ def _csv_header(path: str, stream: BinaryIO) -> tuple[list[str], bool]:
         raise ValueError(f"{path} {error}") from error
 
 
+def has_column(path: str, table: TableSchema, name: str) -> bool:
+    """Whether a file has a column that the table may lack, in any of its rows."""
+    columns = (dataclasses.replace(c, is_required=True) for c in table.columns if c.name == name)
+    return name in _columns_of(path, dataclasses.replace(table, columns=tuple(columns)))[0]
+
+
 def check_table(pattern: str, table: TableSchema) -> list[str]:
     """Finds the files of a table and checks that they can be read; call it once, before a run.
 
