@@ -6,6 +6,7 @@ import os
 from tfx_pipeline.utc_times import is_day
 from trainer.config_loader import require
 
+DEFAULT_SEPARATOR = "|"
 DATE = "{date}"  # in a path: the day, as 2024-05-03
 LATEST_DAY = "latest"
 
@@ -75,7 +76,9 @@ class DataConfig:
         not after the window's last day.
       users: The same of the users.
       max_rejected_fraction: Share of a table's rows that may be set aside; more fails the run.
-      list_separator: Between the tags of an item in CSV files.
+      list_separator: What stands between the tags of an item where they are one text, as in CSV:
+        any text, or `json` for `["a", "b"]`, or `python` for `['a', 'b']`. null: it is not
+        declared; then it is `|`, and tags most of which look like other lists are refused.
       tag_normalization: How tags are normalised.
       planted: File of planted interests (`tagtower prepare demo` writes it); null: none are known.
       tag_vectors: File, folder or glob of a table with the columns `tag` and `vector` (a list of
@@ -88,7 +91,7 @@ class DataConfig:
     items: str
     users: str
     max_rejected_fraction: float = 0.01
-    list_separator: str = "|"
+    list_separator: str | None = None
     tag_normalization: TagNormalizationConfig = dataclasses.field(
         default_factory=TagNormalizationConfig
     )
@@ -116,4 +119,9 @@ class DataConfig:
             "be between 0 and 1",
             self.max_rejected_fraction,
         )
-        require(bool(self.list_separator), "list_separator", "not be empty", self.list_separator)
+        require(self.list_separator != "", "list_separator", "not be empty", self.list_separator)
+
+    @property
+    def list_notation(self) -> str:
+        """How a list in a text is written, after the default."""
+        return DEFAULT_SEPARATOR if self.list_separator is None else self.list_separator

@@ -8,6 +8,7 @@ from tfx_pipeline.daily_window import find_window, table_patterns
 from tfx_pipeline.data_config import DataConfig
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.arrow_files import check_files, list_files
+from tfx_pipeline.tables.undeclared_lists import check_lists_are_declared
 from tfx_pipeline.utc_times import utc_text
 from trainer.features import SPLITS, FeatureSpec
 from trainer.tag_normalization import TagNormalization
@@ -25,7 +26,7 @@ def find_tables(data: DataConfig, spec: FeatureSpec) -> dict[str, list[str]]:
 
     Raises:
       ValueError: A table has no file or no row, a file cannot be read, a column is missing, or days
-        of the window are.
+        of the window are; or lists of tags are written in a way that is not declared.
     """
     profile = tuple(
         schema.Column(feature.name, schema.TEXT, True, "profile feature")
@@ -35,6 +36,9 @@ def find_tables(data: DataConfig, spec: FeatureSpec) -> dict[str, list[str]]:
     return {
         table.name: table_files(data, table) for table in (schema.INTERACTIONS, schema.ITEMS, users)
     }
+    if data.list_separator is None:
+        check_lists_are_declared(files[schema.ITEMS.name])
+    return files
 
 
 def table_files(data: DataConfig, table: schema.TableSchema) -> list[str]:

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from serving.retagged_towers import TagChanges
 from tfx_pipeline.data_config import DataConfig
 from tfx_pipeline.table_inputs import tag_normalization
 from tfx_pipeline.tables import cells
 from tfx_pipeline.tables.arrow_files import read_table
+from tfx_pipeline.tables.line_breaks import without_line_breaks
+from tfx_pipeline.tables.list_notation import split_vectors
 from tfx_pipeline.tables.row_batches import FileBatch, rows_as_json
 from tfx_pipeline.tables.schema import ID, LIST, NUMBER, TEXT, WRONG_TYPE, Column, TableSchema
 
@@ -104,7 +105,7 @@ def read_tag_file(pattern: str, data: DataConfig) -> TagFile:
     """
     found = TagFile([], [])
     dimension: int | None = None
-    for batch in read_table(pattern, TAG_FILE, list_separator=data.list_separator):
+    for batch in read_table(pattern, TAG_FILE, list_separator=data.list_notation):
         found.rejected += [
             _rejected({key: row[key] for key in ("file", "row", "values")}, row["reason"])
             for row in batch.rejected.to_pylist()
@@ -194,7 +195,7 @@ def _judged(batch: FileBatch, data: DataConfig) -> Iterable[tuple[TagRow, str]]:
     categories, is_category_wrong = cells.as_text(column("category"))
     weights = cells.as_numbers(column("weight"))
     retired = cells.as_numbers(column("retired"), accept_words=True)
-    vectors = _cells_of_vectors(column("vector"), data.list_separator)
+    vectors = _cells_of_vectors(column("vector"), data.list_notation)
     values = rows_as_json(batch.rows, np.arange(num_rows))
     for i, category in enumerate(categories.to_pylist()):
         weight = 1.0 if weights.is_missing[i] else float(weights.values[i])
@@ -217,9 +218,7 @@ def _judged(batch: FileBatch, data: DataConfig) -> Iterable[tuple[TagRow, str]]:
 
 def _cells_of_vectors(column: pa.Array, separator: str) -> list[tuple[np.ndarray | None, bool]]:
     """Every cell as float32 [d], None where it is empty; and whether it is no such thing."""
-    column = cells.as_plain(column)
-    if pa.types.is_string(column.type):
-        column = pc.split_pattern(column, separator)
+    column = split_vectors(column, separator)
     found: list[tuple[np.ndarray | None, bool]] = []
     for cell in column.to_pylist():
         if cell is None or cell in ([], [""]):

@@ -16,6 +16,7 @@ from tfx_pipeline.data_config import DataConfig
 from tfx_pipeline.table_inputs import tag_normalization
 from tfx_pipeline.tables import cells
 from tfx_pipeline.tables.arrow_files import check_table, read_batches
+from tfx_pipeline.tables.list_notation import split_vectors
 from tfx_pipeline.tables.row_batches import FileBatch
 from tfx_pipeline.tables.schema import ID, LIST, Column, TableSchema
 from trainer.file_system import make_folders, open_file, replace_file
@@ -74,7 +75,7 @@ def read_tag_vectors(data: DataConfig, pattern: str) -> tuple[list[str], np.ndar
     rows: dict[str, str] = {}
     parts: list[np.ndarray] = []
     for path in check_table(pattern, TAG_VECTORS):
-        for batch in read_batches(path, TAG_VECTORS, list_separator=data.list_separator):
+        for batch in read_batches(path, TAG_VECTORS, list_separator=data.list_notation):
             if batch.rejected.num_rows:
                 first = batch.rejected.slice(0, 1).to_pylist()[0]
                 raise _refusal(path, first["row"], f"be readable ({first['reason']})")
@@ -87,15 +88,13 @@ def read_tag_vectors(data: DataConfig, pattern: str) -> tuple[list[str], np.ndar
                     raise _refusal(path, row, f"have a tag of its own, not {tag!r} of {rows[tag]}")
                 rows[tag] = f"{path}, row {row}"
             dimension = parts[0].shape[1] if parts else None
-            parts.append(_vectors(batch, data.list_separator, dimension))
+            parts.append(_vectors(batch, data.list_notation, dimension))
     return list(rows), np.concatenate(parts)
 
 
 def _vectors(batch: FileBatch, list_separator: str, dimension: int | None) -> np.ndarray:
     """The vectors of a batch, float32 [num_rows, dimension]; None: the first row says how many."""
-    column = cells.as_plain(batch.rows.column("vector"))
-    if pa.types.is_string(column.type):
-        column = pc.split_pattern(column, list_separator)
+    column = split_vectors(batch.rows.column("vector"), list_separator)
     lengths = np.zeros(len(column), np.int64)
     if pa.types.is_fixed_size_list(column.type):
         lengths[np.asarray(column.is_valid(), dtype=bool)] = column.type.list_size

@@ -44,8 +44,9 @@ class FoundUser(NamedTuple):
 
 
 def read_catalogue(config: PipelineConfig) -> ItemCatalogue:
-    """Reads the items table."""
-    separator = config.data.list_separator
+    """Reads the items table, with tags as the version that serves knows them."""
+    separator = config.data.list_notation
+    normalization = served_tag_normalization(config)
     return build_item_catalogue(
         validate_items(
             batch, normalization=tag_normalization(config.data), list_separator=separator
@@ -57,7 +58,7 @@ def read_catalogue(config: PipelineConfig) -> ItemCatalogue:
 def _read_all(config: PipelineConfig, table: schema.TableSchema) -> Iterator[FileBatch]:
     """Reads a table, of the window's days alone where there is one."""
     for path in table_files(config.data, table):
-        yield from read_batches(path, table, list_separator=config.data.list_separator)
+        yield from read_batches(path, table, list_separator=config.data.list_notation)
 
 
 def find_user(config: PipelineConfig, user_id: str) -> FoundUser:

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from tfx_pipeline.tables import schema
+from tfx_pipeline.tables.list_notation import JSON, PYTHON, parse_list
 from tfx_pipeline.tables.row_batches import FileBatch, rejected_rows
 
 _ROWS_FOR_COLUMNS = 100
@@ -131,6 +132,15 @@ def _file_batch(
         if row is None
     ]
     good = [(number, row) for number, _, row in found if row is not None]
+    if list_separator in (JSON, PYTHON):
+        # Texts become lists before anything depends on their neighbours.
+        read = [(number, row, _with_lists(row, table, list_separator)) for number, row in good]
+        good = [(number, lists) for number, _, lists in read if lists is not None]
+        bad += [
+            (number, schema.MALFORMED_LIST, json.dumps(row, ensure_ascii=False))
+            for number, row, lists in read
+            if lists is None
+        ]
     columns = _columns([row for _, row in good], table)
     if any(column is None for _, column in columns.values()):
         # Rare, so only now cell by cell: what fits nowhere is rejected, the rest becomes text.
@@ -156,6 +166,18 @@ def _file_batch(
             table.name, file, [b[0] for b in bad], [b[1] for b in bad], [b[2] for b in bad]
         ),
     )
+
+
+def _with_lists(
+    row: dict[str, Any], table: schema.TableSchema, notation: str
+) -> dict[str, Any] | None:
+    """A row whose texts are lists where a list belongs; None: one is no list in the notation."""
+    lists = {
+        name: parse_list(value, notation)
+        for name, value in row.items()
+        if isinstance(value, str) and table.kind_of(name) == schema.LIST
+    }
+    return None if None in lists.values() else {**row, **lists}
 
 
 def _line_as_json(line: bytes) -> str:

@@ -76,7 +76,7 @@ ITEMS = TableSchema(
     "items",
     (
         Column("item_id", ID, True, "unique in the table"),
-        Column("tags", LIST, True, "list of tags, or one string with a separator"),
+        Column("tags", LIST, True, "list of tags, or one string that holds one"),
         Column("category", TEXT, True, "one category; empty: unknown"),
         Column("title", TEXT, False, "for people to read"),
     ),
@@ -98,6 +98,7 @@ TIMESTAMP_IN_FUTURE = "timestamp_in_future"
 TIMESTAMP_NOT_POSITIVE = "timestamp_not_positive"
 CLICKED_NOT_0_OR_1 = "clicked_not_0_or_1"
 WRONG_TYPE = "wrong_type"
+MALFORMED_LIST = "malformed_list"
 NO_TAGS = "no_tags"
 UNKNOWN_ITEM = "unknown_item"
 DUPLICATE_ITEM = "duplicate_item"
@@ -113,6 +114,7 @@ REJECT_REASONS: tuple[str, ...] = (
     TIMESTAMP_NOT_POSITIVE,
     CLICKED_NOT_0_OR_1,
     WRONG_TYPE,
+    MALFORMED_LIST,
     NO_TAGS,
     UNKNOWN_ITEM,
     DUPLICATE_ITEM,

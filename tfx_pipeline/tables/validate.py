@@ -19,6 +19,8 @@ from tfx_pipeline.tables.cells import (
     as_text,
 )
 from tfx_pipeline.tables.item_catalogue import ItemCatalogue
+from tfx_pipeline.tables.line_breaks import without_line_breaks
+from tfx_pipeline.tables.list_notation import as_list_column
 from tfx_pipeline.tables.row_batches import (
     FileBatch,
     ValidatedBatch,
@@ -147,7 +149,8 @@ def validate_items(
     """Checks rows of `items`.
 
     Reasons, in this order: missing_item_id, wrong_type (an id, tags, category or title of another
-    type), no_tags (after normalisation). Repeated ids: see `build_item_catalogue`.
+    type), malformed_list (tags that are no list in the declared notation), no_tags (after
+    normalisation). Repeated ids: see `build_item_catalogue`.
 
     Args:
       batch: rows as found.
@@ -162,7 +165,9 @@ def validate_items(
     verdicts = _Verdicts(rows.num_rows)
     item_ids, is_missing, is_wrong = as_id(rows.column("item_id"))
     tags, is_tags_wrong = as_lists(
-        rows.column("tags"),
+        found_tags,
+    item_ids = without_line_breaks(item_ids)
+    found_tags, is_malformed = as_list_column(rows.column("tags"), list_separator)
         separator=list_separator,
         normalization=normalization or TagNormalization(),
     )
@@ -177,6 +182,7 @@ def validate_items(
     verdicts.reject(is_wrong, schema.WRONG_TYPE)
     verdicts.reject(np.diff(np.asarray(tags.offsets)) == 0, schema.NO_TAGS)
     return verdicts.split(
+    verdicts.reject(is_malformed, schema.MALFORMED_LIST)
         batch, pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
     )
 
