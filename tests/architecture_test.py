@@ -61,6 +61,7 @@ TRAINER_CONTRACT = (
     "trainer.features",
     "trainer.file_system",
     "trainer.history",
+    "trainer.line_breaks",
     "trainer.signatures",
     "trainer.tag_normalization",
 )

@@ -197,7 +197,7 @@ def _judged(batch: FileBatch, data: DataConfig) -> Iterable[tuple[TagRow, str]]:
     retired = cells.as_numbers(column("retired"), accept_words=True)
     vectors = _cells_of_vectors(column("vector"), data.list_notation)
     values = rows_as_json(batch.rows, np.arange(num_rows))
-    for i, category in enumerate(categories.to_pylist()):
+    for i, category in enumerate(without_line_breaks(categories).to_pylist()):
         weight = 1.0 if weights.is_missing[i] else float(weights.values[i])
         flag = 0.0 if retired.is_missing[i] else float(retired.values[i])
         vector, is_vector_bad = vectors[i]

@@ -96,6 +96,7 @@ def validate_interactions(
     verdicts = _Verdicts(rows.num_rows)
     user_ids, is_user_missing, is_user_wrong = as_id(rows.column("user_id"))
     item_ids, is_item_missing, is_item_wrong = as_id(rows.column("item_id"))
+    item_ids = without_line_breaks(item_ids)
     verdicts.reject(is_user_missing, schema.MISSING_USER_ID)
     verdicts.reject(is_item_missing, schema.MISSING_ITEM_ID)
     verdicts.reject(is_user_wrong | is_item_wrong, schema.WRONG_TYPE)
@@ -155,24 +156,25 @@ def validate_items(
     Args:
       batch: rows as found.
       normalization: of tags; None is `TagNormalization()`.
-      list_separator: what separates the tags where they come as one string (CSV).
+      list_separator: what separates the tags where they come as one string (CSV), or a notation of
+        `list_notation`.
 
     Returns:
-      Rows with `item_id` string, `tags` list of strings (unique, none empty), `category` string
-      ("" where unknown), and `title` string where the file has it.
+      Rows with `item_id` string, `tags` list of strings (unique, none empty), `category` string (""
+      where unknown), each value of one line, and `title` string where the file has it.
     """
     rows = batch.rows
     verdicts = _Verdicts(rows.num_rows)
     item_ids, is_missing, is_wrong = as_id(rows.column("item_id"))
-    tags, is_tags_wrong = as_lists(
-        found_tags,
     item_ids = without_line_breaks(item_ids)
     found_tags, is_malformed = as_list_column(rows.column("tags"), list_separator)
+    tags, is_tags_wrong = as_lists(
+        found_tags,
         separator=list_separator,
         normalization=normalization or TagNormalization(),
     )
     category, is_category_wrong = as_text(rows.column("category"))
-    columns = {"item_id": item_ids, "tags": tags, "category": category}
+    columns = {"item_id": item_ids, "tags": tags, "category": without_line_breaks(category)}
     is_wrong = is_wrong | is_tags_wrong | is_category_wrong
     found_title = _optional(rows, "title")
     if found_title is not None:
@@ -180,9 +182,9 @@ def validate_items(
         is_wrong = is_wrong | is_title_wrong
     verdicts.reject(is_missing, schema.MISSING_ITEM_ID)
     verdicts.reject(is_wrong, schema.WRONG_TYPE)
+    verdicts.reject(is_malformed, schema.MALFORMED_LIST)
     verdicts.reject(np.diff(np.asarray(tags.offsets)) == 0, schema.NO_TAGS)
     return verdicts.split(
-    verdicts.reject(is_malformed, schema.MALFORMED_LIST)
         batch, pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
     )
 
@@ -198,7 +200,7 @@ def validate_users(batch: FileBatch) -> ValidatedBatch:
 
     Returns:
       Rows with `user_id` and every other column of the file, all of them strings ("" where
-      unknown): profile columns are categories, a number is its decimal string.
+      unknown) of one line: profile columns are categories, a number is its decimal string.
     """
     rows = batch.rows
     verdicts = _Verdicts(rows.num_rows)
@@ -206,7 +208,8 @@ def validate_users(batch: FileBatch) -> ValidatedBatch:
     columns = {"user_id": user_ids}
     for name, column in zip(rows.schema.names, rows.columns, strict=True):
         if name != "user_id":
-            columns[name], is_value_wrong = as_text(column)
+            values, is_value_wrong = as_text(column)
+            columns[name] = without_line_breaks(values)
             is_wrong = is_wrong | is_value_wrong
     verdicts.reject(is_missing, schema.MISSING_USER_ID)
     verdicts.reject(is_wrong, schema.WRONG_TYPE)
