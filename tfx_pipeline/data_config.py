@@ -18,10 +18,13 @@ class TagNormalizationConfig:
     Attributes:
       trim: Remove blanks at both ends.
       lowercase: Turn into lower case.
+      nfc: Put letters and their accents together (Unicode's form NFC), so that `café` is one tag
+        however it was typed.
     """
 
     trim: bool = True
     lowercase: bool = True
+    nfc: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,7 +33,7 @@ def find_tables(data: DataConfig, spec: FeatureSpec) -> dict[str, list[str]]:
         for feature in spec.profile
     )
     users = dataclasses.replace(schema.USERS, columns=schema.USERS.columns + profile)
-    return {
+    files = {
         table.name: table_files(data, table) for table in (schema.INTERACTIONS, schema.ITEMS, users)
     }
     if data.list_separator is None:
@@ -98,6 +98,5 @@ def _empty_part(split: str, counts: Mapping[str, int], has_window: bool) -> str:
 
 def tag_normalization(data: DataConfig) -> TagNormalization:
     """The configured normalisation in the readers' form."""
-    return TagNormalization(
-        trim=data.tag_normalization.trim, lowercase=data.tag_normalization.lowercase
-    )
+    found = data.tag_normalization
+    return TagNormalization(trim=found.trim, lowercase=found.lowercase, nfc=found.nfc)

@@ -23,6 +23,7 @@ from tfx_pipeline.tables.line_breaks import without_line_breaks
 from tfx_pipeline.tables.list_notation import split_vectors
 from tfx_pipeline.tables.row_batches import FileBatch, rows_as_json
 from tfx_pipeline.tables.schema import ID, LIST, NUMBER, TEXT, WRONG_TYPE, Column, TableSchema
+from trainer.tag_normalization import TagNormalization
 
 TAG_FILE = TableSchema(
     "tags",
@@ -90,12 +91,15 @@ class TagFile:
         self.rows = [row for row in self.rows if row.tag not in tags]
 
 
-def read_tag_file(pattern: str, data: DataConfig) -> TagFile:
+def read_tag_file(
+    pattern: str, data: DataConfig, normalization: TagNormalization | None = None
+) -> TagFile:
     """Reads a file of tags.
 
     Args:
       pattern: File, folder or glob; CSV, Parquet or JSON lines.
       data: How tags are normalised, and lists in CSV files written.
+      normalization: Of the tags that they are compared with; None: that of `data`.
 
     Returns:
       Its rows.
@@ -110,7 +114,7 @@ def read_tag_file(pattern: str, data: DataConfig) -> TagFile:
             _rejected({key: row[key] for key in ("file", "row", "values")}, row["reason"])
             for row in batch.rejected.to_pylist()
         ]
-        for row, reason in _judged(batch, data):
+        for row, reason in _judged(batch, data, normalization or tag_normalization(data)):
             if not reason and row.vector is not None:
                 dimension = len(row.vector) if dimension is None else dimension
                 reason = BAD_VECTOR if len(row.vector) != dimension else ""
@@ -182,7 +186,9 @@ def check_rejected(file: TagFile, data: DataConfig, path: str) -> None:
         )
 
 
-def _judged(batch: FileBatch, data: DataConfig) -> Iterable[tuple[TagRow, str]]:
+def _judged(
+    batch: FileBatch, data: DataConfig, normalization: TagNormalization
+) -> Iterable[tuple[TagRow, str]]:
     """Every row with the reason against it, "" where there is none."""
     num_rows = batch.rows.num_rows
 
@@ -191,7 +197,7 @@ def _judged(batch: FileBatch, data: DataConfig) -> Iterable[tuple[TagRow, str]]:
         return pa.nulls(num_rows) if index < 0 else batch.rows.column(index)
 
     tags, is_missing, is_wrong = cells.as_id(column("tag"))
-    tags = tag_normalization(data).apply(tags.to_pylist())
+    tags = normalization.apply(tags.to_pylist())
     categories, is_category_wrong = cells.as_text(column("category"))
     weights = cells.as_numbers(column("weight"))
     retired = cells.as_numbers(column("retired"), accept_words=True)
