@@ -50,14 +50,19 @@ class TagNormalization:
 
     def apply(self, tags: Iterable[str]) -> list[str]:
         """Normalises tags, one by one; an empty one is no tag, and left for the caller to drop."""
-        tags = [one_line(tag) for tag in tags]
-        if self.nfc:
+        tags = list(tags)
+        # Nearly all tags need the cheap steps alone: one look at all of them says whether these do.
+        joined = "".join(tags)
+        composes = self.nfc and not joined.isascii()
+        if "\n" in joined or "\r" in joined:
+            tags = [one_line(tag) for tag in tags]
+        if composes:
             tags = _composed(tags)
         if self.trim:
             tags = [tag.strip() for tag in tags]
         if self.lowercase:
             tags = [tag.lower() for tag in tags]
-            if self.nfc:
+            if composes:
                 # Some small letters have a form with their mark that the capital one lacks.
                 tags = _composed(tags)
         return tags

@@ -72,7 +72,7 @@ def test_forms_stay_apart_where_the_configuration_says_so():
     assert TagNormalization(nfc=False).apply(typed) == [COMPOSED, DECOMPOSED, DECOMPOSED]
 
 
-@hypothesis.settings(max_examples=2000)
+@hypothesis.settings(max_examples=500)
 @hypothesis.given(TEXTS, SWITCHES)
 def test_normalised_tag_stays_as_it_is(tag, normalization):
     once = normalization.apply([tag])
@@ -80,7 +80,7 @@ def test_normalised_tag_stays_as_it_is(tag, normalization):
     assert normalization.apply(once) == once
 
 
-@hypothesis.settings(max_examples=2000)
+@hypothesis.settings(max_examples=500)
 @hypothesis.given(TEXTS, st.booleans(), st.booleans())
 def test_canonical_equivalents_are_one_tag(tag, trim, lowercase):
     normalization = TagNormalization(trim, lowercase)
