@@ -1,4 +1,7 @@
-"""Plain Python values of users to the padded tensors of a signature such as `retrieve`."""
+"""Plain Python values of users to the padded tensors of a signature such as `retrieve`.
+
+Text values become one line each, as in the tables (`trainer.line_breaks`).
+"""
 
 import dataclasses
 import itertools
@@ -10,6 +13,7 @@ import numpy as np
 
 from serving.serving_api import meta_graph_pb2, types_pb2
 from trainer.features import weights_name
+from trainer.line_breaks import one_line
 
 FeatureValue = str | Sequence[str] | Sequence[float]
 
@@ -196,7 +200,11 @@ def _width(
 def _padded_text(rows: Sequence[Sequence[str]], width: int) -> np.ndarray:
     """Bytes, object array [len(rows), width]: all values at once, not row by row."""
     tensor = np.full((len(rows), width), b"", object)
-    tensor[_is_filled(rows, width)] = list(map(str.encode, itertools.chain.from_iterable(rows)))
+    values = list(itertools.chain.from_iterable(rows))
+    joined = "".join(values)
+    if "\n" in joined or "\r" in joined:
+        values = list(map(one_line, values))
+    tensor[_is_filled(rows, width)] = list(map(str.encode, values))
     return tensor
 
 
@@ -219,7 +227,7 @@ def _scalar(
 ) -> bytes | float:
     value = features[position].get(name, "" if slot.is_text else 0.0)
     if slot.is_text and isinstance(value, str):
-        return value.encode()
+        return one_line(value).encode()
     if not slot.is_text and _is_number(value):
         return value
     raise _wrong_kind(position, name, "a string" if slot.is_text else "a finite number", value)

@@ -63,6 +63,7 @@ TRAINER_CONTRACT = (
     "trainer.file_system",
     "trainer.given_paths",
     "trainer.history",
+    "trainer.line_breaks",
     "trainer.signatures",
     "trainer.tag_normalization",
 )

@@ -6,6 +6,7 @@ import os
 from tfx_pipeline.utc_times import is_day
 from trainer.config_loader import require
 
+DEFAULT_SEPARATOR = "|"
 DATE = "{date}"  # in a path: the day, as 2024-05-03
 LATEST_DAY = "latest"
 
@@ -17,10 +18,13 @@ class TagNormalizationConfig:
     Attributes:
       trim: Remove blanks at both ends.
       lowercase: Turn into lower case.
+      nfc: Put letters and their accents together (Unicode's form NFC), so that `café` is one tag
+        however it was typed.
     """
 
     trim: bool = True
     lowercase: bool = True
+    nfc: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +84,9 @@ class DataConfig:
         fails the run. null: any, as the table may be of some users only; but those who have a row
         under an id of another form (`123.0` and `123`) may be `max_rejected_fraction` of them. 1:
         any, and these too.
-      list_separator: Between the tags of an item in CSV files.
+      list_separator: What stands between the tags of an item where they are one text, as in CSV:
+        any text, or `json` for `["a", "b"]`, or `python` for `['a', 'b']`. null: it is not
+        declared; then it is `|`, and tags most of which look like other lists are refused.
       tag_normalization: How tags are normalised.
       planted: File of planted interests (`tagtower prepare demo` writes it); null: none are known.
       tag_vectors: File, folder or glob of a table with the columns `tag` and `vector` (a list of
@@ -94,7 +100,7 @@ class DataConfig:
     users: str
     max_rejected_fraction: float = 0.01
     max_users_without_profile: float | None = None
-    list_separator: str = "|"
+    list_separator: str | None = None
     tag_normalization: TagNormalizationConfig = dataclasses.field(
         default_factory=TagNormalizationConfig
     )
@@ -129,4 +135,9 @@ class DataConfig:
             "be between 0 and 1, or null",
             share,
         )
-        require(bool(self.list_separator), "list_separator", "not be empty", self.list_separator)
+        require(self.list_separator != "", "list_separator", "not be empty", self.list_separator)
+
+    @property
+    def list_notation(self) -> str:
+        """How a list in a text is written, after the default."""
+        return DEFAULT_SEPARATOR if self.list_separator is None else self.list_separator

@@ -39,7 +39,7 @@ class ReadItems(beam.DoFn):
 
     def process(self, splits: list[FileSplit]) -> Iterator[Any]:
         """Reads all files of the table in one place, as every worker needs the whole catalogue."""
-        separator = self.data.list_separator
+        separator = self.data.list_notation
         batches = [
             validate_items(
                 batch, normalization=tag_normalization(self.data), list_separator=separator

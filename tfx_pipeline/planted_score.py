@@ -12,11 +12,17 @@ from tfx_pipeline.datasets.planted import planted_precision, read_planted
 from tfx_pipeline.saved_model_scorer import read_examples
 from trainer import features as f
 from trainer.file_system import names_in, open_file
+from trainer.tag_normalization import TagNormalization
 
 _BATCH = 256
 
 
-def score_planted(planted_path: str, servable_dir: str, examples_pattern: str) -> dict[str, Any]:
+def score_planted(
+    planted_path: str,
+    servable_dir: str,
+    examples_pattern: str,
+    normalization: TagNormalization,
+) -> dict[str, Any]:
     """Scores the tags that test users get with what was known of them at the protocol's cut.
 
     The model was not trained on these users, and an interest that shows only after the cut (a cross
@@ -26,6 +32,7 @@ def score_planted(planted_path: str, servable_dir: str, examples_pattern: str) -
       planted_path: `planted.jsonl`.
       servable_dir: The version folder.
       examples_pattern: Raw examples of the test users.
+      normalization: Of the log's tags.
 
     Returns:
       The report's `demo.*` keys.
@@ -39,7 +46,7 @@ def score_planted(planted_path: str, servable_dir: str, examples_pattern: str) -
         tags = caller.retrieve_examples(serialized[first : first + _BATCH]).tags
         served.update(zip(users[first : first + _BATCH], tags, strict=True))
     own_history = dict(zip(users, map(_most_clicked, serialized), strict=True))
-    planted = list(read_planted(planted_path))
+    planted = list(read_planted(planted_path, normalization))
     scored = planted_precision(served, planted, caller.num_tags)
     by_history = planted_precision(own_history, planted, caller.num_tags)
     return {

@@ -24,7 +24,8 @@ from trainer.file_system import (
     open_file,
     remove_folder,
 )
-from trainer.signatures import PROVENANCE_FILE
+from trainer.signatures import DESCRIPTION_FILE, PROVENANCE_FILE
+from trainer.tag_normalization import TagNormalization
 
 WITHDRAWN_DIR = "withdrawn"
 RUN, REINDEX = "run", "reindex"  # kinds of versions
@@ -64,6 +65,22 @@ def serving_version(base_path: str) -> PushedVersion | None:
         key=lambda version: version.number,
         default=None,
     )
+
+
+def tag_normalization_of(version: PushedVersion) -> TagNormalization | None:
+    """How the tags that a version knows were normalised; None: it does not say.
+
+    A configuration may have changed since, or a default: tags are compared with those of the
+    version.
+    """
+    try:
+        with open_file(os.path.join(version.path, DESCRIPTION_FILE)) as file:
+            description = json.load(file)
+    except FileNotFoundError:
+        return None
+    if "tag_normalization" not in description:
+        return None
+    return TagNormalization.of_version(description["tag_normalization"], "tag_normalization")
 
 
 def rolled_back_towers(base_path: str) -> dict[str, int]:

@@ -32,7 +32,12 @@ from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.console import Console
 from tfx_pipeline.fingerprints import files_fingerprint
 from tfx_pipeline.gate import Check
-from tfx_pipeline.pushed_versions import REINDEX, PushedVersion, serving_version
+from tfx_pipeline.pushed_versions import (
+    REINDEX,
+    PushedVersion,
+    serving_version,
+    tag_normalization_of,
+)
 from tfx_pipeline.run_lock import only_run
 from tfx_pipeline.table_inputs import tag_normalization
 from tfx_pipeline.tables.table_files import list_files
@@ -112,7 +117,9 @@ def _reindex(
     servable: str,
     console: Console,
 ) -> ReindexResult:
-    file = read_tag_file(tags, config.data)
+    # The tags are compared with those of the towers, whatever the configuration says today.
+    normalization = tag_normalization_of(source) or tag_normalization(config.data)
+    file = read_tag_file(tags, config.data, normalization)
     towers_uri, examples_uri, tags_file = (
         source.provenance[name] for name in ("towers", "examples", "tags_file")
     )
@@ -136,7 +143,7 @@ def _reindex(
         servable,
         config.index,
         config.serving.policy,
-        tag_normalization(config.data),
+        normalization,
         load_tag_categories(tags_file) | dict(zip(changes.new, changes.categories, strict=True)),
     )
     write_source(servable, towers_uri, examples_uri, tags_file)

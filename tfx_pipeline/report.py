@@ -21,6 +21,7 @@ from tfx_pipeline.pipeline import REJECTED_DIR
 from tfx_pipeline.planted_score import score_planted
 from tfx_pipeline.runners import NodeRun
 from tfx_pipeline.summary_notes import read_summary
+from tfx_pipeline.table_inputs import tag_normalization
 from trainer.file_system import open_file
 from trainer.task import TRAINING_FILE
 
@@ -133,7 +134,8 @@ def build_report(
     if config.data.planted:
         servable = path_utils.serving_model_path(uri("TagIndexBuilder", "servable"))
         test_users = os.path.join(uri("ExampleGen", "examples"), "Split-test", "*")
-        report |= score_planted(config.data.planted, servable, test_users)
+        normalization = tag_normalization(config.data)
+        report |= score_planted(config.data.planted, servable, test_users, normalization)
     for run in runs.values():
         report[f"time.{run.node}_seconds"] = run.seconds
         report[f"cached.{run.node}"] = run.is_cached

@@ -9,6 +9,7 @@ from tfx_pipeline.data_config import DataConfig
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.arrow_files import check_files, has_column
 from tfx_pipeline.tables.table_files import find_files, say_unread
+from tfx_pipeline.tables.undeclared_lists import check_lists_are_declared
 from tfx_pipeline.utc_times import utc_text
 from trainer.config import TrainingConfig
 from trainer.features import SPLITS, FeatureSpec
@@ -27,7 +28,8 @@ def find_tables(data: DataConfig, spec: FeatureSpec) -> dict[str, list[str]]:
 
     Raises:
       ValueError: A table has no file or no row, a file cannot be read, a column is missing, or days
-        of the window are; or a domain lists categories and the items have none.
+        of the window are; a domain lists categories and the items have none; or lists of tags
+        are written in a way that is not declared.
     """
     users = users_of(spec)
     files = {
@@ -37,6 +39,8 @@ def find_tables(data: DataConfig, spec: FeatureSpec) -> dict[str, list[str]]:
         if domain.attribute == "category":
             check_categories(files["items"], data, f"the domain `{domain.name}` lists them")
             break
+    if data.list_separator is None:
+        check_lists_are_declared(files[schema.ITEMS.name])
     return files
 
 
@@ -234,6 +238,5 @@ def _empty_part(split: str, counts: Mapping[str, int], has_window: bool) -> str:
 
 def tag_normalization(data: DataConfig) -> TagNormalization:
     """The configured normalisation in the readers' form."""
-    return TagNormalization(
-        trim=data.tag_normalization.trim, lowercase=data.tag_normalization.lowercase
-    )
+    found = data.tag_normalization
+    return TagNormalization(trim=found.trim, lowercase=found.lowercase, nfc=found.nfc)

@@ -19,8 +19,10 @@ from tfx_pipeline.data_config import DataConfig
 from tfx_pipeline.table_inputs import tag_normalization
 from tfx_pipeline.tables import cells
 from tfx_pipeline.tables.arrow_files import read_table
+from tfx_pipeline.tables.line_breaks import without_line_breaks
 from tfx_pipeline.tables.row_batches import FileBatch, rows_as_json
 from tfx_pipeline.tables.schema import ID, LIST, NUMBER, TEXT, WRONG_TYPE, Column, TableSchema
+from trainer.tag_normalization import TagNormalization
 
 TAG_FILE = TableSchema(
     "tags",
@@ -88,12 +90,15 @@ class TagFile:
         self.rows = [row for row in self.rows if row.tag not in tags]
 
 
-def read_tag_file(pattern: str, data: DataConfig) -> TagFile:
+def read_tag_file(
+    pattern: str, data: DataConfig, normalization: TagNormalization | None = None
+) -> TagFile:
     """Reads a file of tags.
 
     Args:
       pattern: File, folder or glob; CSV, Parquet or JSON lines.
       data: How tags are normalised, and lists in CSV files written.
+      normalization: Of the tags that they are compared with; None: that of `data`.
 
     Returns:
       Its rows.
@@ -108,7 +113,7 @@ def read_tag_file(pattern: str, data: DataConfig) -> TagFile:
             _rejected({key: row[key] for key in ("file", "row", "values")}, row["reason"])
             for row in batch.rejected.to_pylist()
         ]
-        for row, reason in _judged(batch, data):
+        for row, reason in _judged(batch, data, normalization or tag_normalization(data)):
             if not reason and row.vector is not None:
                 dimension = len(row.vector) if dimension is None else dimension
                 reason = BAD_VECTOR if len(row.vector) != dimension else ""
@@ -180,7 +185,9 @@ def check_rejected(file: TagFile, data: DataConfig, path: str) -> None:
         )
 
 
-def _judged(batch: FileBatch, data: DataConfig) -> Iterable[tuple[TagRow, str]]:
+def _judged(
+    batch: FileBatch, data: DataConfig, normalization: TagNormalization
+) -> Iterable[tuple[TagRow, str]]:
     """Every row with the reason against it, "" where there is none."""
     num_rows = batch.rows.num_rows
 
@@ -189,13 +196,13 @@ def _judged(batch: FileBatch, data: DataConfig) -> Iterable[tuple[TagRow, str]]:
         return pa.nulls(num_rows) if index < 0 else batch.rows.column(index)
 
     tags, is_missing, is_wrong = cells.as_id(column("tag"))
-    tags = tag_normalization(data).apply(tags.to_pylist())
+    tags = normalization.apply(tags.to_pylist())
     categories, is_category_wrong = cells.as_text(column("category"))
     weights = cells.as_numbers(column("weight"))
     retired = cells.as_numbers(column("retired"), accept_words=True)
-    vectors = _cells_of_vectors(column("vector"), data.list_separator)
+    vectors = _cells_of_vectors(column("vector"), data.list_notation)
     values = rows_as_json(batch.rows, np.arange(num_rows))
-    for i, category in enumerate(categories.to_pylist()):
+    for i, category in enumerate(without_line_breaks(categories).to_pylist()):
         weight = 1.0 if weights.is_missing[i] else float(weights.values[i])
         flag = 0.0 if retired.is_missing[i] else float(retired.values[i])
         vector, is_vector_bad = vectors[i]

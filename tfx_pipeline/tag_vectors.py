@@ -86,7 +86,7 @@ def read_tag_vectors(data: DataConfig, pattern: str) -> tuple[list[str], np.ndar
                     raise _refusal(path, row, f"have a tag of its own, not {tag!r} of {rows[tag]}")
                 rows[tag] = f"{path}, row {row}"
             dimension = parts[0].shape[1] if parts else None
-            parts.append(_vectors(batch, data.list_separator, dimension))
+            parts.append(_vectors(batch, data.list_notation, dimension))
     return list(rows), np.concatenate(parts)
 
 

@@ -20,6 +20,7 @@ from tfx_pipeline.event_chunks import (
     pack_by_user,
     to_user_events,
 )
+from tfx_pipeline.pushed_versions import serving_version, tag_normalization_of
 from tfx_pipeline.table_inputs import find_tables, table_files, tag_normalization, users_of
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.arrow_files import read_batches, read_table
@@ -27,6 +28,7 @@ from tfx_pipeline.tables.item_catalogue import ItemCatalogue, build_item_catalog
 from tfx_pipeline.tables.row_batches import FileBatch
 from tfx_pipeline.tables.validate import validate_interactions, validate_items, validate_users
 from trainer.history import UserEvents
+from trainer.tag_normalization import TagNormalization
 
 _logger = logging.getLogger("tagtower.events")
 
@@ -46,13 +48,23 @@ class FoundUser(NamedTuple):
     now: int
 
 
+def served_tag_normalization(config: PipelineConfig) -> TagNormalization:
+    """How tags are normalised in the version that serves; without one, as the configuration says.
+
+    A server compares tags with the vocabulary of its version, which may be older than the
+    configuration.
+    """
+    version = serving_version(config.base_path)
+    found = None if version is None else tag_normalization_of(version)
+    return found or tag_normalization(config.data)
+
+
 def read_catalogue(config: PipelineConfig) -> ItemCatalogue:
-    """Reads the items table."""
-    separator = config.data.list_separator
+    """Reads the items table, with tags as the version that serves knows them."""
+    separator = config.data.list_notation
+    normalization = served_tag_normalization(config)
     return build_item_catalogue(
-        validate_items(
-            batch, normalization=tag_normalization(config.data), list_separator=separator
-        )
+        validate_items(batch, normalization=normalization, list_separator=separator)
         for batch in _read_all(config, schema.ITEMS)
     )[0]
 

@@ -17,6 +17,7 @@ from trainer.config_loader import require
 from trainer.event_times import event_seconds
 from trainer.features import Domain, FeatureSpec, weights_name
 from trainer.id_text import id_text
+from trainer.line_breaks import one_line
 from trainer.list_column import ListColumn
 from trainer.value_sums import ChosenValues, ValueSums, heaviest
 
@@ -72,13 +73,14 @@ class UserEvents:
             tags = record.get("tags")
             require(not isinstance(tags, str), "tags", "be a list of strings", tags)
             seconds, weight = _seconds(record["timestamp"]), _weight(record.get("weight"))
-            item_id = _item_id(record["item_id"])
+            item_id = one_line(_item_id(record["item_id"]))
             events[(seconds, item_id, int(record["clicked"]), weight)] = record
         keys = sorted(events)
         rows = [events[key] for key in keys]
+        categories = [one_line(row.get("category") or "") for row in rows]
         lists = {
             "tags": [list(row.get("tags") or ()) for row in rows],
-            "category": [[row["category"]] if row.get("category") else [] for row in rows],
+            "category": [[category] if category else [] for category in categories],
             "item_id": [[key[1]] for key in keys],
         }
         return cls(
@@ -220,7 +222,7 @@ def feature_values(
     """
     profile = profile or {}
     values: dict[str, Any] = {
-        feature.name: profile.get(feature.name, "") for feature in spec.profile
+        feature.name: one_line(profile.get(feature.name, "")) for feature in spec.profile
     }
     history = HistoryValues(events)
     moment = Moments(np.array([0]), np.array([events.num_before(at)]), np.array([at]))

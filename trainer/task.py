@@ -32,6 +32,7 @@ from trainer.model_state import build_optimizer
 from trainer.saved_towers import save_towers
 from trainer.second_stage import choose_second_stage
 from trainer.tag_views import load_tag_attributes
+from trainer.vocabulary_losses import check_nothing_lost
 from trainer.warm_start import WarmStart, save_training_state, start_from
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def run_fn(fn_args: "FnArgs", replicas: Replicas | None = None) -> None:
         "%d training snapshots, %.0f MB in memory", train.num_examples, train.nbytes / 1e6
     )
 
+    check_nothing_lost(train, spec, {name: len(values) for name, values in vocabularies.items()})
     tags = load_tags(transform_output)
     sizes = vocabulary_sizes(transform_output, spec)
     frequencies = tag_frequencies(train, spec, len(tags))

@@ -9,12 +9,13 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+import types
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from serving.feature_tensors import FeatureValue
 from trainer.config_loader import from_mapping, require
-from trainer.features import FeatureSpec
+from trainer.features import FeatureSpec, weights_name
 from trainer.file_system import is_folder, open_file
 from trainer.history import UserEvents, feature_values
 from trainer.signatures import DESCRIPTION_FILE
@@ -63,7 +64,7 @@ class EventFeatures:
             require(key in known, "path", demand, os.fspath(path))
         return cls(
             from_mapping(FeatureSpec, description["features"], "features"),
-            from_mapping(TagNormalization, description["tag_normalization"], "tag_normalization"),
+            TagNormalization.of_version(description["tag_normalization"], "tag_normalization"),
         )
 
     def instance(
@@ -99,6 +100,48 @@ class EventFeatures:
         at = time.time() if at is None else at
         return feature_values(found, profile, at, self.spec)
 
+    def normalized(self, instance: Mapping[str, FeatureValue]) -> dict[str, FeatureValue]:
+        """An instance with its tags as the version spells them, for features made by hand.
+
+        Args:
+          instance: Features by name.
+
+        Returns:
+          The same; in domains of tags each tag is normalised, one that is there in several
+          spellings counts once, with the sum of their weights.
+        """
+        found = dict(instance)
+        for domain in self.spec.domains:
+            tags: Any = instance.get(domain.name)
+            if domain.attribute != "tags" or not _is_list_of(tags, str):
+                continue
+            normalized = self.tags(tags, keeps_empty=True)
+            if normalized == list(tags):
+                continue
+            name = weights_name(domain.name)
+            weights: Any = instance.get(name, [1.0] * len(normalized))
+            if not _is_list_of(weights, int | float) or len(weights) != len(normalized):
+                continue  # the client says what is wrong with them
+            sums: dict[str, float] = {}
+            for tag, weight in zip(normalized, weights, strict=True):
+                if tag:
+                    sums[tag] = sums[tag] + weight if tag in sums else weight
+            found[domain.name], found[name] = list(sums), list(sums.values())
+        return found
+
+    def tags(self, tags: Iterable[str], keeps_empty: bool = False) -> list[str]:
+        """Tags as the version spells them, for `exclude_tags`, `score_tags` and their like.
+
+        Args:
+          tags: Of the items table, or as somebody typed them.
+          keeps_empty: Whether one of which nothing is left keeps its place, as "".
+
+        Returns:
+          The tags, normalised.
+        """
+        normalized = self.tag_normalization.apply(tags)
+        return normalized if keeps_empty else [tag for tag in normalized if tag]
+
     def _record(self, event: Mapping[str, Any]) -> dict[str, Any]:
         for domain in self.spec.domains:
             # One without would count as an item that has none, in silence.
@@ -114,7 +157,7 @@ class EventFeatures:
         require(is_list, "tags", "be a list of strings", tags)
         is_text = category is None or isinstance(category, str)
         require(is_text, "category", 'be a string, "" where unknown', category)
-        return {**event, "tags": [tag for tag in self.tag_normalization.apply(tags) if tag]}
+        return {**event, "tags": self.tags(tags)}
 
     def _check_profile(self, profile: Mapping[str, str]) -> None:
         known = [feature.name for feature in self.spec.profile]
@@ -123,3 +166,8 @@ class EventFeatures:
         require(not unknown, "profile", demand, ", ".join(unknown))
         for name, value in profile.items():
             require(isinstance(value, str), name, 'be a string, "" where unknown', value)
+
+
+def _is_list_of(value: Any, kind: type | types.UnionType) -> bool:
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    return is_list and all(isinstance(each, kind) for each in value)

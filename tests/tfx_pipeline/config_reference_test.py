@@ -137,5 +137,5 @@ def test_documented_defaults_are_accepted_as_written():
     written = from_mapping(PipelineConfig, mapping)
 
     assert written.model == PipelineConfig.__dataclass_fields__["model"].default_factory()
-    assert written.data.list_separator == "|"
+    assert written.data.list_separator is None and written.data.list_notation == "|"
     assert written.index.num_leaves is None

@@ -73,7 +73,8 @@ def parse(record: bytes) -> dict[str, list[Any]]:
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Rows of a file of JSON lines."""
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    with path.open(encoding="utf-8", newline="\n") as lines:  # a value may hold other breaks
+        return [json.loads(line) for line in lines]
 
 
 def write_tables(folder: Path, interactions, users=(), items=None) -> DataConfig:

@@ -99,10 +99,11 @@ def _show_users(
     from tfx_pipeline.datasets.planted import read_planted
     from tfx_pipeline.planted_score import read_instances
     from tfx_pipeline.snapshot_moments import user_part
+    from tfx_pipeline.table_inputs import tag_normalization
 
     users = [
         row
-        for row in read_planted(config.data.planted)
+        for row in read_planted(config.data.planted, tag_normalization(config.data))
         if user_part(row["user_id"], config.examples) == "test"
     ]
     # Some with a history, and one of whom only the profile is known.

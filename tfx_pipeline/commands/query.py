@@ -5,6 +5,11 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from tfx_pipeline.commands.query_answers import show_explanation, show_neighbours, show_profile
+from tfx_pipeline.commands.query_spelling import (
+    known_explanation,
+    known_neighbours,
+    note_spellings,
+)
 from tfx_pipeline.commands.query_subject import (
     add_subject_arguments,
     check_subject,
@@ -87,12 +92,14 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.server, model_name=arguments.model_name, timeout_s=arguments.timeout
         ) as client:
             if arguments.similar is not None:
-                similar = client.similar_tags([arguments.similar], num_tags=arguments.num_tags)
-                show_neighbours(similar.neighbours[0], similar.model_version, arguments)
+                near, version = known_neighbours(client, arguments.similar, arguments.num_tags)
+                show_neighbours(near, version, arguments)
             elif arguments.explain is not None:
-                explained = client.explain([features], [arguments.explain])
-                show_explanation(explained.explanations[0], explained.model_version, arguments)
+                explanation, version = known_explanation(client, features, arguments.explain)
+                show_explanation(explanation, version, arguments)
             else:
+                if arguments.features is not None and not arguments.config:
+                    note_spellings(client, features)
                 answer = client.retrieve([features], num_tags=arguments.num_tags)
                 items = None
                 if tag_items is not None:

@@ -16,7 +16,8 @@ def add_subject_arguments(parser: argparse.ArgumentParser) -> None:
     who.add_argument(
         "--features",
         metavar="JSON",
-        help='one instance, as {"clicked_tags": ["jazz"]}, or @FILE with one',
+        help='one instance, as {"clicked_tags": ["jazz"]}, or @FILE with one; with --config its '
+        "tags are normalised as training's were",
     )
     who.add_argument("--user", metavar="ID", help="a user of the tables that --config names")
     who.add_argument(
@@ -27,7 +28,9 @@ def add_subject_arguments(parser: argparse.ArgumentParser) -> None:
     )
     who.add_argument("--profile", metavar="JSON", help="profile features that go with --events")
     parser.add_argument(
-        "--config", type=path_flag("config"), help="the configuration, for --user and --events"
+        "--config",
+        type=path_flag("config"),
+        help="the configuration, for --user, --events and --features",
     )
 
 
@@ -56,8 +59,19 @@ def read_subject(arguments: argparse.Namespace) -> tuple[dict[str, Any], set[str
       ValueError: A file or a value is not what it must be, or `--config` lacks.
     """
     if arguments.features is not None:
-        return _parse_json("features", arguments.features), set()
+        features = _parse_json("features", arguments.features)
+        return (_normalized(features, arguments) if arguments.config else features), set()
     return _from_events(arguments)
+
+
+def _normalized(features: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
+    """Feature values with their tags as the version that serves spells them."""
+    from serving.client import EventFeatures
+    from tfx_pipeline.config import load_config
+    from tfx_pipeline.user_lookup import served_tag_normalization
+
+    config = load_config(arguments.config)
+    return EventFeatures(config.features, served_tag_normalization(config)).normalized(features)
 
 
 def _from_events(arguments: argparse.Namespace) -> tuple[dict[str, Any], set[str]]:

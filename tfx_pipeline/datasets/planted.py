@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from trainer.file_system import open_file
+from trainer.tag_normalization import TagNormalization
 
 PLANTED_FILE = "planted.jsonl"
 
@@ -35,11 +36,25 @@ class PlantedPrecision:
     num_users_without_events: int
 
 
-def read_planted(path: str) -> Iterator[dict[str, Any]]:
-    """The rows of a `planted.jsonl`."""
+def read_planted(
+    path: str, normalization: TagNormalization | None = None
+) -> Iterator[dict[str, Any]]:
+    """The rows of a `planted.jsonl`.
+
+    Args:
+      path: the file.
+      normalization: of the log's tags, which the interests are compared with; None: as they are.
+
+    Yields:
+      A user's row.
+    """
     with open_file(path) as stream:
         for line in stream:
-            yield json.loads(line)
+            row = json.loads(line)
+            if normalization is not None:
+                for name in ("interests", "cross_interests"):
+                    row[name] = normalization.apply(row[name])
+            yield row
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -11,9 +11,15 @@ import tensorflow_transform as tft
 
 from trainer import features as f
 from trainer.baselines import load_tag_clicks
-from trainer.input_data import load_snapshots, load_tags, tag_frequencies, vocabulary_sizes
+from trainer.input_data import (
+    load_snapshots,
+    load_vocabularies,
+    tag_frequencies,
+    vocabulary_sizes,
+)
 from trainer.snapshots import Snapshots
 from trainer.tag_views import TagAttributes, load_tag_attributes
+from trainer.vocabulary_losses import check_nothing_lost
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +89,11 @@ def load_examples(
         )
         for split in f.SPLITS
     }
-    tags = load_tags(transform_output)
+    vocabularies = load_vocabularies(transform_output, spec)
+    check_nothing_lost(
+        splits["train"], spec, {name: len(values) for name, values in vocabularies.items()}
+    )
+    tags = vocabularies[f.TAG_VOCABULARY]
     return StudyExamples(
         spec,
         vocabulary_sizes(transform_output, spec),

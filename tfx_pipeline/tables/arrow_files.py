@@ -334,3 +334,16 @@ def read_table(
     """
     for path in check_table(pattern, table):
         yield from read_batches(path, table, batch_rows=batch_rows)
+
+
+def text_column(path: str, name: str) -> Iterator[pa.Array]:
+    """One column of a Parquet file, batch by batch, where it holds texts; else nothing is read."""
+    with _open_parquet(path) as parquet:
+        if name not in parquet.schema_arrow.names:
+            return
+        kind = parquet.schema_arrow.field(name).type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        is_text = (pa.types.is_string, pa.types.is_large_string)
+        if any(check(kind) for check in (*is_text, pa.types.is_binary, pa.types.is_large_binary)):
+            for batch in parquet.iter_batches(DEFAULT_BATCH_ROWS, columns=[name]):
+                yield batch.column(0)

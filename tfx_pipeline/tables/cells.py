@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tfx_pipeline.tables.list_notation import read_lists, split_vectors
 from trainer.event_times import NUMBER
 from trainer.id_text import LARGEST_EXACT_FLOAT, decimal_text
 from trainer.tag_normalization import TagNormalization
@@ -278,30 +279,32 @@ def as_numbers(column: pa.Array, *, accept_words: bool = False) -> Numbers:
 @each_type
 def as_lists(
     column: pa.Array, *, separator: str, normalization: TagNormalization
-) -> tuple[pa.ListArray, np.ndarray]:
+) -> tuple[pa.ListArray, np.ndarray, np.ndarray]:
     """A column of lists of strings, normalised, without empty and repeated values.
 
     Args:
       column: [n]; lists of strings or numbers, or strings that hold a list.
-      separator: what stands between the values of a string.
+      separator: what stands between the values of a string, or a notation of `list_notation`.
       normalization: applied to each value before it is compared.
 
     Returns:
       List array [n] of strings, in the order of first appearance, empty where there is no value;
-      and bool [n], True where the cell is neither a list nor a string.
+      bool [n], True where the cell is neither a list nor a string; and bool [n], True where it is a
+      string and no list in the notation.
     """
     num_rows = len(column)
-    is_wrong = np.zeros(num_rows, bool)
+    is_wrong = is_malformed = np.zeros(num_rows, bool)
     if pa.types.is_binary(column.type):
         column, is_wrong = decode_utf8(column)
     if pa.types.is_string(column.type):
-        column = pc.split_pattern(column, separator)
+        column, is_malformed = read_lists(column, separator)
     if not pa.types.is_list(column.type):
         is_wrong = ~is_null_cell(column)
         column = pa.nulls(num_rows, pa.list_(pa.string()))
     lengths = np.asarray(pc.list_value_length(column).fill_null(0))
     parents = np.repeat(np.arange(num_rows), lengths)
     values, is_wrong_value = as_text(column.flatten())
+    is_wrong = is_wrong.copy()
     is_wrong[parents[is_wrong_value]] = True
 
     # Once for each distinct value: a tag stands in many rows.
@@ -318,7 +321,7 @@ def as_lists(
         values, parents = values.take(pa.array(first)), parents[first]
     offsets = np.zeros(num_rows + 1, np.int32)
     np.cumsum(np.bincount(parents, minlength=num_rows), out=offsets[1:])
-    return pa.ListArray.from_arrays(pa.array(offsets), values), is_wrong
+    return pa.ListArray.from_arrays(pa.array(offsets), values), is_wrong, is_malformed
 
 
 @each_type
@@ -327,7 +330,8 @@ def as_number_lists(column: pa.Array, *, separator: str) -> tuple[pa.ListArray, 
 
     Args:
       column: [n]; lists of numbers or numeric strings, or strings that hold a list.
-      separator: what stands between the values of a string.
+      separator: what stands between the values of a string without brackets, or a notation of
+        `list_notation`.
 
     Returns:
       List array [n] of float64, NaN where a value is no number, empty where there is no list; and
@@ -335,7 +339,7 @@ def as_number_lists(column: pa.Array, *, separator: str) -> tuple[pa.ListArray, 
     """
     is_wrong = np.zeros(len(column), bool)
     if pa.types.is_string(column.type):
-        texts = pc.split_pattern(column, separator)
+        texts = split_vectors(column, separator)
         is_blank = pc.equal(pc.utf8_trim_whitespace(column.fill_null("")), "")
         column = pc.if_else(is_blank, pa.scalar([], texts.type), texts)
     if not pa.types.is_list(column.type):

@@ -79,7 +79,7 @@ ITEMS = TableSchema(
     "items",
     (
         Column("item_id", ID, True, "unique in the table"),
-        Column("tags", LIST, True, "list of tags, or one string with a separator", True),
+        Column("tags", LIST, True, "list of tags, or one string that holds one", True),
         Column("category", TEXT, False, "one category; empty or no column: unknown", True),
         Column("title", TEXT, False, "for people to read", True),
     ),
@@ -103,6 +103,7 @@ TIMESTAMP_IN_FUTURE = "timestamp_in_future"
 TIMESTAMP_NOT_POSITIVE = "timestamp_not_positive"
 CLICKED_NOT_0_OR_1 = "clicked_not_0_or_1"
 WRONG_TYPE = "wrong_type"
+MALFORMED_LIST = "malformed_list"
 NO_TAGS = "no_tags"
 UNTAGGED_ITEM = "untagged_item"
 UNKNOWN_ITEM = "unknown_item"
@@ -118,6 +119,7 @@ REJECT_REASONS: tuple[str, ...] = (
     TIMESTAMP_NOT_POSITIVE,
     CLICKED_NOT_0_OR_1,
     WRONG_TYPE,
+    MALFORMED_LIST,
     NO_TAGS,
     UNTAGGED_ITEM,
     UNKNOWN_ITEM,

@@ -18,6 +18,7 @@ from tfx_pipeline.tables.cells import (
     as_text,
 )
 from tfx_pipeline.tables.item_catalogue import ItemCatalogue
+from tfx_pipeline.tables.line_breaks import without_line_breaks
 from tfx_pipeline.tables.row_batches import (
     FileBatch,
     ValidatedBatch,
@@ -102,6 +103,7 @@ def validate_interactions(
     verdicts = _Verdicts(rows.num_rows)
     user_ids, is_user_missing, is_user_wrong = as_id(rows.column("user_id"))
     item_ids, is_item_missing, is_item_wrong = as_id(rows.column("item_id"))
+    item_ids = without_line_breaks(item_ids)
     verdicts.reject(is_user_missing, schema.MISSING_USER_ID)
     verdicts.reject(is_item_missing, schema.MISSING_ITEM_ID)
     verdicts.reject(is_user_wrong | is_item_wrong, schema.WRONG_TYPE)
@@ -157,22 +159,25 @@ def validate_items(
     """Checks rows of `items`.
 
     Reasons, in this order: missing_item_id, wrong_type (an id, tags, category or title of another
-    type), no_tags (after normalisation). Repeated ids: see `build_item_catalogue`.
+    type), malformed_list (tags that are no list in the declared notation), no_tags (after
+    normalisation). Repeated ids: see `build_item_catalogue`.
 
     Args:
       batch: rows as found.
       normalization: of tags; None is `TagNormalization()`.
-      list_separator: what separates the tags where they come as one string (CSV).
+      list_separator: what separates the tags where they come as one string (CSV), or a notation of
+        `list_notation`.
 
     Returns:
       Rows with `item_id` string, `tags` list of strings (unique, none empty), `category` string
-      ("" where unknown, or where the file has no such column), and `title` string where the file
-      has it; `items_aside` has the ids of the items without tags.
+      ("" where unknown, or where the file has no such column), each value of one line, and `title`
+      string where the file has it; `items_aside` has the ids of the items without tags.
     """
     rows = batch.rows
     verdicts = _Verdicts(rows.num_rows)
     item_ids, is_missing, is_wrong = as_id(rows.column("item_id"))
-    tags, is_tags_wrong = as_lists(
+    item_ids = without_line_breaks(item_ids)
+    tags, is_tags_wrong, is_malformed = as_lists(
         rows.column("tags"),
         separator=list_separator,
         normalization=normalization or TagNormalization(),
@@ -184,8 +189,10 @@ def validate_items(
         if found is not None:
             columns[name], is_text_wrong = as_text(found)
             is_wrong = is_wrong | is_text_wrong
+    columns["category"] = without_line_breaks(columns["category"])
     verdicts.reject(is_missing, schema.MISSING_ITEM_ID)
     verdicts.reject(is_wrong, schema.WRONG_TYPE)
+    verdicts.reject(is_malformed, schema.MALFORMED_LIST)
     verdicts.reject(np.diff(np.asarray(tags.offsets)) == 0, schema.NO_TAGS)
     return verdicts.split(
         batch,
@@ -205,7 +212,7 @@ def validate_users(batch: FileBatch) -> ValidatedBatch:
 
     Returns:
       Rows with `user_id` and every other column of the batch, all of them strings ("" where
-      unknown): profile columns are categories, a number is its decimal string.
+      unknown) of one line: profile columns are categories, a number is its decimal string.
     """
     rows = batch.rows
     verdicts = _Verdicts(rows.num_rows)
@@ -213,7 +220,8 @@ def validate_users(batch: FileBatch) -> ValidatedBatch:
     columns = {"user_id": user_ids}
     for name, column in zip(rows.schema.names, rows.columns, strict=True):
         if name != "user_id":
-            columns[name], is_value_wrong = as_text(column)
+            values, is_value_wrong = as_text(column)
+            columns[name] = without_line_breaks(values)
             is_wrong = is_wrong | is_value_wrong
     verdicts.reject(is_missing, schema.MISSING_USER_ID)
     verdicts.reject(is_wrong, schema.WRONG_TYPE)

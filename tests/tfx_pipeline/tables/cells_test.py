@@ -82,7 +82,7 @@ def test_number_columns_of_any_type(column, values, missing, invalid):
 
 
 def _lists(column, **options):
-    lists, is_wrong = cells.as_lists(
+    lists, is_wrong, _ = cells.as_lists(
         column, separator="|", normalization=cells.TagNormalization(**options)
     )
     return lists.to_pylist(), is_wrong.tolist()

@@ -1,0 +1,63 @@
+"""How `tagtower query` finds a tag that a person typed: as the version that answers spells it.
+
+A server does not say how the tags of its version were normalised, so it is asked for every way in
+which they may be (`trainer.tag_normalization.spellings`), and the first that it knows counts.
+"""
+
+import math
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from trainer.tag_normalization import spellings
+
+if TYPE_CHECKING:
+    from serving.client import TagClient, TagExplanation, TagNeighbours
+
+
+def known_neighbours(
+    client: "TagClient", tag: str, num_tags: int | None
+) -> tuple["TagNeighbours", int]:
+    """The tags nearest to a tag, and the version that answered; none where no spelling is known."""
+    typed = spellings(tag) or [tag]
+    answer = client.similar_tags(typed, num_tags=num_tags)
+    known = [near for near in answer.neighbours if near.tags]
+    return (known or answer.neighbours)[0], answer.model_version
+
+
+def known_explanation(
+    client: "TagClient", features: Mapping[str, Any], tag: str
+) -> tuple["TagExplanation", int]:
+    """What a tag's score comes from, and the version; a NaN where no spelling is known."""
+    typed = spellings(tag) or [tag]
+    answer = client.explain([features] * len(typed), typed)
+    known = [each for each in answer.explanations if not math.isnan(each.score)]
+    return (known or answer.explanations)[0], answer.model_version
+
+
+def note_spellings(client: "TagClient", features: Mapping[str, Any]) -> None:
+    """Says which values are no tags as typed, and would be in another spelling.
+
+    Which features hold tags a server does not say, so nothing is changed.
+    """
+    from serving.client import TagClientError
+
+    lists = [values for values in features.values() if isinstance(values, list)]
+    values = dict.fromkeys(value for each in lists for value in each if isinstance(value, str))
+    typed = {value: found for value in values if len(found := spellings(value)) > 1}
+    if not typed:
+        return
+    asked = list(dict.fromkeys(spelling for found in typed.values() for spelling in found))
+    try:
+        answer = client.similar_tags(asked, num_tags=1)
+    except TagClientError:
+        return  # the version is older than neighbours, or the call that follows fails likewise
+    known = {near.tag for near in answer.neighbours if near.tags}
+    for value, found in typed.items():
+        others = [spelling for spelling in found if spelling in known]
+        if others and value not in known:
+            print(
+                f"note: the model knows no tag {value!r}, but {others[0]!r}. Give --config, and "
+                "--features are normalised as training's tags were.",
+                file=sys.stderr,
+            )
