@@ -32,6 +32,7 @@ ISO_8601 = (
     r"(?::(?P<second>[0-9]{2})(?:[.,][0-9]+)?)?"
     r" ?(?P<zone>Z|z|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?)?)?$"
 )
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 _INTEGER = r"^-?[0-9]{1,40}$"
 
 
@@ -95,7 +96,8 @@ def event_seconds(value: Any) -> int | None:
             value = float(text)
     if isinstance(value, datetime.datetime):
         zone = value.tzinfo or datetime.timezone.utc
-        return math.floor(value.replace(tzinfo=zone).timestamp())
+        # Not `timestamp()`, a float, which rounds the last microseconds of a far second up.
+        return (value.replace(tzinfo=zone) - _EPOCH) // datetime.timedelta(seconds=1)
     if isinstance(value, np.integer | np.floating):
         value = value.item()  # numpy's integers have no floor of their own
     if not isinstance(value, int | float | decimal.Decimal):
