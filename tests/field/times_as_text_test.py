@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tfx_pipeline.tables import schema, times
@@ -99,6 +99,7 @@ def test_text_is_the_same_time_among_any_others(pairs):
 
 
 @given(st.datetimes(datetime.datetime(1970, 1, 1)), st.integers(-1439, 1439))
+@example(datetime.datetime(3059, 1, 1, 0, 0, 0, 999_997), 0)
 @settings(max_examples=200, deadline=None)
 def test_any_moment_in_any_zone(moment, minutes):
     zone = datetime.timezone(datetime.timedelta(minutes=minutes))
