@@ -29,7 +29,7 @@ from serving.batch_predict_files import (
     input_files,
     open_uncompressed,
 )
-from trainer.config_loader import require
+from trainer.config_loader import RepeatedName, require, unique_names
 from trainer.file_system import file_size
 
 JSON_LINES, TF_RECORD, BY_NAME = "jsonl", "tf-record", "auto"  # two of Vertex's `instancesFormat`s
@@ -198,8 +198,8 @@ class InstanceReader:
             return Rejected(shown, None, f"The line is no UTF-8: {error}.")
         try:
             values = _DECODER.decode(text)
-        except _RepeatedName as error:
-            return Rejected(json.dumps(text), None, f"`{error}` is there more than once.")
+        except RepeatedName as error:
+            return Rejected(json.dumps(text), None, f"{error}.")
         except (ValueError, RecursionError) as error:
             return Rejected(json.dumps(text), None, f"The line is no JSON: {error}.")
         if not isinstance(values, dict):
@@ -318,16 +318,4 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON value")
 
 
-class _RepeatedName(ValueError):
-    """An object has a name twice, of which Python would keep the last without a word."""
-
-
-def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _RepeatedName(next(name for name in names if names.count(name) > 1))
-    return values
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_unique_names)
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=unique_names)
