@@ -5,7 +5,6 @@ anything starts: read as something else it would be a file of nothing but errors
 """
 
 import bz2
-import fnmatch
 import gzip
 import io
 import os
@@ -16,13 +15,8 @@ from typing import BinaryIO, cast
 import pyarrow as pa
 
 from trainer.config_loader import require
-from trainer.file_system import (
-    is_file,
-    is_folder,
-    is_remote,
-    matching,
-    open_file,
-)
+from trainer.data_files import find_data_files
+from trainer.file_system import is_folder, is_remote, matching, open_file
 
 GZIP, BZIP2, ZSTD = "gzip", "bzip2", "zstd"
 # What reading a damaged file raises; an `OSError` of bzip2 and zstd, and no number of the system's.
@@ -50,16 +44,13 @@ UTF8_MARK = b"\xef\xbb\xbf"
 _HEAD = 1 << 16
 _BLOCK = 1 << 20
 _OBJECTS_AT_CARRIAGE_RETURN = re.compile(rb"\}\s*\r\s*\{")
-_WILDCARD = re.compile(r"[*?[]")
 
 
 def input_files(pattern: str) -> list[str]:
     """The files of instances.
 
     Args:
-      pattern: A file, or a glob. A file that is there is meant by its name, whatever characters are
-        in it. Of what a glob finds, names that begin with `_` or `.` are no data, nor is what lies
-        in folders of such names, unless the glob itself names them.
+      pattern: A file, a folder or a glob, see `trainer.data_files`.
 
     Returns:
       Paths, in order of their names.
@@ -67,18 +58,14 @@ def input_files(pattern: str) -> list[str]:
     Raises:
       ValueError: There is none.
     """
-    if is_file(pattern):
-        return [pattern]
-    found = [path for path in matching(pattern) if is_file(path)]
-    paths = [path for path in found if not _is_side_file(path, pattern)]
+    paths = find_data_files(pattern)
     if paths:
         return paths
     received = f"input={pattern!r}"
-    if found:
-        names = sorted({os.path.basename(path) for path in found})
+    others = matching(os.path.join(pattern, "*") if is_folder(pattern) else pattern)
+    if others:
+        names = sorted({os.path.basename(path) for path in others})
         received += f", which has side files alone ({', '.join(names[:3])})"
-    elif is_folder(pattern):
-        received += f", a folder; {os.path.join(pattern, '*')} matches its files"
     raise ValueError(f"`input` must match at least one file. Received: {received}.")
 
 
@@ -157,14 +144,3 @@ def check_lines(path: str) -> None:
             f"`input` must be lines that end with a line feed. Received: {path}, whose lines end "
             r"with carriage returns; `tr '\r' '\n'` writes it anew."
         )
-
-
-def _is_side_file(path: str, pattern: str) -> bool:
-    """Whether a glob found a file that is no data, by the rule that Hadoop's writers keep to."""
-    named = pattern.split("/")
-    num_fixed = next((i for i, name in enumerate(named) if _WILDCARD.search(name)), len(named))
-    asked_for = [name for name in named if name.startswith(("_", "."))]
-    return any(
-        name.startswith(("_", ".")) and not any(fnmatch.fnmatchcase(name, a) for a in asked_for)
-        for name in path.split("/")[num_fixed:]
-    )

@@ -92,7 +92,7 @@ def find_shards(pattern: str, input_format: str, shard_bytes: int) -> tuple[str,
     """Cuts the input into shards, the same ones for the same files.
 
     Args:
-      pattern: File or glob.
+      pattern: File, folder or glob, see `trainer.data_files`.
       input_format: One of `INPUT_FORMATS`; `auto`: TFRecords where `tfrecord` is in the name of the
         file, else JSON lines.
       shard_bytes: Size of a shard of JSON lines.
@@ -101,8 +101,7 @@ def find_shards(pattern: str, input_format: str, shard_bytes: int) -> tuple[str,
       The format, and the shards: files in order of their names, each from its begin.
 
     Raises:
-      ValueError: There is no file or nothing in any, one cannot be read, or `auto` finds both
-        formats.
+      ValueError: There is no file, one cannot be read, or `auto` finds both formats.
     """
     paths = input_files(pattern)
     if input_format == BY_NAME:
@@ -112,11 +111,9 @@ def find_shards(pattern: str, input_format: str, shard_bytes: int) -> tuple[str,
         }
         require(len(found) == 1, "input", "match files of one format", pattern)
         (input_format,) = found
-    sizes = {path: file_size(path) for path in paths}
-    if not any(sizes.values()):
-        raise ValueError(nothing_to_predict(pattern))
     shards: list[Shard] = []
-    for path, size in sizes.items():
+    for path in paths:
+        size = file_size(path)
         if input_format == TF_RECORD:
             check_records(path)
         else:

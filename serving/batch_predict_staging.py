@@ -84,7 +84,8 @@ class Staging:
     def folder(self) -> str:
         """The staging folder."""
         parent, name = os.path.split(self.output_dir.rstrip("/"))
-        return os.path.join(parent, f"_{name}.partial")
+        # To Spark `_day=2024-05-03` would be data, of the column `_day`.
+        return os.path.join(parent, f"_{name.replace('=', '-')}.partial")
 
     @contextlib.contextmanager
     def begin(

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from tfx_pipeline.daily_window import find_window, table_patterns
 from tfx_pipeline.data_config import DataConfig
 from tfx_pipeline.tables import schema
-from tfx_pipeline.tables.arrow_files import check_files, list_files
+from tfx_pipeline.tables.arrow_files import check_files
+from tfx_pipeline.tables.table_files import find_files, say_unread
 from tfx_pipeline.utc_times import utc_text
 from trainer.features import SPLITS, FeatureSpec
 from trainer.tag_normalization import TagNormalization
@@ -40,8 +41,14 @@ def find_tables(data: DataConfig, spec: FeatureSpec) -> dict[str, list[str]]:
 def table_files(data: DataConfig, table: schema.TableSchema) -> list[str]:
     """Finds and checks the files of one table, see `find_tables`."""
     patterns = table_patterns(data, find_window(data))[table.name]
+    files: list[str] = []
+    unread: list[str] = []
     try:
-        files = [path for pattern in patterns for path in list_files(pattern)]
+        for pattern in patterns:
+            found, others = find_files(pattern)
+            files += found
+            unread += others
+        say_unread(unread, table.name)
         return check_files(files, getattr(data, table.name), table)
     except ValueError as error:
         raise ValueError(f"`data.{table.name}`: {error}") from error

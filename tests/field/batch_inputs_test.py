@@ -152,6 +152,7 @@ def test_compressed_file_that_breaks_off_is_named(tmp_path, compress):
     [
         ("tfr/*", ["tfr/part-0.tfrecord", "tfr/part-1.tfrecord"]),
         ("t*/*", ["tfr/part-0.tfrecord", "tfr/part-1.tfrecord"]),
+        ("tfr", ["tfr/part-0.tfrecord", "tfr/part-1.tfrecord"]),
         ("**/part-*", ["tfr/part-0.tfrecord", "tfr/part-1.tfrecord"]),
         ("tfr/_temporary/*", ["tfr/_temporary/part-2.tfrecord"]),  # asked for by its name
         ("tfr/_SUCCESS", ["tfr/_SUCCESS"]),
@@ -176,12 +177,14 @@ def test_side_files_are_no_data_unless_they_are_named(tmp_path, pattern, found):
     ("pattern", "said"),
     [
         ("side/*", "which has side files alone (_SUCCESS, _metadata)."),
-        ("side", "a folder; "),
+        ("side", "which has side files alone (_SUCCESS, _metadata)."),
+        ("empty", "/empty'."),
         ("nothing*", "nothing*'."),
     ],
 )
 def test_input_without_a_file_of_data_says_what_is_there(tmp_path, pattern, said):
     (tmp_path / "side").mkdir()
+    (tmp_path / "empty").mkdir()
     for name in ("_SUCCESS", "_metadata"):
         (tmp_path / "side" / name).write_bytes(b"x")
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from serving.batch_predict import BatchPredictConfig, batch_predict
 from serving.batch_predict_output import JsonLinesWriter
+from serving.batch_predict_staging import Staging
 from serving.export import export_servable
 from serving.index import BruteForceIndex
 from serving.retrieval import TagRetrieval
@@ -88,9 +89,13 @@ def duckdb_folder(folder):
     return pd.concat([pq.read_table(path).to_pandas() for path in paths], ignore_index=True)
 
 
+def is_hidden_to_spark(name):
+    return name.startswith(".") or (name.startswith("_") and "=" not in name)
+
+
 def spark_folder(folder):
-    """Spark reads all files whose names begin with neither `_` nor `.`, and fails on any other."""
-    names = sorted(name for name in os.listdir(folder) if not name.startswith(("_", ".")))
+    """Spark reads all files that are not hidden, and fails on one that is no Parquet."""
+    names = sorted(name for name in os.listdir(folder) if not is_hidden_to_spark(name))
     paths = [os.path.join(folder, name) for name in names]
     return pd.concat([pq.read_table(path).to_pandas() for path in paths], ignore_index=True)
 
@@ -114,7 +119,10 @@ def test_parent_folder_has_the_days_that_are_done_alone(table, tmp_path):
     parent = tmp_path / "predictions"
     shutil.copytree(table[0], parent / "day=2024-05-03")
     # A killed run of the next day, with a shard that is done.
-    shutil.copytree(table[0], parent / "_day=2024-05-04.partial" / "complete")
+    left = Staging(str(parent / "day=2024-05-04"), 1).folder
+    shutil.copytree(table[0], os.path.join(left, "complete"))
+
+    assert [n for n in os.listdir(parent) if not is_hidden_to_spark(n)] == ["day=2024-05-03"]
 
     rows = pyarrow.dataset.dataset(parent, format="parquet", partitioning="hive").to_table()
 
@@ -197,8 +205,8 @@ def test_run_that_goes_on_keeps_its_time_and_what_is_done(config, writer, breaki
     breaking.num_closed = 0
     with pytest.raises(RuntimeError, match="broken in the middle"):
         batch_predict(config, RUNNER, breaking)
-    parent, name = os.path.split(config.output_dir)
-    staging = f"{parent}/_{name}.partial"
+    parent = os.path.dirname(config.output_dir)
+    staging = f"{parent}/_day-2024-05-03.partial"
     (done,) = glob.glob(f"{staging}/complete/*")
     inode = os.stat(done).st_ino
     manifest = json.loads(open(f"{staging}/manifest.json").read())
@@ -219,7 +227,7 @@ def older_staging(config, layout):
     """Makes what was begun as the version before this one left it."""
     parent, name = os.path.split(config.output_dir)
     older = f"{parent}/{name}.partial"
-    os.rename(f"{parent}/_{name}.partial", older)
+    os.rename(Staging(config.output_dir, 1).folder, older)
     manifest = json.loads(open(f"{older}/manifest.json").read())
     del manifest["begun"]
     with open(f"{older}/manifest.json", "w") as file:

@@ -7,6 +7,7 @@ import pytest
 
 from tests.tfx_pipeline.gate_test import BASELINES, MODEL
 from tfx_pipeline import config as c
+from tfx_pipeline import distributions
 from tfx_pipeline.daily_window import find_window
 from tfx_pipeline.data_config import DataConfig, WindowConfig
 from tfx_pipeline.gate import check_index, check_model
@@ -80,7 +81,6 @@ def test_index_gate_names_its_key():
 
 
 def test_drift_names_the_threshold_of_the_feature():
-    distributions = pytest.importorskip("tfx_pipeline.distributions")
     thresholds = {"segment": DistributionThreshold(l_infinity=0.1, jensen_shannon=0.2)}
     comparisons = [
         distributions.Comparison("segment", name, value, getattr(thresholds["segment"], name), "f")

@@ -59,11 +59,11 @@ def test_files_are_in_order_of_their_names_and_compressed_ones_are_whole(tmp_pat
 
 
 def test_format_is_told_by_the_name_and_two_at_once_are_refused(tmp_path):
-    (tmp_path / "data_tfrecord-00000-of-00001.gz").write_bytes(b"x")
+    (tmp_path / "data_tfrecord-00000-of-00001.gz").touch()
     assert find_shards(str(tmp_path / "*"), "auto", 100)[0] == TF_RECORD
     assert find_shards(str(tmp_path / "*"), "jsonl", 100)[0] == JSON_LINES
 
-    (tmp_path / "instances.jsonl").write_bytes(b"{}")
+    (tmp_path / "instances.jsonl").touch()
     with pytest.raises(ValueError, match="`input` must match files of one format"):
         find_shards(str(tmp_path / "*"), "auto", 100)
 
