@@ -8,11 +8,13 @@ business and shows nowhere. A bad instance goes to the errors file with its reas
 nothing. Output appears whole, and a killed run goes on (`serving.batch_predict_staging`).
 
 What is written is the writer's business: `serving.batch_predict_output` has Vertex's JSON lines.
+An input without an instance is a mistake, and no output of nothing.
 """
 
 import collections
 import contextlib
 import dataclasses
+import json
 import logging
 import math
 import os
@@ -33,23 +35,24 @@ from serving.batch_predict_input import (
     Shard,
     UnreadableInput,
     find_shards,
+    nothing_to_predict,
 )
 from serving.batch_predict_output import (
     JsonLinesWriter,
     Predicted,
+    PredictedBy,
     PredictionWriter,
     error_lines,
 )
 from serving.batch_predict_staging import Staging, files_digests, folder_digest
 from serving.feature_tensors import to_tensors
 from serving.servable_caller import Retrieved, ServableCaller
+from trainer import signatures as s
 from trainer.config_loader import require
-from trainer.file_system import open_file
+from trainer.file_system import is_file, open_file
 
 _logger = logging.getLogger("tagtower.batch_predict")
 
-# Of what is written for the same manifest: a change of the formats begins runs anew.
-_LAYOUT = 2
 # TensorFlow computes a call in one thread and without Python's lock: two calls keep two cores busy.
 # More would wait for that lock, under which JSON is read and written.
 _CALLS_AT_ONCE = 2
@@ -102,7 +105,11 @@ class PredictShard(beam.DoFn):
     """Shards -> files in the staging folder."""
 
     def __init__(
-        self, config: BatchPredictConfig, staging: Staging, writer: type[PredictionWriter]
+        self,
+        config: BatchPredictConfig,
+        staging: Staging,
+        writer: type[PredictionWriter],
+        predicted_by: PredictedBy,
     ):
         """Initializes the function.
 
@@ -110,10 +117,12 @@ class PredictShard(beam.DoFn):
           config: The batch prediction's; its input format is known.
           staging: Where to write.
           writer: How to write.
+          predicted_by: What the writer may say of the predictions.
         """
         self._config = config
         self._staging = staging
         self._writer = writer
+        self._predicted_by = predicted_by
         # One servable a process, however many threads of it the engine uses.
         self._servables = shared.Shared()
 
@@ -141,7 +150,7 @@ class PredictShard(beam.DoFn):
         counts = {"predicted": 0, "errors": 0}
         with self._staging.write_shard(shard.index, counts) as files:
             with (
-                contextlib.closing(self._writer(files.results)) as results,
+                contextlib.closing(self._writer(files.results, self._predicted_by)) as results,
                 open_file(files.errors, "w") as errors,
             ):
                 for outcomes in self._predict_ahead(self._batches(shard)):
@@ -234,15 +243,19 @@ def batch_predict(
       Counts: `predicted` and `errors`, of the whole output.
 
     Raises:
-      ValueError: There is no input or a file of it breaks off, the output folder exists, or what an
-        earlier run left was begun with something else.
+      ValueError: There is no input or nothing in it, a file of it is not read or breaks off, the
+        output folder exists, or what an earlier run left was begun with something else.
     """
     input_format, shards = find_shards(
         config.input_pattern, config.input_format, config.shard_bytes
     )
     config = dataclasses.replace(config, input_format=input_format)
-    staging = Staging(config.output_dir, len(shards), writer.suffix)
-    with staging.begin(_manifest(config, shards, writer), config.restart):
+    staging = Staging(config.output_dir, len(shards), writer.suffix, writer.errors_prefix)
+    manifest = _manifest(config, shards, writer)
+    with staging.begin(manifest, config.restart) as time:
+        folder = manifest["model"]["version"]
+        version = str(int(folder)) if folder.isdecimal() else folder  # `00000007` is version 7
+        predicted_by = PredictedBy(_model_name(config.model_dir), version, time)
         pending = [shard for shard in shards if not staging.is_done(shard.index)]
         if len(pending) < len(shards):
             _logger.info(
@@ -258,9 +271,26 @@ def batch_predict(
                     | "Shards" >> beam.Create(pending)
                     # Without it an engine may keep all shards on the worker that named them.
                     | "Spread" >> beam.Reshuffle()
-                    | "Predict" >> beam.ParDo(PredictShard(config, staging, writer))
+                    | "Predict" >> beam.ParDo(PredictShard(config, staging, writer, predicted_by))
                 )
-        return staging.finish()
+        counts = staging.totals()
+        if not any(counts.values()):
+            staging.discard()
+            raise ValueError(nothing_to_predict(config.input_pattern))
+        model = {**manifest["model"], "name": predicted_by.model_name, "version": version}
+        about = {**manifest, "model": model, "time": time.isoformat(), "counts": counts}
+        staging.finish(about)
+        return counts
+
+
+def _model_name(model_dir: str) -> str:
+    """The name of the run that made a version; else that of the folder of the versions."""
+    path = os.path.join(model_dir, s.PROVENANCE_FILE)
+    made_by = None
+    if is_file(path):
+        with open_file(path) as file:
+            made_by = json.load(file).get("run")
+    return made_by or os.path.basename(os.path.dirname(os.path.normpath(model_dir)))
 
 
 def _manifest(
@@ -268,7 +298,7 @@ def _manifest(
 ) -> dict[str, Any]:
     """What the bytes of the output follow from."""
     return {
-        "layout": _LAYOUT,
+        "layout": writer.layout,
         "model": {
             "version": os.path.basename(os.path.normpath(config.model_dir)),
             "content": folder_digest(config.model_dir),

@@ -3,6 +3,7 @@
 A shard is read by one worker from its first instance to its last, so the order of what is written
 follows from the input alone, whatever the engine does. JSON lines that are not compressed are cut
 by bytes; a compressed file or a TFRecord file, which cannot be entered in the middle, is one shard.
+How files are found and opened is `serving.batch_predict_files`' work.
 
 An instance that cannot be used is no exception here but a value, `Rejected`. A file that breaks off
 is something else: nobody knows how many instances are missing, so it raises.
@@ -10,25 +11,30 @@ is something else: nobody knows how many instances are missing, so it raises.
 
 import base64
 import dataclasses
-import gzip
 import json
 import math
 import os
-import zlib
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, BinaryIO, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from trainer.config_loader import require
-from trainer.data_files import find_data_files
-from trainer.file_system import file_size, is_remote, open_file
+from serving.batch_predict_files import (
+    DAMAGED,
+    UTF8_MARK,
+    check_lines,
+    check_records,
+    compression_of,
+    input_files,
+    open_uncompressed,
+)
+from trainer.config_loader import RepeatedName, require, unique_names
+from trainer.file_system import file_size
 
 JSON_LINES, TF_RECORD, BY_NAME = "jsonl", "tf-record", "auto"  # two of Vertex's `instancesFormat`s
 INPUT_FORMATS = (BY_NAME, JSON_LINES, TF_RECORD)
 
-_GZIP_MAGIC = b"\x1f\x8b"
 _RECORDS_AT_ONCE = 256
 _BLOCK = 1 << 20
 
@@ -95,10 +101,9 @@ def find_shards(pattern: str, input_format: str, shard_bytes: int) -> tuple[str,
       The format, and the shards: files in order of their names, each from its begin.
 
     Raises:
-      ValueError: There is no file, or `auto` finds both formats.
+      ValueError: There is no file, one cannot be read, or `auto` finds both formats.
     """
-    paths = find_data_files(pattern)
-    require(bool(paths), "input", "match at least one file", pattern)
+    paths = input_files(pattern)
     if input_format == BY_NAME:
         found = {
             TF_RECORD if "tfrecord" in os.path.basename(path).lower() else JSON_LINES
@@ -109,12 +114,21 @@ def find_shards(pattern: str, input_format: str, shard_bytes: int) -> tuple[str,
     shards: list[Shard] = []
     for path in paths:
         size = file_size(path)
-        if input_format == TF_RECORD or _is_gzipped(path) or size <= shard_bytes:
+        if input_format == TF_RECORD:
+            check_records(path)
+        else:
+            check_lines(path)
+        if input_format == TF_RECORD or compression_of(path) or size <= shard_bytes:
             shards.append(Shard(len(shards), path))
             continue
         for begin in range(0, size, shard_bytes):
             shards.append(Shard(len(shards), path, begin, min(begin + shard_bytes, size)))
     return input_format, shards
+
+
+def nothing_to_predict(pattern: str) -> str:
+    """What is said of an input whose files hold neither an instance nor anything at fault."""
+    return f"`input` must hold at least one instance. Received: {pattern}, where there is none."
 
 
 class InstanceReader:
@@ -157,7 +171,9 @@ class InstanceReader:
                 yield from map(self.parse_record, _records(shard.path))
             else:
                 yield from map(self.parse_line, _lines(shard))
-        except (EOFError, gzip.BadGzipFile, zlib.error, tf.errors.DataLossError) as error:
+        except (*DAMAGED, tf.errors.DataLossError) as error:
+            if getattr(error, "errno", None) is not None:
+                raise  # the file is not the cause, and the engine may try again
             reason = " ".join(str(error).split())
             raise UnreadableInput(
                 f"`input` must be readable to the end. Received: {shard.path} ({reason})."
@@ -178,7 +194,9 @@ class InstanceReader:
             shown = json.dumps(line.decode(errors="backslashreplace").strip())
             return Rejected(shown, None, f"The line is no UTF-8: {error}.")
         try:
-            values = json.loads(text, parse_constant=_refuse_constant)
+            values = _DECODER.decode(text)
+        except RepeatedName as error:
+            return Rejected(json.dumps(text), None, f"{error}.")
         except (ValueError, RecursionError) as error:
             return Rejected(json.dumps(text), None, f"The line is no JSON: {error}.")
         if not isinstance(values, dict):
@@ -222,7 +240,13 @@ class InstanceReader:
         return self._instance(text, values)
 
     def _instance(self, text: str, values: dict[str, Any]) -> Instance | Rejected:
-        features = {k: v for k, v in values.items() if k not in self._not_features}
+        features = {
+            name: value
+            for name, value in values.items()
+            # null is unknown, as an empty cell of a table is; a name that the model does not know
+            # is refused with any value.
+            if name not in self._not_features and (value is not None or name not in self._is_list)
+        }
         if self._key_field is None:
             return Instance(text, None, features)
         if self._key_field not in values:
@@ -235,7 +259,7 @@ class InstanceReader:
 
 
 def _lines(shard: Shard) -> Iterator[bytes]:
-    with _open(shard.path) as file:
+    with open_uncompressed(shard.path) as file:
         if shard.begin:
             # The line that is under way here belongs to the shard before.
             file.seek(shard.begin - 1)
@@ -247,32 +271,22 @@ def _lines(shard: Shard) -> Iterator[bytes]:
             if not line:
                 return
             position += len(line)
+            # At the begin of a file, and inside of one that was joined of several.
+            line = line.removeprefix(UTF8_MARK)
             if line.strip():
                 yield line
 
 
 def _records(path: str) -> Iterator[bytes]:
-    compression = "GZIP" if _is_gzipped(path) else ""
+    compression = "GZIP" if compression_of(path) else ""
     if compression:
         # TensorFlow takes a stream that is cut between two records for one that ends there.
-        with _open(path) as file:
+        with open_uncompressed(path) as file:
             while file.read(_BLOCK):
                 pass
     dataset = tf.data.TFRecordDataset(path, compression).batch(_RECORDS_AT_ONCE)
     for records in dataset.as_numpy_iterator():
         yield from records.tolist()
-
-
-def _open(path: str) -> BinaryIO:
-    # A gzip file is a binary file to all who read lines from it.
-    if not _is_gzipped(path):
-        return open_file(path, "rb")
-    return gzip.open(open_file(path, "rb") if is_remote(path) else path)  # type: ignore[return-value]
-
-
-def _is_gzipped(path: str) -> bool:
-    with open_file(path, "rb") as file:
-        return file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
 
 
 def _feature_values(feature: tf.train.Feature) -> list[Any]:
@@ -299,3 +313,6 @@ def _as_base64(record: bytes) -> str:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON value")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=unique_names)

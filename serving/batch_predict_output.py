@@ -6,9 +6,14 @@ A line of the results is `{"instance": {...}, "prediction": {...}}`, a line of t
 (docs.cloud.google.com/gemini-enterprise-agent-platform/reference/rest/Shared.Types/PredictionResult:
 `prediction` or `error`, and one of `instance` and `key`). Files have the names of its batch jobs:
 `prediction.results-00000-of-00002`, `prediction.errors_stats-00000-of-00001`.
+
+Vertex's lines have no place for the model and the time. They are in `ABOUT_FILE` beside them, whose
+name readers of folders pass over; a writer may have them in its files as well.
 """
 
 import abc
+import dataclasses
+import datetime
 import json
 from collections.abc import Iterable, Sequence
 from typing import ClassVar, NamedTuple
@@ -20,6 +25,7 @@ from trainer.file_system import open_file
 
 RESULTS_PREFIX = "prediction.results"
 ERRORS_PREFIX = "prediction.errors_stats"
+ABOUT_FILE = "_predictions.json"
 
 _INVALID = "INVALID_ARGUMENT"
 
@@ -40,23 +46,44 @@ class Predicted(NamedTuple):
     probabilities: list[float] | None
 
 
+@dataclasses.dataclass(frozen=True)
+class PredictedBy:
+    """What predictions come from.
+
+    Attributes:
+      model_name: Name of the model.
+      model_version: Its version.
+      time: When the prediction was begun, UTC; one that goes on after a kill keeps it.
+    """
+
+    model_name: str
+    model_version: str
+    time: datetime.datetime
+
+
 class PredictionWriter(abc.ABC):
     """Writes the results of one shard into one file.
 
     Attributes:
       format_name: Name of the format.
       suffix: End of the file's name.
+      errors_prefix: Begin of the name of the errors file; `_` where the results are to be read as a
+        folder.
+      layout: Number of the form of what is written: what was begun in another one is begun anew.
     """
 
     format_name: ClassVar[str]
     suffix: ClassVar[str] = ""
+    errors_prefix: ClassVar[str] = ERRORS_PREFIX
+    layout: ClassVar[int] = 2
 
     @abc.abstractmethod
-    def __init__(self, path: str):
+    def __init__(self, path: str, predicted_by: PredictedBy):
         """Opens the file.
 
         Args:
           path: The file; it does not exist.
+          predicted_by: What the predictions come from.
         """
 
     @abc.abstractmethod
@@ -77,8 +104,8 @@ class JsonLinesWriter(PredictionWriter):
 
     format_name = "jsonl"
 
-    def __init__(self, path: str):
-        """See `PredictionWriter`."""
+    def __init__(self, path: str, predicted_by: PredictedBy):
+        """See `PredictionWriter`; Vertex's lines have no place for `predicted_by`."""
         self._file = open_file(path, "w")
 
     def write(self, predictions: Sequence[Predicted]) -> None:

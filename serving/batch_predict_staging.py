@@ -1,8 +1,8 @@
 """The folder in which a batch prediction grows, so that a killed one goes on and none shows half.
 
-Beside the output folder `<output>.partial` holds
+Beside the output folder `_<output>.partial`, whose name readers of folders pass over, holds
 
-    manifest.json   what is predicted by what: model, input, options
+    manifest.json   what is predicted by what: model, input, options; and when it was begun
     work/           files that are being written, under names of their own
     complete/       results of finished shards, under their final names
     errors/         errors of finished shards
@@ -13,11 +13,12 @@ leaves nothing but a file in `work/`: a shard's bytes follow from the manifest. 
 `complete/` is renamed to the output folder. All workers must reach the folder by the same path.
 
 An object store (`gs://`) renames no folders and has no locks: there the output's files appear one
-by one, the errors last, and nobody keeps a second run out.
+by one, `_predictions.json` last, and nobody keeps a second run out.
 """
 
 import contextlib
 import dataclasses
+import datetime
 import fcntl
 import hashlib
 import json
@@ -27,7 +28,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from serving.batch_predict_output import ERRORS_PREFIX, RESULTS_PREFIX
+from serving.batch_predict_output import ABOUT_FILE, ERRORS_PREFIX, RESULTS_PREFIX
 from trainer.config_loader import require
 from trainer.file_system import (
     exists,
@@ -46,6 +47,7 @@ from trainer.file_system import (
 _BLOCK = 1 << 20
 _FOLDERS = ("work", "complete", "errors", "done")
 _MANIFEST, _LOCK = "manifest.json", ".lock"
+_BEGUN = "begun"  # in the manifest's file, and no part of what must be equal
 _UNREADABLE = ".unreadable"
 
 
@@ -70,24 +72,33 @@ class Staging:
       output_dir: The folder that appears at the end.
       num_shards: How many shards there are.
       suffix: End of the results' names.
+      errors_prefix: Begin of the errors' name.
     """
 
     output_dir: str
     num_shards: int
     suffix: str = ""
+    errors_prefix: str = ERRORS_PREFIX
 
     @property
     def folder(self) -> str:
         """The staging folder."""
-        return f"{self.output_dir.rstrip('/')}.partial"
+        parent, name = os.path.split(self.output_dir.rstrip("/"))
+        # To Spark `_day=2024-05-03` would be data, of the column `_day`.
+        return os.path.join(parent, f"_{name.replace('=', '-')}.partial")
 
     @contextlib.contextmanager
-    def begin(self, manifest: Mapping[str, Any], restart: bool = False) -> Iterator[None]:
+    def begin(
+        self, manifest: Mapping[str, Any], restart: bool = False
+    ) -> Iterator[datetime.datetime]:
         """Makes the folder, or takes up what a killed run left; no other run may use it meanwhile.
 
         Args:
           manifest: Two runs with equal manifests write the same bytes.
           restart: Throw away what is there.
+
+        Yields:
+          When the prediction was begun, which is earlier for one that goes on; UTC.
 
         Raises:
           ValueError: The output exists, another run is at work, or what is there belongs to another
@@ -99,18 +110,25 @@ class Staging:
             "be a folder that does not exist yet",
             self.output_dir,
         )
+        self._adopt_older()
         make_folders(self.folder)
-        with self._locked():
-            self._take_up(manifest, restart)
-            yield
+        with self._locked(self.folder):
+            yield self._take_up(manifest, restart)
+
+    def _adopt_older(self) -> None:
+        """Gives the folder of a version of this module that had another name for it the name."""
+        older = f"{self.output_dir.rstrip('/')}.partial"
+        if is_file(os.path.join(older, _MANIFEST)) and not exists(self.folder):
+            with self._locked(older):
+                move_folder(older, self.folder)
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self, folder: str) -> Iterator[None]:
         """Keeps other runs out, where the file system has locks: on a local disk."""
-        if is_remote(self.folder):
+        if is_remote(folder):
             yield
             return
-        with open(self._path(_LOCK), "w") as lock:
+        with open(os.path.join(folder, _LOCK), "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -146,11 +164,8 @@ class Staging:
         """Notes that a shard cannot be read: the run goes on with the others and then fails."""
         self._write_json(f"{self._done(shard)}{_UNREADABLE}", reason)
 
-    def finish(self) -> dict[str, int]:
-        """Joins the errors and lets the output appear.
-
-        Returns:
-          The sums of the shards' counts.
+    def totals(self) -> dict[str, int]:
+        """The sums of the shards' counts.
 
         Raises:
           ValueError: A shard could not be read.
@@ -162,22 +177,37 @@ class Staging:
                 raise ValueError(_read_json(given_up))
             for name, count in _read_json(self._done(shard)).items():
                 totals[name] = totals.get(name, 0) + count
+        return totals
+
+    def finish(self, about: Mapping[str, Any]) -> None:
+        """Joins the errors and lets the output appear.
+
+        Args:
+          about: What is said of all results, in `_predictions.json`.
+        """
         joined = self._path("work", "errors")
         with open_file(joined, "wb") as target:
             for shard in range(self.num_shards):
                 with open_file(self._errors(shard), "rb") as source:
                     shutil.copyfileobj(source, target)
-        errors = f"{ERRORS_PREFIX}-00000-of-00001"
-        replace_file(joined, self._path("complete", errors))
-        # Where there is no renaming of folders, the errors say that all results are there.
-        move_folder(self._path("complete"), self.output_dir, last=(errors,))
+        replace_file(joined, self._path("complete", f"{self.errors_prefix}-00000-of-00001"))
+        self._write_json(self._path("complete", ABOUT_FILE), about)
+        # Where there is no renaming of folders, this one says that all others are there.
+        move_folder(self._path("complete"), self.output_dir, last=(ABOUT_FILE,))
         remove_folder(self.folder)
-        return totals
 
-    def _take_up(self, manifest: Mapping[str, Any], restart: bool) -> None:
+    def discard(self) -> None:
+        """Removes the folder with all that is in it."""
+        remove_folder(self.folder)
+
+    def _take_up(self, manifest: Mapping[str, Any], restart: bool) -> datetime.datetime:
         begun = self._path(_MANIFEST)
+        time = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
         if is_file(begun):
             earlier = _read_json(begun)
+            begun_at = earlier.pop(_BEGUN, None)
+            if begun_at is not None and not restart:
+                time = datetime.datetime.fromisoformat(begun_at)
             if not restart and earlier != manifest:
                 raise ValueError(
                     "`output` must be gone on with as it was begun, or begun anew with --restart. "
@@ -192,12 +222,13 @@ class Staging:
             remove_folder(self._path(name))
         # The manifest comes before what it speaks for, as it is what makes the folder ours.
         make_folders(self._path("work"))
-        self._write_json(begun, manifest)
+        self._write_json(begun, {**manifest, _BEGUN: time.isoformat()})
         for name in _FOLDERS:
             make_folders(self._path(name))
         for name in names_in(self._path("done")):
             if name.endswith(_UNREADABLE):
                 remove_file(self._path("done", name))
+        return time
 
     def _path(self, *names: str) -> str:
         return os.path.join(self.folder, *names)
@@ -263,6 +294,8 @@ def _differences(earlier: Mapping[str, Any], manifest: Mapping[str, Any]) -> str
             continue
         if section == "input":
             parts.append("other input")
+        elif section == "layout":
+            parts.append("another version of tagtower")
         elif section == "model":
             is_other = old.get("version") != new.get("version")
             parts.append(f"model version {old.get('version')}" if is_other else "another model")

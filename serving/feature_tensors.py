@@ -95,7 +95,9 @@ def to_tensors(
                 for position, row in enumerate(rows)
             ]
         width = _width(name, rows, list_width, at_least=1)
-        tensors[name] = _padded_text(rows, width) if slot.is_text else _padded_numbers(rows, width)
+        tensors[name] = (
+            _padded_text(name, rows, width) if slot.is_text else _padded_numbers(rows, width)
+        )
     return tensors
 
 
@@ -124,7 +126,7 @@ def to_list_tensor(
     if isinstance(rows, str) or any(not _is_list_of_text(row) for row in rows):
         raise ValueError(f"`{name}` must be a list of lists of strings. Received: {rows!r}.")
     _check_count(name, rows, num_instances)
-    return _padded_text(rows, _width(name, rows, list_width))
+    return _padded_text(name, rows, _width(name, rows, list_width))
 
 
 def to_nested_list_tensor(
@@ -158,7 +160,7 @@ def to_nested_list_tensor(
     num_lists = _width(name, rows, list_width, at_least=1)
     lists = [inner for row in rows for inner in [*row, *[()] * (num_lists - len(row))]]
     width = _width(name, lists, list_width, at_least=1)
-    return _padded_text(lists, width).reshape(num_instances, num_lists, width)
+    return _padded_text(name, lists, width).reshape(num_instances, num_lists, width)
 
 
 def _is_list(row: Any) -> bool:
@@ -197,15 +199,26 @@ def _width(
     return list_width
 
 
-def _padded_text(rows: Sequence[Sequence[str]], width: int) -> np.ndarray:
+def _padded_text(name: str, rows: Sequence[Sequence[str]], width: int) -> np.ndarray:
     """Bytes, object array [len(rows), width]: all values at once, not row by row."""
     tensor = np.full((len(rows), width), b"", object)
     values = list(itertools.chain.from_iterable(rows))
     joined = "".join(values)
     if "\n" in joined or "\r" in joined:
         values = list(map(one_line, values))
-    tensor[_is_filled(rows, width)] = list(map(str.encode, values))
+    try:
+        encoded = list(map(str.encode, values))
+    except UnicodeEncodeError as error:
+        raise _no_utf8(name, error) from error
+    tensor[_is_filled(rows, width)] = encoded
     return tensor
+
+
+def _no_utf8(name: str, error: UnicodeEncodeError) -> ValueError:
+    return ValueError(
+        f"`{name}` must be text that UTF-8 can hold, without lone surrogates. "
+        f"Received: {error.object!a}."
+    )
 
 
 def _padded_numbers(rows: Sequence[Sequence[float]], width: int) -> np.ndarray:
@@ -227,7 +240,10 @@ def _scalar(
 ) -> bytes | float:
     value = features[position].get(name, "" if slot.is_text else 0.0)
     if slot.is_text and isinstance(value, str):
-        return one_line(value).encode()
+        try:
+            return one_line(value).encode()
+        except UnicodeEncodeError as error:
+            raise _no_utf8(name, error) from error
     if not slot.is_text and _is_number(value):
         return value
     raise _wrong_kind(position, name, "a string" if slot.is_text else "a finite number", value)

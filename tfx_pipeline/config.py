@@ -6,8 +6,6 @@ import os
 from importlib import resources
 from typing import Any
 
-import yaml
-
 from tfx_pipeline.beam_config import BeamConfig
 from tfx_pipeline.config_paths import check_written, with_given_paths
 from tfx_pipeline.data_config import DataConfig
@@ -15,6 +13,7 @@ from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.gate_config import NUMBER_LABELS, TEXT_LABELS, GateConfig, ValidationConfig
 from tfx_pipeline.serving_config import BatchConfig, IndexConfig, ServingConfig
 from tfx_pipeline.vertex_config import VertexConfig
+from tfx_pipeline.yaml_document import parse_yaml
 from trainer.config import ModelConfig, RankingConfig, TrainingConfig
 from trainer.config_loader import from_mapping, require, to_mapping
 from trainer.features import (
@@ -176,16 +175,6 @@ def exact_twin(base_path: str) -> str:
     ) + "_exact"
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which a date is the text that was written: nothing here takes a date object."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
 def shipped_configs(folder: str = "configs") -> list[str]:
     """Names of the configurations that come with the package.
 
@@ -209,29 +198,19 @@ def load_yaml(path_or_name: str, folder: str = "configs") -> Any:
     Raises:
       ValueError: There is no such file, or it is no YAML.
     """
+    content: bytes | str
     if is_file(path_or_name):
-        try:
-            with open_file(path_or_name) as file:
-                text = file.read()
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"`config` must be a YAML file in UTF-8. Received: {path_or_name} ({error.reason})."
-            ) from error
+        with open_file(path_or_name, "rb") as file:
+            content = file.read()
     elif path_or_name in shipped_configs(folder):
         shipped = resources.files("tfx_pipeline") / folder / f"{path_or_name}.yaml"
-        text = shipped.read_text("utf-8")
+        content = shipped.read_text("utf-8")
     else:
         raise ValueError(
             f"`config` must be a YAML file or one of {', '.join(shipped_configs(folder))}. "
             f"Received: {path_or_name!r}."
         )
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"`config` must be valid YAML. Received: {path_or_name}: {reason}."
-        ) from error
+    return parse_yaml(content, path_or_name)
 
 
 def load_config(path_or_name: str, **overrides: Any) -> PipelineConfig:

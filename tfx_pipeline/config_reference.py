@@ -27,6 +27,11 @@ Every key of the YAML file that `tagtower run --config FILE` reads. A key that i
 value of the wrong type and values that do not go together are refused with their dotted path. Keys
 whose default is **required** must be given; of a section that is left out, every key has its
 default. In a dotted key, `[]` stands for each entry of a list and `<name>` for a name of yours.
+
+The file is one YAML document in UTF-8. Dates, times (`12:30:00`) and numbers with a zero in front
+are text, `1e-3` and `1_000` are numbers, `yes`, `no`, `on` and `off` are true or false where a key
+takes these and text elsewhere. A key that is there twice in its section, a tag (`!!python/...`) and
+aliases that blow the file up are refused with their line.
 """
 _SCALARS = {int: "integer", float: "number", str: "text", bool: "`true` or `false`"}
 

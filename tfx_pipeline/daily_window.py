@@ -173,11 +173,13 @@ def days_between(first: str, last: str) -> int:
 
 
 def _last_day(pattern: str, days: list[str], window: WindowConfig) -> str:
+    is_marked = window.marker is not None
+    marked = f"; complete is what has `data.window.marker`, {window.marker}" if is_marked else ""
     if window.day != LATEST_DAY:
         require(
             _is_complete(pattern, window.day, window),
             "data.window.day",
-            f"be a complete day of {pattern} (newest: {days[-1] if days else 'none'})",
+            f"be a complete day of {pattern} (newest: {days[-1] if days else 'none'}{marked})",
             window.day,
         )
         return window.day
@@ -186,7 +188,7 @@ def _last_day(pattern: str, days: list[str], window: WindowConfig) -> str:
             return day
     raise ValueError(
         f"`data.interactions` must have a complete day. Received: {pattern} with "
-        f"{len(days)} days, none of them complete."
+        f"{len(days)} days, none of them complete{marked}."
     )
 
 

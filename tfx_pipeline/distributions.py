@@ -119,9 +119,22 @@ def compare_requests(
     return read_comparisons(anomalies, thresholds)
 
 
-def violations(comparisons: Sequence[Comparison], *, failed: bool) -> list[str]:
-    """The violations that fail, or those that only warn, in words."""
-    return [str(c) for c in comparisons if c.is_violated and c.is_failed == failed]
+def violations(comparisons: Sequence[Comparison], section: str, *, failed: bool) -> list[str]:
+    """The violations that fail, or those that only warn, in words.
+
+    Args:
+      comparisons: What was compared.
+      section: Where in the configuration the thresholds are.
+      failed: Which of the two.
+
+    Returns:
+      A line each, with the key of its threshold.
+    """
+    return [
+        f"{c} (`{section}.{c.feature}.{c.measure}`)"
+        for c in comparisons
+        if c.is_violated and c.is_failed == failed
+    ]
 
 
 def _set_comparator(

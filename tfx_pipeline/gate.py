@@ -18,6 +18,8 @@ class Check:
       bound: What it must reach.
       is_passed: Whether it does.
       is_strict: Whether reaching means exceeding.
+      key: The key of the configuration that the bound follows from; empty: none is said.
+      setting: Its value.
     """
 
     name: str
@@ -25,11 +27,14 @@ class Check:
     bound: float
     is_passed: bool
     is_strict: bool = False
+    key: str = ""
+    setting: float | None = None
 
     def __str__(self) -> str:
         value = "undefined" if self.value is None else f"{self.value:.4f}"
         comparison = "above" if self.is_strict else "at least"
-        return f"{self.name}: {value}, must be {comparison} {self.bound:.4f}"
+        line = f"{self.name}: {value}, must be {comparison} {self.bound:.4f}"
+        return f"{line} (`{self.key}` is {self.setting:g})" if self.key else line
 
 
 def check_model(
@@ -51,44 +56,67 @@ def check_model(
     baselines = [
         figures[who].get("precision_at_10") or 0.0 for who in ("popularity", "own_history", "blend")
     ]
+
+    def check(key: str, name: str, figure: str, bound: float, is_strict: bool = False) -> Check:
+        value = model.get(figure)
+        # A model that is only as good as a baseline has not beaten it.
+        is_passed = value is not None and (value > bound if is_strict else value >= bound)
+        return Check(name, value, bound, is_passed, is_strict, f"gate.{key}", getattr(gate, key))
+
     checks = [
-        _above(
+        check(
+            "min_relative_gain",
             "P@10 against the best of popularity, own history and their blend",
-            model.get("precision_at_10"),
+            "precision_at_10",
             max(baselines) * (1 + gate.min_relative_gain),
+            is_strict=True,
         ),
-        _above(
+        check(
+            "min_relative_novel_gain",
             "novel P@10 against popularity",
-            model.get("novel_precision_at_10"),
+            "novel_precision_at_10",
             (figures["popularity"].get("novel_precision_at_10") or 0.0)
             * (1 + gate.min_relative_novel_gain),
+            is_strict=True,
         ),
-        _at_least(
+        check(
+            "min_distinct_top10",
             "distinct top-10 lists (collapse)",
-            model.get("distinct_top10"),
+            "distinct_top10",
             gate.min_distinct_top10 * num_users,
         ),
-        _at_least(
+        check(
+            "min_coverage_at_10",
             "tags in anyone's top 10 (coverage)",
-            model.get("coverage_at_10"),
+            "coverage_at_10",
             gate.min_coverage_at_10,
         ),
     ]
     if has_click_head:
-        checks.append(_at_least("click GAUC", model.get("click_gauc"), gate.min_click_gauc))
+        checks.append(check("min_click_gauc", "click GAUC", "click_gauc", gate.min_click_gauc))
     if "last_blessed" in figures:
         last = figures["last_blessed"].get("precision_at_10") or 0.0
         bound = last * (1 - gate.max_relative_loss)
-        checks.append(
-            _at_least("P@10 against the last blessed model", model.get("precision_at_10"), bound)
-        )
+        name = "P@10 against the last blessed model"
+        checks.append(check("max_relative_loss", name, "precision_at_10", bound))
     return checks
 
 
-def _at_least(name: str, value: float | None, bound: float) -> Check:
-    return Check(name, value, bound, value is not None and value >= bound)
+def check_index(recall: float, target_recall: float) -> Check:
+    """The check of an index: recall against exact search, of validation users.
 
+    Args:
+      recall: As measured.
+      target_recall: `index.target_recall`.
 
-def _above(name: str, value: float | None, bound: float) -> Check:
-    # A model that is only as good as a baseline has not beaten it.
-    return Check(name, value, bound, value is not None and value > bound, is_strict=True)
+    Returns:
+      The check.
+    """
+    return Check(
+        "index recall",
+        recall,
+        target_recall,
+        recall >= target_recall,
+        key="index.target_recall",
+        setting=target_recall,
+    )

@@ -1,11 +1,15 @@
-"""Batch predictions as Parquet: a row for each tag of each user."""
+"""Batch predictions as Parquet: a row for each tag of each user.
+
+A row says by which version and when it was predicted, so that it stays known where rows of many
+days are put together; the file's metadata say it too, of a file without a row as well.
+"""
 
 from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from serving.batch_predict_output import Predicted, PredictionWriter
+from serving.batch_predict_output import ERRORS_PREFIX, Predicted, PredictedBy, PredictionWriter
 from trainer.file_system import open_file
 
 PREDICTION_SCHEMA = pa.schema(
@@ -17,20 +21,37 @@ PREDICTION_SCHEMA = pa.schema(
         pa.field("probability", pa.float32()),  # null: the servable is older than probabilities
     ]
 )
+# One value each in a file, which takes no room to speak of.
+PREDICTED_BY_SCHEMA = pa.schema(
+    [
+        pa.field("model_version", pa.string(), nullable=False),
+        pa.field("predicted_at", pa.timestamp("us", tz="UTC"), nullable=False),
+    ]
+)
 # Readers want row groups larger than a batch of users; a worker holds no more than one.
 _ROWS_OF_A_GROUP = 1 << 18
 
 
 class ParquetWriter(PredictionWriter):
-    """Writes `PREDICTION_SCHEMA`; the key of an instance is its `user_id`."""
+    """Writes `PREDICTION_SCHEMA` and `PREDICTED_BY_SCHEMA`; an instance's key is its `user_id`."""
 
     format_name = "parquet"
     suffix = ".parquet"
+    errors_prefix = f"_{ERRORS_PREFIX}"
+    layout = 3
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, predicted_by: PredictedBy):
         """See `PredictionWriter`."""
         self._file = open_file(path, "wb")
-        self._writer = pq.ParquetWriter(self._file, PREDICTION_SCHEMA)
+        self._predicted_by = predicted_by
+        metadata = {
+            "model_name": predicted_by.model_name,
+            "model_version": predicted_by.model_version,
+            "predicted_at": predicted_by.time.isoformat(),
+        }
+        fields = [*PREDICTION_SCHEMA, *PREDICTED_BY_SCHEMA]
+        self._schema = pa.schema(fields, {f"tagtower.{k}": v for k, v in metadata.items()})
+        self._writer = pq.ParquetWriter(self._file, self._schema)
         self._batches: list[pa.RecordBatch] = []
 
     def write(self, predictions: Sequence[Predicted]) -> None:
@@ -59,6 +80,15 @@ class ParquetWriter(PredictionWriter):
         self._file.close()
 
     def _flush(self) -> None:
-        if self._batches:
-            self._writer.write_table(pa.Table.from_batches(self._batches, PREDICTION_SCHEMA))
-            self._batches = []
+        if not self._batches:
+            return
+        table = pa.Table.from_batches(self._batches, PREDICTION_SCHEMA)
+        by = (self._predicted_by.model_version, self._predicted_by.time)
+        constants = [
+            pa.repeat(pa.scalar(value, field.type), table.num_rows)
+            for value, field in zip(by, PREDICTED_BY_SCHEMA, strict=True)
+        ]
+        self._writer.write_table(
+            pa.Table.from_arrays([*table.columns, *constants], schema=self._schema)
+        )
+        self._batches = []

@@ -31,7 +31,7 @@ from tfx_pipeline.components.tag_index_evaluator import (
 from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.console import Console
 from tfx_pipeline.fingerprints import files_fingerprint
-from tfx_pipeline.gate import Check
+from tfx_pipeline.gate import check_index
 from tfx_pipeline.pushed_versions import (
     REINDEX,
     PushedVersion,
@@ -164,10 +164,9 @@ def _reindex(
         "num_retired": len(changes.retired),
         "num_reweighted": len(changes.weights),
     }
-    target = config.index.target_recall
-    if recall < target:
-        check = str(Check("index recall", recall, target, False))
-        return ReindexResult(None, provenance, len(file.rejected), (check,))
+    check = check_index(recall, config.index.target_recall)
+    if not check.is_passed:
+        return ReindexResult(None, provenance, len(file.rejected), (str(check),))
     paths = {"base_path": absolute(config.base_path), "exact_base_path": ""}
     if config.exact_base_path:
         paths["exact_base_path"] = absolute(config.exact_base_path)
@@ -191,8 +190,8 @@ def _source(version: PushedVersion | None, base_path: str) -> PushedVersion:
         path = version.provenance[name]
         if not is_folder(path):
             raise ValueError(
-                f"`{name}` of version {version.number} must still be there. Received: {path}; "
-                "`tagtower run` makes them anew."
+                f"`{name}` of version {version.number} in `serving.base_path` must still be there. "
+                f"Received: {path}; `tagtower run` makes them anew."
             )
     return version
 

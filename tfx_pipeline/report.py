@@ -15,7 +15,7 @@ from tfx_pipeline.components.pusher import ensure_newest, rolled_back_version
 from tfx_pipeline.components.servable_paths import INDEX_FILE
 from tfx_pipeline.components.tag_index_evaluator import INDEX_EVALUATION_FILE
 from tfx_pipeline.config import PipelineConfig
-from tfx_pipeline.gate import Check
+from tfx_pipeline.gate import Check, check_index
 from tfx_pipeline.log_summary import ITEMS_FILE
 from tfx_pipeline.pipeline import REJECTED_DIR
 from tfx_pipeline.planted_score import score_planted
@@ -100,12 +100,10 @@ def build_report(
     report[f"index.validation_recall_at_{config.index.k}"] = validation_recall
     for name in ("latency_ms_p50_batch_1", "queries_per_second_batch_64"):
         report[f"index.{name}"] = measured["test"][name]
-    is_index_blessed = validation_recall >= config.index.target_recall
-    report["gate.is_index_blessed"] = is_index_blessed
-    if not is_index_blessed:
-        failed.append(
-            str(Check("index recall", validation_recall, config.index.target_recall, False))
-        )
+    index_check = check_index(validation_recall, config.index.target_recall)
+    report["gate.is_index_blessed"] = index_check.is_passed
+    if not index_check.is_passed:
+        failed.append(str(index_check))
 
     report["push.version"] = ensure_newest(
         uri("Pusher", "pushed_model"), uri("TagIndexBuilder", "servable")

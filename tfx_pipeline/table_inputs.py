@@ -72,12 +72,15 @@ def table_files(data: DataConfig, table: schema.TableSchema) -> list[str]:
     patterns = table_patterns(data, find_window(data))[table.name]
     files: list[str] = []
     unread: list[str] = []
-    for pattern in patterns:
-        found, others = find_files(pattern)
-        files += found
-        unread += others
-    say_unread(unread, table.name)
-    return check_files(files, getattr(data, table.name), table)
+    try:
+        for pattern in patterns:
+            found, others = find_files(pattern)
+            files += found
+            unread += others
+        say_unread(unread, table.name)
+        return check_files(files, getattr(data, table.name), table)
+    except ValueError as error:
+        raise ValueError(f"`data.{table.name}`: {error}") from error
 
 
 def check_counts(
@@ -223,7 +226,9 @@ def _empty_part(split: str, counts: Mapping[str, int], has_window: bool) -> str:
     if "split.test_start" not in counts:
         return (
             f"`data.interactions` must have users enough for train, validation and test: "
-            f"no user fell into {split}. Received: {counts.get('users.total', 0)} users in all."
+            f"no user fell into {split}. Received: {counts.get('users.total', 0)} users in all. "
+            "Read more users, or set other `examples.validation_fraction` and "
+            "`examples.test_fraction`."
         )
     validation = utc_text(counts["split.validation_start"])
     test = utc_text(counts["split.test_start"])
@@ -232,7 +237,8 @@ def _empty_part(split: str, counts: Mapping[str, int], has_window: bool) -> str:
     return (
         "`data.interactions` must have events for train, validation and test: none fell into "
         f"{split}. Received: validation from {validation}, test from {test}. Set "
-        f"`examples.validation_{ends}` and `examples.test_{ends}`, or other fractions."
+        f"`examples.validation_{ends}` and `examples.test_{ends}`, or, without these, other "
+        "`examples.validation_fraction` and `examples.test_fraction`."
     )
 
 

@@ -72,7 +72,11 @@ def read_tag_vectors(data: DataConfig, pattern: str) -> tuple[list[str], np.ndar
     """
     rows: dict[str, str] = {}
     parts: list[np.ndarray] = []
-    for path in check_table(pattern, TAG_VECTORS):
+    try:
+        files = check_table(pattern, TAG_VECTORS)
+    except ValueError as error:
+        raise ValueError(f"`data.tag_vectors`: {error}") from error
+    for path in files:
         for batch in read_batches(path, TAG_VECTORS):
             if batch.rejected.num_rows:
                 first = batch.rejected.slice(0, 1).to_pylist()[0]

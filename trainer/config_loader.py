@@ -7,12 +7,22 @@ configuration by name.
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar, Union
 
 T = TypeVar("T")
+
+
+class BareWord(str):
+    """`yes`, `no`, `on` or `off` without quotation marks, as a file has it.
+
+    Where a key takes true or false it is one of these, elsewhere the text that was written.
+    """
+
+    BOOLEANS = {"yes": True, "on": True, "no": False, "off": False}
 
 
 def from_mapping(cls: type[T], mapping: Any, path: str = "") -> T:
@@ -34,8 +44,11 @@ def from_mapping(cls: type[T], mapping: Any, path: str = "") -> T:
     if mapping is None:
         mapping = {}
     if not isinstance(mapping, Mapping):
+        hint = ""
+        if isinstance(mapping, str) and re.match(r"\w+:\S", mapping):
+            hint = " After the colon of a key comes a blank."
         raise ValueError(
-            f"{_quoted(path)} must be a mapping of keys to values. Received: {mapping!r}."
+            f"{_quoted(path)} must be a mapping of keys to values. Received: {mapping!r}.{hint}"
         )
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in mapping:
@@ -55,6 +68,31 @@ def from_mapping(cls: type[T], mapping: Any, path: str = "") -> T:
         return cls(**values)
     except ValueError as error:
         raise ValueError(f"{path}: {error}" if path else str(error)) from error
+
+
+def unique_names(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose names differ: `object_pairs_hook` of `json`, which keeps the last else.
+
+    Args:
+      pairs: Names and values, as they were written.
+
+    Returns:
+      The object.
+
+    Raises:
+      RepeatedName: A name is there twice.
+    """
+    pairs = list(pairs)
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise RepeatedName(f"`{repeated}` is there more than once")
+    return values
+
+
+class RepeatedName(ValueError):
+    """An object has a name twice."""
 
 
 def to_mapping(config: Any) -> Any:
@@ -101,7 +139,7 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
                 f"{_quoted(path)} must be one of {', '.join(map(str, choices))}. "
                 f"Received: {value!r}."
             )
-        return value
+        return choices[choices.index(value)]
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
             raise ValueError(f"{_quoted(path)} must be a list. Received: {value!r}.")
@@ -123,12 +161,19 @@ def _scalar(kind: type, value: Any, path: str) -> Any:
         return float(value)
     if kind is int and isinstance(value, int) and not is_bool:
         return value
+    if isinstance(value, BareWord) and kind in (str, bool):
+        return str(value) if kind is str else BareWord.BOOLEANS[value.lower()]
     if kind in (str, bool) and isinstance(value, kind):
         return value
     names = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
     raise ValueError(
         f"{_quoted(path)} must be {names.get(kind, kind.__name__)}. Received: {value!r}."
+        + (" In quotation marks it is text." if kind is str and _is_bare(value) else "")
     )
+
+
+def _is_bare(value: Any) -> bool:
+    return value is None or isinstance(value, (bool, int, float))
 
 
 def _join(path: str, key: Any) -> str:

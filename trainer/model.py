@@ -206,7 +206,7 @@ class InterestModel(tfrs.models.Model):
         attention: Any = self.click_head.attention
         require(
             attention is not None,
-            "attention_weight",
+            "training.attention_weight",
             "be positive for a model with an attention over tags of items",
             self.training_config.attention_weight,
         )

@@ -51,7 +51,7 @@ def choose_new_tags(tags: Sequence[str], fraction: float = 0.1, seed: int = 0) -
     chosen = np.array([i for i, draw in enumerate(draws) if draw < fraction * 2**64], np.int64)
     require(
         0 < len(chosen) < len(tags),
-        "fraction",
+        "new_tags.fraction",
         "leave tags both to learn from and to hold out",
         f"{len(chosen)} of {len(tags)} tags",
     )

@@ -336,7 +336,7 @@ def test_job_whose_task_manager_is_killed_goes_on_once_it_is_back(
     output = tmp_path / "predicted"
 
     job = in_background.submit(predict, whole, output, f"--config={write_config('engine')}")
-    wait_for_file(tmp_path / "predicted.partial" / "work", "*.results", job)
+    wait_for_file(tmp_path / "_predicted.partial" / "work", "*.results", job)
     os.kill(find_processes(cluster.folder)[launch.TASK_MANAGER][0].pid, signal.SIGKILL)
     bring_up(cluster.folder, {}, DEADLINE_S, print)
     status = job.result(timeout=DEADLINE_S)

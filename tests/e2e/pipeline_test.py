@@ -561,6 +561,7 @@ def test_bad_instances_go_to_the_errors_file_and_stop_nothing(project, tmp_path)
 
     assert status == 0
     assert sorted(p.name.split("-")[0] for p in output.iterdir()) == [
+        "_predictions.json",
         "prediction.errors_stats",
         "prediction.results",
     ]

@@ -29,7 +29,8 @@ def test_output_appears_whole_with_errors_in_order_of_shards(tmp_path):
         for shard in (2, 0, 1):
             write_shard(staging, shard, 10 + shard)
             assert not (tmp_path / "out").exists()
-        counts = staging.finish()
+        counts = staging.totals()
+        staging.finish({"model": "m"})
 
     assert counts == {"predicted": 33, "errors": 3}
     assert content(tmp_path / "out") == {
@@ -37,6 +38,7 @@ def test_output_appears_whole_with_errors_in_order_of_shards(tmp_path):
         "prediction.results-00001-of-00003.txt": "results 1\n",
         "prediction.results-00002-of-00003.txt": "results 2\n",
         "prediction.errors_stats-00000-of-00001": "errors 0\nerrors 1\nerrors 2\n",
+        "_predictions.json": '{\n "model": "m"\n}',
     }
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -53,7 +55,7 @@ def test_shard_that_raises_is_not_done(tmp_path):
     with staging.begin(MANIFEST):
         assert [staging.is_done(shard) for shard in (0, 1)] == [True, False]
         # What was being written is gone.
-        assert len(list((tmp_path / "out.partial" / "work").iterdir())) == 0
+        assert len(list((tmp_path / "_out.partial" / "work").iterdir())) == 0
 
 
 @pytest.mark.parametrize(
@@ -63,6 +65,7 @@ def test_shard_that_raises_is_not_done(tmp_path):
         ("model", {"version": "1", "content": "z"}, "begun with another model."),
         ("input", {"format": "jsonl", "files": [["in", "z"]]}, "begun with other input."),
         ("options", {"num_tags": 3}, "begun with options num_tags null."),
+        ("layout", 3, "begun with another version of tagtower."),
     ],
 )
 def test_what_was_begun_otherwise_is_refused_kept_and_restarted_on_demand(
@@ -81,7 +84,8 @@ def test_what_was_begun_otherwise_is_refused_kept_and_restarted_on_demand(
         assert staging.is_done(0)
     with staging.begin(other, restart=True):
         assert not staging.is_done(0)
-    assert json.loads((tmp_path / "out.partial/manifest.json").read_text()) == other
+    begun = json.loads((tmp_path / "_out.partial/manifest.json").read_text())
+    assert begun == other | {"begun": begun["begun"]}
 
 
 def test_second_run_at_the_same_time_is_refused(tmp_path):
@@ -93,14 +97,14 @@ def test_second_run_at_the_same_time_is_refused(tmp_path):
 
 
 def test_folder_of_somebody_else_is_refused_and_kept(tmp_path):
-    (tmp_path / "out.partial").mkdir()
-    (tmp_path / "out.partial" / "mine").write_text("kept")
+    (tmp_path / "_out.partial").mkdir()
+    (tmp_path / "_out.partial" / "mine").write_text("kept")
 
     with pytest.raises(ValueError, match="`output` must have nothing else in .*Received: .*mine"):
         with Staging(str(tmp_path / "out"), 1).begin(MANIFEST, restart=True):
             pass
 
-    assert (tmp_path / "out.partial" / "mine").read_text() == "kept"
+    assert (tmp_path / "_out.partial" / "mine").read_text() == "kept"
 
 
 def test_run_that_finished_and_was_taken_away_is_computed_again(tmp_path):
@@ -108,7 +112,7 @@ def test_run_that_finished_and_was_taken_away_is_computed_again(tmp_path):
     with staging.begin(MANIFEST):
         write_shard(staging, 0, 1)
         # Killed between the rename of the results and the end.
-        (tmp_path / "out.partial" / "complete").rename(tmp_path / "elsewhere")
+        (tmp_path / "_out.partial" / "complete").rename(tmp_path / "elsewhere")
 
     with staging.begin(MANIFEST):
         assert not staging.is_done(0)
@@ -120,12 +124,12 @@ def test_shard_that_cannot_be_read_fails_the_run_and_is_tried_again(tmp_path):
         write_shard(staging, 0, 1)
         staging.give_up_shard(1, "`input` must be readable.")
         with pytest.raises(ValueError, match="^`input` must be readable.$"):
-            staging.finish()
+            staging.totals()
 
     with staging.begin(MANIFEST):
         assert [staging.is_done(shard) for shard in (0, 1)] == [True, False]
         write_shard(staging, 1, 2)
-        assert staging.finish() == {"predicted": 3, "errors": 2}
+        assert staging.totals() == {"predicted": 3, "errors": 2}
 
 
 def test_digests_follow_names_and_contents_alone(tmp_path):

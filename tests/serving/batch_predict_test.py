@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from serving.batch_predict import BatchPredictConfig, batch_predict
+from serving.batch_predict_output import ABOUT_FILE
 from serving.export import export_servable
 from serving.index import BruteForceIndex
 from serving.retrieval import TagRetrieval
@@ -43,7 +44,7 @@ def write(path, lines):
 
 def read_outputs(folder):
     """Lines of the results and of the errors, in order of the files' names, and the files."""
-    files = sorted(folder.iterdir())
+    files = sorted(path for path in folder.iterdir() if path.name != ABOUT_FILE)
     results, errors = (
         [
             json.loads(line)
@@ -88,7 +89,7 @@ def test_lines_have_instance_and_prediction_in_vertex_form(tmp_path, version_dir
         "prediction.errors_stats-00000-of-00001",
         "prediction.results-00000-of-00001",
     ]
-    assert not (tmp_path / "out.partial").exists()
+    assert not (tmp_path / "_out.partial").exists()
 
 
 def test_key_field_takes_the_place_of_the_instance(tmp_path, version_dir):
@@ -234,7 +235,7 @@ def test_killed_run_goes_on_and_shows_nothing_before_its_end(tmp_path, version_d
     assert process.exitcode == -9
     assert not (tmp_path / "out").exists()
     finished = {
-        path.name: path.stat().st_ino for path in (tmp_path / "out.partial/complete").iterdir()
+        path.name: path.stat().st_ino for path in (tmp_path / "_out.partial/complete").iterdir()
     }
     assert len(finished) == SHARDS_BEFORE_DEATH
 
@@ -243,14 +244,14 @@ def test_killed_run_goes_on_and_shows_nothing_before_its_end(tmp_path, version_d
     counts = batch_predict(config, RUNNER)
 
     assert counts == expected
-    files = sorted((tmp_path / "whole").iterdir())
-    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == [p.name for p in files]
+    files = read_outputs(tmp_path / "whole")[2]
+    assert [path.name for path in read_outputs(tmp_path / "out")[2]] == [p.name for p in files]
     for path in files:
         assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
     # The files that were there are still the same files: nothing was computed again.
     for name, number in finished.items():
         assert (tmp_path / "out" / name).stat().st_ino == number
-    assert not (tmp_path / "out.partial").exists()
+    assert not (tmp_path / "_out.partial").exists()
 
 
 def test_file_that_breaks_off_is_one_clear_line_and_nothing_appears(tmp_path, version_dir):
@@ -267,7 +268,7 @@ def test_file_that_breaks_off_is_one_clear_line_and_nothing_appears(tmp_path, ve
 
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
-    complete = tmp_path / "out.partial" / "complete"
+    complete = tmp_path / "_out.partial" / "complete"
     assert [path.name for path in complete.iterdir()] == ["prediction.results-00000-of-00002"]
 
 

@@ -96,9 +96,11 @@ def test_violations_are_told_apart_by_what_they_do():
         Comparison("c", "l_infinity", 0.1, 0.1, "fail"),
     ]
 
-    assert violations(comparisons, failed=True) == [
-        "feature `a`: L-infinity distance 0.2500, at most 0.1 is accepted"
+    assert violations(comparisons, "validation.drift", failed=True) == [
+        "feature `a`: L-infinity distance 0.2500, at most 0.1 is accepted "
+        "(`validation.drift.a.l_infinity`)"
     ]
-    assert violations(comparisons, failed=False) == [
-        "feature `b`: Jensen-Shannon divergence 0.3000, at most 0.2 is accepted"
+    assert violations(comparisons, "validation.skew", failed=False) == [
+        "feature `b`: Jensen-Shannon divergence 0.3000, at most 0.2 is accepted "
+        "(`validation.skew.b.jensen_shannon`)"
     ]

@@ -350,7 +350,7 @@ def test_click_candidates_are_items_with_one_tag(objective):
 
 def test_item_attention_of_a_model_without_one_is_refused():
     data = batch()
-    with pytest.raises(ValueError, match="`attention_weight` must be positive"):
+    with pytest.raises(ValueError, match="`training.attention_weight` must be positive"):
         make().item_attention(data[f.IMPRESSION_TAGS], data[f.IMPRESSION_NUM_TAGS])
 
 

@@ -55,7 +55,7 @@ def test_ids_come_in_ascending_order():
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, 1e-9, 1 - 1e-9])
 def test_choice_that_leaves_one_side_empty_is_refused(fraction):
-    with pytest.raises(ValueError, match="`fraction` must"):
+    with pytest.raises(ValueError, match="fraction` must"):
         choose_new_tags(["a", "b", "c"], fraction)
 
 

@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--input_format",
         choices=("auto", "jsonl", "tf-record"),
         default="auto",
-        help="JSON lines, or TFRecords of serialized tf.Examples, each plain or gzipped "
-        "(default: TFRecords where `tfrecord` is in the file's name)",
+        help="JSON lines, plain or compressed, or TFRecords of serialized tf.Examples, plain or "
+        "gzipped (default: TFRecords where `tfrecord` is in the file's name)",
     )
     parser.add_argument(
         "--output",
@@ -42,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output_format",
         choices=("jsonl", "parquet"),
         default="jsonl",
-        help="Vertex's JSON lines, or a table of user_id, rank, tag, score, probability",
+        help="Vertex's JSON lines, or a table of user_id, rank, tag, score, probability, "
+        "model_version, predicted_at",
     )
     parser.add_argument(
         "--num_tags", type=int, help="tags of a prediction (default: all the model gives)"
@@ -97,12 +98,13 @@ def _predict(
 
         base_path = absolute(arguments.model_base_path)
         versions = list_versions(base_path) if is_folder(base_path) else {}
-        version = arguments.version or max(versions, default=None)
+        asked = arguments.version
+        version = max(versions, default=None) if asked is None else asked
         if version not in versions:
             known = ", ".join(map(str, sorted(versions))) or "none"
             raise ValueError(
                 f"`model_base_path` must hold the version. Received: {arguments.model_base_path} "
-                f"with the versions {known}, asked for {version or 'the newest'}."
+                f"with the versions {known}, asked for {'the newest' if asked is None else asked}."
             )
         writer: type[PredictionWriter] = JsonLinesWriter
         key_field = arguments.key_field

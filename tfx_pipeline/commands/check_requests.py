@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     silence_imports()
     import tensorflow_data_validation as tfdv
 
-    from tfx_pipeline.distributions import compare_requests
+    from tfx_pipeline.distributions import compare_requests, violations
     from tfx_pipeline.request_statistics import request_statistics
 
     requests = request_statistics(arguments.requests, config.features)
@@ -77,6 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
         header = list(rows[0])
         print(format_table(header, [[row[name] for name in header] for row in rows]))
+        for line in violations(comparisons, "validation.skew", failed=True):
+            print(f"  - {line}")
     return EXIT_NOT_PUSHED if any(c.is_failed for c in comparisons) else 0
 
 

@@ -4,6 +4,7 @@ import argparse
 import json
 from typing import Any
 
+from trainer.config_loader import unique_names
 from trainer.file_system import is_file, open_file
 from trainer.given_paths import given_path, path_flag
 
@@ -115,11 +116,17 @@ def _parse_json(name: str, text: str) -> dict[str, Any]:
         path = given_path(text[1:], name)
         if not is_file(path):
             raise ValueError(f"`{name}` must name a file after @. Received: {text}.")
-        with open_file(path) as file:
-            text = file.read()
+        with open_file(path, "rb") as file:
+            content = file.read()
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"`{name}` must name a file in UTF-8 after @. Received: {text} ({error.reason})."
+            ) from error
     try:
-        value = json.loads(text)
-    except ValueError as error:
+        value = json.loads(text, object_pairs_hook=unique_names)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"`{name}` must be JSON. Received: {text[:200]} ({error}).") from error
     if not isinstance(value, dict):
         raise ValueError(f"`{name}` must be a JSON object. Received: {text[:200]}.")

@@ -28,6 +28,7 @@ from tfx_pipeline.utc_times import is_day
 from trainer.config_loader import from_mapping
 
 VALIDATOR_ID = "DriftValidator"
+_SECTION = "validation.drift"
 _SPLIT = "train"
 _ANOMALIES_FILE = os.path.join(f"SplitPair-{_SPLIT}_{_SPLIT}", executor.DEFAULT_FILE_NAME)
 _REPORT_FILE = "drift.json"
@@ -93,14 +94,13 @@ class Executor(executor.Executor):
             with fileio.open(os.path.join(anomalies.uri, _ANOMALIES_FILE), "rb") as file:
                 found = anomalies_pb2.Anomalies.FromString(file.read())
             comparisons = read_comparisons(found, thresholds)
-            failed = violations(comparisons, failed=True)
+            failed = violations(comparisons, _SECTION, failed=True)
             if failed:
                 raise NotPushed(
                     f"the training examples of {day} have drifted from those of {before}: "
-                    f"{'; '.join(failed)} (`validation.drift`; `tagtower run --accept_drift` "
-                    "takes the day as it is)."
+                    f"{'; '.join(failed)}. `tagtower run --accept_drift` takes the day as it is."
                 )
-            for warning in violations(comparisons, failed=False):
+            for warning in violations(comparisons, _SECTION, failed=False):
                 _logger.info("drift from %s: %s", before, warning)
             rows["drift.num_violations"] = sum(c.is_violated for c in comparisons)
             rows |= {f"drift.{c.feature}.{c.measure}": c.value for c in comparisons}

@@ -43,7 +43,8 @@ class Executor(executor.Executor):
         if found:
             raise ValueError(
                 f"The examples depart from the declared schema: {' '.join(found)} "
-                "Mend the tables, or declare the values (`features.profile[].values`)."
+                "Mend the tables (`data`), or declare the values of these features "
+                "(`features.profile[].values`)."
             )
         return result
 

@@ -12,6 +12,7 @@ from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
 from tfx_pipeline.components.artifacts import IndexEvaluation
+from tfx_pipeline.gate import check_index
 
 INDEX_EVALUATION_FILE = "index_evaluation.json"
 BLESSED_PROPERTY = "blessed"
@@ -50,14 +51,13 @@ def TagIndexEvaluator(  # noqa: N802 (a component is a class to its callers)
     }
     figures = evaluate_in_own_process(path_utils.serving_model_path(servable.uri), patterns, path)
     recall = figures[DECIDING_SPLIT]["recall"]
-    is_blessed = recall >= target_recall
+    check = check_index(recall, target_recall)
+    is_blessed = check.is_passed
     with tfx.dsl.io.fileio.open(
         os.path.join(blessing.uri, _BLESSED_FILES[is_blessed]), "w"
     ) as file:
         if not is_blessed:
-            file.write(
-                f"recall against exact search: {recall:.4f}, must be at least {target_recall:.4f}"
-            )
+            file.write(str(check))
     blessing.set_int_custom_property(BLESSED_PROPERTY, int(is_blessed))
     blessing.set_float_custom_property(RECALL_PROPERTY, recall)
 

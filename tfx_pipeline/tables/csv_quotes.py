@@ -23,9 +23,9 @@ _QUOTE, _COMMA, _LF, _CR = b'",\n\r'
 _ENDS = (b",", b"\n", b"\r", b"")
 _IS_TIDY = np.zeros(256, bool)
 _IS_TIDY[[_QUOTE, _COMMA, _LF, _CR]] = True
-# A value in quotes from its opening one on, and the rest of one; the group is empty if it is open.
+# The rest of a value in quotes, its group empty if it is open; and one with the byte before it.
 _REST_OF_QUOTED = rb'[^"]*(?:""[^"]*)*("?)'
-_QUOTED = re.compile(rb'(?<=[,\r\n])"' + _REST_OF_QUOTED)
+_QUOTED = re.compile(rb'[,\r\n]"' + _REST_OF_QUOTED)
 _REST = re.compile(_REST_OF_QUOTED)
 _LINE_END_OR_QUOTED = re.compile(rb'[\r\n]|(?<=,)"' + _REST_OF_QUOTED)
 
@@ -89,16 +89,16 @@ class QuoteWatch:
         return True
 
     def _scan_any(self, text: bytes) -> None:
-        position = 1
+        position = 0  # of the byte before the first
         if self.opened_in is not None:
-            rest = _REST.match(text, position)
+            rest = _REST.match(text, 1)
             assert rest is not None  # the pattern takes anything
             position = rest.end()
             self._note(text, 1, self.opened_in, rest)
         for quoted in _QUOTED.finditer(text, position):
             # Most of them; what is left is open or odd.
             if not (quoted[1] and text[quoted.end() : quoted.end() + 1] in _ENDS):
-                self._note(text, quoted.start(), None, quoted)
+                self._note(text, quoted.start() + 1, None, quoted)
 
     def _note(self, text: bytes, start: int, line: int | None, quoted: re.Match[bytes]) -> None:
         """Notes how a value in quotes ended.

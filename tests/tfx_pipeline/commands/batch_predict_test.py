@@ -53,14 +53,15 @@ def test_parquet_has_the_tags_of_every_user_and_needs_his_id(tmp_path, base_path
     table = pq.read_table(output / "prediction.results-00000-of-00001.parquet")
     caller = ServableCaller(str(base_path / "2"))
     expected = caller.retrieve([{"name": f"u{i}"} for i in range(NUM_USERS)])
-    assert table.to_pydict() == {
+    assert set(table.column("model_version").to_pylist()) == {"2"}
+    assert table.select(table.schema.names[:5]).to_pydict() == {
         "user_id": [f"id{i}" for i in range(NUM_USERS) for _ in range(3)],
         "rank": [1, 2, 3] * NUM_USERS,
         "tag": [tag for tags in expected.tags for tag in tags[:3]],
         "score": [score for scores in expected.scores for score in scores[:3]],
         "probability": [p for row in expected.probabilities for p in row[:3]],
     }
-    (errors,) = output.glob("prediction.errors_stats-*")
+    (errors,) = output.glob("_prediction.errors_stats-*")
     assert json.loads(errors.read_text())["error"]["message"] == "`user_id` is missing."
 
 

@@ -84,7 +84,9 @@ def test_requests_are_compared_with_what_the_version_was_trained_on(project, cap
         "ok",
     ]
     assert unlike[0] == 3
-    assert unlike[1].splitlines()[-1].split()[2:] == ["0.500", "0.200", "fail"]
+    *_, row, reason = unlike[1].splitlines()
+    assert row.split()[2:] == ["0.500", "0.200", "fail"]
+    assert reason.endswith("0.5000, at most 0.2 is accepted (`validation.skew.segment.l_infinity`)")
 
 
 def test_warning_is_no_failure(project, capfd):

@@ -84,7 +84,8 @@ def test_broken_day_is_refused_by_name_and_is_nobodys_baseline(days):
 
     text = str(error.value)
     assert "of 2024-05-03 have drifted from those of 2024-05-02: feature `segment`: " in text
-    assert "L-infinity distance 0.4000, at most 0.15 is accepted" in text
+    key = "`validation.drift.segment.l_infinity`"
+    assert f"L-infinity distance 0.4000, at most 0.15 is accepted ({key})" in text
     assert "\n" not in text
     rows = days.validate(4, EVEN)
     assert rows["drift.baseline_day"] == "2024-05-02"

@@ -60,5 +60,6 @@ def test_declared_values_pass(tmp_path):
 
 
 def test_undeclared_value_fails_with_the_feature_named(tmp_path):
-    with pytest.raises(ValueError, match="feature `gender` of split train"):
+    with pytest.raises(ValueError, match="feature `gender` of split train") as error:
         validate(tmp_path, ["F", "X"])
+    assert "`features.profile[].values`" in str(error.value)

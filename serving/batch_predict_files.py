@@ -1,0 +1,146 @@
+"""The files that a batch prediction reads: which they are, how they are compressed, what they hold.
+
+What a file is its first bytes say, not its name. What cannot be read is refused by name before
+anything starts: read as something else it would be a file of nothing but errors, or of nothing.
+"""
+
+import bz2
+import gzip
+import io
+import os
+import re
+import zlib
+from typing import BinaryIO, cast
+
+import pyarrow as pa
+
+from trainer.config_loader import require
+from trainer.data_files import find_data_files
+from trainer.file_system import is_folder, is_remote, matching, open_file
+
+GZIP, BZIP2, ZSTD = "gzip", "bzip2", "zstd"
+# What reading a damaged file raises; an `OSError` of bzip2 and zstd, and no number of the system's.
+DAMAGED = (OSError, EOFError, zlib.error)
+
+_COMPRESSIONS = {b"\x1f\x8b": GZIP, b"BZh": BZIP2, b"\x28\xb5\x2f\xfd": ZSTD}
+_NOT_READ = {
+    b"\xfd7zXZ\x00": "compressed by xz",
+    b"\x04\x22\x4d\x18": "compressed by lz4",
+    b"\xff\x06\x00\x00sNaPpY": "compressed by snappy",
+    b"\x1f\x9d": "compressed by compress",
+    b"PK\x03\x04": "a zip archive",
+    b"PAR1": "Parquet",
+    b"ORC": "ORC",
+    b"Obj\x01": "Avro",
+}
+# Longer marks first: UTF-16's is the begin of UTF-32's.
+_OTHER_UNICODE = {
+    b"\xff\xfe\x00\x00": "UTF-32",
+    b"\x00\x00\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
+UTF8_MARK = b"\xef\xbb\xbf"
+_HEAD = 1 << 16
+_BLOCK = 1 << 20
+_OBJECTS_AT_CARRIAGE_RETURN = re.compile(rb"\}\s*\r\s*\{")
+
+
+def input_files(pattern: str) -> list[str]:
+    """The files of instances.
+
+    Args:
+      pattern: A file, a folder or a glob, see `trainer.data_files`.
+
+    Returns:
+      Paths, in order of their names.
+
+    Raises:
+      ValueError: There is none.
+    """
+    paths = find_data_files(pattern)
+    if paths:
+        return paths
+    received = f"input={pattern!r}"
+    others = matching(os.path.join(pattern, "*") if is_folder(pattern) else pattern)
+    if others:
+        names = sorted({os.path.basename(path) for path in others})
+        received += f", which has side files alone ({', '.join(names[:3])})"
+    raise ValueError(f"`input` must match at least one file. Received: {received}.")
+
+
+def compression_of(path: str) -> str | None:
+    """How a file is compressed, by its first bytes; None: not at all."""
+    with open_file(path, "rb") as file:
+        start = file.read(4)
+    return next((name for magic, name in _COMPRESSIONS.items() if start.startswith(magic)), None)
+
+
+def open_uncompressed(path: str) -> BinaryIO:
+    """Opens a file of any compression that is read here, to read lines or bytes."""
+    compression = compression_of(path)
+    if compression is None:
+        return open_file(path, "rb")
+    if compression == ZSTD:
+        stream = pa.CompressedInputStream(open_file(path, "rb"), "zstd")
+        return cast(BinaryIO, io.BufferedReader(stream, _BLOCK))
+    opened = gzip.open if compression == GZIP else bz2.open
+    return cast(BinaryIO, opened(open_file(path, "rb") if is_remote(path) else path))
+
+
+def check_records(path: str) -> None:
+    """Refuses a file that holds no TFRecords, as far as its first bytes say.
+
+    Args:
+      path: The file.
+
+    Raises:
+      ValueError: TensorFlow reads records that are gzipped or not compressed.
+    """
+    compression = compression_of(path)
+    require(
+        compression in (None, GZIP),
+        "input",
+        "be TFRecords that are gzipped or not compressed",
+        f"{path} ({compression})",
+    )
+
+
+def check_lines(path: str) -> None:
+    """Refuses a file that holds no lines of UTF-8, as far as its begin says.
+
+    Args:
+      path: The file.
+
+    Raises:
+      ValueError: It is in another encoding, format or compression.
+    """
+    with open_file(path, "rb") as file:
+        start = file.read(16)
+    for magic, name in _NOT_READ.items():
+        if start.startswith(magic):
+            raise ValueError(
+                "`input` must be JSON lines, plain or compressed by gzip, bzip2 or zstd. "
+                f"Received: {path}, which is {name}."
+            )
+    try:
+        with open_uncompressed(path) as file:
+            head = file.read(_HEAD)
+    except DAMAGED:
+        return  # who reads it to its end says where it breaks off
+    for mark, name in _OTHER_UNICODE.items():
+        if head.startswith(mark):
+            raise ValueError(
+                f"`input` must be JSON lines in UTF-8. Received: {path} in {name}; "
+                f"`iconv -f {name} -t UTF-8` writes it anew."
+            )
+    if b"\0" in head[:8]:
+        raise ValueError(
+            f"`input` must be JSON lines in UTF-8. Received: {path}, which begins with NUL bytes: "
+            "it is in UTF-16 (`iconv` writes it anew), or has TFRecords (--input_format tf-record)."
+        )
+    if b"\n" not in head and _OBJECTS_AT_CARRIAGE_RETURN.search(head):
+        raise ValueError(
+            f"`input` must be lines that end with a line feed. Received: {path}, whose lines end "
+            r"with carriage returns; `tr '\r' '\n'` writes it anew."
+        )

@@ -1,0 +1,211 @@
+"""One YAML document, read strictly: what people write, as they mean it, or a line that says where.
+
+What differs from YAML 1.1, as PyYAML reads it:
+
+- A key is the text that was written, and there once: of two sections of one name PyYAML keeps the
+  last without a word.
+- Text stays text: dates, times of day (`12:30:00` is 45,000 in YAML 1.1), numbers with zeros in
+  front (octal there), `yes` and `no` (a key that takes true or false knows them).
+- `1e-3` is a number; in YAML 1.1 it is text.
+- An alias may repeat a part of the file, and merge it (`<<: *name`), but not blow it up.
+- Of tags only those of plain values are taken.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from trainer.config_loader import BareWord
+
+_TAG_PREFIX = "tag:yaml.org,2002:"
+_TAKEN_TAGS = {f"{_TAG_PREFIX}{name}" for name in "str int float bool null seq map merge".split()}
+# Values that aliases may add to those that are written: a configuration has hundreds.
+_MOST_REPEATED = 100_000
+_MOST_DIGITS = 400
+
+_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*(?:_[0-9]+)*|0x[0-9a-fA-F]+)")
+_FLOAT = re.compile(
+    r"""[-+]?(?:(?:(?:0|[1-9][0-9]*(?:_[0-9]+)*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?
+    |\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN)""",
+    re.VERBOSE,
+)
+_RESOLVED = {
+    "null": (re.compile(r"~|null|Null|NULL|"), "~nN"),
+    "bool": (re.compile(r"true|True|TRUE|false|False|FALSE"), "tTfF"),
+    "int": (_INTEGER, "-+0123456789"),
+    "float": (_FLOAT, "-+.0123456789"),
+    "merge": (re.compile(r"<<"), "<"),
+}
+
+
+def parse_yaml(content: bytes | str, name: str) -> Any:
+    """Parses a file.
+
+    Args:
+      content: Its bytes, in UTF-8 or, with a byte order mark, UTF-16; or its text.
+      name: The file, for messages.
+
+    Returns:
+      Dictionaries whose keys are strings, lists, strings, numbers, Booleans and None.
+
+    Raises:
+      ValueError: It is no YAML, or has what is refused here; with the line.
+    """
+    text = content if isinstance(content, str) else _decoded(content, name)
+    try:
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _check(node, name)
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except yaml.YAMLError as error:
+        raise ValueError(
+            f"`config` must be valid YAML. Received: {name}: {_in_words(error)}."
+        ) from error
+    except RecursionError as error:
+        raise ValueError(
+            f"`config` must be valid YAML. Received: {name}: it is nested too deeply."
+        ) from error
+
+
+def _decoded(content: bytes, name: str) -> str:
+    is_utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+    try:
+        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"`config` must be a YAML file in UTF-8. Received: {name} ({error.reason})."
+        ) from error
+    if "\0" in text:
+        raise ValueError(
+            f"`config` must be a YAML file in UTF-8. Received: {name}, which has NUL characters: "
+            "it is in UTF-16 or no text at all."
+        )
+    return text
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader with the values described above."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern]]] = {}
+
+    def construct_mapping(self, node, deep=False):
+        """See `yaml.SafeLoader`."""
+        self.flatten_mapping(node)
+        # The keys were checked, and are what was written.
+        return {key.value: self.construct_object(value, deep=True) for key, value in node.value}
+
+    def construct_text(self, node):
+        """A string; one of YAML 1.1's words for true and false stays both, see `BareWord`."""
+        text = self.construct_scalar(node)
+        is_bare = node.style is None and text.lower() in BareWord.BOOLEANS
+        return BareWord(text) if is_bare else text
+
+
+_Loader.add_constructor(f"{_TAG_PREFIX}str", _Loader.construct_text)
+for _name, (_pattern, _firsts) in _RESOLVED.items():
+    _whole = re.compile(rf"(?:{_pattern.pattern})\Z", _pattern.flags)
+    _Loader.add_implicit_resolver(f"{_TAG_PREFIX}{_name}", _whole, list(_firsts))
+_Loader.add_implicit_resolver(f"{_TAG_PREFIX}null", re.compile(r"\Z"), [""])
+
+
+def _check(root: yaml.Node, name: str) -> None:
+    """Refuses repeated keys, tags, and aliases that blow up, before anything is made of the nodes.
+
+    `<<` may be there once, and what a mapping says itself wins over what it merges.
+    """
+    sizes: dict[int, int | None] = {}  # by node: values in it, aliases written out; None: inside
+
+    def size(node: yaml.Node, path: str) -> int:
+        known = sizes.get(id(node), 0)
+        if known is None:
+            raise _refused(name, node, "must not have an alias within what it stands for", path)
+        if known:
+            return known
+        sizes[id(node)] = None
+        if node.tag not in _TAKEN_TAGS:
+            raise _refused(
+                name, node, "must have plain values without tags", _shown_tag(node.tag), path
+            )
+        total = 1
+        if isinstance(node, yaml.ScalarNode):
+            _check_scalar(node, name, path)
+        else:
+            for child, child_path in _children(node, name, path):
+                total += size(child, child_path)
+        sizes[id(node)] = total
+        return total
+
+    total = size(root, "")
+    if total - len(sizes) > _MOST_REPEATED:
+        raise ValueError(
+            f"`config` must not be blown up by its aliases. Received: {name}, of whose "
+            f"{len(sizes)} values they make {total:.3g}."
+        )
+
+
+def _children(node: yaml.Node, name: str, path: str) -> Iterator[tuple[yaml.Node, str]]:
+    if isinstance(node, yaml.SequenceNode):
+        for i, child in enumerate(node.value):
+            yield child, f"{path}[{i}]"
+        return
+    lines: dict[str, int] = {}
+    for key, child in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise _refused(name, key, "must have keys that are text", "a list or mapping", path)
+        line = key.start_mark.line + 1
+        if key.value in lines:
+            raise ValueError(
+                f"`config` must have each key once. Received: {name}: "
+                f"`{_join(path, key.value)}` in line {lines[key.value]} and in line {line}."
+            )
+        lines[key.value] = line
+        yield child, _join(path, key.value)
+
+
+def _check_scalar(node: yaml.ScalarNode, name: str, path: str) -> None:
+    """Refuses what a tag of its own says and the text is not (`!!int x`)."""
+    kind = node.tag.removeprefix(_TAG_PREFIX)
+    pattern = _RESOLVED[kind][0] if kind in _RESOLVED else None
+    is_number = kind in ("int", "float")
+    if pattern is not None and not pattern.fullmatch(node.value):
+        demand = f"must have a value that is of its tag !!{kind}"
+        raise _refused(name, node, demand, node.value, path)
+    if is_number and len(node.value) > _MOST_DIGITS:
+        demand = f"must have numbers of at most {_MOST_DIGITS} digits"
+        raise _refused(name, node, demand, f"{node.value[:20]}...", path)
+
+
+def _refused(name: str, node: yaml.Node, demand: str, received: str, path: str = "") -> ValueError:
+    key = f", `{path}`" if path else ""
+    line = node.start_mark.line + 1
+    return ValueError(f"`config` {demand}. Received: {name}, line {line}{key}: {received}.")
+
+
+def _shown_tag(tag: str) -> str:
+    return f"!!{tag.removeprefix(_TAG_PREFIX)}" if tag.startswith(_TAG_PREFIX) else tag
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _in_words(error: yaml.YAMLError) -> str:
+    """PyYAML's error in a line: what and where, without its excerpt."""
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None)
+    if mark is None or problem is None:
+        return " ".join(str(error).split()).rstrip(".")
+    context = getattr(error, "context", None)
+    words = f"{context}: {problem}" if context else problem
+    if "'\\t'" in problem:
+        words = "a tab indents or separates, where YAML takes blanks alone"
+    elif "expected a single document" in words:
+        words = "a second document begins, where one is read"
+    return f"line {mark.line + 1}, column {mark.column + 1}: {words}"
