@@ -14,10 +14,10 @@ from serving.model_server.model_config import ModelConfig
 from serving.model_server.served_model import (
     Lease,
     ServedModel,
-    VersionState,
     servable_not_found,
 )
 from serving.model_server.version_labels import VersionLabels
+from serving.model_server.version_state import VersionState
 
 _logger = logging.getLogger("tagtower.model_server")
 
@@ -88,6 +88,8 @@ class ModelManager:
         Args:
           timeout_s: Seconds to wait for a load that is under way; None: as long as it takes.
         """
+        for model in self._models.values():
+            model.close()
         self._stopping.set()
         self._wake.set()
         if self._thread.ident is not None:
@@ -99,6 +101,11 @@ class ModelManager:
     def has_requests(self) -> bool:
         """Whether a version is in use by a request."""
         return any(model.has_requests for model in self._models.values())
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether a load is under way."""
+        return any(model.is_loading for model in self._models.values())
 
     def acquire(self, spec: model_pb2.ModelSpec) -> Lease:
         """Takes the version a request names; the highest available if it names none.
