@@ -92,6 +92,11 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     def HandleReloadConfigRequest(self, request, context):  # noqa: N802
         """Replaces the configuration; answers when its new models can be asked."""
         with _errors_to(context):
+            if request.metric_names:
+                raise unimplemented(
+                    "`metric_names` must be left out, as this local model server does not report "
+                    f"metrics here. Received: {', '.join(request.metric_names)}."
+                )
             self._manager.reload(read_model_configs(request.config), context.is_active)
         response = model_management_pb2.ReloadConfigResponse()
         response.status.SetInParent()

@@ -5,9 +5,10 @@ import os
 import re
 from collections.abc import Mapping
 
+from google.protobuf import message, text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving.model_server.errors import invalid_argument
+from serving.model_server.errors import ServingError, invalid_argument
 from serving.model_server.version_policy import (
     AllVersions,
     LatestVersions,
@@ -16,6 +17,8 @@ from serving.model_server.version_policy import (
 )
 
 PLATFORM = "tensorflow"
+# Fields of the real server's ModelConfig: whoever sets one would miss what it asks for.
+_NOT_IMPLEMENTED = ("logging_config",)
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.]*://")
 
 
@@ -47,7 +50,7 @@ def read_model_configs(config: model_server_config_pb2.ModelServerConfig) -> lis
 
     Raises:
       ServingError: INVALID_ARGUMENT if it is no list of models, one is there twice, a base path is
-        relative, or a platform is not TensorFlow.
+        relative, a platform is not TensorFlow, or a field is set that is not implemented.
     """
     if config.WhichOneof("config") != "model_config_list":
         raise invalid_argument(
@@ -72,6 +75,11 @@ def read_model_configs(config: model_server_config_pb2.ModelServerConfig) -> lis
         platform = _platform(model)
         if platform != PLATFORM:
             raise invalid_argument(f"Model {model.name} requests unsupported platform {platform}")
+    _refuse_unknown_fields(config)
+    for model in models:
+        for field in _NOT_IMPLEMENTED:
+            if model.HasField(field):
+                raise _not_implemented(model, field)
     return [
         ModelConfig(model.name, model.base_path, _policy(model), dict(model.version_labels))
         for model in models
@@ -96,6 +104,29 @@ def _platform(model: model_server_config_pb2.ModelConfig) -> str:
             f"ModelServerConfig::model_type choice {model.model_type} not supported."
         )
     return PLATFORM
+
+
+def _not_implemented(model: model_server_config_pb2.ModelConfig, field: str) -> ServingError:
+    value = text_format.MessageToString(getattr(model, field), as_one_line=True)
+    return invalid_argument(
+        f"`{field}` of model {model.name} must be left out, as this local model server does not "
+        f"implement it. Received: {field} {{ {value} }}."
+    )
+
+
+def _refuse_unknown_fields(config: message.Message) -> None:
+    """Refuses what a caller of a later release sets; what is written as text has names already."""
+    numbers = [field.field_number for field in config.UnknownFields()]  # type: ignore[attr-defined]
+    if numbers:
+        raise invalid_argument(
+            f"{config.DESCRIPTOR.name} must have fields that this local model server knows. "
+            f"Received: field number {', '.join(map(str, sorted(set(numbers))))}."
+        )
+    for field, value in config.ListFields():
+        is_repeated = field.label == field.LABEL_REPEATED
+        for part in value if is_repeated else [value]:
+            if isinstance(part, message.Message):
+                _refuse_unknown_fields(part)
 
 
 def _policy(model: model_server_config_pb2.ModelConfig) -> VersionPolicy:
