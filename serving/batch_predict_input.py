@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
+from serving.feature_weights import field_without_number
 from trainer.config_loader import require
 from trainer.file_system import file_size, is_file, is_remote, matching, open_file
 
@@ -179,7 +180,8 @@ class InstanceReader:
         try:
             values = json.loads(text, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
-            return Rejected(json.dumps(text), None, f"The line is no JSON: {error}.")
+            reason = field_without_number(text) or f"The line is no JSON: {error}."
+            return Rejected(json.dumps(text), None, reason)
         if not isinstance(values, dict):
             return Rejected(json.dumps(text), None, "The line is no JSON object of feature values.")
         return self._instance(text, values)

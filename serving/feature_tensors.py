@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -64,8 +63,8 @@ def to_tensors(
       Input name -> array [batch] or [batch, n]; strings are object arrays of bytes.
 
     Raises:
-      ValueError: If there is no instance, a feature is unknown, a value is of the wrong kind, or a
-        list is longer than `list_width`.
+      ValueError: If there is no instance, a feature is unknown, a value is of the wrong kind (a
+        number that is no finite float32, a negative weight), or a list is longer than `list_width`.
     """
     if not features:
         raise ValueError("`features` must hold at least one instance. Received: none.")
@@ -84,7 +83,7 @@ def to_tensors(
             values = [_scalar(features, position, name, slot) for position in range(len(features))]
             tensors[name] = np.array(values, dtype=object if slot.is_text else np.float32)
             continue
-        rows = _rows(features, name, slot)
+        rows = _rows(features, name, slot, name in weights_of)
         if name in weights_of:
             rows = [
                 _weights(features, position, weights_of[name], name, row)
@@ -222,17 +221,22 @@ def _scalar(
         return value.encode()
     if not slot.is_text and _is_number(value):
         return value
-    raise _wrong_kind(position, name, "a string" if slot.is_text else "a finite number", value)
+    kind = "a string" if slot.is_text else "a finite number of float32"
+    raise _wrong_kind(position, name, kind, value)
 
 
-def _rows(features: Sequence[Mapping[str, Any]], name: str, slot: InputSlot) -> list[Sequence[Any]]:
+def _rows(
+    features: Sequence[Mapping[str, Any]], name: str, slot: InputSlot, are_weights: bool
+) -> list[Sequence[Any]]:
     """The lists of a feature, checked all at once; one by one only to say which is wrong."""
     rows = [instance.get(name, ()) for instance in features]
-    are_right = _are_text if slot.is_text else _are_numbers
+    are_right = _are_text if slot.is_text else _are_weights if are_weights else _are_numbers
     if all(map(_is_list, rows)) and are_right(list(itertools.chain.from_iterable(rows))):
         return rows
     position = next(i for i, row in enumerate(rows) if not (_is_list(row) and are_right(row)))
-    kind = "a list of strings" if slot.is_text else "a list of finite numbers"
+    kind = "a list of strings" if slot.is_text else "a list of finite numbers of float32"
+    if are_weights:
+        kind += ", 0 or more"
     raise _wrong_kind(position, name, kind, rows[position])
 
 
@@ -254,18 +258,29 @@ def _weights(
     return weights
 
 
+def _are_weights(values: Sequence[Any]) -> bool:
+    return _are_numbers(values) and (len(values) == 0 or min(values) >= 0)
+
+
 def _are_numbers(values: Sequence[Any]) -> bool:
     if set(map(type, values)) <= {float}:
-        return all(map(math.isfinite, values))
+        return bool(np.isfinite(_as_float32(values)).all())
     return all(map(_is_number, values))
 
 
 def _is_number(value: Any) -> bool:
-    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    try:
-        return is_number and math.isfinite(value)
-    except OverflowError:  # an integer beyond any float
+    if not isinstance(value, int | float | np.number) or isinstance(value, bool):
         return False
+    try:
+        return bool(np.isfinite(_as_float32(value)))
+    except (OverflowError, TypeError):  # an integer beyond any float, a complex number
+        return False
+
+
+def _as_float32(values: Any) -> np.ndarray:
+    """What a request carries of numbers: beyond its largest one there is only infinity."""
+    with np.errstate(over="ignore"):
+        return np.asarray(values, np.float64).astype(np.float32)
 
 
 def _wrong_kind(position: int, name: str, kind: str, value: Any) -> ValueError:

@@ -12,11 +12,13 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from serving.feature_tensors import FeatureValue
 from trainer.config_loader import from_mapping, require
 from trainer.features import FeatureSpec
 from trainer.file_system import is_folder, open_file
-from trainer.history import UserEvents, feature_values
+from trainer.history import FIRST_MILLISECOND_VALUE, UserEvents, feature_values
 from trainer.signatures import DESCRIPTION_FILE
 from trainer.tag_normalization import TagNormalization
 
@@ -90,6 +92,9 @@ class EventFeatures:
         records = [self._record(event) for event in events]
         self._check_profile(profile or {})
         at = time.time() if at is None else at
+        # A NaN would count every event, and weigh it with another one.
+        is_time = isinstance(at, int | float | np.number) and abs(at) <= FIRST_MILLISECOND_VALUE
+        require(is_time, "at", "be a time in seconds since 1970, UTC, not milliseconds", at)
         return feature_values(UserEvents.from_records(records), profile, at, self.spec)
 
     def _record(self, event: Mapping[str, Any]) -> dict[str, Any]:
