@@ -51,6 +51,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             self._metrics.count_error(spec.name, error.code.name)
             _abort(context, error)
         self._metrics.count_answer(spec.name, "Predict", "GRPC", time.perf_counter() - start)
+        log = self._manager.request_log(spec.name)
+        if log is not None and log.is_sampled():
+            log.add(request, response)
         return response
 
     def GetModelMetadata(self, request, context):  # noqa: N802

@@ -1,5 +1,7 @@
 """Fields of the real server's configurations: each is honoured or refused by name, none ignored."""
 
+import dataclasses
+
 import grpc
 import pytest
 from google.protobuf import text_format
@@ -8,6 +10,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from serving.model_server.errors import ServingError
 from serving.model_server.model_config import ModelConfig, read_model_configs
+from serving.model_server.request_log import RequestLogConfig
 from serving.model_server.server import ModelServer
 from serving.model_server.text_proto import new_monitoring_config
 from serving.model_server.version_policy import AllVersions, LatestVersions, SpecificVersions
@@ -59,29 +62,52 @@ HONOURED = {
     ),
 }
 
+
+def log(collector='type: "tfrecord" filename_prefix: "/logs/m"', sampling="sampling_rate: 0.5"):
+    text = f"log_collector_config {{ {collector} }} sampling_config {{ {sampling} }}"
+    return f"{MODEL} logging_config {{ {text} }}"
+
+
+LOG = RequestLogConfig("/logs/m", 0.5)
+HONOURED |= {
+    "ModelConfig.logging_config": (log(), LOG),
+    "LoggingConfig.log_collector_config": (log(), LOG),
+    "LoggingConfig.sampling_config": (log(), LOG),
+    "LogCollectorConfig.type": (log(), LOG),
+    "LogCollectorConfig.filename_prefix": (
+        log('type: "tfrecord" filename_prefix: "gs://bucket/m"'),
+        RequestLogConfig("gs://bucket/m", 0.5),
+    ),
+    "SamplingConfig.sampling_rate": (
+        log(sampling="sampling_rate: 1.0"),
+        RequestLogConfig("/logs/m", 1.0),
+    ),
+}
+
 REFUSED = {
     "ModelServerConfig.custom_model_config": (
         'custom_model_config { type_url: "type.googleapis.com/Mine" }',
         "ServerModelConfig type not supported by HandleReloadConfigRequest",
     ),
-    **{
-        field: (
-            f"{MODEL} logging_config {{ {text} }}",
-            "`logging_config` of model m must be left out, as this local model server does not "
-            f"implement it. Received: logging_config {{ {text} }}.",
-        )
-        for field, text in {
-            "ModelConfig.logging_config": 'log_collector_config { type: "a" }',
-            "LoggingConfig.log_collector_config": 'log_collector_config { type: "b" }',
-            "LoggingConfig.sampling_config": "sampling_config { sampling_rate: 1.0 }",
-            "LogCollectorConfig.type": 'log_collector_config { type: "c" }',
-            "LogCollectorConfig.filename_prefix": (
-                'log_collector_config { filename_prefix: "/log" }'
-            ),
-            "SamplingConfig.sampling_rate": "sampling_config { sampling_rate: 0.5 }",
-            "SamplingConfig.attributes": "sampling_config { attributes: 1 }",
-        }.items()
-    },
+    "SamplingConfig.attributes": (
+        log(sampling="sampling_rate: 1.0 attributes: 1"),
+        "`logging_config.sampling_config.attributes` of model m must be left out, as this local "
+        "model server logs none of them. Received: 1.",
+    ),
+}
+
+WRONG_LOGS = {
+    "": ("log_collector_config.type", "''"),
+    'type: "file"': ("log_collector_config.type", "'file'"),
+    'type: "tfrecord"': ("log_collector_config.filename_prefix", "''"),
+    'type: "tfrecord" filename_prefix: "logs/m"': (
+        "log_collector_config.filename_prefix",
+        "'logs/m'",
+    ),
+    'type: "tfrecord" filename_prefix: "/logs/"': (
+        "log_collector_config.filename_prefix",
+        "'/logs/'",
+    ),
 }
 
 
@@ -115,7 +141,8 @@ def test_field_is_honoured(field):
         assert models == expected
         return
     (model,) = models
-    assert expected in (model.name, model.base_path, model.policy, model.version_labels)
+    values = [getattr(model, field.name) for field in dataclasses.fields(model)]
+    assert expected in values
 
 
 @pytest.mark.parametrize("field", REFUSED)
@@ -125,6 +152,21 @@ def test_field_is_refused_by_name(field):
         read(text)
     assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
     assert message in caught.value.message
+
+
+@pytest.mark.parametrize("collector", WRONG_LOGS)
+def test_log_that_cannot_be_kept_is_refused_by_the_field(collector):
+    field, received = WRONG_LOGS[collector]
+    with pytest.raises(ServingError) as caught:
+        read(log(collector))
+    assert f"`logging_config.{field}` of model m must be" in caught.value.message
+    assert caught.value.message.endswith(f" Received: {received}.")
+
+
+@pytest.mark.parametrize("rate", ["0", "-0.5", "1.5", "nan", "inf"])
+def test_sampling_rate_that_is_no_share_is_refused(rate):
+    with pytest.raises(ServingError, match="sampling_rate` of model m must be above 0 and at most"):
+        read(log(sampling=f"sampling_rate: {rate}"))
 
 
 def test_field_of_a_later_release_is_refused_by_its_number():
@@ -170,7 +212,7 @@ def test_fields_of_a_reload_are_honoured_or_refused():
             with pytest.raises(grpc.RpcError) as caught:
                 stub.HandleReloadConfigRequest(request, timeout=60)
             assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-            assert "`logging_config` of model m must be left out" in caught.value.details()
+            assert "`logging_config.log_collector_config.type` of model m" in caught.value.details()
         assert server.manager.models == {}
 
 
@@ -182,7 +224,7 @@ def test_serve_refuses_a_file_with_a_field_that_is_not_implemented(tmp_path, cap
     assert main(["serve", "--port=0", f"--model_config_file={path}"]) == 2
 
     (line,) = capfd.readouterr().err.strip().splitlines()
-    assert f"{path}: `logging_config` of model m must be left out" in line
+    assert f"{path}: `logging_config.log_collector_config.type` of model m must be" in line
 
 
 @pytest.mark.parametrize(
