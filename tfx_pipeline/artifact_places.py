@@ -31,6 +31,20 @@ def located(path: str, output_dir: str) -> str:
     return absolute(path)
 
 
+def is_moved(path: str, now: str) -> bool:
+    """Whether what is at a path may be what a report or a version calls otherwise.
+
+    Args:
+      path: What it is called.
+      now: A path.
+
+    Returns:
+      Whether both have one name below some output folder, and the first is there no more.
+    """
+    name = _name(path)
+    return name is not None and name == _name(absolute(now)) and not exists(absolute(path))
+
+
 def _name(path: str) -> str | None:
     """`artifacts/Trainer/model/5`; None: it is no artifact of an output folder."""
     parts = path.split("/")

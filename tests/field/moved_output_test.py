@@ -11,9 +11,11 @@ from tests.tfx_pipeline.reindex_test import NUM_TAGS, Project
 from tfx_pipeline.artifact_places import located
 from tfx_pipeline.cli import main
 from tfx_pipeline.config import load_config
-from tfx_pipeline.pushed_versions import serving_version
+from tfx_pipeline.fingerprints import files_fingerprint
+from tfx_pipeline.pushed_versions import rolled_back_as, serving_version
 from tfx_pipeline.report import _publish
 from tfx_pipeline.run_log import logged_run
+from trainer.file_system import files_below
 
 EXAMPLES = "artifacts/ExampleGen/examples/2"
 STATISTICS = "artifacts/StatisticsGen/statistics/3"
@@ -154,6 +156,34 @@ def test_links_of_an_output_folder_hold_when_it_is_moved(tmp_path, monkeypatch):
 
     for name in ("instances", "by_link"):
         assert os.listdir(f"moved/{name}") == ["part.jsonl"]
+
+
+def test_towers_that_were_rolled_back_stay_so_when_their_output_is_moved(tmp_path):
+    def towers(output, number, content):
+        folder = tmp_path / output / "artifacts" / "Trainer" / "model" / str(number)
+        (folder / "Format-Serving").mkdir(parents=True)
+        (folder / "Format-Serving" / "saved_model.pb").write_bytes(content)
+        return str(folder)
+
+    base = tmp_path / "serving"
+    for number, place in ((4, "withdrawn/4"), (3, "3")):
+        path = towers("out", number, bytes([number]))
+        digest = files_fingerprint(files_below(os.path.join(path, "Format-Serving")))
+        assets = base / place / "assets.extra"
+        assets.mkdir(parents=True)
+        described = {"towers": path, "towers_fingerprint": digest}
+        (assets / "version.json").write_text(json.dumps(described))
+    here = str(tmp_path / "out" / "artifacts" / "Trainer" / "model")
+    assert [rolled_back_as(str(base), f"{here}/{number}") for number in (3, 4)] == [None, 4]
+
+    os.rename(tmp_path / "out", tmp_path / "moved")
+
+    now = str(tmp_path / "moved" / "artifacts" / "Trainer" / "model")
+    assert [rolled_back_as(str(base), f"{now}/{number}") for number in (3, 4)] == [None, 4]
+    assert rolled_back_as(str(base), f"{here}/4") == 4  # what an artifact of then says of itself
+    # Others of that name, of another output folder that pushes to the same place.
+    other = towers("other", 4, b"other")
+    assert rolled_back_as(str(base), other) is None
 
 
 TAG_FILE = "tag,category,weight,retired\nnew,u3,,\n"
