@@ -10,6 +10,9 @@ import numpy as np
 from serving.serving_api import meta_graph_pb2, types_pb2
 from trainer.features import weights_name
 
+# What float32, which a request carries, rounds to infinity.
+_BEYOND_FLOAT32 = (2 - 2.0**-24) * 2.0**127
+
 FeatureValue = str | Sequence[str] | Sequence[float]
 
 
@@ -259,28 +262,20 @@ def _weights(
 
 
 def _are_weights(values: Sequence[Any]) -> bool:
-    return _are_numbers(values) and (len(values) == 0 or min(values) >= 0)
+    return _are_numbers(values, at_least=0.0)
 
 
-def _are_numbers(values: Sequence[Any]) -> bool:
+def _are_numbers(values: Sequence[Any], at_least: float = -_BEYOND_FLOAT32) -> bool:
     if set(map(type, values)) <= {float}:
-        return bool(np.isfinite(_as_float32(values)).all())
-    return all(map(_is_number, values))
+        array = np.array(values, np.float64)
+        # Of a NaN neither holds.
+        return not array.size or bool(array.min() >= at_least and array.max() < _BEYOND_FLOAT32)
+    return all(_is_number(value) and value >= at_least for value in values)
 
 
 def _is_number(value: Any) -> bool:
-    if not isinstance(value, int | float | np.number) or isinstance(value, bool):
-        return False
-    try:
-        return bool(np.isfinite(_as_float32(value)))
-    except (OverflowError, TypeError):  # an integer beyond any float, a complex number
-        return False
-
-
-def _as_float32(values: Any) -> np.ndarray:
-    """What a request carries of numbers: beyond its largest one there is only infinity."""
-    with np.errstate(over="ignore"):
-        return np.asarray(values, np.float64).astype(np.float32)
+    is_real = isinstance(value, int | float | np.floating | np.integer)
+    return is_real and not isinstance(value, bool) and abs(value) < _BEYOND_FLOAT32
 
 
 def _wrong_kind(position: int, name: str, kind: str, value: Any) -> ValueError:
