@@ -29,6 +29,7 @@ from serving.batch_predict_files import (
     input_files,
     open_uncompressed,
 )
+from serving.feature_weights import field_without_number
 from trainer.config_loader import RepeatedName, require, unique_names
 from trainer.file_system import file_size
 
@@ -198,7 +199,8 @@ class InstanceReader:
         except RepeatedName as error:
             return Rejected(json.dumps(text), None, f"{error}.")
         except (ValueError, RecursionError) as error:
-            return Rejected(json.dumps(text), None, f"The line is no JSON: {error}.")
+            reason = field_without_number(text) or f"The line is no JSON: {error}."
+            return Rejected(json.dumps(text), None, reason)
         if not isinstance(values, dict):
             return Rejected(json.dumps(text), None, "The line is no JSON object of feature values.")
         return self._instance(text, values)

@@ -5,7 +5,6 @@ Text values become one line each, as in the tables (`trainer.line_breaks`).
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,9 @@ import numpy as np
 from serving.serving_api import meta_graph_pb2, types_pb2
 from trainer.features import weights_name
 from trainer.line_breaks import one_line
+
+# What float32, which a request carries, rounds to infinity.
+_BEYOND_FLOAT32 = (2 - 2.0**-24) * 2.0**127
 
 FeatureValue = str | Sequence[str] | Sequence[float]
 
@@ -68,8 +70,8 @@ def to_tensors(
       Input name -> array [batch] or [batch, n]; strings are object arrays of bytes.
 
     Raises:
-      ValueError: If there is no instance, a feature is unknown, a value is of the wrong kind, or a
-        list is longer than `list_width`.
+      ValueError: If there is no instance, a feature is unknown, a value is of the wrong kind (a
+        number that is no finite float32, a negative weight), or a list is longer than `list_width`.
     """
     if not features:
         raise ValueError("`features` must hold at least one instance. Received: none.")
@@ -88,7 +90,7 @@ def to_tensors(
             values = [_scalar(features, position, name, slot) for position in range(len(features))]
             tensors[name] = np.array(values, dtype=object if slot.is_text else np.float32)
             continue
-        rows = _rows(features, name, slot)
+        rows = _rows(features, name, slot, name in weights_of)
         if name in weights_of:
             rows = [
                 _weights(features, position, weights_of[name], name, row)
@@ -246,17 +248,22 @@ def _scalar(
             raise _no_utf8(name, error) from error
     if not slot.is_text and _is_number(value):
         return value
-    raise _wrong_kind(position, name, "a string" if slot.is_text else "a finite number", value)
+    kind = "a string" if slot.is_text else "a finite number of float32"
+    raise _wrong_kind(position, name, kind, value)
 
 
-def _rows(features: Sequence[Mapping[str, Any]], name: str, slot: InputSlot) -> list[Sequence[Any]]:
+def _rows(
+    features: Sequence[Mapping[str, Any]], name: str, slot: InputSlot, are_weights: bool
+) -> list[Sequence[Any]]:
     """The lists of a feature, checked all at once; one by one only to say which is wrong."""
     rows = [instance.get(name, ()) for instance in features]
-    are_right = _are_text if slot.is_text else _are_numbers
+    are_right = _are_text if slot.is_text else _are_weights if are_weights else _are_numbers
     if all(map(_is_list, rows)) and are_right(list(itertools.chain.from_iterable(rows))):
         return rows
     position = next(i for i, row in enumerate(rows) if not (_is_list(row) and are_right(row)))
-    kind = "a list of strings" if slot.is_text else "a list of finite numbers"
+    kind = "a list of strings" if slot.is_text else "a list of finite numbers of float32"
+    if are_weights:
+        kind += ", 0 or more"
     raise _wrong_kind(position, name, kind, rows[position])
 
 
@@ -278,18 +285,21 @@ def _weights(
     return weights
 
 
-def _are_numbers(values: Sequence[Any]) -> bool:
+def _are_weights(values: Sequence[Any]) -> bool:
+    return _are_numbers(values, at_least=0.0)
+
+
+def _are_numbers(values: Sequence[Any], at_least: float = -_BEYOND_FLOAT32) -> bool:
     if set(map(type, values)) <= {float}:
-        return all(map(math.isfinite, values))
-    return all(map(_is_number, values))
+        array = np.array(values, np.float64)
+        # Of a NaN neither holds.
+        return not array.size or bool(array.min() >= at_least and array.max() < _BEYOND_FLOAT32)
+    return all(_is_number(value) and value >= at_least for value in values)
 
 
 def _is_number(value: Any) -> bool:
-    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    try:
-        return is_number and math.isfinite(value)
-    except OverflowError:  # an integer beyond any float
-        return False
+    is_real = isinstance(value, int | float | np.floating | np.integer)
+    return is_real and not isinstance(value, bool) and abs(value) < _BEYOND_FLOAT32
 
 
 def _wrong_kind(position: int, name: str, kind: str, value: Any) -> ValueError:

@@ -10,7 +10,7 @@ already, and nothing changes for it.
 import json
 import os
 
-from tfx_pipeline.pushed_versions import read_versions, rolled_back_towers
+from tfx_pipeline.pushed_versions import read_versions, rolled_back_as
 from trainer.file_system import absolute, exists, is_file, is_folder, make_folders, open_file
 
 ANCESTRY_FILE = "ancestry.json"
@@ -45,7 +45,6 @@ def model_of_other_examples(resolved: str, examples: str, base_path: str) -> str
       URI of the nearest of its line that was neither trained on these examples nor rolled back;
       None: there is none.
     """
-    rolled_back = rolled_back_towers(base_path) if base_path else {}
     uri: str | None = resolved
     while uri is not None:
         ancestry = {}
@@ -54,7 +53,7 @@ def model_of_other_examples(resolved: str, examples: str, base_path: str) -> str
             with open_file(path) as file:
                 ancestry = json.load(file)
         is_of_these = ancestry.get(_EXAMPLES) == examples
-        if not is_of_these and absolute(uri) not in rolled_back and exists(uri):
+        if not is_of_these and not _is_rolled_back(uri, base_path) and exists(uri):
             return uri
         uri = ancestry.get(_BASE_MODEL)
     return None
@@ -73,13 +72,17 @@ def other_model(resolved: str, current: str, base_path: str) -> str | None:
     """
     if not base_path:
         return None if absolute(resolved) == absolute(current) else resolved
-    unwanted = {absolute(current), *rolled_back_towers(base_path)}
     pushed = [
         version.provenance["towers"]
         for version in read_versions(base_path)
         if not version.is_withdrawn and "towers" in version.provenance
     ]
     for uri in (resolved, *reversed(pushed)):
-        if absolute(uri) not in unwanted and is_folder(uri):
+        is_other = absolute(uri) != absolute(current) and not _is_rolled_back(uri, base_path)
+        if is_other and is_folder(uri):
             return uri
     return None
+
+
+def _is_rolled_back(uri: str, base_path: str) -> bool:
+    return bool(base_path) and rolled_back_as(base_path, uri) is not None

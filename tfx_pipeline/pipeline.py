@@ -10,6 +10,7 @@ from tfx.dsl.components.common import resolver
 from tfx.orchestration import metadata
 from tfx.types import standard_artifacts
 
+from tfx_pipeline.artifact_places import ARTIFACTS_DIR
 from tfx_pipeline.components.bulk_inferrer import now_bulk_inferrer
 from tfx_pipeline.components.drift_validator import (
     VALIDATOR_ID,
@@ -234,7 +235,7 @@ def create_pipeline(
         components = components[: [component.id for component in components].index(until) + 1]
     return tfx.dsl.Pipeline(
         pipeline_name=config.name,
-        pipeline_root=os.path.join(output, "artifacts"),
+        pipeline_root=os.path.join(output, ARTIFACTS_DIR),
         # SQLite writes to local disks alone; a service that runs the pipeline has metadata itself.
         metadata_connection_config=None
         if is_remote(output)

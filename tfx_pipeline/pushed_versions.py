@@ -15,8 +15,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from serving.model_server.version_folder import list_versions
+from tfx_pipeline.artifact_places import is_moved
+from tfx_pipeline.fingerprints import files_fingerprint
 from trainer.config_loader import require
 from trainer.file_system import (
+    absolute,
+    files_below,
     is_folder,
     make_folders,
     move_folder,
@@ -28,6 +32,7 @@ from trainer.signatures import DESCRIPTION_FILE, PROVENANCE_FILE
 from trainer.tag_normalization import TagNormalization
 
 WITHDRAWN_DIR = "withdrawn"
+_SAVED_TOWERS = "Format-Serving"  # in TFX's artifact of a model
 RUN, REINDEX = "run", "reindex"  # kinds of versions
 
 
@@ -92,6 +97,34 @@ def rolled_back_towers(base_path: str) -> dict[str, int]:
         for version in versions
         if version.is_withdrawn and version.provenance["towers"] not in in_place
     }
+
+
+def rolled_back_as(base_path: str, towers: str) -> int | None:
+    """The version as which towers were rolled back.
+
+    Args:
+      base_path: Folder of the numbered versions.
+      towers: URI of their artifact. Those of an output folder that was moved since are known by the
+        hash of their files.
+
+    Returns:
+      The highest of their versions; None: they were not.
+    """
+    known = rolled_back_towers(base_path)
+    if absolute(towers) in known:
+        return known[absolute(towers)]
+    moved = {number for path, number in known.items() if is_moved(path, towers)}
+    if not moved:
+        return None
+    content = files_fingerprint(files_below(os.path.join(towers, _SAVED_TOWERS)))
+    return max(
+        (
+            version.number
+            for version in read_versions(base_path)
+            if version.number in moved and version.provenance.get("towers_fingerprint") == content
+        ),
+        default=None,
+    )
 
 
 def version_before(base_path: str) -> int:

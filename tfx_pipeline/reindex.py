@@ -19,6 +19,7 @@ from tfx.utils import path_utils
 
 from serving.index_evaluation import read_serialized
 from serving.retagged_towers import RetaggedTowers, TagChanges, changed_tables, embed_new_tags
+from tfx_pipeline.artifact_places import located
 from tfx_pipeline.components.pusher import push, push_sources, servable_facts
 from tfx_pipeline.components.servable_paths import main_path
 from tfx_pipeline.components.tag_index_builder import build_servables, write_source
@@ -49,12 +50,14 @@ from tfx_pipeline.tag_file import (
     tag_changes,
 )
 from trainer import signatures as s
-from trainer.file_system import absolute, is_folder
+from trainer.file_system import absolute, exists, files_below
 from trainer.tag_views import load_tag_categories
 
 # Below the output folder.
 WORK_DIR = "reindex"
 REJECTED_FILE = "rejected.jsonl"
+# What a version was made from, as its `version.json` calls it.
+_SOURCES = ("towers", "examples", "tags_file")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +100,7 @@ def reindex(
       ValueError: A user's mistake, in one line.
     """
     base_path = absolute(config.base_path)
-    source = _source(serving_version(base_path), base_path)
+    source = _source(serving_version(base_path), base_path, config.output_dir)
     with only_run(config.output_dir):
         work = absolute(os.path.join(config.output_dir, WORK_DIR))
         servable = os.path.join(work, "servable")
@@ -121,7 +124,7 @@ def _reindex(
     normalization = tag_normalization_of(source) or tag_normalization(config.data)
     file = read_tag_file(tags, config.data, normalization)
     towers_uri, examples_uri, tags_file = (
-        source.provenance[name] for name in ("towers", "examples", "tags_file")
+        located(source.provenance[name], config.output_dir) for name in _SOURCES
     )
     towers_dir = path_utils.serving_model_path(towers_uri)
     towers = tf.saved_model.load(towers_dir)
@@ -154,6 +157,8 @@ def _reindex(
     recall = figures[DECIDING_SPLIT]["recall"]
     provenance = {
         **servable_facts(servable),
+        # By these names it is the same towers, wherever they are now.
+        **{name: source.provenance[name] for name in _SOURCES},
         "kind": REINDEX,
         "run": config.name,
         "recall": recall,
@@ -174,7 +179,7 @@ def _reindex(
     return ReindexResult(version, provenance, len(file.rejected), ())
 
 
-def _source(version: PushedVersion | None, base_path: str) -> PushedVersion:
+def _source(version: PushedVersion | None, base_path: str, output_dir: str) -> PushedVersion:
     """The version that serves, once it is sure that what it was made from is there."""
     if version is None:
         raise ValueError(
@@ -186,12 +191,21 @@ def _source(version: PushedVersion | None, base_path: str) -> PushedVersion:
             "`serving.base_path` must hold a version that says what it was made from. Received: "
             f"version {version.number}, pushed before that was noted; `tagtower run` makes one."
         )
-    for name in ("towers", "examples"):
+    for name in _SOURCES:
         path = version.provenance[name]
-        if not is_folder(path):
+        if not exists(located(path, output_dir)):
             raise ValueError(
-                f"`{name}` of version {version.number} in `serving.base_path` must still be there. "
-                f"Received: {path}; `tagtower run` makes them anew."
+                f"`{name}` of version {version.number} in `serving.base_path` must still be there, "
+                f"or below `output`, {output_dir}, if that was moved. Received: {path}; "
+                "`tagtower run` makes them anew."
+            )
+    towers = located(version.provenance["towers"], output_dir)
+    if towers != absolute(version.provenance["towers"]):
+        files = files_below(path_utils.serving_model_path(towers))
+        if files_fingerprint(files) != version.provenance["towers_fingerprint"]:
+            raise ValueError(
+                f"`output` must be the folder of the run that made version {version.number}, whose "
+                f"towers were {version.provenance['towers']}. Received: {output_dir} with others."
             )
     return version
 

@@ -22,7 +22,7 @@ from tfx_pipeline.planted_score import score_planted
 from tfx_pipeline.runners import NodeRun
 from tfx_pipeline.summary_notes import read_summary
 from tfx_pipeline.table_inputs import tag_normalization
-from trainer.file_system import open_file
+from trainer.file_system import absolute, open_file
 from trainer.task import TRAINING_FILE
 
 # In the output folder: the instances of *now*, for batch prediction, and the prediction logs of
@@ -56,8 +56,9 @@ def build_report(
         report |= _read_json(os.path.join(uri("ExampleGen", "summary"), WINDOW_FILE))
     report["rows.read"] = sum(n for key, n in report.items() if key.startswith("rows.read."))
 
-    report["run.examples"] = uri("ExampleGen", "examples")
-    report["run.statistics"] = uri("StatisticsGen", "statistics")
+    # As versions call them: see `artifact_places`.
+    report["run.examples"] = absolute(uri("ExampleGen", "examples"))
+    report["run.statistics"] = absolute(uri("StatisticsGen", "statistics"))
     if VALIDATOR_ID in runs:
         report |= drift_rows(runs[VALIDATOR_ID].outputs["anomalies"][0])
 
@@ -163,7 +164,8 @@ def _publish(target: str, link: str) -> None:
     temporary = f"{link}.tmp"
     if os.path.lexists(temporary):
         os.remove(temporary)
-    os.symlink(os.path.abspath(target), temporary)
+    # From the folder it is in, so that it holds when the output folder is moved.
+    os.symlink(os.path.relpath(target, os.path.realpath(os.path.dirname(link))), temporary)
     os.replace(temporary, link)
 
 

@@ -17,6 +17,7 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 from serving.batch_predict_input import JSON_LINES, InstanceReader, Rejected, find_shards
 from trainer.config_loader import require
 from trainer.features import SNAPSHOT_TIME, USER_ID, FeatureSpec, weights_name
+from trainer.history import MAX_WEIGHT
 
 _SHARD_BYTES = 1 << 40  # one shard a file: they are read one after the other
 _BATCH_ROWS = 8_192
@@ -96,12 +97,13 @@ def request_values(features: Mapping[str, Any], spec: FeatureSpec) -> dict[str, 
         name = weights_name(domain.name)
         weights = features.get(name, [1.0] * len(listed))
         is_numbers = isinstance(weights, list) and all(
-            isinstance(w, int | float) and not isinstance(w, bool) for w in weights
+            isinstance(w, int | float) and not isinstance(w, bool) and 0 <= w <= MAX_WEIGHT
+            for w in weights
         )
         require(
             is_numbers and len(weights) == len(listed),
             name,
-            f"be a list of numbers, one for each of the {len(listed)} values",
+            f"be a list of finite numbers, 0 or more, one for each of the {len(listed)} values",
             weights,
         )
         values |= {domain.name: listed, name: weights}

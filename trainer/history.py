@@ -25,6 +25,7 @@ SECONDS_PER_DAY = 86_400.0
 ATTRIBUTES = ("tags", "category", "item_id")
 # A weight that has decayed to nothing still says that the value was there, and has a logarithm.
 MIN_WEIGHT = 1e-6
+MAX_WEIGHT = float(np.finfo(np.float32).max)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +118,7 @@ def _weight(weight: Any) -> float:
     # float32, as the examples' events carry it: an event weighs the same on both ways.
     weight = 1.0 if weight is None else weight
     is_number = isinstance(weight, int | float | np.number)
-    is_weight = is_number and 0 <= weight <= np.finfo(np.float32).max
+    is_weight = is_number and 0 <= weight <= MAX_WEIGHT
     require(is_weight, "weight", "be a number, 0 or more", weight)
     return float(np.float32(weight))
 
@@ -186,8 +187,8 @@ class HistoryValues:
             weights = events.weight[rows] * np.exp2(-age_days / domain.half_life_days)
             found = chosen.add_up(owner, places, weights, len(first))
         found = heaviest(found, domain.max_values)
-        # float32 is what examples and requests carry: the same value on both ways.
-        rounded = np.maximum(found.sums, MIN_WEIGHT).astype(np.float32)
+        # float32 is what examples and requests carry: the same value on both ways, and no infinity.
+        rounded = np.clip(found.sums, MIN_WEIGHT, MAX_WEIGHT).astype(np.float32)
         return found._replace(sums=rounded)
 
 

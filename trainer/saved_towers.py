@@ -96,7 +96,7 @@ class SavedTowers(tf.Module):
         for domain in self._spec.domains:
             values = raw[domain.name]
             is_value = tf.not_equal(values, "")
-            weights = tf.maximum(raw[f.weights_name(domain.name)], MIN_WEIGHT)
+            weights = tf.maximum(_checked_weights(raw, f.weights_name(domain.name)), MIN_WEIGHT)
             # Values move up where a caller's list has gaps: a sparse row must not have any.
             for name, column in ((domain.name, values), (f.weights_name(domain.name), weights)):
                 inputs[name] = tf.ragged.boolean_mask(column, is_value).to_sparse()
@@ -366,6 +366,14 @@ class SavedTowers(tf.Module):
             name: tf.function(function, autograph=False).get_concrete_function(**inputs)
             for name, function, inputs in functions
         }
+
+
+def _checked_weights(raw: dict[str, tf.Tensor], name: str) -> tf.Tensor:
+    """Weights that are finite and 0 or more, on any server: a request with others is refused."""
+    weights = raw[name]
+    # One operation looks for both, and hands on what it has looked at.
+    weights = tf.where(weights < 0, tf.constant(float("nan")), weights)
+    return tf.debugging.check_numerics(weights, f"`{name}` must hold finite numbers, 0 or more")
 
 
 def save_towers(

@@ -13,8 +13,11 @@ import types
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from serving.feature_tensors import FeatureValue
 from trainer.config_loader import from_mapping, require
+from trainer.event_times import LAST_SECOND
 from trainer.features import FeatureSpec, weights_name
 from trainer.file_system import is_folder, open_file
 from trainer.history import UserEvents, feature_values
@@ -98,6 +101,9 @@ class EventFeatures:
             found = UserEvents.from_records(kept)
         self._check_profile(profile or {})
         at = time.time() if at is None else at
+        # A NaN would count every event, and weigh it with another one.
+        is_time = isinstance(at, int | float | np.number) and abs(at) <= LAST_SECOND
+        require(is_time, "at", "be a time in seconds since 1970, UTC, not milliseconds", at)
         return feature_values(found, profile, at, self.spec)
 
     def normalized(self, instance: Mapping[str, FeatureValue]) -> dict[str, FeatureValue]:

@@ -236,7 +236,8 @@ def _serve(arguments: argparse.Namespace, stopping: threading.Event) -> None:
             file=sys.stderr,
             flush=True,
         )
-        # Their threads would hold the process until they are done.
+    if not is_drained or server.manager.is_loading:
+        # Their threads would hold the process until they are done, or run on while it goes.
         os._exit(0)
 
 

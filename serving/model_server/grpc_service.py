@@ -51,6 +51,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             self._metrics.count_error(spec.name, error.code.name)
             _abort(context, error)
         self._metrics.count_answer(spec.name, "Predict", "GRPC", time.perf_counter() - start)
+        log = self._manager.request_log(spec.name)
+        if log is not None and log.is_sampled():
+            log.add(request, response)
         return response
 
     def GetModelMetadata(self, request, context):  # noqa: N802
@@ -92,6 +95,11 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     def HandleReloadConfigRequest(self, request, context):  # noqa: N802
         """Replaces the configuration; answers when its new models can be asked."""
         with _errors_to(context):
+            if request.metric_names:
+                raise unimplemented(
+                    "`metric_names` must be left out, as this local model server does not report "
+                    f"metrics here. Received: {', '.join(request.metric_names)}."
+                )
             self._manager.reload(read_model_configs(request.config), context.is_active)
         response = model_management_pb2.ReloadConfigResponse()
         response.status.SetInParent()

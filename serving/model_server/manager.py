@@ -11,13 +11,14 @@ from tensorflow_serving.apis import model_pb2
 from serving.model_server.errors import ServingError, invalid_argument
 from serving.model_server.metrics import Metrics
 from serving.model_server.model_config import ModelConfig
+from serving.model_server.request_log import RequestLog
 from serving.model_server.served_model import (
     Lease,
     ServedModel,
-    VersionState,
     servable_not_found,
 )
 from serving.model_server.version_labels import VersionLabels
+from serving.model_server.version_state import VersionState
 
 _logger = logging.getLogger("tagtower.model_server")
 
@@ -60,6 +61,7 @@ class ModelManager:
         # Every model there has ever been: replaced as a whole, so that looking up takes no lock.
         self._models: Mapping[str, ServedModel] = {}
         self._labels = VersionLabels(allows_labels_for_unavailable)
+        self._request_logs: Mapping[str, RequestLog] = {}
         self._first_configs: Sequence[ModelConfig] | None = configs
         self._failure: ServingError | None = None
         self._reload_lock = threading.Lock()
@@ -88,17 +90,26 @@ class ModelManager:
         Args:
           timeout_s: Seconds to wait for a load that is under way; None: as long as it takes.
         """
+        for model in self._models.values():
+            model.close()
         self._stopping.set()
         self._wake.set()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
         for model in self._models.values():
             model.unload_all()
+        for log in self._request_logs.values():
+            log.close()
 
     @property
     def has_requests(self) -> bool:
         """Whether a version is in use by a request."""
         return any(model.has_requests for model in self._models.values())
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether a load is under way."""
+        return any(model.is_loading for model in self._models.values())
 
     def acquire(self, spec: model_pb2.ModelSpec) -> Lease:
         """Takes the version a request names; the highest available if it names none.
@@ -124,6 +135,10 @@ class ModelManager:
         if model is None:
             raise servable_not_found(spec.name, version)
         return model.acquire(version)
+
+    def request_log(self, name: str) -> RequestLog | None:
+        """Where requests of a model are logged; None: nowhere."""
+        return self._request_logs.get(name)
 
     def reload(
         self, configs: Sequence[ModelConfig], is_awaited: Callable[[], bool] = lambda: True
@@ -234,7 +249,24 @@ class ModelManager:
             if name not in names:
                 model.remove()
         self._models = models
+        self._configure_logs(configs)
         return new
+
+    def _configure_logs(self, configs: Sequence[ModelConfig]) -> None:
+        """Keeps the logs whose configuration has not changed, opens others, closes the rest."""
+        before, logs = self._request_logs, {}
+        for config in configs:
+            if config.request_log is None:
+                continue
+            log = before.get(config.name)
+            if log is None or log.config != config.request_log:
+                count = self._metrics.request_log_counter(config.name)
+                log = RequestLog(config.request_log, count)
+            logs[config.name] = log
+        self._request_logs = logs
+        for name, log in before.items():
+            if logs.get(name) is not log:
+                log.close()
 
     def _is_available(self, name: str, version: int) -> bool:
         model = self._models.get(name)

@@ -26,6 +26,8 @@ class Metrics:
         self._load_attempts = Counter(
             ":tensorflow:cc:saved_model:load_attempt_count", ["model_path", "status"]
         )
+        # Beyond the real server's: there with the first log of requests.
+        self._logged_requests: Counter | None = None
 
     def count_answer(self, model_name: str, api: str, entrypoint: str, seconds: float) -> None:
         """Counts a request that succeeded.
@@ -67,6 +69,14 @@ class Metrics:
         histogram = self._runtime_latency.labels(model_name, "Predict", "TF1")
         return lambda seconds: histogram.observe(seconds * _MICROSECONDS)
 
+    def request_log_counter(self, model_name: str) -> Callable[[str, int], None]:
+        """What a request log reports its records to: `written` or `dropped`, and how many."""
+        if self._logged_requests is None:
+            name = ":tagtower:request_log:record_count"
+            self._logged_requests = Counter(name, ["model_name", "status"])
+        labels = self._logged_requests.labels
+        return lambda status, number: labels(model_name, status).increment(number)
+
     def page(self) -> str:
         """All counts as Prometheus reads them."""
         families = (
@@ -75,5 +85,6 @@ class Metrics:
             self._request_count,
             self._request_latency,
             self._runtime_latency,
+            self._logged_requests,
         )
-        return "\n".join(line for family in families for line in family.lines()) + "\n"
+        return "\n".join(line for family in families if family for line in family.lines()) + "\n"

@@ -7,6 +7,7 @@ import numpy as np
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import predict_pb2
 
+from serving.feature_weights import wrong_weight
 from serving.model_server.errors import ServingError, invalid_argument
 from serving.model_server.servable import Servable
 from serving.model_server.signature import Signature, TensorSlot
@@ -79,13 +80,19 @@ def run_signature(
 
     Raises:
       ServingError: If an output is unknown or named twice, an input has another type than the
-        signature says, or the model refuses the values.
+        signature says, a weight is negative, infinite or NaN, or the model refuses the values.
     """
     fetched = _fetched(signature, output_filter)
     for position, slot in enumerate(signature.inputs.values()):
         received = data_type_of(inputs[slot.name])
         if received != slot.data_type:
             raise _wrong_type(position, slot, received)
+    for name in signature.weights:
+        weight = wrong_weight(inputs[name])
+        if weight is not None:
+            raise invalid_argument(
+                f"`{name}` must hold finite numbers, 0 or more. Received: {weight}."
+            )
     values = servable.run(
         signature.feed_names,
         [inputs[name] for name in signature.inputs],

@@ -4,14 +4,17 @@ import dataclasses
 import json
 import re
 import time
+from collections.abc import Mapping
 from urllib.parse import unquote
 
 import grpc
+import numpy as np
 from google.protobuf import json_format
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     model_pb2,
+    predict_pb2,
 )
 
 from serving.model_server.errors import ServingError, invalid_argument, unimplemented
@@ -21,6 +24,7 @@ from serving.model_server.manager import ModelManager
 from serving.model_server.metrics import Metrics
 from serving.model_server.model_info import model_metadata, model_status
 from serving.model_server.predict import DEFAULT_SIGNATURE, run_signature
+from serving.tensor_proto import write_numpy
 
 _VERSION_OR_LABEL = r"(?:(?:/versions/(?P<version>\d+))|(?:/labels/(?P<label>[^/:]+)))?"
 _PREDICTION = re.compile(
@@ -168,6 +172,10 @@ class RestApi:
                 raise invalid_argument(f"Failed to get input map for signature: {given}")
             inputs, is_by_row = read_inputs(document, signature)
             outputs = run_signature(lease.servable, signature, inputs)
+        log = self._manager.request_log(spec.name)
+        if log is not None and log.is_sampled():
+            spec.signature_name = name
+            log.add(*_as_messages(spec, lease.version, inputs, outputs))
         return rows_text(outputs) if is_by_row else columns_text(outputs)
 
     def _status(self, spec: model_pb2.ModelSpec) -> str:
@@ -200,6 +208,23 @@ def _model_spec(match: re.Match) -> model_pb2.ModelSpec | None:
     if match["label"]:
         spec.version_label = unquote(match["label"])
     return spec
+
+
+def _as_messages(
+    spec: model_pb2.ModelSpec,
+    version: int,
+    inputs: Mapping[str, np.ndarray],
+    outputs: Mapping[str, np.ndarray],
+) -> tuple[predict_pb2.PredictRequest, predict_pb2.PredictResponse]:
+    """A REST request and its answer as those of gRPC, for the log."""
+    request = predict_pb2.PredictRequest(model_spec=spec)
+    response = predict_pb2.PredictResponse()
+    response.model_spec.name, response.model_spec.signature_name = spec.name, spec.signature_name
+    response.model_spec.version.value = version
+    for arrays, tensors in ((inputs, request.inputs), (outputs, response.outputs)):
+        for name, array in arrays.items():
+            write_numpy(tensors[name], array)
+    return request, response
 
 
 def _json(message) -> str:

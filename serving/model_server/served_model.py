@@ -1,11 +1,11 @@
 """One model of the server: which of its versions are loaded, and in which state each is.
 
 A new version is loaded before the old one goes, a version that does not load leaves the old one
-serving, and a version goes only when the last request that uses it is answered.
+serving, and a version goes only when the last request that uses it is answered. A load takes long
+enough for what is wanted to change: it is asked again when a load ends, before the version may
+answer, and before another one goes.
 """
 
-import dataclasses
-import enum
 import functools
 import logging
 import threading
@@ -15,11 +15,13 @@ from collections.abc import Callable
 import grpc
 
 from serving.model_server.errors import ServingError, not_found
+from serving.model_server.loading import load_servable
 from serving.model_server.metrics import Metrics
 from serving.model_server.model_config import ModelConfig
 from serving.model_server.servable import Servable
 from serving.model_server.version_folder import list_versions
-from serving.model_server.warmup import replay_warmup
+from serving.model_server.version_policy import Wish
+from serving.model_server.version_state import VersionState, VersionStatus
 
 _logger = logging.getLogger("tagtower.model_server")
 
@@ -28,67 +30,12 @@ MAX_LOAD_RETRIES = 5
 LOAD_RETRY_INTERVAL_S = 60.0
 
 
-class VersionState(enum.IntEnum):
-    """State of a version, with the numbers of GetModelStatus."""
-
-    START = 10
-    LOADING = 20
-    AVAILABLE = 30
-    UNLOADING = 40
-    END = 50
-
-
-@dataclasses.dataclass(frozen=True)
-class VersionStatus:
-    """What GetModelStatus says of a version.
-
-    Attributes:
-      version: Its number.
-      state: Where in its life it is.
-      code: OK, or why it did not load.
-      message: The error's text; empty without one.
-    """
-
-    version: int
-    state: VersionState
-    code: grpc.StatusCode = grpc.StatusCode.OK
-    message: str = ""
-
-
-def load_servable(path: str, version: int, metrics: Metrics | None = None) -> Servable:
-    """Loads one version and answers its warm-up requests.
-
-    Args:
-      path: Its folder.
-      version: Its number.
-      metrics: Where the time of the warm-up is kept.
-
-    Returns:
-      The loaded version.
-
-    Raises:
-      ServingError: If either fails.
-    """
-    servable = Servable(path)
-    start, status = time.monotonic(), grpc.StatusCode.OK
-    try:
-        num_records = replay_warmup(servable, version)
-    except BaseException as error:
-        servable.close()
-        num_records = 1
-        status = error.code if isinstance(error, ServingError) else grpc.StatusCode.INTERNAL
-        raise
-    finally:
-        if metrics and num_records:
-            metrics.observe_warmup(path, status.name, time.monotonic() - start)
-    return servable
-
-
 class _Version:
     """A version the model has known, loaded or not."""
 
     def __init__(self, number: int):
         self.status = VersionStatus(number, VersionState.START)
+        self.path = ""
         self.servable: Servable | None = None
         self.num_requests = 0
         self.num_failed_loads = 0
@@ -118,7 +65,8 @@ class ServedModel:
       config: Name, place and choice of versions.
       changed: Notified whenever a version's state changes; its lock guards the states.
       metrics: Where loads and calls are counted.
-      load: Loads a version from its path and number; None: `load_servable`.
+      load: Loads a version from its path and number, and may ask whether it is still wanted; None:
+        `load_servable`.
       clock: Seconds, for the time between two attempts to load.
     """
 
@@ -128,11 +76,12 @@ class ServedModel:
         changed: threading.Condition,
         metrics: Metrics,
         *,
-        load: Callable[[str, int], Servable] | None = None,
+        load: Callable[[str, int, Callable[[], bool]], Servable] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
         self.config = config
         self._is_configured = True
+        self._is_closed = False
         self._changed = changed
         self._metrics = metrics
         self._load = load or functools.partial(load_servable, metrics=metrics)
@@ -180,6 +129,20 @@ class ServedModel:
             self._is_configured = False
             self._changed.notify_all()
 
+    def close(self) -> None:
+        """Wants nothing any more: a load that is under way does not end with a version."""
+        with self._changed:
+            self._is_closed = True
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether a load is under way."""
+        with self._changed:
+            return any(
+                entry.servable is None and entry.status.state <= VersionState.LOADING
+                for entry in self._versions.values()
+            )
+
     def is_available(self, version: int) -> bool:
         """Whether a version can be asked."""
         with self._changed:
@@ -223,22 +186,38 @@ class ServedModel:
 
         One thread at a time.
         """
+        while True:
+            wish = self._wish()
+            if wish is None:
+                return
+            with self._changed:
+                for number in self._versions.keys() - wish.found.keys():
+                    # Gone from the disk: should it come back, it is another one.
+                    self._versions[number].num_failed_loads = 0
+            self._settle_loaded(wish)
+            self._unload_all_but(wish)
+            missing = list(filter(self._is_to_load, wish.chosen))
+            if not missing:
+                return
+            self._load_version(missing[0], wish.found[missing[0]])
+
+    def _wish(self) -> Wish | None:
+        """What is to be served now; None: nobody can tell, and what is served stays."""
         with self._changed:
-            config, is_configured = self.config, self._is_configured
+            config, is_configured = self.config, self._is_configured and not self._is_closed
         if not is_configured:
-            self.unload_all()
-            return
+            return Wish(None, {})
         try:
             found = list_versions(config.base_path)
         except OSError as error:
-            # As long as the folder cannot be read nothing is known about it: what is served stays.
+            # As long as the folder cannot be read nothing is known about it.
             self._report(
                 f"Could not find base path {config.base_path} for servable {config.name}: "
                 f"{error.strerror or error}. Waiting for it."
             )
-            return
-        aspired = config.policy.choose(found)
-        if aspired:
+            return None
+        wish = Wish(config.policy, found)
+        if wish.chosen:
             self._report("")
         else:
             self._report(
@@ -246,19 +225,40 @@ class ServedModel:
                 f"{config.base_path}. Did you forget to name your leaf directory as a number "
                 "(eg. '/1/')?"
             )
+        return wish
+
+    def _is_wanted(self, number: int, path: str) -> bool:
+        """Whether a version that is being loaded is to serve once it is there."""
+        wish = self._wish()
         with self._changed:
-            for number in self._versions.keys() - found.keys():
-                # Gone from the disk: should it come back, it is another one.
-                self._versions[number].num_failed_loads = 0
-        for number in aspired:
-            if self._is_to_load(number):
-                self._load_version(number, found[number])
-        self._unload_all_but(aspired)
+            return wish is None or wish.wants(number, path, self._available())
+
+    def _settle_loaded(self, wish: Wish) -> None:
+        """Makes a loaded version available if it is still wanted, else it is closed unseen."""
+        with self._changed:
+            loaded = [
+                entry
+                for entry in self._versions.values()
+                if entry.servable is not None and entry.status.state is VersionState.LOADING
+            ]
+        for entry in loaded:
+            number = entry.status.version
+            with self._changed:
+                is_wanted = wish.wants(number, entry.path, self._available())
+                if is_wanted:
+                    self._set(entry, VersionState.AVAILABLE)
+            if not is_wanted:
+                _logger.info("Version %d of %s is no longer wanted", number, self.config.name)
+                self._close_if_unused(entry)
 
     def unload_all(self) -> None:
         """Unloads every version; those in use go with their last request."""
         with self._changed:
-            loaded = list(self._available().values())
+            loaded = [
+                entry
+                for entry in self._versions.values()
+                if entry.servable is not None and entry.status.state is not VersionState.UNLOADING
+            ]
         for entry in loaded:
             self._unload(entry)
 
@@ -297,16 +297,23 @@ class ServedModel:
             )
 
     def _load_version(self, number: int, path: str) -> None:
+        """Loads a version; it stays LOADING until `_settle_loaded` has looked at it."""
         name = self.config.name
         with self._changed:
             entry = self._versions.setdefault(number, _Version(number))
-        self._set(entry, VersionState.START)
+            entry.path = path
+            self._set(entry, VersionState.START)
         self._set(entry, VersionState.LOADING)
         start = time.monotonic()
         try:
-            servable = self._load(path, number)
+            servable = self._load(path, number, lambda: self._is_wanted(number, path))
             servable.observe_run = self._metrics.runtime_observer(name)
         except Exception as error:
+            if not self._is_wanted(number, path):
+                # Its folder went while it was read, or it gave up: no failure of the version.
+                self._set(entry, VersionState.END)
+                _logger.info("Version %d of %s is no longer wanted", number, name)
+                return
             # Whatever is wrong with a version, the server goes on: the error is the version's
             # status.
             if not isinstance(error, ServingError):
@@ -321,17 +328,18 @@ class ServedModel:
         with self._changed:
             entry.servable = servable
             entry.num_failed_loads = 0
-        self._set(entry, VersionState.AVAILABLE)
         self._metrics.count_load(path, "success")
         seconds = time.monotonic() - start
         _logger.info("Loaded version %d of %s in %.1f s from %s", number, name, seconds, path)
 
-    def _unload_all_but(self, aspired: list[int]) -> None:
+    def _unload_all_but(self, wish: Wish) -> None:
         with self._changed:
             available = self._available()
-            if aspired and not available.keys() & set(aspired):
-                return  # what is wanted does not load: what is there goes on serving
-            unwanted = [entry for number, entry in available.items() if number not in aspired]
+            kept = set(wish.chosen)
+            if kept and not available.keys() & kept:
+                # What is wanted is not loaded: the best of what is there goes on serving.
+                kept = set(wish.choose(available)) or set(available)
+            unwanted = [entry for number, entry in available.items() if number not in kept]
         for entry in unwanted:
             self._unload(entry)
 

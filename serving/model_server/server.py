@@ -25,6 +25,8 @@ from serving.model_server.rest_server import RestServer
 MAX_MESSAGE_BYTES = 2**31 - 1
 MAX_REQUESTS = 1000
 NUM_THREADS = 16
+# A load that is under way when the server stops gives up at its next step.
+_LOAD_GRACE_S = 5.0
 
 
 class ModelServer:
@@ -172,7 +174,7 @@ class ModelServer:
         is_drained = rest_server.stop(grace_s) if rest_server else True
         if stopped:
             stopped.wait()
-        self.manager.stop(grace_s)
+        self.manager.stop(min(grace_s, _LOAD_GRACE_S))
         return is_drained and not self.manager.has_requests
 
     def _new_grpc_server(self) -> grpc.Server:

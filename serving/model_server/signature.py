@@ -2,8 +2,10 @@
 
 import dataclasses
 
-from tensorflow.core.framework import tensor_pb2
+from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
+
+from trainer.features import weights_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Signature:
       outputs: The same of the outputs.
       feed_names: The tensors of `inputs`, in order.
       defaults: Values of the inputs that a request may leave out.
+      weights: Names of the inputs that are weights of another one's strings.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Signature:
     outputs: dict[str, TensorSlot]
     feed_names: tuple[str, ...]
     defaults: dict[str, tensor_pb2.TensorProto] = dataclasses.field(default_factory=dict)
+    weights: tuple[str, ...] = ()
 
     @classmethod
     def from_definition(cls, name: str, definition: meta_graph_pb2.SignatureDef) -> "Signature":
@@ -49,7 +53,16 @@ class Signature:
             outputs=_slots(definition.outputs),
             feed_names=tuple(slot.tensor_name for slot in inputs.values()),
             defaults=dict(definition.defaults.items()),
+            weights=tuple(
+                weights_name(name)
+                for name, slot in inputs.items()
+                if slot.data_type == types_pb2.DT_STRING and _is_float(inputs, weights_name(name))
+            ),
         )
+
+
+def _is_float(slots: dict[str, TensorSlot], name: str) -> bool:
+    return name in slots and slots[name].data_type == types_pb2.DT_FLOAT
 
 
 def _slots(tensors) -> dict[str, TensorSlot]:

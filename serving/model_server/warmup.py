@@ -5,7 +5,9 @@ is called: a version whose warm-up fails does not become available.
 """
 
 import os
+from collections.abc import Callable
 
+import grpc
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
@@ -18,18 +20,22 @@ from trainer.signatures import WARMUP_FILE
 MAX_RECORDS = 1000
 
 
-def replay_warmup(servable: Servable, version: int) -> int:
+def replay_warmup(
+    servable: Servable, version: int, is_wanted: Callable[[], bool] = lambda: True
+) -> int:
     """Answers the recorded requests of a version; the model and version they name do not matter.
 
     Args:
       servable: The loaded version.
       version: Its number.
+      is_wanted: Whether the version is still wanted; asked before each record.
 
     Returns:
       How many records there were.
 
     Raises:
-      ServingError: If a record is not one of Predict, fails, or there are more than 1,000.
+      ServingError: If a record is not one of Predict, fails, or there are more than 1,000;
+        CANCELLED if the version is no longer wanted.
     """
     path = os.path.join(servable.path, WARMUP_FILE)
     if not is_file(path):
@@ -38,6 +44,8 @@ def replay_warmup(servable: Servable, version: int) -> int:
     try:
         for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
             num_records += 1
+            if not is_wanted():
+                raise ServingError(grpc.StatusCode.CANCELLED, "The version is no longer wanted.")
             if num_records > MAX_RECORDS:
                 raise invalid_argument(
                     f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {path}"

@@ -15,7 +15,7 @@ from tensorflow.python.saved_model import loader_impl
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.feature_tensors import input_slots, to_tensors
-from serving.model_server.served_model import load_servable
+from serving.model_server.loading import load_servable
 from tests.serving.real_exports import NUM_TAGS, USER_IDS, K, make_exports
 from tests.serving.tensor_file import read_tensors, write_tensors
 from trainer import signatures as s

@@ -74,27 +74,27 @@ def blessing(kind, path: Path):
 class Project:
     """A configuration, and what the nodes of a run would have left."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, artifacts: Path | None = None):
         self.folder, self.config_path = folder, folder / "config.yaml"
-        self.output = folder / "run"
+        self.output, made = folder / "run", artifacts or folder
         self.base, self.exact = self.output / "serving", self.output / "serving_exact"
         self.output.mkdir()
         index = {"kind": "exact", "k": K}
         self.config_path.write_text(json.dumps(self.mapping(index)))
-        self.model = artifact(standard_artifacts.Model, folder / "model")
-        saved = folder / "model" / "Format-Serving"
+        self.model = artifact(standard_artifacts.Model, made / "model")
+        saved = made / "model" / "Format-Serving"
         ToyTowersWithViews(*vectors()).save(saved)
         (saved / TRAINING_FILE).write_text(json.dumps({"features": {}}))
-        self.examples = artifact(standard_artifacts.Examples, folder / "examples")
+        self.examples = artifact(standard_artifacts.Examples, made / "examples")
         self.examples.split_names = artifact_utils.encode_split_names(["validation", "test"])
         names = [f"u{i}" for i in range(NUM_USERS)]
         for split, users in (("validation", names[:20]), ("test", names[20:])):
-            path = folder / "examples" / f"Split-{split}" / "data_tfrecord-00000.gz"
+            path = made / "examples" / f"Split-{split}" / "data_tfrecord-00000.gz"
             write_users(path, users)
-        self.servable = artifact(standard_artifacts.Model, folder / "servable")
-        summary = artifact(LogSummary, folder / "summary")
+        self.servable = artifact(standard_artifacts.Model, made / "servable")
+        summary = artifact(LogSummary, made / "summary")
         row = {"tag": "t7", "category": "old"}
-        (folder / "summary" / TAGS_FILE).write_text(json.dumps(row) + "\n")
+        (made / "summary" / TAGS_FILE).write_text(json.dumps(row) + "\n")
         TagIndexBuilder.test_call(
             model=self.model,
             examples=self.examples,

@@ -130,6 +130,26 @@ def test_gaps_in_a_list_change_nothing(saved):
             np.testing.assert_array_equal(with_gaps[name][:, 0:5:2], np.zeros([1, 3]))
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, -1.0])
+@pytest.mark.parametrize("signature", [s.EMBED_USERS, s.SCORE_TAGS, s.EXPLAIN, s.EMBED_EXAMPLES])
+def test_weight_that_no_log_has_is_refused_by_the_graph_itself(saved, signature, wrong):
+    _, signatures = saved
+    name = f"{SPEC.domains[0].name}_weights"
+    inputs = replaced(raw(), name, [[1.0, wrong], [1.0, 1.0]])
+    if signature == s.SCORE_TAGS:
+        inputs[s.CANDIDATE_TAGS] = tf.constant([["jazz"], ["pop"]])
+    if signature == s.EXPLAIN:
+        inputs[s.EXPLAINED_TAG] = tf.constant(["jazz", "pop"])
+    if signature == s.EMBED_EXAMPLES:
+        example = tf.train.Example()
+        example.features.feature[SPEC.domains[0].name].bytes_list.value.extend([b"jazz", b"pop"])
+        example.features.feature[name].float_list.value.extend([1.0, wrong])
+        inputs = {s.EXAMPLES: tf.constant([example.SerializeToString()])}
+    message = f"`{name}` must hold finite numbers, 0 or more : Tensor had"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        signatures[signature](**inputs)
+
+
 @pytest.mark.parametrize("by_embedding", [False, True])
 def test_score_tags_mixes_both_heads(saved, by_embedding):
     model, signatures = saved

@@ -94,6 +94,7 @@ def training_statistics(config) -> tuple[int, str]:
     Raises:
       ValueError: There is no version, or the run that made its examples is not in the run log.
     """
+    from tfx_pipeline.artifact_places import located
     from tfx_pipeline.pushed_versions import serving_version
     from tfx_pipeline.run_log import read_runs
     from trainer.config_loader import require
@@ -104,18 +105,23 @@ def training_statistics(config) -> tuple[int, str]:
             f"`serving.base_path` must hold a pushed version. Received: {config.base_path} "
             "without any; `tagtower run` pushes one."
         )
-    examples = version.provenance.get("examples")
+    examples, made_by = (version.provenance.get(name) for name in ("examples", "run"))
     folders = [
         report["run.statistics"]
         for report in read_runs(config.output_dir)
-        if examples is not None and report.get("run.examples") == examples
+        if examples is not None
+        and "run.examples" in report
+        and made_by in (None, report["run.name"])
+        and located(report["run.examples"], config.output_dir)
+        == located(examples, config.output_dir)
     ]
     require(
         bool(folders),
         "output",
-        f"hold the run that made the examples of version {version.number}",
+        f"hold the run that made the examples of version {version.number} ({examples})",
         config.output_dir,
     )
-    path = os.path.join(folders[-1], f"Split-{_SPLIT}", "FeatureStats.pb")
+    folder = located(folders[-1], config.output_dir)
+    path = os.path.join(folder, f"Split-{_SPLIT}", "FeatureStats.pb")
     require(is_file(path), "output", "still hold the statistics of that run", path)
     return version.number, path

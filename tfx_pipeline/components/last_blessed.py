@@ -16,8 +16,7 @@ from tfx import types
 from tfx.components.evaluator import constants
 from tfx.dsl.components.common import resolver
 
-from tfx_pipeline.pushed_versions import rolled_back_towers
-from trainer.file_system import absolute
+from tfx_pipeline.pushed_versions import rolled_back_as
 
 CURRENT, MODEL, MODEL_BLESSING = "current", "model", "model_blessing"
 
@@ -37,8 +36,9 @@ class _Strategy(resolver.ResolverStrategy):
     def _rolled_back(self, models: Iterable[types.Artifact]) -> set[int]:
         if not self._base_path:
             return set()
-        towers = rolled_back_towers(self._base_path)
-        return {model.id for model in models if absolute(model.uri) in towers}
+        return {
+            model.id for model in models if rolled_back_as(self._base_path, model.uri) is not None
+        }
 
 
 class LatestOtherBlessedModelStrategy(_Strategy):

@@ -31,7 +31,7 @@ from tfx_pipeline.pushed_versions import (
     RUN,
     WITHDRAWN_DIR,
     read_versions,
-    rolled_back_towers,
+    rolled_back_as,
     serving_version,
 )
 from tfx_pipeline.utc_times import utc_text
@@ -214,7 +214,7 @@ def _withdrawn_version(pushed: Mapping[str, Any]) -> int | None:
     if own is not None and own.is_withdrawn:
         return own.number
     towers = pushed.get("provenance", {}).get("towers")
-    return rolled_back_towers(pushed["base_path"]).get(towers)
+    return None if towers is None else rolled_back_as(pushed["base_path"], towers)
 
 
 def _is_own(pushed: Mapping[str, Any]) -> bool:

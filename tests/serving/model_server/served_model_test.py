@@ -13,9 +13,9 @@ from serving.model_server.served_model import (
     LOAD_RETRY_INTERVAL_S,
     MAX_LOAD_RETRIES,
     ServedModel,
-    VersionState,
 )
 from serving.model_server.version_policy import AllVersions, LatestVersions, SpecificVersions
+from serving.model_server.version_state import VersionState
 
 LATEST = LatestVersions(1)
 
@@ -45,7 +45,7 @@ class Fixture:
             clock=lambda: self.now,
         )
 
-    def load(self, path, version):
+    def load(self, path, version, is_wanted):
         self.log.append(f"load {version}")
         if version in self.broken:
             raise ServingError(grpc.StatusCode.OUT_OF_RANGE, "Read less bytes than requested")
@@ -145,7 +145,7 @@ def test_broken_version_that_was_removed_and_put_back_is_loaded_at_once(fixture)
 
 def test_unexpected_error_of_a_load_is_the_versions_status(fixture, caplog):
     fixture.add(1)
-    fixture.model._load = lambda path, version: 1 / 0
+    fixture.model._load = lambda path, version, is_wanted: 1 / 0
     fixture.model.poll()
     (status,) = fixture.model.statuses()
     assert (status.state, status.code) == (VersionState.END, grpc.StatusCode.INTERNAL)

@@ -122,6 +122,32 @@ class WiderRetriever(Retriever):
         return {"tags": tf.stack([gender, age], 1), "scores": scores}
 
 
+class Gated(Toy):
+    """A toy that waits for a file where it is asked to: as its warm-up, a load that takes long."""
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string, name="path")])
+    def wait(self, path):
+        """Looks for the file over and over until it is there; `PATH.awaited` says that it does."""
+
+        def is_absent(num_looks):
+            return tf.equal(tf.size(tf.io.matching_files(path)), 0)
+
+        with tf.control_dependencies([tf.io.write_file(path + ".awaited", "")]):
+            num_looks = tf.while_loop(is_absent, lambda n: n + 1, [tf.constant(0)])[0]
+        return {"num_looks": num_looks}
+
+
+def save_gated(directory: str | os.PathLike, version: int, gate: str | os.PathLike) -> None:
+    """A version that is loaded once there is a file `gate`."""
+    toy = Gated(version)
+    signatures = {"serving_default": toy.predict, "wait": toy.wait}
+    tf.saved_model.save(toy, os.fspath(directory), signatures=signatures)
+    request = predict_pb2.PredictRequest()
+    request.model_spec.signature_name = "wait"
+    request.inputs["path"].CopyFrom(tf.make_tensor_proto(os.fspath(gate)))
+    write_warmup(directory, [request])
+
+
 def save_toy(directory: str | os.PathLike, version: int) -> None:
     toy = Toy(version)
     signatures = {"serving_default": toy.predict, "two": toy.two, "kinds": toy.kinds}

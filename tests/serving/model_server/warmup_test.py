@@ -6,7 +6,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from serving.model_server import warmup
 from serving.model_server.errors import ServingError
-from serving.model_server.served_model import load_servable
+from serving.model_server.loading import load_servable
 from tests.serving.model_server import toy_models
 
 

@@ -120,7 +120,7 @@ def test_what_is_missing_is_one_line(project, capfd):
 
     assert "`serving.base_path` must hold a pushed version." in line()
     project.push(examples=EXAMPLES)
-    assert "`output` must hold the run that made the examples of version 7." in line()
+    assert f"`output` must hold the run that made the examples of version 7 ({EXAMPLES})." in line()
     project.run()
     (project.statistics / "Split-train" / "FeatureStats.pb").unlink()
     assert "`output` must still hold the statistics of that run." in line()
