@@ -15,6 +15,8 @@ from serving.inference_environment import prefer_small_batches
 if TYPE_CHECKING:
     from serving.model_server.server import ModelServer
 
+_logger = logging.getLogger("tagtower.model_server")
+
 _LOOK_S = 0.2
 
 
@@ -185,6 +187,7 @@ def _serve(arguments: argparse.Namespace, stopping: threading.Event) -> None:
     prefer_small_batches(arguments.tensorflow_intra_op_parallelism)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    _logger.info("Loading TensorFlow ...")
     from serving.model_server.config_file import ConfigFileWatcher, read_config_file
     from serving.model_server.errors import ServingError
     from serving.model_server.model_config import ModelConfig

@@ -302,6 +302,7 @@ class ServedModel:
             entry = self._versions.setdefault(number, _Version(number))
         self._set(entry, VersionState.START)
         self._set(entry, VersionState.LOADING)
+        _logger.info("Loading version %d of %s from %s ...", number, name, path)
         start = time.monotonic()
         try:
             servable = self._load(path, number)
