@@ -10,6 +10,7 @@ from typing import Any
 
 from tfx import v1 as tfx
 
+from tfx_pipeline import interrupts
 from tfx_pipeline.beam_failure import one_line_failures, without_place
 from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.console import Console
@@ -88,6 +89,7 @@ def run_nodes(pipeline: tfx.dsl.Pipeline, console: Console) -> list[NodeRun]:
     begun: list[str] = []
 
     def on_start(node: str) -> None:
+        interrupts.check()
         begun.append(node)
         console.line(f"[{len(begun):2d}/{num_nodes}] {node} ...")
 

@@ -1,8 +1,8 @@
 """Which proxy gRPC would send a call through, by the variables of the environment.
 
-gRPC's core reads them itself and asks nobody: with one of them set, calls to this very machine go to
-the proxy too. A channel to this machine therefore takes no proxy, and for any other host an error
-can name the variable.
+gRPC's core reads them itself and asks nobody: with one of them set, calls to this very machine go
+to the proxy too. A channel to this machine therefore takes no proxy, and for any other host an
+error can name the variable.
 """
 
 import contextlib
