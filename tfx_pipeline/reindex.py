@@ -32,7 +32,8 @@ from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.console import Console
 from tfx_pipeline.fingerprints import files_fingerprint
 from tfx_pipeline.gate import Check
-from tfx_pipeline.pushed_versions import REINDEX, PushedVersion, serving_version
+from tfx_pipeline.pushed_versions import REINDEX, PushedVersion
+from tfx_pipeline.reindex_source import reindexed_version
 from tfx_pipeline.run_lock import only_run
 from tfx_pipeline.table_inputs import tag_normalization
 from tfx_pipeline.tables.arrow_files import list_files
@@ -44,7 +45,7 @@ from tfx_pipeline.tag_file import (
     tag_changes,
 )
 from trainer import signatures as s
-from trainer.file_system import absolute, is_folder
+from trainer.file_system import absolute
 from trainer.tag_views import load_tag_categories
 
 # Below the output folder.
@@ -92,7 +93,7 @@ def reindex(
       ValueError: A user's mistake, in one line.
     """
     base_path = absolute(config.base_path)
-    source = _source(serving_version(base_path), base_path)
+    source = reindexed_version(base_path)
     with only_run(config.output_dir):
         work = os.path.abspath(os.path.join(config.output_dir, WORK_DIR))
         servable = os.path.join(work, "servable")
@@ -166,28 +167,6 @@ def _reindex(
         paths["exact_base_path"] = absolute(config.exact_base_path)
     version = push(push_sources(paths, servable), provenance)
     return ReindexResult(version, provenance, len(file.rejected), ())
-
-
-def _source(version: PushedVersion | None, base_path: str) -> PushedVersion:
-    """The version that serves, once it is sure that what it was made from is there."""
-    if version is None:
-        raise ValueError(
-            f"`serving.base_path` must hold a pushed version. Received: {base_path} without any; "
-            "`tagtower run` pushes one."
-        )
-    if "towers" not in version.provenance:
-        raise ValueError(
-            "`serving.base_path` must hold a version that says what it was made from. Received: "
-            f"version {version.number}, pushed before that was noted; `tagtower run` makes one."
-        )
-    for name in ("towers", "examples"):
-        path = version.provenance[name]
-        if not is_folder(path):
-            raise ValueError(
-                f"`{name}` of version {version.number} must still be there. Received: {path}; "
-                "`tagtower run` makes them anew."
-            )
-    return version
 
 
 def _changes(towers: Any, file: TagFile, is_complete: bool) -> TagChanges:

@@ -11,6 +11,8 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from serving.inference_environment import prefer_small_batches
+from serving.model_server.ports import check_port
+from trainer.file_system import open_file
 
 if TYPE_CHECKING:
     from serving.model_server.server import ModelServer
@@ -196,6 +198,11 @@ def _check(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, name)
         if value < 0:
             raise ValueError(f"`--{name}` must not be negative. Received: --{name}={value}.")
+    for name in ("port", "rest_api_port"):
+        check_port(name, getattr(arguments, name))
+    for name in ("model_config_file", "monitoring_config_file"):
+        if path := getattr(arguments, name):
+            open_file(path).close()
 
 
 def _load_server(arguments: argparse.Namespace) -> "ModelServer":
@@ -260,7 +267,8 @@ def _serve(server: "ModelServer", arguments: argparse.Namespace, stopping: _Stop
             file=sys.stderr,
             flush=True,
         )
-    if stopping.number == signal.SIGTERM and not (is_drained and server.manager.is_idle):
+    is_busy = not is_drained or server.manager.is_loading
+    if is_busy and stopping.number == signal.SIGTERM:
         # The threads of a request or a load would hold the process until they are done.
         os._exit(0)
 

@@ -101,9 +101,9 @@ class ModelManager:
         return any(model.has_requests for model in self._models.values())
 
     @property
-    def is_idle(self) -> bool:
-        """Whether it looks for no versions, and loads none: not before `stop`."""
-        return not self._thread.is_alive()
+    def is_loading(self) -> bool:
+        """After `stop`: whether a load is still under way."""
+        return self._thread.is_alive()
 
     def acquire(self, spec: model_pb2.ModelSpec) -> Lease:
         """Takes the version a request names; the highest available if it names none.

@@ -7,7 +7,8 @@ from typing import Any
 
 from tfx_pipeline.commands.config_flags import add_config_flag, add_output_flag
 from tfx_pipeline.refusals import EXIT_NOT_PUSHED
-from trainer.file_system import is_file
+from trainer.config_loader import require
+from trainer.file_system import is_file, is_folder, matching
 
 _SPLIT = "train"
 _NUM_SHOWN = 3
@@ -37,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
             "`validation.skew` must have a threshold for the features to compare. Received: none."
         )
     version, statistics = training_statistics(config)
+    _require_file(arguments.requests)
     silence_imports()
     import tensorflow_data_validation as tfdv
 
@@ -78,6 +80,12 @@ def run(arguments: argparse.Namespace) -> int:
     return EXIT_NOT_PUSHED if any(c.is_failed for c in comparisons) else 0
 
 
+def _require_file(pattern: str) -> None:
+    if is_folder(pattern):
+        pattern = os.path.join(pattern, "*")
+    require(any(map(is_file, matching(pattern))), "requests", "match at least one file", pattern)
+
+
 def training_statistics(config) -> tuple[int, str]:
     """The version that serves, and the file of its training statistics.
 
@@ -92,7 +100,6 @@ def training_statistics(config) -> tuple[int, str]:
     """
     from tfx_pipeline.pushed_versions import serving_version
     from tfx_pipeline.run_log import read_runs
-    from trainer.config_loader import require
 
     version = serving_version(config.base_path)
     if version is None:
