@@ -8,12 +8,13 @@ imported.
 """
 
 import contextlib
+import functools
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -21,7 +22,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _MARK = "TAGTOWER_COMMAND"
 # What is meant to outlive its command: the processes of a cluster (`tfx_pipeline.flink.processes`).
 _OUTLIVES = b"TAGTOWER_FLINK_FOLDER="
-_GRACE_S = 5.0
+_PATIENCE_S, _GRACE_S = 2.0, 5.0
 _POLL_S = 0.02
 _AGAIN_S = 0.05
 
@@ -74,6 +75,8 @@ def interruptible(command: str) -> Iterator[None]:
             os._exit(exit_status(number))
         if not _state.is_resent:
             _state.requested = signal.Signals(number)
+            # A library may wait for its workers, which were told nothing.
+            _later(_PATIENCE_S, end_started_processes)
         _state.is_resent = False
         if not _state.num_deferring:
             raise KeyboardInterrupt
@@ -123,6 +126,12 @@ def end_started_processes(grace_s: float = _GRACE_S) -> None:
             running = _started_processes()
 
 
+def _later(seconds: float, function: Callable[[], object]) -> None:
+    timer = threading.Timer(seconds, function)
+    timer.daemon = True
+    timer.start()
+
+
 def _own_mark() -> str:
     return f"{os.getpid()}-{_start_of(os.getpid())}"
 
@@ -152,9 +161,7 @@ def _on_lost_error(unraisable: "sys.UnraisableHookArgs") -> None:
         sys.__unraisablehook__(unraisable)
     elif issubclass(unraisable.exc_type, KeyboardInterrupt):
         _state.is_resent = True
-        again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), _state.requested))
-        again.daemon = True
-        again.start()
+        _later(_AGAIN_S, functools.partial(os.kill, os.getpid(), _state.requested))
 
 
 def _on_error_of_a_thread(arguments: "threading.ExceptHookArgs") -> None:
