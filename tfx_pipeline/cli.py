@@ -45,7 +45,8 @@ def _run(arguments: Sequence[str], is_process: bool) -> int:
         interrupts.mark_started_processes()
     reach_loopback_directly()
     try:
-        return run_command(build_parser().parse_args(arguments))
+        parser = build_parser(arguments[0] if arguments else None)
+        return run_command(parser.parse_args(arguments))
     finally:
         sys.stdout.flush()
 

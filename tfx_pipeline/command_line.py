@@ -46,8 +46,13 @@ class _Parser(argparse.ArgumentParser):
         self.exit(EXIT_MISTAKE, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The parser of all commands.
+
+    Args:
+      command: The one whose flags will be parsed: those of the others, which takes longer than all
+        the rest, are then left out. None, or no command's name: all have their flags.
+    """
     parser = _Parser(
         prog="tagtower", description="User-interest tags: from behaviour logs to served tags."
     )
@@ -56,11 +61,10 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (module, text) in COMMANDS.items():
         # The server's flags are another program's: one it does not know is none of them shortened.
-        command = commands.add_parser(
-            name, help=text, description=text, allow_abbrev=name != "serve"
-        )
-        importlib.import_module(f"tfx_pipeline.commands.{module}").add_arguments(command)
-        command.set_defaults(module=module)
+        added = commands.add_parser(name, help=text, description=text, allow_abbrev=name != "serve")
+        if command not in COMMANDS or command == name:
+            importlib.import_module(f"tfx_pipeline.commands.{module}").add_arguments(added)
+        added.set_defaults(module=module)
     return parser
 
 

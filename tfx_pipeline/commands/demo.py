@@ -4,11 +4,14 @@ import argparse
 import dataclasses
 import os
 import time
+from typing import TYPE_CHECKING
 
 from tfx_pipeline.commands.prepare import add_demo_arguments, demo_config
 from tfx_pipeline.commands.run import exit_status, run_and_report
 from tfx_pipeline.console import Console, quiet_libraries
-from tfx_pipeline.local_server import LocalServer, local_server
+
+if TYPE_CHECKING:
+    from tfx_pipeline.local_server import LocalServer
 
 _NUM_SHOWN = 6
 
@@ -47,6 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
             console.line(f"    {line}")
         result = run_and_report(config, console)
         if result.is_pushed:
+            from tfx_pipeline.local_server import local_server
+
             log_path = os.path.join(config.output_dir, "logs", "server.log")
             console.line(f"\nstarting the model server, log in {log_path}")
             with local_server(config.base_path, log_path, has_rest=False) as server:
@@ -62,7 +67,7 @@ def _demo_actions() -> list[argparse.Action]:
     return options._actions
 
 
-def _show_users(config, instances_dir: str, server: LocalServer, console: Console) -> None:
+def _show_users(config, instances_dir: str, server: "LocalServer", console: Console) -> None:
     from serving.client import TagClient
     from tfx_pipeline.datasets.planted import read_planted
     from tfx_pipeline.planted_score import read_instances
