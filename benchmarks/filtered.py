@@ -15,11 +15,11 @@ import numpy as np
 
 from benchmarks.fresh_process import call_in_fresh_process
 from benchmarks.gaussian_mixture import exact_top_k
-from benchmarks.local_server import local_server
 from benchmarks.lookup_servable import K, MadeUpTags, export_lookup_servable
 from benchmarks.registry import Figures, Progress
 from benchmarks.results import OUTPUT_DIR
 from benchmarks.size_option import one_size
+from tfx_pipeline.local_server import local_server
 from tfx_pipeline.report_tables import format_table
 
 DEFAULT_SIZE = 100_000  # tags

@@ -9,12 +9,12 @@ from typing import Any
 
 from benchmarks import many_tags_stages as stages
 from benchmarks.fresh_process import call_in_fresh_process
-from benchmarks.local_server import local_server
 from benchmarks.registry import Figures, Progress
 from benchmarks.resident_process import ResidentProcess
 from benchmarks.results import OUTPUT_DIR
 from benchmarks.size_option import one_size
 from benchmarks.stage_meter import Stage
+from tfx_pipeline.local_server import local_server
 from tfx_pipeline.report_tables import format_table
 
 FEW_TAGS, MANY_TAGS = 1_000, 1_000_000
@@ -38,7 +38,6 @@ TARGET_RATIO = 1.5
 _ROUNDS, _STEPS = 7, 10
 _BATCHES = {1: 100, 64: 20}  # calls, by users a call
 _CALLERS_SEED = 2
-_LOAD_SECONDS = 300.0
 
 
 def run(progress: Progress) -> Figures:
@@ -111,7 +110,7 @@ def _measure_stages(
         "towers_mb": _folder_mb(Path(folder) / stages.TOWERS),
         "servable_mb": _folder_mb(servable),
     }
-    with local_server(base_path, log_path, timeout_s=_LOAD_SECONDS) as server:
+    with local_server(base_path, log_path) as server:
         found["load"] = Stage(server.startup_seconds, server.memory_mb)
         for size, milliseconds in _time_calls(server.port, users).items():
             figures[f"retrieve_ms_p50_batch_{size}"] = milliseconds

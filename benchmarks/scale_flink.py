@@ -13,7 +13,7 @@ from tfx_pipeline.flink.launch import LocalCluster
 from tfx_pipeline.flink.local_cluster import bring_up, get_json, take_down
 from tfx_pipeline.flink.processes import find_processes
 
-_TIMEOUT_S = 300.0
+_PATIENCE_S = 300.0
 
 
 def why_not(folder: str) -> str | None:
@@ -47,7 +47,7 @@ def measure_on_flink(folder: str, num_shards: int) -> Measurement:
 
         ports = dict.fromkeys(("job_port", "rest_port", "pool_port"), 0)
         try:
-            cluster = bring_up(cluster_folder, ports, _TIMEOUT_S, _tell_nobody)
+            cluster = bring_up(cluster_folder, ports, _PATIENCE_S, _tell_nobody)
             section = cluster.beam_section()
             found = measure(os.path.abspath(folder), section, num_shards, others=processes)
             # The counter comes back from Flink with a part of its sum.

@@ -15,7 +15,6 @@ import numpy as np
 from benchmarks.batch_throughput import measure_batch_throughput
 from benchmarks.echo_server import EchoServer
 from benchmarks.fresh_process import call_in_fresh_process
-from benchmarks.local_server import local_server
 from benchmarks.registry import Figures, Progress
 from benchmarks.resident_process import ResidentProcess
 from benchmarks.results import OUTPUT_DIR
@@ -33,6 +32,7 @@ from benchmarks.retrieve_callers import (
 )
 from benchmarks.version_memory import measure_version_memory
 from serving.inference_environment import prefer_small_batches
+from tfx_pipeline.local_server import local_server
 from tfx_pipeline.report_tables import format_table
 
 DEFAULT_BASE_PATH = OUTPUT_DIR.parent / "demo" / "run" / "serving"

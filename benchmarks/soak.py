@@ -6,6 +6,7 @@ beside the others and renamed.
 """
 
 import dataclasses
+import functools
 import http.client
 import os
 import shutil
@@ -18,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.local_server import LocalServer, local_server
 from benchmarks.registry import Figures, Progress
 from benchmarks.results import OUTPUT_DIR
 from benchmarks.retrieve_callers import draw_instances, rest_retrieve
 from benchmarks.serving import DEFAULT_BASE_PATH, latest_version
 from benchmarks.size_option import one_size
+from tfx_pipeline.local_server import LocalServer, local_server
 from tfx_pipeline.report_tables import format_table
 
 DEFAULT_SECONDS = 180
@@ -144,7 +145,7 @@ def soak(
       What it saw.
 
     Raises:
-      TimeoutError: A version did not take over.
+      ValueError: A version does not load, or the server is gone.
     """
     from serving.client import TagClient
 
@@ -158,7 +159,7 @@ def soak(
             while time.monotonic() < end or len(found.memory_mb) < min_versions:
                 pushed = time.monotonic()
                 push_version(version)
-                _wait_until_alone(client, version)
+                server.wait_until(functools.partial(_is_alone, client, version))
                 time.sleep(max(0.0, pushed + push_interval_s - time.monotonic()))
                 found.memory_mb.append(server.memory_mb)
                 progress(
@@ -225,15 +226,14 @@ def faults(figures: Figures) -> list[str]:
     return [f"{failed} requests failed while versions changed."] if failed else []
 
 
-def _wait_until_alone(client: Any, version: int) -> None:
-    """Waits until a version is available and every other one is unloaded."""
-    deadline = time.monotonic() + _TIMEOUT_S
-    while time.monotonic() < deadline:
-        states = {status.version: status.state for status in client.model_status()}
-        if states.pop(version, "") == "AVAILABLE" and set(states.values()) <= {"END"}:
-            return
-        time.sleep(0.02)
-    raise TimeoutError(f"Version {version} did not take over in {_TIMEOUT_S:g} s: {states}")
+def _is_alone(client: Any, version: int) -> bool:
+    """Whether a version is available and every other one is unloaded."""
+    statuses = {status.version: status for status in client.model_status()}
+    ours = statuses.pop(version, None)
+    if ours is not None and ours.error:
+        raise ValueError(f"version {version} does not load: {ours.error}")
+    is_available = ours is not None and ours.state == "AVAILABLE"
+    return is_available and all(status.state == "END" for status in statuses.values())
 
 
 def _retrieve_callers(server: LocalServer, source: Path) -> list[Callable[[], None]]:

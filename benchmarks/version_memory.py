@@ -1,14 +1,13 @@
 """Memory of the model server with one version, and what another one adds."""
 
+import functools
 import shutil
 import tempfile
-import time
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.local_server import local_server
+from tfx_pipeline.local_server import local_server
 
-_TIMEOUT_S = 120.0
 _NUM_ADDED = 2
 
 
@@ -52,15 +51,14 @@ def measure_version_memory(version: Path, log_path: Path) -> VersionMemory:
                 for number in range(2, 2 + _NUM_ADDED):
                     shutil.copytree(version, base_path / "staged")
                     (base_path / "staged").rename(base_path / str(number))
-                    _wait_for(client, number)
+                    server.wait_until(functools.partial(_is_available, client, number), 0.1)
             return VersionMemory(first_mb, (server.memory_mb - first_mb) / _NUM_ADDED)
 
 
-def _wait_for(client, number: int) -> None:
-    deadline = time.monotonic() + _TIMEOUT_S
-    while time.monotonic() < deadline:
-        states = {status.version: status.state for status in client.model_status()}
-        if states.get(number) == "AVAILABLE":
-            return
-        time.sleep(0.1)
-    raise ValueError(f"a copy of the version does not load within {_TIMEOUT_S:.0f} s.")
+def _is_available(client, number: int) -> bool:
+    for status in client.model_status():
+        if status.version == number and status.error:
+            raise ValueError(f"a copy of the version does not load: {status.error}")
+        if status.version == number:
+            return status.state == "AVAILABLE"
+    return False

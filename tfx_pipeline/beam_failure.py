@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 
 import grpc
 
+from tfx_pipeline import interrupts
+
 _logger = logging.getLogger(__name__)
 
 _FAILED_JOB = re.compile(r"Pipeline \S+ failed in state (\w+): (.*)", re.DOTALL)
@@ -78,18 +80,27 @@ def without_place(text: str) -> str:
 def one_line_failures(log_path: str | None) -> Iterator[None]:
     """Turns errors of a cluster, or of worker processes, into one line that says where to read on.
 
+    An interrupt, of which Beam makes an error like any other, is one again.
+
     Args:
       log_path: File with what the libraries said; None: there is none.
 
     Raises:
       BeamJobError: A job failed. An error of this process stays as it is.
+      KeyboardInterrupt: The command was interrupted.
     """
     try:
         yield
-    except (RuntimeError, grpc.RpcError) as error:
-        reason = failure_reason(error)
-        if reason is None:
-            raise
+    except Exception as error:
+        if interrupts.requested():
+            raise KeyboardInterrupt from error
+        _raise_in_one_line(error, log_path)
+        raise
+
+
+def _raise_in_one_line(error: Exception, log_path: str | None) -> None:
+    reason = failure_reason(error)
+    if reason is not None:
         _logger.error("%s", error)
         where = "" if log_path is None else f" (what the libraries said is in {log_path})"
         raise BeamJobError(f"the job failed: {reason.rstrip('.')}{where}") from error

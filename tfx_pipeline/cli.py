@@ -1,95 +1,76 @@
-"""The command `tagtower`: parses, calls, and turns a user's mistake into one line.
+"""The command `tagtower`: however it ends, it ends in order.
 
-Nothing heavy is imported here: each command imports what it needs when it runs, so that `serve`,
-`query` and `batch-predict` never load TFX.
+A mistake is one line (`tfx_pipeline.command_line`), an interrupt as well, and a closed pipe none.
+Nothing is imported here before signals are seen to.
 """
 
-import argparse
-import importlib
-import importlib.metadata
+import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
-import trainer as _trainer  # noqa: F401  (selects Keras 2 before anything imports TensorFlow)
-from tfx_pipeline.refusals import EXIT_IN_USE, EXIT_NOT_PUSHED, NotPushed, OutputInUse
-
-EXIT_MISTAKE = 2
-
-# By command: the module with `add_arguments(parser)` and `run(arguments) -> exit status`, and the
-# help.
-COMMANDS = {
-    "demo": ("demo", "the main job on a synthetic log: prepare, run, serve, ask, report"),
-    "prepare": ("prepare", "write the three tables of a data set"),
-    "run": ("run", "run the pipeline: from tables to a pushed version"),
-    "compile": ("compile", "write the pipeline for Kubeflow Pipelines and Vertex AI"),
-    "runs": ("runs", "which runs there were: when, on what data, pushed or why not"),
-    "study": ("study", "compare towers, objectives and seeds on one set of examples"),
-    "serve": ("serve", "serve pushed versions over gRPC and REST"),
-    "query": ("query", "ask a server for a user's tags"),
-    "reindex": ("reindex", "new, retired and re-weighted tags: a new version without training"),
-    "versions": ("versions", "what is pushed, when it was made and from what, and which serves"),
-    "rollback": ("rollback", "let the version before serve again, or another one"),
-    "check-requests": (
-        "check_requests",
-        "compare logged requests with what the version that serves was trained on",
-    ),
-    "flink": ("flink", "a Flink cluster on this machine: up, status, down"),
-    "batch-predict": ("batch_predict", "tags for many users, from files to Vertex's files"),
-}
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong with the command line in one line, without the usage before it."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(EXIT_MISTAKE, f"{self.prog}: {message} (see {self.prog} --help)\n")
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
-    parser = _Parser(
-        prog="tagtower", description="User-interest tags: from behaviour logs to served tags."
-    )
-    version = importlib.metadata.version("tagtower")
-    parser.add_argument("--version", action="version", version=f"tagtower {version}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (module, text) in COMMANDS.items():
-        # The server's flags are another program's: one it does not know is none of them shortened.
-        command = commands.add_parser(
-            name, help=text, description=text, allow_abbrev=name != "serve"
-        )
-        importlib.import_module(f"tfx_pipeline.commands.{module}").add_arguments(command)
-        command.set_defaults(module=module)
-    return parser
+from tfx_pipeline import interrupts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Args:
-      arguments: The command line; None: the process's.
+      arguments: The command line; None: the process's, which then ends with the command: an
+        interrupted one waits neither for threads nor for processes that it has started.
 
     Returns:
       The exit status: 0, 2 for a user's mistake, 3 where a gate held the push, 4 where another run
-      is using the output folder, 130 when interrupted.
+      is using the output folder, 130 when interrupted (143: by SIGTERM), 141 when nobody reads its
+      output any more.
     """
-    parsed = build_parser().parse_args(arguments)
-    command = importlib.import_module(f"tfx_pipeline.commands.{parsed.module}")
+    is_process = arguments is None
+    given = sys.argv[1:] if arguments is None else arguments
+    # Where it is no command's name, the parser says so.
+    name = f" {given[0]}" if given and not given[0].startswith("-") else ""
+    with interrupts.interruptible(name):
+        try:
+            status = _run(given, is_process)
+        except BaseException as error:
+            status = _status_of(error, name)
+        if is_process and status in map(interrupts.exit_status, interrupts.SIGNALS):
+            _end_process(status)
+    return status
+
+
+def _run(arguments: Sequence[str], is_process: bool) -> int:
+    from tfx_pipeline.command_line import build_parser, run_command
+    from tfx_pipeline.direct_loopback import reach_loopback_directly
+
+    if is_process:
+        interrupts.mark_started_processes()
+    reach_loopback_directly()
     try:
-        return command.run(parsed)
-    except ValueError as error:
-        print(f"tagtower {parsed.command}: {error}", file=sys.stderr)
-        statuses = {NotPushed: EXIT_NOT_PUSHED, OutputInUse: EXIT_IN_USE}
-        return statuses.get(type(error), EXIT_MISTAKE)
-    except OSError as error:
-        if error.filename is None:
-            raise
-        print(f"tagtower {parsed.command}: {error.filename}: {error.strerror}.", file=sys.stderr)
-        return EXIT_MISTAKE
-    except KeyboardInterrupt:
-        print(f"tagtower {parsed.command}: interrupted", file=sys.stderr)
-        return 130
+        parser = build_parser(arguments[0] if arguments else None)
+        return run_command(parser.parse_args(arguments))
+    finally:
+        sys.stdout.flush()
+
+
+def _status_of(error: BaseException, name: str) -> int:
+    """The exit status of a command that did not return; says why, where that is to be said."""
+    from tfx_pipeline.closed_pipe import EXIT_CLOSED_PIPE, forget_closed_pipes, is_of_closed_pipe
+
+    number = interrupts.requested()
+    if number is not None or isinstance(error, KeyboardInterrupt):
+        forget_closed_pipes()
+        print(f"tagtower{name}: interrupted", file=sys.stderr, flush=True)
+        return interrupts.exit_status(number)
+    if is_of_closed_pipe(error):
+        forget_closed_pipes()
+        return EXIT_CLOSED_PIPE
+    raise error
+
+
+def _end_process(status: int) -> None:
+    """Ends an interrupted command without waiting for the threads of libraries."""
+    interrupts.end_started_processes()
+    sys.stdout.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ import warnings
 from collections.abc import Iterator
 from typing import TextIO
 
+from tfx_pipeline import interrupts
+
 PROGRESS_LOGGER = "tagtower"
 
 
@@ -94,10 +96,13 @@ def temporary_log(name: str, kept_on: type[Exception] | tuple[()] = ()) -> Itera
         yield os.path.join(folder, name)
     except kept_on:
         raise
-    except (ValueError, KeyboardInterrupt):
+    except (ValueError, KeyboardInterrupt, BrokenPipeError):
         shutil.rmtree(folder)
         raise
     except Exception:
+        if interrupts.requested():
+            shutil.rmtree(folder)
+            raise
         print(f"unexpected error; what the libraries said is in {folder}", file=sys.stderr)
         raise
     shutil.rmtree(folder)
@@ -117,4 +122,5 @@ class _ProgressHandler(logging.Handler):
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
+        interrupts.check()
         self._console.line(f"    {record.getMessage()}")

@@ -33,12 +33,8 @@ from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.console import Console
 from tfx_pipeline.fingerprints import files_fingerprint
 from tfx_pipeline.gate import check_index
-from tfx_pipeline.pushed_versions import (
-    REINDEX,
-    PushedVersion,
-    serving_version,
-    tag_normalization_of,
-)
+from tfx_pipeline.pushed_versions import REINDEX, PushedVersion, tag_normalization_of
+from tfx_pipeline.reindex_source import SOURCES, reindexed_version
 from tfx_pipeline.run_lock import only_run
 from tfx_pipeline.table_inputs import tag_normalization
 from tfx_pipeline.tables.table_files import list_files
@@ -50,14 +46,12 @@ from tfx_pipeline.tag_file import (
     tag_changes,
 )
 from trainer import signatures as s
-from trainer.file_system import absolute, exists, files_below
+from trainer.file_system import absolute, files_below
 from trainer.tag_views import load_tag_categories
 
 # Below the output folder.
 WORK_DIR = "reindex"
 REJECTED_FILE = "rejected.jsonl"
-# What a version was made from, as its `version.json` calls it.
-_SOURCES = ("towers", "examples", "tags_file")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +94,7 @@ def reindex(
       ValueError: A user's mistake, in one line.
     """
     base_path = absolute(config.base_path)
-    source = _source(serving_version(base_path), base_path, config.output_dir)
+    source = _with_its_towers(reindexed_version(base_path, config.output_dir), config.output_dir)
     with only_run(config.output_dir):
         work = absolute(os.path.join(config.output_dir, WORK_DIR))
         servable = os.path.join(work, "servable")
@@ -124,7 +118,7 @@ def _reindex(
     normalization = tag_normalization_of(source) or tag_normalization(config.data)
     file = read_tag_file(tags, config.data, normalization)
     towers_uri, examples_uri, tags_file = (
-        located(source.provenance[name], config.output_dir) for name in _SOURCES
+        located(source.provenance[name], config.output_dir) for name in SOURCES
     )
     towers_dir = path_utils.serving_model_path(towers_uri)
     towers = tf.saved_model.load(towers_dir)
@@ -158,7 +152,7 @@ def _reindex(
     provenance = {
         **servable_facts(servable),
         # By these names it is the same towers, wherever they are now.
-        **{name: source.provenance[name] for name in _SOURCES},
+        **{name: source.provenance[name] for name in SOURCES},
         "kind": REINDEX,
         "run": config.name,
         "recall": recall,
@@ -179,26 +173,8 @@ def _reindex(
     return ReindexResult(version, provenance, len(file.rejected), ())
 
 
-def _source(version: PushedVersion | None, base_path: str, output_dir: str) -> PushedVersion:
-    """The version that serves, once it is sure that what it was made from is there."""
-    if version is None:
-        raise ValueError(
-            f"`serving.base_path` must hold a pushed version. Received: {base_path} without any; "
-            "`tagtower run` pushes one."
-        )
-    if "towers" not in version.provenance:
-        raise ValueError(
-            "`serving.base_path` must hold a version that says what it was made from. Received: "
-            f"version {version.number}, pushed before that was noted; `tagtower run` makes one."
-        )
-    for name in _SOURCES:
-        path = version.provenance[name]
-        if not exists(located(path, output_dir)):
-            raise ValueError(
-                f"`{name}` of version {version.number} in `serving.base_path` must still be there, "
-                f"or below `output`, {output_dir}, if that was moved. Received: {path}; "
-                "`tagtower run` makes them anew."
-            )
+def _with_its_towers(version: PushedVersion, output_dir: str) -> PushedVersion:
+    """The version, once it is sure that towers in a moved folder are those it was made from."""
     towers = located(version.provenance["towers"], output_dir)
     if towers != absolute(version.provenance["towers"]):
         files = files_below(path_utils.serving_model_path(towers))

@@ -12,9 +12,11 @@ from typing import Any
 
 from tfx import v1 as tfx
 
+from tfx_pipeline import interrupts
 from tfx_pipeline.beam_failure import one_line_failures, without_place
 from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.console import Console
+from tfx_pipeline.early_checks import check_inputs
 from tfx_pipeline.memory import PeakMemory
 from tfx_pipeline.pipeline import create_pipeline
 from tfx_pipeline.refusals import NotPushed
@@ -22,8 +24,6 @@ from tfx_pipeline.report import build_report
 from tfx_pipeline.runners import NodeRun, ReportingLocalRunner
 from tfx_pipeline.summary_notes import read_summary
 from tfx_pipeline.table_inputs import check_skips
-from trainer.config_loader import require
-from trainer.file_system import is_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +63,7 @@ def run_pipeline(config: PipelineConfig, console: Console) -> RunResult:
       ValueError: A user's mistake, in one line.
     """
     started = time.perf_counter()
-    planted = config.data.planted
-    require(planted is None or is_file(planted), "data.planted", "be a file or null", planted)
+    check_inputs(config)
     pipeline = create_pipeline(config)
     with PeakMemory() as memory:
         nodes = run_nodes(pipeline, console, partial(_check_node, config))
@@ -105,6 +104,7 @@ def run_nodes(
     begun: list[str] = []
 
     def on_start(node: str) -> None:
+        interrupts.check()
         begun.append(node)
         console.line(f"[{len(begun):2d}/{num_nodes}] {node} ...")
 

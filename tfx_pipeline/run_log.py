@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tfx_pipeline import interrupts
 from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.daily_window import find_window, with_day
 from tfx_pipeline.refusals import NotPushed
@@ -190,8 +191,8 @@ def _is_alive(report: Report) -> bool:
 
 def _in_one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
+    if isinstance(error, KeyboardInterrupt) or interrupts.requested():
+        return "interrupted"
     if isinstance(error, ValueError):
         return text
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -5,7 +5,6 @@ machines, so every path must be one that they reach; and metadata, cache and res
 service's.
 """
 
-import re
 from typing import Any
 
 from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import (
@@ -15,12 +14,9 @@ from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import (
 from tfx.orchestration.kubeflow.v2.step_builder import ContainerSpec
 
 from tfx_pipeline.config import PipelineConfig
+from tfx_pipeline.early_checks import check_compilable
 from tfx_pipeline.pipeline import TRAINER_ID, create_pipeline
 from tfx_pipeline.vertex_config import VertexConfig
-from trainer.config_loader import require
-from trainer.file_system import is_remote
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
 
 
 def compile_pipeline(config: PipelineConfig) -> dict[str, Any]:
@@ -37,25 +33,7 @@ def compile_pipeline(config: PipelineConfig) -> dict[str, Any]:
     Raises:
       ValueError: A user's mistake.
     """
-    require(
-        config.vertex.image is not None,
-        "vertex.image",
-        "name the image of the nodes",
-        config.vertex.image,
-    )
-    require(
-        _NAME.fullmatch(config.name) is not None,
-        "name",
-        "consist of lower case letters, digits and -, as Vertex AI wants it",
-        config.name,
-    )
-    for key, path in _paths(config).items():
-        require(
-            path.startswith("/") or is_remote(path),
-            key,
-            "be a path that every node reaches, such as gs://BUCKET/FOLDER, or an absolute one",
-            path,
-        )
+    check_compilable(config)
     pipeline = create_pipeline(config, stock_resolvers=True)
     resources = _resources(config.vertex)
     if resources is not None:
@@ -67,19 +45,6 @@ def compile_pipeline(config: PipelineConfig) -> dict[str, Any]:
         KubeflowV2DagRunnerConfig(default_image=config.vertex.image, use_pipeline_spec_2_1=True)
     )
     return runner.run(pipeline, write_out=False)
-
-
-def _paths(config: PipelineConfig) -> dict[str, str]:
-    """The paths that nodes read or write, by their keys."""
-    paths: dict[str, str | None] = {
-        "output": config.output_dir,
-        "serving.base_path": config.base_path,
-        "serving.exact_base_path": config.exact_base_path,
-        "data.interactions": config.data.interactions,
-        "data.items": config.data.items,
-        "data.users": config.data.users,
-    }
-    return {key: path for key, path in paths.items() if path is not None}
 
 
 def _resources(config: VertexConfig) -> Any:

@@ -27,7 +27,7 @@ from serving.client.dialogues import (
 )
 from serving.client.errors import TagClientError, with_advice
 from serving.client.settings import ClientSettings
-from serving.client.transport import CHANNEL_OPTIONS, Attempts, deadline_after
+from serving.client.transport import Attempts, channel_options, deadline_after
 from trainer.signatures import SERVING_DEFAULT
 
 _Answer = TypeVar("_Answer")
@@ -158,10 +158,11 @@ class AsyncTagClient:
             return
         # A channel of grpc.aio belongs to the loop it is made in, so not to the constructor's.
         self._loop = loop
+        target, options = self.settings.target, channel_options(self.settings.target)
         self._channel = (
-            grpc.aio.insecure_channel(self.settings.target, CHANNEL_OPTIONS)
+            grpc.aio.insecure_channel(target, options)
             if self._credentials is None
-            else grpc.aio.secure_channel(self.settings.target, self._credentials, CHANNEL_OPTIONS)
+            else grpc.aio.secure_channel(target, self._credentials, options)
         )
         self._methods = remote_methods(self._channel)
 

@@ -2,6 +2,10 @@
 
 import grpc
 
+from serving.client.proxies import exception_variable, host_of, proxy_variable
+
+# What may be the proxy's doing.
+_OF_A_PROXY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 _ADVICE = {
     grpc.StatusCode.UNAVAILABLE: (
         "No model server answers at {target}: is it started (`tagtower serve`), and is this its "
@@ -48,4 +52,11 @@ def with_advice(error: grpc.RpcError, target: str, model_name: str) -> TagClient
     """
     code, details = error.code(), (error.details() or "").rstrip(".")
     advice = _ADVICE.get(code, "").format(target=target, model_name=model_name)
+    proxy = proxy_variable(target) if code in _OF_A_PROXY else None
+    if proxy is not None:
+        # Its value is not shown: it may hold a password.
+        advice += (
+            f" The call went through the proxy that the variable `{proxy}` names: add "
+            f"{host_of(target)} to `{exception_variable()}` to go there directly."
+        )
     return TagClientError(code, f"{details}.", advice)

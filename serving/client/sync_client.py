@@ -26,7 +26,7 @@ from serving.client.dialogues import (
 )
 from serving.client.errors import TagClientError, with_advice
 from serving.client.settings import ClientSettings
-from serving.client.transport import CHANNEL_OPTIONS, Attempts, deadline_after
+from serving.client.transport import Attempts, channel_options, deadline_after
 from trainer.signatures import SERVING_DEFAULT
 
 _Answer = TypeVar("_Answer")
@@ -63,10 +63,11 @@ class TagClient:
     ):
         self.settings = ClientSettings(target, model_name, timeout_s, max_attempts, list_width)
         self._dialogues = Dialogues(model_name, list_width)
+        options = channel_options(target)
         self._channel = (
-            grpc.insecure_channel(target, CHANNEL_OPTIONS)
+            grpc.insecure_channel(target, options)
             if credentials is None
-            else grpc.secure_channel(target, credentials, CHANNEL_OPTIONS)
+            else grpc.secure_channel(target, credentials, options)
         )
         self._methods = remote_methods(self._channel)
 

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import grpc
 
-CHANNEL_OPTIONS = [
+from serving.client.proxies import is_loopback
+
+_CHANNEL_OPTIONS = [
     # gRPC's own default of 4 MiB is soon reached by a large batch.
     ("grpc.max_receive_message_length", 2**31 - 1),
     ("grpc.max_send_message_length", 2**31 - 1),
@@ -19,6 +21,13 @@ CHANNEL_OPTIONS = [
 _FIRST_BACKOFF_S = 0.05
 # Requests of a deadline already over; gRPC takes no negative timeout.
 _NO_TIME_S = 0.0
+
+
+def channel_options(target: str) -> list[tuple[str, int]]:
+    """Options of a channel to a target: to this machine it goes without a proxy."""
+    # gRPC would send even calls to this machine through the proxy that a variable names.
+    direct = [("grpc.enable_http_proxy", 0)] if is_loopback(target) else []
+    return _CHANNEL_OPTIONS + direct
 
 
 class Attempts:

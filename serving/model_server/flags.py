@@ -11,10 +11,14 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from serving.inference_environment import prefer_small_batches
+from serving.model_server.ports import check_port
+from trainer.file_system import open_file
 from trainer.given_paths import path_flag, require_no_pattern
 
 if TYPE_CHECKING:
     from serving.model_server.server import ModelServer
+
+_logger = logging.getLogger("tagtower.model_server")
 
 _LOOK_S = 0.2
 
@@ -133,30 +137,47 @@ def run_server(arguments: argparse.Namespace) -> int:
       arguments: What `add_serve_arguments` parsed.
 
     Returns:
-      The exit status, 0.
+      The exit status after SIGTERM, 0.
 
     Raises:
       ValueError: If a flag's value or a file is wrong, or a port is taken.
       OSError: If a file cannot be read.
+      KeyboardInterrupt: After SIGINT, once the requests under way are answered.
     """
     _check(arguments)
-    stopping = threading.Event()
+    server = _load_server(arguments)
+    stopping = _Stopping()
+    try:
+        _serve(server, arguments, stopping)
+    finally:
+        stopping.restore()
+    if stopping.number == signal.SIGINT:
+        raise KeyboardInterrupt
+    return 0
 
-    def on_signal(number: int, frame: object) -> None:
-        # A second signal ends the process at once.
+
+class _Stopping(threading.Event):
+    """Set by the first SIGTERM or SIGINT; a second one ends the process at once."""
+
+    number: int | None = None
+
+    def __init__(self):
+        super().__init__()
+        self._previous = {
+            number: signal.signal(number, self._on_signal)
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
+
+    def restore(self) -> None:
+        """Signals mean again what they meant before."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: object) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        stopping.set()
-
-    previous = {
-        number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)
-    }
-    try:
-        _serve(arguments, stopping)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-    return 0
+        self.number = number
+        self.set()
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -182,15 +203,21 @@ def _check(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, name)
         if value < 0:
             raise ValueError(f"`--{name}` must not be negative. Received: --{name}={value}.")
+    for name in ("port", "rest_api_port"):
+        check_port(name, getattr(arguments, name))
+    for name in ("model_config_file", "monitoring_config_file"):
+        if path := getattr(arguments, name):
+            open_file(path).close()
 
 
-def _serve(arguments: argparse.Namespace, stopping: threading.Event) -> None:
+def _load_server(arguments: argparse.Namespace) -> "ModelServer":
     # TensorFlow reads these once, when it is imported; its notices are not the user's.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     prefer_small_batches(arguments.tensorflow_intra_op_parallelism)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    from serving.model_server.config_file import ConfigFileWatcher, read_config_file
+    _logger.info("Loading TensorFlow ...")
+    from serving.model_server.config_file import read_config_file
     from serving.model_server.errors import ServingError
     from serving.model_server.model_config import ModelConfig
     from serving.model_server.server import ModelServer
@@ -204,7 +231,7 @@ def _serve(arguments: argparse.Namespace, stopping: threading.Event) -> None:
         )
     except ServingError as error:
         raise ValueError(f"{config_file}: {error.message}") from error
-    server = ModelServer(
+    return ModelServer(
         models,
         port=arguments.port,
         rest_api_port=arguments.rest_api_port or None,
@@ -217,27 +244,38 @@ def _serve(arguments: argparse.Namespace, stopping: threading.Event) -> None:
         has_health_service=arguments.enable_grpc_healthcheck_service,
         allows_labels_for_unavailable=arguments.allow_version_labels_for_unavailable_models,
     )
+
+
+def _serve(server: "ModelServer", arguments: argparse.Namespace, stopping: _Stopping) -> None:
+    from serving.model_server.config_file import ConfigFileWatcher
+
     is_drained = True
     server.start()
     try:
         with contextlib.ExitStack() as stack:
-            if config_file and arguments.model_config_file_poll_wait_seconds:
+            if arguments.model_config_file and arguments.model_config_file_poll_wait_seconds:
                 watcher = ConfigFileWatcher(
-                    config_file, server.manager, arguments.model_config_file_poll_wait_seconds
+                    arguments.model_config_file,
+                    server.manager,
+                    arguments.model_config_file_poll_wait_seconds,
                 )
                 watcher.start()
                 stack.callback(watcher.stop)
             _wait(server, stopping)
     finally:
-        is_drained = server.stop(arguments.drain_seconds)
+        has_served = any(server.manager.available_versions().values())
+        # Where nothing serves there is no request to wait for, only a load.
+        is_drained = server.stop(arguments.drain_seconds if has_served else 0.0)
     if not is_drained:
         print(
             f"Requests were cut off after --drain_seconds={arguments.drain_seconds:g}.",
             file=sys.stderr,
             flush=True,
         )
-    if not is_drained or server.manager.is_loading:
-        # Their threads would hold the process until they are done, or run on while it goes.
+    is_busy = not is_drained or server.manager.is_loading
+    if is_busy and stopping.number == signal.SIGTERM:
+        # The threads of a request or a load would hold the process until they are done, or run on
+        # while it goes.
         os._exit(0)
 
 

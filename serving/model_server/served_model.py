@@ -304,6 +304,7 @@ class ServedModel:
             entry.path = path
             self._set(entry, VersionState.START)
         self._set(entry, VersionState.LOADING)
+        _logger.info("Loading version %d of %s from %s ...", number, name, path)
         start = time.monotonic()
         try:
             servable = self._load(path, number, lambda: self._is_wanted(number, path))

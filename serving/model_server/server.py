@@ -19,6 +19,7 @@ from serving.model_server.malformed_requests import MalformedRequestInterceptor
 from serving.model_server.manager import ModelManager
 from serving.model_server.metrics import DEFAULT_PATH, Metrics
 from serving.model_server.model_config import ModelConfig
+from serving.model_server.ports import check_range, port_taken
 from serving.model_server.rest_api import RestApi
 from serving.model_server.rest_server import RestServer
 
@@ -73,8 +74,8 @@ class ModelServer:
         allows_labels_for_unavailable: bool = False,
     ):
         for name, value in (("port", port), ("rest_api_port", rest_api_port)):
-            if value is not None and not 0 <= value <= 65535:
-                raise ValueError(f"`{name}` must be between 0 and 65535. Received: {name}={value}.")
+            if value is not None:
+                check_range(name, value)
         if not 0 < max_message_bytes <= MAX_MESSAGE_BYTES:
             raise ValueError(
                 f"`max_message_bytes` must be between 1 and {MAX_MESSAGE_BYTES}. Received: "
@@ -120,7 +121,7 @@ class ModelServer:
         try:
             self._port = grpc_server.add_insecure_port(f"{self._host}:{self._port}")
         except RuntimeError as error:
-            raise _port_taken("port", self._port) from error
+            raise port_taken("port", self._port) from error
         if self._rest_api_port is not None:
             try:
                 self._rest_server = RestServer(
@@ -133,7 +134,7 @@ class ModelServer:
                 )
             except OSError as error:
                 grpc_server.stop(0)
-                raise _port_taken("rest_api_port", self._rest_api_port) from error
+                raise port_taken("rest_api_port", self._rest_api_port) from error
             self._rest_api_port = self._rest_server.port
             self._rest_server.start()
         self._grpc_server = grpc_server
@@ -213,10 +214,3 @@ class ModelServer:
 
     def __exit__(self, *exception) -> None:
         self.stop()
-
-
-def _port_taken(name: str, port: int) -> ValueError:
-    return ValueError(
-        f"`{name}` must be a free port of this machine; something listens on it already, or it is "
-        f"reserved. Received: {name}={port}."
-    )

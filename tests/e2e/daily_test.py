@@ -167,7 +167,7 @@ def client(log):
     """A client of a server that has run since the second day."""
     config = ModelConfig("default", str(log.output / "serving"))
     with ModelServer([config], port=0) as server:
-        server.wait_until_available(timeout_s=120)
+        server.wait_until_available(timeout_s=1200)
         with TagClient(f"localhost:{server.port}", timeout_s=60) as client:
             yield client
 
@@ -177,7 +177,7 @@ def served_version(client) -> int:
 
 
 def wait_for_version(client, version: int) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 1200
     while served_version(client) != version:
         assert time.monotonic() < deadline, f"version {version} is not served"
         time.sleep(0.1)

@@ -78,7 +78,7 @@ def test_batch_prediction_of_all_users_equals_online(run, tmp_path, capsys):
 
     capsys.readouterr()
     with ModelServer([ModelConfig("default", str(base_path))], port=0) as server:
-        server.wait_until_available(timeout_s=120)
+        server.wait_until_available(timeout_s=1200)
         target = f"localhost:{server.port}"
         with TagClient(target, timeout_s=120) as client:
             for first in range(0, len(lines), 500):

@@ -8,7 +8,6 @@ import math
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,11 +20,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from serving.client import TagClient, TagClientError
+from serving.client import TagClient
 from tests.e2e.small_log import make_small_project, node_states
 from tests.report_keys import undocumented_keys
 from tfx_pipeline.cli import main
 from tfx_pipeline.config import load_config
+from tfx_pipeline.local_server import local_server
 from tfx_pipeline.snapshot_moments import user_part
 from trainer.tag_items import TagItems
 
@@ -335,25 +335,10 @@ def test_log_of_clicks_alone_is_refused_before_anything_is_trained(project, capf
 
 @pytest.fixture(scope="module")
 def server(project):
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
-    process = project.tagtower(
-        "serve", f"--model_base_path={project.base_path}", f"--port={port}", "--rest_api_port=0"
-    )
-    target = f"localhost:{port}"
-    deadline = time.monotonic() + 120
-    with TagClient(target) as client:
-        while time.monotonic() < deadline:
-            try:
-                if any(v.state == "AVAILABLE" for v in client.model_status(timeout_s=2)):
-                    break
-            except TagClientError:
-                pass
-            time.sleep(0.1)
-    yield target
-    process.terminate()
-    assert process.wait(timeout=60) == 0
+    log = project.folder / "server.log"
+    with local_server(project.base_path, log, has_rest=False) as running:
+        yield running.target
+    assert running.exit_status == 0
 
 
 def instances(project) -> list[dict]:
@@ -645,7 +630,7 @@ def reindexed_tags(project) -> tuple[str, str, str]:
 
 
 def wait_for_version(server: str, version: int) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 1200
     with TagClient(server, timeout_s=60) as client:
         while client.retrieve([{}]).model_version != version:
             assert time.monotonic() < deadline

@@ -66,7 +66,7 @@ class SmallProject:
     def run(self) -> tuple[int, str, str]:
         """`tagtower run` in a process of its own; exit status, output, error output."""
         process = self.tagtower("run", "--config", str(self.config_path))
-        out, err = process.communicate(timeout=500)
+        out, err = process.communicate()
         return process.returncode, out, err
 
     def run_here(self, capfd: pytest.CaptureFixture[str]) -> tuple[int, str, str]:

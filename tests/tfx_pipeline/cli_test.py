@@ -2,7 +2,8 @@
 
 import pytest
 
-from tfx_pipeline.cli import COMMANDS, build_parser, main
+from tfx_pipeline.cli import main
+from tfx_pipeline.command_line import COMMANDS, build_parser
 
 
 @pytest.mark.parametrize(

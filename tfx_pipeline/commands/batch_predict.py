@@ -1,11 +1,13 @@
 """`tagtower batch-predict`: tags for many users, from files to files."""
 
 import argparse
+import os
 
 from serving.inference_environment import prefer_small_batches
 from tfx_pipeline.commands.engine_flags import add_engine_flags, chosen_engine
 from tfx_pipeline.console import quiet_libraries, temporary_log
-from trainer.file_system import absolute, is_folder
+from trainer.config_loader import require
+from trainer.file_system import absolute, exists, is_folder
 from trainer.given_paths import path_flag, require_no_pattern
 
 # Of the Parquet table, where no other key is named.
@@ -74,18 +76,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Predicts; prints the counts."""
-    from tfx_pipeline.beam_failure import BeamJobError
+    from serving.batch_predict_files import input_files
+    from tfx_pipeline.beam_failure import BeamJobError, require_job_server
 
     pipeline_args = chosen_engine(arguments).pipeline_args
     output = arguments.output.rstrip("/")
     require_no_pattern(arguments.model_base_path, "model_base_path")
+    model_dir = _version_folder(arguments)
+    input_files(absolute(arguments.input))
+    for name in ("num_tags", "shard_megabytes"):
+        value = getattr(arguments, name)
+        require(value is None or value >= 1, name, "be a positive integer", value)
+    require(not exists(output), "output", "be a folder that does not exist yet", output)
+    require_job_server(pipeline_args)
     with temporary_log("batch-predict.log", kept_on=BeamJobError) as log_path:
-        _predict(arguments, pipeline_args, output, log_path)
+        _predict(arguments, pipeline_args, model_dir, output, log_path)
     return 0
 
 
+def _version_folder(arguments: argparse.Namespace) -> str:
+    from serving.model_server.version_folder import list_versions
+
+    base_path = absolute(arguments.model_base_path)
+    versions = list_versions(base_path) if is_folder(base_path) else {}
+    asked = arguments.version
+    version = max(versions, default=None) if asked is None else asked
+    if version not in versions:
+        known = ", ".join(map(str, sorted(versions))) or "none"
+        raise ValueError(
+            f"`model_base_path` must hold the version. Received: {arguments.model_base_path} "
+            f"with the versions {known}, asked for {'the newest' if asked is None else asked}."
+        )
+    return versions[version]
+
+
 def _predict(
-    arguments: argparse.Namespace, pipeline_args: list[str], output: str, log_path: str
+    arguments: argparse.Namespace,
+    pipeline_args: list[str],
+    model_dir: str,
+    output: str,
+    log_path: str,
 ) -> None:
     with quiet_libraries(log_path) as console:
         console.line("loading Beam and TensorFlow ...")
@@ -93,19 +123,8 @@ def _predict(
         prefer_small_batches()
         from serving.batch_predict import BatchPredictConfig, batch_predict
         from serving.batch_predict_output import JsonLinesWriter, PredictionWriter
-        from serving.model_server.version_folder import list_versions
-        from tfx_pipeline.beam_failure import one_line_failures, require_job_server
+        from tfx_pipeline.beam_failure import one_line_failures
 
-        base_path = absolute(arguments.model_base_path)
-        versions = list_versions(base_path) if is_folder(base_path) else {}
-        asked = arguments.version
-        version = max(versions, default=None) if asked is None else asked
-        if version not in versions:
-            known = ", ".join(map(str, sorted(versions))) or "none"
-            raise ValueError(
-                f"`model_base_path` must hold the version. Received: {arguments.model_base_path} "
-                f"with the versions {known}, asked for {'the newest' if asked is None else asked}."
-            )
         writer: type[PredictionWriter] = JsonLinesWriter
         key_field = arguments.key_field
         if arguments.output_format == "parquet":
@@ -114,7 +133,7 @@ def _predict(
             writer = ParquetWriter
             key_field = key_field or _USER_KEY
         config = BatchPredictConfig(
-            model_dir=versions[version],
+            model_dir=model_dir,
             # Workers may be in another folder than the caller.
             input_pattern=absolute(arguments.input),
             output_dir=absolute(output),
@@ -125,8 +144,7 @@ def _predict(
             shard_bytes=arguments.shard_megabytes * _MEGABYTE,
             restart=arguments.restart,
         )
-        console.line(f"predicting with version {version} ...")
-        require_job_server(pipeline_args)
+        console.line(f"predicting with version {os.path.basename(model_dir)} ...")
         with one_line_failures(log_path):
             counts = batch_predict(config, pipeline_args, writer)
         console.line(f"{counts['predicted']:,} predicted, {counts['errors']:,} errors, in {output}")

@@ -7,6 +7,8 @@ from typing import Any
 
 from tfx_pipeline.commands.config_flags import add_config_flag, add_output_flag
 from tfx_pipeline.refusals import EXIT_NOT_PUSHED
+from trainer.config_loader import require
+from trainer.data_files import find_data_files
 from trainer.file_system import is_file
 from trainer.given_paths import path_flag
 
@@ -39,6 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
             "`validation.skew` must have a threshold for the features to compare. Received: none."
         )
     version, statistics = training_statistics(config)
+    _require_file(arguments.requests)
     silence_imports()
     import tensorflow_data_validation as tfdv
 
@@ -82,6 +85,10 @@ def run(arguments: argparse.Namespace) -> int:
     return EXIT_NOT_PUSHED if any(c.is_failed for c in comparisons) else 0
 
 
+def _require_file(pattern: str) -> None:
+    require(bool(find_data_files(pattern)), "requests", "match at least one file", pattern)
+
+
 def training_statistics(config) -> tuple[int, str]:
     """The version that serves, and the file of its training statistics.
 
@@ -97,7 +104,6 @@ def training_statistics(config) -> tuple[int, str]:
     from tfx_pipeline.artifact_places import located
     from tfx_pipeline.pushed_versions import serving_version
     from tfx_pipeline.run_log import read_runs
-    from trainer.config_loader import require
 
     version = serving_version(config.base_path)
     if version is None:

@@ -3,10 +3,11 @@
 import argparse
 import dataclasses
 import json
+import os
 
 from tfx_pipeline.commands.config_flags import add_config_flag
 from tfx_pipeline.console import quiet_libraries, temporary_log
-from trainer.file_system import open_file
+from trainer.file_system import open_file, remove_file, replace_file
 from trainer.given_paths import path_flag
 
 
@@ -32,12 +33,17 @@ def run(arguments: argparse.Namespace) -> int:
     """Compiles; prints what was written."""
     from tfx_pipeline.config import load_config
     from tfx_pipeline.config_paths import check_written
+    from tfx_pipeline.early_checks import check_compilable, check_new_file
+    from tfx_pipeline.table_inputs import find_tables
 
     config = load_config(arguments.config, output=arguments.root)
     check_written(config)
     if arguments.image is not None:
         image = dataclasses.replace(config.vertex, image=arguments.image)
         config = dataclasses.replace(config, vertex=image)
+    check_compilable(config)
+    check_new_file("output", arguments.output)
+    find_tables(config.data, config.features)
     with temporary_log("compile.log") as log_path:
         _compile(config, arguments.output, log_path)
     return 0
@@ -49,8 +55,13 @@ def _compile(config, output: str, log_path: str) -> None:
         from tfx_pipeline.vertex import compile_pipeline
 
         job = compile_pipeline(config)
-        with open_file(output, "w") as file:
-            file.write(json.dumps(job, indent=1, sort_keys=True) + "\n")
+        unfinished = f"{output}.{os.getpid()}.tmp"
+        try:
+            with open_file(unfinished, "w") as file:
+                file.write(json.dumps(job, indent=1, sort_keys=True) + "\n")
+            replace_file(unfinished, output)
+        finally:
+            remove_file(unfinished)
         tasks = job["pipelineSpec"]["root"]["dag"]["tasks"]
         console.line(
             f"compiled   {config.name}, {len(tasks)} tasks, for the tables as they are now, into "

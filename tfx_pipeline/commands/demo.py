@@ -1,22 +1,20 @@
 """`tagtower demo`: the main job on a synthetic log, from generation to served tags."""
 
 import argparse
-import contextlib
 import dataclasses
 import os
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from tfx_pipeline.commands.prepare import add_demo_arguments, demo_config
 from tfx_pipeline.commands.run import exit_status, run_and_report
 from tfx_pipeline.console import Console, quiet_libraries
 from trainer.given_paths import path_flag, require_no_pattern
 
+if TYPE_CHECKING:
+    from tfx_pipeline.local_server import LocalServer
+
 _NUM_SHOWN = 6
-_SERVER_TIMEOUT_S = 120.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,10 +55,12 @@ def run(arguments: argparse.Namespace) -> int:
             console.line(f"    {line}")
         result = run_and_report(config, console)
         if result.is_pushed:
-            with _server(
-                config.base_path, os.path.join(config.output_dir, "logs", "server.log")
-            ) as (target, process):
-                _show_users(config, result.instances_dir, target, process, console)
+            from tfx_pipeline.local_server import local_server
+
+            log_path = os.path.join(config.output_dir, "logs", "server.log")
+            console.line(f"\nstarting the model server, log in {log_path}")
+            with local_server(config.base_path, log_path, has_rest=False) as server:
+                _show_users(config, result.instances_dir, server, console)
         console.line(f"the whole demo took {time.perf_counter() - started:.0f} s")
         console.line("next: README.md, or docs/your-own-log.md for your own data")
     return exit_status(result)
@@ -72,29 +72,7 @@ def _demo_actions() -> list[argparse.Action]:
     return options._actions
 
 
-@contextlib.contextmanager
-def _server(base_path: str, log_path: str) -> Iterator[tuple[str, subprocess.Popen]]:
-    """Starts `tagtower serve` on a free port; yields `host:port` and the process."""
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "tfx_pipeline.cli", "serve", f"--model_base_path={base_path}"]
-    command += [f"--port={port}", "--rest_api_port=0"]
-    with open(log_path, "ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        yield f"localhost:{port}", process
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
-def _show_users(
-    config, instances_dir: str, target: str, process: subprocess.Popen, console: Console
-) -> None:
+def _show_users(config, instances_dir: str, server: "LocalServer", console: Console) -> None:
     from serving.client import TagClient
     from tfx_pipeline.datasets.planted import read_planted
     from tfx_pipeline.planted_score import read_instances
@@ -110,11 +88,11 @@ def _show_users(
     shown = [row for row in users if not row["is_cold"]][: _NUM_SHOWN - 1]
     shown += [row for row in users if row["is_cold"] and not row["num_events"]][:1]
     features = read_instances(instances_dir, {row["user_id"] for row in shown})
-    with TagClient(target, timeout_s=_SERVER_TIMEOUT_S, max_attempts=1000) as client:
-        console.line(f"\nasking the model server at {target} over gRPC for {len(shown)} test users")
-        _wait_until_serving(client, process)
+    asked = [features[row["user_id"]] for row in shown]
+    with TagClient(server.target) as client:
+        console.line(f"asking it at {server.target} over gRPC for {len(shown)} test users")
         started = time.perf_counter()
-        answer = client.retrieve([features[row["user_id"]] for row in shown])
+        answer = server.ask(lambda timeout_s: client.retrieve(asked, timeout_s=timeout_s))
         milliseconds = 1000 * (time.perf_counter() - started)
     for row, profile in zip(shown, answer.profiles, strict=True):
         planted = [*row["interests"], *row["cross_interests"]]
@@ -129,18 +107,4 @@ def _show_users(
         console.line(f"    served   {', '.join(t + ' *' if t in planted else t for t in served)}")
     console.line(
         f"\n(* planted; model version {answer.model_version}, all in {milliseconds:.1f} ms)"
-    )
-
-
-def _wait_until_serving(client, process: subprocess.Popen) -> None:
-    from serving.client import TagClientError
-
-    deadline = time.monotonic() + _SERVER_TIMEOUT_S
-    while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(TagClientError):
-            if any(version.state == "AVAILABLE" for version in client.model_status(timeout_s=5)):
-                return
-        time.sleep(0.2)
-    raise RuntimeError(
-        "The model server did not come up: see logs/server.log in the output folder."
     )

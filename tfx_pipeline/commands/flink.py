@@ -54,7 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--timeout_s",
         type=float,
         default=120.0,
-        help="longest time until everything answers, without Maven's (default: %(default)s)",
+        help="longest time in which a process that does not answer yet does nothing "
+        "(default: %(default)s)",
     )
 
 

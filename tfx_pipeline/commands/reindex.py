@@ -31,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Reindexes and prints what came of it."""
     from tfx_pipeline.config import load_local_config
+    from tfx_pipeline.reindex_source import reindexed_version
+    from tfx_pipeline.tables.table_files import list_files
+    from trainer.file_system import absolute
 
     config = load_local_config(arguments.config, output=arguments.output)
     if not os.path.isdir(config.output_dir):
@@ -38,9 +41,14 @@ def run(arguments: argparse.Namespace) -> int:
             f"`output` must be the folder of a run. Received: {config.output_dir}, which is not "
             "there."
         )
+    reindexed_version(absolute(config.base_path), config.output_dir)
+    list_files(arguments.tags)
     log = os.path.join(config.output_dir, "logs", "reindex.log")
     with quiet_libraries(log) as console:
-        console.line(f"{config.name}: loading TFX ...")
+        console.line(f"{config.name}: loading TensorFlow and TFX ...")
+        from tfx_pipeline.tag_file import read_tag_file
+
+        read_tag_file(arguments.tags, config.data)  # TFX takes longer than to read it twice
         from tfx_pipeline.reindex import REJECTED_FILE, WORK_DIR, reindex
 
         result = reindex(config, arguments.tags, arguments.complete, console)

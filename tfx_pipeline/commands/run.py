@@ -71,6 +71,7 @@ def run_and_report(config, console: Console):
     Returns:
       The `tfx_pipeline.run.RunResult`.
     """
+    from tfx_pipeline.early_checks import check_inputs
     from tfx_pipeline.run_lock import only_run
     from tfx_pipeline.run_log import REPORT_FILE, logged_run
 
@@ -81,6 +82,7 @@ def run_and_report(config, console: Console):
     with only_run(config.output_dir), logged_run(config) as logged:
         if "window.day" in logged.report:
             console.line(window_line(logged.report))
+        check_inputs(logged.config)
         console.line("loading TFX ...")
         from tfx_pipeline.pipeline import REJECTED_DIR
         from tfx_pipeline.report import INFERENCE_LINK

@@ -32,8 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the study and prints its report."""
     from tfx_pipeline.study.definition import load_study
+    from tfx_pipeline.study.early_checks import check_study
 
     study = load_study(arguments.config, output=arguments.output, seeds=arguments.seeds)
+    check_study(study)
     output = study.config.output_dir
     with quiet_libraries(os.path.join(output, "logs", "study.log")) as console:
         console.line(f"{study.config.name}: output in {output}, library logs in {output}/logs")

@@ -19,6 +19,7 @@ from typing import Any
 from tfx import v1 as tfx
 from tfx.components.evaluator import constants
 
+from tfx_pipeline import interrupts
 from tfx_pipeline.components.servable_paths import (
     INDEX_FILE,
     SOURCE_FILE,
@@ -176,22 +177,27 @@ def push(sources: Mapping[str, str], provenance: Mapping[str, Any] | None = None
     now = int(time.time())
     version = max(now, *(_highest(base_path) + 1 for base_path in sources))
     described = {**(provenance or {}), "version": version, "made": utc_text(now)}
-    staged = {}
-    for base_path, source in sources.items():
-        if not is_folder(source):
-            raise FileNotFoundError(errno.ENOENT, "no servable to push", source)
-        make_folders(base_path)
-        for name in names_in(base_path):
-            if name.startswith(_STAGING_PREFIX):  # of a push that was killed
-                remove_folder(os.path.join(base_path, name))
-        staged[base_path] = os.path.join(base_path, f"{_STAGING_PREFIX}{uuid.uuid4().hex}")
-        copy_folder(source, staged[base_path])
-        path = os.path.join(staged[base_path], PROVENANCE_FILE)
-        make_folders(os.path.dirname(path))
-        with open_file(path, "w") as file:
-            file.write(json.dumps(described, indent=1, sort_keys=True) + "\n")
-    for base_path, staging in staged.items():
-        move_folder(staging, os.path.join(base_path, str(version)), last=_LAST_FILES)
+    staged: dict[str, str] = {}
+    try:
+        for base_path, source in sources.items():
+            if not is_folder(source):
+                raise FileNotFoundError(errno.ENOENT, "no servable to push", source)
+            make_folders(base_path)
+            for name in names_in(base_path):
+                if name.startswith(_STAGING_PREFIX):  # of a push that was killed
+                    remove_folder(os.path.join(base_path, name))
+            staged[base_path] = os.path.join(base_path, f"{_STAGING_PREFIX}{uuid.uuid4().hex}")
+            copy_folder(source, staged[base_path])
+            path = os.path.join(staged[base_path], PROVENANCE_FILE)
+            make_folders(os.path.dirname(path))
+            with open_file(path, "w") as file:
+                file.write(json.dumps(described, indent=1, sort_keys=True) + "\n")
+        with interrupts.deferred():
+            for base_path, staging in staged.items():
+                move_folder(staging, os.path.join(base_path, str(version)), last=_LAST_FILES)
+    finally:
+        for staging in staged.values():
+            remove_folder(staging)
     return version
 
 

@@ -6,7 +6,10 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
+
+from tfx_pipeline.process_progress import ProcessProgress, stop_process
 
 POM = Path(__file__).with_name("pom.xml")
 MIN_JAVA = 11
@@ -15,8 +18,9 @@ _JARS = "jars"
 # also where every process has them; all but those with this in their path, which Beam takes for its
 # own build's.
 _NOT_SENT_ALONG = os.path.join("gradle", "wrapper")
-# 150 MB over a slow line.
-_MAVEN_TIMEOUT_S = 1800
+# A slow line is waited for, one that brings nothing is not.
+_MAVEN_PATIENCE_S = 300.0
+_POLL_S = 0.5
 
 
 def find_java() -> str:
@@ -73,28 +77,36 @@ def _copy_jars(folder: Path, log_path: Path) -> None:
     made = tempfile.mkdtemp(prefix="flink-", dir=folder.parent)
     jars = os.path.join(made, _JARS)
     try:
-        with open(log_path, "wb") as log:
-            finished = subprocess.run(
-                [maven, "--batch-mode", "--file", str(POM), "dependency:copy-dependencies"]
-                + [f"-DoutputDirectory={jars}"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                timeout=_MAVEN_TIMEOUT_S,
-                check=False,
-            )
-        if finished.returncode != 0 or not os.path.isdir(jars):
+        command = [maven, "--batch-mode", "--file", str(POM), "dependency:copy-dependencies"]
+        status = _run_maven([*command, f"-DoutputDirectory={jars}"], log_path)
+        if status != 0 or not os.path.isdir(jars):
             raise ValueError(f"Maven did not bring Flink's jars: {_reason(log_path)}")
         # Beam sees through symbolic links.
         shutil.copytree(jars, os.path.join(made, _NOT_SENT_ALONG), copy_function=os.link)
         if not folder.is_dir():
             os.rename(made, folder)
-    except subprocess.TimeoutExpired as error:
-        raise ValueError(
-            f"Maven did not bring Flink's jars in {_MAVEN_TIMEOUT_S} s; see {log_path}."
-        ) from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def _run_maven(command: list[str], log_path: Path) -> int:
+    """Runs Maven as long as it gets further; returns its exit status."""
+    with open(log_path, "wb") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+        )
+    progress = ProcessProgress(lambda: [process.pid], _MAVEN_PATIENCE_S)
+    try:
+        while process.poll() is None:
+            if progress.is_standing_still():
+                raise ValueError(
+                    f"Maven does not bring Flink's jars: nothing came for {_MAVEN_PATIENCE_S:g} s; "
+                    f"see {log_path}."
+                )
+            time.sleep(_POLL_S)
+        return process.returncode
+    finally:
+        stop_process(process)
 
 
 def _reason(log_path: Path) -> str:

@@ -17,8 +17,11 @@ from tfx_pipeline.flink import launch
 from tfx_pipeline.flink.java_class_path import find_java, jars_folder, resolve_class_path
 from tfx_pipeline.flink.launch import LocalCluster, load_cluster
 from tfx_pipeline.flink.processes import find_processes, start_process, stop_processes
+from tfx_pipeline.process_progress import ProcessProgress
 
 _POLL_S = 0.1
+# A Java machine that waits for another, and logs that it does, takes a few hundredths.
+_MIN_SHARE = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +42,7 @@ class ProcessState:
 def bring_up(
     folder: Path,
     options: Mapping[str, Any],
-    timeout_s: float,
+    patience_s: float,
     on_progress: Callable[[str], None],
 ) -> LocalCluster:
     """Starts what is not running yet, and waits until everything answers.
@@ -50,7 +53,7 @@ def bring_up(
       folder: For settings, logs and what Flink leaves meanwhile.
       options: What is asked of the cluster, by the names of `LocalCluster`'s attributes; what is
         not there is a running cluster's, or `launch.DEFAULTS`. A port of 0 is a free one.
-      timeout_s: Longest time until everything answers.
+      patience_s: Longest time in which a process that does not answer yet does nothing.
       on_progress: Is told what happens.
 
     Returns:
@@ -85,7 +88,7 @@ def bring_up(
                     on_progress(f"starting {name} ...")
                     command = cluster.command(name, java, class_paths[cluster.is_elsewhere])
                     start_process(name, command, folder, cluster.log_path(name))
-            _wait(cluster, timeout_s)
+            _wait(cluster, patience_s)
         except BaseException:
             if running is None:
                 stop_processes(folder)
@@ -157,18 +160,26 @@ def _new_cluster(folder: Path, options: Mapping[str, Any]) -> LocalCluster:
     return cluster
 
 
-def _wait(cluster: LocalCluster, timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
+def _wait(cluster: LocalCluster, patience_s: float) -> None:
+    waiting: list[ProcessState] = []
+
+    def process_ids() -> list[int]:
+        return [state.pid for state in waiting if state.pid is not None]
+
+    progress = ProcessProgress(process_ids, patience_s, min_share=_MIN_SHARE)
     while True:
-        waiting = [state for state in process_states(cluster) if not state.is_ready]
+        waiting[:] = [state for state in process_states(cluster) if not state.is_ready]
         if not waiting:
             return
         for state in waiting:
             if state.pid is None:
                 raise ValueError(f"{state.name} ended: {_reason(cluster, state.name)}")
-        if time.monotonic() > deadline:
+        if progress.is_standing_still():
             name = waiting[0].name
-            raise ValueError(f"{name} did not answer in {timeout_s:g} s: {_reason(cluster, name)}")
+            raise ValueError(
+                f"{name} does not answer, and has done nothing for {patience_s:g} s: "
+                f"{_reason(cluster, name)}"
+            )
         time.sleep(_POLL_S)
 
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from tfx_pipeline.report_file import write_text
+
 BEGIN, END = "<!-- study: begin -->", "<!-- study: end -->"
 
 
@@ -39,4 +41,4 @@ def write_page(path: Path, part: str) -> None:
         _, _, after = rest.partition(END)
     else:
         before, after = (text.rstrip() + "\n\n").lstrip(), "\n"
-    path.write_text(f"{before}{BEGIN}\n{part.strip()}\n{END}{after}", encoding="utf-8")
+    write_text(f"{before}{BEGIN}\n{part.strip()}\n{END}{after}", path)

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 
+from tfx_pipeline import interrupts
 from tfx_pipeline.console import Console
 from tfx_pipeline.study.data_sets import DataSets
 from tfx_pipeline.study.examples import StudyExamples
@@ -71,6 +72,7 @@ def train_pending(
     started = time.perf_counter()
     first = num_trials - len(pending.trials) + 1
     for i, trial in enumerate(pending.trials):
+        interrupts.check()
         examples = data_sets.examples(trial.data_set)
         with _quiet_epochs():
             finished = run(trial.definition, examples, code)

@@ -1,0 +1,39 @@
+"""Whoever reads a command's output may stop reading, as `head` does: the command ends quietly."""
+
+import io
+import os
+import select
+import sys
+from typing import TextIO
+
+# As a shell shows a program that SIGPIPE has ended.
+EXIT_CLOSED_PIPE = 141
+
+
+def is_of_closed_pipe(error: BaseException) -> bool:
+    """Whether an error comes of output or error output that nobody reads any more."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, BrokenPipeError):
+            return any(map(_is_closed, (sys.stdout, sys.stderr)))
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def forget_closed_pipes() -> None:
+    """What is still to be written there goes nowhere, without an error at the process's end."""
+    for stream in (sys.stdout, sys.stderr):
+        if _is_closed(stream):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+
+
+def _is_closed(stream: TextIO | None) -> bool:
+    try:
+        descriptor = stream.fileno()  # type: ignore[union-attr]
+    except (AttributeError, ValueError, io.UnsupportedOperation):
+        return False
+    poll = select.poll()
+    poll.register(descriptor, select.POLLERR)
+    return any(events & select.POLLERR for _, events in poll.poll(0))

@@ -1,0 +1,170 @@
+"""Ctrl-C and SIGTERM end a command in good order: what is half done is cleared away, in one line.
+
+Python raises `KeyboardInterrupt` wherever the main thread happens to be, and a library in between
+may turn it into another error (Beam's is a `RuntimeError`, a failed import an `ImportError`) or
+lose it (in a callback or a destructor). So a signal is noted as well, and whatever ends a command
+after one is the interrupt. The standard library alone: this is in place before anything else is
+imported.
+"""
+
+import contextlib
+import functools
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+# In the environment of whatever a command starts: found by it even where its parent is gone.
+_MARK = "TAGTOWER_COMMAND"
+# What is meant to outlive its command: the processes of a cluster (`tfx_pipeline.flink.processes`).
+_OUTLIVES = b"TAGTOWER_FLINK_FOLDER="
+_PATIENCE_S, _GRACE_S = 2.0, 5.0
+_POLL_S = 0.02
+_AGAIN_S = 0.05
+
+
+class _State:
+    requested: signal.Signals | None = None  # the signal that came
+    is_resent = False  # whether the next one is only the same again
+    num_deferring = 0
+
+
+_state = _State()
+
+
+def requested() -> signal.Signals | None:
+    """The signal by which the command was interrupted; None: it was not."""
+    return _state.requested
+
+
+def check() -> None:
+    """Interrupts a command whose interrupt a library has lost.
+
+    Raises:
+      KeyboardInterrupt: A signal has come before.
+    """
+    if _state.requested is not None and not _state.num_deferring:
+        raise KeyboardInterrupt
+
+
+def exit_status(number: int | None) -> int:
+    """As a shell shows it: 130 for SIGINT, 143 for SIGTERM."""
+    return 128 + (number or signal.SIGINT)
+
+
+@contextlib.contextmanager
+def interruptible(command: str) -> Iterator[None]:
+    """Signals raise `KeyboardInterrupt`, and a second one ends the process at once.
+
+    Args:
+      command: For the line that is then written.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # nobody else is sent a signal
+        return
+
+    def on_signal(number: int, frame: object) -> None:
+        del frame
+        if _state.requested is not None and not _state.is_resent:
+            os.write(2, f"tagtower{command}: interrupted\n".encode())
+            end_started_processes(grace_s=0.0)
+            os._exit(exit_status(number))
+        if not _state.is_resent:
+            _state.requested = signal.Signals(number)
+            # A library may wait for its workers, which were told nothing.
+            _later(_PATIENCE_S, end_started_processes)
+        _state.is_resent = False
+        if not _state.num_deferring:
+            raise KeyboardInterrupt
+
+    previous = {number: signal.signal(number, on_signal) for number in SIGNALS}
+    hooks = sys.unraisablehook, threading.excepthook
+    sys.unraisablehook = _on_lost_error
+    threading.excepthook = _on_error_of_a_thread
+    _state.requested, _state.is_resent = None, False
+    try:
+        yield
+    finally:
+        sys.unraisablehook, threading.excepthook = hooks
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+    """Steps that belong together: a signal that comes meanwhile counts from the end on."""
+    _state.num_deferring += 1
+    try:
+        yield
+    finally:
+        _state.num_deferring -= 1
+    check()
+
+
+def mark_started_processes() -> None:
+    """From now on, `end_started_processes` finds what this process starts."""
+    os.environ[_MARK] = _own_mark()
+
+
+def end_started_processes(grace_s: float = _GRACE_S) -> None:
+    """Ends what this process has started, and what that has started in its turn.
+
+    Args:
+      grace_s: Seconds until they are killed.
+    """
+    end = time.monotonic() + grace_s
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for process_id in (running := _started_processes()):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(process_id, number)
+        while running and time.monotonic() < end:
+            time.sleep(_POLL_S)
+            running = _started_processes()
+
+
+def _later(seconds: float, function: Callable[[], object]) -> None:
+    timer = threading.Timer(seconds, function)
+    timer.daemon = True
+    timer.start()
+
+
+def _own_mark() -> str:
+    return f"{os.getpid()}-{_start_of(os.getpid())}"
+
+
+def _start_of(process_id: int) -> str:
+    """When a process began, in ticks: ids are used again."""
+    with open(f"/proc/{process_id}/stat", encoding="utf-8", errors="replace") as file:
+        return file.read().rpartition(")")[2].split()[19]
+
+
+def _started_processes() -> list[int]:
+    mark = f"{_MARK}={_own_mark()}".encode()
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        if int(name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb") as file:
+            variables = file.read().split(b"\0")
+            if mark in variables and not any(v.startswith(_OUTLIVES) for v in variables):
+                found.append(int(name))
+    return found
+
+
+def _on_lost_error(unraisable: "sys.UnraisableHookArgs") -> None:
+    """An error in a callback or a destructor goes no further; an interrupt comes again."""
+    if _state.requested is None:
+        sys.__unraisablehook__(unraisable)
+    elif issubclass(unraisable.exc_type, KeyboardInterrupt):
+        _state.is_resent = True
+        _later(_AGAIN_S, functools.partial(os.kill, os.getpid(), _state.requested))
+
+
+def _on_error_of_a_thread(arguments: "threading.ExceptHookArgs") -> None:
+    """Once a command is interrupted, what its threads miss is of no interest."""
+    if _state.requested is None:
+        threading.__excepthook__(arguments)

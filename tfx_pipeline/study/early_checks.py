@@ -1,0 +1,23 @@
+"""What a study can say before it loads TFX."""
+
+from pathlib import Path
+
+from tfx_pipeline.early_checks import check_inputs
+from tfx_pipeline.study.definition import Study
+from tfx_pipeline.study.page import check_page
+
+
+def check_study(study: Study) -> None:
+    """Looks at the page that a study ends in, and at the tables of each of its data sets.
+
+    Raises:
+      ValueError: The page is none, or a table is missing or lacks a column.
+    """
+    config = study.config
+    if config.page is not None:
+        check_page(Path(config.page))
+    names = [cell.data_set for cell in config.cells]
+    if config.new_tags is not None:
+        names.append(config.new_tags.data_set)
+    for name in dict.fromkeys(names):
+        check_inputs(study.pipeline_config(name))
