@@ -42,7 +42,7 @@ class ReadItems(beam.DoFn):
                 batch, normalization=tag_normalization(self.data), list_separator=separator
             )
             for split in splits
-            for batch in read_batches(split, tables.ITEMS, list_separator=separator)
+            for batch in read_batches(split, tables.ITEMS)
         ]
         catalogue, rejected = build_item_catalogue(batches)
         yield from row_counts(tables.ITEMS, sum(batch.num_read for batch in batches), rejected)
@@ -95,21 +95,23 @@ class ReadInteractions(ThreadedFn):
 class ReadUsers(ThreadedFn):
     """A part of the users -> (shard, (`PROFILES`, parcel of `pack_profiles`))."""
 
-    def __init__(self, num_shards: int, workplace: Workplace):
-        """Initializes with where the rows go.
+    def __init__(self, table: tables.TableSchema, num_shards: int, workplace: Workplace):
+        """Initializes with what is read and where the rows go.
 
         Args:
+          table: The users with the columns of their profile.
           num_shards: Of the users.
           workplace: Of the workers.
         """
         super().__init__(workplace.num_threads)
+        self.table = table
         self.num_shards = num_shards
         self.workplace = workplace
 
     def work(self, split: FileSplit) -> Iterator[Any]:
         """Checks and parts the rows."""
         with ParcelWriter(self.workplace.shuffle_dir) as writer:
-            for batch in read_batches(split, tables.USERS):
+            for batch in read_batches(split, self.table):
                 validated = validate_users(batch)
                 yield from row_counts(tables.USERS, validated.num_read, validated.rejected)
                 if validated.rows.num_rows:

@@ -35,6 +35,7 @@ from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.log_summary import TAGS_FILE
 from tfx_pipeline.shuffle import IN_BEAM, Parcel, Workplace, parcel_size
 from tfx_pipeline.summary_notes import COUNTS_FILE, NOTES, WriteNotes, count
+from tfx_pipeline.table_inputs import users_of
 from tfx_pipeline.tables.arrow_files import list_splits
 from tfx_pipeline.time_split import (
     LogSpan,
@@ -105,7 +106,9 @@ def write_examples(
         pipeline
         | "UserFiles" >> beam.Create(parts["users"])
         | "ReadUsers"
-        >> beam.ParDo(ReadUsers(config.num_shards, workplace)).with_outputs(NOTES, main="parcels")
+        >> beam.ParDo(ReadUsers(users_of(spec), config.num_shards, workplace)).with_outputs(
+            NOTES, main="parcels"
+        )
     )
     span = (
         interactions[SPAN]

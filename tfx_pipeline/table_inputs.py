@@ -1,6 +1,5 @@
 """Checks of the tables before a run, and of their counts after reading."""
 
-import dataclasses
 import os
 from collections.abc import Mapping
 
@@ -27,14 +26,15 @@ def find_tables(data: DataConfig, spec: FeatureSpec) -> dict[str, list[str]]:
       ValueError: A table has no file or no row, a file cannot be read, a column is missing, or days
         of the window are.
     """
-    profile = tuple(
-        schema.Column(feature.name, schema.TEXT, True, "profile feature")
-        for feature in spec.profile
-    )
-    users = dataclasses.replace(schema.USERS, columns=schema.USERS.columns + profile)
+    users = users_of(spec)
     return {
         table.name: table_files(data, table) for table in (schema.INTERACTIONS, schema.ITEMS, users)
     }
+
+
+def users_of(spec: FeatureSpec) -> schema.TableSchema:
+    """The table of users: its id and the profile features."""
+    return schema.users_table(feature.name for feature in spec.profile)
 
 
 def table_files(data: DataConfig, table: schema.TableSchema) -> list[str]:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from serving.retagged_towers import TagChanges
 from tfx_pipeline.data_config import DataConfig
@@ -104,7 +103,7 @@ def read_tag_file(pattern: str, data: DataConfig) -> TagFile:
     """
     found = TagFile([], [])
     dimension: int | None = None
-    for batch in read_table(pattern, TAG_FILE, list_separator=data.list_separator):
+    for batch in read_table(pattern, TAG_FILE):
         found.rejected += [
             _rejected({key: row[key] for key in ("file", "row", "values")}, row["reason"])
             for row in batch.rejected.to_pylist()
@@ -217,22 +216,15 @@ def _judged(batch: FileBatch, data: DataConfig) -> Iterable[tuple[TagRow, str]]:
 
 def _cells_of_vectors(column: pa.Array, separator: str) -> list[tuple[np.ndarray | None, bool]]:
     """Every cell as float32 [d], None where it is empty; and whether it is no such thing."""
-    column = cells.as_plain(column)
-    if pa.types.is_string(column.type):
-        column = pc.split_pattern(column, separator)
+    lists, is_wrong = cells.as_number_lists(column, separator=separator)
     found: list[tuple[np.ndarray | None, bool]] = []
-    for cell in column.to_pylist():
-        if cell is None or cell in ([], [""]):
-            found.append((None, False))
-            continue
-        try:
-            with np.errstate(over="ignore"):  # what is too large for 32 bits becomes infinite
-                vector = np.array(cell, np.float64).astype(np.float32)
-        except (TypeError, ValueError):
+    for cell, is_bad in zip(lists, is_wrong, strict=True):
+        with np.errstate(over="ignore"):  # what is too large for 32 bits becomes infinite
+            vector = np.asarray(cell.values).astype(np.float32)
+        if is_bad or not np.isfinite(vector).all():
             found.append((None, True))
-            continue
-        is_good = vector.ndim == 1 and bool(np.isfinite(vector).all())
-        found.append((vector, False) if is_good else (None, True))
+        else:
+            found.append((vector if len(vector) else None, False))
     return found
 
 

@@ -9,7 +9,6 @@ import json
 import os
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfx_pipeline.data_config import DataConfig
@@ -74,7 +73,7 @@ def read_tag_vectors(data: DataConfig, pattern: str) -> tuple[list[str], np.ndar
     rows: dict[str, str] = {}
     parts: list[np.ndarray] = []
     for path in check_table(pattern, TAG_VECTORS):
-        for batch in read_batches(path, TAG_VECTORS, list_separator=data.list_separator):
+        for batch in read_batches(path, TAG_VECTORS):
             if batch.rejected.num_rows:
                 first = batch.rejected.slice(0, 1).to_pylist()[0]
                 raise _refusal(path, first["row"], f"be readable ({first['reason']})")
@@ -93,20 +92,14 @@ def read_tag_vectors(data: DataConfig, pattern: str) -> tuple[list[str], np.ndar
 
 def _vectors(batch: FileBatch, list_separator: str, dimension: int | None) -> np.ndarray:
     """The vectors of a batch, float32 [num_rows, dimension]; None: the first row says how many."""
-    column = cells.as_plain(batch.rows.column("vector"))
-    if pa.types.is_string(column.type):
-        column = pc.split_pattern(column, list_separator)
-    lengths = np.zeros(len(column), np.int64)
-    if pa.types.is_fixed_size_list(column.type):
-        lengths[np.asarray(column.is_valid(), dtype=bool)] = column.type.list_size
-    elif pa.types.is_list(column.type):
-        lengths += np.asarray(pc.list_value_length(column).fill_null(0))
+    lists, _ = cells.as_number_lists(batch.rows.column("vector"), separator=list_separator)
+    lengths = np.asarray(pc.list_value_length(lists)).astype(np.int64)
     _require_none(batch, lengths == 0, "have a vector, a list of numbers")
     dimension = int(lengths[0]) if dimension is None else dimension
     _require_none(
         batch, lengths != dimension, f"have a vector of {dimension} numbers, as the first"
     )
-    numbers = cells.as_numbers(column.flatten()).values.reshape(len(column), dimension)
+    numbers = np.asarray(lists.flatten()).reshape(len(lists), dimension)
     with np.errstate(over="ignore"):  # what is too large for 32 bits becomes infinite
         vectors = numbers.astype(np.float32)
     _require_none(batch, ~np.isfinite(vectors).all(axis=1), "have a vector of finite numbers")

@@ -19,7 +19,7 @@ from tfx_pipeline.event_chunks import (
     pack_by_user,
     to_user_events,
 )
-from tfx_pipeline.table_inputs import find_tables, table_files, tag_normalization
+from tfx_pipeline.table_inputs import find_tables, table_files, tag_normalization, users_of
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.arrow_files import read_batches, read_table
 from tfx_pipeline.tables.item_catalogue import ItemCatalogue, build_item_catalogue
@@ -57,7 +57,7 @@ def read_catalogue(config: PipelineConfig) -> ItemCatalogue:
 def _read_all(config: PipelineConfig, table: schema.TableSchema) -> Iterator[FileBatch]:
     """Reads a table, of the window's days alone where there is one."""
     for path in table_files(config.data, table):
-        yield from read_batches(path, table, list_separator=config.data.list_separator)
+        yield from read_batches(path, table)
 
 
 def find_user(config: PipelineConfig, user_id: str) -> FoundUser:
@@ -85,7 +85,7 @@ def find_user(config: PipelineConfig, user_id: str) -> FoundUser:
             chunks += [chunk for user, chunk in pack_by_user(validated) if user == user_id]
     profiles = [
         {name: value for name, value in row.items() if name != "user_id"}
-        for batch in _read_all(config, schema.USERS)
+        for batch in _read_all(config, users_of(config.features))
         for row in validate_users(batch).rows.to_pylist()
         if row["user_id"] == user_id
     ]

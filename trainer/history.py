@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from trainer.config_loader import require
+from trainer.event_times import event_seconds
 from trainer.features import Domain, FeatureSpec, weights_name
+from trainer.id_text import id_text
 from trainer.list_column import ListColumn
 from trainer.value_sums import ChosenValues, ValueSums, heaviest
 
@@ -23,8 +25,6 @@ SECONDS_PER_DAY = 86_400.0
 ATTRIBUTES = ("tags", "category", "item_id")
 # A weight that has decayed to nothing still says that the value was there, and has a logarithm.
 MIN_WEIGHT = 1e-6
-# Seconds reach 1e11 in the year 5138; milliseconds passed it in 1973.
-FIRST_MILLISECOND_VALUE = 1e11
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,9 +53,9 @@ class UserEvents:
         """Builds the events of one user from plain records, as a live caller has them.
 
         Args:
-          records: Each with `item_id`, `timestamp` (seconds, UTC), `clicked` (0 or 1), the item's
-            `tags` and `category`, and optionally `weight`. Order does not matter; exact duplicates
-            count once.
+          records: Each with `item_id`, `timestamp` (seconds, UTC, or any other form of a time
+            that the tables may have), `clicked` (0 or 1), the item's `tags` and
+            `category`, and optionally `weight`. Order does not matter; exact duplicates count once.
 
         Returns:
           The events in canonical order.
@@ -72,7 +72,8 @@ class UserEvents:
             tags = record.get("tags")
             require(not isinstance(tags, str), "tags", "be a list of strings", tags)
             seconds, weight = _seconds(record["timestamp"]), _weight(record.get("weight"))
-            events[(seconds, str(record["item_id"]), int(record["clicked"]), weight)] = record
+            item_id = _item_id(record["item_id"])
+            events[(seconds, item_id, int(record["clicked"]), weight)] = record
         keys = sorted(events)
         rows = [events[key] for key in keys]
         lists = {
@@ -93,15 +94,20 @@ class UserEvents:
         return int(np.searchsorted(self.timestamp, at, side="left"))
 
 
+def _item_id(item_id: Any) -> str:
+    text = id_text(item_id)
+    if text is None:
+        raise ValueError(f"`item_id` must be text or a whole number. Received: {item_id=}.")
+    return text
+
+
 def _seconds(timestamp: Any) -> int:
-    try:
-        seconds = int(timestamp)
-    except (TypeError, ValueError, OverflowError) as error:
+    seconds = event_seconds(timestamp)
+    if seconds is None:
         raise ValueError(
-            f"`timestamp` must be seconds since 1970, UTC. Received: timestamp={timestamp!r}."
-        ) from error
-    is_seconds = seconds <= FIRST_MILLISECOND_VALUE
-    require(is_seconds, "timestamp", "be in seconds, not milliseconds", timestamp)
+            "`timestamp` must be seconds since 1970, UTC (or ms, us, ns, or ISO 8601). "
+            f"Received: {timestamp=}."
+        )
     return seconds
 
 

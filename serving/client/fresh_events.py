@@ -75,9 +75,10 @@ class EventFeatures:
         """Makes the instance of one user.
 
         Args:
-          events: Of this user, in any order, each with `item_id`, `timestamp` (seconds, UTC),
-            `clicked` (0 or 1), the `tags` of the item as the items table has them, its `category`
-            where a feature lists categories, and optionally `weight`.
+          events: Of this user, in any order, each with `item_id`, `timestamp` (seconds, UTC, or
+            any other form of a time that the tables may have), `clicked` (0 or 1), the `tags` of
+            the item as the items table has them, its `category` where a feature lists categories,
+            and optionally `weight`.
           profile: Profile features by name; those left out are unknown, and so are all of None.
           at: The time to answer for, seconds, UTC; later events do not count. None: now.
 

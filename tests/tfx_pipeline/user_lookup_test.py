@@ -141,7 +141,7 @@ def test_user_column_of_fresh_events_is_passed_over(tables, tmp_path):
     [
         ({"item_id": "nothing"}, "unknown_item"),
         ({"clicked": 3}, "clicked_not_0_or_1"),
-        ({"timestamp": START * 1000}, "timestamp_in_milliseconds"),
+        ({"timestamp": "soon"}, "unparsable_timestamp"),
     ],
 )
 def test_bad_fresh_event_is_refused_with_its_row(tables, tmp_path, change, reason):

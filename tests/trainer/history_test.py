@@ -259,15 +259,20 @@ def test_clicked_other_than_0_or_1_is_refused():
 @pytest.mark.parametrize("timestamp", ["soon", None, float("nan"), float("inf")])
 def test_timestamp_that_is_no_time_is_refused(timestamp):
     row = {**event(5, ["a"]), "timestamp": timestamp}
-    message = f"`timestamp` must be seconds since 1970, UTC. Received: timestamp={timestamp!r}."
+    message = (
+        "`timestamp` must be seconds since 1970, UTC (or ms, us, ns, or ISO 8601). "
+        f"Received: timestamp={timestamp!r}."
+    )
     with pytest.raises(ValueError, match=re.escape(message)):
         UserEvents.from_records([row])
 
 
-def test_timestamp_in_milliseconds_is_refused_and_not_taken_for_the_far_future():
+def test_timestamp_in_milliseconds_is_not_taken_for_the_far_future():
     row = {**event(5, ["a"]), "timestamp": 1_700_000_000_000}
-    with pytest.raises(ValueError, match="`timestamp` must be in seconds, not milliseconds"):
-        UserEvents.from_records([row])
+    assert UserEvents.from_records([row]).timestamp.tolist() == [1_700_000_000]
+    in_no_unit = {**row, "timestamp": 300_000_000_000}
+    with pytest.raises(ValueError, match="`timestamp` must be seconds since 1970, UTC"):
+        UserEvents.from_records([in_no_unit])
 
 
 @pytest.mark.parametrize("weight", [-1, float("nan"), float("inf"), 1e39, "2"])

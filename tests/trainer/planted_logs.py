@@ -28,6 +28,7 @@ from tfx_pipeline.event_chunks import (
 )
 from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.snapshots import Snapshot, user_snapshots
+from tfx_pipeline.table_inputs import users_of
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.arrow_files import read_table
 from tfx_pipeline.tables.item_catalogue import build_item_catalogue
@@ -93,7 +94,7 @@ def make_planted_log(
             packed[user].append(events)
     columns = item_columns(catalogue)
     snapshots: dict[str, list[Snapshot]] = collections.defaultdict(list)
-    for batch in read_table(str(output / "users.parquet"), schema.USERS):
+    for batch in read_table(str(output / "users.parquet"), users_of(spec)):
         for profile in validate_users(batch).rows.to_pylist():
             user = profile.pop("user_id")
             rows = canonical(np.frombuffer(b"".join(packed[user]), EVENT_DTYPE))

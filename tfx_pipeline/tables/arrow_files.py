@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import glob
 import gzip
+import json
 import os
 import zlib
 from collections.abc import Iterable, Iterator
@@ -20,8 +21,16 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from tfx_pipeline.tables import csv_rows, json_lines
-from tfx_pipeline.tables.row_batches import FileBatch, rejected_rows
-from tfx_pipeline.tables.schema import TableSchema
+from tfx_pipeline.tables.declared_columns import (
+    check_file_columns,
+    check_table_columns,
+    check_types,
+    declared_columns,
+    declared_names,
+)
+from tfx_pipeline.tables.row_batches import FileBatch, rejected_rows, rows_as_json
+from tfx_pipeline.tables.schema import TIMESTAMP, TableSchema
+from tfx_pipeline.tables.times import TIMES, as_seconds
 from trainer import file_system
 
 PARQUET = "parquet"
@@ -35,6 +44,7 @@ SUFFIXES = {
     ".jsonl.gz": JSON_LINES,
 }
 DEFAULT_BATCH_ROWS = 65_536
+_ROWS_OF_A_GLANCE = 1000
 _GLOB_CHARACTERS = "*?["
 _UNREADABLE = (OSError, EOFError, zlib.error)
 
@@ -125,6 +135,19 @@ def _open_parquet(path: str) -> Iterator[pyarrow.parquet.ParquetFile]:
         yield parquet
 
 
+def _empty_columns(metadata: pyarrow.parquet.FileMetaData) -> set[str]:
+    """Columns whose statistics count nulls alone; pandas gives such a one any type."""
+    empty = {metadata.schema.column(i).path for i in range(metadata.num_columns)}
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for chunk in map(group.column, range(group.num_columns)):
+            found = chunk.statistics
+            if found is None or not found.has_null_count or found.null_count < group.num_rows:
+                empty.discard(chunk.path_in_schema)
+        if not empty:
+            break
+    return empty
+
+
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     text = lines[0] if lines else type(error).__name__
@@ -137,11 +160,14 @@ def _unreadable(path: str, error: BaseException) -> ValueError:
     )
 
 
-def _columns_of(path: str) -> tuple[list[str], bool]:
+def _columns_of(path: str, table: TableSchema) -> tuple[list[str], bool]:
     """Column names of a file, and whether it has any row (cheaply: a glance, not a scan)."""
     if table_format(path) == PARQUET:
         with _open_parquet(path) as parquet:
-            return parquet.schema_arrow.names, parquet.metadata.num_rows > 0
+            has_rows = parquet.metadata.num_rows > 0
+            if has_rows:
+                check_types(path, parquet.schema_arrow, table, _empty_columns(parquet.metadata))
+            return parquet.schema_arrow.names, has_rows
     try:
         if table_format(path) == CSV:
             with open_file(path) as stream:
@@ -152,24 +178,11 @@ def _columns_of(path: str) -> tuple[list[str], bool]:
         with open_file(path) as stream:
             has_rows = any(line.strip() for line in stream)
         with open_file(path) as stream:
-            return json_lines.first_columns(stream), has_rows
+            return json_lines.columns_of(stream, table.required_columns), has_rows
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} must be UTF-8 text. Its header is not: {error}.") from error
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
-
-
-def _check_columns(path: str, found: Iterable[str], table: TableSchema) -> None:
-    found = list(found)
-    for name in table.required_columns:
-        if name not in found:
-            raise ValueError(
-                f"{path} must have the column `{name}` ({table.name}). "
-                f"Received: {', '.join(found) or 'no column'}. Rename or add it."
-            )
-    repeated = sorted({name for name in found if found.count(name) > 1})
-    if repeated:
-        raise ValueError(f"{path} must have each column once. Received twice: {repeated[0]}.")
 
 
 def check_table(pattern: str, table: TableSchema) -> list[str]:
@@ -200,23 +213,60 @@ def check_files(files: list[str], pattern: str, table: TableSchema) -> list[str]
       The paths.
 
     Raises:
-      ValueError: a file that cannot be read, a required column missing in a file with rows, or no
-        row in any of the files. The message names file, column and remedy.
+      ValueError: a file that cannot be read, a required column missing (in a file with rows; one
+        that may be empty: in all files), a column of a type that cannot be read, no row in any of
+        the files, or no readable time in any row. The message names file, column and remedy.
     """
-    has_any_row = False
+    found: list[str] = []
+    with_rows = []
     for path in files:
-        columns, has_rows = _columns_of(path)
+        columns, has_rows = _columns_of(path, table)
+        if not has_rows:
+            continue
+        with_rows.append(path)
         # A file of JSON lines that are all malformed has no column to miss; its rows are rejected.
-        is_all_malformed = has_rows and not columns and table_format(path) == JSON_LINES
-        if has_rows and not is_all_malformed:
-            _check_columns(path, columns, table)
-        has_any_row = has_any_row or has_rows
-    if not has_any_row:
+        if columns or table_format(path) != JSON_LINES:
+            check_file_columns(path, columns, table)
+            found += columns
+    if not with_rows:
         raise ValueError(
             f"The {table.name} table at {pattern} has no row. "
             f"Check the path, or write the rows ({len(files)} file(s) read)."
         )
+    if found:
+        place = with_rows[0] if len(with_rows) == 1 else pattern
+        check_table_columns(place, found, table)
+        _check_times(with_rows, pattern, table)
     return files
+
+
+def _check_times(files: Iterable[str], pattern: str, table: TableSchema) -> None:
+    """Refuses a table of whose times none can be read; a glance where the first can."""
+    for column in table.columns:
+        if column.kind == TIMESTAMP:
+            example = _unreadable_time(files, dataclasses.replace(table, columns=(column,)))
+            if example is not None:
+                raise ValueError(
+                    f"`{column.name}` of {table.name} must {TIMES}. "
+                    f"Received: {example}, and no row of {pattern} that can be read."
+                )
+
+
+def _unreadable_time(files: Iterable[str], column: TableSchema) -> str | None:
+    """The first value that is no time; None where any row has a time, or none has a value."""
+    example = None
+    for path in files:
+        for batch in read_batches(path, column, batch_rows=_ROWS_OF_A_GLANCE):
+            values = batch.rows.column(0)
+            times = as_seconds(values)
+            if not (times.is_missing | times.is_invalid).all():
+                return None
+            if example is None and times.is_invalid.any():
+                row = int(np.argmax(times.is_invalid))
+                value = json.loads(rows_as_json(batch.rows, np.array([row]))[0])
+                value = next(iter(value.values()))
+                example = f"{value!r} ({path}, row {batch.row_numbers[row]})"
+    return example
 
 
 def list_splits(files: Iterable[str]) -> list[FileSplit]:
@@ -239,11 +289,15 @@ def _read_parquet(split: FileSplit, table: TableSchema, batch_rows: int) -> Iter
     next_row = split.first_row
     nothing = rejected_rows(table.name, split.path, [], [], [])
     with _open_parquet(split.path) as parquet:
-        _check_columns(split.path, parquet.schema_arrow.names, table)
+        if not parquet.metadata.num_rows:
+            return
+        found = parquet.schema_arrow.names
+        check_file_columns(split.path, found, table)
         groups = [split.row_group]
         if split.row_group is None:
             groups = list(range(parquet.metadata.num_row_groups))
-        batches = parquet.iter_batches(batch_size=batch_rows, row_groups=groups)
+        names = declared_names(found, table)
+        batches = parquet.iter_batches(batch_size=batch_rows, row_groups=groups, columns=names)
         while True:
             try:
                 rows = next(batches, None)
@@ -253,6 +307,7 @@ def _read_parquet(split: FileSplit, table: TableSchema, batch_rows: int) -> Iter
                 return
             numbers = np.arange(next_row, next_row + rows.num_rows, dtype=np.int64)
             next_row += rows.num_rows
+            rows = declared_columns(rows, table)
             yield FileBatch(table.name, split.path, rows, numbers, nothing)
 
 
@@ -261,7 +316,6 @@ def read_batches(
     table: TableSchema,
     *,
     batch_rows: int = DEFAULT_BATCH_ROWS,
-    list_separator: str = "|",
 ) -> Iterator[FileBatch]:
     """Reads one file, or one part of it.
 
@@ -269,13 +323,13 @@ def read_batches(
       split: a path, or a part from `list_splits`.
       table: which table it is.
       batch_rows: largest number of rows in a batch; memory is bounded by it.
-      list_separator: what separates the values of a list that comes as one string.
 
     Yields:
-      Batches with all columns as found, the required ones among them.
+      Batches with the declared columns as found, and every required one: empty where the file
+      lacks it.
 
     Raises:
-      ValueError: the file cannot be read, or lacks a required column.
+      ValueError: the file cannot be read, or lacks a column that may not be empty.
     """
     if isinstance(split, str):
         split = FileSplit(split)
@@ -286,27 +340,29 @@ def read_batches(
         return
     if found is None:
         raise ValueError(f"{path} must be a table file ({', '.join(SUFFIXES)}), by its suffix.")
-    header, has_rows = _columns_of(path)
-    if not has_rows:
-        return
-    if found == CSV or header:
-        _check_columns(path, header, table)
     try:
+        if found == CSV:
+            yield from _read_csv(path, table, batch_rows)
+            return
         with open_file(path) as stream:
-            if found == CSV:
-                yield from csv_rows.read_csv(
-                    stream, header, table=table.name, file=path, batch_rows=batch_rows
-                )
-            else:
-                yield from json_lines.read_json_lines(
-                    stream,
-                    table=table,
-                    file=path,
-                    batch_rows=batch_rows,
-                    list_separator=list_separator,
-                )
+            yield from json_lines.read_json_lines(
+                stream, table=table, file=path, batch_rows=batch_rows
+            )
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
+
+
+def _read_csv(path: str, table: TableSchema, batch_rows: int) -> Iterator[FileBatch]:
+    header, has_rows = _columns_of(path, table)
+    if not has_rows:
+        return
+    check_file_columns(path, header, table)
+    columns = declared_names(header, table)
+    with open_file(path) as stream:
+        for batch in csv_rows.read_csv(
+            stream, columns, table=table.name, file=path, batch_rows=batch_rows
+        ):
+            yield dataclasses.replace(batch, rows=declared_columns(batch.rows, table))
 
 
 def read_table(
@@ -314,7 +370,6 @@ def read_table(
     table: TableSchema,
     *,
     batch_rows: int = DEFAULT_BATCH_ROWS,
-    list_separator: str = "|",
 ) -> Iterator[FileBatch]:
     """Reads all files of a table one after the other: `check_table`, then `read_batches` of each.
 
@@ -322,7 +377,6 @@ def read_table(
       pattern: file, folder or glob, see `list_files`.
       table: which table it is.
       batch_rows: largest number of rows in a batch.
-      list_separator: what separates the values of a list that comes as one string.
 
     Yields:
       Batches as `read_batches` gives them.
@@ -331,4 +385,4 @@ def read_table(
       ValueError: see `check_table` and `read_batches`.
     """
     for path in check_table(pattern, table):
-        yield from read_batches(path, table, batch_rows=batch_rows, list_separator=list_separator)
+        yield from read_batches(path, table, batch_rows=batch_rows)

@@ -1,28 +1,32 @@
 """One column as found in a file -> values of one type, and which cells have no such value.
 
 Vectorised over a batch. Every function takes any Arrow type: what was a number in one file may be
-a string in the next, and the caller should not have to know.
+a string in the next, and the caller should not have to know. A union has cells of several types:
+each is read as one of its own type, so what becomes of a cell never depends on its neighbours.
+Times are in `times`.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from trainer.event_times import NUMBER
+from trainer.id_text import LARGEST_EXACT_FLOAT, decimal_text
 from trainer.tag_normalization import TagNormalization
 
-# Bounded digits and exponent, so that every match has a finite value.
-_NUMBER = r"^-?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][+-]?[0-9]{1,2})?$"
-_UNITS_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-_SECONDS_PER_DAY = 86_400
-_LARGEST_EXACT_FLOAT = 2.0**53
+UUID_BYTES = 16
+_HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
+
+Read = TypeVar("Read", bound=Callable[..., Any])
 
 
-@dataclasses.dataclass(frozen=True)
-class Numbers:
+class Numbers(NamedTuple):
     """A column of numbers.
 
     Attributes:
@@ -38,20 +42,69 @@ class Numbers:
 
 def as_plain(column: pa.Array) -> pa.Array:
     """Unpacks dictionaries, extension types and 64-bit offsets, so that fewer types remain."""
-    if isinstance(column, pa.ExtensionArray):
-        column = column.storage
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if pa.types.is_large_string(column.type):
-        column = column.cast(pa.string())
-    if pa.types.is_large_binary(column.type):
-        column = column.cast(pa.binary())
-    if pa.types.is_large_list(column.type):
-        column = column.cast(pa.list_(column.type.value_type))
+    while True:
+        if isinstance(column, pa.ExtensionArray):
+            column = column.storage
+        elif pa.types.is_dictionary(column.type):
+            column = column.dictionary.take(column.indices)
+        else:
+            break
+    kind = column.type
+    if pa.types.is_large_string(kind):
+        return column.cast(pa.string())
+    if pa.types.is_large_binary(kind):
+        return column.cast(pa.binary())
+    if pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _as_list(column)
     return column
 
 
-def _is_null(column: pa.Array) -> np.ndarray:
+def _as_list(column: pa.Array) -> pa.ListArray:
+    """Lists of any layout with 32-bit offsets; there is no cast for most of their values."""
+    is_null = is_null_cell(column)
+    offsets = np.zeros(len(column) + 1, np.int32)
+    np.cumsum(np.asarray(pc.list_value_length(column).fill_null(0)), out=offsets[1:])
+    # A null in place of where a list begins makes the list null.
+    starts = pa.array(offsets, mask=np.append(is_null, False))
+    return pa.ListArray.from_arrays(starts, column.flatten())
+
+
+def each_type(read: Read) -> Read:
+    """Makes a function of a column take unions: each type's cells are read by themselves.
+
+    Args:
+      read: from a column [n] to a tuple of Arrow and numpy arrays [n].
+
+    Returns:
+      The function, which is called with plain columns alone.
+    """
+
+    @functools.wraps(read)
+    def wrapped(column: pa.Array, **options: Any) -> Any:
+        column = as_plain(column)
+        if not pa.types.is_union(column.type):
+            return read(column, **options)
+        codes, offsets = np.asarray(column.type_codes), np.asarray(column.offsets)
+        rows, found = [], []
+        for code in range(column.type.num_fields):
+            rows.append(np.flatnonzero(codes == code))
+            child = column.field(code).take(pa.array(offsets[rows[-1]]))
+            found.append(wrapped(child, **options))
+        back = np.argsort(np.concatenate(rows))
+        joined = [_join(parts, back) for parts in zip(*found, strict=True)]
+        return Numbers(*joined) if isinstance(found[0], Numbers) else tuple(joined)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def _join(parts: tuple[Any, ...], order: np.ndarray) -> Any:
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)[order]
+    return pa.concat_arrays(parts).take(pa.array(order))
+
+
+def is_null_cell(column: pa.Array) -> np.ndarray:
+    """Which cells of a plain column are null, bool [n]."""
     return np.asarray(column.is_null(), dtype=bool)
 
 
@@ -77,16 +130,46 @@ def decode_utf8(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
 
 def _float_texts(column: pa.Array) -> pa.Array:
     # 25.0 is how pandas writes the integer 25 in a column with gaps: it must be "25" again.
-    values = np.asarray(column.fill_null(float("nan")).cast(pa.float64()))
+    values = column.to_numpy(zero_copy_only=False)  # nulls become NaN
     texts = np.full(len(values), "", dtype=object)
     is_whole = np.isfinite(values) & (np.floor(values) == values)
-    is_whole &= np.abs(values) <= _LARGEST_EXACT_FLOAT
+    is_whole &= np.abs(values) <= LARGEST_EXACT_FLOAT
     texts[is_whole] = values[is_whole].astype(np.int64).astype(str)
-    for i in np.flatnonzero(~is_whole & ~np.isnan(values)):
-        texts[i] = repr(float(values[i]))
+    is_other = ~is_whole & ~np.isnan(values)
+    # The shortest text of the value in its own precision: 0.1 is "0.1" in 32 bits too.
+    distinct, places = np.unique(values[is_other], return_inverse=True)
+    texts[is_other] = np.array([str(value) for value in distinct], dtype=object)[places]
     return pa.array(texts, pa.string())
 
 
+def _decimal_texts(column: pa.Array) -> pa.Array:
+    found = column.dictionary_encode()
+    texts = pa.array([decimal_text(value) for value in found.dictionary.to_pylist()], pa.string())
+    return texts.take(found.indices)
+
+
+def _uuid_texts(column: pa.Array) -> pa.Array:
+    """Fixed-size binary of 16 bytes as hyphenated UUIDs, "" where null."""
+    column = column.fill_null(bytes(UUID_BYTES)) if column.null_count else column
+    n, first = len(column), column.offset * UUID_BYTES
+    data = np.frombuffer(column.buffers()[1], np.uint8)[first : first + n * UUID_BYTES]
+    data = data.reshape(n, UUID_BYTES)
+    digits = np.stack([_HEX[data >> 4], _HEX[data & 15]], axis=2).reshape(n, 2 * UUID_BYTES)
+    texts = np.insert(digits, (8, 12, 16, 20), ord("-"), axis=1)
+    offsets = np.arange(n + 1, dtype=np.int32) * texts.shape[1]
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(texts))]
+    return pa.Array.from_buffers(pa.string(), n, buffers)
+
+
+def _time_texts(column: pa.Array) -> pa.Array:
+    """Times as text, in UTC and without zeros at the end: the same in seconds and nanoseconds."""
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.int64()).cast(pa.timestamp(column.type.unit))
+    texts = pc.replace_substring_regex(column.cast(pa.string()), r"\.0+$", "")
+    return pc.replace_substring_regex(texts, r"(\.[0-9]*[1-9])0+$", r"\1")
+
+
+@each_type
 def as_text(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
     """A column of categories as strings.
 
@@ -94,48 +177,66 @@ def as_text(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
       column: [n] of any type.
 
     Returns:
-      String array [n] without nulls, "" where the value is null or NaN; integers and whole floats
-      in decimal, booleans as `true` and `false`; and bool [n], True where the cell is no single
-      value (a list, a struct, undecodable bytes).
+      String array [n] without nulls, "" where the value is null or NaN; integers, whole floats and
+      decimals in decimal without zeros at the end, booleans as `true` and `false`, times in UTC,
+      binary of 16 bytes as a UUID; and bool [n], True where the cell is no single value (a list, a
+      struct, undecodable bytes, a duration).
     """
-    column = as_plain(column)
     kind = column.type
     nothing_wrong = np.zeros(len(column), bool)
     if pa.types.is_null(kind):
         return _blank(len(column)), nothing_wrong
     if pa.types.is_string(kind):
-        return column.fill_null(""), nothing_wrong
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid:  # a Parquet file may say that bytes are text without any check
+            column = column.cast(pa.binary())
+            kind = column.type
+        else:
+            return column.fill_null(""), nothing_wrong
     if pa.types.is_binary(kind):
         text, is_bad = decode_utf8(column)
         return text.fill_null(""), is_bad
     if pa.types.is_floating(kind):
         return _float_texts(column), nothing_wrong
-    if pa.types.is_nested(kind):
-        return _blank(len(column)), ~_is_null(column)
-    return column.cast(pa.string()).fill_null(""), nothing_wrong
+    if pa.types.is_decimal(kind):
+        return _decimal_texts(column).fill_null(""), nothing_wrong
+    if pa.types.is_fixed_size_binary(kind) and kind.byte_width == UUID_BYTES:
+        texts = _uuid_texts(column)
+        return pc.if_else(column.is_valid(), texts, ""), nothing_wrong
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind) or pa.types.is_time(kind):
+        texts = _time_texts(column).fill_null("")
+        # Arrow's text for a time that no calendar has.
+        is_outside = pc.starts_with(texts, "<value out of range")
+        return texts, np.asarray(is_outside, dtype=bool)
+    if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+        return column.cast(pa.string()).fill_null(""), nothing_wrong
+    return _blank(len(column)), ~is_null_cell(column)
 
 
+@each_type
 def as_id(column: pa.Array) -> tuple[pa.Array, np.ndarray, np.ndarray]:
-    """A column of identifiers as strings.
+    """A column of identifiers as strings, each as `trainer.id_text` has it.
 
     Args:
-      column: [n] of any type; integers (and whole floats) become their decimal string.
+      column: [n] of any type; integers, whole floats and decimals become their decimal string,
+        binary of 16 bytes a UUID.
 
     Returns:
       String array [n] without nulls; bool [n] where the id is missing (null, NaN, only white
-      space); bool [n] where it cannot be an id (boolean, time, fraction, list).
+      space); bool [n] where it cannot be an id (boolean, time, fraction of a float, list).
     """
-    column = as_plain(column)
     kind = column.type
     texts, is_wrong = as_text(column)
     if pa.types.is_boolean(kind) or pa.types.is_temporal(kind):
-        is_wrong = ~_is_null(column)
+        is_wrong = ~is_null_cell(column)
     elif pa.types.is_floating(kind):
         is_wrong = np.asarray(pc.match_substring_regex(texts, r"[^0-9\-]"), dtype=bool)
     is_missing = np.asarray(pc.equal(pc.utf8_trim_whitespace(texts), ""), dtype=bool) & ~is_wrong
     return texts, is_missing, is_wrong
 
 
+@each_type
 def as_numbers(column: pa.Array, *, accept_words: bool = False) -> Numbers:
     """A column of numbers as float64.
 
@@ -146,9 +247,8 @@ def as_numbers(column: pa.Array, *, accept_words: bool = False) -> Numbers:
     Returns:
       The numbers.
     """
-    column = as_plain(column)
     kind = column.type
-    is_missing = _is_null(column)
+    is_missing = is_null_cell(column)
     if pa.types.is_null(kind):
         return Numbers(np.full(len(column), np.nan), is_missing, np.zeros(len(column), bool))
     if pa.types.is_binary(kind):
@@ -160,12 +260,14 @@ def as_numbers(column: pa.Array, *, accept_words: bool = False) -> Numbers:
             column = pc.replace_substring_regex(column, r"(?i)^true$", "1")
             column = pc.replace_substring_regex(column, r"(?i)^false$", "0")
         is_missing = np.asarray(pc.equal(column.fill_null(""), ""), dtype=bool)
-        is_number = pc.match_substring_regex(column.fill_null(""), _NUMBER)
+        is_number = pc.match_substring_regex(column.fill_null(""), NUMBER)
         column = pc.if_else(is_number, column, pa.scalar(None, pa.string())).cast(pa.float64())
     elif pa.types.is_boolean(kind):
         column = column.cast(pa.int8())
-    elif pa.types.is_nested(kind) or pa.types.is_temporal(kind):
+    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         column = pa.nulls(len(column), pa.float64())
+    if pa.types.is_float16(kind):  # of which there is no cast
+        column = pa.array(column.to_numpy(zero_copy_only=False).astype(np.float64))
     values = np.asarray(column.cast(pa.float64(), safe=False).fill_null(float("nan")))
     if pa.types.is_floating(kind):
         is_missing = np.isnan(values)
@@ -173,34 +275,7 @@ def as_numbers(column: pa.Array, *, accept_words: bool = False) -> Numbers:
     return Numbers(np.where(is_finite, values, np.nan), is_missing, ~is_finite & ~is_missing)
 
 
-def as_seconds(column: pa.Array) -> Numbers:
-    """A column of times as seconds since 1970, UTC, whole seconds (rounded down).
-
-    Args:
-      column: [n]; numbers and numeric strings are seconds; Arrow timestamps and dates carry their
-        unit (one without a zone is UTC). A boolean is no time, and neither is any other string.
-
-    Returns:
-      The seconds.
-    """
-    column = as_plain(column)
-    kind = column.type
-    is_missing = _is_null(column)
-    if pa.types.is_timestamp(kind) or pa.types.is_date32(kind):
-        if pa.types.is_date32(kind):
-            days = np.asarray(column.cast(pa.int32()).fill_null(0)).astype(np.int64)
-            seconds = days * _SECONDS_PER_DAY
-        else:
-            stored = np.asarray(column.cast(pa.int64()).fill_null(0))
-            seconds = stored // _UNITS_PER_SECOND[kind.unit]
-        values = np.where(is_missing, np.nan, seconds.astype(np.float64))
-        return Numbers(values, is_missing, np.zeros(len(column), bool))
-    if pa.types.is_boolean(kind):
-        return Numbers(np.full(len(column), np.nan), is_missing, ~is_missing)
-    numbers = as_numbers(column)
-    return dataclasses.replace(numbers, values=np.floor(numbers.values))
-
-
+@each_type
 def as_lists(
     column: pa.Array, *, separator: str, normalization: TagNormalization
 ) -> tuple[pa.ListArray, np.ndarray]:
@@ -215,7 +290,6 @@ def as_lists(
       List array [n] of strings, in the order of first appearance, empty where there is no value;
       and bool [n], True where the cell is neither a list nor a string.
     """
-    column = as_plain(column)
     num_rows = len(column)
     is_wrong = np.zeros(num_rows, bool)
     if pa.types.is_binary(column.type):
@@ -223,7 +297,7 @@ def as_lists(
     if pa.types.is_string(column.type):
         column = pc.split_pattern(column, separator)
     if not pa.types.is_list(column.type):
-        is_wrong = ~_is_null(column)
+        is_wrong = ~is_null_cell(column)
         column = pa.nulls(num_rows, pa.list_(pa.string()))
     lengths = np.asarray(pc.list_value_length(column).fill_null(0))
     parents = np.repeat(np.arange(num_rows), lengths)
@@ -245,3 +319,29 @@ def as_lists(
     offsets = np.zeros(num_rows + 1, np.int32)
     np.cumsum(np.bincount(parents, minlength=num_rows), out=offsets[1:])
     return pa.ListArray.from_arrays(pa.array(offsets), values), is_wrong
+
+
+@each_type
+def as_number_lists(column: pa.Array, *, separator: str) -> tuple[pa.ListArray, np.ndarray]:
+    """A column of lists of numbers.
+
+    Args:
+      column: [n]; lists of numbers or numeric strings, or strings that hold a list.
+      separator: what stands between the values of a string.
+
+    Returns:
+      List array [n] of float64, NaN where a value is no number, empty where there is no list; and
+      bool [n], True where the cell is neither a list nor a string.
+    """
+    is_wrong = np.zeros(len(column), bool)
+    if pa.types.is_string(column.type):
+        texts = pc.split_pattern(column, separator)
+        is_blank = pc.equal(pc.utf8_trim_whitespace(column.fill_null("")), "")
+        column = pc.if_else(is_blank, pa.scalar([], texts.type), texts)
+    if not pa.types.is_list(column.type):
+        is_wrong = ~is_null_cell(column)
+        column = pa.nulls(len(column), pa.list_(pa.string()))
+    offsets = np.zeros(len(column) + 1, np.int32)
+    np.cumsum(np.asarray(pc.list_value_length(column).fill_null(0)), out=offsets[1:])
+    numbers = as_numbers(column.flatten()).values
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(numbers)), is_wrong

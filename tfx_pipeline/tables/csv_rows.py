@@ -48,22 +48,22 @@ def _number_rows(num_good: int, num_rows: int, skipped: np.ndarray) -> np.ndarra
 
 
 def read_csv(
-    stream: BinaryIO, header: list[str], *, table: str, file: str, batch_rows: int
+    stream: BinaryIO, columns: list[str], *, table: str, file: str, batch_rows: int
 ) -> Iterator[FileBatch]:
-    """Reads a CSV file as strings.
+    """Reads columns of a CSV file as strings.
 
-    A row with another number of columns than the header, or with bytes that are no UTF-8, is
-    rejected with the reason `malformed_row`.
+    A row with another number of columns than the header, or with bytes that are no UTF-8 in the
+    columns that are read, is rejected with the reason `malformed_row`.
 
     Args:
       stream: the file from its beginning.
-      header: its column names.
+      columns: names of the columns to read.
       table: name of the table.
       file: path for messages.
       batch_rows: largest number of rows in a batch.
 
     Yields:
-      Batches with every column of the file as strings, in the order of the file.
+      Batches with the columns as strings.
 
     Raises:
       ValueError: the file cannot be parsed at all (a quote that never ends).
@@ -79,7 +79,8 @@ def read_csv(
             ),
             # Bytes rather than strings: one undecodable cell must not fail the file.
             convert_options=pyarrow.csv.ConvertOptions(
-                column_types={name: pa.binary() for name in header}
+                include_columns=columns,
+                column_types={name: pa.binary() for name in columns},
             ),
         )
         for block in reader:
@@ -95,7 +96,7 @@ def read_csv(
         new = slice(num_reported, len(skipped.numbers))
         if skipped.numbers[new]:
             empty = pa.RecordBatch.from_arrays(
-                [pa.array([], pa.binary()) for _ in header], names=header
+                [pa.array([], pa.binary()) for _ in columns], names=columns
             )
             yield _file_batch(
                 empty, np.zeros(0, np.int64), table, file, skipped.numbers[new], skipped.texts[new]

@@ -1,12 +1,17 @@
 """JSON lines -> Arrow batches, a line at fault set aside rather than the file.
 
 Not `pyarrow.json`: there one malformed line, or one cell of another type, fails the whole file.
+
+A cell keeps the type that JSON gives it, and what it becomes is decided by `cells` from that type
+and the column's kind alone. A column whose cells have several types is a union of them, so no cell
+is ever turned into the type of its neighbours.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -15,115 +20,127 @@ import pyarrow as pa
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.row_batches import FileBatch, rejected_rows
 
-_ROWS_FOR_COLUMNS = 100
+_ARROW_TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
+_NONE = type(None)
+_NESTED = {list, dict}
+_INT64 = range(-(2**63), 2**63)
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def _object(line: bytes) -> dict[str, Any] | None:
     """The object in a line, None where there is none."""
     try:
         value = json.loads(line)
-        if not isinstance(value, dict):
-            return None
-        if b"\\ud" in line or b"\\uD" in line:
-            # Half a surrogate pair parses, and then cannot be written as UTF-8 anywhere.
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
-        return value
     except (ValueError, RecursionError):
         return None
+    return value if isinstance(value, dict) else None
 
 
-def first_columns(stream: BinaryIO) -> list[str]:
-    """Keys of the first well-formed lines of the file, in the order of their appearance."""
-    names: dict[str, None] = {}
-    num_rows = 0
-    for line in stream:
-        row = _parse(line) if line.strip() else None
-        if row is not None:
-            names.update(dict.fromkeys(row))
-            num_rows += 1
-        if num_rows == _ROWS_FOR_COLUMNS:
-            break
-    return list(names)
-
-
-def _scalar_text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return json.dumps(value)
-
-
-def _list_of_texts(value: Any, list_separator: str) -> list[str | None] | None:
+def _parse(line: bytes, names: Collection[str]) -> dict[str, Any] | None:
+    """The declared members of the object in a line, None where there is no good object."""
+    value = _object(line)
     if value is None:
         return None
-    if isinstance(value, str):
-        return list(value.split(list_separator))
-    return [_scalar_text(each) for each in value]
+    row = {name: value[name] for name in names if name in value}
+    try:
+        if b"\\ud" in line or b"\\uD" in line:
+            # Half a surrogate pair parses, and then cannot be written as UTF-8 anywhere.
+            json.dumps(row, ensure_ascii=False).encode("utf-8")
+    except ValueError:
+        return None
+    return row
 
 
-def _is_scalar(value: Any) -> bool:
-    return not isinstance(value, (list, dict))
+def columns_of(stream: BinaryIO, required: Collection[str]) -> list[str]:
+    """Keys of the objects of the file, in the order of their appearance.
+
+    Args:
+      stream: the file from its beginning; it is read until every required column was seen.
+      required: the columns that a caller asks for.
+
+    Returns:
+      The keys; [] where no line is an object.
+    """
+    missing = set(required)
+    found: dict[str, None] = {}
+    for line in stream:
+        row = _object(line) if line.strip() else None
+        if row is not None:
+            found.update(dict.fromkeys(row))
+            missing.difference_update(row)
+            if not missing:
+                break
+    return list(found)
 
 
-def _fits(value: Any, kind: str | None) -> bool:
-    """Whether a JSON value can be in a column of the kind."""
-    if kind is None:
-        return True
+def _misfits(values: list[Any], kind: str | None) -> list[int]:
+    """Places of the values that cannot be in a column of the kind whatever their type is there."""
+    types = set(map(type, values))
     if kind != schema.LIST:
-        return _is_scalar(value)
+        return [i for i, v in enumerate(values) if type(v) in _NESTED] if types & _NESTED else []
+    if types <= {list, str, _NONE}:
+        inner = set(map(type, itertools.chain.from_iterable(v for v in values if type(v) is list)))
+        if not inner & _NESTED:
+            return []
+    return [i for i, value in enumerate(values) if not _fits_list(value)]
+
+
+def _fits_list(value: Any) -> bool:
     if isinstance(value, list):
-        return all(_is_scalar(each) for each in value)
+        return not any(type(each) in _NESTED for each in value)
     return value is None or isinstance(value, str)
 
 
-def _is_usable(kind: str | None, found: pa.DataType) -> bool:
-    """Whether Arrow's type for a whole column needs no look at its cells."""
-    if pa.types.is_null(found) or kind is None:
-        return True
-    if kind == schema.LIST:
-        if pa.types.is_list(found):
-            return not pa.types.is_nested(found.value_type)
-        return pa.types.is_string(found)
-    return not pa.types.is_nested(found)
+def _scalars(values: list[Any]) -> pa.Array:
+    """A column of single values, each with the type of its own."""
+    types = set(map(type, values)) - {_NONE}
+    if not types:
+        return pa.nulls(len(values))
+    if len(types) == 1:
+        try:
+            return pa.array(values, _ARROW_TYPES[types.pop()])
+        except OverflowError:
+            types = {int}
+    children: dict[type, list[Any]] = {kind: [] for kind in _ARROW_TYPES}
+    codes = {kind: code for code, kind in enumerate(children)}
+    type_codes, offsets = [], []
+    for value in values:
+        kind = str if value is None else type(value)
+        if kind is int and value not in _INT64:
+            # Too large for Arrow: its digits say all of it.
+            kind, value = str, str(value)
+        type_codes.append(codes[kind])
+        offsets.append(len(children[kind]))
+        children[kind].append(value)
+    return pa.UnionArray.from_dense(
+        pa.array(type_codes, pa.int8()),
+        pa.array(offsets, pa.int32()),
+        [pa.array(child, _ARROW_TYPES[kind]) for kind, child in children.items()],
+    )
 
 
-def _typed_column(values: list[Any], kind: str | None) -> pa.Array | None:
-    """A column with the type that Arrow infers; None where its cells need a look each."""
-    try:
-        column = pa.array(values)
-    except (pa.ArrowException, OverflowError):
-        return None
-    return column if _is_usable(kind, column.type) else None
-
-
-def _text_column(values: list[Any], kind: str | None, list_separator: str) -> pa.Array:
-    """A column of cells of mixed types, each kept as its text."""
-    if kind is None:
-        texts = [None if v is None else json.dumps(v, ensure_ascii=False) for v in values]
-        return pa.array(texts, pa.string())
-    if kind == schema.LIST:
-        lists = [_list_of_texts(value, list_separator) for value in values]
-        return pa.array(lists, pa.list_(pa.string()))
-    return pa.array([_scalar_text(value) for value in values], pa.string())
-
-
-def _columns(
-    rows: list[dict[str, Any]], table: schema.TableSchema
-) -> dict[str, tuple[list[Any], pa.Array | None]]:
-    names: dict[str, None] = dict.fromkeys(table.required_columns)
-    for row in rows:
-        names.update(dict.fromkeys(row))
-    columns = {}
-    for name in names:
-        values = [row.get(name) for row in rows]
-        columns[name] = (values, _typed_column(values, table.kind_of(name)))
-    return columns
+def _lists(values: list[Any]) -> pa.Array:
+    """A column of lists and of strings that hold one."""
+    is_text = np.array([isinstance(value, str) for value in values], bool)
+    if is_text.any():
+        if all(value is None or isinstance(value, str) for value in values):
+            return pa.array(values, pa.string())
+        places = np.where(is_text, np.cumsum(is_text), np.cumsum(~is_text)) - 1
+        lists = _lists([value for value in values if not isinstance(value, str)])
+        texts = pa.array([value for value in values if isinstance(value, str)], pa.string())
+        return pa.UnionArray.from_dense(
+            pa.array(is_text.astype(np.int8)), pa.array(places.astype(np.int32)), [lists, texts]
+        )
+    offsets = np.zeros(len(values) + 1, np.int32)
+    np.cumsum([0 if value is None else len(value) for value in values], out=offsets[1:])
+    # A null in place of where a list begins makes the list null.
+    is_null = [value is None for value in values]
+    starts = pa.array(offsets, mask=np.array([*is_null, False]))
+    inner = itertools.chain.from_iterable(value for value in values if value is not None)
+    return pa.ListArray.from_arrays(starts, _scalars(list(inner)))
 
 
 def _file_batch(
-    found: list[tuple[int, bytes, dict[str, Any] | None]],
-    table: schema.TableSchema,
-    file: str,
-    list_separator: str,
+    found: list[tuple[int, bytes, dict[str, Any] | None]], table: schema.TableSchema, file: str
 ) -> FileBatch:
     bad = [
         (number, schema.MALFORMED_ROW, _line_as_json(line))
@@ -131,26 +148,27 @@ def _file_batch(
         if row is None
     ]
     good = [(number, row) for number, _, row in found if row is not None]
-    columns = _columns([row for _, row in good], table)
-    if any(column is None for _, column in columns.values()):
-        # Rare, so only now cell by cell: what fits nowhere is rejected, the rest becomes text.
-        fitting = []
-        for number, row in good:
-            if all(_fits(value, table.kind_of(name)) for name, value in row.items()):
-                fitting.append((number, row))
-            else:
-                bad.append((number, schema.WRONG_TYPE, json.dumps(row, ensure_ascii=False)))
-        good = fitting
-        columns = _columns([row for _, row in good], table)
-    arrays = [
-        _text_column(values, table.kind_of(name), list_separator) if column is None else column
-        for name, (values, column) in columns.items()
-    ]
+    present = set(table.required_columns).union(*(row for _, row in good))
+    names = [column.name for column in table.columns if column.name in present]
+    columns = {name: [row.get(name) for _, row in good] for name in names}
+    misfits = {i for name in names for i in _misfits(columns[name], table.kind_of(name))}
+    if misfits:
+        for i in misfits:
+            number, row = good[i]
+            bad.append((number, schema.WRONG_TYPE, json.dumps(row, ensure_ascii=False)))
+        good = [each for i, each in enumerate(good) if i not in misfits]
+        columns = {name: [row.get(name) for _, row in good] for name in names}
     bad.sort()
     return FileBatch(
         table.name,
         file,
-        pa.RecordBatch.from_arrays(arrays, names=list(columns)),
+        pa.RecordBatch.from_arrays(
+            [
+                (_lists if table.kind_of(name) == schema.LIST else _scalars)(values)
+                for name, values in columns.items()
+            ],
+            names=names,
+        ),
         np.array([number for number, _ in good], np.int64),
         rejected_rows(
             table.name, file, [b[0] for b in bad], [b[1] for b in bad], [b[2] for b in bad]
@@ -163,12 +181,7 @@ def _line_as_json(line: bytes) -> str:
 
 
 def read_json_lines(
-    stream: BinaryIO,
-    *,
-    table: schema.TableSchema,
-    file: str,
-    batch_rows: int,
-    list_separator: str,
+    stream: BinaryIO, *, table: schema.TableSchema, file: str, batch_rows: int
 ) -> Iterator[FileBatch]:
     """Reads a file with one JSON object a line; blank lines are passed over.
 
@@ -177,21 +190,21 @@ def read_json_lines(
 
     Args:
       stream: the file from its beginning.
-      table: whose columns say where a list belongs.
+      table: its declared columns; other members of the objects are not looked at.
       file: path for messages.
       batch_rows: largest number of lines in a batch.
-      list_separator: what separates the values of a list that comes as one string.
 
     Yields:
-      Batches with the keys found in them as columns, and every required column.
+      Batches with the declared columns found in them, and every required column.
     """
+    names = [column.name for column in table.columns]
     found: list[tuple[int, bytes, dict[str, Any] | None]] = []
     for number, line in enumerate(stream, start=1):
         if not line.strip():
             continue
-        found.append((number, line, _parse(line)))
+        found.append((number, line, _parse(line, names)))
         if len(found) == batch_rows:
-            yield _file_batch(found, table, file, list_separator)
+            yield _file_batch(found, table, file)
             found = []
     if found:
-        yield _file_batch(found, table, file, list_separator)
+        yield _file_batch(found, table, file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,7 +32,8 @@ class FileBatch:
     Attributes:
       table: name of the table the file belongs to.
       file: path of the file.
-      rows: all columns of the file, with the types found in it. Required columns are present.
+      rows: the declared columns, with the types found in the file; one that has cells of several
+        types is a union. Required columns are present.
       row_numbers: int64 [num_rows], 1-based; of CSV data rows without the header, of JSON lines.
       rejected: `REJECTED_SCHEMA`, the rows of this stretch that could not be read at all.
     """
@@ -102,13 +104,34 @@ def rows_as_json(rows: pa.RecordBatch, indices: np.ndarray) -> list[str]:
     """The rows at `indices`, each as one JSON object of its values as found."""
     if not len(indices):
         return []
-    columns = {}
-    for name, column in zip(rows.schema.names, rows.columns, strict=True):
-        if pa.types.is_timestamp(column.type):
-            # Years beyond 9999 have no Python datetime; the stored integer always exists.
-            column = column.cast(pa.int64())
-        columns[name] = column.take(pa.array(indices)).to_pylist()
+    columns = {
+        name: _values(column.take(pa.array(indices)))
+        for name, column in zip(rows.schema.names, rows.columns, strict=True)
+    }
     return [
-        json.dumps(dict(zip(columns, values, strict=True)), ensure_ascii=False, default=str)
+        json.dumps(dict(zip(columns, values, strict=True)), ensure_ascii=False, default=_as_shown)
         for values in zip(*columns.values(), strict=True)
     ]
+
+
+def _values(column: pa.Array) -> list[Any]:
+    if pa.types.is_timestamp(column.type):
+        # Years beyond 9999 have no Python datetime; the stored integer always exists.
+        column = column.cast(pa.int64())
+    try:
+        values: list[Any] = column.to_pylist()
+        return values
+    except (ValueError, OverflowError, pa.ArrowException):
+        # A date before the year 1, bytes that are no text: one such cell must not hide the rest.
+        return [_value(cell) for cell in column]
+
+
+def _value(cell: pa.Scalar) -> Any:
+    try:
+        return cell.as_py()
+    except (ValueError, OverflowError, pa.ArrowException):
+        return f"a value of {cell.type} that cannot be shown"
+
+
+def _as_shown(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

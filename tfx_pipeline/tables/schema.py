@@ -1,13 +1,15 @@
 """The three tables as data: their columns, and the reasons for which a row is rejected.
 
 `interactions` says who was shown what and when, and whether they clicked; `items` says which tags
-an item carries; `users` holds any number of profile columns. Which of the columns a model reads is
-declared in the configuration, not here.
+an item carries; `users` holds any number of profile columns, of which the configuration declares
+those that a model reads (`users_table`). A column that is not declared is not looked at: it is not
+read, not converted, and rejects nothing.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
 # What a column may hold, see `tfx_pipeline.tables.cells`.
 ID = "id"
@@ -24,14 +26,16 @@ class Column:
     Attributes:
       name: the column's name in the files.
       kind: `ID`, `TEXT`, `NUMBER`, `TIMESTAMP` or `LIST`.
-      is_required: whether every file of the table must have the column.
+      is_required: whether the table must have the column.
       description: one line for messages and documents, with the unit.
+      is_nullable: whether a cell may be empty; then a file among others may lack the column.
     """
 
     name: str
     kind: str
     is_required: bool
     description: str
+    is_nullable: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,26 +44,23 @@ class TableSchema:
 
     Attributes:
       name: `interactions`, `items` or `users`.
-      columns: the columns with a meaning of their own.
-      other_columns_kind: the kind of every further column (the users' profile), or None where
-        further columns are kept as they are and ignored.
+      columns: the columns that are read.
     """
 
     name: str
     columns: tuple[Column, ...]
-    other_columns_kind: str | None = None
 
     @property
     def required_columns(self) -> tuple[str, ...]:
-        """Names of the columns that every file must have."""
+        """Names of the columns that the table must have."""
         return tuple(column.name for column in self.columns if column.is_required)
 
     def kind_of(self, name: str) -> str | None:
-        """Kind of the column `name`; None for a column that this table ignores."""
+        """Kind of the column `name`; None for a column that is not looked at."""
         for column in self.columns:
             if column.name == name:
                 return column.kind
-        return self.other_columns_kind
+        return None
 
 
 INTERACTIONS = TableSchema(
@@ -67,33 +68,35 @@ INTERACTIONS = TableSchema(
     (
         Column("user_id", ID, True, "who was shown the item"),
         Column("item_id", ID, True, "what was shown; a row of `items`"),
-        Column("timestamp", TIMESTAMP, True, "when it was shown, seconds since 1970, UTC"),
+        Column("timestamp", TIMESTAMP, True, "when it was shown, UTC"),
         Column("clicked", NUMBER, True, "1 clicked, 0 shown and skipped"),
-        Column("weight", NUMBER, False, "how much the interaction counts, 1 when absent"),
+        Column("weight", NUMBER, False, "how much the interaction counts, 1 when absent", True),
     ),
 )
 ITEMS = TableSchema(
     "items",
     (
         Column("item_id", ID, True, "unique in the table"),
-        Column("tags", LIST, True, "list of tags, or one string with a separator"),
-        Column("category", TEXT, True, "one category; empty: unknown"),
-        Column("title", TEXT, False, "for people to read"),
+        Column("tags", LIST, True, "list of tags, or one string with a separator", True),
+        Column("category", TEXT, True, "one category; empty: unknown", True),
+        Column("title", TEXT, False, "for people to read", True),
     ),
 )
-USERS = TableSchema(
-    "users",
-    (Column("user_id", ID, True, "unique in the table"),),
-    other_columns_kind=TEXT,
-)
+USERS = TableSchema("users", (Column("user_id", ID, True, "unique in the table"),))
 TABLES: dict[str, TableSchema] = {table.name: table for table in (INTERACTIONS, ITEMS, USERS)}
+
+
+def users_table(profile: Iterable[str]) -> TableSchema:
+    """The `users` table with the columns of profile features."""
+    columns = (Column(name, TEXT, True, "profile feature", True) for name in profile)
+    return dataclasses.replace(USERS, columns=(*USERS.columns, *columns))
+
 
 # Reasons, in the order in which a row is judged: the first that fits is the row's reason.
 MALFORMED_ROW = "malformed_row"
 MISSING_USER_ID = "missing_user_id"
 MISSING_ITEM_ID = "missing_item_id"
 UNPARSABLE_TIMESTAMP = "unparsable_timestamp"
-TIMESTAMP_IN_MILLISECONDS = "timestamp_in_milliseconds"
 TIMESTAMP_IN_FUTURE = "timestamp_in_future"
 TIMESTAMP_NOT_POSITIVE = "timestamp_not_positive"
 CLICKED_NOT_0_OR_1 = "clicked_not_0_or_1"
@@ -108,7 +111,6 @@ REJECT_REASONS: tuple[str, ...] = (
     MISSING_USER_ID,
     MISSING_ITEM_ID,
     UNPARSABLE_TIMESTAMP,
-    TIMESTAMP_IN_MILLISECONDS,
     TIMESTAMP_IN_FUTURE,
     TIMESTAMP_NOT_POSITIVE,
     CLICKED_NOT_0_OR_1,

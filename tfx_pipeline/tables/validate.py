@@ -15,7 +15,6 @@ from tfx_pipeline.tables.cells import (
     as_id,
     as_lists,
     as_numbers,
-    as_seconds,
     as_text,
 )
 from tfx_pipeline.tables.item_catalogue import ItemCatalogue
@@ -26,7 +25,8 @@ from tfx_pipeline.tables.row_batches import (
     rejected_rows,
     rows_as_json,
 )
-from trainer.history import FIRST_MILLISECOND_VALUE
+from tfx_pipeline.tables.times import as_seconds
+from trainer.event_times import LAST_SECOND
 from trainer.tag_normalization import TagNormalization
 
 INTERACTION_ROWS = pa.schema(
@@ -78,8 +78,8 @@ def validate_interactions(
     """Checks rows of `interactions`.
 
     Reasons, in this order: missing_user_id, missing_item_id, wrong_type (of an id),
-    unparsable_timestamp, timestamp_in_milliseconds, timestamp_in_future, timestamp_not_positive,
-    clicked_not_0_or_1, wrong_type (a weight that is no number or negative), unknown_item.
+    unparsable_timestamp, timestamp_in_future, timestamp_not_positive, clicked_not_0_or_1,
+    wrong_type (a weight that is no number or negative), unknown_item.
 
     Args:
       batch: rows as found.
@@ -101,7 +101,6 @@ def validate_interactions(
     seconds = as_seconds(rows.column("timestamp"))
     verdicts.reject(seconds.is_missing | seconds.is_invalid, schema.UNPARSABLE_TIMESTAMP)
     timestamps = np.nan_to_num(seconds.values)
-    verdicts.reject(timestamps > FIRST_MILLISECOND_VALUE, schema.TIMESTAMP_IN_MILLISECONDS)
     verdicts.reject(timestamps > now, schema.TIMESTAMP_IN_FUTURE)
     verdicts.reject(timestamps <= 0, schema.TIMESTAMP_NOT_POSITIVE)
 
@@ -129,7 +128,7 @@ def validate_interactions(
                 user_ids,
                 item_ids,
                 pa.array(positions.astype(np.int32)),
-                pa.array(np.clip(timestamps, -1, FIRST_MILLISECOND_VALUE).astype(np.int64)),
+                pa.array(np.clip(timestamps, -1, LAST_SECOND).astype(np.int64)),
                 pa.array((clicked == 1).astype(np.int8)),
                 pa.array(weights.astype(np.float32)),
             ],
@@ -191,7 +190,7 @@ def validate_users(batch: FileBatch) -> ValidatedBatch:
       batch: rows as found.
 
     Returns:
-      Rows with `user_id` and every other column of the file, all of them strings ("" where
+      Rows with `user_id` and every other column of the batch, all of them strings ("" where
       unknown): profile columns are categories, a number is its decimal string.
     """
     rows = batch.rows

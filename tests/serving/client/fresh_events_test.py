@@ -89,10 +89,12 @@ def test_fresh_events_go_in_and_tags_come_out(features, target):
         ({"tags": "jazz"}, "`tags` must be a list of strings. Received: tags='jazz'."),
         ({"tags": [7]}, "`tags` must be a list of strings. Received: tags=[7]."),
         ({"category": 7}, '`category` must be a string, "" where unknown. Received: category=7.'),
+        ({"item_id": 1.5}, "`item_id` must be text or a whole number. Received: item_id=1.5."),
         ({"clicked": "yes"}, "`clicked` must be 0 or 1. Received: clicked='yes'."),
         (
-            {"timestamp": NOW * 1000},
-            "`timestamp` must be in seconds, not milliseconds. Received: timestamp=1700000000000.",
+            {"timestamp": "soon"},
+            "`timestamp` must be seconds since 1970, UTC (or ms, us, ns, or ISO 8601). "
+            "Received: timestamp='soon'.",
         ),
         ({"weight": -2}, "`weight` must be a number, 0 or more. Received: weight=-2."),
     ],

@@ -63,10 +63,11 @@ def test_tables_pass_every_check(small):
         num_clicks += sum(good.rows.column("clicked").to_pylist())
     assert num_interactions == summary.num_interactions
     assert num_clicks == summary.num_clicks
-    for batch in read_table(str(output / "users.parquet"), schema.USERS):
+    profile = ["segment", "region", "age_band", "device"]
+    for batch in read_table(str(output / "users.parquet"), schema.users_table(profile)):
         good = validate_users(batch)
         assert good.rows.num_rows == 600
-        assert good.rows.schema.names == ["user_id", "segment", "region", "age_band", "device"]
+        assert good.rows.schema.names == ["user_id", *profile]
 
 
 def test_same_options_write_the_same_bytes_and_another_seed_does_not(small, tmp_path):

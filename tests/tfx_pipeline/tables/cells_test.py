@@ -1,7 +1,5 @@
 """Cells of any Arrow type become the one type that is wanted, or are told apart."""
 
-import datetime
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -83,24 +81,6 @@ def test_number_columns_of_any_type(column, values, missing, invalid):
     assert numbers.is_invalid.tolist() == invalid
 
 
-@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
-@pytest.mark.parametrize("zone", [None, "Asia/Tokyo"])
-def test_arrow_timestamps_are_seconds_in_utc(unit, zone):
-    moment = datetime.datetime(2001, 9, 9, 1, 46, 40, tzinfo=datetime.timezone.utc)
-    column = pa.array([moment, None], pa.timestamp(unit, tz=zone))
-    seconds = cells.as_seconds(column)
-    assert seconds.values[0] == 1_000_000_000
-    assert seconds.is_missing.tolist() == [False, True]
-
-
-def test_seconds_of_other_types():
-    assert cells.as_seconds(pa.array([datetime.date(1970, 1, 2)])).values.tolist() == [86400]
-    assert cells.as_seconds(pa.array([10.9, -0.5])).values.tolist() == [10, -1]
-    assert cells.as_seconds(pa.array(["10"])).values.tolist() == [10]
-    assert cells.as_seconds(pa.array([True])).is_invalid.tolist() == [True]
-    assert cells.as_seconds(pa.array(["2001-01-01"])).is_invalid.tolist() == [True]
-
-
 def _lists(column, **options):
     lists, is_wrong = cells.as_lists(
         column, separator="|", normalization=cells.TagNormalization(**options)
@@ -127,6 +107,31 @@ def test_tags_are_normalised_as_a_live_caller_normalises_them():
 def test_sliced_lists_keep_their_rows():
     column = pa.array([["x"], ["a", "b"], None, ["c"], ["y"]]).slice(1, 3)
     assert _lists(column)[0] == [["a", "b"], [], ["c"]]
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.string(), 2), pa.large_list(pa.string())], ids=str)
+def test_lists_of_other_layouts_keep_their_rows(kind):
+    column = pa.array([["x", "y"], ["a", "b"], None, ["c", None], ["z", "z"]], kind).slice(1, 3)
+    assert _lists(column) == ([["a", "b"], [], ["c"]], [False] * 3)
+
+
+def test_each_cell_of_a_union_is_read_as_one_of_its_type():
+    children = [pa.array([7, None]), pa.array(["x|y"])]
+    codes, offsets = pa.array([1, 0, 0], pa.int8()), pa.array([0, 0, 1], pa.int32())
+    column = pa.UnionArray.from_dense(codes, offsets, children)
+    assert cells.as_text(column)[0].to_pylist() == ["x|y", "7", ""]
+    assert _lists(column.slice(0, 2)) == ([["x", "y"], []], [False, True])
+
+
+def test_lists_of_numbers():
+    def read(column):
+        lists, is_wrong = cells.as_number_lists(column, separator="|")
+        return lists.to_pylist(), is_wrong.tolist()
+
+    assert read(pa.array([[1, 2], None, []])) == ([[1, 2], [], []], [False] * 3)
+    assert read(pa.array(["1|2.5", "", None])) == ([[1, 2.5], [], []], [False] * 3)
+    assert read(pa.array([5])) == ([[]], [True])
+    assert np.isnan(read(pa.array([["a"]]))[0]).tolist() == [[True]]
 
 
 def test_strings_are_split_and_numbers_are_wrong():
