@@ -1,8 +1,9 @@
 """Every one-line message in the source, as a template with `…` for what is inserted.
 
-The source is read, not run: a message is text given to something that makes an error (`ValueError`,
-`require`, `invalid_argument`, ...) or a warning, or text that a function of `WORDINGS` builds. Text
-that comes from elsewhere (`str(error)`) is no message of its own.
+The source is read, not run. A message is text given to something that makes an error (`ValueError`,
+`require`, `invalid_argument`, ...) or a warning, text in the project's form (`key` must ...) that a
+function returns, and every text of what a test lists as wordings. Text that comes from elsewhere
+(`str(error)`) is no message of its own.
 """
 
 import ast
@@ -20,6 +21,8 @@ MAKERS = {
     "OutputInUse": "{0}",
     "UnreadableInput": "{0}",
     "Rejected": "{2}",
+    "RepeatedName": "{0}",
+    "ServerNotUp": "{0}",
     "ServingError": "{1}",
     "TagClientError": "{1} {2}",
     "invalid_argument": "{0}",
@@ -29,6 +32,7 @@ MAKERS = {
     "require": "`{1}` must {2}.",
     "_require": "`{0}` must be {1}.",
     "_require_none": "Every row of `data.tag_vectors` must {2}. Row … of … does not.",
+    "_refused": "`config` {2}.",
     "_refusal": "Every row of `data.tag_vectors` must {2}. Row … of … does not.",
     "_wrong_kind": "`…` of `features[…]` must be {2}.",
     "_format_error": "JSON Value: … {1}",
@@ -115,6 +119,9 @@ def messages_of(source: str, file: str, wordings: frozenset[str]) -> list[Messag
             texts = _texts(function, node)
         elif isinstance(node, ast.Call):
             texts = _made(node, _bound(function))
+        elif isinstance(node, ast.Return):
+            returned = templates(node.value, _bound(function))
+            texts = [text for text in returned if re.match("`.*` must ", text)]
         elif isinstance(node, ast.Assign) and function is None:
             (target, *_) = node.targets
             scope = (file, f"{file}::{ast.unparse(target)}")
@@ -135,6 +142,16 @@ def all_texts(source: str) -> set[str]:
     """Every text in a module, in the form in which page and code are compared."""
     nodes = ast.walk(ast.parse(source))
     return {normalized(t) for n in nodes if isinstance(n, ast.expr) for t in templates(n, {})}
+
+
+def exception_names(source: str) -> set[str]:
+    """The names of the exceptions that a module defines."""
+    return {
+        node.name
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ClassDef)
+        and any(ast.unparse(base).endswith(("Error", "Exception")) for base in node.bases)
+    }
 
 
 def shell_messages(script: Path) -> set[str]:
@@ -174,6 +191,8 @@ def _made(call: ast.Call, names: dict[str, list[ast.expr]]) -> list[str]:
         pattern = MAKERS.get(maker, "{0}" if maker.endswith("Error") else None)
     if pattern is None:
         return []
+    if call.args and isinstance(call.args[0], ast.Constant) and call.args[0].value == "%s":
+        call = ast.Call(call.func, call.args[1:], [])
     made = [pattern]
     for place in ("{0}", "{1}", "{2}"):
         number = int(place[1])
