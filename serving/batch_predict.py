@@ -61,7 +61,7 @@ class BatchPredictConfig:
 
     Attributes:
       model_dir: The version folder.
-      input_pattern: File or glob of instances.
+      input_pattern: File, folder or glob of instances.
       output_dir: Folder to write; it must not exist.
       num_tags: Tags of a prediction; None: as many as the model gives.
       key_field: Field that identifies an instance: it is not sent to the model, and takes the place

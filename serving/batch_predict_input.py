@@ -22,7 +22,8 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from trainer.config_loader import require
-from trainer.file_system import file_size, is_file, is_remote, matching, open_file
+from trainer.data_files import find_data_files
+from trainer.file_system import file_size, is_remote, open_file
 
 JSON_LINES, TF_RECORD, BY_NAME = "jsonl", "tf-record", "auto"  # two of Vertex's `instancesFormat`s
 INPUT_FORMATS = (BY_NAME, JSON_LINES, TF_RECORD)
@@ -85,7 +86,7 @@ def find_shards(pattern: str, input_format: str, shard_bytes: int) -> tuple[str,
     """Cuts the input into shards, the same ones for the same files.
 
     Args:
-      pattern: File or glob.
+      pattern: File, folder or glob, see `trainer.data_files`.
       input_format: One of `INPUT_FORMATS`; `auto`: TFRecords where `tfrecord` is in the name of the
         file, else JSON lines.
       shard_bytes: Size of a shard of JSON lines.
@@ -96,7 +97,7 @@ def find_shards(pattern: str, input_format: str, shard_bytes: int) -> tuple[str,
     Raises:
       ValueError: There is no file, or `auto` finds both formats.
     """
-    paths = [path for path in matching(pattern) if is_file(path)]
+    paths = find_data_files(pattern)
     require(bool(paths), "input", "match at least one file", pattern)
     if input_format == BY_NAME:
         found = {

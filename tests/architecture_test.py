@@ -55,11 +55,13 @@ ALLOWED_IN_FILES = {
 # trainer's side of the contract between training and serving. The package itself is there because
 # importing it selects Keras 2; a test below holds that it brings no model code along.
 # `config_loader` holds the strict loader and the one error form, `file_system` opens what has a
-# scheme before its path; the others are the contract.
+# scheme before its path, `data_files` says what is data in a folder; the others are the contract.
 TRAINER_CONTRACT = (
     "trainer.config_loader",
+    "trainer.data_files",
     "trainer.features",
     "trainer.file_system",
+    "trainer.given_paths",
     "trainer.history",
     "trainer.signatures",
     "trainer.tag_normalization",

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from tfx_pipeline.beam_config import BeamConfig
+from tfx_pipeline.config_paths import check_written, with_given_paths
 from tfx_pipeline.data_config import DataConfig
 from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.gate_config import NUMBER_LABELS, TEXT_LABELS, GateConfig, ValidationConfig
@@ -252,7 +253,7 @@ def load_config(path_or_name: str, **overrides: Any) -> PipelineConfig:
     if isinstance(mapping, dict):
         mapping.update({key: value for key, value in overrides.items() if value is not None})
     try:
-        return from_mapping(PipelineConfig, mapping)
+        return with_given_paths(from_mapping(PipelineConfig, mapping))
     except ValueError as error:
         raise ValueError(f"{path_or_name}: {error}") from error
 
@@ -268,7 +269,7 @@ def load_local_config(path_or_name: str, **overrides: Any) -> PipelineConfig:
       The checked configuration.
 
     Raises:
-      ValueError: See `load_config`, or the output folder is remote.
+      ValueError: See `load_config`, or the output folder is remote or one that TFX cannot use.
     """
     config = load_config(path_or_name, **overrides)
     require(
@@ -279,6 +280,7 @@ def load_local_config(path_or_name: str, **overrides: Any) -> PipelineConfig:
         "one",
         config.output_dir,
     )
+    check_written(config)
     return config
 
 

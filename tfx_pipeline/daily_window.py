@@ -12,13 +12,12 @@ import re
 
 from tfx_pipeline.data_config import DATE, LATEST_DAY, DataConfig, WindowConfig
 from tfx_pipeline.examples_config import ExamplesConfig
-from tfx_pipeline.tables.arrow_files import list_files
+from tfx_pipeline.tables.table_files import list_files
 from tfx_pipeline.utc_times import is_day, utc_seconds
 from trainer.config_loader import require
-from trainer.file_system import is_file, matching
+from trainer.file_system import is_file, is_folder, matching, names_in
 
 SECONDS_PER_DAY = 86_400
-_DATE_GLOB = "-".join(("[0-9]" * 4, "[0-9]" * 2, "[0-9]" * 2))
 _DATE_PATTERN = r"\d{4}-\d{2}-\d{2}"
 _NUM_NAMED = 5
 
@@ -203,16 +202,19 @@ def _partition_pattern(pattern: str) -> str:
 
 def _partition_days(pattern: str) -> list[str]:
     """The days that have a folder or file, in order; what lies in folders is not looked at."""
-    partition = _partition_pattern(pattern)
-    name = re.escape(os.path.basename(partition))
-    # Other wildcards of the name may stand for anything.
-    name = name.replace(re.escape(DATE), f"({_DATE_PATTERN})", 1)
-    name = name.replace(re.escape(DATE), r"\1").replace(r"\*", ".*").replace(r"\?", ".")
+    folder, name = os.path.split(_partition_pattern(pattern))
+    # Other wildcards of the name may stand for anything, and all of it for itself.
+    dated = re.escape(name).replace(re.escape(DATE), f"({_DATE_PATTERN})", 1)
+    dated = dated.replace(re.escape(DATE), r"\1")
+    forms = (re.compile(dated), re.compile(dated.replace(r"\*", ".*").replace(r"\?", ".")))
+    # Not the name itself: of `log [x] {date}.csv` the brackets would be a pattern.
+    parents = matching(folder) if folder else [os.curdir]
     found = set()
-    for path in matching(partition.replace(DATE, _DATE_GLOB)):
-        match = re.fullmatch(name, os.path.basename(path.rstrip("/")))
-        if match is not None and is_day(match[1]):
-            found.add(match[1])
+    for parent in filter(is_folder, parents):
+        for entry in names_in(parent):
+            match = next(filter(None, (form.fullmatch(entry) for form in forms)), None)
+            if match is not None and is_day(match[1]):
+                found.add(match[1])
     return sorted(found)
 
 

@@ -74,7 +74,12 @@ class DataConfig:
       items: The same of the items. With a `window`, a `{date}` in it is the newest there is that is
         not after the window's last day.
       users: The same of the users.
-      max_rejected_fraction: Share of a table's rows that may be set aside; more fails the run.
+      max_rejected_fraction: Share of a table's rows that may be set aside; more fails the run. Rows
+        of items without tags do not count.
+      max_users_without_profile: Share of the users with events who may have no row in `users`; more
+        fails the run. null: any, as the table may be of some users only; but those who have a row
+        under an id of another form (`123.0` and `123`) may be `max_rejected_fraction` of them. 1:
+        any, and these too.
       list_separator: Between the tags of an item in CSV files.
       tag_normalization: How tags are normalised.
       planted: File of planted interests (`tagtower prepare demo` writes it); null: none are known.
@@ -88,6 +93,7 @@ class DataConfig:
     items: str
     users: str
     max_rejected_fraction: float = 0.01
+    max_users_without_profile: float | None = None
     list_separator: str = "|"
     tag_normalization: TagNormalizationConfig = dataclasses.field(
         default_factory=TagNormalizationConfig
@@ -115,5 +121,12 @@ class DataConfig:
             "max_rejected_fraction",
             "be between 0 and 1",
             self.max_rejected_fraction,
+        )
+        share = self.max_users_without_profile
+        require(
+            share is None or 0 <= share <= 1,
+            "max_users_without_profile",
+            "be between 0 and 1, or null",
+            share,
         )
         require(bool(self.list_separator), "list_separator", "not be empty", self.list_separator)

@@ -1,15 +1,18 @@
 """Beam functions that read the three tables: rows in, batches for the shards of the users out."""
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
 from apache_beam import pvalue
 
 from tfx_pipeline.data_config import DataConfig
+from tfx_pipeline.id_forms import KnownIds
 from tfx_pipeline.shuffle import ParcelWriter, Workplace
-from tfx_pipeline.summary_notes import row_counts
+from tfx_pipeline.summary_notes import item_forms, row_counts
 from tfx_pipeline.table_inputs import tag_normalization
 from tfx_pipeline.tables import schema as tables
 from tfx_pipeline.tables.arrow_files import FileSplit, read_batches
@@ -76,12 +79,30 @@ class ReadInteractions(ThreadedFn):
         self.num_shards = num_shards
         self.workplace = workplace
 
+    def setup(self) -> None:
+        """Starts the threads, which share what is made of the items."""
+        super().setup()
+        self._lock = threading.Lock()
+        self._known: tuple[ItemCatalogue, KnownIds] | None = None
+
+    def _known_items(self, catalogue: ItemCatalogue) -> KnownIds:
+        """Made where an item is unknown, which it is in few logs."""
+        with self._lock:
+            if self._known is None or self._known[0] is not catalogue:
+                ids = pa.chunked_array([catalogue.item_ids, catalogue.untagged_ids])
+                self._known = catalogue, KnownIds(ids.combine_chunks())
+            return self._known[1]
+
     def work(self, split: FileSplit, catalogue: ItemCatalogue) -> Iterator[Any]:
         """Checks, packs and parts the rows, a record batch at a time."""
         with ParcelWriter(self.workplace.shuffle_dir) as writer:
             for batch in read_batches(split, tables.INTERACTIONS, batch_rows=_BATCH_ROWS):
                 validated = validate_interactions(batch, now=self.latest, item_index=catalogue)
                 yield from row_counts(tables.INTERACTIONS, validated.num_read, validated.rejected)
+                if validated.items_aside is not None:
+                    matches = self._known_items(catalogue).match(validated.items_aside)
+                    if matches is not None:
+                        yield item_forms(matches)
                 if not validated.rows.num_rows:
                     continue
                 times = np.asarray(validated.rows.column("timestamp"))

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from tfx_pipeline.example_columns import Texts
 from tfx_pipeline.example_readers import EVENTS, PROFILES
 from tfx_pipeline.examples_config import ExamplesConfig
+from tfx_pipeline.id_forms import sample_ids, size_of_shard
 from tfx_pipeline.instance_lines import instance_lines
 from tfx_pipeline.log_summary import CountsOfShard
 from tfx_pipeline.record_file import RecordFile
@@ -19,7 +21,7 @@ from tfx_pipeline.shard_users import gather_users
 from tfx_pipeline.shuffle import Parcel, Workplace, open_parcel
 from tfx_pipeline.snapshot_moments import num_events_before
 from tfx_pipeline.snapshots import SnapshotMaker
-from tfx_pipeline.summary_notes import clicks, count, row_counts
+from tfx_pipeline.summary_notes import clicks, count, row_counts, user_forms
 from tfx_pipeline.tables import schema as tables
 from tfx_pipeline.tables.item_catalogue import ItemCatalogue
 from tfx_pipeline.tf_examples import serialize_columns
@@ -116,6 +118,17 @@ class WriteShard(ThreadedFn):
         yield from row_counts(tables.USERS, 0, found.rejected)
         yield from count("users.total", len(found.users))
         yield from count("users.without_profile", found.num_without_profile)
+        yield from count("users.without_events", found.num_without_events)
+        yield from count("users.at_one_time", found.num_at_one_time)
+        yield from count("rows.clicks", int(np.count_nonzero(found.users.events.clicked)))
+        yield from count("rows.skips", int(np.count_nonzero(~found.users.events.clicked)))
+        size = size_of_shard(self.config.num_shards)
+        yield user_forms(
+            *(
+                sample_ids(found.users.user_ids.filter(pa.array(is_wanted)), size)
+                for is_wanted in (~found.has_profile, found.has_profile)
+            )
+        )
         yield from count("rows.duplicates", found.num_duplicates)
         yield from count("rows.beyond_user_cap", found.num_dropped)
 

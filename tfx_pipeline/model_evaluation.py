@@ -1,10 +1,8 @@
 """The protocol's figures of a model, the last blessed one and the baselines, on the same users."""
 
-import json
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import tensorflow as tf
 from scipy import special
 
 from tfx_pipeline.held_out_items import HeldOutItems
@@ -20,22 +18,6 @@ _CHUNK = 64
 _CLICK_LOGITS = "click_logits"
 
 Figures = dict[str, dict[str, float | None]]
-
-
-def load_tag_clicks(path: str, tags: Sequence[str]) -> np.ndarray:
-    """Clicks of the train users by tag.
-
-    Args:
-      path: `tags.jsonl` of the example generator.
-      tags: The tags in order of their ids.
-
-    Returns:
-      float [num_tags].
-    """
-    with tf.io.gfile.GFile(path) as file:
-        rows = [json.loads(line) for line in file]
-    clicks = {row["tag"]: float(row["clicks"]) for row in rows}
-    return np.array([clicks.get(tag, 0.0) for tag in tags])
 
 
 def evaluate_model(

@@ -32,7 +32,7 @@ from tfx_pipeline.components.trainer import BASE_PATH_KEY, TowerTrainer
 from tfx_pipeline.config import PipelineConfig, to_json
 from tfx_pipeline.daily_window import find_window
 from tfx_pipeline.fingerprints import code_fingerprint, files_fingerprint
-from tfx_pipeline.table_inputs import find_tables
+from tfx_pipeline.table_inputs import check_categories, find_tables
 from tfx_pipeline.tag_vectors import tag_vectors_file
 from tfx_pipeline.tf_examples import build_schema
 from tfx_pipeline.worker_paths import with_absolute_paths
@@ -75,6 +75,8 @@ def create_pipeline(
     output = config.output_dir
     features = to_json(config.features)
     tables = find_tables(config.data, config.features)
+    if "category" in config.model.tag_views:
+        check_categories(tables["items"], config.data, "`model.tag_views` names it")
 
     example_gen = TableExampleGen(
         # What is planted is looked at after the run, vectors of tags by the Trainer: neither

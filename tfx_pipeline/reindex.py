@@ -35,7 +35,7 @@ from tfx_pipeline.gate import Check
 from tfx_pipeline.pushed_versions import REINDEX, PushedVersion, serving_version
 from tfx_pipeline.run_lock import only_run
 from tfx_pipeline.table_inputs import tag_normalization
-from tfx_pipeline.tables.arrow_files import list_files
+from tfx_pipeline.tables.table_files import list_files
 from tfx_pipeline.tag_file import (
     UNKNOWN_TO_VIEWS,
     TagFile,
@@ -94,7 +94,7 @@ def reindex(
     base_path = absolute(config.base_path)
     source = _source(serving_version(base_path), base_path)
     with only_run(config.output_dir):
-        work = os.path.abspath(os.path.join(config.output_dir, WORK_DIR))
+        work = absolute(os.path.join(config.output_dir, WORK_DIR))
         servable = os.path.join(work, "servable")
         shutil.rmtree(servable, ignore_errors=True)  # of one that was killed
         try:

@@ -15,12 +15,12 @@ from tfx_pipeline.components.pusher import ensure_newest, rolled_back_version
 from tfx_pipeline.components.servable_paths import INDEX_FILE
 from tfx_pipeline.components.tag_index_evaluator import INDEX_EVALUATION_FILE
 from tfx_pipeline.config import PipelineConfig
-from tfx_pipeline.examples import COUNTS_FILE
 from tfx_pipeline.gate import Check
 from tfx_pipeline.log_summary import ITEMS_FILE
 from tfx_pipeline.pipeline import REJECTED_DIR
 from tfx_pipeline.planted_score import score_planted
 from tfx_pipeline.runners import NodeRun
+from tfx_pipeline.summary_notes import read_summary
 from trainer.file_system import open_file
 from trainer.task import TRAINING_FILE
 
@@ -49,7 +49,8 @@ def build_report(
         return runs[node].outputs[output][0].uri
 
     report: dict[str, Any] = {"run.name": config.name, "run.seed": config.seed}
-    report |= _read_json(os.path.join(uri("ExampleGen", "summary"), COUNTS_FILE))
+    counts, forms = read_summary(uri("ExampleGen", "summary"))
+    report |= counts | forms
     if config.data.window is not None:
         report |= _read_json(os.path.join(uri("ExampleGen", "summary"), WINDOW_FILE))
     report["rows.read"] = sum(n for key, n in report.items() if key.startswith("rows.read."))

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tfx_pipeline.row_summary import row_lines
+
 STAGES = ("multi_class_stage", "click_stage", "mix_stage")
 WHO = ("model", *STAGES, "blend", "own_history", "popularity", "popular_items", "random")
 QUALITY = (
@@ -68,11 +70,6 @@ def quality_table(report: Mapping[str, Any]) -> str:
 def summary_lines(report: Mapping[str, Any]) -> list[str]:
     """Index, training, rows, time and memory, a line each."""
     recall = next(key for key in report if key.startswith("index.recall_at_"))
-    rejected = {
-        key.removeprefix("rows.rejected."): value
-        for key, value in report.items()
-        if key.startswith("rows.rejected.")
-    }
     lines = [
         f"index      {report['index.kind']} over {report['index.num_tags']:,} tags, "
         f"recall@{recall.rsplit('_', 1)[1]} {report[recall]:.4f}, "
@@ -80,13 +77,7 @@ def summary_lines(report: Mapping[str, Any]) -> list[str]:
         f"{report['index.queries_per_second_batch_64']:,.0f} queries/s in batches of 64",
         f"training   {report['train.epochs']} epochs (best: {report['train.best_epoch']}), "
         f"{report['train.examples_per_second']:,.0f} snapshots/s",
-        f"rows       {report.get('rows.read.interactions', 0):,} interactions read, "
-        + (
-            "rejected: " + ", ".join(f"{n:,} {reason}" for reason, n in sorted(rejected.items()))
-            if rejected
-            else "none rejected"
-        )
-        + f", {report.get('rows.duplicates', 0):,} exact duplicates dropped",
+        *row_lines(report),
         f"time       {report['time.total_seconds']:.0f} s, "
         f"peak memory {report['memory.peak_mb'] / 1000:.1f} GB",
     ]

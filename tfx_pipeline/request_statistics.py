@@ -6,7 +6,6 @@ an empty list, a weight of 1.
 """
 
 import dataclasses
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -18,7 +17,6 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 from serving.batch_predict_input import JSON_LINES, InstanceReader, Rejected, find_shards
 from trainer.config_loader import require
 from trainer.features import SNAPSHOT_TIME, USER_ID, FeatureSpec, weights_name
-from trainer.file_system import is_folder
 
 _SHARD_BYTES = 1 << 40  # one shard a file: they are read one after the other
 _BATCH_ROWS = 8_192
@@ -54,8 +52,6 @@ def request_statistics(pattern: str, spec: FeatureSpec) -> RequestStatistics:
     Raises:
       ValueError: There is no file, one breaks off, or no request can be read.
     """
-    if is_folder(pattern):
-        pattern = os.path.join(pattern, "*")
     rejected: list[str] = []
     options = tfdv.StatsOptions()
     generators = stats_impl.get_generators(options, in_memory=True)

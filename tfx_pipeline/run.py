@@ -6,6 +6,8 @@ Imports TFX, hence is itself imported only by the commands that run a pipeline.
 import dataclasses
 import logging
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from tfx import v1 as tfx
@@ -18,6 +20,8 @@ from tfx_pipeline.pipeline import create_pipeline
 from tfx_pipeline.refusals import NotPushed
 from tfx_pipeline.report import build_report
 from tfx_pipeline.runners import NodeRun, ReportingLocalRunner
+from tfx_pipeline.summary_notes import read_summary
+from tfx_pipeline.table_inputs import check_skips
 from trainer.config_loader import require
 from trainer.file_system import is_file
 
@@ -63,19 +67,32 @@ def run_pipeline(config: PipelineConfig, console: Console) -> RunResult:
     require(planted is None or is_file(planted), "data.planted", "be a file or null", planted)
     pipeline = create_pipeline(config)
     with PeakMemory() as memory:
-        nodes = run_nodes(pipeline, console)
+        nodes = run_nodes(pipeline, console, partial(_check_node, config))
         report, failed_checks, instances_dir = build_report(config, nodes)
     report["time.total_seconds"] = time.perf_counter() - started
     report["memory.peak_mb"] = memory.peak_mb
     return RunResult(report, tuple(nodes), tuple(failed_checks), instances_dir)
 
 
-def run_nodes(pipeline: tfx.dsl.Pipeline, console: Console) -> list[NodeRun]:
+def _check_node(config: PipelineConfig, run: NodeRun) -> None:
+    """What a node's output says of what follows, before it is begun."""
+    if run.node == "ExampleGen":
+        counts, _ = read_summary(run.outputs["summary"][0].uri)
+        check_skips(counts, config.training)
+
+
+def run_nodes(
+    pipeline: tfx.dsl.Pipeline,
+    console: Console,
+    check: Callable[[NodeRun], None] | None = None,
+) -> list[NodeRun]:
     """Runs the nodes of a pipeline, with a line when each begins and ends.
 
     Args:
       pipeline: The pipeline, whole or its first part.
       console: Where progress goes.
+      check: Called after each node, also where it is answered from the cache; what it raises ends
+        the run.
 
     Returns:
       What each node did.
@@ -94,6 +111,8 @@ def run_nodes(pipeline: tfx.dsl.Pipeline, console: Console) -> list[NodeRun]:
     def on_end(run: NodeRun) -> None:
         seconds = "cached" if run.is_cached else f"{run.seconds:.1f} s"
         console.line(f"        {run.node} done: {seconds}")
+        if check is not None:
+            check(run)
 
     runner = ReportingLocalRunner(on_start, on_end)
     try:

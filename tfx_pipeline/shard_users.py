@@ -30,15 +30,33 @@ class ShardUsers:
       num_duplicates: Exact duplicates dropped. Beyond the cap an old duplicate may be counted as
         dropped.
       num_dropped: Oldest events dropped because of the cap.
-      num_without_profile: Users who are not in the users table.
+      has_profile: bool [num_users], whether a user is in the users table.
       rejected: Rows of users who have another row already, `REJECTED_SCHEMA`.
     """
 
     users: UserBlock
     num_duplicates: int
     num_dropped: int
-    num_without_profile: int
+    has_profile: np.ndarray
     rejected: pa.RecordBatch
+
+    @property
+    def num_without_profile(self) -> int:
+        """Users with events who are not in the users table."""
+        return int(np.count_nonzero(~self.has_profile))
+
+    @property
+    def num_without_events(self) -> int:
+        """Users of the users table who have no usable interaction."""
+        return int(np.count_nonzero(self.users.offsets[1:] == self.users.offsets[:-1]))
+
+    @property
+    def num_at_one_time(self) -> int:
+        """Users with several events, all of them in one second."""
+        first, end = self.users.offsets[:-1], self.users.offsets[1:]
+        several = np.flatnonzero((end - first > 1) & ~self.users.has_older_events)
+        times = self.users.events.timestamp
+        return int(np.count_nonzero(times[first[several]] == times[end[several] - 1]))
 
 
 def gather_users(
@@ -80,7 +98,7 @@ def gather_users(
         UserBlock(user_ids, profile, events, offsets, dropped > 0),
         int(duplicates.sum()),
         int(dropped.sum()),
-        int(len(user_ids) - is_known.sum()),
+        is_known,
         rejected,
     )
 

@@ -13,6 +13,7 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam import pvalue
 
+from tfx_pipeline.id_forms import FormMatches, IdSample, match_samples, merge_samples
 from tfx_pipeline.log_summary import (
     ITEMS_FILE,
     TAGS_FILE,
@@ -23,14 +24,17 @@ from tfx_pipeline.log_summary import (
 )
 from tfx_pipeline.renamed_file import write_text
 from tfx_pipeline.tables.item_catalogue import ItemCatalogue
-from tfx_pipeline.tables.row_batches import count_reasons
+from tfx_pipeline.tables.row_batches import count_reasons, rejected_lines
 from tfx_pipeline.tables.schema import TableSchema
+from trainer.file_system import is_file, open_file
 
 COUNTS_FILE = "counts.json"
 REJECTED_FILE = "rows-00000-of-00001.jsonl"
+FORMS_FILE = "id_forms.json"  # keys of the report, where ids differ in form; else no file
 # Tag of the output.
 NOTES = "notes"
-_COUNT, _REJECTED, _CLICKS = "count", "rejected", "clicks"
+_COUNT, _REJECTED, _CLICKS, _FORMS = "count", "rejected", "clicks", "forms"
+_USERS, _ITEMS = "users", "items"
 
 
 def count(name: str, number: int, *, is_zero_noted: bool = False) -> Iterator[pvalue.TaggedOutput]:
@@ -57,15 +61,25 @@ def row_counts(
         return
     for reason, number in count_reasons(rejected).items():
         yield from count(f"rows.rejected.{reason}", number)
+        yield from count(f"rows.rejected_of.{table.name}.{reason}", number)
     yield from count(f"rows.rejected_of.{table.name}", rejected.num_rows)
-    for row in rejected.to_pylist():
-        line = json.dumps(row, ensure_ascii=False) + "\n"
-        yield pvalue.TaggedOutput(NOTES, (_REJECTED, line))
+    # One note for all: of a catalogue with many items without tags there are many.
+    yield pvalue.TaggedOutput(NOTES, (_REJECTED, "".join(rejected_lines(rejected))))
 
 
 def clicks(counts: TrainingCounts) -> Iterator[pvalue.TaggedOutput]:
     """Notes clicks and impressions of a shard."""
     yield pvalue.TaggedOutput(NOTES, (_CLICKS, counts))
+
+
+def user_forms(log: IdSample, table: IdSample) -> pvalue.TaggedOutput:
+    """Notes ids of a shard: those of users with events alone, and those of the users table."""
+    return pvalue.TaggedOutput(NOTES, (_FORMS, (_USERS, (log, table))))
+
+
+def item_forms(matches: FormMatches) -> pvalue.TaggedOutput:
+    """Notes interactions whose item is in the items table under an id of another form."""
+    return pvalue.TaggedOutput(NOTES, (_FORMS, (_ITEMS, matches)))
 
 
 class WriteNotes(beam.DoFn):
@@ -75,7 +89,8 @@ class WriteNotes(beam.DoFn):
         """Initializes with folders.
 
         Args:
-          summary: Of `counts.json`, `tags.jsonl` and `items.jsonl`.
+          summary: Of `counts.json`, `tags.jsonl` and `items.jsonl`, and where ids differ in form of
+            `id_forms.json`.
           rejected: Of the rows set aside; left alone where there are none.
         """
         self.summary = summary
@@ -92,9 +107,55 @@ class WriteNotes(beam.DoFn):
             write_text(os.path.join(self.summary, COUNTS_FILE), [text])
         elif kind == _REJECTED:
             write_text(os.path.join(self.rejected, REJECTED_FILE), values)
+        elif kind == _FORMS:
+            forms = _sum_forms(values)
+            if forms:
+                text = json.dumps(forms, ensure_ascii=False, indent=1) + "\n"
+                write_text(os.path.join(self.summary, FORMS_FILE), [text])
         else:
             total = sum_counts([])
             for part in values:
                 total = sum_counts([total, part])
             write_text(os.path.join(self.summary, TAGS_FILE), tag_lines(total, catalogue))
             write_text(os.path.join(self.summary, ITEMS_FILE), item_lines(total, catalogue))
+
+
+def read_summary(folder: str) -> tuple[dict[str, int], dict[str, Any]]:
+    """What a run of the examples noted.
+
+    Args:
+      folder: The summary's.
+
+    Returns:
+      The counts, and keys of the report for ids that differ in form, none where none does.
+    """
+    found: list[dict[str, Any]] = []
+    for name in (COUNTS_FILE, FORMS_FILE):
+        path = os.path.join(folder, name)
+        if is_file(path):
+            with open_file(path) as file:
+                found.append(json.load(file))
+        else:
+            found.append({})
+    return found[0], found[1]
+
+
+def _sum_forms(notes: Iterable[tuple[str, Any]]) -> dict[str, int | str]:
+    """Keys of the report for ids that differ in form; none where none does."""
+    log, table = merge_samples([]), merge_samples([])
+    items: list[FormMatches] = []
+    for kind, value in notes:
+        if kind == _USERS:
+            log, table = merge_samples([log, value[0]]), merge_samples([table, value[1]])
+        else:
+            items.append(value)
+    found = {_USERS: match_samples(log, table)}
+    if items:
+        first = min(items, key=lambda matches: matches[1:])
+        found[_ITEMS] = first._replace(num=sum(matches.num for matches in items))
+    return {
+        f"id_forms.{name}.{key}": value
+        for name, matches in found.items()
+        if matches is not None
+        for key, value in matches._asdict().items()
+    }

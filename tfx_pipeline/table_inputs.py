@@ -2,12 +2,15 @@
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 from tfx_pipeline.daily_window import find_window, table_patterns
 from tfx_pipeline.data_config import DataConfig
 from tfx_pipeline.tables import schema
-from tfx_pipeline.tables.arrow_files import check_files, list_files
+from tfx_pipeline.tables.arrow_files import check_files, has_column
+from tfx_pipeline.tables.table_files import find_files, say_unread
 from tfx_pipeline.utc_times import utc_text
+from trainer.config import TrainingConfig
 from trainer.features import SPLITS, FeatureSpec
 from trainer.tag_normalization import TagNormalization
 
@@ -24,12 +27,35 @@ def find_tables(data: DataConfig, spec: FeatureSpec) -> dict[str, list[str]]:
 
     Raises:
       ValueError: A table has no file or no row, a file cannot be read, a column is missing, or days
-        of the window are.
+        of the window are; or a domain lists categories and the items have none.
     """
     users = users_of(spec)
-    return {
+    files = {
         table.name: table_files(data, table) for table in (schema.INTERACTIONS, schema.ITEMS, users)
     }
+    for domain in spec.domains:
+        if domain.attribute == "category":
+            check_categories(files["items"], data, f"the domain `{domain.name}` lists them")
+            break
+    return files
+
+
+def check_categories(files: list[str], data: DataConfig, reader: str) -> None:
+    """Checks that items have the column that a part of the model reads.
+
+    Args:
+      files: Of the items.
+      data: Where they are.
+      reader: Who reads it, for the message.
+
+    Raises:
+      ValueError: No file of the items has it.
+    """
+    if not any(has_column(path, schema.ITEMS, "category") for path in files):
+        raise ValueError(
+            f"`data.items` must have the column `category`, as {reader}. Received: {data.items} "
+            "without it. Add it, or list another attribute."
+        )
 
 
 def users_of(spec: FeatureSpec) -> schema.TableSchema:
@@ -40,39 +66,153 @@ def users_of(spec: FeatureSpec) -> schema.TableSchema:
 def table_files(data: DataConfig, table: schema.TableSchema) -> list[str]:
     """Finds and checks the files of one table, see `find_tables`."""
     patterns = table_patterns(data, find_window(data))[table.name]
-    files = [path for pattern in patterns for path in list_files(pattern)]
+    files: list[str] = []
+    unread: list[str] = []
+    for pattern in patterns:
+        found, others = find_files(pattern)
+        files += found
+        unread += others
+    say_unread(unread, table.name)
     return check_files(files, getattr(data, table.name), table)
 
 
-def check_counts(counts: Mapping[str, int], data: DataConfig, rejected_dir: str) -> None:
-    """Fails where too many rows of a table were set aside, or a part has no example.
+def check_counts(
+    counts: Mapping[str, int],
+    data: DataConfig,
+    rejected_dir: str,
+    forms: Mapping[str, Any] | None = None,
+) -> None:
+    """Fails where too many rows of a table were set aside, or users have no profile or no example.
 
     Args:
       counts: As written by `tfx_pipeline.examples`.
-      data: The threshold.
+      data: The thresholds.
       rejected_dir: Where the rows set aside are, for the message.
+      forms: Keys of the report for ids that differ in form; None: none does.
 
     Raises:
-      ValueError: Too many rows were rejected, or there are too few users or events.
+      ValueError: Too many rows were rejected, too many users have no profile, there is no click, or
+        there are too few users or events.
     """
+    forms = forms or {}
     for table in schema.TABLES:
         num_read = counts.get(f"rows.read.{table}", 0)
-        num_rejected = counts.get(f"rows.rejected_of.{table}", 0)
+        reasons = bad_rows(counts, table)
+        num_rejected = sum(reasons.values())
         if num_rejected > data.max_rejected_fraction * num_read:
-            prefix = "rows.rejected."
-            reasons = {k[len(prefix) :]: n for k, n in counts.items() if k.startswith(prefix)}
             listed = ", ".join(
                 f"{reason}: {n}" for reason, n in sorted(reasons.items(), key=lambda r: -r[1])
             )
             raise ValueError(
                 f"`data.max_rejected_fraction` must not be exceeded: {num_rejected} of {num_read} "
                 f"rows of {table} were rejected, {data.max_rejected_fraction:.2%} are allowed "
-                f"({listed}). They are in {os.path.join(rejected_dir, '')}: "
-                "mend them, or raise the threshold."
+                f"({listed}).{_other_form(forms, table)} They are in "
+                f"{os.path.join(rejected_dir, '')}: mend them, or raise the threshold."
             )
+    _check_profiles(counts, data, forms)
+    _check_events(counts, rejected_dir)
     for split in SPLITS:
         if not counts.get(f"examples.{split}"):
             raise ValueError(_empty_part(split, counts, data.window is not None))
+
+
+def _check_profiles(counts: Mapping[str, int], data: DataConfig, forms: Mapping[str, Any]) -> None:
+    without = counts.get("users.without_profile", 0)
+    num_users = counts.get("users.total", 0) - counts.get("users.without_events", 0)
+    share = data.max_users_without_profile
+    if share is not None and without > share * num_users:
+        raise ValueError(
+            f"`data.max_users_without_profile` must not be exceeded: {without} of {num_users} "
+            f"users with events have no row in users, {share:.2%} are allowed."
+            f"{_other_form(forms, 'users')} Write their rows, or raise the threshold."
+        )
+    num_alike = forms.get("id_forms.users.num", 0)
+    if share is None and num_alike > data.max_rejected_fraction * num_users:
+        raise ValueError(
+            "`data.users` must have the ids of `data.interactions`. Received: "
+            f"{num_alike} of {num_users} users with events have no row, but one under an id that "
+            f"differs in form alone, {_pair(forms, 'users')}. Write them alike, or set "
+            "`data.max_users_without_profile` (1: any) where they are different users."
+        )
+
+
+def _other_form(forms: Mapping[str, Any], table: str) -> str:
+    """A sentence for ids of the log that a table has in another form; "" where there is none."""
+    if table == "users" and "id_forms.users.num" in forms:
+        return (
+            f" {forms['id_forms.users.num']} of them have one under an id of another form, "
+            f"{_pair(forms, 'users')}."
+        )
+    if table == "interactions" and "id_forms.items.num" in forms:
+        return (
+            f" {forms['id_forms.items.num']} of unknown_item name an item in another form, "
+            f"{_pair(forms, 'items')}."
+        )
+    return ""
+
+
+def _pair(forms: Mapping[str, Any], table: str) -> str:
+    in_log, in_table = (forms[f"id_forms.{table}.{key}"] for key in ("in_log", "in_table"))
+    return f"as {in_log!r} in interactions and {in_table!r} in {table}"
+
+
+def _check_events(counts: Mapping[str, int], rejected_dir: str) -> None:
+    """Fails where nothing is left to learn from."""
+    num_read = counts.get("rows.read.interactions", 0)
+    num_aside = counts.get("rows.rejected_of.interactions", 0)
+    if num_read and num_aside == num_read:
+        untagged = counts.get(f"rows.rejected_of.interactions.{schema.UNTAGGED_ITEM}", 0)
+        raise ValueError(
+            "`data.interactions` must have events of items with tags. Received: all "
+            f"{num_read} rows were set aside ({schema.UNTAGGED_ITEM}: {untagged}). They are in "
+            f"{os.path.join(rejected_dir, '')}."
+        )
+    if counts.get("rows.skips") and not counts.get("rows.clicks"):
+        raise ValueError(
+            "`data.interactions` must have clicks (`clicked` 1), which are what is learned. "
+            f"Received: {counts['rows.skips']} skips and no click."
+        )
+
+
+def check_skips(counts: Mapping[str, int], training: TrainingConfig) -> None:
+    """Fails before a training that a log of clicks alone cannot feed.
+
+    Args:
+      counts: As written by `tfx_pipeline.examples`.
+      training: Says whether a click loss is trained.
+
+    Raises:
+      ValueError: A click head is trained, and the log has no skip.
+    """
+    if (
+        training.click_objective is None
+        or counts.get("rows.skips")
+        or not counts.get("rows.clicks")
+    ):
+        return
+    keys = ("joint_weight", "split_weight", "attention_weight")
+    set_keys = " and ".join(f"`training.{key}`" for key in keys if getattr(training, key))
+    raise ValueError(
+        "`data.interactions` must have skips (`clicked` 0) where a click head is trained: from "
+        "clicks alone it learns nothing, and click GAUC, which the gate asks for, is undefined. "
+        f"Received: {counts['rows.clicks']} clicks and no skip. Add what was shown and skipped, or "
+        f"set {set_keys} to 0."
+    )
+
+
+def bad_rows(counts: Mapping[str, int], table: str) -> dict[str, int]:
+    """By reason, the rows of one table that are set aside and ought not to be.
+
+    Args:
+      counts: As written by `tfx_pipeline.examples`.
+      table: Name of the table.
+
+    Returns:
+      Without the rows that are only of items without tags.
+    """
+    prefix = f"rows.rejected_of.{table}."
+    reasons = {key[len(prefix) :]: n for key, n in counts.items() if key.startswith(prefix)}
+    return {reason: n for reason, n in reasons.items() if reason not in schema.ORDINARY_REASONS}
 
 
 def _empty_part(split: str, counts: Mapping[str, int], has_window: bool) -> str:

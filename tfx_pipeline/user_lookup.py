@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -26,6 +27,8 @@ from tfx_pipeline.tables.item_catalogue import ItemCatalogue, build_item_catalog
 from tfx_pipeline.tables.row_batches import FileBatch
 from tfx_pipeline.tables.validate import validate_interactions, validate_items, validate_users
 from trainer.history import UserEvents
+
+_logger = logging.getLogger("tagtower.events")
 
 
 class FoundUser(NamedTuple):
@@ -113,12 +116,14 @@ def read_events(path: str, config: PipelineConfig) -> list[dict[str, Any]]:
       config: Where the items table is, which says what tags they have.
 
     Returns:
-      Records for `UserEvents.from_records`.
+      Records for `UserEvents.from_records`. Events of items without tags are left out, as they are
+      of the examples, and a line on standard error says how many.
 
     Raises:
       ValueError: The file cannot be read, or a row is bad; the first bad row is named.
     """
     catalogue = read_catalogue(config)
+    num_untagged = 0
     table = schema.TableSchema("events", schema.INTERACTIONS.columns[1:])
     records = []
     for batch in read_table(path, table):
@@ -126,11 +131,18 @@ def read_events(path: str, config: PipelineConfig) -> list[dict[str, Any]]:
             _with_user(batch), now=int(time.time()) + 86_400, item_index=catalogue
         )
         for bad in validated.rejected.to_pylist():
+            if bad["reason"] in schema.ORDINARY_REASONS:
+                num_untagged += 1
+                continue
             raise ValueError(
                 f"`events` must have good rows only. Received: {path}, "
                 f"row {bad['row']}: {bad['reason']}."
             )
         records += [event_record(row, catalogue) for row in validated.rows.to_pylist()]
+    if num_untagged:
+        _logger.warning(
+            "%d of the events are of items without tags: they count for nothing", num_untagged
+        )
     return records
 
 

@@ -3,9 +3,11 @@
 Each is a `trainer.evaluation.TagScorer`. None of them looks at labels of the users it scores.
 """
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
+import tensorflow as tf
 
 from trainer.evaluation import ItemScorer, TagScorer, evaluate
 from trainer.features import (
@@ -13,8 +15,6 @@ from trainer.features import (
     HISTORY_TAGS,
     IMPRESSION_NUM_TAGS,
     IMPRESSION_TAGS,
-    LABEL_TAG_WEIGHTS,
-    LABEL_TAGS,
     USER_ID,
 )
 from trainer.snapshots import Snapshots
@@ -23,30 +23,20 @@ from trainer.snapshots import Snapshots
 BLEND_WEIGHTS = (0.1, 1.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 
 
-def tag_clicks(train: Snapshots, num_tags: int) -> np.ndarray:
-    """Clicks by tag of the train users, before and after their snapshots.
+def load_tag_clicks(path: str, tags: Sequence[str]) -> np.ndarray:
+    """Clicks of the train users by tag.
 
     Args:
-      train: Snapshots of train users; of several of one user the last one counts, so that nobody
-        counts twice.
-      num_tags: Number of tags.
+      path: `tags.jsonl` of the example generator.
+      tags: The tags in order of their ids.
 
     Returns:
       float [num_tags].
     """
-    users = train.scalars[USER_ID]
-    last = (
-        np.flatnonzero(np.r_[users[1:] != users[:-1], True])
-        if len(users)
-        else np.zeros(0, np.int64)
-    )
-    train = train.take(last)
-    clicks = np.zeros(num_tags)
-    for tags, counts in ((HISTORY_TAGS, HISTORY_TAG_COUNTS), (LABEL_TAGS, LABEL_TAG_WEIGHTS)):
-        ids = train.lists[tags].values
-        known = ids >= 0
-        clicks += np.bincount(ids[known], train.lists[counts].values[known], num_tags)
-    return clicks
+    with tf.io.gfile.GFile(path) as file:
+        rows = [json.loads(line) for line in file]
+    clicks = {row["tag"]: float(row["clicks"]) for row in rows}
+    return np.array([clicks.get(tag, 0.0) for tag in tags])
 
 
 def popularity(clicks: np.ndarray) -> TagScorer:

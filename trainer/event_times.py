@@ -22,6 +22,7 @@ LAST_SECOND = 253_402_300_799  # 9999-12-31 23:59:59
 _FIRST_FINE_SECOND = 315_532_800  # 1980-01-01: as milliseconds beyond `LAST_SECOND`
 _FINE_UNITS = (10**3, 10**6, 10**9)  # a second
 _INT64_END = 2**63
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 
 # Patterns in the syntax that `re` and RE2 share.
 # Bounded digits and exponent, so that every match has a finite value.
@@ -95,7 +96,8 @@ def event_seconds(value: Any) -> int | None:
             value = float(text)
     if isinstance(value, datetime.datetime):
         zone = value.tzinfo or datetime.timezone.utc
-        return math.floor(value.replace(tzinfo=zone).timestamp())
+        # `timestamp()` is a float, which rounds 999,993 microseconds up into the next second.
+        return (value.replace(tzinfo=zone) - _EPOCH) // datetime.timedelta(seconds=1)
     if isinstance(value, np.integer | np.floating):
         value = value.item()  # numpy's integers have no floor of their own
     if not isinstance(value, int | float | decimal.Decimal):

@@ -108,7 +108,8 @@ class Domain:
       events: Of which events: clicked, or shown and skipped.
       window_days: How far back it looks, in days; null: as far as `history_window_days`.
       max_values: How many values at most; those with the highest weight are kept.
-      weighting: `count`: the number of events; `recency`: their sum halved every `half_life_days`.
+      weighting: `count`: the number of events, whatever their weight; `recency`: the sum of their
+        weights (1 where the log has none), each halved every `half_life_days`.
       half_life_days: Of `recency`, in days.
       vocabulary: Name of its vocabulary; domains (and the label, whose vocabulary is `tags`) that
         name the same one share it. Default: the attribute's name.

@@ -16,6 +16,17 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_GLOB_CHARACTERS = frozenset("*?[")
+# What TensorFlow reads by itself; it takes seconds to ask it.
+_BUILT_IN_SCHEMES = ("file", "gs", "ram")
+_MOUNTS = {
+    "s3": "mount the bucket as a folder (by mount-s3 or rclone)",
+    "s3a": "mount the bucket as a folder (by mount-s3 or rclone)",
+    "abfs": "mount the container as a folder (by blobfuse2 or rclone)",
+    "abfss": "mount the container as a folder (by blobfuse2 or rclone)",
+    "wasbs": "mount the container as a folder (by blobfuse2 or rclone)",
+    "hdfs": "mount it as a folder (by its NFS gateway)",
+}
 
 
 def is_remote(path: str) -> bool:
@@ -23,9 +34,48 @@ def is_remote(path: str) -> bool:
     return _SCHEME.match(path) is not None
 
 
+def is_glob(name: str) -> bool:
+    """Whether a path or a name in one has characters that stand for others."""
+    return not _GLOB_CHARACTERS.isdisjoint(name)
+
+
 def absolute(path: str) -> str:
-    """The path for whoever has another working directory; a remote one as it is."""
-    return path.rstrip("/") if is_remote(path) else os.path.abspath(path)
+    """The path for whoever has another working directory; a remote one as it is.
+
+    `..` leaves the folder that a symbolic link leads to, as for the system's calls.
+    """
+    if is_remote(path):
+        return path.rstrip("/")
+    names = path.split(os.sep)
+    if os.pardir in names:
+        num_parents = len(names) - names[::-1].index(os.pardir)
+        parent = os.path.realpath(os.sep.join(names[:num_parents]))
+        path = os.path.join(parent, *names[num_parents:])
+    return os.path.abspath(path)
+
+
+def scheme_fault(path: str) -> str | None:
+    """Why a path cannot be read or written because of its scheme, and what to do.
+
+    Args:
+      path: Local or remote.
+
+    Returns:
+      What the path must be and a remedy, to complete "... must"; None: there is a reader for it.
+    """
+    scheme = path.partition("://")[0]
+    if not is_remote(path) or scheme in _BUILT_IN_SCHEMES:
+        return None
+    import tensorflow as tf
+
+    known = [name for name in tf.io.gfile.get_registered_schemes() if name]
+    if scheme in known:
+        return None
+    remedy = _MOUNTS.get(scheme, "mount it as a folder")
+    return (
+        f"be a local path or gs://..., as nothing is installed that reads {scheme}:// "
+        f"({remedy}, or copy the files)"
+    )
 
 
 def open_file(path: str, mode: str = "r") -> Any:
@@ -54,24 +104,24 @@ def open_file(path: str, mode: str = "r") -> Any:
 
 def exists(path: str) -> bool:
     """Whether there is a file or folder."""
-    return _gfile().exists(path) if is_remote(path) else os.path.exists(path)
+    return _gfile(path).exists(path) if is_remote(path) else os.path.exists(path)
 
 
 def is_folder(path: str) -> bool:
     """Whether there is a folder."""
-    return _gfile().isdir(path) if is_remote(path) else os.path.isdir(path)
+    return _gfile(path).isdir(path) if is_remote(path) else os.path.isdir(path)
 
 
 def is_file(path: str) -> bool:
     """Whether there is a file."""
     if is_remote(path):
-        return _gfile().exists(path) and not _gfile().isdir(path)
+        return _gfile(path).exists(path) and not _gfile(path).isdir(path)
     return os.path.isfile(path)
 
 
 def file_size(path: str) -> int:
     """Bytes of a file."""
-    return _gfile().stat(path).length if is_remote(path) else os.path.getsize(path)
+    return _gfile(path).stat(path).length if is_remote(path) else os.path.getsize(path)
 
 
 def names_in(folder: str) -> list[str]:
@@ -83,27 +133,70 @@ def names_in(folder: str) -> list[str]:
     if not is_remote(folder):
         return sorted(os.listdir(folder))
     with _translated(folder):
-        return sorted(name.rstrip("/") for name in _gfile().listdir(folder))
+        return sorted(name.rstrip("/") for name in _gfile(folder).listdir(folder))
 
 
 def files_below(folder: str) -> list[str]:
     """Paths of all files in a folder and those below it, sorted."""
-    walk = _gfile().walk if is_remote(folder) else os.walk
+    walk = _gfile(folder).walk if is_remote(folder) else os.walk
     return sorted(os.path.join(parent, name) for parent, _, names in walk(folder) for name in names)
 
 
 def matching(pattern: str) -> list[str]:
-    """Paths that match a glob, sorted; `**` is known to local ones alone."""
+    """Paths that match a glob, sorted; `**` is known to local ones alone.
+
+    A name that is there is meant as it is written, whatever characters it has: of `win [x]/*.csv`
+    only the last name is a pattern, where there is a folder `win [x]`.
+    """
+    folder, names = split_glob(pattern)
+    if not names:
+        return [pattern] if exists(pattern) else []
     if not is_remote(pattern):
-        return sorted(glob.glob(pattern, recursive=True))
+        return sorted(_local_matches(folder, names))
+    escaped = re.sub(r"([*?\[\\])", r"\\\1", folder)
     with _translated(pattern):
-        return sorted(_gfile().glob(pattern))
+        return sorted(_gfile(pattern).glob("/".join([escaped, *names])))
+
+
+def split_glob(pattern: str) -> tuple[str, list[str]]:
+    """Parts a glob where its first pattern is.
+
+    Args:
+      pattern: A path, in which names may be patterns.
+
+    Returns:
+      The path before the first name that is a pattern, and that name with those after it; none
+      where no name is one. A name that is there is none.
+    """
+    names = pattern.split("/")
+    for i, name in enumerate(names):
+        if is_glob(name) and not exists("/".join(names[: i + 1])):
+            folder = "/".join(names[:i])
+            return folder if folder or i == 0 else "/", names[i:]
+    return pattern, []
+
+
+def _local_matches(folder: str, names: list[str]) -> list[str]:
+    """What is in a folder by names, each that of what is there, or else a pattern."""
+    found = [folder]
+    for i, name in enumerate(names):
+        if name == "**":
+            patterns = [os.path.join(glob.escape(parent), *names[i:]) for parent in found]
+            return [path for each in patterns for path in glob.glob(each, recursive=True)]
+        matches = []
+        for parent in found:
+            path = os.path.join(parent, name)
+            is_there = os.path.lexists(path)
+            pattern = os.path.join(glob.escape(parent), name)
+            matches += [path] if is_there else glob.glob(pattern)
+        found = matches
+    return found
 
 
 def make_folders(folder: str) -> None:
     """Makes a folder and those above it, where they are not there."""
     if is_remote(folder):
-        _gfile().makedirs(folder)
+        _gfile(folder).makedirs(folder)
     else:
         os.makedirs(folder, exist_ok=True)
 
@@ -111,7 +204,7 @@ def make_folders(folder: str) -> None:
 def remove_file(path: str) -> None:
     """Removes a file that is there."""
     if is_remote(path):
-        _gfile().remove(path)
+        _gfile(path).remove(path)
     else:
         os.remove(path)
 
@@ -120,8 +213,8 @@ def remove_folder(folder: str) -> None:
     """Removes a folder with all that is in it, if it is there."""
     if not is_remote(folder):
         shutil.rmtree(folder, ignore_errors=True)
-    elif _gfile().isdir(folder):
-        _gfile().rmtree(folder)
+    elif _gfile(folder).isdir(folder):
+        _gfile(folder).rmtree(folder)
 
 
 def replace_file(source: str, target: str) -> None:
@@ -130,7 +223,7 @@ def replace_file(source: str, target: str) -> None:
     An object store copies and removes; the copy too is there whole or not at all.
     """
     if is_remote(source):
-        _gfile().rename(source, target, overwrite=True)
+        _gfile(target).rename(source, target, overwrite=True)
     else:
         os.replace(source, target)
 
@@ -179,7 +272,7 @@ class _RemoteReader(io.RawIOBase):
         self._path = path
         with _translated(path):
             self._size = file_size(path)
-            self._file = _gfile().GFile(path, "rb")
+            self._file = _gfile(path).GFile(path, "rb")
 
     def readable(self) -> bool:
         return True
@@ -215,7 +308,7 @@ class _RemoteWriter(io.RawIOBase):
     def __init__(self, path: str):
         super().__init__()
         self._path = path
-        self._file = _gfile().GFile(path, "wb")
+        self._file = _gfile(path).GFile(path, "wb")
         self._file.write(b"")  # an empty file is one too
         self._num_written = 0
 
@@ -252,7 +345,11 @@ def _translated(path: str) -> Iterator[None]:
         raise OSError(errno.EIO, error.message, path) from error
 
 
-def _gfile() -> Any:
+def _gfile(path: str) -> Any:
+    """TensorFlow's file systems, for a path that one of them knows."""
+    fault = scheme_fault(path)
+    if fault is not None:
+        raise ValueError(f"{path} must {fault}.")
     import tensorflow as tf
 
     return tf.io.gfile

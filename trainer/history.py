@@ -8,7 +8,6 @@ Point in time: a feature at time `at` sees events with `timestamp < at`, and not
 """
 
 import dataclasses
-import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -34,7 +33,8 @@ class UserEvents:
     Attributes:
       timestamp: int64 [num_events], seconds, UTC.
       clicked: bool [num_events].
-      weight: float [num_events], weight of an event; 1 where the log has none.
+      weight: float [num_events], weight of an event; 1 where the log has none. Counts of events
+        do not know it.
       item: int [num_events], row of the event's item in every column of `attributes`.
       attributes: By name (`tags`, `category`, `item_id`), the item attributes.
     """
@@ -175,24 +175,18 @@ class HistoryValues:
             bound = moments.at - min(windows) * SECONDS_PER_DAY
             first = _first_at_or_after(events.timestamp, first, moments.end, bound)
         chosen = self.chosen(domain.attribute, clicked=domain.events == "clicked")
-        if domain.weighting == "count" and self._all_weigh_one:
+        if domain.weighting == "count":
             found = chosen.count(first, moments.end)
         else:
             owner, places = chosen.select(first, moments.end)
             rows = chosen.rows[chosen.position[places]]
-            weights = events.weight[rows]
-            if domain.weighting == "recency":
-                age_days = (moments.at[owner] - events.timestamp[rows]) / SECONDS_PER_DAY
-                weights = weights * np.exp2(-age_days / domain.half_life_days)
+            age_days = (moments.at[owner] - events.timestamp[rows]) / SECONDS_PER_DAY
+            weights = events.weight[rows] * np.exp2(-age_days / domain.half_life_days)
             found = chosen.add_up(owner, places, weights, len(first))
         found = heaviest(found, domain.max_values)
         # float32 is what examples and requests carry: the same value on both ways.
         rounded = np.maximum(found.sums, MIN_WEIGHT).astype(np.float32)
         return found._replace(sums=rounded)
-
-    @functools.cached_property
-    def _all_weigh_one(self) -> bool:
-        return bool((self.events.weight == 1).all())
 
 
 def _first_at_or_after(

@@ -247,6 +247,7 @@ def held_out_tags_experiment(
     spec: f.FeatureSpec,
     vocabulary_sizes: Mapping[str, int],
     attributes: TagAttributes,
+    tag_clicks: np.ndarray,
     model_config: ModelConfig,
     training_config: TrainingConfig,
     seed: int = 0,
@@ -266,6 +267,8 @@ def held_out_tags_experiment(
       spec: The features.
       vocabulary_sizes: By vocabulary name, with all tags, as `InterestModel` takes them.
       attributes: Of all tags, in order of their ids.
+      tag_clicks: float [num_tags], clicks of the training part, of the log's summary: training
+        examples hold their labels alone, which are what follows a random moment.
       model_config: Of the towers, with `tag_views` or without.
       training_config: Of the objective.
       seed: Of the fit, of the choice of the tags and of chance.
@@ -276,6 +279,9 @@ def held_out_tags_experiment(
       What it came to.
     """
     num_tags = len(attributes.tags)
+    require(
+        tag_clicks.shape == (num_tags,), "tag_clicks", f"be {num_tags} values", tag_clicks.shape
+    )
     new_tags = choose_new_tags(attributes.tags, fraction, seed)
     known_tags = np.setdiff1d(np.arange(num_tags), new_tags)
     known, new = attributes.take(known_tags), attributes.take(new_tags)
@@ -311,7 +317,7 @@ def held_out_tags_experiment(
         model.candidate_embeddings().numpy(), _candidate_embeddings_of_new(model, new, seed)
     ).T
     embed = tf.function(model.query_embeddings, reduce_retracing=True, autograph=False)
-    clicks = baselines.tag_clicks(hidden_train, len(known_tags))
+    clicks = tag_clicks[known_tags]
     scorers: dict[str, TagScorer] = {
         "views" if model_config.tag_views else "id_only": lambda chunk: (
             embed(chunk.features(spec.raw_names)).numpy() @ candidates

@@ -78,7 +78,8 @@ class EventFeatures:
           events: Of this user, in any order, each with `item_id`, `timestamp` (seconds, UTC, or
             any other form of a time that the tables may have), `clicked` (0 or 1), the `tags` of
             the item as the items table has them, its `category` where a feature lists categories,
-            and optionally `weight`.
+            and optionally `weight`. An event whose `tags` are given and empty is left out, as the
+            examples were made without items that have none.
           profile: Profile features by name; those left out are unknown, and so are all of None.
           at: The time to answer for, seconds, UTC; later events do not count. None: now.
 
@@ -88,10 +89,15 @@ class EventFeatures:
         Raises:
           ValueError: If an event lacks something or a value is of the wrong kind.
         """
-        records = [self._record(event) for event in events]
+        given = [(event, self._record(event)) for event in events]
+        # All of them are looked at, also those that are left out.
+        found = UserEvents.from_records(record for _, record in given)
+        kept = [record for event, record in given if record["tags"] or "tags" not in event]
+        if len(kept) < len(given):
+            found = UserEvents.from_records(kept)
         self._check_profile(profile or {})
         at = time.time() if at is None else at
-        return feature_values(UserEvents.from_records(records), profile, at, self.spec)
+        return feature_values(found, profile, at, self.spec)
 
     def _record(self, event: Mapping[str, Any]) -> dict[str, Any]:
         for domain in self.spec.domains:

@@ -11,6 +11,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from serving.inference_environment import prefer_small_batches
+from trainer.given_paths import path_flag, require_no_pattern
 
 if TYPE_CHECKING:
     from serving.model_server.server import ModelServer
@@ -40,12 +41,14 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--model_base_path",
+        type=path_flag("model_base_path"),
         default="",
         metavar="DIR",
         help="absolute path of the folder with the numbered versions",
     )
     parser.add_argument(
         "--model_config_file",
+        type=path_flag("model_config_file"),
         default="",
         metavar="FILE",
         help="several models, as the text of a ModelServerConfig; the two flags above are ignored",
@@ -66,6 +69,7 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--monitoring_config_file",
+        type=path_flag("monitoring_config_file"),
         default="",
         metavar="FILE",
         help="the text of a MonitoringConfig: whether and where Prometheus reads",
@@ -163,6 +167,7 @@ def _check(arguments: argparse.Namespace) -> None:
                 "`--model_base_path` must be the absolute path of a folder with numbered versions. "
                 f"Received: --model_base_path={base_path!r}."
             )
+        require_no_pattern(base_path, "--model_base_path")
         if not arguments.model_name:
             raise ValueError("`--model_name` must not be empty. Received: --model_name=''.")
     for name in ("grpc_max_threads", "rest_api_num_threads", "max_concurrent_requests"):

@@ -14,6 +14,7 @@ from serving.model_server.version_policy import (
     SpecificVersions,
     VersionPolicy,
 )
+from trainer.file_system import scheme_fault
 
 PLATFORM = "tensorflow"
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.]*://")
@@ -67,6 +68,11 @@ def read_model_configs(config: model_server_config_pb2.ModelServerConfig) -> lis
             raise invalid_argument(
                 f"Expected model {model.name} to have an absolute path or URI; got "
                 f"base_path()={model.base_path}"
+            )
+        fault = scheme_fault(model.base_path)
+        if fault is not None:
+            raise invalid_argument(
+                f"The base_path of model {model.name} must {fault}. Received: {model.base_path}"
             )
     for model in models:
         platform = _platform(model)

@@ -11,8 +11,11 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """`tagtower demo` with its defaults; output and report."""
-    folder = tmp_path_factory.mktemp("demo")
+    """`tagtower demo` with its defaults; output and report.
+
+    The folder has about every character that TFX, Beam, SQLite and the server stand in a path.
+    """
+    folder = tmp_path_factory.mktemp("demo") / "Läufe é 漢" / "#1 {a} 100% 'q' @2,;=&(z)+~b"
     finished = subprocess.run(
         [sys.executable, "-m", "tfx_pipeline.cli", "demo", "--output", str(folder)],
         capture_output=True,

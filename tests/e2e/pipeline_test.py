@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -314,6 +315,22 @@ def test_bad_rows_above_the_threshold_fail_in_one_line_and_are_kept(project, cap
     rows = [json.loads(line) for file in rejected for line in file.read_text().splitlines()]
     assert len(rows) == len(clicked) // 10
     assert {row["reason"] for row in rows} == {"clicked_not_0_or_1"}
+
+
+def test_log_of_clicks_alone_is_refused_before_anything_is_trained(project, capfd):
+    path = next((project.tables / "interactions").glob("*.parquet"))
+    good = path.read_bytes()
+    table = pq.read_table(path)
+    pq.write_table(table.filter(pc.equal(table.column("clicked"), 1)), path)
+
+    status, out, err = project.run_here(capfd)
+    path.write_bytes(good)
+
+    assert status == 2
+    (line,) = err.strip().splitlines()
+    assert "ExampleGen: `data.interactions` must have skips (`clicked` 0)" in line
+    assert line.endswith("or set `training.joint_weight` to 0.")
+    assert "] StatisticsGen" not in out and "] Trainer" not in out
 
 
 @pytest.fixture(scope="module")

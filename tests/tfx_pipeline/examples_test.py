@@ -81,6 +81,7 @@ def test_counts_by_hand(small):
         "examples.now": 5,
         "examples.test": 1,
         "examples.validation": 1,
+        "rows.clicks": 5,
         "rows.duplicates": 1,
         "rows.read.interactions": 16,
         "rows.read.items": 5,
@@ -91,12 +92,24 @@ def test_counts_by_hand(small):
         "rows.rejected.missing_user_id": 1,
         "rows.rejected.no_tags": 1,
         "rows.rejected.timestamp_in_future": 1,
-        "rows.rejected.unknown_item": 2,
+        "rows.rejected.unknown_item": 1,
         "rows.rejected.unparsable_timestamp": 2,
+        "rows.rejected.untagged_item": 1,
         "rows.rejected_of.interactions": 7,
+        "rows.rejected_of.interactions.clicked_not_0_or_1": 1,
+        "rows.rejected_of.interactions.missing_user_id": 1,
+        "rows.rejected_of.interactions.timestamp_in_future": 1,
+        "rows.rejected_of.interactions.unknown_item": 1,
+        "rows.rejected_of.interactions.unparsable_timestamp": 2,
+        "rows.rejected_of.interactions.untagged_item": 1,
         "rows.rejected_of.items": 2,
+        "rows.rejected_of.items.duplicate_item": 1,
+        "rows.rejected_of.items.no_tags": 1,
         "rows.rejected_of.users": 1,
+        "rows.rejected_of.users.duplicate_user": 1,
+        "rows.skips": 3,
         "users.total": 5,
+        "users.without_events": 1,
         "users.without_profile": 1,
     }
     unlisted = user_part("unlisted", CONFIG)
@@ -176,7 +189,7 @@ def test_rejected_rows_lie_aside_with_place_reason_and_values(small):
     assert {place: row["reason"] for place, row in found.items() if place[0] != "users"} == {
         ("interactions", 10): "missing_user_id",
         ("interactions", 11): "unknown_item",
-        ("interactions", 12): "unknown_item",
+        ("interactions", 12): "untagged_item",
         ("interactions", 13): "unparsable_timestamp",
         ("interactions", 14): "timestamp_in_future",
         ("interactions", 15): "clicked_not_0_or_1",
@@ -195,8 +208,8 @@ def test_too_many_bad_rows_fail_with_reason_and_remedy(small):
     with pytest.raises(ValueError) as error:
         check_counts(run.counts, data, run.outputs.rejected)
     message = str(error.value)
-    assert "7 of 16 rows of interactions were rejected, 1.00% are allowed" in message
-    assert "unknown_item: 2" in message
+    assert "6 of 16 rows of interactions were rejected, 1.00% are allowed" in message
+    assert "unknown_item: 1" in message and "untagged" not in message
     assert f"They are in {run.outputs.rejected}/: mend them, or raise the threshold." in message
     check_counts(run.counts, dataclasses.replace(data, max_rejected_fraction=0.5), "")
 

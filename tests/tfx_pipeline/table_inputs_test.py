@@ -74,8 +74,8 @@ def test_good_counts_pass():
 
 def test_rejected_rows_up_to_the_threshold_pass():
     data = dataclasses.replace(DATA, max_rejected_fraction=0.05)
-    check_counts({**GOOD, "rows.rejected_of.interactions": 50}, data, "aside")
-    counts = {**GOOD, "rows.rejected_of.interactions": 51, "rows.rejected.no_tags": 51}
+    check_counts({**GOOD, "rows.rejected_of.interactions.unknown_item": 50}, data, "aside")
+    counts = {**GOOD, "rows.rejected_of.interactions.unknown_item": 51}
     with pytest.raises(ValueError, match="51 of 1000 rows of interactions were rejected, 5.00%"):
         check_counts(counts, data, "aside")
 
@@ -84,21 +84,21 @@ def test_too_many_rejected_rows_name_reasons_place_and_remedy():
     counts = {
         **GOOD,
         "rows.rejected_of.items": 7,
-        "rows.rejected.no_tags": 2,
-        "rows.rejected.missing_item_id": 5,
+        "rows.rejected_of.items.duplicate_item": 2,
+        "rows.rejected_of.items.missing_item_id": 5,
     }
     with pytest.raises(ValueError) as error:
         check_counts(counts, DATA, "aside")
     assert str(error.value) == (
         "`data.max_rejected_fraction` must not be exceeded: 7 of 100 rows of items were rejected, "
-        "1.00% are allowed (missing_item_id: 5, no_tags: 2). They are in aside/: mend them, or "
-        "raise the threshold."
+        "1.00% are allowed (missing_item_id: 5, duplicate_item: 2). They are in aside/: mend them, "
+        "or raise the threshold."
     )
 
 
 def test_threshold_is_one_of_each_table():
     # 7 of 1150 rows in all are few, but 7 of 50 users are not.
-    counts = {**GOOD, "rows.rejected_of.users": 7, "rows.rejected.duplicate_user": 7}
+    counts = {**GOOD, "rows.rejected_of.users.duplicate_user": 7}
     with pytest.raises(ValueError, match="7 of 50 rows of users were rejected"):
         check_counts(counts, DATA, "aside")
 
@@ -107,7 +107,7 @@ def test_no_bad_row_is_allowed_at_threshold_zero():
     data = dataclasses.replace(DATA, max_rejected_fraction=0.0)
     check_counts(GOOD, data, "aside")
     with pytest.raises(ValueError, match="1 of 1000 rows of interactions"):
-        check_counts({**GOOD, "rows.rejected_of.interactions": 1}, data, "aside")
+        check_counts({**GOOD, "rows.rejected_of.interactions.unknown_item": 1}, data, "aside")
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])

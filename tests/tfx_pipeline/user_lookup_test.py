@@ -120,7 +120,7 @@ def test_fresh_events_get_the_attributes_of_their_items(tables, tmp_path):
     assert [{**row, "tags": sorted(row["tags"])} for row in records] == expected
     events = UserEvents.from_records(records)
     values = feature_values(events, None, START + 10, SPEC)
-    assert (values["clicked_tags"], values["clicked_tags_weights"]) == (["a", "b"], [0.5, 0.5])
+    assert (values["clicked_tags"], values["clicked_tags_weights"]) == (["a", "b"], [1.0, 1.0])
 
 
 def test_fresh_events_need_no_weight_and_no_user(tables, tmp_path):

@@ -109,6 +109,18 @@ def test_files_and_folders_are_told_apart_and_listed_in_order(folder):
     assert fs.names_in(folder) == [".hidden"]
 
 
+def test_name_that_is_there_is_no_pattern(folder):
+    for name in ("win [x]/1", "win [x]/2", "win x/1", "a*/1", "ab/1"):
+        write(f"{folder}/{name}", name)
+
+    assert fs.matching(f"{folder}/win [x]/*") == [f"{folder}/win [x]/1", f"{folder}/win [x]/2"]
+    assert fs.matching(f"{folder}/win [x]/[1]") == [f"{folder}/win [x]/1"]
+    assert fs.matching(f"{folder}/win [x]") == [f"{folder}/win [x]"]
+    assert fs.matching(f"{folder}/a*/?") == [f"{folder}/a*/1"]
+    assert fs.matching(f"{folder}/win ?/1") == [f"{folder}/win x/1"]
+    assert fs.split_glob(f"{folder}/win [x]/*/[1]") == (f"{folder}/win [x]", ["*", "[1]"])
+
+
 def test_replaced_file_is_the_new_one_alone(folder):
     write(f"{folder}/new", "new")
     write(f"{folder}/old", "old")

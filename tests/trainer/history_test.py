@@ -52,13 +52,14 @@ def test_count_adds_the_events_of_a_value():
     assert values_of(rows) == [("b", 3.0), ("a", 1.0), ("c", 1.0)]
 
 
-def test_event_weights_multiply_the_count():
+@pytest.mark.parametrize("weight", [0.0, 0.25, 2.5, None])
+def test_count_is_the_number_of_events_whatever_their_weight(weight):
     rows = [
-        event(30, ["a"], weight=2.5),
-        event(20, ["a", "b"], weight=0.25),
-        event(10, ["b"], weight=None),
+        event(30, ["a"], weight=weight),
+        event(20, ["a", "b"], weight=weight),
+        event(10, ["b", "c"], weight=7.0),
     ]
-    assert values_of(rows) == [("a", 2.75), ("b", 1.25)]
+    assert values_of(rows) == [("a", 2.0), ("b", 2.0), ("c", 1.0)]
 
 
 def test_recency_halves_an_event_every_half_life():
@@ -87,16 +88,17 @@ def test_decayed_value_keeps_the_smallest_weight_and_its_place():
 
 
 def test_weight_zero_stays_nothing_and_does_not_become_one():
-    rows = [event(20, ["a"], weight=0.0), event(10, ["b"], weight=0.5)]
-    assert values_of(rows) == [("b", 0.5), ("a", float(np.float32(1e-6)))]
+    rows = [event(DAY, ["a"], weight=0.0), event(DAY, ["b"], weight=0.5)]
+    found = values_of(rows, weighting="recency", half_life_days=1.0)
+    assert found == [("b", 0.25), ("a", float(np.float32(1e-6)))]
 
 
 def test_weights_are_float32_numbers():
-    rows = [event(k, ["a"], item_id=f"i{k}", weight=0.1) for k in (1, 2, 3)]
-    ((_, weight),) = values_of(rows)
+    rows = [event(DAY, ["a"], item_id=f"i{k}", weight=0.1) for k in (1, 2, 3)]
+    ((_, weight),) = values_of(rows, weighting="recency", half_life_days=1.0)
     assert weight == float(np.float32(weight))
-    # Three times the float32 that is nearest to 0.1, as events travel in float32.
-    assert weight == float(np.float32(3 * float(np.float32(0.1))))
+    # Three times the half of the float32 nearest to 0.1, as events travel in float32.
+    assert weight == float(np.float32(1.5 * float(np.float32(0.1))))
 
 
 # --- order and caps ---

@@ -258,6 +258,7 @@ def test_popularity_of_a_new_tag_is_the_mean_of_its_category():
 
 NUM_WORDS, PER_WORD = 16, 6
 WORD_TAGS = [f"word{i % NUM_WORDS} number{i // NUM_WORDS}" for i in range(NUM_WORDS * PER_WORD)]
+WORD_CLICKS = np.arange(float(len(WORD_TAGS)))
 SPEC = f.FeatureSpec(domains=(f.Domain("clicked_tags"),))
 SIZES = {"tags": len(WORD_TAGS) + 1}
 MODEL = ModelConfig(
@@ -320,13 +321,13 @@ def hide_labels(part, tags):
     return Snapshots(part.scalars, {**part.lists, **left})
 
 
-def experiment(seed, model=MODEL, training=TRAINING, parts=None):
+def experiment(seed, model=MODEL, training=TRAINING, parts=None, clicks=WORD_CLICKS):
     attributes = TagAttributes(tuple(WORD_TAGS), ("",) * len(WORD_TAGS))
     parts = parts or [
         word_log(num_users, seed) for num_users, seed in ((320, 1), (32, 2), (128, 3))
     ]
     return held_out_tags_experiment(
-        *parts, SPEC, SIZES, attributes, model, training, seed=seed, fraction=0.15
+        *parts, SPEC, SIZES, attributes, clicks, model, training, seed=seed, fraction=0.15
     )
 
 
@@ -355,6 +356,21 @@ def test_model_without_views_is_reported_as_ids_alone():
     for figures in result.figures.values():
         assert set(figures) == {"id_only", "popularity_of_category", "random"}
     assert result.fit.epochs == 1
+
+
+def test_popularity_of_category_is_of_the_clicks_given_and_not_of_the_labels():
+    # One known tag has all clicks, so that the mean puts the new ones right behind it.
+    (first,) = np.setdiff1d(np.arange(len(WORD_TAGS)), choose_new_tags(WORD_TAGS, 0.15, 0))[:1]
+    clicks = np.where(np.arange(len(WORD_TAGS)) == first, 1e6, 0.0)
+    training = dataclasses.replace(TRAINING, max_epochs=1)
+    figures = experiment(0, WITHOUT_VIEWS, training, clicks=clicks).figures["test"]
+    assert figures["popularity_of_category"]["recall_at_50"] == 1.0
+
+
+@pytest.mark.parametrize("clicks", [np.ones(3), np.ones((2, len(WORD_TAGS)))])
+def test_clicks_of_other_tags_are_refused(clicks):
+    with pytest.raises(ValueError, match="`tag_clicks` must be 96 values"):
+        experiment(0, clicks=clicks)
 
 
 def test_validation_users_have_figures_of_their_own():

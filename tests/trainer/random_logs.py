@@ -121,8 +121,9 @@ def naive_feature_values(rows, profile, at, spec, items=None):
                 spec.history_window_days is None or event[0] >= at - spec.history_window_days * DAY
             )
         ]
-        weights = np.array([event[3] for event in chosen])
+        weights = np.ones(len(chosen))
         if domain.weighting == "recency":
+            weights = np.array([event[3] for event in chosen])
             ages = np.array([(at - event[0]) / DAY for event in chosen])
             weights = weights * np.exp2(-ages / domain.half_life_days)
         sums = {}

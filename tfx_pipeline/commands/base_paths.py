@@ -3,6 +3,7 @@
 import argparse
 
 from tfx_pipeline.commands.config_flags import add_config_flag, add_output_flag
+from trainer.given_paths import path_flag
 
 
 def add_base_path_arguments(parser: argparse.ArgumentParser) -> None:
@@ -10,10 +11,13 @@ def add_base_path_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_flag(parser, is_required=False)
     add_output_flag(parser)
     parser.add_argument(
-        "--model_base_path", help="folder of the numbered versions, in place of --config"
+        "--model_base_path",
+        type=path_flag("model_base_path"),
+        help="folder of the numbered versions, in place of --config",
     )
     parser.add_argument(
         "--exact_base_path",
+        type=path_flag("exact_base_path"),
         help="folder of the versions with an exact index (default: the configuration's, or "
         "MODEL_BASE_PATH_exact, where that is there; empty: leave it alone)",
     )

@@ -6,6 +6,7 @@ from serving.inference_environment import prefer_small_batches
 from tfx_pipeline.commands.engine_flags import add_engine_flags, chosen_engine
 from tfx_pipeline.console import quiet_libraries, temporary_log
 from trainer.file_system import absolute, is_folder
+from trainer.given_paths import path_flag, require_no_pattern
 
 # Of the Parquet table, where no other key is named.
 _USER_KEY = "user_id"
@@ -14,9 +15,16 @@ _MEGABYTE = 1 << 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
-    parser.add_argument("--model_base_path", required=True, help="folder of the numbered versions")
+    parser.add_argument(
+        "--model_base_path",
+        type=path_flag("model_base_path"),
+        required=True,
+        help="folder of the numbered versions",
+    )
     parser.add_argument("--version", type=int, help="the version (default: the newest)")
-    parser.add_argument("--input", required=True, help="file or glob of instances")
+    parser.add_argument(
+        "--input", type=path_flag("input"), required=True, help="file, folder or glob of instances"
+    )
     parser.add_argument(
         "--input_format",
         choices=("auto", "jsonl", "tf-record"),
@@ -24,7 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="JSON lines, or TFRecords of serialized tf.Examples, each plain or gzipped "
         "(default: TFRecords where `tfrecord` is in the file's name)",
     )
-    parser.add_argument("--output", required=True, help="folder to write; must not exist yet")
+    parser.add_argument(
+        "--output",
+        type=path_flag("output"),
+        required=True,
+        help="folder to write; must not exist yet",
+    )
     parser.add_argument(
         "--output_format",
         choices=("jsonl", "parquet"),
@@ -64,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     pipeline_args = chosen_engine(arguments).pipeline_args
     output = arguments.output.rstrip("/")
+    require_no_pattern(arguments.model_base_path, "model_base_path")
     with temporary_log("batch-predict.log", kept_on=BeamJobError) as log_path:
         _predict(arguments, pipeline_args, output, log_path)
     return 0

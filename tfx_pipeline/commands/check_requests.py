@@ -8,6 +8,7 @@ from typing import Any
 from tfx_pipeline.commands.config_flags import add_config_flag, add_output_flag
 from tfx_pipeline.refusals import EXIT_NOT_PUSHED
 from trainer.file_system import is_file
+from trainer.given_paths import path_flag
 
 _SPLIT = "train"
 _NUM_SHOWN = 3
@@ -19,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_output_flag(parser)
     parser.add_argument(
         "--requests",
+        type=path_flag("requests"),
         required=True,
         metavar="FILES",
         help="file, folder or glob of logged requests: JSON lines of feature values by name",

@@ -7,14 +7,21 @@ import json
 from tfx_pipeline.commands.config_flags import add_config_flag
 from tfx_pipeline.console import quiet_libraries, temporary_log
 from trainer.file_system import open_file
+from trainer.given_paths import path_flag
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
     add_config_flag(parser)
-    parser.add_argument("--output", required=True, help="file to write, such as pipeline.json")
+    parser.add_argument(
+        "--output",
+        type=path_flag("output"),
+        required=True,
+        help="file to write, such as pipeline.json",
+    )
     parser.add_argument(
         "--root",
+        type=path_flag("root"),
         help="output folder of the runs, such as gs://BUCKET/FOLDER (default: the configuration's "
         "`output`)",
     )
@@ -24,8 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Compiles; prints what was written."""
     from tfx_pipeline.config import load_config
+    from tfx_pipeline.config_paths import check_written
 
     config = load_config(arguments.config, output=arguments.root)
+    check_written(config)
     if arguments.image is not None:
         image = dataclasses.replace(config.vertex, image=arguments.image)
         config = dataclasses.replace(config, vertex=image)

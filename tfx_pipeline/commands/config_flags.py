@@ -2,11 +2,14 @@
 
 import argparse
 
+from trainer.given_paths import path_flag
+
 
 def add_config_flag(parser: argparse.ArgumentParser, is_required: bool = True) -> None:
     """Adds `--config`."""
     parser.add_argument(
         "--config",
+        type=path_flag("config"),
         required=is_required,
         help="a YAML file, or the name of a configuration that comes with tagtower",
     )
@@ -14,4 +17,6 @@ def add_config_flag(parser: argparse.ArgumentParser, is_required: bool = True) -
 
 def add_output_flag(parser: argparse.ArgumentParser) -> None:
     """Adds `--output`, which takes the place of the configuration's own."""
-    parser.add_argument("--output", help="output folder (default: the configuration's)")
+    parser.add_argument(
+        "--output", type=path_flag("output"), help="output folder (default: the configuration's)"
+    )

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from tfx_pipeline.commands.prepare import add_demo_arguments, demo_config
 from tfx_pipeline.commands.run import exit_status, run_and_report
 from tfx_pipeline.console import Console, quiet_libraries
+from trainer.given_paths import path_flag, require_no_pattern
 
 _NUM_SHOWN = 6
 _SERVER_TIMEOUT_S = 120.0
@@ -21,7 +22,10 @@ _SERVER_TIMEOUT_S = 120.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
     parser.add_argument(
-        "--output", default=os.path.join("build", "demo"), help="folder (default: %(default)s)"
+        "--output",
+        type=path_flag("output"),
+        default=os.path.join("build", "demo"),
+        help="folder (default: %(default)s)",
     )
     options = parser.add_argument_group("the synthetic log")
     for action in _demo_actions():
@@ -32,6 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Prepares, runs, serves, asks, and shows the planted beside the served."""
     from tfx_pipeline.config import load_config
 
+    require_no_pattern(arguments.output, "output")
     tables = os.path.join(arguments.output, "tables")
     config = load_config("demo", output=os.path.join(arguments.output, "run"))
     data = dataclasses.replace(

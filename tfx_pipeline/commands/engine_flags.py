@@ -5,6 +5,7 @@ import dataclasses
 import shlex
 
 from tfx_pipeline.beam_config import BeamConfig
+from trainer.given_paths import path_flag
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +24,9 @@ class Engine:
 def add_engine_flags(parser: argparse.ArgumentParser) -> None:
     """Adds what `chosen_engine` reads."""
     parser.add_argument(
-        "--config", help="configuration whose section `beam` says the engine (default: local)"
+        "--config",
+        type=path_flag("config"),
+        help="configuration whose section `beam` says the engine (default: local)",
     )
     parser.add_argument(
         "--runner",

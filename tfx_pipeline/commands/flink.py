@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from tfx_pipeline.flink.launch import DEFAULTS, EMBEDDED, load_cluster
+from trainer.given_paths import path_flag
 
 _ACTIONS = ("up", "status", "down")
 _EXIT_NOT_UP = 1
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--folder",
+        type=path_flag("folder"),
         default="build/flink",
         help="folder for settings, logs and temporary files, one a cluster (default: %(default)s)",
     )

@@ -17,6 +17,7 @@ from tfx_pipeline.datasets.mind_options import MindOptions
 from tfx_pipeline.option_help import option_help
 from trainer.config_loader import require
 from trainer.file_system import is_remote
+from trainer.given_paths import path_flag
 
 if TYPE_CHECKING:
     from tfx_pipeline.datasets.summary import PreparedSummary
@@ -30,9 +31,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     movielens = datasets.add_parser(
         "movielens-1m", help="MovieLens-1M with the tags of MovieLens-10M"
     )
-    movielens.add_argument("--source", required=True, help="folder that ml-1m.zip unpacks to")
-    movielens.add_argument("--tags", required=True, help="tags.dat (or .gz) of MovieLens-10M")
-    movielens.add_argument("--output", required=True, help="folder to write")
+    movielens.add_argument(
+        "--source", type=path_flag("source"), required=True, help="folder that ml-1m.zip unpacks to"
+    )
+    movielens.add_argument(
+        "--tags", type=path_flag("tags"), required=True, help="tags.dat (or .gz) of MovieLens-10M"
+    )
+    movielens.add_argument(
+        "--output", type=path_flag("output"), required=True, help="folder to write"
+    )
     add_engine_flags(movielens)
 
     mind = datasets.add_parser(
@@ -42,13 +49,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "shown, tags are category, subcategory and entities. News shown that news.tsv does not "
         "have are counted, written, and set aside by `tagtower run` (data.max_rejected_fraction).",
     )
-    mind.add_argument("--source", required=True, help="folder that MINDsmall_train.zip unpacks to")
-    mind.add_argument("--output", required=True, help="folder to write")
+    mind.add_argument(
+        "--source",
+        type=path_flag("source"),
+        required=True,
+        help="folder that MINDsmall_train.zip unpacks to",
+    )
+    mind.add_argument("--output", type=path_flag("output"), required=True, help="folder to write")
     _add_options(mind, MindOptions)
     add_engine_flags(mind)
 
     demo = datasets.add_parser("demo", help="a synthetic log with planted interests")
-    demo.add_argument("--output", required=True, help="folder to write")
+    demo.add_argument("--output", type=path_flag("output"), required=True, help="folder to write")
     add_demo_arguments(demo)
     add_engine_flags(demo)
 

@@ -12,6 +12,7 @@ from tfx_pipeline.commands.query_subject import (
     read_subject,
 )
 from tfx_pipeline.console import silence_imports
+from trainer.given_paths import path_flag
 
 if TYPE_CHECKING:
     from trainer.tag_items import TagItems
@@ -47,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--items_file",
+        type=path_flag("items_file"),
         metavar="FILE",
         help="items by tag (default: items.jsonl in the output folder of --config)",
     )

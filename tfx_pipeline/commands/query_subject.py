@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from trainer.file_system import is_file, open_file
+from trainer.given_paths import given_path, path_flag
 
 
 def add_subject_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,11 +21,14 @@ def add_subject_arguments(parser: argparse.ArgumentParser) -> None:
     who.add_argument("--user", metavar="ID", help="a user of the tables that --config names")
     who.add_argument(
         "--events",
+        type=path_flag("events"),
         metavar="FILE",
         help="fresh events (item_id, timestamp, clicked); with --user they are added to the stored",
     )
     who.add_argument("--profile", metavar="JSON", help="profile features that go with --events")
-    parser.add_argument("--config", help="the configuration, for --user and --events")
+    parser.add_argument(
+        "--config", type=path_flag("config"), help="the configuration, for --user and --events"
+    )
 
 
 def named_subjects(arguments: argparse.Namespace) -> list[str]:
@@ -94,9 +98,10 @@ def _from_events(arguments: argparse.Namespace) -> tuple[dict[str, Any], set[str
 
 def _parse_json(name: str, text: str) -> dict[str, Any]:
     if text.startswith("@"):
-        if not is_file(text[1:]):
+        path = given_path(text[1:], name)
+        if not is_file(path):
             raise ValueError(f"`{name}` must name a file after @. Received: {text}.")
-        with open_file(text[1:]) as file:
+        with open_file(path) as file:
             text = file.read()
     try:
         value = json.loads(text)

@@ -6,6 +6,7 @@ import os
 from tfx_pipeline.commands.config_flags import add_config_flag, add_output_flag
 from tfx_pipeline.commands.run import exit_status
 from tfx_pipeline.console import quiet_libraries
+from trainer.given_paths import path_flag
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_output_flag(parser)
     parser.add_argument(
         "--tags",
+        type=path_flag("tags"),
         required=True,
         metavar="FILE",
         help="CSV, Parquet or JSON lines with the columns tag, and where wanted category, vector, "

@@ -82,6 +82,7 @@ def run_and_report(config, console: Console):
         if "window.day" in logged.report:
             console.line(window_line(logged.report))
         console.line("loading TFX ...")
+        from tfx_pipeline.pipeline import REJECTED_DIR
         from tfx_pipeline.report import INFERENCE_LINK
         from tfx_pipeline.report_tables import quality_table, summary_lines
         from tfx_pipeline.run import run_pipeline
@@ -93,6 +94,9 @@ def run_and_report(config, console: Console):
     console.line()
     for line in summary_lines(result.report):
         console.line(line)
+    rejected = os.path.join(config.output_dir, REJECTED_DIR)
+    if os.path.isdir(rejected):
+        console.line(f"set aside  rows that are not used, in {rejected}")
     console.line(f"report     {os.path.join(config.output_dir, REPORT_FILE)}")
     inference = os.path.join(config.output_dir, INFERENCE_LINK)
     if os.path.isdir(inference):

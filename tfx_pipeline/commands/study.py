@@ -4,17 +4,20 @@ import argparse
 import os
 
 from tfx_pipeline.console import quiet_libraries
+from trainer.given_paths import path_flag
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
     parser.add_argument(
         "--config",
+        type=path_flag("config"),
         required=True,
         help="a YAML file, or the name of a study that comes with tagtower",
     )
     parser.add_argument(
         "--output",
+        type=path_flag("output"),
         help="folder of report, runs, plots and finished trials (default: the configuration's; "
         "with it no page is written)",
     )

@@ -28,9 +28,9 @@ from tfx_pipeline.model_evaluation import (
     Figures,
     evaluate_baselines,
     evaluate_model,
-    load_tag_clicks,
 )
 from tfx_pipeline.saved_model_scorer import read_second_stage
+from trainer.baselines import load_tag_clicks
 from trainer.config_loader import from_mapping
 from trainer.input_data import load_snapshots, load_tags
 

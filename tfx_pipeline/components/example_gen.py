@@ -27,6 +27,7 @@ from tfx_pipeline.data_config import DataConfig
 from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.renamed_file import UNFINISHED_SUFFIX
 from tfx_pipeline.shuffle import workplace_of
+from tfx_pipeline.summary_notes import read_summary
 from tfx_pipeline.table_inputs import check_counts, find_tables
 from trainer.config_loader import from_mapping
 from trainer.features import FeatureSpec
@@ -97,8 +98,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                     day_end=None if window is None else window.end,
                 )
         _remove_unfinished(outputs)
-        with open_file(os.path.join(outputs.summary, table_examples.COUNTS_FILE)) as file:
-            check_counts(json.load(file), data, outputs.rejected)
+        counts, forms = read_summary(outputs.summary)
+        check_counts(counts, data, outputs.rejected, forms)
         # A failed run keeps them in `rejected_dir` alone: its artifacts are removed.
         if is_folder(outputs.rejected):
             kept = os.path.join(outputs.summary, os.path.basename(outputs.rejected))

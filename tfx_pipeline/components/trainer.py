@@ -21,8 +21,12 @@ from tfx.utils import json_utils
 from tfx_pipeline.ancestry import model_of_other_examples, write_ancestry
 from tfx_pipeline.components.artifacts import LogSummary
 from tfx_pipeline.log_summary import TAGS_FILE
+from tfx_pipeline.summary_notes import read_summary
+from tfx_pipeline.table_inputs import check_skips
 from tfx_pipeline.training_process import run_in_own_process
 from trainer import task
+from trainer.config import TrainingConfig
+from trainer.config_loader import from_mapping
 
 SUMMARY_KEY = "summary"
 # Of `custom_config`, for this component and not for `run_fn`: the folder of the pushed versions.
@@ -61,6 +65,10 @@ class TowerTrainerExecutor(GenericExecutor):
         custom = {specs.CUSTOM_CONFIG_KEY: json_utils.dumps(custom_config)}
         exec_properties = {**exec_properties, **custom}
         training = json.loads(custom_config.get(task.TRAINING_KEY, "{}"))
+        if input_dict.get(SUMMARY_KEY):
+            # A local run has said it after ExampleGen.
+            counts, _ = read_summary(artifact_utils.get_single_uri(input_dict[SUMMARY_KEY]))
+            check_skips(counts, from_mapping(TrainingConfig, training, "training"))
         if training.get("strategy") == "multi_worker":
             own = run_in_own_process
             exec_properties = {

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from tfx_pipeline.tables import schema
-from tfx_pipeline.tables.arrow_files import open_file
+from tfx_pipeline.tables.table_files import open_file
 from trainer.file_system import is_file
 
 

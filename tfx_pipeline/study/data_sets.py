@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 from tfx_pipeline.console import Console
-from tfx_pipeline.model_evaluation import load_tag_clicks
 from tfx_pipeline.prepared_examples import PreparedExamples, prepare_examples
 from tfx_pipeline.study.baseline_figures import BaselineFigures, baseline_figures
 from tfx_pipeline.study.definition import Study
@@ -56,7 +55,7 @@ class DataSets:
         """Figures without a model, by seed."""
         examples = self.examples(name)
         return baseline_figures(
-            load_tag_clicks(self._prepared[name].tags_path, examples.tags.tags),
+            examples.tag_clicks,
             examples.splits["validation"],
             examples.splits["test"],
             self._study.config.seeds,

@@ -12,9 +12,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tfx_pipeline.config import PipelineConfig, load_config, load_yaml
+from tfx_pipeline.config_paths import with_given_paths
 from tfx_pipeline.study.config import StudyConfig, check_names
 from trainer.config import ModelConfig, TrainingConfig
 from trainer.config_loader import from_mapping, require, to_mapping
+from trainer.given_paths import given_path, require_no_pattern
 
 # In the package: of the studies that come with it. Their names are not those of pipelines.
 FOLDER = "configs/studies"
@@ -141,8 +143,20 @@ def load_study(
         if seeds is not None:
             mapping["seeds"] = list(seeds)
     try:
-        config = from_mapping(StudyConfig, mapping)
+        config = _with_given_paths(from_mapping(StudyConfig, mapping))
         base = merged(to_mapping(load_config(config.base.config)), config.base.overrides)
-        return Study(config, from_mapping(PipelineConfig, base, "base.overrides"))
+        base_config = from_mapping(PipelineConfig, base, "base.overrides")
+        return Study(config, with_given_paths(base_config))
     except ValueError as error:
         raise ValueError(f"{path_or_name}: {error}") from error
+
+
+def _with_given_paths(config: StudyConfig) -> StudyConfig:
+    paths: dict[str, Any] = {
+        name: given_path(getattr(config, name), name)
+        for name in ("output", "page")
+        if getattr(config, name) is not None
+    }
+    config = dataclasses.replace(config, **paths)
+    require_no_pattern(config.output_dir, "output")
+    return config

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow_transform as tft
 
 from trainer import features as f
+from trainer.baselines import load_tag_clicks
 from trainer.input_data import load_snapshots, load_tags, tag_frequencies, vocabulary_sizes
 from trainer.snapshots import Snapshots
 from trainer.tag_views import TagAttributes, load_tag_attributes
@@ -25,6 +26,7 @@ class StudyExamples:
       tags: What is known of the tags, in order of their ids.
       tag_frequencies: float [num_tags], how often each tag occurs.
       splits: Snapshots of `train`, `validation` and `test`.
+      tag_clicks: float [num_tags], clicks of the training part. No training sees them.
     """
 
     spec: f.FeatureSpec
@@ -32,10 +34,11 @@ class StudyExamples:
     tags: TagAttributes
     tag_frequencies: np.ndarray
     splits: Mapping[str, Snapshots]
+    tag_clicks: np.ndarray
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Hash of all of it; where files are and how they are cut does not enter."""
+        """Hash of all that is trained on; where files are and how they are cut does not enter."""
         digest = hashlib.blake2b(digest_size=16)
         for part in (self.spec, sorted(self.vocabulary_sizes.items())):
             digest.update(repr(part).encode() + b"\n")
@@ -44,6 +47,13 @@ class StudyExamples:
             digest.update(b"-" if array is None else np.ascontiguousarray(array).data)
         for split, snapshots in sorted(self.splits.items()):
             digest.update(f"{split} {snapshots.fingerprint}\n".encode())
+        return digest.hexdigest()
+
+    @functools.cached_property
+    def fingerprint_with_clicks(self) -> str:
+        """The same and the clicks, for those trials whose figures have them."""
+        digest = hashlib.blake2b(self.fingerprint.encode(), digest_size=16)
+        digest.update(np.ascontiguousarray(self.tag_clicks, np.float64).data)
         return digest.hexdigest()
 
 
@@ -80,4 +90,5 @@ def load_examples(
         load_tag_attributes(tags_path, tags, tag_vectors or ""),
         tag_frequencies(splits["train"], spec, len(tags)),
         splits,
+        load_tag_clicks(tags_path, tags),
     )

@@ -54,6 +54,7 @@ def run_held_out(
         examples.spec,
         examples.vocabulary_sizes,
         examples.tags,
+        examples.tag_clicks,
         definition.model,
         definition.training,
         seed=definition.seed,

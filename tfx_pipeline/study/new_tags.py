@@ -58,7 +58,9 @@ def run_new_tags(
       ValueError: `new_tags.fraction` leaves no tag on one side.
     """
     console.line("tags without history")
-    trials = new_tags_trials(study, config, data_sets.examples(config.data_set).fingerprint)
+    trials = new_tags_trials(
+        study, config, data_sets.examples(config.data_set).fingerprint_with_clicks
+    )
     store = TrialStore(Path(study.config.output_dir) / TRIALS_DIR)
     code = code_fingerprint(CODE)
     pending = pending_trials(trials, store, code, accept_changed_code)
@@ -76,7 +78,7 @@ def new_tags_trials(
     Args:
       study: The study.
       config: Its section `new_tags`.
-      fingerprint: Of the prepared examples.
+      fingerprint: Of the prepared examples, with the clicks by tag.
 
     Returns:
       Each training once; towers that differ in their views alone share the one without.

@@ -1,20 +1,18 @@
 """The files of a table -> Arrow batches of bounded size, whatever their format.
 
-Parquet, CSV and JSON lines give the same rows. Only what concerns files is decided here: which
-they are, that they can be read, that the columns are there. Values are judged in `validate`.
+Parquet, CSV and JSON lines give the same rows. Only what concerns files is decided here: that they
+can be read, that the columns are there. Which they are is `table_files`'s; values are judged in
+`validate`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import glob
-import gzip
 import json
-import os
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -30,22 +28,20 @@ from tfx_pipeline.tables.declared_columns import (
 )
 from tfx_pipeline.tables.row_batches import FileBatch, rejected_rows, rows_as_json
 from tfx_pipeline.tables.schema import TIMESTAMP, TableSchema
+from tfx_pipeline.tables.table_files import (
+    CSV,
+    JSON_LINES,
+    PARQUET,
+    READABLE,
+    find_files,
+    open_file,
+    say_unread,
+    table_format,
+)
 from tfx_pipeline.tables.times import TIMES, as_seconds
-from trainer import file_system
 
-PARQUET = "parquet"
-CSV = "csv"
-JSON_LINES = "jsonl"
-SUFFIXES = {
-    ".parquet": PARQUET,
-    ".csv": CSV,
-    ".csv.gz": CSV,
-    ".jsonl": JSON_LINES,
-    ".jsonl.gz": JSON_LINES,
-}
 DEFAULT_BATCH_ROWS = 65_536
 _ROWS_OF_A_GLANCE = 1000
-_GLOB_CHARACTERS = "*?["
 _UNREADABLE = (OSError, EOFError, zlib.error)
 
 
@@ -62,64 +58,6 @@ class FileSplit:
     path: str
     row_group: int | None = None
     first_row: int = 1
-
-
-def table_format(path: str) -> str | None:
-    """`parquet`, `csv` or `jsonl` by the file's suffix; None for any other."""
-    name = os.path.basename(path).lower()
-    for suffix, found in SUFFIXES.items():
-        if name.endswith(suffix):
-            return found
-    return None
-
-
-def open_file(path: str) -> BinaryIO:
-    """Opens a file for reading bytes, uncompressed where its name ends in `.gz`.
-
-    The one place where paths are opened, local or remote.
-    """
-    if path.lower().endswith(".gz"):
-        compressed = file_system.open_file(path, "rb") if file_system.is_remote(path) else path
-        return cast(BinaryIO, gzip.open(compressed, "rb"))
-    return file_system.open_file(path, "rb")
-
-
-def list_files(pattern: str) -> list[str]:
-    """The files of a table, sorted by path.
-
-    Args:
-      pattern: a file, a folder (its files with a known suffix, those in folders below included) or
-        a glob. Names that begin with `_` or `.` are passed over, as their writers mean them to be.
-
-    Returns:
-      At least one path.
-
-    Raises:
-      ValueError: nothing found, or one file whose suffix is unknown.
-    """
-    suffixes = ", ".join(SUFFIXES)
-    if file_system.is_file(pattern):
-        if table_format(pattern) is None:
-            raise ValueError(f"{pattern} must be a table file ({suffixes}), by its suffix.")
-        return [pattern]
-    if file_system.is_folder(pattern) and file_system.is_remote(pattern):
-        found = file_system.files_below(pattern)
-    elif os.path.isdir(pattern):
-        found = glob.glob(os.path.join(glob.escape(pattern), "**", "*"), recursive=True)
-    elif any(character in pattern for character in _GLOB_CHARACTERS):
-        found = file_system.matching(pattern)
-    else:
-        raise ValueError(f"No file or folder at {pattern}. Check the path in the configuration.")
-    files = sorted(
-        path
-        for path in found
-        if file_system.is_file(path)
-        and table_format(path) is not None
-        and not os.path.basename(path).startswith(("_", "."))
-    )
-    if not files:
-        raise ValueError(f"No table file found at {pattern}. Expected files in one of: {suffixes}.")
-    return files
 
 
 @contextlib.contextmanager
@@ -171,34 +109,44 @@ def _columns_of(path: str, table: TableSchema) -> tuple[list[str], bool]:
     try:
         if table_format(path) == CSV:
             with open_file(path) as stream:
-                header = csv_rows.read_header(stream)
-            with open_file(path) as stream:
-                stream.readline()
-                return header, any(line.strip() for line in stream)
+                return _csv_header(path, stream)
         with open_file(path) as stream:
             has_rows = any(line.strip() for line in stream)
         with open_file(path) as stream:
             return json_lines.columns_of(stream, table.required_columns), has_rows
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} must be UTF-8 text. Its header is not: {error}.") from error
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
+
+
+def _csv_header(path: str, stream: BinaryIO) -> tuple[list[str], bool]:
+    try:
+        return csv_rows.read_header(stream)
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from error
+
+
+def has_column(path: str, table: TableSchema, name: str) -> bool:
+    """Whether a file has a column that the table may lack, in any of its rows."""
+    columns = (dataclasses.replace(c, is_required=True) for c in table.columns if c.name == name)
+    return name in _columns_of(path, dataclasses.replace(table, columns=tuple(columns)))[0]
 
 
 def check_table(pattern: str, table: TableSchema) -> list[str]:
     """Finds the files of a table and checks that they can be read; call it once, before a run.
 
     Args:
-      pattern: file, folder or glob, see `list_files`.
+      pattern: file, folder or glob, see `find_files`.
       table: which table it is.
 
     Returns:
       The paths, sorted.
 
     Raises:
-      ValueError: see `list_files` and `check_files`.
+      ValueError: see `find_files` and `check_files`.
     """
-    return check_files(list_files(pattern), pattern, table)
+    files, unread = find_files(pattern)
+    say_unread(unread, table.name)
+    return check_files(files, pattern, table)
 
 
 def check_files(files: list[str], pattern: str, table: TableSchema) -> list[str]:
@@ -339,7 +287,7 @@ def read_batches(
         yield from _read_parquet(split, table, batch_rows)
         return
     if found is None:
-        raise ValueError(f"{path} must be a table file ({', '.join(SUFFIXES)}), by its suffix.")
+        raise ValueError(f"{path} must be a table file, by its suffix. Known are {READABLE}.")
     try:
         if found == CSV:
             yield from _read_csv(path, table, batch_rows)
@@ -374,7 +322,7 @@ def read_table(
     """Reads all files of a table one after the other: `check_table`, then `read_batches` of each.
 
     Args:
-      pattern: file, folder or glob, see `list_files`.
+      pattern: file, folder or glob, see `find_files`.
       table: which table it is.
       batch_rows: largest number of rows in a batch.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 from collections.abc import Iterator
@@ -13,17 +14,47 @@ import pyarrow.csv
 
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.cells import decode_utf8
+from tfx_pipeline.tables.csv_quotes import WatchedCsv, first_record
 from tfx_pipeline.tables.row_batches import FileBatch, rejected_rows
 
 # No row may be longer than a block.
 _BLOCK_BYTES = 4 << 20
+_CONVERT = "Convert it, as by `iconv -f UTF-16 -t UTF-8`."
 
 
-def read_header(stream: BinaryIO) -> list[str]:
-    """Column names of a CSV file; [] for an empty one."""
-    # Line by line, so that an undecodable byte further down is left to the row it is in.
-    header = next(csv.reader(line.decode("utf-8") for line in stream), [])
-    return [name.removeprefix("\ufeff") if i == 0 else name for i, name in enumerate(header)]
+def read_header(stream: BinaryIO) -> tuple[list[str], bool]:
+    """Reads the header of a CSV file.
+
+    Args:
+      stream: the file from its beginning.
+
+    Returns:
+      The column names, [] for an empty file; and whether a row comes after them.
+
+    Raises:
+      ValueError: it is no header; the message goes after the file's name.
+    """
+    text = stream.read(_BLOCK_BYTES)
+    if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError(f"must be UTF-8 text. Received: UTF-16. {_CONVERT}")
+    record, rest = first_record(text.removeprefix(codecs.BOM_UTF8))
+    if b"\0" in record:
+        raise ValueError(
+            f"must be UTF-8 text. Received: a header with NUL bytes, as UTF-16 has them. {_CONVERT}"
+        )
+    if rest.startswith(b"\r") and len(rest) > 1 and not rest.startswith(b"\r\n"):
+        raise ValueError(
+            "must end its lines with a line feed. Received: a header that ends with a carriage "
+            "return alone. Convert it, as by `tr '\\r' '\\n'`."
+        )
+    try:
+        header = next(csv.reader([record.decode("utf-8")]), [])
+    except UnicodeDecodeError as error:
+        raise ValueError(f"must be UTF-8 text. Its header is not: {error}.") from error
+    except csv.Error as error:
+        raise ValueError(f"must have column names in its first line ({error}).") from error
+    has_rows = bool(rest.strip()) or any(line.strip() for line in stream)
+    return header, has_rows
 
 
 class _SkippedRows:
@@ -66,13 +97,14 @@ def read_csv(
       Batches with the columns as strings.
 
     Raises:
-      ValueError: the file cannot be parsed at all (a quote that never ends).
+      ValueError: a quote is not closed, or a row is longer than a block.
     """
+    watched = WatchedCsv(stream)
     skipped = _SkippedRows()
     num_good = num_reported = 0
     try:
         reader = pyarrow.csv.open_csv(
-            stream,
+            watched,
             read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
             parse_options=pyarrow.csv.ParseOptions(
                 newlines_in_values=True, invalid_row_handler=skipped
@@ -84,6 +116,7 @@ def read_csv(
             ),
         )
         for block in reader:
+            _check_quotes(watched.unclosed_in, file)
             for start in range(0, max(block.num_rows, 1), batch_rows):
                 part = block.slice(start, batch_rows)
                 numbers = _number_rows(num_good, part.num_rows, np.array(skipped.numbers, np.int64))
@@ -93,6 +126,7 @@ def read_csv(
                 yield _file_batch(
                     part, numbers, table, file, skipped.numbers[new], skipped.texts[new]
                 )
+        _check_quotes(watched.unclosed_in, file)
         new = slice(num_reported, len(skipped.numbers))
         if skipped.numbers[new]:
             empty = pa.RecordBatch.from_arrays(
@@ -102,10 +136,20 @@ def read_csv(
                 empty, np.zeros(0, np.int64), table, file, skipped.numbers[new], skipped.texts[new]
             )
     except pa.ArrowInvalid as error:
+        # What fills a block and is no row is most likely behind an open quote.
+        _check_quotes(watched.watch.opened_in, file)
         raise ValueError(
             f"{file} cannot be read as CSV near row {num_good + num_reported + 1}: {error}. "
-            "Close every quote, or write the table as Parquet."
+            f"No row may be longer than {_BLOCK_BYTES >> 20} MB: write the table as Parquet."
         ) from error
+
+
+def _check_quotes(unclosed_in: int | None, file: str) -> None:
+    if unclosed_in is not None:
+        raise ValueError(
+            f"{file} must close every quote. Received: one that begins in line {unclosed_in} and "
+            "is not closed before the next value. Close it, or double it where it is text."
+        )
 
 
 def _file_batch(

@@ -17,11 +17,15 @@ from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.row_batches import (
     ValidatedBatch,
     concat_rejected,
+    count_reasons,
     rejected_rows,
     rows_as_json,
 )
 
 ATTRIBUTES = ("tags", "category", "item_id")
+
+# Of a bad row in a message.
+_SHOWN_CHARACTERS = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,12 +80,15 @@ class ItemCatalogue:
       tags: the items' tags, each item with at least one.
       category: at most one value an item; none where it is unknown.
       titles: string array [num_items] ("" where absent), or None where no file has the column.
+      untagged_ids: string array, unique and sorted: items that have a row, but no tags. They are no
+        items of the catalogue.
     """
 
     item_ids: pa.Array
     tags: ItemAttribute
     category: ItemAttribute
     titles: pa.Array | None = None
+    untagged_ids: pa.Array = dataclasses.field(default_factory=lambda: pa.array([], pa.string()))
 
     def __len__(self) -> int:
         """Number of items."""
@@ -124,6 +131,10 @@ class ItemCatalogue:
           int32 [n], -1 where the catalogue has no such item.
         """
         return np.asarray(pc.index_in(ids, value_set=self.item_ids).fill_null(-1))
+
+    def is_untagged(self, ids: pa.Array) -> np.ndarray:
+        """Which of these items have a row, but no tags, bool [n]."""
+        return np.asarray(pc.is_in(ids, value_set=self.untagged_ids), dtype=bool)
 
 
 def _encode(values: pa.Array, lengths: np.ndarray) -> ItemAttribute:
@@ -223,17 +234,16 @@ def build_item_catalogue(
 
     Returns:
       The catalogue, and all rejected rows (`REJECTED_SCHEMA`): those of the batches, and of
-      repeated ids all rows but one (`duplicate_item`).
+      repeated ids all rows but one (`duplicate_item`). An item with a row with tags and one without
+      is an item with tags.
 
     Raises:
-      ValueError: no good row at all.
+      ValueError: no good row at all; one line with the reasons and the first of the rows.
     """
+    batches = list(batches)
     rows, rejected = reject_duplicates(batches, schema.ITEMS)
     if not len(rows):
-        raise ValueError(
-            "The items table has no usable row: "
-            f"all {rejected.num_rows} were rejected. See the rejected rows for the reasons."
-        )
+        raise ValueError(_no_item(rejected))
     columns = {name: rows.column(name).combine_chunks() for name in rows.column_names}
     tags = columns["tags"]
     category = columns["category"]
@@ -244,6 +254,29 @@ def build_item_catalogue(
             _encode(tags.flatten(), np.asarray(pc.list_value_length(tags))),
             _encode(category.filter(is_known), np.asarray(is_known).astype(np.int64)),
             columns.get("title"),
+            _untagged(batches, columns["item_id"]),
         ),
         rejected,
+    )
+
+
+def _untagged(batches: Iterable[ValidatedBatch], item_ids: pa.Array) -> pa.Array:
+    """Items of which no row has tags, unique and sorted."""
+    aside = [batch.items_aside for batch in batches if batch.items_aside is not None]
+    found = pa.chunked_array([*aside, pa.array([], pa.string())]).combine_chunks().unique()
+    found = found.filter(pc.invert(pc.is_in(found, value_set=item_ids)))
+    return found.take(pc.sort_indices(found))
+
+
+def _no_item(rejected: pa.RecordBatch) -> str:
+    """What is wrong with a table without a good row: nothing of it is kept elsewhere."""
+    if not rejected.num_rows:
+        return "`data.items` must have items with tags. Received: no row."
+    reasons = sorted(count_reasons(rejected).items(), key=lambda reason: (-reason[1], reason[0]))
+    listed = ", ".join(f"{reason}: {number}" for reason, number in reasons)
+    first = rejected.slice(0, 1).to_pylist()[0]
+    return (
+        f"`data.items` must have items with tags. Received: {rejected.num_rows} rows, none of them "
+        f"usable ({listed}); the first is row {first['row']} of {first['file']}: "
+        f"{first['values'][:_SHOWN_CHARACTERS]}"
     )

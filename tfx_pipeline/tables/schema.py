@@ -70,7 +70,9 @@ INTERACTIONS = TableSchema(
         Column("item_id", ID, True, "what was shown; a row of `items`"),
         Column("timestamp", TIMESTAMP, True, "when it was shown, UTC"),
         Column("clicked", NUMBER, True, "1 clicked, 0 shown and skipped"),
-        Column("weight", NUMBER, False, "how much the interaction counts, 1 when absent", True),
+        Column(
+            "weight", NUMBER, False, "in the click loss and domains by recency, 1 if absent", True
+        ),
     ),
 )
 ITEMS = TableSchema(
@@ -78,7 +80,7 @@ ITEMS = TableSchema(
     (
         Column("item_id", ID, True, "unique in the table"),
         Column("tags", LIST, True, "list of tags, or one string with a separator", True),
-        Column("category", TEXT, True, "one category; empty: unknown", True),
+        Column("category", TEXT, False, "one category; empty or no column: unknown", True),
         Column("title", TEXT, False, "for people to read", True),
     ),
 )
@@ -102,6 +104,7 @@ TIMESTAMP_NOT_POSITIVE = "timestamp_not_positive"
 CLICKED_NOT_0_OR_1 = "clicked_not_0_or_1"
 WRONG_TYPE = "wrong_type"
 NO_TAGS = "no_tags"
+UNTAGGED_ITEM = "untagged_item"
 UNKNOWN_ITEM = "unknown_item"
 DUPLICATE_ITEM = "duplicate_item"
 DUPLICATE_USER = "duplicate_user"
@@ -116,7 +119,12 @@ REJECT_REASONS: tuple[str, ...] = (
     CLICKED_NOT_0_OR_1,
     WRONG_TYPE,
     NO_TAGS,
+    UNTAGGED_ITEM,
     UNKNOWN_ITEM,
     DUPLICATE_ITEM,
     DUPLICATE_USER,
 )
+
+# Catalogues have items without tags: no mistake of theirs, but nothing to learn tags from. Such
+# rows are set aside, and `data.max_rejected_fraction` does not bound them.
+ORDINARY_REASONS: tuple[str, ...] = (NO_TAGS, UNTAGGED_ITEM)

@@ -51,7 +51,13 @@ class _Verdicts:
         code = schema.REJECT_REASONS.index(reason) + 1
         self._codes[is_bad & (self._codes == 0)] = code
 
-    def split(self, batch: FileBatch, rows: pa.RecordBatch) -> ValidatedBatch:
+    def ids_with(self, reason: str, ids: pa.Array) -> pa.Array | None:
+        is_wanted = self._codes == schema.REJECT_REASONS.index(reason) + 1
+        return ids.filter(pa.array(is_wanted)) if is_wanted.any() else None
+
+    def split(
+        self, batch: FileBatch, rows: pa.RecordBatch, items_aside: pa.Array | None = None
+    ) -> ValidatedBatch:
         bad = np.flatnonzero(self._codes)
         if not len(bad):
             return ValidatedBatch(rows, batch.rejected, batch.file, batch.row_numbers)
@@ -64,6 +70,7 @@ class _Verdicts:
             concat_rejected([batch.rejected, rejected]),
             batch.file,
             batch.row_numbers[is_good],
+            items_aside,
         )
 
 
@@ -79,7 +86,8 @@ def validate_interactions(
 
     Reasons, in this order: missing_user_id, missing_item_id, wrong_type (of an id),
     unparsable_timestamp, timestamp_in_future, timestamp_not_positive, clicked_not_0_or_1,
-    wrong_type (a weight that is no number or negative), unknown_item.
+    wrong_type (a weight that is no number or negative), untagged_item (its item has no tags),
+    unknown_item.
 
     Args:
       batch: rows as found.
@@ -120,7 +128,10 @@ def validate_interactions(
         positions = np.full(rows.num_rows, -1, np.int32)
     else:
         positions = item_index.index_of(item_ids)
-        verdicts.reject(positions < 0, schema.UNKNOWN_ITEM)
+        is_unknown = positions < 0
+        if is_unknown.any():
+            verdicts.reject(is_unknown & item_index.is_untagged(item_ids), schema.UNTAGGED_ITEM)
+            verdicts.reject(is_unknown, schema.UNKNOWN_ITEM)
     with np.errstate(invalid="ignore", over="ignore"):
         # Cells of rejected rows may overflow here; they are dropped by `split`.
         canonical = pa.RecordBatch.from_arrays(
@@ -134,7 +145,7 @@ def validate_interactions(
             ],
             schema=INTERACTION_ROWS,
         )
-    return verdicts.split(batch, canonical)
+    return verdicts.split(batch, canonical, verdicts.ids_with(schema.UNKNOWN_ITEM, item_ids))
 
 
 def validate_items(
@@ -155,7 +166,8 @@ def validate_items(
 
     Returns:
       Rows with `item_id` string, `tags` list of strings (unique, none empty), `category` string
-      ("" where unknown), and `title` string where the file has it.
+      ("" where unknown, or where the file has no such column), and `title` string where the file
+      has it; `items_aside` has the ids of the items without tags.
     """
     rows = batch.rows
     verdicts = _Verdicts(rows.num_rows)
@@ -165,18 +177,20 @@ def validate_items(
         separator=list_separator,
         normalization=normalization or TagNormalization(),
     )
-    category, is_category_wrong = as_text(rows.column("category"))
-    columns = {"item_id": item_ids, "tags": tags, "category": category}
-    is_wrong = is_wrong | is_tags_wrong | is_category_wrong
-    found_title = _optional(rows, "title")
-    if found_title is not None:
-        columns["title"], is_title_wrong = as_text(found_title)
-        is_wrong = is_wrong | is_title_wrong
+    columns = {"item_id": item_ids, "tags": tags, "category": pa.array([""] * rows.num_rows)}
+    is_wrong = is_wrong | is_tags_wrong
+    for name in ("category", "title"):
+        found = _optional(rows, name)
+        if found is not None:
+            columns[name], is_text_wrong = as_text(found)
+            is_wrong = is_wrong | is_text_wrong
     verdicts.reject(is_missing, schema.MISSING_ITEM_ID)
     verdicts.reject(is_wrong, schema.WRONG_TYPE)
     verdicts.reject(np.diff(np.asarray(tags.offsets)) == 0, schema.NO_TAGS)
     return verdicts.split(
-        batch, pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+        batch,
+        pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns)),
+        verdicts.ids_with(schema.NO_TAGS, item_ids),
     )
 
 

@@ -46,9 +46,28 @@ def test_events_become_features_with_tags_as_the_log_had_them(features):
 
     assert instance == {
         "country": "at",
-        "clicked_tags": ["jazz", "folk"],
-        "clicked_tags_weights": [2.0, 1.5],
+        "clicked_tags": ["folk", "jazz"],
+        "clicked_tags_weights": [2.0, 2.0],
     }
+
+
+@pytest.mark.parametrize("tags", [[], ["  "], None])
+def test_event_of_an_item_without_tags_is_left_out_as_it_was_of_the_examples(tags):
+    domains = (Domain("clicked_tags"), Domain("clicked_items", attribute="item_id"))
+    features = EventFeatures(FeatureSpec(domains=domains), TagNormalization())
+
+    instance = features.instance([event(tags=tags), event(tags=["jazz"], item_id="i2")], at=NOW)
+
+    assert instance["clicked_items"] == ["i2"] and instance["clicked_tags"] == ["jazz"]
+
+
+def test_tags_that_no_domain_lists_need_not_be_given():
+    spec = FeatureSpec(domains=(Domain("clicked_items", attribute="item_id"),))
+    without_tags = {key: value for key, value in event().items() if key != "tags"}
+
+    instance = EventFeatures(spec, TagNormalization()).instance([without_tags], at=NOW)
+
+    assert instance["clicked_items"] == ["i1"]
 
 
 def test_normalisation_is_that_of_the_version():

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from tfx import v1 as tfx
 from tfx.components.trainer.executor import GenericExecutor
 from tfx.dsl.components.base import base_executor
@@ -69,6 +70,14 @@ def test_run_fn_gets_the_tags_of_the_summary_and_the_model_to_start_from(tmp_pat
     tags_file = str(tmp_path / "summary" / "tags.jsonl")
     assert given["custom_config"] == {"seed": "7", task.TAGS_FILE_KEY: tags_file}
     assert given["base_model"] == str(tmp_path / "base" / "Format-Serving")
+
+
+def test_log_of_clicks_alone_is_refused_where_no_local_runner_has_done_so(tmp_path):
+    summary = tmp_path / "summary" / "counts.json"
+    summary.parent.mkdir()
+    summary.write_text(json.dumps({"rows.clicks": 12}))
+    with pytest.raises(ValueError, match="must have skips .* Received: 12 clicks and no skip"):
+        run(tmp_path, TowerTrainerExecutor, with_options=True)
 
 
 def test_component_is_a_trainer_to_those_who_look_for_its_outputs():

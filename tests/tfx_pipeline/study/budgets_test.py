@@ -85,6 +85,7 @@ def examples():
         TagAttributes(tuple(map(str, range(NUM_TAGS))), ("",) * NUM_TAGS),
         np.ones(NUM_TAGS),
         {"train": snapshots(4)},
+        np.arange(float(NUM_TAGS)),
     )
 
 

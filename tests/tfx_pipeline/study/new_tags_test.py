@@ -68,6 +68,7 @@ class InMemory:
             TagAttributes(TAGS, ("even", "odd") * (NUM_TAGS // 2)),
             np.ones(NUM_TAGS),
             {"train": train_part(), "validation": validation_part(), "test": snapshots(24, 2000)},
+            np.arange(float(NUM_TAGS)),
         )
 
     def examples(self, name):

@@ -39,6 +39,7 @@ def make_examples(**changes):
         TAGS,
         np.ones(NUM_TAGS),
         parts,
+        np.arange(float(NUM_TAGS)),
     )
     return dataclasses.replace(examples, **changes)
 
@@ -193,3 +194,11 @@ def test_baselines_have_the_figures_of_the_pipelines_evaluator(examples):
 def test_fingerprint_sees_every_part_of_the_examples(examples, change):
     assert make_examples().fingerprint == examples.fingerprint
     assert make_examples(**change).fingerprint != examples.fingerprint
+    changed = make_examples(**change)
+    assert changed.fingerprint_with_clicks != examples.fingerprint_with_clicks
+
+
+def test_clicks_by_tag_enter_only_the_fingerprint_that_names_them(examples):
+    changed = make_examples(tag_clicks=np.ones(NUM_TAGS))
+    assert changed.fingerprint == examples.fingerprint
+    assert changed.fingerprint_with_clicks != examples.fingerprint_with_clicks

@@ -104,8 +104,13 @@ def test_unknown_attribute_is_refused():
 
 
 def test_no_usable_item_is_refused():
-    with pytest.raises(ValueError, match="no usable row"):
+    with pytest.raises(ValueError, match="`data.items` must have items with tags") as error:
         _build([{"item_id": "a", "tags": [""], "category": ""}])
+    assert str(error.value) == (
+        "`data.items` must have items with tags. Received: 1 rows, none of them usable "
+        "(no_tags: 1); the first is row 1 of f: "
+        '{"item_id": "a", "tags": [""], "category": ""}'
+    )
 
 
 def test_title_missing_in_one_file_is_empty():

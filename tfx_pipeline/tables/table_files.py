@@ -1,0 +1,138 @@
+"""The files of a table: which a path means, what they are by their suffix, and how they are opened.
+
+A folder may hold what cannot be read: it is named, and read is what can be.
+"""
+
+from __future__ import annotations
+
+import bz2
+import functools
+import gzip
+import io
+import logging
+import os
+from collections.abc import Sequence
+from typing import BinaryIO, cast
+
+import pyarrow as pa
+
+from trainer import file_system
+from trainer.data_files import find_data_files
+
+_logger = logging.getLogger("tagtower.tables")
+
+PARQUET = "parquet"
+CSV = "csv"
+JSON_LINES = "jsonl"
+_COMPRESSIONS = ("", ".gz", ".bz2", ".zst")
+SUFFIXES = {
+    ".parquet": PARQUET,
+    **{f".csv{compression}": CSV for compression in _COMPRESSIONS},
+    **{f".jsonl{compression}": JSON_LINES for compression in _COMPRESSIONS},
+}
+READABLE = ".parquet, .csv and .jsonl, the last two also with .gz, .bz2 or .zst"
+_BUFFER = 1 << 20
+_NUM_NAMED = 3
+
+
+def table_format(path: str) -> str | None:
+    """`parquet`, `csv` or `jsonl` by the file's suffix; None for any other."""
+    name = os.path.basename(path).lower()
+    for suffix, found in SUFFIXES.items():
+        if name.endswith(suffix):
+            return found
+    return None
+
+
+def open_file(path: str) -> BinaryIO:
+    """Opens a file for reading bytes, uncompressed where its name ends as that of such a file.
+
+    The one place where tables are opened, local or remote.
+
+    Raises:
+      OSError: It cannot be opened.
+    """
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in (".gz", ".bz2"):
+        # Whoever closes these closes a file that they opened themselves.
+        source = file_system.open_file(path, "rb") if file_system.is_remote(path) else path
+        return cast(BinaryIO, (gzip if suffix == ".gz" else bz2).open(source, "rb"))
+    file = file_system.open_file(path, "rb")
+    if suffix == ".zst":
+        # Arrow's says where a file breaks off; it has no lines of its own.
+        unpacked = pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd")
+        return cast(BinaryIO, io.BufferedReader(unpacked, _BUFFER))
+    return file
+
+
+def find_files(pattern: str) -> tuple[list[str], list[str]]:
+    """The files of a table.
+
+    Args:
+      pattern: A file, a folder (its files, those in folders below included) or a glob. What is
+        hidden or known to be no data is passed over, see `trainer.data_files`.
+
+    Returns:
+      Paths of the files, at least one, sorted; and of those beside them that are not read, for they
+      have another suffix.
+
+    Raises:
+      ValueError: Nothing is found, or nothing that can be read, or a name is no UTF-8.
+    """
+    if file_system.is_file(pattern):
+        if table_format(pattern) is None:
+            raise ValueError(
+                f"{pattern} must be a table file, by its suffix. Known are {READABLE}."
+            )
+        _check_name(pattern)
+        return [pattern], []
+    found = find_data_files(pattern, with_unfinished=True)
+    if not found and not file_system.is_folder(pattern) and not file_system.is_glob(pattern):
+        raise ValueError(f"No file or folder at {pattern}. Check the path in the configuration.")
+    for path in found:
+        _check_name(path)
+    files = [path for path in found if table_format(path) is not None]
+    unread = [path for path in found if table_format(path) is None]
+    if not files:
+        beside = f" Received: {_named(unread)}." if unread else ""
+        raise ValueError(
+            f"No table file found at {pattern}.{beside} Known suffixes are {READABLE}."
+        )
+    return files, unread
+
+
+def list_files(pattern: str) -> list[str]:
+    """The files of a table that are read, see `find_files`."""
+    return find_files(pattern)[0]
+
+
+def say_unread(paths: Sequence[str], name: str) -> None:
+    """Names files that are not read, in one line, once a process.
+
+    Args:
+      paths: The files.
+      name: The table's.
+    """
+    if paths:
+        _warn_once(
+            f"not read by their suffix, beside the files of {name}: {_named(paths)}. Known are "
+            f"{READABLE}; name a file that is no data with a `_` before."
+        )
+
+
+def _check_name(path: str) -> None:
+    # A row set aside names its file, and so do hashes and messages.
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{path!a} must have a name in UTF-8. Rename the file.") from error
+
+
+@functools.lru_cache
+def _warn_once(line: str) -> None:
+    _logger.warning("%s", line)
+
+
+def _named(paths: Sequence[str]) -> str:
+    more = len(paths) - _NUM_NAMED
+    return ", ".join(paths[:_NUM_NAMED]) + (f" and {more} more" if more > 0 else "")
