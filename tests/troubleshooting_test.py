@@ -59,6 +59,20 @@ PRINTED = (
         "Finished trials of other code than this, trained again: … (--accept_changed_code takes "
         "them as they are).",
     ),
+    (
+        "tfx_pipeline/row_summary.py",
+        "untagged … items have no tags: they and … interactions with them are set aside",
+    ),
+    ("tfx_pipeline/row_summary.py", "profiles … of … users with events have no row in users"),
+    (
+        "tfx_pipeline/row_summary.py",
+        "item ids … interactions of unknown_item name an item in another form, …",
+    ),
+    (
+        "tfx_pipeline/row_summary.py",
+        "one time … users have several events, all of one second: none is history of another, and "
+        "no cut in time parts them",
+    ),
     ("tfx_pipeline/components/drift_validator.py", "drift from …: …"),
     (
         "trainer/task.py",
@@ -102,6 +116,7 @@ LEFT_OUT = {
     "trainer/evaluation.py": ARRAYS,
     "trainer/input_data.py": "files that the run itself has written",
     "trainer/new_tags.py::evaluate_new_tags": ARRAYS,
+    "trainer/new_tags.py::held_out_tags_experiment": ARRAYS,
     "trainer/snapshots.py": ARRAYS,
     "trainer/tag_items.py": ARRAYS,
     "trainer/tag_views.py::__post_init__": ARRAYS,

@@ -42,6 +42,7 @@ MAKERS = {
     "error": "{0}",
     "exception": "{0}",
     "_report": "{0}",
+    "_warn_once": "{0}",
 }
 
 
