@@ -79,7 +79,7 @@ def templates(node: ast.expr | None, names: dict[str, list[ast.expr]]) -> list[s
       names: What the names of the function are bound to.
 
     Returns:
-      The possible texts: an expression with `if` has two.
+      The possible texts: an expression with `if` or `or` has two.
     """
     if node is None:
         return [""]
@@ -87,6 +87,8 @@ def templates(node: ast.expr | None, names: dict[str, list[ast.expr]]) -> list[s
         return [node.value]
     if isinstance(node, ast.IfExp):
         return templates(node.body, names) + templates(node.orelse, names)
+    if isinstance(node, ast.BoolOp):
+        return [text for value in node.values for text in templates(value, names)]
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         return [
             left + right
@@ -122,7 +124,7 @@ def messages_of(source: str, file: str, wordings: frozenset[str]) -> list[Messag
             texts = _made(node, _bound(function))
         elif isinstance(node, ast.Return):
             returned = templates(node.value, _bound(function))
-            texts = [text for text in returned if re.match("`.*` must ", text)]
+            texts = [text for text in returned if re.match("`.* must ", text)]
         elif isinstance(node, ast.Assign) and function is None:
             (target, *_) = node.targets
             scope = (file, f"{file}::{ast.unparse(target)}")
