@@ -278,7 +278,6 @@ class TestMessagesOf:
                 'def f():\n  text = f"no {x}"\n  raise ValueError(text)',
                 ["no …"],
             ),
-            ('reason = why(x) or f"no {x}"\nraise ValueError(reason)', []),
             ('raise ValueError(why(x) or f"no {x}")', ["no …"]),
             ('raise NotFoundError("{} is " "gone")', ["… is gone"]),
             ('def f(x):\n  return f"`x` must be even, {x} is not"', ["`x` must be even, … is not"]),
