@@ -6,6 +6,7 @@ not on what the source says.
 """
 
 import dataclasses
+import json
 import os
 import statistics
 import subprocess
@@ -14,10 +15,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks import startup_stages
 from benchmarks.registry import Figures, Progress
+from benchmarks.serving import DEFAULT_BASE_PATH, latest_version
 from tfx_pipeline.report_tables import format_table
 
 _NUM_RUNS = 3
+_STAGES = {"serve": startup_stages.SERVE_STAGES, "query": startup_stages.QUERY_STAGES}
+_STAGE_KINDS = ("seconds", "cpu_seconds")
 # What is looked for.
 _HEAVY = ("tfx", "tensorflow")
 _TAGTOWER = str(Path(sys.executable).with_name("tagtower"))
@@ -69,7 +74,7 @@ def run(progress: Progress) -> Figures:
     figures: Figures = {}
     for start in OWN_STARTS:
         progress(f"what `{start.title}` imports")
-        import_times = _start(start, "-X", "importtime")
+        import_times = _start(start, "-X", "importtime").stderr
         for package in _HEAVY:
             key = f"startup.{start.key}_imports_{package}"
             figures[key] = is_imported(package, import_times)
@@ -83,7 +88,7 @@ def run(progress: Progress) -> Figures:
             seconds[start.key].append(time.perf_counter() - began)
     for key, values in seconds.items():
         figures[f"startup.{key}_seconds"] = statistics.median(values)
-    return figures
+    return figures | _stage_figures(progress)
 
 
 def table(figures: Figures) -> str:
@@ -96,7 +101,13 @@ def table(figures: Figures) -> str:
         ]
         for start in STARTS
     ]
-    return format_table(["start-up", "seconds", *(f"imports {name}" for name in _HEAVY)], rows)
+    starts = format_table(["start-up", "seconds", *(f"imports {name}" for name in _HEAVY)], rows)
+    stages = [
+        [command, stage, *(figures.get(_stage_key(command, stage, kind)) for kind in _STAGE_KINDS)]
+        for command, names in _STAGES.items()
+        for stage in names
+    ]
+    return f"{starts}\n\n{format_table(['of', 'stage', 'seconds', 'on a processor'], stages)}"
 
 
 def faults(figures: Figures) -> list[str]:
@@ -121,21 +132,44 @@ def is_imported(package: str, import_times: str) -> bool:
     )
 
 
+def _stage_figures(progress: Progress) -> Figures:
+    """Stages of the starts; a server's only where there is a version to load."""
+    figures: Figures = {}
+    base_path = Path(os.environ.get("MODEL_BASE_PATH", DEFAULT_BASE_PATH))
+    for command, names in _STAGES.items():
+        arguments = ["-m", startup_stages.__name__, command]
+        if command == "serve":
+            try:
+                arguments.append(str(latest_version(base_path)))
+            except ValueError as error:
+                progress(f"without the stages of a server: {error}")
+                continue
+        progress(f"stages of {command}")
+        stages = json.loads(_start(Start(command, tuple(arguments))).stdout)
+        for name in names:
+            for kind in _STAGE_KINDS:
+                figures[_stage_key(command, name, kind)] = stages[name][kind]
+    return figures
+
+
+def _stage_key(command: str, stage: str, kind: str) -> str:
+    return f"startup.{command}.{stage}_{kind}"
+
+
 def _yes_or_no(value: Any) -> str | None:
     return None if value is None else "yes" if value else "no"
 
 
-def _start(start: Start, *interpreter_options: str) -> str:
-    """Runs one process to its end; returns what it printed to standard error."""
+def _start(start: Start, *interpreter_options: str) -> "subprocess.CompletedProcess[str]":
+    """Runs one process to its end; returns what it printed."""
     finished = subprocess.run(
         [sys.executable, *interpreter_options, *start.arguments],
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         check=False,
     )
     if finished.returncode:
         reason = finished.stderr.strip().splitlines()[-1:] or ["no message"]
         raise ValueError(f"`{start.title}` must start. Received: {reason[0]}")
-    return finished.stderr
+    return finished

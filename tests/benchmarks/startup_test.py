@@ -1,14 +1,25 @@
+import json
 import subprocess
 import sys
 
 from benchmarks.startup import OWN_STARTS, STARTS, faults, is_imported, table
+from benchmarks.startup_stages import QUERY_STAGES, SERVE_STAGES
 from tests.report_keys import undocumented_keys
 
-FIGURES = {f"startup.{start.key}_seconds": 1.5 for start in STARTS} | {
-    f"startup.{start.key}_imports_{package}": package in start.may_import
-    for start in OWN_STARTS
-    for package in ("tfx", "tensorflow")
-}
+FIGURES = (
+    {f"startup.{start.key}_seconds": 1.5 for start in STARTS}
+    | {
+        f"startup.{start.key}_imports_{package}": package in start.may_import
+        for start in OWN_STARTS
+        for package in ("tfx", "tensorflow")
+    }
+    | {
+        f"startup.{command}.{stage}_{kind}": 0.25
+        for command, stages in (("serve", SERVE_STAGES), ("query", QUERY_STAGES))
+        for stage in stages
+        for kind in ("seconds", "cpu_seconds")
+    }
+)
 
 
 def imports_of(code):
@@ -59,9 +70,24 @@ def test_only_what_needs_not_import_tfx_or_tensorflow_is_a_fault():
 
 
 def test_table_and_keys_cover_every_start():
-    lines = table(FIGURES).splitlines()[2:]
+    starts, stages = table(FIGURES).split("\n\n")
+    lines = starts.splitlines()[2:]
 
     assert [line.split()[-2] for line in lines] == ["-"] * 3 + ["no"] * 5 + ["yes"]
     assert [line.split()[-1] for line in lines] == ["-"] * 3 + ["no"] * 3 + ["yes"] * 3
     assert lines[0].startswith("python -c pass (floor)")
+    assert [line.split()[:3] for line in stages.splitlines()[2:]] == [
+        [command, stage, "0.250"]
+        for command, names in (("serve", SERVE_STAGES), ("query", QUERY_STAGES))
+        for stage in names
+    ]
     assert undocumented_keys(FIGURES) == []
+
+
+def test_stages_of_a_query_are_measured_in_a_process_of_their_own():
+    command = [sys.executable, "-m", "benchmarks.startup_stages", "query"]
+    stages = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+
+    assert tuple(stages) == QUERY_STAGES
+    assert all(0 <= taken["cpu_seconds"] <= taken["seconds"] + 0.1 for taken in stages.values())
+    assert stages["client"]["cpu_seconds"] > 0.02
