@@ -60,6 +60,7 @@ ALLOWED_IN_FILES = {
 TRAINER_CONTRACT = (
     "trainer.config_loader",
     "trainer.data_files",
+    "trainer.event_times",
     "trainer.features",
     "trainer.file_system",
     "trainer.given_paths",
