@@ -12,6 +12,7 @@ is something else: nobody knows how many instances are missing, so it raises.
 import base64
 import dataclasses
 import json
+import logging
 import math
 import os
 from collections.abc import Collection, Iterator, Mapping
@@ -31,10 +32,14 @@ from serving.batch_predict_files import (
 )
 from serving.feature_weights import field_without_number
 from trainer.config_loader import RepeatedName, require, unique_names
+from trainer.data_files import find_data_files
 from trainer.file_system import file_size
 
 JSON_LINES, TF_RECORD, BY_NAME = "jsonl", "tf-record", "auto"  # two of Vertex's `instancesFormat`s
 INPUT_FORMATS = (BY_NAME, JSON_LINES, TF_RECORD)
+
+_logger = logging.getLogger("tagtower.batch_predict")
+_NUM_NAMED = 3
 
 _RECORDS_AT_ONCE = 256
 _BLOCK = 1 << 20
@@ -105,6 +110,12 @@ def find_shards(pattern: str, input_format: str, shard_bytes: int) -> tuple[str,
       ValueError: There is no file, one cannot be read, or `auto` finds both formats.
     """
     paths = input_files(pattern)
+    unfinished = sorted({*find_data_files(pattern, with_unfinished=True)} - {*paths})
+    if unfinished:
+        _logger.warning(
+            "not read, as their names say that they are still being written: %s",
+            ", ".join(unfinished[:_NUM_NAMED]) + (", ..." if unfinished[_NUM_NAMED:] else ""),
+        )
     if input_format == BY_NAME:
         found = {
             TF_RECORD if "tfrecord" in os.path.basename(path).lower() else JSON_LINES

@@ -10,6 +10,11 @@ from collections.abc import Sequence
 
 from tfx_pipeline import interrupts
 
+# A mistake can be found while threads of a library still read: an interpreter that goes to its end
+# under them may abort.
+_MISTAKE = 2
+_ENDS_AT_ONCE = (_MISTAKE, *map(interrupts.exit_status, interrupts.SIGNALS))
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.
@@ -32,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             status = _run(given, is_process)
         except BaseException as error:
             status = _status_of(error, name)
-        if is_process and status in map(interrupts.exit_status, interrupts.SIGNALS):
+        if is_process and status in _ENDS_AT_ONCE:
             _end_process(status)
     return status
 
@@ -67,9 +72,10 @@ def _status_of(error: BaseException, name: str) -> int:
 
 
 def _end_process(status: int) -> None:
-    """Ends an interrupted command without waiting for the threads of libraries."""
+    """Ends a command without waiting for the threads of libraries."""
     interrupts.end_started_processes()
     sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(status)
 
 

@@ -70,7 +70,7 @@ def interruptible(command: str) -> Iterator[None]:
     def on_signal(number: int, frame: object) -> None:
         del frame
         if _state.requested is not None and not _state.is_resent:
-            os.write(2, f"tagtower{command}: interrupted\n".encode())
+            os.write(terminal, f"tagtower{command}: interrupted\n".encode())
             end_started_processes(grace_s=0.0)
             os._exit(exit_status(number))
         if not _state.is_resent:
@@ -81,6 +81,7 @@ def interruptible(command: str) -> Iterator[None]:
         if not _state.num_deferring:
             raise KeyboardInterrupt
 
+    terminal = os.dup(2)  # while a command runs, 2 may be the log of the libraries
     previous = {number: signal.signal(number, on_signal) for number in SIGNALS}
     hooks = sys.unraisablehook, threading.excepthook
     sys.unraisablehook = _on_lost_error
@@ -92,6 +93,7 @@ def interruptible(command: str) -> Iterator[None]:
         sys.unraisablehook, threading.excepthook = hooks
         for number, handler in previous.items():
             signal.signal(number, handler)
+        os.close(terminal)
 
 
 @contextlib.contextmanager

@@ -116,7 +116,12 @@ def _read(pattern: str, spec: FeatureSpec, rejected: list[str]) -> Iterator[dict
     for domain in spec.domains:
         is_list |= {domain.name: True, weights_name(domain.name): True}
     reader = InstanceReader(JSON_LINES, None, _NOT_FEATURES, is_list)
-    for shard in find_shards(pattern, JSON_LINES, _SHARD_BYTES)[1]:
+    try:
+        _, shards = find_shards(pattern, JSON_LINES, _SHARD_BYTES)
+    except ValueError as error:
+        # The flag of this command has another name than that of batch prediction.
+        raise ValueError(str(error).replace("`input`", "`requests`", 1)) from error
+    for shard in shards:
         for instance in reader.read(shard):
             if isinstance(instance, Rejected):
                 rejected.append(instance.reason)

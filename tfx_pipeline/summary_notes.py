@@ -142,14 +142,15 @@ def read_summary(folder: str) -> tuple[dict[str, int], dict[str, Any]]:
 
 def _sum_forms(notes: Iterable[tuple[str, Any]]) -> dict[str, int | str]:
     """Keys of the report for ids that differ in form; none where none does."""
-    log, table = merge_samples([]), merge_samples([])
+    logs, tables = [], []
     items: list[FormMatches] = []
     for kind, value in notes:
         if kind == _USERS:
-            log, table = merge_samples([log, value[0]]), merge_samples([table, value[1]])
+            logs.append(value[0])
+            tables.append(value[1])
         else:
             items.append(value)
-    found = {_USERS: match_samples(log, table)}
+    found = {_USERS: match_samples(merge_samples(logs), merge_samples(tables))}
     if items:
         first = min(items, key=lambda matches: matches[1:])
         found[_ITEMS] = first._replace(num=sum(matches.num for matches in items))

@@ -9,7 +9,7 @@ from tfx_pipeline.data_config import DataConfig
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.arrow_files import check_files, has_column
 from tfx_pipeline.tables.table_files import find_files, say_unread
-from tfx_pipeline.tables.undeclared_lists import check_lists_are_declared
+from tfx_pipeline.tables.undeclared_lists import undeclared_lists
 from tfx_pipeline.utc_times import utc_text
 from trainer.config import TrainingConfig
 from trainer.features import SPLITS, FeatureSpec
@@ -40,8 +40,17 @@ def find_tables(data: DataConfig, spec: FeatureSpec) -> dict[str, list[str]]:
             check_categories(files["items"], data, f"the domain `{domain.name}` lists them")
             break
     if data.list_separator is None:
-        check_lists_are_declared(files[schema.ITEMS.name])
+        _check_lists_are_declared(files[schema.ITEMS.name])
     return files
+
+
+def _check_lists_are_declared(paths: list[str]) -> None:
+    try:
+        found = undeclared_lists(paths)
+    except ValueError as error:
+        raise ValueError(f"`data.{schema.ITEMS.name}`: {error}") from error
+    if found is not None:
+        raise ValueError(str(found))
 
 
 def check_categories(files: list[str], data: DataConfig, reader: str) -> None:

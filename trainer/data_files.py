@@ -14,6 +14,7 @@ from trainer import file_system
 _CHECKSUMS = (".crc", ".md5", ".sha1", ".sha256", ".sha512")
 _DOCUMENTS = (".md", ".rst")
 _DOCUMENT_NAMES = ("readme", "license", "licence", "notice", "copying", "changelog")
+_DOCUMENT_SUFFIXES = ("", "txt", "html", "pdf")  # `notice.csv` is a table
 # What Hadoop leaves of a copy that is under way, and in place of a folder on an object store.
 _MARKERS = ("._copying_", "_$folder$")
 _UNFINISHED = (".tmp", ".temp", ".part", ".partial", ".inprogress", ".crdownload")
@@ -57,7 +58,9 @@ def find_data_files(place: str, with_unfinished: bool = False) -> list[str]:
 def _is_beside(path: str, suffixes: tuple[str, ...]) -> bool:
     """Whether a file in a folder of data is known to be something else: nobody misses it."""
     name = os.path.basename(path).lower()
-    return name.endswith(suffixes) or name.partition(".")[0] in _DOCUMENT_NAMES
+    stem, _, suffix = name.partition(".")
+    is_document = stem in _DOCUMENT_NAMES and suffix in _DOCUMENT_SUFFIXES
+    return name.endswith(suffixes) or is_document
 
 
 def _visible_matches(pattern: str) -> Iterator[str]:

@@ -94,6 +94,11 @@ def event_seconds(value: Any) -> int | None:
             value = int(text)
         elif re.match(NUMBER, text):
             value = float(text)
+    if isinstance(value, datetime.date):
+        if value != value:  # pandas' `NaT` is a `datetime`
+            return None
+        if not isinstance(value, datetime.datetime):
+            value = datetime.datetime(value.year, value.month, value.day)
     if isinstance(value, datetime.datetime):
         zone = value.tzinfo or datetime.timezone.utc
         # Not `timestamp()`, a float, which rounds the last microseconds of a far second up.

@@ -73,6 +73,9 @@ class UserEvents:
             require(record["clicked"] in (0, 1), "clicked", "be 0 or 1", record["clicked"])
             tags = record.get("tags")
             require(not isinstance(tags, str), "tags", "be a list of strings", tags)
+            category = record.get("category")
+            is_text = category is None or isinstance(category, str)
+            require(is_text, "category", 'be a string, "" where unknown', category)
             seconds, weight = _seconds(record["timestamp"]), _weight(record.get("weight"))
             item_id = one_line(_item_id(record["item_id"]))
             events[(seconds, item_id, int(record["clicked"]), weight)] = record
@@ -95,6 +98,24 @@ class UserEvents:
     def num_before(self, at: float) -> int:
         """Number of events before `at`: as events are in order of time, the first that many."""
         return int(np.searchsorted(self.timestamp, at, side="left"))
+
+
+def check_profile(profile: Mapping[str, Any], spec: FeatureSpec) -> None:
+    """Checks what a caller says of a user's profile.
+
+    Args:
+      profile: Values by name of the feature.
+      spec: The features.
+
+    Raises:
+      ValueError: A name is no profile feature, or a value no string.
+    """
+    known = [feature.name for feature in spec.profile]
+    unknown = sorted(set(profile) - set(known))
+    demand = f"name profile features ({', '.join(known)})"
+    require(not unknown, "profile", demand, ", ".join(unknown))
+    for name, value in profile.items():
+        require(isinstance(value, str), name, 'be a string, "" where unknown', value)
 
 
 def _item_id(item_id: Any) -> str:

@@ -20,7 +20,7 @@ from trainer.config_loader import from_mapping, require
 from trainer.event_times import LAST_SECOND
 from trainer.features import FeatureSpec, weights_name
 from trainer.file_system import is_folder, open_file
-from trainer.history import UserEvents, feature_values
+from trainer.history import UserEvents, check_profile, feature_values
 from trainer.signatures import DESCRIPTION_FILE
 from trainer.tag_normalization import TagNormalization
 
@@ -99,7 +99,7 @@ class EventFeatures:
         kept = [record for event, record in given if record["tags"] or "tags" not in event]
         if len(kept) < len(given):
             found = UserEvents.from_records(kept)
-        self._check_profile(profile or {})
+        check_profile(profile or {}, self.spec)
         at = time.time() if at is None else at
         # A NaN would count every event, and weigh it with another one.
         is_time = isinstance(at, int | float | np.number) and abs(at) <= LAST_SECOND
@@ -157,21 +157,11 @@ class EventFeatures:
                 f"have the {domain.attribute} of their item, which `{domain.name}` lists",
                 dict(event),
             )
-        tags, category = event.get("tags"), event.get("category")
+        tags = event.get("tags")
         tags = () if tags is None else tags
         is_list = not isinstance(tags, str) and all(isinstance(tag, str) for tag in tags)
         require(is_list, "tags", "be a list of strings", tags)
-        is_text = category is None or isinstance(category, str)
-        require(is_text, "category", 'be a string, "" where unknown', category)
         return {**event, "tags": self.tags(tags)}
-
-    def _check_profile(self, profile: Mapping[str, str]) -> None:
-        known = [feature.name for feature in self.spec.profile]
-        unknown = sorted(set(profile) - set(known))
-        demand = f"name profile features ({', '.join(known)})"
-        require(not unknown, "profile", demand, ", ".join(unknown))
-        for name, value in profile.items():
-            require(isinstance(value, str), name, 'be a string, "" where unknown', value)
 
 
 def _is_list_of(value: Any, kind: type | types.UnionType) -> bool:

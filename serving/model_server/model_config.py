@@ -17,6 +17,7 @@ from serving.model_server.version_policy import (
     VersionPolicy,
 )
 from trainer.file_system import scheme_fault
+from trainer.given_paths import require_no_pattern
 
 PLATFORM = "tensorflow"
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.]*://")
@@ -78,6 +79,10 @@ def read_model_configs(config: model_server_config_pb2.ModelServerConfig) -> lis
             raise invalid_argument(
                 f"The base_path of model {model.name} must {fault}. Received: {model.base_path}"
             )
+        try:
+            require_no_pattern(model.base_path, "base_path")
+        except ValueError as error:
+            raise invalid_argument(f"Model {model.name}: {error}") from error
     for model in models:
         platform = _platform(model)
         if platform != PLATFORM:
@@ -122,6 +127,12 @@ def _request_log(model: model_server_config_pb2.ModelConfig) -> RequestLogConfig
     collector = model.logging_config.log_collector_config
     sampling = model.logging_config.sampling_config
     prefix = collector.filename_prefix
+    fault = scheme_fault(prefix)
+    if fault is not None:
+        raise invalid_argument(
+            f"`logging_config.log_collector_config.filename_prefix` of model {model.name} must "
+            f"{fault}. Received: {prefix!r}."
+        )
     for field, demand, value, is_right in (
         (
             "log_collector_config.type",

@@ -7,6 +7,7 @@ in `.part`, also that of a killed server, whose last record may be cut.
 """
 
 import collections
+import contextlib
 import dataclasses
 import itertools
 import logging
@@ -131,10 +132,13 @@ class RequestLog:
                 self._num_bytes = 0
             try:
                 self._write(records, is_over)
-            except (OSError, tf.errors.OpError) as error:
+            except (OSError, ValueError, tf.errors.OpError) as error:
                 reason = " ".join(str(error).split())
                 _logger.error("Logging requests to %s: %s", self.config.filename_prefix, reason)
                 self._count("dropped", len(records))
+                if self._file is not None:
+                    with contextlib.suppress(OSError, tf.errors.OpError):
+                        self._file.close()
                 self._file, self._retry_time = None, time.monotonic() + _PAUSE_S
 
     def _write(self, records: list[bytes], is_over: bool) -> None:

@@ -2,7 +2,12 @@
 
 import csv
 import io
+import json
+import os
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -269,3 +274,36 @@ def test_header_alone_after_blank_lines_has_no_row(tmp_path):
 
     with pytest.raises(ValueError, match="has no row"):
         check_table(str(path), USERS)
+
+
+REFUSING = """
+import sys
+from tfx_pipeline.cli import main
+sys.argv[1:] = ["compile", "--config", sys.argv[1], "--root", "/x", "--image", "i", "--output", "p"]
+main()
+"""
+
+
+def test_refusal_ends_the_process_in_order_while_arrow_reads_ahead(tmp_path):
+    # Arrow's thread still asked for bytes when the interpreter ended: one run in six aborted.
+    (tmp_path / "interactions.csv").write_text("user_id,item_id,timestamp,clicked\nu,1,100,1\n")
+    (tmp_path / "users.csv").write_text("user_id\nu\n")
+    (tmp_path / "items.csv").write_text('item_id,tags\n1,"a\n2,b\n')
+    data = {name: f"{tmp_path}/{name}.csv" for name in ("interactions", "items", "users")}
+    config = {"name": "c", "data": data, "features": {"domains": [{"name": "clicked_tags"}]}}
+    (tmp_path / "c.yaml").write_text(json.dumps(config))
+
+    for _ in range(8):
+        ended = subprocess.run(
+            [sys.executable, "-c", REFUSING, str(tmp_path / "c.yaml")],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert ended.stderr.count("\n") == 1
+        assert "`data.items`: " in ended.stderr
+        assert "must close every quote. Received: one that begins in line 2" in ended.stderr

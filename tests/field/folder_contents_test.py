@@ -292,3 +292,10 @@ def test_requests_are_read_from_a_folder_with_side_files(tmp_path):
     ]
 
     assert [each.features for each in instances] == [{"clicked": ["jazz"]}]
+
+
+@pytest.mark.parametrize("name", ["changelog.csv", "notice.parquet", "readme.jsonl", "license.csv"])
+def test_table_named_after_a_document_is_data(tmp_path, name):
+    fill(tmp_path, [name, "README", "NOTICE.txt", "changelog.md"])
+
+    assert names_of(find_data_files(str(tmp_path)), tmp_path) == [name]

@@ -223,7 +223,8 @@ def test_serve_refuses_a_file_with_a_field_that_is_not_implemented(tmp_path, cap
 
     assert main(["serve", "--port=0", f"--model_config_file={path}"]) == 2
 
-    (line,) = capfd.readouterr().err.strip().splitlines()
+    loading, line = capfd.readouterr().err.strip().splitlines()
+    assert "Loading TensorFlow" in loading
     assert f"{path}: `logging_config.log_collector_config.type` of model m must be" in line
 
 
@@ -241,3 +242,17 @@ def test_flag_of_the_real_server_that_is_not_there_is_refused_by_name(flag, capf
         main(["serve", "--model_base_path=/m", flag])
     assert caught.value.code == 2
     assert flag in capfd.readouterr().err
+
+
+def test_log_in_a_scheme_that_nobody_reads_is_refused_at_once():
+    collector = 'type: "tfrecord" filename_prefix: "s3://bucket/log"'
+    with pytest.raises(ServingError, match="filename_prefix` of model m must be a local path"):
+        read(log(collector))
+
+
+def test_base_path_that_is_a_pattern_to_tensorflow_is_refused_at_once():
+    config = model_server_config_pb2.ModelServerConfig()
+    model = config.model_config_list.config.add()
+    model.name, model.base_path, model.model_platform = "m", "/models/m [1]", "tensorflow"
+    with pytest.raises(ServingError, match=r"Model m: `base_path` must have none of \* \? \["):
+        read_model_configs(config)

@@ -1,6 +1,7 @@
 """Tags as lists in texts: with commas, with semicolons, in JSON, as Python and numpy print them."""
 
 import csv
+import gzip
 import json
 import random
 
@@ -13,11 +14,13 @@ from tfx_pipeline.data_config import DataConfig
 from tfx_pipeline.table_inputs import find_tables
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.arrow_files import read_table
+from tfx_pipeline.tables.cells import as_lists, as_number_lists
 from tfx_pipeline.tables.list_notation import JSON, PYTHON, parse_list
 from tfx_pipeline.tables.validate import validate_items
 from tfx_pipeline.tag_file import read_tag_file
 from tfx_pipeline.tag_vectors import read_tag_vectors
 from trainer.features import Domain, FeatureSpec
+from trainer.tag_normalization import TagNormalization
 
 SPEC = FeatureSpec(domains=(Domain("clicked_tags"),))
 
@@ -346,3 +349,37 @@ def test_parsed_values_are_texts(notation, text):
     values = parse_list(text, notation)
 
     assert values is None or all(value is None or isinstance(value, str) for value in values)
+
+
+@pytest.mark.parametrize("text", ["None", "nan", "NaN", "<NA>", "", " "])
+def test_missing_list_in_python_s_notation_has_no_value(text):
+    assert parse_list(text, PYTHON) == []
+
+
+def test_number_has_one_spelling_in_a_text_and_in_a_list(tmp_path):
+    cells = pa.array([[1e16, 2.0, 1.5]])
+    values, _, _ = as_lists(cells, separator=PYTHON, normalization=TagNormalization())
+
+    assert parse_list("[1e16, 2.0, 1.5]", PYTHON) == values.to_pylist()[0]
+    assert parse_list("[1#x]", PYTHON) is None  # no comment, as nothing else may stand there
+
+
+def test_binary_text_of_numbers_is_a_vector():
+    numbers, is_wrong = as_number_lists(pa.array([b"1|2", b"[1, 2]"]), separator="|")
+
+    assert numbers.to_pylist() == [[1.0, 2.0], [1.0, 2.0]]
+    assert is_wrong.tolist() == [False, False]
+
+
+def test_file_that_breaks_off_is_one_line_before_its_lists_are_looked_at(tmp_path):
+    line = json.dumps({"item_id": "i", "tags": "a|b"}).encode() + b"\n"
+    path = tmp_path / "items.jsonl.gz"
+    path.write_bytes(gzip.compress(random.Random(0).randbytes(1 << 17).hex().encode() + b"\n"))
+    whole = gzip.compress(line * 3 + path.read_bytes())
+    path.write_bytes(whole[:-100])
+
+    refusal = check(data_config(tmp_path, str(path)))
+
+    assert refusal is not None
+    assert "\n" not in refusal
+    assert f"{path} cannot be read" in refusal

@@ -155,7 +155,7 @@ def test_boolean_and_time_of_day_are_no_time():
     assert _seconds(pa.array([True])) == [None]
     assert _seconds(pa.array([datetime.time(7)])) == [None]
     assert event_seconds(True) is None
-    assert event_seconds(datetime.date(2026, 10, 22)) is None
+    assert event_seconds(datetime.time(7)) is None
 
 
 # --- whole tables ---
@@ -229,3 +229,8 @@ def test_caller_with_fresh_events_may_write_times_as_the_log_does():
         for i, form in enumerate(FORMS)
     ]
     assert UserEvents.from_records(records).timestamp.tolist() == [AT] * len(FORMS)
+
+
+def test_date_of_a_caller_is_a_time_as_in_a_column_of_dates():
+    day = datetime.date(2024, 1, 1)
+    assert _seconds(pa.array([day])) == [event_seconds(day)] == [1_704_067_200]

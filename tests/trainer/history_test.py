@@ -21,7 +21,14 @@ from tests.trainer.random_logs import (
     records,
 )
 from trainer.features import Domain, FeatureSpec, ProfileFeature
-from trainer.history import HistoryValues, ListColumn, Moments, UserEvents, feature_values
+from trainer.history import (
+    HistoryValues,
+    ListColumn,
+    Moments,
+    UserEvents,
+    check_profile,
+    feature_values,
+)
 
 AT = 1_000 * DAY
 
@@ -391,3 +398,22 @@ def test_oracle_sees_borders_and_future():
     at = START + 6 * DAY
     values = naive_feature_values(rows, None, at, SPEC)
     assert values["clicked_tags"] == ["a", "b"]  # the border of six days is in, `at` is not
+
+
+@pytest.mark.parametrize(
+    ("profile", "message"),
+    [
+        ({"age": 25}, r"`age` must be a string, .* Received: age=25"),
+        ({"agee": "25"}, r"`profile` must name profile features \(age\)"),
+    ],
+)
+def test_profile_of_a_caller_that_is_no_text_is_refused(profile, message):
+    spec = FeatureSpec(profile=(ProfileFeature("age"),))
+    with pytest.raises(ValueError, match=message):
+        check_profile(profile, spec)
+
+
+def test_category_that_is_no_text_is_refused():
+    event = {"item_id": "i", "timestamp": 100, "clicked": 1, "category": 5}
+    with pytest.raises(ValueError, match="`category` must be a string"):
+        UserEvents.from_records([event])

@@ -7,7 +7,7 @@ import os
 
 from tfx_pipeline.commands.config_flags import add_config_flag
 from tfx_pipeline.console import quiet_libraries, temporary_log
-from trainer.file_system import open_file, remove_file, replace_file
+from trainer.file_system import is_file, open_file, remove_file, replace_file
 from trainer.given_paths import path_flag
 
 
@@ -60,8 +60,10 @@ def _compile(config, output: str, log_path: str) -> None:
             with open_file(unfinished, "w") as file:
                 file.write(json.dumps(job, indent=1, sort_keys=True) + "\n")
             replace_file(unfinished, output)
-        finally:
-            remove_file(unfinished)
+        except BaseException:
+            if is_file(unfinished):
+                remove_file(unfinished)
+            raise
         tasks = job["pipelineSpec"]["root"]["dag"]["tasks"]
         console.line(
             f"compiled   {config.name}, {len(tasks)} tasks, for the tables as they are now, into "

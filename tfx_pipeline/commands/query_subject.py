@@ -7,6 +7,7 @@ from typing import Any
 from trainer.config_loader import unique_names
 from trainer.file_system import is_file, open_file
 from trainer.given_paths import given_path, path_flag
+from trainer.history import check_profile
 
 
 def add_subject_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,13 +97,9 @@ def _from_events(arguments: argparse.Namespace) -> tuple[dict[str, Any], set[str
         events = UserEvents.from_records(records)
     if arguments.profile is not None:
         given = _parse_json("profile", arguments.profile)
-        known = [feature.name for feature in config.features.profile]
-        unknown = sorted(set(given) - set(known))
-        if unknown:
-            raise ValueError(
-                f"`profile` must name profile features ({', '.join(known)}). "
-                f"Received: {', '.join(unknown)}."
-            )
+        # As everywhere, null is unknown.
+        given = {name: "" if value is None else value for name, value in given.items()}
+        check_profile(given, config.features)
         profile = {**(profile or {}), **given}
     # As in the pipeline's snapshot "now": after everything that is known.
     now = max([now, *(int(time) + 1 for time in events.timestamp[-1:])])

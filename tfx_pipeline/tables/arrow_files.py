@@ -92,6 +92,17 @@ def _first_line(error: BaseException) -> str:
     return text if text.endswith(".") else text + "."
 
 
+@contextlib.contextmanager
+def readable(path: str) -> Iterator[None]:
+    """Within it, what reading a damaged file raises is one line."""
+    try:
+        yield
+    except (pa.ArrowException, *_UNREADABLE) as error:
+        if isinstance(error, ValueError) and not isinstance(error, pa.ArrowException):
+            raise
+        raise _unreadable(path, error) from error
+
+
 def _unreadable(path: str, error: BaseException) -> ValueError:
     return ValueError(
         f"{path} cannot be read: {_first_line(error)} Check that it is complete and readable."

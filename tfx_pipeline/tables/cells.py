@@ -338,6 +338,8 @@ def as_number_lists(column: pa.Array, *, separator: str) -> tuple[pa.ListArray, 
       bool [n], True where the cell is neither a list nor a string.
     """
     is_wrong = np.zeros(len(column), bool)
+    if pa.types.is_binary(column.type):
+        column, is_wrong = decode_utf8(column)
     if pa.types.is_string(column.type):
         texts = split_vectors(column, separator)
         is_blank = pc.equal(pc.utf8_trim_whitespace(column.fill_null("")), "")

@@ -140,12 +140,14 @@ class WatchedCsv:
           stream: The file from its beginning.
         """
         self.watch = QuoteWatch()
-        self._is_at_end = False
+        self._is_at_end = self._is_stopped = False
         self._stream = stream
         self._begin = stream.read(len(codecs.BOM_UTF8)).removeprefix(codecs.BOM_UTF8)
 
     def read(self, num_bytes: int) -> bytes:
-        """The next bytes, about as many; none at the end of the file."""
+        """The next bytes, about as many; none at the end of the file, or once nobody wants any."""
+        if self._is_stopped:
+            return b""
         pieces = [self._begin, self._stream.read(max(num_bytes - len(self._begin), 1))]
         self._begin = b""
         # What a quote or a carriage return means is known by the byte after it.
@@ -156,6 +158,10 @@ class WatchedCsv:
             self.watch.scan(block)
         self._is_at_end = not block
         return block
+
+    def stop(self) -> None:
+        """Ends the file here for a reader that still reads ahead."""
+        self._is_stopped = True
 
     @property
     def unclosed_in(self) -> int | None:

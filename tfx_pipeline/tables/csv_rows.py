@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import json
 from collections.abc import Iterator
@@ -102,6 +103,7 @@ def read_csv(
     watched = WatchedCsv(stream)
     skipped = _SkippedRows()
     num_good = num_reported = 0
+    reader = None
     try:
         reader = pyarrow.csv.open_csv(
             watched,
@@ -142,6 +144,14 @@ def read_csv(
             f"{file} cannot be read as CSV near row {num_good + num_reported + 1}: {error}. "
             f"No row may be longer than {_BLOCK_BYTES >> 20} MB: write the table as Parquet."
         ) from error
+    finally:
+        # Arrow reads ahead in a thread of its own, which must not outlive the interpreter.
+        watched.stop()
+        if reader is not None:
+            with contextlib.suppress(pa.ArrowException):
+                for _ in reader:
+                    pass
+            reader.close()
 
 
 def _check_quotes(unclosed_in: int | None, file: str) -> None:

@@ -16,13 +16,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from trainer.id_text import LARGEST_EXACT_FLOAT
+
 # Words that stand for a notation where a separator could.
 JSON = "json"
 PYTHON = "python"
 
 # numpy prints blanks between the values, Python commas.
 _PYTHON_VALUE = re.compile(
-    r"""([bu]?'(?:[^'\\]|\\.)*'|[bu]?"(?:[^"\\]|\\.)*"|[^\s,'"()\[\]{}]+)(\s*,\s*|\s+|$)""",
+    r"""([bu]?'(?:[^'\\]|\\.)*'|[bu]?"(?:[^"\\]|\\.)*"|[^\s,'"#()\[\]{}]+)(\s*,\s*|\s+|$)""",
     re.DOTALL,
 )
 _PYTHON_BRACKETS = {"[": "]", "(": ")", "{": "}"}
@@ -117,7 +119,7 @@ def _json_constant(name: str) -> None:
 
 
 def _python_values(text: str) -> list[Any]:
-    if text in ("None", "set()"):
+    if text in (*_MISSING, "set()"):
         return []
     if len(text) < 2 or _PYTHON_BRACKETS.get(text[0]) != text[-1]:
         raise ValueError(text)
@@ -142,7 +144,7 @@ def _as_text(value: Any) -> str | None:
         return "true" if value else "false"
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(value)
-    if isinstance(value, float) and value == int(value):
+    if isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST_EXACT_FLOAT:
         return str(int(value))
     if value is None or isinstance(value, int | float):
         return None if value is None else str(value)

@@ -19,7 +19,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfx_pipeline.data_config import DEFAULT_SEPARATOR
-from tfx_pipeline.tables.arrow_files import read_batches, text_column
+from tfx_pipeline.tables.arrow_files import (
+    DEFAULT_BATCH_ROWS,
+    read_batches,
+    readable,
+    text_column,
+)
 from tfx_pipeline.tables.cells import as_plain, decode_utf8
 from tfx_pipeline.tables.list_notation import JSON, PYTHON, parse_list
 from tfx_pipeline.tables.schema import ITEMS
@@ -42,6 +47,7 @@ _SUSPECT = r"[;,\t\[({]"
 # fewer texts, from a tenth on, the values between the separators must be tags of their own.
 _MOST, _SOME = 0.5, 0.1
 _SHOWN_CHARACTERS = 80
+_TAGS = dataclasses.replace(ITEMS, columns=tuple(c for c in ITEMS.columns if c.name == "tags"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,24 +79,24 @@ class UndeclaredLists:
         )
 
 
-def check_lists_are_declared(paths: Sequence[str]) -> None:
-    """Refuses tags in texts that look like lists, where no notation is declared.
+def undeclared_lists(paths: Sequence[str]) -> UndeclaredLists | None:
+    """Looks for tags in texts that look like lists in another notation than the default.
 
     Args:
       paths: the files of `items`.
 
+    Returns:
+      What was seen; None where the tags are what they are taken for.
+
     Raises:
-      ValueError: most of the tags look like lists in another notation than the default.
+      ValueError: a file cannot be read to its end.
     """
     if any(is_remote(path) for path in paths):
-        found = _find(paths)
-    else:
-        # A command asks more than once, and a table is read whole.
-        stats = [os.stat(path) for path in paths]
-        stamps = [(stat.st_mtime_ns, stat.st_size) for stat in stats]
-        found = _remembered(tuple(zip(paths, stamps, strict=True)))
-    if found is not None:
-        raise ValueError(str(found))
+        return _find(paths)
+    # A command asks more than once, and a table is read whole.
+    stats = [os.stat(path) for path in paths]
+    stamps = [(stat.st_mtime_ns, stat.st_size) for stat in stats]
+    return _remembered(tuple(zip(paths, stamps, strict=True)))
 
 
 @functools.lru_cache(maxsize=8)
@@ -161,13 +167,18 @@ def _texts(paths: Iterable[str]) -> Iterator[tuple[pa.Array, str]]:
 
 def _text_columns(path: str) -> Iterator[pa.Array]:
     found = table_format(path)
-    if found == JSON_LINES:
-        yield from _json_texts(path)
-        return
-    if found == PARQUET:
-        arrays: Iterator[pa.Array] = text_column(path, "tags")
-    else:
-        arrays = (batch.rows.column("tags") for batch in read_batches(path, ITEMS))
+    with readable(path):
+        if found == JSON_LINES:
+            yield from _json_texts(path)
+            return
+        if found == PARQUET:
+            arrays: Iterator[pa.Array] = text_column(path, "tags")
+        else:
+            arrays = (batch.rows.column("tags") for batch in read_batches(path, _TAGS))
+        yield from _texts_of(arrays)
+
+
+def _texts_of(arrays: Iterable[pa.Array]) -> Iterator[pa.Array]:
     for array in arrays:
         column = as_plain(array)
         if pa.types.is_binary(column.type):
@@ -179,7 +190,7 @@ def _text_columns(path: str) -> Iterator[pa.Array]:
 def _json_texts(path: str) -> Iterator[pa.Array]:
     # Nearly all files hold lists, and no line of them is parsed for this.
     pattern = re.compile(rb'"tags"\s*:\s*"')
-    texts = []
+    texts: list[str] = []
     with open_file(path) as stream:
         for line in stream:
             if pattern.search(line):
@@ -189,4 +200,7 @@ def _json_texts(path: str) -> Iterator[pa.Array]:
                         texts.append(tags)
                 except (ValueError, TypeError, KeyError, RecursionError):
                     continue  # a row that is set aside
+                if len(texts) == DEFAULT_BATCH_ROWS:
+                    yield pa.array(texts, pa.string())
+                    texts = []
     yield pa.array(texts, pa.string())
