@@ -120,7 +120,8 @@ def _read(pattern: str, spec: FeatureSpec, rejected: list[str]) -> Iterator[dict
         _, shards = find_shards(pattern, JSON_LINES, _SHARD_BYTES)
     except ValueError as error:
         # The flag of this command has another name than that of batch prediction.
-        raise ValueError(str(error).replace("`input`", "`requests`", 1)) from error
+        line = str(error).replace("`input`", "`requests`", 1).replace("input=", "requests=", 1)
+        raise ValueError(line) from error
     for shard in shards:
         for instance in reader.read(shard):
             if isinstance(instance, Rejected):

@@ -115,7 +115,7 @@ def test_statistics_are_those_of_the_same_examples_and_of_any_batches(tmp_path, 
 
 
 def test_nothing_that_can_be_read_is_one_line(tmp_path):
-    with pytest.raises(ValueError, match="`input` must match at least one file"):
+    with pytest.raises(ValueError, match="`requests` must match at least one file"):
         request_statistics(str(tmp_path / "none.jsonl"), SPEC)
     (tmp_path / "bad.jsonl").write_text("no json\n")
     with pytest.raises(ValueError, match="`requests` must hold a request that can be read"):
