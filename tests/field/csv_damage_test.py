@@ -307,3 +307,42 @@ def test_refusal_ends_the_process_in_order_while_arrow_reads_ahead(tmp_path):
         assert ended.stderr.count("\n") == 1
         assert "`data.items`: " in ended.stderr
         assert "must close every quote. Received: one that begins in line 2" in ended.stderr
+
+
+ABANDONING = """
+import itertools, sys, threading
+from tfx_pipeline.tables import csv_rows, schema
+from tfx_pipeline.tables.arrow_files import read_batches
+
+csv_rows._BLOCK_BYTES = 1 << 14
+
+def busy():
+    while True:
+        sum(range(1000))
+
+for _ in range(2):
+    threading.Thread(target=busy, daemon=True).start()
+for _ in range(6):
+    batches = read_batches(sys.argv[1], schema.users_table(["city"]), batch_rows=100)
+    next(batches)
+    batches.close()
+print("done", flush=True)
+"""
+
+
+def test_file_that_is_not_read_to_its_end_holds_nobody(tmp_path):
+    # Who destroyed the reader held Python's lock, for which Arrow's thread was waiting.
+    path = tmp_path / "users.csv"
+    path.write_bytes(HEADER + b"".join(b"u%d,some city\n" % i for i in range(40_000)))
+    code = "import os, sys\n" + ABANDONING + "os._exit(0)\n"
+
+    ended = subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+
+    assert (ended.returncode, ended.stdout) == (0, "done\n"), ended.stderr

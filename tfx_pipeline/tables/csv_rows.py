@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import contextlib
 import csv
 import json
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from tfx_pipeline.tables.row_batches import FileBatch, rejected_rows
 
 # No row may be longer than a block.
 _BLOCK_BYTES = 4 << 20
+_KEPT: list[pyarrow.csv.CSVStreamingReader] = []
 _CONVERT = "Convert it, as by `iconv -f UTF-16 -t UTF-8`."
 
 
@@ -145,13 +145,23 @@ def read_csv(
             f"No row may be longer than {_BLOCK_BYTES >> 20} MB: write the table as Parquet."
         ) from error
     finally:
-        # Arrow reads ahead in a thread of its own, which must not outlive the interpreter.
         watched.stop()
         if reader is not None:
-            with contextlib.suppress(pa.ArrowException):
-                for _ in reader:
-                    pass
-            reader.close()
+            _bring_to_its_end(reader)
+
+
+def _bring_to_its_end(reader: pyarrow.csv.CSVStreamingReader) -> None:
+    """Lets a reader be destroyed that was not read to its end, once its file has stopped.
+
+    Arrow reads ahead in a thread of its own, which needs Python's lock for every read; destroying
+    the reader waits for that thread and holds the lock: both would wait for ever.
+    """
+    try:
+        for _ in reader:
+            pass
+    except pa.ArrowException:
+        # Nothing says whether the thread is done, so this one is kept: the run ends anyway.
+        _KEPT.append(reader)
 
 
 def _check_quotes(unclosed_in: int | None, file: str) -> None:
