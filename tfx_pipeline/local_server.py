@@ -103,6 +103,9 @@ class LocalServer:
         """
         from serving.client import TagClient
 
+        # A channel that finds nobody looks less and less often: after a slow start it would not
+        # see for minutes that the server is there.
+        self.wait_until(self._listens, _PAUSE_S)
         with TagClient(self.target, max_attempts=1) as client:
             self.wait_until(lambda: self._serves(client.model_status), _PAUSE_S)
 
@@ -134,6 +137,13 @@ class LocalServer:
                 if error.code is not grpc.StatusCode.DEADLINE_EXCEEDED:
                     raise
             timeout_s *= 2
+
+    def _listens(self) -> bool:
+        try:
+            with socket.create_connection(("localhost", self.port), _FIRST_TIMEOUT_S):
+                return True
+        except OSError:
+            return False
 
     def _serves(self, model_status: "Callable[..., tuple[ModelVersion, ...]]") -> bool:
         from serving.client import TagClientError

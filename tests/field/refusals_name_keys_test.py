@@ -142,7 +142,11 @@ def test_table_of_vectors_at_fault_is_named_by_its_key(tmp_path):
     ("counts", "keys"),
     [
         (
-            {"rows.read.items": 10, "rows.rejected_of.items": 9, "rows.rejected.no_tags": 9},
+            {
+                "rows.read.items": 10,
+                "rows.rejected_of.items": 9,
+                "rows.rejected_of.items.wrong_type": 9,
+            },
             ["data.max_rejected_fraction"],
         ),
         (

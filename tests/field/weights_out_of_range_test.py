@@ -81,9 +81,10 @@ def event(**others):
         *(({"weight": w}, "`weight` must be a number, 0 or more.") for w in BEYOND),
         ({"weight": 1e39}, "`weight` must be a number, 0 or more. Received: weight=1e+39."),
         ({"weight": 10**400}, "`weight` must be a number, 0 or more."),
-        *(({"timestamp": t}, "`timestamp` must be seconds since 1970") for t in (NAN, INF, -INF)),
-        ({"timestamp": -1e300}, "`timestamp` must be in seconds, not milliseconds."),
-        ({"timestamp": 10**400}, "`timestamp` must be in seconds, not milliseconds."),
+        *(
+            ({"timestamp": t}, "`timestamp` must be seconds since 1970")
+            for t in (NAN, INF, -INF, -1e300, 10**400)
+        ),
         ({"clicked": NAN}, "`clicked` must be 0 or 1. Received: clicked=nan."),
     ],
 )
@@ -103,7 +104,7 @@ def test_weights_that_add_up_beyond_float32_are_its_largest_number():
     events = [event(item_id=f"i{i}", weight=3e38) for i in range(3)]
     instance = FEATURES.instance(events, at=NOW)
     assert instance["recent_weights"] == [MAX_WEIGHT]
-    assert instance["clicked_weights"] == [MAX_WEIGHT]
+    assert instance["clicked_weights"] == [3.0]  # events are counted, whatever their weight
 
 
 # Batch prediction.

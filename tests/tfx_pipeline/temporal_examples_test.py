@@ -354,7 +354,8 @@ def test_part_without_an_event_is_refused_with_its_times(tables, tmp_path):
     assert str(error.value) == (
         "`data.interactions` must have events for train, validation and test: none fell into "
         "test. Received: validation from 2001-09-10T00:00:00Z, test from 2030-01-01T00:00:00Z. "
-        "Set `examples.validation_start` and `examples.test_start`, or other fractions."
+        "Set `examples.validation_start` and `examples.test_start`, or, without these, other "
+        "`examples.validation_fraction` and `examples.test_fraction`."
     )
     daily = dataclasses.replace(tables, interactions="{date}", window=WindowConfig(days=2))
     with pytest.raises(ValueError, match="Set `examples.validation_days` and `examples.test_days`"):

@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     output = arguments.output.rstrip("/")
     require_no_pattern(arguments.model_base_path, "model_base_path")
     model_dir = _version_folder(arguments)
-    input_files(absolute(arguments.input))
+    input_files(arguments.input)
     for name in ("num_tags", "shard_megabytes"):
         value = getattr(arguments, name)
         require(value is None or value >= 1, name, "be a positive integer", value)
