@@ -59,7 +59,7 @@ def check_new_file(key: str, path: str) -> None:
     """Looks at whether a local file could be written.
 
     Args:
-      key: Of the flag.
+      key: The name of the flag.
       path: The file.
 
     Raises:

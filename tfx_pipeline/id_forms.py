@@ -48,7 +48,7 @@ class IdSample(NamedTuple):
 
     Attributes:
       ids: The ids, object [n], in order of hash and id.
-      hashes: Of their forms, uint64 [n], ascending.
+      hashes: Hashes of their forms, uint64 [n], ascending.
       bound: Every id whose form has a smaller hash is in; 2^64: all are.
     """
 
@@ -104,8 +104,8 @@ def match_samples(log: IdSample, table: IdSample) -> FormMatches | None:
     """Ids of the log that the table has in another form.
 
     Args:
-      log: Of ids that the table does not have.
-      table: Of all ids of the table.
+      log: The sample of ids that the table does not have.
+      table: The sample of all ids of the table.
 
     Returns:
       The matches; None: there is none.

@@ -42,7 +42,7 @@ class LocalServer:
       port: For gRPC.
       rest_api_port: For REST; 0: it has none.
       startup_seconds: From its start to the first version that serves; 0 until then.
-      process_id: Of the process.
+      process_id: The id of the process.
     """
 
     def __init__(

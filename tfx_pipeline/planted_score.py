@@ -32,7 +32,7 @@ def score_planted(
       planted_path: `planted.jsonl`.
       servable_dir: The version folder.
       examples_pattern: Raw examples of the test users.
-      normalization: Of the log's tags.
+      normalization: How the log's tags are normalised.
 
     Returns:
       The report's `demo.*` keys.

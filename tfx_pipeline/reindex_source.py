@@ -13,7 +13,7 @@ def reindexed_version(base_path: str, output_dir: str) -> PushedVersion:
 
     Args:
       base_path: Folder of the numbered versions, absolute.
-      output_dir: Of the run, which may have been moved.
+      output_dir: The output folder of the run, which may have been moved.
 
     Returns:
       The version.

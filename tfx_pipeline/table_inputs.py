@@ -57,7 +57,7 @@ def check_categories(files: list[str], data: DataConfig, reader: str) -> None:
     """Checks that items have the column that a part of the model reads.
 
     Args:
-      files: Of the items.
+      files: The files of the items.
       data: Where they are.
       reader: Who reads it, for the message.
 

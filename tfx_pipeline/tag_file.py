@@ -98,7 +98,7 @@ def read_tag_file(
     Args:
       pattern: File, folder or glob; CSV, Parquet or JSON lines.
       data: How tags are normalised, and lists in CSV files written.
-      normalization: Of the tags that they are compared with; None: that of `data`.
+      normalization: How the tags are that they are compared with; None: that of `data`.
 
     Returns:
       Its rows.

@@ -25,7 +25,7 @@ def given_path(path: str, name: str) -> str:
 
     Args:
       path: As a user wrote it: of a file, a folder or a glob, there or not.
-      name: Of the key or argument, for messages.
+      name: The key or argument, for messages.
 
     Returns:
       The path: `~` is the home folder, `$NAME` and `${NAME}` are variables of the environment,
@@ -59,7 +59,7 @@ def require_no_pattern(path: str, name: str) -> None:
 
     Args:
       path: The folder; the working directory counts where it is relative.
-      name: Of the key or argument.
+      name: The key or argument.
 
     Raises:
       ValueError: A name in the path has a character of patterns.
@@ -78,7 +78,7 @@ def path_flag(name: str) -> Callable[[str], str]:
     """The type of a flag that takes a path, for argparse.
 
     Args:
-      name: Of the flag, without its dashes.
+      name: The flag, without its dashes.
 
     Returns:
       `given_path`, with its refusal as argparse wants it.

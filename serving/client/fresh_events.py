@@ -79,7 +79,7 @@ class EventFeatures:
         """Makes the instance of one user.
 
         Args:
-          events: Of this user, in any order, each with `item_id`, `timestamp` (seconds, UTC, or
+          events: The user's, in any order, each with `item_id`, `timestamp` (seconds, UTC, or
             any other form of a time that the tables may have), `clicked` (0 or 1), the `tags` of
             the item as the items table has them, its `category` where a feature lists categories,
             and optionally `weight`. An event whose `tags` are given and empty is left out, as the
@@ -139,7 +139,7 @@ class EventFeatures:
         """Tags as the version spells them, for `exclude_tags`, `score_tags` and their like.
 
         Args:
-          tags: Of the items table, or as somebody typed them.
+          tags: Tags as the items table has them, or as somebody typed them.
           keeps_empty: Whether one of which nothing is left keeps its place, as "".
 
         Returns:

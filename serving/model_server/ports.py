@@ -8,7 +8,7 @@ def check_port(name: str, port: int, host: str = "0.0.0.0") -> None:
     """Checks a port that a server is to listen on; one free now may be taken a moment later.
 
     Args:
-      name: Of the flag or argument.
+      name: The flag or argument.
       port: The port; 0: any, or none.
       host: Address to listen on.
 

@@ -78,7 +78,7 @@ def new_tags_trials(
     Args:
       study: The study.
       config: Its section `new_tags`.
-      fingerprint: Of the prepared examples, with the clicks by tag.
+      fingerprint: The hash of the prepared examples, with the clicks by tag.
 
     Returns:
       Each training once; towers that differ in their views alone share the one without.

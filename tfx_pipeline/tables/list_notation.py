@@ -81,7 +81,7 @@ def split_vectors(texts: pa.StringArray, notation: str) -> pa.ListArray:
 
     Args:
       texts: string [n].
-      notation: Of texts without brackets.
+      notation: How texts without brackets are written.
 
     Returns:
       Lists of strings [n]. A text that is no list is the one value of its list, which is no number.
