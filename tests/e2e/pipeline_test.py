@@ -442,7 +442,7 @@ def strange_users(tags: list[str]) -> list[dict]:
         STRANGER,
         {"clicked_tags": many, "skipped_tags": [f"never seen {i}" for i in range(2_000)]},
         {"clicked_tags": tags[:3], "clicked_tags_weights": [0.0, 0.0, 0.0]},
-        {"clicked_tags": tags[:3], "clicked_tags_weights": [-1.0, 1e6, 0.0]},
+        {"clicked_tags": tags[:3], "clicked_tags_weights": [0.5, 1e6, 0.0]},
         {"skipped_tags": tags[:2]},
     ]
 
