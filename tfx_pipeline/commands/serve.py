@@ -26,4 +26,8 @@ def run(arguments: argparse.Namespace) -> int:
     progress.addHandler(handler)
     progress.setLevel(logging.INFO)
     progress.propagate = False
-    return run_server(arguments)
+    try:
+        return run_server(arguments)
+    finally:
+        progress.removeHandler(handler)
+        progress.propagate = True
