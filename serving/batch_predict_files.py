@@ -46,11 +46,12 @@ _BLOCK = 1 << 20
 _OBJECTS_AT_CARRIAGE_RETURN = re.compile(rb"\}\s*\r\s*\{")
 
 
-def input_files(pattern: str) -> list[str]:
+def input_files(pattern: str, name: str = "input") -> list[str]:
     """The files of instances.
 
     Args:
       pattern: A file, a folder or a glob, see `trainer.data_files`.
+      name: The flag that names them, for messages.
 
     Returns:
       Paths, in order of their names.
@@ -61,12 +62,12 @@ def input_files(pattern: str) -> list[str]:
     paths = find_data_files(pattern)
     if paths:
         return paths
-    received = f"input={pattern!r}"
+    received = f"{name}={pattern!r}"
     others = matching(os.path.join(pattern, "*") if is_folder(pattern) else pattern)
     if others:
         names = sorted({os.path.basename(path) for path in others})
         received += f", which has side files alone ({', '.join(names[:3])})"
-    raise ValueError(f"`input` must match at least one file. Received: {received}.")
+    raise ValueError(f"`{name}` must match at least one file. Received: {received}.")
 
 
 def compression_of(path: str) -> str | None:
@@ -106,41 +107,42 @@ def check_records(path: str) -> None:
     )
 
 
-def check_lines(path: str) -> None:
+def check_lines(path: str, name: str = "input") -> None:
     """Refuses a file that holds no lines of UTF-8, as far as its begin says.
 
     Args:
       path: The file.
+      name: The flag that names it, for messages.
 
     Raises:
       ValueError: It is in another encoding, format or compression.
     """
     with open_file(path, "rb") as file:
         start = file.read(16)
-    for magic, name in _NOT_READ.items():
+    for magic, kind in _NOT_READ.items():
         if start.startswith(magic):
             raise ValueError(
-                "`input` must be JSON lines, plain or compressed by gzip, bzip2 or zstd. "
-                f"Received: {path}, which is {name}."
+                f"`{name}` must be JSON lines, plain or compressed by gzip, bzip2 or zstd. "
+                f"Received: {path}, which is {kind}."
             )
     try:
         with open_uncompressed(path) as file:
             head = file.read(_HEAD)
     except DAMAGED:
         return  # who reads it to its end says where it breaks off
-    for mark, name in _OTHER_UNICODE.items():
+    for mark, encoding in _OTHER_UNICODE.items():
         if head.startswith(mark):
             raise ValueError(
-                f"`input` must be JSON lines in UTF-8. Received: {path} in {name}; "
-                f"`iconv -f {name} -t UTF-8` writes it anew."
+                f"`{name}` must be JSON lines in UTF-8. Received: {path} in {encoding}; "
+                f"`iconv -f {encoding} -t UTF-8` writes it anew."
             )
     if b"\0" in head[:8]:
         raise ValueError(
-            f"`input` must be JSON lines in UTF-8. Received: {path}, which begins with NUL bytes: "
+            f"`{name}` must be JSON lines in UTF-8. Received: {path}, which begins with NUL bytes: "
             "it is in UTF-16 (`iconv` writes it anew), or has TFRecords (--input_format tf-record)."
         )
     if b"\n" not in head and _OBJECTS_AT_CARRIAGE_RETURN.search(head):
         raise ValueError(
-            f"`input` must be lines that end with a line feed. Received: {path}, whose lines end "
+            f"`{name}` must be lines that end with a line feed. Received: {path}, whose lines end "
             r"with carriage returns; `tr '\r' '\n'` writes it anew."
         )

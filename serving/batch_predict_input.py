@@ -94,7 +94,9 @@ class Rejected(NamedTuple):
     reason: str
 
 
-def find_shards(pattern: str, input_format: str, shard_bytes: int) -> tuple[str, list[Shard]]:
+def find_shards(
+    pattern: str, input_format: str, shard_bytes: int, name: str = "input"
+) -> tuple[str, list[Shard]]:
     """Cuts the input into shards, the same ones for the same files.
 
     Args:
@@ -102,6 +104,7 @@ def find_shards(pattern: str, input_format: str, shard_bytes: int) -> tuple[str,
       input_format: One of `INPUT_FORMATS`; `auto`: TFRecords where `tfrecord` is in the name of the
         file, else JSON lines.
       shard_bytes: Size of a shard of JSON lines.
+      name: The flag that names the input, for messages.
 
     Returns:
       The format, and the shards: files in order of their names, each from its begin.
@@ -109,7 +112,7 @@ def find_shards(pattern: str, input_format: str, shard_bytes: int) -> tuple[str,
     Raises:
       ValueError: There is no file, one cannot be read, or `auto` finds both formats.
     """
-    paths = input_files(pattern)
+    paths = input_files(pattern, name)
     unfinished = sorted({*find_data_files(pattern, with_unfinished=True)} - {*paths})
     if unfinished:
         _logger.warning(
@@ -121,7 +124,7 @@ def find_shards(pattern: str, input_format: str, shard_bytes: int) -> tuple[str,
             TF_RECORD if "tfrecord" in os.path.basename(path).lower() else JSON_LINES
             for path in paths
         }
-        require(len(found) == 1, "input", "match files of one format", pattern)
+        require(len(found) == 1, name, "match files of one format", pattern)
         (input_format,) = found
     shards: list[Shard] = []
     for path in paths:
@@ -129,7 +132,7 @@ def find_shards(pattern: str, input_format: str, shard_bytes: int) -> tuple[str,
         if input_format == TF_RECORD:
             check_records(path)
         else:
-            check_lines(path)
+            check_lines(path, name)
         if input_format == TF_RECORD or compression_of(path) or size <= shard_bytes:
             shards.append(Shard(len(shards), path))
             continue

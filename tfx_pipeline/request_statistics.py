@@ -116,13 +116,7 @@ def _read(pattern: str, spec: FeatureSpec, rejected: list[str]) -> Iterator[dict
     for domain in spec.domains:
         is_list |= {domain.name: True, weights_name(domain.name): True}
     reader = InstanceReader(JSON_LINES, None, _NOT_FEATURES, is_list)
-    try:
-        _, shards = find_shards(pattern, JSON_LINES, _SHARD_BYTES)
-    except ValueError as error:
-        # The flag of this command has another name than that of batch prediction.
-        line = str(error).replace("`input`", "`requests`", 1).replace("input=", "requests=", 1)
-        raise ValueError(line) from error
-    for shard in shards:
+    for shard in find_shards(pattern, JSON_LINES, _SHARD_BYTES, "requests")[1]:
         for instance in reader.read(shard):
             if isinstance(instance, Rejected):
                 rejected.append(instance.reason)

@@ -89,9 +89,9 @@ class WriteNotes(beam.DoFn):
         """Initializes with folders.
 
         Args:
-          summary: Of `counts.json`, `tags.jsonl` and `items.jsonl`, and where ids differ in form of
+          summary: Folder of `counts.json`, `tags.jsonl`, `items.jsonl`, and, where ids differ in form,
             `id_forms.json`.
-          rejected: Of the rows set aside; left alone where there are none.
+          rejected: Folder of the rows set aside; left alone where there are none.
         """
         self.summary = summary
         self.rejected = rejected

@@ -5,10 +5,10 @@ import json
 import os
 from typing import Any
 
+from serving.batch_predict_files import input_files
 from tfx_pipeline.commands.config_flags import add_config_flag, add_output_flag
 from tfx_pipeline.refusals import EXIT_NOT_PUSHED
 from trainer.config_loader import require
-from trainer.data_files import find_data_files
 from trainer.file_system import is_file
 from trainer.given_paths import path_flag
 
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
             "`validation.skew` must have a threshold for the features to compare. Received: none."
         )
     version, statistics = training_statistics(config)
-    _require_file(arguments.requests)
+    input_files(arguments.requests, "requests")
     silence_imports()
     import tensorflow_data_validation as tfdv
 
@@ -83,10 +83,6 @@ def run(arguments: argparse.Namespace) -> int:
         for line in violations(comparisons, "validation.skew", failed=True):
             print(f"  - {line}")
     return EXIT_NOT_PUSHED if any(c.is_failed for c in comparisons) else 0
-
-
-def _require_file(pattern: str) -> None:
-    require(bool(find_data_files(pattern)), "requests", "match at least one file", pattern)
 
 
 def training_statistics(config) -> tuple[int, str]:
