@@ -89,8 +89,8 @@ class WriteNotes(beam.DoFn):
         """Initializes with folders.
 
         Args:
-          summary: Folder of `counts.json`, `tags.jsonl`, `items.jsonl`, and, where ids differ in form,
-            `id_forms.json`.
+          summary: Folder of `counts.json`, `tags.jsonl`, `items.jsonl` and, where ids differ in
+            form, `id_forms.json`.
           rejected: Folder of the rows set aside; left alone where there are none.
         """
         self.summary = summary
