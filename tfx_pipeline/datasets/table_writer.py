@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from tfx_pipeline import interrupts
 from tfx_pipeline.datasets.growing_files import GrowingFiles
 from tfx_pipeline.datasets.interactions_schema import INTERACTIONS_FOLDER, INTERACTIONS_SCHEMA
 from tfx_pipeline.datasets.part_files import (
@@ -98,9 +99,13 @@ class TableWriter:
         """
         check_output(self._output, self._command)
         file_system.remove_folder(self.staging)
-        # Not by workers: where they do not reach the folder, they must not make one of their own.
-        for name in (INTERACTIONS_FOLDER, PIECES_FOLDER):
-            file_system.make_folders(self._path(name))
+        try:
+            # Not by workers: where they do not reach it, they must not make one of their own.
+            for name in (INTERACTIONS_FOLDER, PIECES_FOLDER):
+                file_system.make_folders(self._path(name))
+        except BaseException:  # an interrupt as well: `__exit__` is not called after it
+            file_system.remove_folder(self.staging)
+            raise
         return self
 
     def __exit__(
@@ -124,10 +129,11 @@ class TableWriter:
             stream.write("\n")
         check_output(self._output, self._command)
         replaced = f"{self._output}.replaced-{os.getpid()}"
-        if file_system.exists(self._output):
-            file_system.move_folder(self._output, replaced)
-        file_system.move_folder(self.staging, self._output, last=(MARKER,))
-        file_system.remove_folder(replaced)
+        with interrupts.deferred():  # between the two moves there is no output
+            if file_system.exists(self._output):
+                file_system.move_folder(self._output, replaced)
+            file_system.move_folder(self.staging, self._output, last=(MARKER,))
+            file_system.remove_folder(replaced)
 
     def _remove_pieces(self) -> None:
         file_system.remove_folder(self._path(PIECES_FOLDER))

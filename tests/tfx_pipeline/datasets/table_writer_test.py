@@ -2,12 +2,15 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from tfx_pipeline.datasets.table_writer import INTERACTIONS_SCHEMA, TableWriter
+from trainer import file_system
 
 
 def _rows(first, n):
@@ -95,3 +98,47 @@ def test_error_leaves_the_earlier_output_as_it_was(tmp_path):
     found = pq.read_table(tmp_path / "out" / "interactions")
     assert len(found) == 12
     assert os.listdir(tmp_path) == ["out"]
+
+
+def test_interrupt_while_the_folder_begins_leaves_nothing(tmp_path, monkeypatch):
+    make_folders = file_system.make_folders
+
+    def interrupted(path):
+        make_folders(path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(file_system, "make_folders", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _write(tmp_path / "out")
+    assert os.listdir(tmp_path) == []
+
+
+SIGNALLED_BETWEEN_TWO_MOVES = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+from tfx_pipeline import interrupts
+from trainer import file_system
+from tests.tfx_pipeline.datasets.table_writer_test import _write
+
+move_folder = file_system.move_folder
+
+def move_and_signal(source, target, last=()):
+    move_folder(source, target, last=last)
+    if ".replaced-" in target:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+file_system.move_folder = move_and_signal
+with interrupts.interruptible("prepare test"):
+    _write({output!r}, first=7)
+"""
+
+
+def test_signal_between_two_moves_loses_no_output(tmp_path):
+    output = tmp_path / "out"
+    _write(output)
+    script = SIGNALLED_BETWEEN_TWO_MOVES.format(tests=os.getcwd(), output=str(output))
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "KeyboardInterrupt" in process.stderr
+    assert os.listdir(tmp_path) == ["out"]
+    table = pq.read_table(output / "interactions")
+    assert table["user_id"].to_pylist()[0] == _rows(7, 1)["user_id"].to_pylist()[0]
