@@ -14,6 +14,7 @@ from tfx_pipeline.gate_config import NUMBER_LABELS, TEXT_LABELS, GateConfig, Val
 from tfx_pipeline.serving_config import BatchConfig, IndexConfig, ServingConfig
 from tfx_pipeline.vertex_config import VertexConfig
 from tfx_pipeline.yaml_document import parse_yaml
+from trainer.baselines_config import BaselinesConfig
 from trainer.config import ModelConfig, RankingConfig, TrainingConfig
 from trainer.config_loader import from_mapping, require, to_mapping
 from trainer.features import (
@@ -39,6 +40,7 @@ class PipelineConfig:
       model: The towers.
       training: The objective and its optimisation.
       ranking: The second stage.
+      baselines: What a model is compared with.
       gate: What a model must show before it may be pushed.
       index: The top-k index.
       serving: Where versions are pushed, and what they never return.
@@ -57,6 +59,7 @@ class PipelineConfig:
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     ranking: RankingConfig = dataclasses.field(default_factory=RankingConfig)
+    baselines: BaselinesConfig = dataclasses.field(default_factory=BaselinesConfig)
     gate: GateConfig = dataclasses.field(default_factory=GateConfig)
     index: IndexConfig = dataclasses.field(default_factory=IndexConfig)
     serving: ServingConfig = dataclasses.field(default_factory=ServingConfig)

@@ -8,9 +8,10 @@ from scipy import special
 from tfx_pipeline.held_out_items import HeldOutItems
 from tfx_pipeline.report_tables import stage_weights
 from tfx_pipeline.saved_model_scorer import SavedModelScorer, read_examples
-from trainer import baselines, metrics
 from trainer import features as f
-from trainer.evaluation import TagScorer, evaluate, head_tags, users_at_once
+from trainer import metrics
+from trainer.evaluation import TagScorer, evaluate_all_and_users, head_tags, users_at_once
+from trainer.fitted_baselines import FittedBaselines
 from trainer.snapshots import ListValues, Snapshots
 
 # A chunk's impressions are padded to the user with the most of them: small chunks, little padding.
@@ -18,6 +19,8 @@ _CHUNK = 64
 _CLICK_LOGITS = "click_logits"
 
 Figures = dict[str, dict[str, float | None]]
+# By name of who ranks and of the metric: what every user adds to it, float [num_users].
+UserFigures = dict[str, dict[str, np.ndarray]]
 
 
 def evaluate_model(
@@ -48,6 +51,22 @@ def evaluate_model(
       `mix_stage`: the protocol's metrics with w = 0, 1, and the best between on validation users.
       One of them may be what is served; its figures are then those of `who`.
     """
+    return evaluate_model_and_users(
+        who, towers_dir, tags, clicks, snapshots, examples, with_stages, items
+    )[0]
+
+
+def evaluate_model_and_users(
+    who: str,
+    towers_dir: str,
+    tags: Sequence[str],
+    clicks: np.ndarray,
+    snapshots: Snapshots,
+    examples: Sequence[str],
+    with_stages: bool = False,
+    items: HeldOutItems | None = None,
+) -> tuple[Figures, UserFigures]:
+    """What `evaluate_model` says, and what every user adds to figures that were computed."""
     scorer = SavedModelScorer(towers_dir, tags, read_examples(examples))
     # Scored once, and found beside the labels by every second stage.
     size = min(_CHUNK, users_at_once(len(tags)))
@@ -57,8 +76,10 @@ def evaluate_model(
         snapshots.scalars, {**snapshots.lists, _CLICK_LOGITS: ListValues(logits, offsets)}
     )
 
-    def figures(tag_scorer: TagScorer) -> dict[str, float | None]:
-        of_tags = evaluate(
+    by_user: UserFigures = {}
+
+    def figures(tag_scorer: TagScorer, name: str) -> dict[str, float | None]:
+        of_tags, by_user[name] = evaluate_all_and_users(
             tag_scorer,
             scored,
             len(tags),
@@ -81,14 +102,14 @@ def evaluate_model(
     tag_calibration = _calibration_figures(
         "tag", scorer.calibrations.tags.probabilities(log_shares), np.exp(log_shares), is_clicked
     )
-    served = figures(scorer.score_tags)
+    served = figures(scorer.score_tags, who)
     result: Figures = {who: served | click_calibration | tag_calibration}
     if with_stages:
         stage = scorer.second_stage
         for name, weight in stage_weights(stage.mix_weight, scorer.has_click_head).items():
             is_served = weight == stage.click_weight
-            result[name] = dict(served) if is_served else figures(scorer.stage_scorer(weight))
-    return result
+            result[name] = dict(served) if is_served else figures(scorer.stage_scorer(weight), name)
+    return result, by_user
 
 
 def _in_chunks(
@@ -124,49 +145,37 @@ def _calibration_figures(
 
 
 def evaluate_baselines(
+    fitted: FittedBaselines,
     clicks: np.ndarray,
-    validation: Snapshots,
     snapshots: Snapshots,
-    seed: int,
     items: HeldOutItems | None = None,
-) -> tuple[Figures, float]:
+) -> tuple[Figures, UserFigures]:
     """Figures of everything that has no model.
 
     Args:
-      clicks: float [num_tags], of the train users.
-      validation: Chooses the weight of the blend.
+      fitted: The baselines.
+      clicks: float [num_tags], of the train users; says which tags are head and tail.
       snapshots: One a user, evaluated.
-      seed: Of `random`.
       items: Those that the users clicked; None: no figures of items.
 
     Returns:
-      Metrics by `popularity`, `own_history`, `blend` and `random`, and by `popular_items` those of
-      items; and the weight of the blend.
+      Metrics by name of the baseline, and by `popular_items` those of items; and what every user
+      adds to them.
     """
-    num_tags = len(clicks)
     is_head = head_tags(clicks)
-    weight, blend = baselines.choose_blend(clicks, validation)
-    history_items = baselines.history_item_scorer(num_tags)
-    scorers = {
-        "popularity": baselines.popularity(clicks),
-        "own_history": baselines.own_history(num_tags),
-        "blend": blend,
-        "random": baselines.random(num_tags, seed),
-    }
-    figures = {
-        who: evaluate(
-            scorer,
+    figures: Figures = {}
+    by_user: UserFigures = {}
+    for who, baseline in fitted.by_name.items():
+        figures[who], by_user[who] = evaluate_all_and_users(
+            baseline.tag_scorer,
             snapshots,
-            num_tags,
-            history_items if who == "own_history" else None,
+            len(clicks),
+            baseline.item_scorer,
             is_head=is_head,
-            # Own history has no opinion about tags never clicked.
-            with_novel=who not in ("own_history", "blend"),
+            with_novel=baseline.has_novel,
         )
-        for who, scorer in scorers.items()
-    }
+        if items:
+            figures[who] |= items.figures(baseline.tag_scorer, snapshots)
     if items:
-        for who, scorer in scorers.items():
-            figures[who] |= items.figures(scorer, snapshots)
         figures["popular_items"] = items.figures(None, snapshots)
-    return figures, weight
+    return figures, by_user

@@ -171,6 +171,8 @@ def create_pipeline(
         summary=example_gen.outputs["summary"],
         model=model,
         baseline=last_blessed.outputs["model"],
+        features=features,
+        baselines=to_json(config.baselines),
         gate=to_json(config.gate),
         seed=config.seed,
         base_path=base_path,

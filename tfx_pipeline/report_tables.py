@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfx_pipeline.row_summary import row_lines
+from trainer.baselines_config import BASELINES
 
 STAGES = ("multi_class_stage", "click_stage", "mix_stage")
-WHO = ("model", *STAGES, "blend", "own_history", "popularity", "popular_items", "random")
+WHO = ("model", *STAGES, *BASELINES[:-1], "popular_items", "random")
 QUALITY = (
     ("P@1", "precision_at_1"),
     ("P@10", "precision_at_10"),
@@ -77,6 +78,7 @@ def summary_lines(report: Mapping[str, Any]) -> list[str]:
         f"{report['index.queries_per_second_batch_64']:,.0f} queries/s in batches of 64",
         f"training   {report['train.epochs']} epochs (best: {report['train.best_epoch']}), "
         f"{report['train.examples_per_second']:,.0f} snapshots/s",
+        *skipped_lines(report),
         *row_lines(report),
         f"time       {report['time.total_seconds']:.0f} s, "
         f"peak memory {report['memory.peak_mb'] / 1000:.1f} GB",
@@ -90,6 +92,15 @@ def summary_lines(report: Mapping[str, Any]) -> list[str]:
             f"chance: {report['demo.planted_precision_random']:.4f})",
         )
     return lines
+
+
+def skipped_lines(report: Mapping[str, Any]) -> list[str]:
+    """Baselines that are not in the table, by reason."""
+    by_reason: dict[str, list[str]] = {}
+    for who in BASELINES:
+        if f"eval.{who}_skipped" in report:
+            by_reason.setdefault(report[f"eval.{who}_skipped"], []).append(who.replace("_", " "))
+    return [f"left out   {', '.join(who)}: {reason}" for reason, who in by_reason.items()]
 
 
 def _cell(value: Any) -> str:

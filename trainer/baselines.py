@@ -1,14 +1,17 @@
-"""What a model is compared with: popularity, the user's own history, a blend of both, and chance.
+"""What a model is compared with: popularity, own history, mixes with it, exposure, and chance.
 
-Each is a `trainer.evaluation.TagScorer`. None of them looks at labels of the users it scores.
+Each is a `trainer.evaluation.TagScorer`. None of them looks at labels of the users it scores. Those
+that are fitted on training users are in `trainer.ease` and `trainer.neighbours`; all together in
+`trainer.fitted_baselines`.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
+from trainer.ease import Ease
 from trainer.evaluation import ItemScorer, TagScorer, evaluate
 from trainer.features import (
     HISTORY_TAG_COUNTS,
@@ -18,9 +21,12 @@ from trainer.features import (
     USER_ID,
 )
 from trainer.snapshots import Snapshots
+from trainer.tag_rows import domain_rows, history_rows, log_counts
 
 # Events that popularity is worth in the blend; 0 leaves it to break ties only.
 BLEND_WEIGHTS = (0.1, 1.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
+# Of a user's own log(1 + count), beside the scores of EASE, which are of the same kind.
+EASE_WEIGHTS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
 def load_tag_clicks(path: str, tags: Sequence[str]) -> np.ndarray:
@@ -85,6 +91,65 @@ def random(num_tags: int, seed: int = 0) -> TagScorer:
     return score
 
 
+def ease_own_history(ease: Ease, weight: float) -> TagScorer:
+    """EASE plus `weight` times the logarithm of 1 + the user's own clicks.
+
+    Args:
+      ease: The fit.
+      weight: What a tag says of itself; EASE alone has 0 there.
+    """
+
+    def score(chunk: Snapshots) -> np.ndarray:
+        logs = log_counts(history_rows(chunk, ease.num_tags))
+        return ease.scores(logs) + weight * np.asarray(logs.todense())
+
+    return score
+
+
+def shown(num_tags: int, skipped: str) -> TagScorer:
+    """Tags by how often they were shown to the user before, clicked or not.
+
+    Args:
+      num_tags: Number of tags.
+      skipped: Name of the domain that counts the tags of what was skipped.
+    """
+
+    def score(chunk: Snapshots) -> np.ndarray:
+        rows = history_rows(chunk, num_tags) + domain_rows(chunk, skipped, num_tags)
+        return np.asarray(rows.todense())
+
+    return score
+
+
+def choose_weight(
+    scorer_of: Callable[[float], TagScorer],
+    validation: Snapshots,
+    num_tags: int,
+    weights: Sequence[float],
+    metric: str = "precision_at_10",
+) -> float:
+    """The weight of a mix that is best on validation users.
+
+    Args:
+      scorer_of: From a weight to the mix.
+      validation: Snapshots of validation users.
+      num_tags: Number of tags.
+      weights: Those tried.
+      metric: Name of the deciding metric.
+
+    Returns:
+      The smallest of equally good ones.
+    """
+
+    def quality(weight: float) -> float:
+        result = evaluate(
+            scorer_of(weight), validation, num_tags, with_novel=False, with_slices=False
+        )
+        return result[metric] or 0.0
+
+    return max(sorted(weights), key=quality)
+
+
 def choose_blend(
     clicks: np.ndarray,
     validation: Snapshots,
@@ -102,14 +167,9 @@ def choose_blend(
     Returns:
       The weight (the smallest of equally good ones), and the scorer.
     """
-
-    def quality(weight: float) -> float:
-        result = evaluate(
-            blend(clicks, weight), validation, len(clicks), with_novel=False, with_slices=False
-        )
-        return result[metric] or 0.0
-
-    best = max(sorted(weights), key=quality)
+    best = choose_weight(
+        lambda weight: blend(clicks, weight), validation, len(clicks), weights, metric
+    )
     return best, blend(clicks, best)
 
 

@@ -22,16 +22,14 @@ from scipy import linalg, sparse
 from trainer.config_loader import require
 from trainer.evaluation import TagScorer, evaluate, users_at_once
 from trainer.snapshots import Snapshots
-from trainer.tag_rows import history_rows, log_counts
+from trainer.tag_rows import history_rows, is_dense, log_counts
 
 # Tried in this order: decades first, then both sides of the best one.
 _DECADES = tuple(10.0**power for power in range(-3, 4))
 _BETWEEN = 10.0**0.5
 # Validation users who choose the regularization: their number bounds the time it takes.
 _MAX_VALIDATION_USERS = 2_000
-# Rows multiplied as dense ones at once; and the share of entries from which that is faster.
-_BLOCK = 512
-_DENSE_SHARE = 0.02
+_BLOCK = 512  # rows multiplied as dense ones at once
 # Of the randomized decomposition (Halko et al., arXiv 0909.4061).
 _OVERSAMPLING = 32
 _POWER_ITERATIONS = 8
@@ -202,7 +200,7 @@ class Ease:
 def gram(rows: sparse.csr_matrix) -> np.ndarray:
     """`rows' rows`, float64 [columns, columns], by blocks of dense rows where few entries are 0."""
     num_rows, num_columns = rows.shape
-    if rows.nnz < _DENSE_SHARE * num_rows * num_columns:
+    if not is_dense(rows):
         return np.asarray((rows.T @ rows).todense(), np.float64)
     result = np.zeros((num_columns, num_columns))
     for first in range(0, num_rows, _BLOCK):
@@ -225,6 +223,15 @@ def ease_scorer(ease: Ease) -> TagScorer:
     return score
 
 
+def deciding_users(validation: Snapshots) -> Snapshots:
+    """Validation users at even distances, so many as are enough to choose a number by."""
+    num_users = validation.num_examples
+    if num_users <= _MAX_VALIDATION_USERS:
+        return validation
+    chosen = np.linspace(0, num_users - 1, _MAX_VALIDATION_USERS).astype(np.int64)
+    return validation.take(chosen)
+
+
 def choose_ease(rows: sparse.csr_matrix, validation: Snapshots) -> Ease:
     """The fit whose regularization is best on validation users.
 
@@ -238,10 +245,7 @@ def choose_ease(rows: sparse.csr_matrix, validation: Snapshots) -> Ease:
     Returns:
       The fit.
     """
-    num_users = validation.num_examples
-    if num_users > _MAX_VALIDATION_USERS:
-        chosen = np.linspace(0, num_users - 1, _MAX_VALIDATION_USERS).astype(np.int64)
-        validation = validation.take(chosen)
+    validation = deciding_users(validation)
     scale = mean_square(rows)
 
     def quality(ease: Ease) -> float:

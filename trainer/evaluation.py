@@ -100,6 +100,12 @@ def evaluate(
     parts = _evaluate_chunks(
         snapshots, chunk_size, tag_scorer, num_tags, item_scorer, is_head, with_novel
     )
+    return _figures(parts, snapshots, num_tags, with_slices)
+
+
+def _figures(
+    parts: list["_Chunk"], snapshots: Snapshots, num_tags: int, with_slices: bool
+) -> dict[str, float | None]:
     by_user = _concatenate_users(parts)
     top10 = np.concatenate([p.top10 for p in parts])
     impressions = _concatenate_impressions(parts)
@@ -143,14 +149,53 @@ def evaluate_users(
     parts = _evaluate_chunks(
         snapshots, chunk_size, tag_scorer, num_tags, item_scorer, None, with_novel
     )
+    return _figures_of_users(parts, snapshots.num_examples)
+
+
+def evaluate_all_and_users(
+    tag_scorer: TagScorer,
+    snapshots: Snapshots,
+    num_tags: int,
+    item_scorer: ItemScorer | None = None,
+    *,
+    is_head: np.ndarray | None = None,
+    with_novel: bool = True,
+    with_slices: bool = True,
+    chunk_size: int | None = None,
+) -> tuple[dict[str, float | None], dict[str, np.ndarray]]:
+    """What `evaluate` and `evaluate_users` say, with every score computed once.
+
+    Args:
+      tag_scorer: As of `evaluate`, like all that follow.
+      snapshots: One a user.
+      num_tags: Number of tags.
+      item_scorer: Scores the impressions of a chunk.
+      is_head: For the slices `head_tags` and `tail_tags`.
+      with_novel: Whether the lists mean anything for tags never clicked.
+      with_slices: Whether to compute slices.
+      chunk_size: Snapshots scored at once.
+
+    Returns:
+      The metrics, and what every user adds to them.
+    """
+    parts = _evaluate_chunks(
+        snapshots, chunk_size, tag_scorer, num_tags, item_scorer, is_head, with_novel
+    )
+    return (
+        _figures(parts, snapshots, num_tags, with_slices),
+        _figures_of_users(parts, snapshots.num_examples),
+    )
+
+
+def _figures_of_users(parts: list["_Chunk"], num_users: int) -> dict[str, np.ndarray]:
     by_user = _concatenate_users(parts)
     figures = {name: values for name, values in by_user.items() if "without_truth" not in name}
     impressions = _concatenate_impressions(parts)
     if "score" in impressions:
         names = ("score", "clicked", "weight", "user")
         scores, clicked, weights, users = (impressions[name] for name in names)
-        auc = metrics.auc_by_group(scores, clicked, weights, users, snapshots.num_examples)
-        sizes = np.bincount(users, weights, snapshots.num_examples)
+        auc = metrics.auc_by_group(scores, clicked, weights, users, num_users)
+        sizes = np.bincount(users, weights, num_users)
         mean_size = metrics.mean_defined(np.where(np.isnan(auc), np.nan, sizes))
         figures["click_gauc"] = auc * sizes / mean_size
     return figures

@@ -1,6 +1,6 @@
 """Reads transformed examples, and what the transform knows of its vocabularies."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -14,13 +14,16 @@ _READ_BATCH = 512
 
 
 def load_snapshots(
-    file_patterns: Sequence[str], transform_output: tft.TFTransformOutput
+    file_patterns: Sequence[str],
+    transform_output: tft.TFTransformOutput,
+    names: Collection[str] | None = None,
 ) -> Snapshots:
     """Reads transformed examples into memory, in canonical order.
 
     Args:
       file_patterns: Globs of gzipped TFRecord files.
       transform_output: The fitted transform.
+      names: The columns wanted, beside those that identify a snapshot; None: all.
 
     Returns:
       The snapshots.
@@ -31,6 +34,9 @@ def load_snapshots(
     files = sorted(path for pattern in file_patterns for path in tf.io.gfile.glob(pattern))
     require(bool(files), "file_patterns", "match at least one file", list(file_patterns))
     spec = transform_output.transformed_feature_spec()
+    if names is not None:
+        wanted = {*names, f.USER_ID, f.SNAPSHOT_TIME}
+        spec = {name: feature for name, feature in spec.items() if name in wanted}
     dataset = tf.data.TFRecordDataset(files, compression_type="GZIP").batch(_READ_BATCH)
     return Snapshots.from_batches(dataset.map(lambda records: tf.io.parse_example(records, spec)))
 

@@ -22,6 +22,9 @@ from trainer.features import (
 )
 from trainer.snapshots import Snapshots
 
+# From this share of entries that are not 0, products of dense blocks are faster than sparse ones.
+_DENSE_SHARE = 0.02
+
 
 def counting_domain(spec: FeatureSpec, events: str = "clicked") -> str | None:
     """The domain that says most of how often a user met each tag.
@@ -66,17 +69,12 @@ def user_rows(
       num_tags: Number of tags.
       domain: From `counting_domain`; None: clicks before a user's earliest snapshot are not known
         (with six snapshots a user about a seventh of them).
-      max_users: Bound of the rows; beyond it, that many users at even distances in the order of
-        their ids. None: no bound.
+      max_users: As of `first_of_users`.
 
     Returns:
       float64 [num_users, num_tags], one row a user; hash buckets and unknown tags are left out.
     """
-    users = train.scalars[USER_ID]
-    first = np.flatnonzero(np.r_[True, users[1:] != users[:-1]]) if len(users) else np.arange(0)
-    if max_users is not None and len(first) > max_users:
-        first = first[np.linspace(0, len(first) - 1, max_users).astype(np.int64)]
-    chosen = train.take(first)
+    chosen = train.take(first_of_users(train, max_users))
     rows = _rows(chosen, LABEL_TAGS, LABEL_TAG_WEIGHTS, num_tags)
     if domain is not None:
         rows = (rows + _rows(chosen, domain, weights_name(domain), num_tags)).tocsr()
@@ -99,6 +97,29 @@ def history_rows(snapshots: Snapshots, num_tags: int) -> sparse.csr_matrix:
 def domain_rows(snapshots: Snapshots, domain: str, num_tags: int) -> sparse.csr_matrix:
     """The weights of a domain of tags, float64 [num_snapshots, num_tags]."""
     return _rows(snapshots, domain, weights_name(domain), num_tags)
+
+
+def first_of_users(train: Snapshots, max_users: int | None = None) -> np.ndarray:
+    """Rows of the earliest snapshot of each user.
+
+    Args:
+      train: Training snapshots in canonical order, several a user.
+      max_users: Bound of the users; beyond it, that many at even distances in the order of their
+        ids. None: no bound.
+
+    Returns:
+      int64 [num_users].
+    """
+    users = train.scalars[USER_ID]
+    first = np.flatnonzero(np.r_[True, users[1:] != users[:-1]]) if len(users) else np.arange(0)
+    if max_users is not None and len(first) > max_users:
+        first = first[np.linspace(0, len(first) - 1, max_users).astype(np.int64)]
+    return first
+
+
+def is_dense(rows: sparse.csr_matrix) -> bool:
+    """Whether products of dense blocks of the rows are faster than sparse ones."""
+    return rows.nnz >= _DENSE_SHARE * rows.shape[0] * rows.shape[1]
 
 
 def log_counts(rows: sparse.csr_matrix) -> sparse.csr_matrix:

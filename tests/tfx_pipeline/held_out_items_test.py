@@ -14,6 +14,8 @@ from tfx_pipeline.model_evaluation import evaluate_baselines, evaluate_model
 from tfx_pipeline.tf_examples import serialize_snapshot
 from trainer import baselines
 from trainer import features as f
+from trainer.baselines_config import BaselinesConfig
+from trainer.fitted_baselines import fit_baselines
 from trainer.snapshots import Snapshots
 from trainer.task import TRAINING_FILE
 
@@ -70,6 +72,13 @@ def users():
     return Snapshots({**made.scalars, f.USER_ID: ids}, made.lists)
 
 
+def fitted(users):
+    """Of training users who clicked nothing: EASE and neighbours are left out."""
+    train = users.take(np.array([3]))
+    spec = f.FeatureSpec(domains=(f.Domain("other", attribute="category"),))
+    return fit_baselines(CLICKS, train, users, spec, BaselinesConfig(), seed=0)
+
+
 def test_items_of_every_user_are_read(held_out):
     assert held_out.label_items == LABELS
     assert held_out.history_items == HISTORY
@@ -85,7 +94,7 @@ def test_scorer_decides_which_items_are_recalled(held_out, users):
 
 
 def test_baselines_recall_through_their_tags(held_out, users):
-    figures, _ = evaluate_baselines(CLICKS, users, users, seed=0, items=held_out)
+    figures, _ = evaluate_baselines(fitted(users), CLICKS, users, held_out)
 
     recall = {who: by_name["item_recall_at_100"] for who, by_name in figures.items()}
     # Tags 11 to 2: i11_00 of u0's two, none of u1's four.
@@ -104,7 +113,7 @@ def test_baselines_recall_through_their_tags(held_out, users):
 
 
 def test_baselines_without_items_have_no_figures_of_them(users):
-    figures, _ = evaluate_baselines(CLICKS, users, users, seed=0)
+    figures, _ = evaluate_baselines(fitted(users), CLICKS, users)
 
     assert "popular_items" not in figures
     assert not [name for by_name in figures.values() for name in by_name if "item_" in name]
@@ -155,7 +164,7 @@ def test_log_whose_users_click_no_item_later_has_undefined_recall(
     examples = write_examples(tmp_path / "examples.gz", {user: [] for user in LABELS})
     nothing = read_held_out_items(tag_items, TAGS, examples)
 
-    figures, _ = evaluate_baselines(CLICKS, users, users, seed=0, items=nothing)
+    figures, _ = evaluate_baselines(fitted(users), CLICKS, users, nothing)
     figures |= evaluate_model(
         "model", towers, TAGS, CLICKS, users, examples, with_stages=True, items=nothing
     )

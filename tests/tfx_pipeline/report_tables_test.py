@@ -1,6 +1,6 @@
 import pytest
 
-from tfx_pipeline.report_tables import quality_table, stage_weights
+from tfx_pipeline.report_tables import quality_table, skipped_lines, stage_weights
 
 
 def report(click_weight, mix_weight):
@@ -55,3 +55,14 @@ def test_weights_name_the_stages_that_there_are():
     assert stage_weights(None, has_click_head=False) == {"multi_class_stage": 0.0}
     assert stage_weights(None) == {"multi_class_stage": 0.0, "click_stage": 1.0}
     assert stage_weights(0.2)["mix_stage"] == 0.2
+
+
+def test_baselines_left_out_are_named_by_reason():
+    figures = report(0.0, mix_weight=0.1)
+    figures |= {"eval.ease_skipped": "too large", "eval.ease_own_history_skipped": "too large"}
+    figures["eval.shown_skipped"] = "nothing skipped"
+
+    assert skipped_lines(figures) == [
+        "left out   ease own history, ease: too large",
+        "left out   shown: nothing skipped",
+    ]

@@ -26,12 +26,16 @@ from tfx_pipeline.held_out_items import load_tag_items, read_held_out_items
 from tfx_pipeline.log_summary import ITEMS_FILE, TAGS_FILE
 from tfx_pipeline.model_evaluation import (
     Figures,
+    UserFigures,
     evaluate_baselines,
-    evaluate_model,
+    evaluate_model_and_users,
 )
 from tfx_pipeline.saved_model_scorer import read_second_stage
+from trainer import features as f
 from trainer.baselines import load_tag_clicks
+from trainer.baselines_config import BaselinesConfig
 from trainer.config_loader import from_mapping
+from trainer.fitted_baselines import columns_of_training, fit_baselines
 from trainer.input_data import load_snapshots, load_tags
 
 METRICS_FILE = "metrics.json"
@@ -47,6 +51,8 @@ def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
     model: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Model],
     evaluation: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.ModelEvaluation],
     blessing: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.ModelBlessing],
+    features: tfx.dsl.components.Parameter[str],
+    baselines: tfx.dsl.components.Parameter[str],
     gate: tfx.dsl.components.Parameter[str],
     seed: tfx.dsl.components.Parameter[int],
     has_click_head: tfx.dsl.components.Parameter[bool],
@@ -64,6 +70,8 @@ def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
       model: The towers.
       evaluation: `metrics.json` (flat, `<part>.<who>.<metric>`) and `gate.json`.
       blessing: Blessed if every check passed.
+      features: `FeatureSpec` as JSON.
+      baselines: `BaselinesConfig` as JSON.
       gate: `GateConfig` as JSON.
       seed: Of the random baseline.
       has_click_head: Whether the click loss was trained.
@@ -88,13 +96,25 @@ def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
         split: load_snapshots(files(transformed_examples, split), transform_output)
         for split in ("validation", "test")
     }
+    spec = from_mapping(f.FeatureSpec, json.loads(features), f.FEATURES_KEY)
+    fitted = fit_baselines(
+        clicks,
+        load_snapshots(
+            files(transformed_examples, "train"), transform_output, columns_of_training(spec)
+        ),
+        snapshots["validation"],
+        spec,
+        from_mapping(BaselinesConfig, json.loads(baselines), "baselines"),
+        seed,
+    )
     metrics: dict[str, Figures] = {}
+    by_user: dict[str, UserFigures] = {}
     for split, part in snapshots.items():
         items = read_held_out_items(tag_items, tags, files(examples, split))
-        figures, weight = evaluate_baselines(clicks, snapshots["validation"], part, seed, items)
+        figures, of_users = evaluate_baselines(fitted, clicks, part, items)
         for who, uri in models.items():
             towers = path_utils.serving_model_path(uri)
-            figures |= evaluate_model(
+            of_model, users_of_model = evaluate_model_and_users(
                 who,
                 towers,
                 tags,
@@ -104,19 +124,22 @@ def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
                 with_stages=who == "model",
                 items=items,
             )
-        metrics[split] = figures
+            figures |= of_model
+            of_users |= users_of_model
+        metrics[split], by_user[split] = figures, of_users
     validation = metrics["validation"]
     num_users = snapshots["validation"].num_examples
     config = from_mapping(GateConfig, json.loads(gate), "gate")
     checks = check_model(validation, config, num_users, has_click_head)
 
-    flat = {
+    flat: dict[str, float | str | None] = {
         f"{split}.{who}.{name}": value
         for split, figures in metrics.items()
         for who, by_name in figures.items()
         for name, value in by_name.items()
     }
-    flat["blend_weight"] = weight
+    flat |= fitted.settings
+    flat |= {f"{who}_skipped": reason for who, reason in fitted.skipped.items()}
     stage, _ = read_second_stage(path_utils.serving_model_path(model.uri))
     flat["click_weight"], flat["mix_weight"] = stage.click_weight, stage.mix_weight
     _write_json(os.path.join(evaluation.uri, METRICS_FILE), flat)

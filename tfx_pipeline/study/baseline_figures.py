@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable
 
-import numpy as np
-
 from tfx_pipeline.study.evaluation import Figures, figures_of
 from trainer import baselines
+from trainer.fitted_baselines import FittedBaselines
 from trainer.snapshots import Snapshots
 
 # By seed, then by name of the baseline.
@@ -13,29 +12,25 @@ BaselineFigures = dict[int, dict[str, Figures]]
 
 
 def baseline_figures(
-    clicks: np.ndarray, validation: Snapshots, test: Snapshots, seeds: Iterable[int]
+    fitted: FittedBaselines, test: Snapshots, num_tags: int, seeds: Iterable[int]
 ) -> BaselineFigures:
-    """Popularity, own history, their blend, and chance.
+    """Figures of all baselines that there are.
 
     Args:
-      clicks: float [num_tags], of the train users.
-      validation: Chooses the weight of the blend.
+      fitted: The baselines.
       test: One snapshot a user, evaluated.
+      num_tags: Number of tags.
       seeds: Of `random`; nothing else depends on them.
 
     Returns:
       The figures.
     """
-    num_tags = len(clicks)
-    _, blend = baselines.choose_blend(clicks, validation)
-    items = baselines.history_item_scorer(num_tags)
     fixed = {
-        "popularity": figures_of(baselines.popularity(clicks), test, num_tags),
-        # Own history has no opinion about tags never clicked.
-        "own_history": figures_of(
-            baselines.own_history(num_tags), test, num_tags, items, with_novel=False
-        ),
-        "blend": figures_of(blend, test, num_tags, with_novel=False),
+        who: figures_of(
+            baseline.tag_scorer, test, num_tags, baseline.item_scorer, baseline.has_novel
+        )
+        for who, baseline in fitted.by_name.items()
+        if who != "random"
     }
     return {
         seed: {**fixed, "random": figures_of(baselines.random(num_tags, seed), test, num_tags)}

@@ -15,16 +15,19 @@ from trainer.config_loader import require
 Budget = Literal["width", "parameters"]
 
 # Whose figures: the trained model as it would be served, or with another second stage; or what
-# needs no model, in the order of the table.
+# needs no model.
 MODEL = "model"
-BASELINES = ("blend", "own_history", "popularity", "random")
 Who = Literal[
     "model",
     "multi_class_stage",
     "click_stage",
     "mix_stage",
+    "ease_own_history",
+    "ease",
+    "neighbours",
     "blend",
     "own_history",
+    "shown",
     "popularity",
     "random",
 ]

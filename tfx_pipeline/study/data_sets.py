@@ -8,6 +8,7 @@ from tfx_pipeline.study.baseline_figures import BaselineFigures, baseline_figure
 from tfx_pipeline.study.definition import Study
 from tfx_pipeline.study.examples import StudyExamples, load_examples
 from tfx_pipeline.tag_vectors import tag_vectors_file
+from trainer.fitted_baselines import fit_baselines
 
 
 class DataSets:
@@ -54,9 +55,15 @@ class DataSets:
     def baselines(self, name: str) -> BaselineFigures:
         """Figures without a model, by seed."""
         examples = self.examples(name)
-        return baseline_figures(
+        fitted = fit_baselines(
             examples.tag_clicks,
+            examples.splits["train"],
             examples.splits["validation"],
-            examples.splits["test"],
-            self._study.config.seeds,
+            examples.spec,
+            self._study.pipeline_config(name).baselines,
+        )
+        for who, reason in fitted.skipped.items():
+            self._console.line(f"baseline {who} of data set {name} is left out: {reason}")
+        return baseline_figures(
+            fitted, examples.splits["test"], len(examples.tag_clicks), self._study.config.seeds
         )

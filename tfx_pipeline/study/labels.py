@@ -1,8 +1,9 @@
 """How a study names metrics, cells and figures to people."""
 
-from tfx_pipeline.study.config import BASELINES, Cell, Side
+from tfx_pipeline.study.config import Cell, Side
 from tfx_pipeline.study.results import Results
 from tfx_pipeline.study.statistics import Mean
+from trainer.baselines_config import BASELINES
 
 _TITLES = {
     "click_auc": "click AUC",

@@ -4,6 +4,7 @@ A click loss by itself ranks rare tags first, and one such tower would press all
 axes hold the bulk of the cells, and what lies far from it is named at the edge with its value.
 """
 
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from tfx_pipeline.study.config import BASELINES, Cell, Side
+from tfx_pipeline.study.config import Cell, Side
 from tfx_pipeline.study.labels import cell_label, title
 from tfx_pipeline.study.results import Results
 from tfx_pipeline.study.statistics import Mean
+from trainer.baselines_config import BASELINES
 
 _MARKERS = "osD^vP*X<>hp"
 _DPI = 110
@@ -182,7 +184,8 @@ def _points(results: Results, *metrics: str) -> dict[Cell, tuple[Mean, ...]]:
 
 def _draw_baselines(axes: Any, results: Results, metric: str) -> None:
     """Those of the first data set, but for chance, as lines."""
-    for who, style in zip(BASELINES[:3], ("--", "-.", ":"), strict=True):
+    styles = itertools.cycle(("--", "-.", ":", (0, (1, 4)), (0, (6, 3)), (0, (3, 1, 1, 1))))
+    for who, style in zip(BASELINES[:-1], styles, strict=False):
         mean = results.mean(Side(results.cells[0], who), metric)
         if mean is not None:
             axes.axvline(mean.mean, linestyle=style, color="grey", label=who.replace("_", " "))

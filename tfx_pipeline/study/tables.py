@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from tfx_pipeline.study.config import BASELINES, Cell, Side
+from tfx_pipeline.study.config import Cell, Side
 from tfx_pipeline.study.labels import spread, title
 from tfx_pipeline.study.results import Results
 from tfx_pipeline.study.statistics import mean_of
+from trainer.baselines_config import BASELINES
 
 Rows = list[list[str]]
 
@@ -29,7 +30,10 @@ def result_table(results: Results, metrics: Sequence[str]) -> tuple[list[str], R
         cells = [cell for cell in results.cells if cell.data_set == data_set]
         rows += [_cell_row(cell, results, metrics) for cell in cells]
         # Baselines belong to the users, whatever was trained: every cell has the same.
-        rows += [_baseline_row(who, cells[0], results, metrics) for who in BASELINES]
+        there = results.of_cell(cells[0])[0].baselines
+        rows += [
+            _baseline_row(who, cells[0], results, metrics) for who in BASELINES if who in there
+        ]
     return header, rows
 
 
