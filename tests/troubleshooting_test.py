@@ -38,6 +38,7 @@ WORDINGS = frozenset(
         "tfx_pipeline/beam_failure.py::failure_reason",
         "tfx_pipeline/distributions.py::__str__",
         "tfx_pipeline/gate.py::check_model",
+        "tfx_pipeline/gate.py::_PERSONAL",
         "tfx_pipeline/report.py::build_report",
     }
 )
@@ -76,6 +77,7 @@ PRINTED = (
         "no cut in time parts them",
     ),
     ("tfx_pipeline/report_tables.py", "left out …: …"),
+    ("tfx_pipeline/report_tables.py", "unsure …"),
     ("tfx_pipeline/components/drift_validator.py", "drift from …: …"),
     (
         "trainer/task.py",

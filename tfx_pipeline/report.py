@@ -87,6 +87,8 @@ def build_report(
     checks = [Check(**check) for check in _read_json(os.path.join(evaluation, GATE_FILE))]
     failed = [str(check) for check in checks if not check.is_passed]
     report["gate.is_model_blessed"] = not failed
+    unsure = [str(check) for check in checks if check.is_warning]
+    report["gate.warnings"] = "\n".join(unsure) or None
 
     index = _read_json(os.path.join(uri("TagIndexBuilder", "servable"), INDEX_FILE))
     measured = _read_json(

@@ -79,6 +79,7 @@ def summary_lines(report: Mapping[str, Any]) -> list[str]:
         f"training   {report['train.epochs']} epochs (best: {report['train.best_epoch']}), "
         f"{report['train.examples_per_second']:,.0f} snapshots/s",
         *skipped_lines(report),
+        *(f"unsure     {line}" for line in (report.get("gate.warnings") or "").splitlines()),
         *row_lines(report),
         f"time       {report['time.total_seconds']:.0f} s, "
         f"peak memory {report['memory.peak_mb'] / 1000:.1f} GB",

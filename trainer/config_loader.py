@@ -38,7 +38,7 @@ def from_mapping(cls: type[T], mapping: Any, path: str = "") -> T:
       The instance; its own `__post_init__` has checked the consistency of its values.
 
     Raises:
-      ValueError: A key is unknown or missing, or a value has the wrong type or is inconsistent. The
+      ValueError: A key is unknown, missing, or one of the class's `REMOVED_KEYS`, or a value has the wrong type or is inconsistent. The
         message starts with the dotted path.
     """
     if mapping is None:
@@ -52,6 +52,8 @@ def from_mapping(cls: type[T], mapping: Any, path: str = "") -> T:
         )
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in mapping:
+        if key in (removed := getattr(cls, "REMOVED_KEYS", {})):
+            raise ValueError(f"{_quoted(_join(path, key))} is no key any more. {removed[key]}")
         if key not in fields:
             close = difflib.get_close_matches(str(key), fields, n=1)
             hint = f" Did you mean `{close[0]}`?" if close else f" Known keys: {', '.join(fields)}."

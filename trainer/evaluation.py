@@ -37,6 +37,9 @@ HISTORY_SLICES = (
     ("history_200_or_more", 200, math.inf),
 )
 
+# Beside `click_gauc` of users: what a user's AUC weighs in it, 1 on average.
+GAUC_WEIGHT = "click_gauc_weight"
+
 # Scores of every tag for a chunk of snapshots: -> float [chunk, num_tags].
 TagScorer = Callable[[Snapshots], np.ndarray]
 # Click scores of the impressions of a chunk of snapshots: -> float [num_impressions].
@@ -144,7 +147,7 @@ def evaluate_users(
     Returns:
       By name, float [num_users], nan where a user has no such figure; the mean of the others is the
       metric of `evaluate`. A user's part of `click_gauc` is the AUC times the user's impressions
-      over the mean number of those that count.
+      over the mean number of those that count; `GAUC_WEIGHT` names the latter factor.
     """
     parts = _evaluate_chunks(
         snapshots, chunk_size, tag_scorer, num_tags, item_scorer, None, with_novel
@@ -197,7 +200,8 @@ def _figures_of_users(parts: list["_Chunk"], num_users: int) -> dict[str, np.nda
         auc = metrics.auc_by_group(scores, clicked, weights, users, num_users)
         sizes = np.bincount(users, weights, num_users)
         mean_size = metrics.mean_defined(np.where(np.isnan(auc), np.nan, sizes))
-        figures["click_gauc"] = auc * sizes / mean_size
+        weights = np.where(np.isnan(auc), np.nan, sizes / mean_size)
+        figures["click_gauc"], figures[GAUC_WEIGHT] = auc * weights, weights
     return figures
 
 

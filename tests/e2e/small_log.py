@@ -106,8 +106,9 @@ def make_small_project(folder: Path) -> SmallProject:
                 "min_relative_gain": -0.9,
                 "min_relative_novel_gain": -0.9,
                 "min_click_gauc": 0.0,
-                "min_distinct_top10": 0.0,
-                "min_coverage_at_10": 0.0,
+                "min_relative_distinct": 0.0,
+                "min_relative_coverage": 0.0,
+                "too_few_users": "warn",
                 # The model of a changed run is another toy, better or worse by chance.
                 "max_relative_loss": 0.9,
             },

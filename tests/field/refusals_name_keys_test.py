@@ -5,12 +5,12 @@ import typing
 
 import pytest
 
-from tests.tfx_pipeline.gate_test import BASELINES, MODEL
+from tests.tfx_pipeline.gate_test import GATE, checks_of
 from tfx_pipeline import config as c
 from tfx_pipeline import distributions
 from tfx_pipeline.daily_window import find_window
 from tfx_pipeline.data_config import DataConfig, WindowConfig
-from tfx_pipeline.gate import check_index, check_model
+from tfx_pipeline.gate import check_index
 from tfx_pipeline.gate_config import DistributionThreshold, GateConfig
 from tfx_pipeline.table_inputs import check_counts, find_tables
 from tfx_pipeline.tag_vectors import read_tag_vectors
@@ -19,58 +19,72 @@ from trainer.features import Domain, FeatureSpec
 
 # --- the gates ---
 
-GATE = GateConfig(
-    min_relative_gain=0.25,
-    min_relative_novel_gain=0.5,
-    min_click_gauc=0.625,
-    min_distinct_top10=0.5,
-    min_coverage_at_10=0.125,
-    max_relative_loss=0.5,
-)
+INTERVAL = "by the 95 % interval of 50 users, which is"
 
 
 @pytest.mark.parametrize(
-    ("figures", "line"),
+    ("changes", "line"),
     [
         (
-            {"precision_at_10": 0.5},
-            "P@10 against the best of popularity, own history and their blend: 0.5000, must be "
-            "above 0.6250 (`gate.min_relative_gain` is 0.25)",
+            {"model": {"precision_at_10": 0.5}},
+            "P@10 against the best of the baselines, blend: 0.5000, must be not below 0.6250 "
+            f"{INTERVAL} -0.1394 to -0.1106 (`gate.min_relative_gain` is 0.25)",
         ),
         (
-            {"novel_precision_at_10": 0.1},
-            "novel P@10 against popularity: 0.1000, must be above 0.3750 "
-            "(`gate.min_relative_novel_gain` is 0.5)",
+            {"model": {"novel_precision_at_10": 0.1}},
+            "novel P@10 against the best of the baselines, ease: 0.1000, must be not below 0.4500 "
+            f"{INTERVAL} -0.3644 to -0.3356 (`gate.min_relative_novel_gain` is 0.5)",
         ),
         (
-            {"distinct_top10": 2},
-            "distinct top-10 lists (collapse): 2.0000, must be at least 4.0000 "
-            "(`gate.min_distinct_top10` is 0.5)",
+            {"model": {"ndcg_at_50": 0.26, "novel_ndcg_at_50": 0.1}},
+            "personal lists (NDCG@50) against popularity: 0.2600, must be above 0.2500 by the "
+            "97.5 % interval of 50 users, which is -0.0065 to +0.0265 (`gate.confidence` is 0.95); "
+            "too few users for a claim, about 129 are needed (`gate.too_few_users` is hold)",
         ),
         (
-            {"coverage_at_10": 0.1},
+            {"lists": {"distinct_top10": 1}},
+            "distinct top-10 lists (collapse): 1.0000, must be at least 2.0000 "
+            "(`gate.min_relative_distinct` is 0.5)",
+        ),
+        (
+            {"lists": {"coverage_at_10": 0.1}},
             "tags in anyone's top 10 (coverage): 0.1000, must be at least 0.1250 "
-            "(`gate.min_coverage_at_10` is 0.125)",
+            "(`gate.min_relative_coverage` is 0.25)",
         ),
         (
-            {"click_gauc": None},
-            "click GAUC: undefined, must be at least 0.6250 (`gate.min_click_gauc` is 0.625)",
+            {"model": {"click_gauc": None}},
+            "click GAUC: undefined, must be not below 0.0000 by the 95 % interval of 0 users "
+            "(`gate.min_click_gauc` is 0.625)",
         ),
         (
-            {"last_blessed": 2.0},
-            "P@10 against the last blessed model: 0.6251, must be at least 1.0000 "
-            "(`gate.max_relative_loss` is 0.5)",
+            {"last": 2.0},
+            "P@10 against the last blessed model: 0.6250, must be not below 1.0000 "
+            f"{INTERVAL} -0.3894 to -0.3606 (`gate.max_relative_loss` is 0.5)",
         ),
     ],
 )
-def test_check_that_fails_names_its_key_and_what_it_is_set_to(figures, line):
-    last = {"last_blessed": {"precision_at_10": figures.pop("last_blessed", 0.1)}}
-    checks = check_model({"model": {**MODEL, **figures}, **BASELINES, **last}, GATE, 8, True)
+def test_check_that_fails_names_figure_interval_and_key(changes, line):
+    checks = checks_of(**{"last": 0.1} | changes)
 
     assert [str(check) for check in checks if not check.is_passed] == [line]
-    # Every key of the gate has its check.
-    fields = {f"gate.{field.name}" for field in dataclasses.fields(GateConfig)}
-    assert {check.key for check in checks} == fields
+
+
+def test_every_key_of_the_gate_is_named_by_a_line():
+    gates = (GATE, dataclasses.replace(GATE, min_relative_gain=0.0, min_users=99))
+    lines = [str(check) for gate in gates for check in checks_of(last=0.1, gate=gate)]
+
+    fields = {f"`gate.{field.name}`" for field in dataclasses.fields(GateConfig)}
+    named = {field for field in fields if any(field in line for line in lines)}
+    # The lines say which baseline they are about, and how many users are needed.
+    assert fields - named == {"`gate.baselines`", "`gate.min_users`"}
+
+
+@pytest.mark.parametrize("key", ["min_distinct_top10", "min_coverage_at_10"])
+def test_key_that_there_is_no_more_names_the_one_in_its_place(key):
+    with pytest.raises(
+        ValueError, match=rf"`gate.{key}` is no key any more. .*`gate.min_relative_"
+    ):
+        from_mapping(GateConfig, {key: 0.1}, "gate")
 
 
 def test_index_gate_names_its_key():

@@ -3,7 +3,7 @@ import pytest
 
 from trainer import evaluation
 from trainer import features as f
-from trainer.evaluation import CUTS, evaluate, evaluate_users, head_tags, users_at_once
+from trainer.evaluation import CUTS, GAUC_WEIGHT, evaluate, evaluate_users, head_tags, users_at_once
 from trainer.snapshots import ListValues, Snapshots
 
 NUM_TAGS = 60
@@ -216,6 +216,7 @@ def test_figures_of_users_have_the_metrics_as_their_means():
 
     metrics = evaluate(by_id(scores), part, NUM_TAGS, score_items, with_slices=False)
     assert {"precision_at_10", "novel_ndcg_at_50", "recall_at_1", "click_gauc"} <= by_user.keys()
+    assert np.nanmean(by_user.pop(GAUC_WEIGHT)) == pytest.approx(1)
     for name, values in by_user.items():
         assert values.shape == (23,)
         assert np.nanmean(values) == pytest.approx(metrics[name], rel=1e-12), name

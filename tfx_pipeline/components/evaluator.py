@@ -128,9 +128,8 @@ def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
             of_users |= users_of_model
         metrics[split], by_user[split] = figures, of_users
     validation = metrics["validation"]
-    num_users = snapshots["validation"].num_examples
     config = from_mapping(GateConfig, json.loads(gate), "gate")
-    checks = check_model(validation, config, num_users, has_click_head)
+    checks = check_model(validation, by_user["validation"], config, has_click_head)
 
     flat: dict[str, float | str | None] = {
         f"{split}.{who}.{name}": value
