@@ -20,6 +20,7 @@ from trainer.checkpoints import Checkpoint, CheckpointFolder, Progress
 from trainer.config_loader import require
 from trainer.distribution import Replicas
 from trainer.early_stopping import EarlyStopping, InMemoryEvaluator
+from trainer.initial_values import set_initial_values
 from trainer.model import InterestModel, make_optimizer
 from trainer.model_state import (
     Arrays,
@@ -71,13 +72,13 @@ def fit(
     """Fits a model with early stopping on validation users, and leaves it at its best epoch.
 
     Args:
-      model: A fresh model, of no strategy; its optimizer is as the last step left it afterwards.
+      model: A fresh model, of no strategy, which gets its initial values here; its optimizer is as the last step left it afterwards.
       train: Training snapshots.
       validation: One snapshot a validation user.
       seed: Of the order of training snapshots.
       log_dir: Of TensorBoard; None: no logs.
-      start: Weights and slots to begin with; None: the model's own, and fresh slots. The schedule
-        of the learning rate begins anew.
+      start: Weights and slots to begin with; None: those of `set_initial_values`, and fresh slots.
+        The schedule of the learning rate begins anew.
       checkpoints: Where the state is kept after every epoch (and every `checkpoint_steps`), and
         where a training that stopped is taken up; removing it is the caller's work, once what was
         trained is safe. None: nowhere.
@@ -157,6 +158,8 @@ class _Training:
             )
         elif start is not None:
             self._progress.first_iteration = start.iterations
+        else:
+            set_initial_values(self._model, self._train)
         with self._replicas.strategy.scope():
             build_optimizer(self._trained, self._make_optimizer())
         if found is not None:

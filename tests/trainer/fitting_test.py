@@ -23,7 +23,8 @@ from tests.trainer.toy_training import (
 )
 from trainer.checkpoints import CheckpointFolder
 from trainer.early_stopping import InMemoryEvaluator
-from trainer.fitting import fit
+from trainer.fitting import build_model, fit
+from trainer.initial_values import set_initial_values
 from trainer.model_state import ModelState
 from trainer.snapshots import ListValues, Snapshots
 
@@ -95,6 +96,8 @@ def test_training_that_learns_nothing_stops_and_its_losses_are_the_mean_of_the_s
     still = dataclasses.replace(SMALL, norm="layer", dropout=0.0, domain_dropout=0.0)
     model = make_model(model=still, learning_rate=1e-12, max_epochs=9, patience=2)
     user = snapshots(1)
+    build_model(model, user)
+    set_initial_values(model, user.take(np.zeros(40, np.int64)))
     expected = float(model.compute_loss(user.features(model.training_names)))
 
     result = fit(model, user.take(np.zeros(40, np.int64)), validation_part(), 0)
