@@ -194,7 +194,7 @@ class TrainingConfig:
     max_batch_share: float = 0.03
     max_epochs: int = 5
     budget_steps: int = 500
-    min_steps: int = 0
+    min_steps: int = 200
     max_steps: int | None = None
     evaluation_steps: int | None = None
     early_stopping_metric: Literal[
