@@ -200,7 +200,7 @@ class TrainingConfig:
     early_stopping_metric: Literal[
         "precision_at_10", "ndcg_at_10", "novel_precision_at_10", "click_gauc"
     ] = "ndcg_at_10"
-    patience: int = 2
+    patience: int = 4
     log_every_steps: int = 50
     warm_start: bool = False
     checkpoint_steps: int | None = None
