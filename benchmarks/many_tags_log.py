@@ -28,6 +28,8 @@ TRAINING = TrainingConfig(
     optimizer="adagrad",
     learning_rate=0.05,
     max_epochs=1,
+    budget_steps=0,
+    min_steps=0,
 )
 SEED = 0
 

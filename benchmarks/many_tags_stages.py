@@ -62,7 +62,7 @@ class Fitted:
     Attributes:
       stages: Seconds and memory.
       estimate_mb: What the training was estimated to take before it began.
-      validation_seconds: Of the evaluation after the epoch.
+      validation_seconds: Of an evaluation, before the epoch or after it.
     """
 
     stages: dict[str, Stage]
@@ -123,7 +123,7 @@ def train(folder: str, num_tags: int) -> Fitted:
         "calibration": dataclasses.asdict(calibrations),
     }
     (towers / TRAINING_FILE).write_text(json.dumps(summary), encoding="utf-8")
-    return Fitted(meter.stages, estimate.total_mb, result.validation_seconds_per_epoch)
+    return Fitted(meter.stages, estimate.total_mb, result.seconds_per_evaluation)
 
 
 def build_index(folder: str, export_exact: bool = True) -> dict[str, Stage]:

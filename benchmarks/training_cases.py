@@ -109,7 +109,7 @@ class Ours:
             seed=_SEED,
         )
         build_model(model, snapshots)
-        build_optimizer(model, make_optimizer(config.training, steps_per_epoch=num_steps))
+        build_optimizer(model, make_optimizer(config.training, num_steps=num_steps))
         return cls(
             config,
             snapshots,

@@ -80,6 +80,11 @@ PRINTED = (
     ("tfx_pipeline/report_tables.py", "unsure …"),
     ("tfx_pipeline/components/drift_validator.py", "drift from …: …"),
     (
+        "tfx_pipeline/report_tables.py",
+        "validation users still improved when the budget ended: a higher `training.max_epochs` or "
+        "`training.budget_steps` may bring more",
+    ),
+    (
         "trainer/task.py",
         "warm start: another optimizer than the last model's, its slots are fresh",
     ),

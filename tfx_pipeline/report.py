@@ -65,14 +65,7 @@ def build_report(
     training = _read_json(
         os.path.join(path_utils.serving_model_path(uri("Trainer", "model")), TRAINING_FILE)
     )
-    for name in (
-        "examples_per_second",
-        "epochs",
-        "best_epoch",
-        "seconds_per_epoch",
-        "validation_seconds_per_epoch",
-    ):
-        report[f"train.{name}"] = training["fit"][name]
+    report |= budget_rows(training["fit"])
     for name, value in training.get("memory_estimate", {}).items():
         report[f"train.memory_estimate.{name}"] = value
     report |= warm_start_rows(training["warm_start"] or {})
@@ -141,6 +134,26 @@ def build_report(
         report[f"time.{run.node}_seconds"] = run.seconds
         report[f"cached.{run.node}"] = run.is_cached
     return report, failed, instances_dir
+
+
+def budget_rows(fit: Mapping[str, Any]) -> dict[str, Any]:
+    """How long a training was, and how long it might have been.
+
+    Args:
+      fit: `trainer.fitting.FitResult` as a mapping.
+
+    Returns:
+      Keys of the report.
+    """
+    names = ("steps", "best_step", "epochs", "is_improving", "examples_per_second")
+    times = ("seconds_per_epoch", "seconds_per_evaluation")
+    report = {f"train.{name}": fit[name] for name in (*names, *times)}
+    report["train.num_evaluations"] = len(fit["evaluated_steps"])
+    budget = fit["budget"]
+    report["train.budget_steps"] = budget["num_steps"]
+    for name in ("batch_size", "steps_per_epoch", "evaluation_steps"):
+        report[f"train.{name}"] = budget[name]
+    return report
 
 
 def warm_start_rows(by_vocabulary: Mapping[str, Mapping[str, int]]) -> dict[str, int]:

@@ -76,10 +76,12 @@ def summary_lines(report: Mapping[str, Any]) -> list[str]:
         f"recall@{recall.rsplit('_', 1)[1]} {report[recall]:.4f}, "
         f"{report['index.latency_ms_p50_batch_1']:.2f} ms a query, "
         f"{report['index.queries_per_second_batch_64']:,.0f} queries/s in batches of 64",
-        f"training   {report['train.epochs']} epochs (best: {report['train.best_epoch']}), "
+        f"training   {report['train.steps']:,} of {report['train.budget_steps']:,} steps "
+        f"({report['train.epochs']:.1f} epochs; best: step {report['train.best_step']:,}), "
         f"{report['train.examples_per_second']:,.0f} snapshots/s",
         *skipped_lines(report),
         *(f"unsure     {line}" for line in (report.get("gate.warnings") or "").splitlines()),
+        *budget_lines(report),
         *row_lines(report),
         f"time       {report['time.total_seconds']:.0f} s, "
         f"peak memory {report['memory.peak_mb'] / 1000:.1f} GB",
@@ -102,6 +104,16 @@ def skipped_lines(report: Mapping[str, Any]) -> list[str]:
         if f"eval.{who}_skipped" in report:
             by_reason.setdefault(report[f"eval.{who}_skipped"], []).append(who.replace("_", " "))
     return [f"left out   {', '.join(who)}: {reason}" for reason, who in by_reason.items()]
+
+
+def budget_lines(report: Mapping[str, Any]) -> list[str]:
+    """What there is to say of a training's end; nothing of one that stopped by itself."""
+    if not report["train.is_improving"]:
+        return []
+    return [
+        "           validation users still improved when the budget ended: a higher "
+        "`training.max_epochs` or `training.budget_steps` may bring more"
+    ]
 
 
 def _cell(value: Any) -> str:

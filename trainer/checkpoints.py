@@ -28,14 +28,14 @@ class Progress:
 
     Attributes:
       first_iteration: Steps that the optimizer had taken when this training began.
-      step: Steps of this training, over all epochs.
-      stopping: Which epoch was the best.
-      losses: Mean loss of the steps of each epoch.
-      history: Metrics on validation users, by epoch.
-      epoch_seconds: Time of the training steps of each epoch.
+      step: Steps of this training.
+      stopping: The evaluations, and which was the best.
+      losses: Mean loss of the steps between each two evaluations.
+      history: Metrics on validation users, by evaluation.
+      seconds: Time of the steps between each two evaluations.
       validation_seconds: Time of each evaluation on validation users.
-      loss_of_epoch: Sum of the losses of the steps of the epoch that is under way.
-      seconds_of_epoch: Time of these steps.
+      loss_since: Sum of the losses of the steps since the last evaluation.
+      seconds_since: Time of these steps.
     """
 
     stopping: EarlyStopping
@@ -43,10 +43,10 @@ class Progress:
     step: int = 0
     losses: list[float] = dataclasses.field(default_factory=list)
     history: list[Figures] = dataclasses.field(default_factory=list)
-    epoch_seconds: list[float] = dataclasses.field(default_factory=list)
+    seconds: list[float] = dataclasses.field(default_factory=list)
     validation_seconds: list[float] = dataclasses.field(default_factory=list)
-    loss_of_epoch: float = 0.0
-    seconds_of_epoch: float = 0.0
+    loss_since: float = 0.0
+    seconds_since: float = 0.0
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> "Progress":
@@ -60,7 +60,7 @@ class Checkpoint:
 
     Attributes:
       state: The model and its optimizer.
-      best_weights: Weights of the best epoch, by name; empty: there is none yet.
+      best_weights: Weights of the best state, by name; empty: there is none yet.
       progress: How far it has come.
     """
 

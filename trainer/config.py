@@ -150,18 +150,27 @@ class TrainingConfig:
       sampling_power: Power of a tag's frequency in its probability to be drawn; 0: uniform.
       optimizer: Name of the optimizer.
       learning_rate: Its learning rate, at the start.
-      learning_rate_schedule: Whether it stays `constant` or falls to 0 over `max_epochs` along a
+      learning_rate_schedule: Whether it stays `constant` or falls to 0 over the budget along a
         `cosine`. On MovieLens-1M a constant rate over-trains after 3 epochs.
-      batch_size: Snapshots a step.
-      max_epochs: Upper bound of epochs.
-      early_stopping_metric: Metric on validation users that chooses the epoch kept; `click_gauc`
-        suits a training of clicks alone.
-      patience: Epochs without improvement after which training stops.
+      batch_size: Snapshots a step at most.
+      max_batch_share: Share of the training snapshots that a step has at most, so that a small log
+        has more than a few steps an epoch; 32 snapshots, or `batch_size` of them, are always
+        allowed.
+      max_epochs: Upper bound of epochs: the budget of a large log.
+      budget_steps: The budget is at least this many steps: a log whose `max_epochs` are fewer is
+        trained on, until validation users stop improving.
+      min_steps: Steps before which a training does not stop.
+      max_steps: Upper bound of the budget, whatever the epochs; null: none.
+      evaluation_steps: Steps between two evaluations on validation users; null: an epoch, or a
+        twentieth of the budget where that is longer.
+      early_stopping_metric: Metric on validation users that chooses the state kept, the untrained
+        start among them; `click_gauc` suits a training of clicks alone.
+      patience: Evaluations without improvement after which training stops.
       log_every_steps: Steps between two TensorBoard points.
       warm_start: Whether training starts from the last blessed model that was trained on other
         examples; rows of tables are taken over by the value they stand for.
-      checkpoint_steps: Steps between two checkpoints within an epoch; null: one after every epoch
-        alone.
+      checkpoint_steps: Steps between two checkpoints beside those after every evaluation; null:
+        none.
       max_memory_mb: Memory in MB that a training may take in a process, as estimated before it
         begins; one that would take more is refused, with the numbers. null: no bound.
       strategy: Of `tf.distribute`: `none`; `mirrored`, all GPUs of this machine; `multi_worker`,
@@ -182,11 +191,16 @@ class TrainingConfig:
     learning_rate: float = 0.003
     learning_rate_schedule: Literal["constant", "cosine"] = "cosine"
     batch_size: int = 256
+    max_batch_share: float = 0.03
     max_epochs: int = 5
+    budget_steps: int = 500
+    min_steps: int = 200
+    max_steps: int | None = None
+    evaluation_steps: int | None = None
     early_stopping_metric: Literal[
         "precision_at_10", "ndcg_at_10", "novel_precision_at_10", "click_gauc"
     ] = "ndcg_at_10"
-    patience: int = 2
+    patience: int = 4
     log_every_steps: int = 50
     warm_start: bool = False
     checkpoint_steps: int | None = None
@@ -194,7 +208,7 @@ class TrainingConfig:
     strategy: Literal["none", "mirrored", "multi_worker"] = "none"
 
     def __post_init__(self):
-        for name in ("checkpoint_steps", "max_memory_mb"):
+        for name in ("checkpoint_steps", "max_memory_mb", "max_steps", "evaluation_steps"):
             value = getattr(self, name)
             require(value is None or value >= 1, name, "be a positive integer or null", value)
         weights = {name: getattr(self, name) for name in _LOSS_WEIGHTS}
@@ -224,6 +238,21 @@ class TrainingConfig:
         ):
             value = getattr(self, name)
             require(value >= 1, name, "be a positive integer", value)
+        for name in ("budget_steps", "min_steps"):
+            value = getattr(self, name)
+            require(value >= 0, name, "be 0 or positive", value)
+        require(
+            0 < self.max_batch_share <= 1,
+            "max_batch_share",
+            "be above 0 and at most 1",
+            self.max_batch_share,
+        )
+        require(
+            self.max_steps is None or self.max_steps >= self.min_steps,
+            "max_steps",
+            f"be at least `min_steps` ({self.min_steps}) or null",
+            self.max_steps,
+        )
 
     @property
     def click_objective(self) -> Literal["joint", "split", "attention"] | None:

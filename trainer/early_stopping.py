@@ -1,4 +1,4 @@
-"""When training stops and which epoch is kept: by the protocol's metric on validation users."""
+"""When training stops and which state is kept: by the protocol's metric on validation users."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,42 +11,82 @@ from trainer.evaluation import evaluate
 from trainer.model import InterestModel
 from trainer.snapshots import Snapshots
 
+# Of the best value.
+_NOTABLE_GAIN = 0.005
+
 
 @dataclasses.dataclass
 class EarlyStopping:
-    """Remembers the best epoch; its fields are what a resumed training needs of it.
+    """Remembers the best state; its fields are what a resumed training needs of it.
 
     Attributes:
-      patience: Epochs without improvement after which training stops.
-      best_epoch: Counted from 1; 0: no epoch has had a metric.
-      best_value: Its metric; None: none yet.
-      num_epochs: Epochs seen.
+      patience: Evaluations without improvement after which training stops.
+      min_steps: Steps before which it does not.
+      steps: At which there was an evaluation.
+      values: The metric at each; None: undefined, no validation user has a truth.
     """
 
     patience: int
-    best_epoch: int = 0
-    best_value: float | None = None
-    num_epochs: int = 0
+    min_steps: int = 0
+    steps: list[int] = dataclasses.field(default_factory=list)
+    values: list[float | None] = dataclasses.field(default_factory=list)
 
-    def update(self, value: float | None) -> bool:
-        """Takes an epoch's metric into account.
+    def update(self, step: int, value: float | None) -> bool:
+        """Takes an evaluation into account.
 
         Args:
-          value: The metric, to be maximised; None: undefined, no validation user has a truth.
+          step: Steps taken; 0: the untrained start, which is a state like any other.
+          value: The metric, to be maximised; None: undefined.
 
         Returns:
-          Whether it is the best epoch so far.
+          Whether it is the best state so far.
         """
-        self.num_epochs += 1
-        if value is None or (self.best_value is not None and value <= self.best_value):
-            return False
-        self.best_value, self.best_epoch = value, self.num_epochs
-        return True
+        self.steps.append(step)
+        self.values.append(value)
+        return self._best == len(self.values) - 1
+
+    @property
+    def _best(self) -> int | None:
+        """The first of the highest values."""
+        defined = [i for i, value in enumerate(self.values) if value is not None]
+        # `max` takes the first.
+        return max(defined, key=lambda i: self.values[i] or 0.0) if defined else None
+
+    @property
+    def best_step(self) -> int | None:
+        """Steps of the best state; None: no evaluation has had a metric."""
+        return None if self._best is None else self.steps[self._best]
+
+    @property
+    def best_value(self) -> float | None:
+        """Its metric."""
+        return None if self._best is None else self.values[self._best]
 
     @property
     def should_stop(self) -> bool:
-        """Whether the last `patience` epochs brought nothing."""
-        return self.num_epochs - self.best_epoch >= self.patience
+        """Whether the last `patience` evaluations brought nothing, and the minimum is reached."""
+        if not self.steps or self.steps[-1] < self.min_steps:
+            return False
+        return len(self.steps) - 1 - (self._best or 0) >= self.patience
+
+    @property
+    def is_improving(self) -> bool:
+        """Whether the last quarter of the steps made the best value better, by a share of it.
+
+        Noise makes the last evaluation the best one now and then; more than that is a training
+        that was ended too early.
+        """
+        if self.best_step is None or self.best_value is None:
+            return False
+        before = 0.75 * self.steps[-1]
+        earlier = [
+            value
+            for step, value in zip(self.steps, self.values, strict=True)
+            if value is not None and step <= before
+        ]
+        if not earlier:
+            return False
+        return self.best_value - max(earlier) > _NOTABLE_GAIN * abs(self.best_value)
 
 
 class InMemoryEvaluator:
@@ -57,7 +97,7 @@ class InMemoryEvaluator:
     """
 
     def __init__(self, model: InterestModel):
-        """Compiles the model's scorers, once for all epochs.
+        """Compiles the model's scorers, once for all evaluations.
 
         Args:
           model: The model; later changes of its weights are seen.

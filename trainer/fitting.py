@@ -1,4 +1,4 @@
-"""The training loop: steps, epochs, validation, checkpoints; no maths, and no files but its own.
+"""The training loop: steps, validation, checkpoints; no maths, and no files but its own.
 
 Which snapshots a step gets, and what dropout hides in it, are functions of the seed and the step's
 number. So a training that stopped goes on from its last checkpoint as if nothing had happened.
@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from trainer.budget import Budget
 from trainer.checkpoints import Checkpoint, CheckpointFolder, Progress
 from trainer.config_loader import require
 from trainer.distribution import Replicas
 from trainer.early_stopping import EarlyStopping, InMemoryEvaluator
+from trainer.initial_values import set_initial_values
 from trainer.model import InterestModel, make_optimizer
 from trainer.model_state import (
     Arrays,
@@ -38,22 +40,31 @@ class FitResult:
     """Figures of a fit.
 
     Attributes:
-      epochs: Epochs run.
-      best_epoch: The one kept, counted from 1.
+      steps: Steps taken.
+      best_step: Steps of the state kept; 0: the untrained start.
+      budget: Steps that there might have been, and of what.
+      epochs: Epochs that the steps are.
+      is_improving: Whether the whole budget was used while validation users still improved.
       examples_per_second: Training snapshots a second, validation not counted.
-      validation: Metrics on validation users, by epoch; in a process that is not the chief empty.
-      losses: Mean loss of the training steps, by epoch.
+      evaluated_steps: Steps taken before each evaluation, the first at 0.
+      validation: Metrics on validation users, by evaluation; in a process that is not the chief
+        empty.
+      losses: Mean loss of the training steps between each two evaluations.
       seconds_per_epoch: Mean time of an epoch's training steps.
-      validation_seconds_per_epoch: Mean time of the evaluation after an epoch.
+      seconds_per_evaluation: Mean time of an evaluation on validation users.
     """
 
-    epochs: int
-    best_epoch: int
+    steps: int
+    best_step: int
+    budget: Budget
+    epochs: float
+    is_improving: bool
     examples_per_second: float
+    evaluated_steps: tuple[int, ...]
     validation: tuple[dict[str, float | None], ...]
     losses: tuple[float, ...] = ()
     seconds_per_epoch: float = 0.0
-    validation_seconds_per_epoch: float = 0.0
+    seconds_per_evaluation: float = 0.0
 
 
 def fit(
@@ -68,19 +79,22 @@ def fit(
     replicas: Replicas | None = None,
     make_replica: Callable[[], InterestModel] | None = None,
 ) -> FitResult:
-    """Fits a model with early stopping on validation users, and leaves it at its best epoch.
+    """Fits a model with early stopping on validation users, and leaves it at its best state.
+
+    The untrained start is a state like any other: a training that brings nothing keeps it.
 
     Args:
-      model: A fresh model, of no strategy; its optimizer is as the last step left it afterwards.
+      model: A fresh model, of no strategy, which gets its initial values here; its optimizer is as
+        the last step left it afterwards.
       train: Training snapshots.
       validation: One snapshot a validation user.
       seed: Of the order of training snapshots.
       log_dir: Of TensorBoard; None: no logs.
-      start: Weights and slots to begin with; None: the model's own, and fresh slots. The schedule
-        of the learning rate begins anew.
-      checkpoints: Where the state is kept after every epoch (and every `checkpoint_steps`), and
-        where a training that stopped is taken up; removing it is the caller's work, once what was
-        trained is safe. None: nowhere.
+      start: Weights and slots to begin with; None: those of `set_initial_values`, and fresh slots.
+        The schedule of the learning rate begins anew.
+      checkpoints: Where the state is kept after every evaluation (and every `checkpoint_steps`),
+        and where a training that stopped is taken up; removing it is the caller's work, once what
+        was trained is safe. None: nowhere.
       replicas: On what to train; None: here.
       make_replica: Makes another model of the same arguments, for `replicas` that are distributed.
 
@@ -95,7 +109,7 @@ def fit(
     training.begin(start, checkpoints)
     with training.logs(log_dir):
         while not training.is_finished:
-            training.run_epoch()
+            training.run_to_evaluation()
     return training.finish()
 
 
@@ -117,13 +131,13 @@ class _Training:
         self._seed = seed
         self._replicas = replicas
         self._config = model.training_config
-        self._steps_per_epoch = math.ceil(train.num_examples / self._config.batch_size)
+        num_replicas = replicas.strategy.num_replicas_in_sync
+        self._budget = Budget.of(self._config, train.num_examples, num_replicas)
         build_model(model, train)
         # What is trained under a strategy is a copy: everything else, from validation to saving,
         # sees a model like any other.
         self._trained = model
         if replicas.is_distributed:
-            num_replicas = replicas.strategy.num_replicas_in_sync
             require(
                 self._config.batch_size >= num_replicas,
                 "training.batch_size",
@@ -138,7 +152,8 @@ class _Training:
                 build_model(self._trained, train)
         self._evaluator = InMemoryEvaluator(model)
         self._best_weights: Arrays = {}
-        self._progress = Progress(EarlyStopping(self._config.patience))
+        stopping = EarlyStopping(self._config.patience, self._budget.min_steps)
+        self._progress = Progress(stopping)
         self._checkpoints: CheckpointFolder | None = None
         self._writer: tf.summary.SummaryWriter | None = None
 
@@ -149,14 +164,14 @@ class _Training:
         if found is not None:
             self._progress, self._best_weights = found.progress, found.best_weights
             _progress.info(
-                "goes on from the checkpoint after step %d of %d (%d of %d epochs)",
+                "goes on from the checkpoint after step %d of %d",
                 self._progress.step,
-                self._steps_per_epoch * self._config.max_epochs,
-                self._progress.stopping.num_epochs,
-                self._config.max_epochs,
+                self._budget.num_steps,
             )
         elif start is not None:
             self._progress.first_iteration = start.iterations
+        else:
+            set_initial_values(self._model, self._train)
         with self._replicas.strategy.scope():
             build_optimizer(self._trained, self._make_optimizer())
         if found is not None:
@@ -168,7 +183,7 @@ class _Training:
         self._batches = iter(
             self._replicas.datasets(
                 lambda share: self._train.step_dataset(
-                    self._config.batch_size,
+                    self._budget.batch_size,
                     self._seed,
                     self._model.training_names,
                     self._progress.step,
@@ -180,7 +195,7 @@ class _Training:
 
     def _make_optimizer(self) -> Any:
         return make_optimizer(
-            self._config, self._steps_per_epoch, first_step=self._progress.first_iteration
+            self._config, self._budget.num_steps, first_step=self._progress.first_iteration
         )
 
     @contextlib.contextmanager
@@ -201,26 +216,36 @@ class _Training:
 
     @property
     def is_finished(self) -> bool:
-        """Whether all epochs are done, or the last ones brought nothing."""
-        stopping = self._progress.stopping
-        return stopping.num_epochs == self._config.max_epochs or stopping.should_stop
-
-    def run_epoch(self) -> None:
-        """Takes what is left of an epoch's steps, evaluates, remembers the best."""
+        """Whether the budget is used, or the last evaluations brought nothing."""
         progress = self._progress
-        self._take_steps()
-        loss = progress.loss_of_epoch / self._steps_per_epoch
+        return progress.step == self._budget.num_steps or progress.stopping.should_stop
+
+    def run_to_evaluation(self) -> None:
+        """Takes what is left of the steps before an evaluation, evaluates, remembers the best."""
+        progress = self._progress
+        if not progress.stopping.steps:
+            # The start. No step is taken, and where it is lost it is evaluated anew.
+            self._evaluate()
+            return
+        first = progress.stopping.steps[-1]
+        end = self._budget.next_evaluation(first)
+        self._take_steps(first, end)
+        loss = progress.loss_since / (end - first)
         require(
             math.isfinite(loss),
             "training.learning_rate",
-            f"be low enough for the loss to stay finite, which it did not in epoch "
-            f"{progress.stopping.num_epochs + 1}",
+            "be low enough for the loss to stay finite, which it did not in the steps "
+            f"{first + 1} to {end}",
             self._config.learning_rate,
         )
         progress.losses.append(loss)
-        progress.epoch_seconds.append(progress.seconds_of_epoch)
-        progress.loss_of_epoch = progress.seconds_of_epoch = 0.0
+        progress.seconds.append(progress.seconds_since)
+        progress.loss_since = progress.seconds_since = 0.0
+        self._evaluate()
+        self._save_checkpoint()
 
+    def _evaluate(self) -> None:
+        progress = self._progress
         started = time.perf_counter()
         if self._replicas.is_distributed:
             assign_weights(self._model, copy_weights(self._trained))
@@ -233,39 +258,50 @@ class _Training:
         # One process decides, for metrics may differ in their last digits between machines.
         value = self._replicas.from_chief(value)
         progress.validation_seconds.append(time.perf_counter() - started)
-        is_best = progress.stopping.update(value)
+        is_best = progress.stopping.update(progress.step, value)
         if is_best:
             self._best_weights = copy_weights(self._model, into=self._best_weights)
-        self._save_checkpoint()
+        self._tell(value, is_best)
+
+    def _tell(self, value: float | None, is_best: bool) -> None:
+        """A line for who waits: how far it is, and what it has brought."""
+        progress, stopping = self._progress, self._progress.stopping
+        where = "before the first step"
+        seconds = progress.validation_seconds[-1]
+        if progress.step:
+            epoch = progress.step / self._budget.steps_per_epoch
+            where = f"step {progress.step} of {self._budget.num_steps} (epoch {epoch:.1f})"
+            where += f": loss {progress.losses[-1]:.4f}"
+            seconds = progress.seconds[-1]
+        best = " *"
+        if not is_best and stopping.best_value is not None:
+            best = f" (best: {stopping.best_value:.4f} after step {stopping.best_step})"
         _progress.info(
-            "epoch %d/%d: loss %.4f, validation %s %.4f%s, %.1f s",
-            progress.stopping.num_epochs,
-            self._config.max_epochs,
-            progress.losses[-1],
+            "%s, validation %s %s%s, %.1f s",
+            where,
             self._config.early_stopping_metric,
-            float("nan") if value is None else value,
-            " *" if is_best else "",
-            progress.epoch_seconds[-1],
+            "undefined" if value is None else f"{value:.4f}",
+            best if stopping.best_value is not None else "",
+            seconds,
         )
 
-    def _take_steps(self) -> None:
+    def _take_steps(self, first: int, end: int) -> None:
         progress = self._progress
         started = time.perf_counter()
         losses: list[tf.Tensor] = []
-        if progress.step % self._steps_per_epoch == 0:
+        if progress.step == first:
             self._trained.reset_metrics()
 
         def settle() -> None:
             nonlocal started
             # In double precision and in the order of the steps, wherever a checkpoint falls.
             for loss in losses:
-                progress.loss_of_epoch += float(loss)
+                progress.loss_since += float(loss)
             losses.clear()
             now = time.perf_counter()
-            progress.seconds_of_epoch += now - started
+            progress.seconds_since += now - started
             started = now
 
-        end = (progress.stopping.num_epochs + 1) * self._steps_per_epoch
         every = self._config.checkpoint_steps
         while progress.step < end:
             figures = self._step()
@@ -288,24 +324,28 @@ class _Training:
             self._checkpoints.save(Checkpoint(state, self._best_weights, self._progress))
 
     def finish(self) -> FitResult:
-        """Leaves the model at its best epoch."""
+        """Leaves the model at its best state."""
         progress = self._progress
         last = ModelState.of(self._trained)
         if self._trained is not self._model:
             build_optimizer(self._model, self._make_optimizer())
-        # Without a truth of any validation user the last epoch is as good as any.
+        # Without a truth of any validation user the last state is as good as any.
         weights = self._best_weights or last.weights
         dataclasses.replace(last, weights=weights).assign_to(self._model)
-        num_epochs = progress.stopping.num_epochs
-        seconds = sum(progress.epoch_seconds)
+        stopping, budget = progress.stopping, self._budget
+        seconds, epochs = sum(progress.seconds), progress.step / budget.steps_per_epoch
         return FitResult(
-            epochs=num_epochs,
-            best_epoch=progress.stopping.best_epoch or num_epochs,
-            examples_per_second=self._train.num_examples * num_epochs / max(seconds, 1e-9),
+            steps=progress.step,
+            best_step=progress.step if stopping.best_step is None else stopping.best_step,
+            budget=budget,
+            epochs=epochs,
+            is_improving=progress.step == budget.num_steps and stopping.is_improving,
+            examples_per_second=self._train.num_examples * epochs / max(seconds, 1e-9),
+            evaluated_steps=tuple(stopping.steps),
             validation=tuple(progress.history),
             losses=tuple(progress.losses),
-            seconds_per_epoch=seconds / num_epochs,
-            validation_seconds_per_epoch=sum(progress.validation_seconds) / num_epochs,
+            seconds_per_epoch=seconds / epochs,
+            seconds_per_evaluation=sum(progress.validation_seconds) / len(stopping.steps),
         )
 
 

@@ -43,7 +43,7 @@ class MemoryEstimate:
       inputs_mb: The columns that training reads, as tensors.
       parameters_mb: Weights; on several replicas, those of each and of the model evaluated.
       optimizer_mb: Slots of the optimizer.
-      best_epoch_mb: The weights of the best epoch.
+      best_state_mb: The weights of the best state.
       start_mb: Where a warm start begins.
       transient_mb: The greatest of what is held for a while: a checkpoint (weights and slots once
         more), the tables and scores of a validation or of the second stage, the tables of an update
@@ -55,7 +55,7 @@ class MemoryEstimate:
     inputs_mb: float
     parameters_mb: float
     optimizer_mb: float
-    best_epoch_mb: float
+    best_state_mb: float
     start_mb: float
     transient_mb: float
 
@@ -109,7 +109,7 @@ def estimate_memory(
         inputs_mb=_column_megabytes(train, model.training_names),
         parameters_mb=weights * (1 + num_replicas),
         optimizer_mb=slots * copies,
-        best_epoch_mb=weights,
+        best_state_mb=weights,
         start_mb=state if has_base_model else 0.0,
         transient_mb=max(
             state * (2 if has_base_model else 1),

@@ -370,22 +370,21 @@ def _make_sampler(
 
 
 def make_optimizer(
-    config: TrainingConfig, steps_per_epoch: int | None = None, first_step: int = 0
+    config: TrainingConfig, num_steps: int | None = None, first_step: int = 0
 ) -> tf_keras.optimizers.Optimizer:
     """The optimizer that `config` names.
 
     Args:
       config: Names the optimizer and its learning rate.
-      steps_per_epoch: Batches an epoch, which the `cosine` schedule needs; without it the learning
-        rate is constant.
+      num_steps: Steps over which the `cosine` schedule falls; without it the learning rate is
+        constant.
       first_step: Step of the optimizer at which the schedule begins.
 
     Returns:
       A fresh optimizer.
     """
     rate: Any = config.learning_rate
-    if config.learning_rate_schedule == "cosine" and steps_per_epoch is not None:
-        num_steps = config.max_epochs * steps_per_epoch
+    if config.learning_rate_schedule == "cosine" and num_steps is not None:
         rate = FromStep(tf_keras.optimizers.schedules.CosineDecay(rate, num_steps), first_step)
     if config.optimizer == "adagrad":
         return tf_keras.optimizers.Adagrad(rate)

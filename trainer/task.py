@@ -19,6 +19,7 @@ from trainer.config import ModelConfig, RankingConfig, TrainingConfig
 from trainer.config_loader import from_mapping, to_mapping
 from trainer.distribution import Replicas
 from trainer.fitting import build_model, fit
+from trainer.initial_values import set_initial_values
 from trainer.input_data import (
     load_snapshots,
     load_tags,
@@ -118,6 +119,8 @@ def run_fn(fn_args: "FnArgs", replicas: Replicas | None = None) -> None:
     warm_start = None
     if fn_args.base_model:
         build_model(model, train)
+        # Rows of values that the earlier model does not know begin there.
+        set_initial_values(model, train)
         build_optimizer(model, make_optimizer(training_config))
         warm_start = start_from(fn_args.base_model, model, vocabularies)
         _log_warm_start(warm_start)

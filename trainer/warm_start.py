@@ -127,7 +127,7 @@ def save_training_state(directory: str, model: InterestModel, of_transform: Voca
 
     Args:
       directory: Of the SavedModel.
-      model: The trained model: weights of its best epoch, slots as its last step left them.
+      model: The trained model: weights of its best state, slots as its last step left them.
       of_transform: Values in order of their ids, by name of the transform's vocabularies.
     """
     folder = os.path.join(directory, TRAINING_STATE_DIR)

@@ -139,6 +139,8 @@ def log(tmp_path_factory):
                 "model": SMALLEST_GRAPH | {"hidden_dim": 16, "output_dim": 8},
                 "training": {
                     "max_epochs": 1,
+                    "budget_steps": 0,
+                    "min_steps": 0,
                     "batch_size": 32,
                     "warm_start": True,
                     "joint_weight": 0.0,

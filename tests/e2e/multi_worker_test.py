@@ -17,7 +17,8 @@ pytestmark = pytest.mark.e2e
 def project(tmp_path_factory):
     made = make_small_project(tmp_path_factory.mktemp("cluster"))
     configuration = made.configuration()
-    configuration["training"] = {"max_epochs": 2, "batch_size": 32, "strategy": "multi_worker"}
+    budget = {"max_epochs": 2, "budget_steps": 0, "min_steps": 0}
+    configuration["training"] = {**budget, "batch_size": 32, "strategy": "multi_worker"}
     configuration["index"] = {"kind": "exact", "export_exact": False, "k": 20}
     made.write_configuration(configuration)
     return made
@@ -64,11 +65,11 @@ def test_two_processes_train_and_the_chief_goes_on_with_the_pipeline(project, mo
     assert status == 0, out + err
     assert second.returncode == 0
     assert node_states(out)["Transform"] == "cached"
-    # Both say how each epoch went, with the same figures: but for their seconds.
-    epochs = [line.strip() for line in out.splitlines() if line.strip().startswith("epoch ")]
-    others = [line for line in told.splitlines() if line.startswith("epoch ")]
-    assert len(epochs) == 2
-    assert [e.rpartition(",")[0] for e in epochs] == [o.rpartition(",")[0] for o in others]
+    # Both say how every epoch's steps went, with the same figures: but for their seconds.
+    lines = [line.strip() for line in out.splitlines() if line.strip().startswith("step ")]
+    others = [line for line in told.splitlines() if line.startswith("step ")]
+    assert len(lines) == 2
+    assert [e.rpartition(",")[0] for e in lines] == [o.rpartition(",")[0] for o in others]
     # Nothing of a finished training is left for others to find.
     assert list(job.parent.iterdir()) == []
     assert json.loads((project.output / "report.json").read_text())["train.epochs"] == 2

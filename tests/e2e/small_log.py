@@ -100,7 +100,7 @@ def make_small_project(folder: Path) -> SmallProject:
             },
             "examples": {"snapshots_per_user": 3, "num_shards": 2},
             "model": {"embedding_dim": 16, "hidden_dim": 32, "output_dim": 16},
-            "training": {"max_epochs": 8, "batch_size": 32},
+            "training": {"max_epochs": 8, "batch_size": 32, "budget_steps": 0, "min_steps": 0},
             # What is tested here is that gates are asked; how good a toy model is, is not.
             "gate": {
                 "min_relative_gain": -0.9,

@@ -14,12 +14,12 @@ def checkpoint(step: int) -> Checkpoint:
     weights = {"tag_tower.embeddings": rng.normal(size=(5, 3)), "dropout.num_calls": np.array(7)}
     slots = {"momentums": {"tag_tower.embeddings": rng.normal(size=(5, 3)).astype(np.float32)}}
     progress = Progress(
-        EarlyStopping(2, best_epoch=1, best_value=0.1 + 0.2, num_epochs=2),
+        EarlyStopping(2, min_steps=5, steps=[0, 10], values=[0.1 + 0.2, None]),
         first_iteration=70,
         step=step,
         losses=[1.5, 1 / 3],
         history=[{"ndcg_at_10": 0.3, "click_gauc": None}, {"ndcg_at_10": 0.2, "click_gauc": 0.5}],
-        loss_of_epoch=0.1,
+        loss_since=0.1,
     )
     best = {"tag_tower.embeddings": rng.normal(size=(5, 3))}
     return Checkpoint(ModelState(weights, slots, step), best, progress)

@@ -51,6 +51,16 @@ def test_impossible_models_are_refused(wrong, message):
         ({"batch_size": 0}, "`batch_size` must be a positive integer"),
         ({"max_epochs": 0}, "`max_epochs` must be a positive integer"),
         ({"patience": 0}, "`patience` must be a positive integer"),
+        ({"budget_steps": -1}, "`budget_steps` must be 0 or positive"),
+        ({"min_steps": -1}, "`min_steps` must be 0 or positive"),
+        ({"max_steps": 0}, "`max_steps` must be a positive integer or null"),
+        ({"evaluation_steps": 0}, "`evaluation_steps` must be a positive integer or null"),
+        ({"max_batch_share": 0.0}, "`max_batch_share` must be above 0 and at most 1"),
+        ({"max_batch_share": 1.1}, "`max_batch_share` must be above 0 and at most 1"),
+        (
+            {"min_steps": 9, "max_steps": 8},
+            "`max_steps` must be at least `min_steps` (9) or null. Received: max_steps=8.",
+        ),
     ],
 )
 def test_impossible_trainings_are_refused(wrong, message):

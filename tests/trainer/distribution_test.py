@@ -83,15 +83,15 @@ def test_processes_of_a_cluster_have_one_model_and_one_of_them_evaluates(workers
     for softmax in SOFTMAX:
         chief, other = (worker[softmax] for worker in workers)
         assert (chief["is_chief"], other["is_chief"]) == (True, False)
-        for name in ("losses", "best_epoch", "weights"):
+        for name in ("losses", "best_step", "weights"):
             assert chief[name] == other[name]
-        assert (chief["validations"], other["validations"]) == (3, 0)
+        assert (chief["validations"], other["validations"]) == (4, 0)
 
 
 @pytest.mark.e2e
 def test_processes_that_stopped_go_on_together_as_if_they_had_not(workers):
     for worker in workers:
-        for name in ("losses", "best_epoch", "weights"):
+        for name in ("losses", "best_step", "weights"):
             assert worker["resumed"][name] == worker["full"][name]
 
 

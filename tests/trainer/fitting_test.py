@@ -1,4 +1,4 @@
-"""Fitting: a seed fixes it, the best epoch is kept, it learns what is there, and it can go on."""
+"""Fitting: a seed fixes it, the best state is kept, it learns what is there, and it can go on."""
 
 import dataclasses
 import os
@@ -23,7 +23,8 @@ from tests.trainer.toy_training import (
 )
 from trainer.checkpoints import CheckpointFolder
 from trainer.early_stopping import InMemoryEvaluator
-from trainer.fitting import fit
+from trainer.fitting import build_model, fit
+from trainer.initial_values import set_initial_values
 from trainer.model_state import ModelState
 from trainer.snapshots import ListValues, Snapshots
 
@@ -42,7 +43,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def first_run(folder):
-    """Six steps an epoch, a checkpoint after every fourth and after every epoch."""
+    """Six steps an epoch, an evaluation after each; a checkpoint then and every four steps."""
     options = {"checkpoint_steps": 4, "log_every_steps": 5, "log_dir": str(folder / "logs")}
     return trained(checkpoints=Keeps(str(folder)), **options)
 
@@ -55,7 +56,7 @@ def assert_same_state(model, other):
 
 
 def assert_same_result(result, other):
-    seconds = {"examples_per_second", "seconds_per_epoch", "validation_seconds_per_epoch"}
+    seconds = {"examples_per_second", "seconds_per_epoch", "seconds_per_evaluation"}
     figures, others = dataclasses.asdict(result), dataclasses.asdict(other)
     assert {k: v for k, v in figures.items() if k not in seconds} == {
         k: v for k, v in others.items() if k not in seconds
@@ -76,35 +77,107 @@ def test_users_who_were_not_trained_on_get_the_tags_that_follow_theirs():
     likes = np.arange(1000, 1016) % NUM_TAGS
     for row, like in zip(scores, likes, strict=True):
         assert set(np.argsort(-row)[:2]) == {like, (like + 1) % NUM_TAGS}
-    assert result.validation[result.best_epoch - 1]["click_gauc"] == 1.0
+    best = result.evaluated_steps.index(result.best_step)
+    assert result.validation[best]["click_gauc"] == 1.0
     assert result.losses[-1] < result.losses[0] / 2
 
 
-def test_best_epoch_is_kept_not_the_last(first_run):
+def test_best_state_is_kept_not_the_last(first_run):
     model, result = first_run
 
     values = [figures["ndcg_at_10"] for figures in result.validation]
-    assert result.best_epoch == int(np.argmax(values)) + 1
-    assert result.epochs == len(values) <= 4
+    assert result.evaluated_steps == tuple(range(0, result.steps + 1, 6))
+    assert result.best_step == 6 * int(np.argmax(values))
+    assert len(values) == len(result.losses) + 1 == result.steps / 6 + 1
+    assert result.steps <= result.budget.num_steps == 24
+    assert result.epochs == result.steps / 6
     kept = InMemoryEvaluator(model).evaluate(validation_part())
-    assert kept == result.validation[result.best_epoch - 1]
+    assert kept == result.validation[result.best_step // 6]
 
 
-def test_training_that_learns_nothing_stops_and_its_losses_are_the_mean_of_the_steps():
+@pytest.mark.parametrize(("min_steps", "steps"), [(0, 6), (7, 9)])
+def test_training_that_learns_nothing_stops_after_its_patience_and_its_minimum(min_steps, steps):
     # The same user again and again, in steps that change nothing, and a model without any chance.
     still = dataclasses.replace(SMALL, norm="layer", dropout=0.0, domain_dropout=0.0)
-    model = make_model(model=still, learning_rate=1e-12, max_epochs=9, patience=2)
+    options = {"learning_rate": 1e-12, "max_epochs": 9, "patience": 2, "min_steps": min_steps}
+    model = make_model(model=still, **options)
     user = snapshots(1)
+    build_model(model, user)
+    set_initial_values(model, user.take(np.zeros(40, np.int64)))
     expected = float(model.compute_loss(user.features(model.training_names)))
 
     result = fit(model, user.take(np.zeros(40, np.int64)), validation_part(), 0)
 
-    # Steps of 16, 16 and 8 users.
-    assert result.losses == pytest.approx([expected] * 3, rel=1e-5)
-    assert (result.best_epoch, result.epochs) == (1, 3)
+    # Steps of 16, 16 and 8 users an epoch.
+    assert result.losses == pytest.approx([expected] * (steps // 3), rel=1e-5)
+    assert (result.best_step, result.steps) == (0, steps)
+    assert result.evaluated_steps == tuple(range(0, steps + 1, 3))
+    assert not result.is_improving
 
 
-def test_validation_without_a_truth_keeps_the_last_epoch():
+def other_likes() -> Snapshots:
+    """Users of the training part who click what users of validation never do."""
+    users = train_part()
+    labels = users.lists["label_tags"]
+    # One tag alone, and of every user the same.
+    lists = {**users.lists, "label_tags": ListValues(np.zeros_like(labels.values), labels.offsets)}
+    return Snapshots(users.scalars, lists)
+
+
+def test_start_is_kept_where_training_makes_it_worse(first_run):
+    start = ModelState.of(first_run[0])
+    model = make_model(patience=1)
+
+    result = fit(model, other_likes(), validation_part(), 0, start=start)
+
+    assert result.best_step == 0 < result.steps
+    kept = ModelState.of(model)
+    for name, value in start.weights.items():
+        np.testing.assert_array_equal(kept.weights[name], value, err_msg=name)
+    # What the optimizer has done stays counted.
+    assert kept.iterations == start.iterations + result.steps
+
+
+def test_small_log_is_trained_until_validation_users_stop_improving():
+    model, result = trained(max_epochs=1, budget_steps=1000, patience=3)
+
+    # Beyond its one epoch, and not to the end.
+    assert 6 < result.best_step < result.steps < result.budget.num_steps == 1000
+    every = result.budget.evaluation_steps
+    assert every == 50
+    assert result.steps == result.best_step + 3 * every
+    assert not result.is_improving
+    values = [figures["ndcg_at_10"] for figures in result.validation]
+    assert max(values) == values[result.best_step // every] > values[0]
+
+
+def test_training_cut_short_says_that_it_still_improved():
+    _, cut = trained(max_steps=10, evaluation_steps=2)
+
+    assert cut.evaluated_steps == (0, 2, 4, 6, 8, 10)
+    assert cut.steps == cut.budget.num_steps == 10
+    assert cut.is_improving
+
+
+def test_lines_say_how_far_a_training_is_and_what_it_brought(caplog):
+    caplog.set_level("INFO", "tagtower.train")
+
+    _, result = trained(max_steps=8, evaluation_steps=4, patience=9)
+
+    lines = [record.getMessage() for record in caplog.records if record.name == "tagtower.train"]
+    values = [figures["ndcg_at_10"] for figures in result.validation]
+    patterns = ["before the first step, ", "step 4 of 8 (epoch 0.7): loss {}, "]
+    patterns.append("step 8 of 8 (epoch 1.3): loss {}, ")
+    best = 0
+    for i, (line, pattern) in enumerate(zip(lines, patterns, strict=True)):
+        best = i if values[i] > values[best] else best
+        ending = " *" if best == i else f" (best: {values[best]:.4f} after step {4 * best})"
+        expected = pattern.format(f"{result.losses[i - 1]:.4f}" if i else "")
+        assert line.startswith(f"{expected}validation ndcg_at_10 {values[i]:.4f}{ending}, ")
+        assert line.endswith(" s")
+
+
+def test_validation_without_a_truth_keeps_the_last_state():
     model, held_out = make_model(max_epochs=2), validation_part()
     nothing = np.zeros(held_out.num_examples + 1, np.int64)
     lists = {
@@ -115,7 +188,8 @@ def test_validation_without_a_truth_keeps_the_last_epoch():
     result = fit(model, train_part(), Snapshots(held_out.scalars, lists), 0)
 
     assert result.validation[0]["ndcg_at_10"] is None
-    assert (result.best_epoch, result.epochs) == (2, 2)
+    assert (result.best_step, result.steps) == (12, 12)
+    assert not result.is_improving
 
 
 @pytest.mark.parametrize("step", [6, 8])
@@ -125,9 +199,7 @@ def test_training_that_stopped_goes_on_as_if_it_had_not(first_run, folder, caplo
     resumed, result = trained(checkpoints=CheckpointFolder(Keeps(str(folder)).at(step)))
 
     lines = [record.getMessage() for record in caplog.records if record.name == "tagtower.train"]
-    assert lines[0] == (
-        f"goes on from the checkpoint after step {step} of 24 ({step // 6} of 4 epochs)"
-    )
+    assert lines[0] == f"goes on from the checkpoint after step {step} of 24"
     assert_same_state(first_run[0], resumed)
     assert_same_result(first_run[1], result)
 
@@ -155,9 +227,9 @@ def test_figures_of_steps_and_epochs_are_logged_for_tensorboard(first_run, folde
         for event in tf.compat.v1.train.summary_iterator(str(path)):
             for value in event.summary.value:
                 points.setdefault(value.tag, []).append(event.step)
-    epochs = first_run[1].epochs
-    assert points["train/loss"] == list(range(5, 6 * epochs + 1, 5))
-    assert points["validation/ndcg_at_10"] == [6 * epoch for epoch in range(1, epochs + 1)]
+    steps = first_run[1].steps
+    assert points["train/loss"] == list(range(5, steps + 1, 5))
+    assert points["validation/ndcg_at_10"] == list(range(0, steps + 1, 6))
 
 
 KILLED = """

@@ -398,16 +398,16 @@ def test_training_learns_the_labels_of_a_tiny_log(optimizer, rate, limits):
     np.testing.assert_array_equal(is_clicked[[0, 1, 2, 4]], [True, False, True, True])
 
 
-def test_cosine_schedule_falls_to_zero_over_the_last_epoch():
-    config = TrainingConfig(learning_rate=0.2, learning_rate_schedule="cosine", max_epochs=5)
-    schedule = make_optimizer(config, steps_per_epoch=10)._learning_rate
+def test_cosine_schedule_falls_to_zero_over_the_budget():
+    config = TrainingConfig(learning_rate=0.2, learning_rate_schedule="cosine")
+    schedule = make_optimizer(config, num_steps=50)._learning_rate
     rates = [float(schedule(step)) for step in (0, 25, 50)]
     np.testing.assert_allclose(rates, [0.2, 0.1, 0.0], atol=1e-6)
 
 
 def test_constant_schedule_keeps_the_rate():
     config = TrainingConfig(learning_rate=0.2, learning_rate_schedule="constant")
-    assert float(make_optimizer(config, steps_per_epoch=10).learning_rate) == pytest.approx(0.2)
+    assert float(make_optimizer(config, num_steps=10).learning_rate) == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("options", [{}, {**ALL, **SAMPLED}])

@@ -276,6 +276,8 @@ TRAINING = TrainingConfig(
     joint_weight=0.0,
     batch_size=32,
     max_epochs=30,
+    budget_steps=0,
+    min_steps=0,
     patience=30,
     learning_rate=0.03,
     early_stopping_metric="ndcg_at_10",
@@ -355,7 +357,7 @@ def test_model_without_views_is_reported_as_ids_alone():
     result = experiment(0, WITHOUT_VIEWS, dataclasses.replace(TRAINING, max_epochs=1))
     for figures in result.figures.values():
         assert set(figures) == {"id_only", "popularity_of_category", "random"}
-    assert result.fit.epochs == 1
+    assert result.fit.epochs == 1.0
 
 
 def test_popularity_of_category_is_of_the_clicks_given_and_not_of_the_labels():
@@ -391,6 +393,6 @@ def test_neither_epoch_nor_weights_depend_on_what_is_held_out_or_on_test_users()
     first, second = (experiment(0, training=training, parts=some) for some in (parts, blind))
 
     assert first.fit.validation == second.fit.validation
-    assert first.fit.best_epoch == second.fit.best_epoch
+    assert first.fit.best_step == second.fit.best_step
     for one, other in zip(first.model.get_weights(), second.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)

@@ -81,7 +81,14 @@ CROSS_EXAMPLES = ExamplesConfig(
     test_fraction=0.3,
 )
 CROSS_TRAINING = TrainingConfig(
-    joint_weight=0.0, batch_size=64, max_epochs=12, patience=12, learning_rate=0.01
+    joint_weight=0.0,
+    batch_size=64,
+    max_batch_share=1.0,
+    max_epochs=12,
+    budget_steps=0,
+    min_steps=0,
+    patience=12,
+    learning_rate=0.01,
 )
 
 
@@ -163,7 +170,10 @@ CLICKS_ALONE = {
     "joint_weight": 0.0,
     "early_stopping_metric": "click_gauc",
     "batch_size": 64,
+    "max_batch_share": 1.0,
     "max_epochs": 10,
+    "budget_steps": 0,
+    "min_steps": 0,
     "patience": 10,
     "learning_rate": 0.02,
 }

@@ -22,7 +22,9 @@ SPEC = f.FeatureSpec(
 SMALL = ModelConfig(
     embedding_dim=8, attention_dim=4, cross_dim=2, hidden_dim=16, output_dim=8, dropout=0.1
 )
-SHORT = TrainingConfig(batch_size=16, max_epochs=4, learning_rate=0.02)
+SHORT = TrainingConfig(
+    batch_size=16, max_epochs=4, budget_steps=0, min_steps=0, patience=2, learning_rate=0.02
+)
 
 
 def snapshots(num_users: int, first: int = 0) -> Snapshots:

@@ -49,7 +49,7 @@ def train(replicas: Replicas, softmax: str, checkpoints: CheckpointFolder | None
         "is_chief": replicas.is_chief,
         "num_replicas": replicas.strategy.num_replicas_in_sync,
         "losses": result.losses,
-        "best_epoch": result.best_epoch,
+        "best_step": result.best_step,
         "validations": len(result.validation),
         "weights": [float(np.linalg.norm(weight)) for weight in weights],
     }

@@ -8,6 +8,7 @@ import pytest
 from tests.trainer.toy_training import SMALL, make_model, train_part, validation_part
 from trainer import features as f
 from trainer.fitting import build_model, fit
+from trainer.initial_values import label_shares, set_initial_values
 from trainer.model import make_optimizer
 from trainer.model_state import ModelState, build_optimizer
 from trainer.tag_views import TagAttributes
@@ -129,6 +130,22 @@ def test_shared_table_leaves_the_users_buckets_alone_and_they_are_kept(tmp_path)
     np.testing.assert_array_equal(start.state.weights[name], old.weights[name])
     name = "tag_tower.embeddings"
     np.testing.assert_array_equal(start.state.weights[name][0], old.weights[name][7])
+
+
+def test_new_tags_begin_at_the_logarithm_of_their_share_and_known_ones_as_they_were(tmp_path):
+    old = saved(tmp_path)
+    model = fresh(TUESDAY)
+    set_initial_values(model, train_part())
+
+    start = start_from(str(tmp_path), model, TUESDAY)
+
+    name = "tag_tower.bias"
+    known = by_value(old.weights[name], MONDAY["tags"])
+    shares = label_shares(train_part(), len(TUESDAY["tags"]))
+    new = np.log(len(TUESDAY["tags"]) * shares).astype(np.float32)
+    expected = [known.get(tag, new[i]) for i, tag in enumerate(TUESDAY["tags"])]
+    np.testing.assert_array_equal(start.state.weights[name], expected)
+    assert set(TUESDAY["tags"]) - set(known) and np.any(new != 0)
 
 
 def test_draws_of_random_numbers_begin_anew(tmp_path):

@@ -21,8 +21,8 @@ from trainer.given_paths import given_path, require_no_pattern
 # In the package: of the studies that come with it. Their names are not those of pipelines.
 FOLDER = "configs/studies"
 
-# What an objective may set: the losses, and which of their figures chooses the epoch. A loss of
-# clicks alone says nothing about retrieval, so that no retrieval metric could stop it.
+# What an objective may set: the losses, and which of their figures chooses the state kept. A loss
+# of clicks alone says nothing about retrieval, so that no retrieval metric could stop it.
 OBJECTIVE_KEYS = (
     "multi_class_weight",
     "multi_class_joint_weight",

@@ -66,8 +66,8 @@ def run_held_out(
         parameters=counts.without_embeddings,
         embedding_parameters=counts.embeddings,
         examples_per_second=result.fit.examples_per_second,
-        epochs=result.fit.epochs,
-        best_epoch=result.fit.best_epoch,
+        steps=result.fit.steps,
+        best_step=result.fit.best_step,
         click_weight=0.0,
         seconds=time.perf_counter() - started,
         metrics={

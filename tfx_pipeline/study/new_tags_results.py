@@ -46,8 +46,8 @@ class NewTagsRun:
             "fraction": config.fraction,
             "seed": self.seed,
             "metrics": {**outcomes[ID_ONLY].metrics, **outcomes[VIEWS].metrics},
-            "epochs": {who: outcome.epochs for who, outcome in outcomes.items()},
-            "best_epoch": {who: outcome.best_epoch for who, outcome in outcomes.items()},
+            "steps": {who: outcome.steps for who, outcome in outcomes.items()},
+            "best_step": {who: outcome.best_step for who, outcome in outcomes.items()},
             "seconds": {who: outcome.seconds for who, outcome in outcomes.items()},
             "trials": dict(self.trials),
         }

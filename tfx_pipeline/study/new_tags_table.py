@@ -50,7 +50,7 @@ def new_tags_report(results: NewTagsResults) -> list[str]:
         "**Tags without history.** "
         f"{_range(results, 'num_new_tags')} of {_range(results, 'num_tags')} tags, drawn anew with "
         f"every seed ({results.config.fraction:.0%}), are held out of all that a training and the "
-        "choice of its epoch look at. Then all tags are ranked for the "
+        "choice of its steps look at. Then all tags are ranked for the "
         f"{_range(results, 'num_users')} test users who clicked held-out ones later. R@k: of a "
         "user's held-out tags the share among the first k of all tags; MRR: 1 / rank of the "
         "first of them; `among new`: the same where the held-out tags alone are ranked. `views`: "

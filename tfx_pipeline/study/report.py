@@ -55,9 +55,10 @@ def _introduction(study: Study, results: Results) -> list[str]:
         f"Study `{config.name}`: {len(results.cells)} cells, seeds "
         f"{', '.join(map(str, config.seeds))}, {num_trainings} trainings. Figures are means ± "
         f"standard deviations over the seeds, of {users} test users with a truth; every choice "
-        "(epoch, second stage, weight of the blend) is made on validation users. Trials are equal: "
-        f"at most {training.max_epochs} epochs of batches of {training.batch_size}, patience "
-        f"{training.patience}, {training.optimizer} at {training.learning_rate:g} "
+        "(steps, second stage, weight of the blend) is made on validation users. Trials are equal: "
+        f"at most {training.max_epochs} epochs, or {training.budget_steps} steps where these are "
+        f"more, of batches of at most {training.batch_size}, patience {training.patience}, "
+        f"{training.optimizer} at {training.learning_rate:g} "
         f"({training.learning_rate_schedule}), the same seeds. No tower is tuned for itself.",
     ]
     objectives: dict[str, list[str]] = {}
@@ -65,7 +66,7 @@ def _introduction(study: Study, results: Results) -> list[str]:
         metric = study.training_config(name).early_stopping_metric
         objectives.setdefault(metric, []).append(f"`{name}`")
     chosen = [f"{title(metric)} ({', '.join(names)})" for metric, names in objectives.items()]
-    parts.append(f"The epoch kept is the best by {'; by '.join(chosen)}.")
+    parts.append(f"The state kept is the best by {'; by '.join(chosen)}.")
     if results.has_budgets:
         parts.append(
             "Budget `width`: towers as configured. Budget `parameters`: the first fully connected "

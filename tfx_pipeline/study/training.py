@@ -77,8 +77,8 @@ def run_trial(definition: TrialDefinition, examples: StudyExamples, code: str) -
         parameters=counts.without_embeddings,
         embedding_parameters=counts.embeddings,
         examples_per_second=result.examples_per_second,
-        epochs=result.epochs,
-        best_epoch=result.best_epoch,
+        steps=result.steps,
+        best_step=result.best_step,
         click_weight=stage.click_weight,
         seconds=time.perf_counter() - started,
         metrics={

@@ -47,8 +47,8 @@ class TrialOutcome:
       parameters: Parameters outside the embedding tables.
       embedding_parameters: Parameters of the embedding tables and the tag tower.
       examples_per_second: Of the fit, validation not counted.
-      epochs: Epochs run.
-      best_epoch: The one kept, counted from 1.
+      steps: Steps taken.
+      best_step: Steps of the state kept; 0: the untrained start.
       click_weight: Of the second stage that validation users prefer; 0: no second stage.
       seconds: Of fit and evaluation together.
       metrics: Figures under names of the report.
@@ -57,8 +57,8 @@ class TrialOutcome:
     parameters: int
     embedding_parameters: int
     examples_per_second: float
-    epochs: int
-    best_epoch: int
+    steps: int
+    best_step: int
     click_weight: float
     seconds: float
     metrics: dict[str, float | None]

@@ -74,7 +74,7 @@ def train_pending(
     for i, trial in enumerate(pending.trials):
         interrupts.check()
         examples = data_sets.examples(trial.data_set)
-        with _quiet_epochs():
+        with _quiet_steps():
             finished = run(trial.definition, examples, code)
         store.write(trial.definition, finished)
         mean_seconds = (time.perf_counter() - started) / (i + 1)
@@ -94,14 +94,14 @@ def _figures(outcome: TrialOutcome, shown: Mapping[str, str]) -> str:
             value = outcome.metrics[name]
             figures.append(f"{title} {'-' if value is None else f'{value:.4f}'}")
     return (
-        f"{', '.join(figures)}, epoch {outcome.best_epoch} of {outcome.epochs}, "
+        f"{', '.join(figures)}, step {outcome.best_step} of {outcome.steps}, "
         f"{outcome.seconds:.0f} s"
     )
 
 
 @contextlib.contextmanager
-def _quiet_epochs() -> Iterator[None]:
-    """Sends the lines of a training's epochs to the log: of a study, a line a trial is enough."""
+def _quiet_steps() -> Iterator[None]:
+    """Sends the lines of a training's steps to the log: of a study, a line a trial is enough."""
     logger = logging.getLogger("tagtower.train")
     # The libraries' output, and with it the standard error, is a file while a command runs.
     handler = logging.StreamHandler()

@@ -268,7 +268,7 @@ def test_runs_have_the_keys_that_are_documented():
     assert first["metrics"]["eval.popularity_of_category.among_new.mrr"] == 0.5
     assert first["metrics"]["eval.random.recall_at_100"] is None
     assert first["trials"] == {"views": "a-views-0", "id_only": "a-id_only-0"}
-    assert first["best_epoch"] == {"views": 4, "id_only": 4}
+    assert first["best_step"] == {"views": 4, "id_only": 4}
     page = open("docs/study.md", encoding="utf-8").read().partition("## new_tags.json")[2]
     for key in first:
         assert f"`{key}`" in page, key

@@ -155,8 +155,8 @@ def test_trial_without_its_figures_by_user_counts_as_not_trained(tmp_path):
     "change",
     [
         lambda content: content["definition"].update(seed=7),
-        lambda content: content["outcome"].pop("epochs"),
-        lambda content: content["outcome"].update(epochs="3"),
+        lambda content: content["outcome"].pop("steps"),
+        lambda content: content["outcome"].update(steps="3"),
         lambda content: content.pop("code"),
     ],
 )
