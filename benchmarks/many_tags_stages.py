@@ -112,7 +112,7 @@ def train(folder: str, num_tags: int) -> Fitted:
     with meter.stage("second_stage"):
         stage = choose_second_stage(model, validation, RankingConfig())
     with meter.stage("calibration"):
-        calibrations = calibrate(model, validation, RankingConfig().num_candidates)
+        calibrations = calibrate(model, validation, RankingConfig().num_candidates, stage.memory)
     towers = Path(folder) / TOWERS
     with meter.stage("save"):
         save_training_state(str(towers), model, vocabularies)

@@ -100,7 +100,7 @@ def build_signatures(module: TagRetrieval) -> dict[str, Any]:
         return towers[s.SCORE_ITEMS](**inputs)
 
     def explain(**inputs):
-        return towers[s.EXPLAIN](**inputs)
+        return module.explain(inputs)
 
     examples = {s.EXAMPLES: tf.TensorSpec([None], tf.string, s.EXAMPLES)}
     embeddings = {

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from serving.index import NOT_FOUND, TopKIndex
+from serving.memory_explanations import explain_with_memory
 from serving.tag_filter import TagFilter
 from serving.tag_memory import History, TagMemory, log_mixture, shares_of, unite
 from serving.tag_neighbours import TagNeighbours
@@ -332,6 +333,28 @@ class TagRetrieval(tf.Module):
             s.SCORES: log_mixture(scores, history.rest, shares),
             s.PROBABILITIES: self._calibrated(log_mixture(log_shares, history.rest, shares)),
         }
+
+    def explain(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Why tags have their scores, see `trainer.signatures.EXPLAIN`.
+
+        Args:
+          inputs: Raw features and `explained_tag`.
+
+        Returns:
+          The towers' explanation; with memory, that of the score with it.
+        """
+        explained = self.towers.signatures[s.EXPLAIN](**inputs)
+        if self.memory is None:
+            return explained
+        features = {name: column for name, column in inputs.items() if name != s.EXPLAINED_TAG}
+        found = self.propose(self.embed_users(features))
+        return explain_with_memory(
+            explained,
+            features,
+            inputs[s.EXPLAINED_TAG],
+            found.log_normalizer[:, -1:],
+            self.memory.domains,
+        )
 
     def _answer(self, found: Candidates) -> dict[str, tf.Tensor]:
         probabilities = self.probabilities(found.logits, found.log_normalizer)

@@ -129,6 +129,17 @@ class Remembered:
             return np.logaddexp(np.log(self.rest)[row_ids] + log_shares, np.log(shares))
 
 
+def describe_memory(memory: Sequence[DomainMemory]) -> str:
+    """For people: by domain its lambda, n being the weight of the history; `none`."""
+    if not memory:
+        return "none"
+    return ", ".join(
+        f"{part.domain}: {part.limit:g}"
+        + (f" n / (n + {part.half_weight:g})" if part.half_weight else "")
+        for part in memory
+    )
+
+
 def memory_domains(spec: FeatureSpec) -> tuple[str, ...]:
     """The domains that memory may look at: tags of clicked events, in the tags' vocabulary."""
     return tuple(

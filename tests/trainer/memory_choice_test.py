@@ -67,7 +67,7 @@ def planted(next_clicks, num_users=800, seed=0):
 
 
 def repeating(rate):
-    """A share of `rate` of the later clicks is drawn from the user's own, the rest by popularity."""
+    """A share `rate` of the later clicks is drawn from the user's own, the rest by popularity."""
 
     def draw(rng, size):
         counts = rng.multinomial(size, POPULARITY)

@@ -33,6 +33,7 @@ from tfx_pipeline.saved_model_scorer import read_second_stage
 from trainer.baselines import load_tag_clicks
 from trainer.config_loader import from_mapping
 from trainer.input_data import load_snapshots, load_tags
+from trainer.memory import describe_memory
 
 METRICS_FILE = "metrics.json"
 GATE_FILE = "gate.json"
@@ -110,7 +111,7 @@ def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
     config = from_mapping(GateConfig, json.loads(gate), "gate")
     checks = check_model(validation, config, num_users, has_click_head)
 
-    flat = {
+    flat: dict[str, float | str | None] = {
         f"{split}.{who}.{name}": value
         for split, figures in metrics.items()
         for who, by_name in figures.items()
@@ -119,6 +120,7 @@ def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
     flat["blend_weight"] = weight
     stage, _ = read_second_stage(path_utils.serving_model_path(model.uri))
     flat["click_weight"], flat["mix_weight"] = stage.click_weight, stage.mix_weight
+    flat["memory"] = describe_memory(stage.memory)
     _write_json(os.path.join(evaluation.uri, METRICS_FILE), flat)
     _write_json(
         os.path.join(evaluation.uri, GATE_FILE), [dataclasses.asdict(check) for check in checks]

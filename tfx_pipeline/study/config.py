@@ -20,6 +20,7 @@ MODEL = "model"
 BASELINES = ("blend", "own_history", "popularity", "random")
 Who = Literal[
     "model",
+    "without_memory_stage",
     "multi_class_stage",
     "click_stage",
     "mix_stage",
