@@ -36,7 +36,7 @@ class StepCase:
         from trainer.model_state import build_optimizer
 
         train = log.snapshots(NUM_TRAIN, num_tags, log.SEED)
-        model = _make_model(num_tags)
+        model = make_model(num_tags)
         build_model(model, train)
         build_optimizer(model, make_optimizer(log.TRAINING))
         batch_size = log.TRAINING.batch_size
@@ -102,9 +102,9 @@ def train(folder: str, num_tags: int) -> Fitted:
     validation = log.snapshots(NUM_VALIDATION, num_tags, _VALIDATION_SEED)
     _write_examples(validation, vocabularies[f.TAG_VOCABULARY], Path(folder))
     with meter.stage("estimate"):
-        estimate = estimate_memory(lambda: _make_model(num_tags), snapshots)
+        estimate = estimate_memory(lambda: make_model(num_tags), snapshots)
     with meter.stage("fit"):
-        model = _make_model(num_tags)
+        model = make_model(num_tags)
         model.tag_tower.embeddings.assign(log.tag_vectors(num_tags))
         checkpoints = CheckpointFolder(str(Path(folder) / "checkpoints"))
         result = fit(model, snapshots, validation, log.SEED, checkpoints=checkpoints)
@@ -112,7 +112,7 @@ def train(folder: str, num_tags: int) -> Fitted:
     with meter.stage("second_stage"):
         stage = choose_second_stage(model, validation, RankingConfig())
     with meter.stage("calibration"):
-        calibrations = calibrate(model, validation, RankingConfig().num_candidates)
+        calibrations = calibrate(model, validation, RankingConfig().num_candidates, stage.memory)
     towers = Path(folder) / TOWERS
     with meter.stage("save"):
         save_training_state(str(towers), model, vocabularies)
@@ -199,7 +199,8 @@ def instances(folder: str, num_users: int, num_tags: int, seed: int) -> list[dic
     return log.instances(log.snapshots(num_users, num_tags, seed), tags)
 
 
-def _make_model(num_tags: int) -> Any:
+def make_model(num_tags: int) -> Any:
+    """The model of the benchmarks' log, untrained."""
     import tf_keras
 
     from trainer.model import InterestModel

@@ -66,6 +66,7 @@ BENCHMARKS: Mapping[str, Entry] = {
     "filtered": Entry(
         "benchmarks.filtered", "retrieve_filtered beside retrieve: latency, recall (SIZE=TAGS)"
     ),
+    "memory": Entry("benchmarks.memory", "retrieve with memory beside without (SIZE=TAGS)"),
     "soak": Entry(
         "benchmarks.soak", "new versions pushed under load (SIZE=SECONDS, MODEL_BASE_PATH=DIR)"
     ),

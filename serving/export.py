@@ -63,14 +63,16 @@ def build_signatures(module: TagRetrieval) -> dict[str, Any]:
     filtered = FilteredRetrieval(module)
 
     def serve_examples(**inputs):
-        return module.search(module.embed_examples(inputs[s.EXAMPLES]))
+        examples = inputs[s.EXAMPLES]
+        return module.search(module.embed_examples(examples), module.read_examples(examples))
 
     def retrieve(**inputs):
-        return module.search(module.embed_users(inputs))
+        return module.search(module.embed_users(inputs), module.read_history(inputs))
 
     def retrieve_filtered(**inputs):
-        rules = [inputs.pop(name) for name in (s.EXCLUDE_TAGS, s.ALLOW_CATEGORIES)]
-        return filtered.search(module.embed_users(inputs), *rules)
+        excluded, allowed = (inputs.pop(name) for name in (s.EXCLUDE_TAGS, s.ALLOW_CATEGORIES))
+        history = module.read_history(inputs)
+        return filtered.search(module.embed_users(inputs), excluded, allowed, history)
 
     def retrieve_by_embedding(**inputs):
         return module.search(inputs[s.QUERY_EMBEDDINGS])
@@ -89,7 +91,7 @@ def build_signatures(module: TagRetrieval) -> dict[str, Any]:
 
     def score_tags(**inputs):
         tags = inputs.pop(s.CANDIDATE_TAGS)
-        return module.score_tags(module.embed_users(inputs), tags)
+        return module.score_tags(module.embed_users(inputs), tags, module.read_history(inputs))
 
     def similar_tags(**inputs):
         return module.tag_neighbours.search(inputs[s.SIMILAR_TO])
@@ -98,7 +100,7 @@ def build_signatures(module: TagRetrieval) -> dict[str, Any]:
         return towers[s.SCORE_ITEMS](**inputs)
 
     def explain(**inputs):
-        return towers[s.EXPLAIN](**inputs)
+        return module.explain(inputs)
 
     examples = {s.EXAMPLES: tf.TensorSpec([None], tf.string, s.EXAMPLES)}
     embeddings = {

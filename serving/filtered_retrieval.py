@@ -16,6 +16,7 @@ import tensorflow as tf
 from serving.index import NOT_FOUND, trusted_depth
 from serving.retrieval import Candidates, TagRetrieval
 from serving.tag_filter import TagRules
+from serving.tag_memory import History
 from trainer import signatures as s
 
 # Allowed tags up to which an approximate index is not asked: below, a product with each is as fast.
@@ -45,6 +46,7 @@ class FilteredRetrieval:
         query_embeddings: tf.Tensor,
         exclude_tags: tf.Tensor,
         allow_categories: tf.Tensor,
+        history: History | None = None,
     ) -> dict[str, tf.Tensor]:
         """Finds the allowed tags that interest a user.
 
@@ -55,6 +57,8 @@ class FilteredRetrieval:
           query_embeddings: float32 [batch, dimension].
           exclude_tags: string [batch, m], padded with "".
           allow_categories: string [batch, c], padded with ""; a row of nothing else allows all.
+          history: What is remembered, of which the allowed tags are candidates, whichever way is
+            taken; None: nothing.
 
         Returns:
           The outputs of `TagRetrieval.search`, and `count` int32 [batch], the places that are
@@ -63,6 +67,9 @@ class FilteredRetrieval:
         """
         retrieval = self._retrieval
         rules = retrieval.tag_filter.rules(exclude_tags, allow_categories)
+        if history is not None:
+            rows = tf.maximum(history.rows, 0)
+            history = history.only(retrieval.tag_filter.allows(rules, rows))
         depth = retrieval.num_candidates
         is_wide = tf.zeros_like(rules.is_restricted)
         if not retrieval.index.is_exact:
@@ -71,7 +78,7 @@ class FilteredRetrieval:
             is_wide = self._leaves_short(rules, depth) & ~is_small
         proposed = self._propose(query_embeddings, is_wide)
         found = self._allowed(proposed, rules)
-        answer = retrieval.rank(query_embeddings, found)
+        answer = retrieval.rank(query_embeddings, found, history)
         is_lacking = rules.is_restricted & self._is_short(found, rules, depth)
         normalizer = proposed.log_normalizer
         if not retrieval.index.is_exact:
@@ -84,8 +91,11 @@ class FilteredRetrieval:
                 rules,
                 normalizer,
                 is_wide,
+                history,
             )
-        answer = self._search_exactly(is_lacking, answer, query_embeddings, rules, normalizer)
+        answer = self._search_exactly(
+            is_lacking, answer, query_embeddings, rules, normalizer, history
+        )
         is_filled = tf.not_equal(answer[s.TAGS], "")
         return answer | {s.COUNT: tf.reduce_sum(tf.cast(is_filled, tf.int32), axis=1)}
 
@@ -114,7 +124,7 @@ class FilteredRetrieval:
                 tf.zeros(shape, tf.int32),
                 tf.zeros(shape, tf.bool),
                 tf.fill(shape, float("-inf")),
-                tf.zeros([num_users, 1]),
+                tf.zeros([num_users, self._retrieval.num_normalizers]),
             )
 
         return Candidates(*tf.cond(tf.reduce_all(is_wide), nothing, propose))
@@ -139,6 +149,7 @@ class FilteredRetrieval:
         rules: TagRules,
         normalizer: tf.Tensor,
         is_wide: tf.Tensor,
+        history: History | None,
     ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
         """The second way: the answer, who is still left short, and everybody's normalizer."""
         retrieval = self._retrieval
@@ -152,18 +163,20 @@ class FilteredRetrieval:
             logits = tf.where(is_found, logits, tf.constant(float("-inf")))
             # Of N, as everybody's.
             candidates = logits[:, : retrieval.num_candidates]
+            rows = tf.maximum(positions, 0)
             own_normalizer = tf.where(
                 tf.gather(is_wide, users),
-                tf.reduce_logsumexp(candidates, axis=1, keepdims=True),
+                retrieval.log_normalizer(queries, rows[:, : retrieval.num_candidates], candidates),
                 tf.gather(normalizer, users[:, 0]),
             )
-            wide = Candidates(tf.maximum(positions, 0), is_found, logits, own_normalizer)
+            wide = Candidates(rows, is_found, logits, own_normalizer)
             allowed = self._allowed(wide, own_rules)
             best = _best(allowed, retrieval.num_candidates)
             # Exactly only now: of all that the wider search finds it would take as long as that.
             positions = tf.where(best.is_found, best.rows, NOT_FOUND)
             found = retrieval.rescored(queries, best.logits, positions, own_normalizer)
-            own = retrieval.rank(queries, found)
+            own_history = None if history is None else history.take(users[:, 0])
+            own = retrieval.rank(queries, found, own_history)
             is_short = self._is_short(allowed, own_rules, self._trusted_of_wider)
             return (
                 _replaced(answer, users, own),
@@ -180,6 +193,7 @@ class FilteredRetrieval:
         query_embeddings: tf.Tensor,
         rules: TagRules,
         normalizer: tf.Tensor,
+        history: History | None,
     ) -> dict[str, tf.Tensor]:
         """The third way."""
         retrieval = self._retrieval
@@ -189,7 +203,8 @@ class FilteredRetrieval:
             queries = tf.gather(query_embeddings, users[:, 0])
             own_normalizer = tf.gather(normalizer, users[:, 0])
             found = self._exact_candidates(queries, rules.take(users[:, 0]), own_normalizer)
-            return _replaced(answer, users, retrieval.rank(queries, found))
+            own_history = None if history is None else history.take(users[:, 0])
+            return _replaced(answer, users, retrieval.rank(queries, found, own_history))
 
         return tf.cond(tf.reduce_any(is_asked), search, lambda: answer)
 

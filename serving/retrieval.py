@@ -16,10 +16,13 @@ import numpy as np
 import tensorflow as tf
 
 from serving.index import NOT_FOUND, TopKIndex
+from serving.memory_explanations import explain_with_memory
 from serving.tag_filter import TagFilter
+from serving.tag_memory import History, TagMemory, log_mixture, shares_of, unite
 from serving.tag_neighbours import TagNeighbours
 from trainer import signatures as s
 from trainer.config_loader import require
+from trainer.memory import DomainMemory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +33,8 @@ class Candidates:
       rows: int32 [batch, N], of the tag tables; 0 where nothing was found.
       is_found: bool [batch, N]; an approximate index may find fewer.
       logits: float32 [batch, N], multi-class and exact; -inf where nothing was found.
-      log_normalizer: float32 [batch, 1], the logarithm of the sum of their exponentials.
+      log_normalizer: float32 [batch, 1], the logarithm of the sum of their exponentials; with
+        memory and a ranking score of its own [batch, 2], the latter's behind it.
     """
 
     rows: tf.Tensor
@@ -58,6 +62,7 @@ class TagRetrieval(tf.Module):
         tag_categories: Sequence[str] | None = None,
         served_rows: np.ndarray | None = None,
         min_probability: float = 0.0,
+        memory: Sequence[DomainMemory] = (),
         name: str | None = None,
     ):
         """Composes the module.
@@ -68,13 +73,14 @@ class TagRetrieval(tf.Module):
           k: Tags returned for a user; the number of tags where there are fewer.
           num_candidates: N, tags proposed by the index; never below k; None: k.
           tag_slope: a of `sigmoid(a * log p + b)`, the probability of a click on a tag; p is the
-            tag's share in the softmax over the candidates.
+            tag's share in the softmax over the candidates, with memory the mixture.
           tag_intercept: b of the same.
           tag_categories: Of each served tag, "" where it has none; None: no tag has one.
           served_rows: int [num_served], ascending, of the towers' candidates; what is left out is
             never retrieved; None: all.
           min_probability: Below it a tag is not retrieved, and its place stays empty. The first
             stage alone, `search_candidates`, does not ask.
+          memory: Domains whose tags are remembered; none: scores are logits.
           name: Name of the module.
 
         Raises:
@@ -108,16 +114,30 @@ class TagRetrieval(tf.Module):
         if not np.array_equal(embeddings, ranking):
             self._ranking = tf.Variable(ranking, trainable=False, name="ranking_embeddings")
         self._tag_slope, self._tag_intercept = tag_slope, tag_intercept
+        self.memory = TagMemory(memory) if memory else None
         self.num_tags = int(self._tags.shape[0])
         self.k = min(k, self.num_tags)
         self.num_candidates = min(max(num_candidates, k), self.num_tags)
         self.tag_neighbours = TagNeighbours(self._tags, self._embeddings, self.tag_filter, self.k)
 
-    def search(self, query_embeddings: tf.Tensor) -> dict[str, tf.Tensor]:
+    def read_history(self, features: dict[str, tf.Tensor]) -> History | None:
+        """What memory takes of raw features, one tensor a feature; None: there is no memory."""
+        return None if self.memory is None else self.memory.read(features, self.tag_filter)
+
+    def read_examples(self, examples: tf.Tensor) -> History | None:
+        """What memory takes of serialized `tf.Example`s [batch]; None: there is no memory."""
+        if self.memory is None:
+            return None
+        return self.memory.read_examples(examples, self.tag_filter)
+
+    def search(
+        self, query_embeddings: tf.Tensor, history: History | None = None
+    ) -> dict[str, tf.Tensor]:
         """Finds the tags that interest a user.
 
         Args:
           query_embeddings: float32 [batch, dimension].
+          history: What is remembered; None: nothing, and scores are logits.
 
         Returns:
           `tags` string [batch, k]; `scores` float32 [batch, k], of the second stage, exact, highest
@@ -125,10 +145,14 @@ class TagRetrieval(tf.Module):
           an approximate index found fewer than k, the rest is "" with the score -inf and the
           probability 0.
         """
-        return self.rank(query_embeddings, self.propose(query_embeddings))
+        return self.rank(query_embeddings, self.propose(query_embeddings), history)
 
-    def rank(self, query_embeddings: tf.Tensor, found: Candidates) -> dict[str, tf.Tensor]:
-        """The second stage: the outputs of `search`, out of what was found."""
+    def rank(
+        self, query_embeddings: tf.Tensor, found: Candidates, history: History | None = None
+    ) -> dict[str, tf.Tensor]:
+        """The second stage: the outputs of `search`, out of what was found and is remembered."""
+        if history is not None:
+            return self._rank_with_memory(query_embeddings, found, history)
         if self._min_probability:
             probabilities = self.probabilities(found.logits, found.log_normalizer)
             is_found = found.is_found & (probabilities >= self._min_probability)
@@ -144,6 +168,36 @@ class TagRetrieval(tf.Module):
         answer = self._answer(found)
         answer = {n: tf.gather(column, order, batch_dims=1) for n, column in answer.items()}
         return answer | {s.SCORES: top}
+
+    def _rank_with_memory(
+        self, query_embeddings: tf.Tensor, found: Candidates, history: History
+    ) -> dict[str, tf.Tensor]:
+        united = unite(found.rows, found.is_found, history, self.num_tags)
+        rows = tf.concat([found.rows, united.rows], axis=1)
+        is_found = tf.concat([found.is_found, united.is_found], axis=1)
+        shares = tf.concat([united.candidate_shares, united.shares], axis=1)
+        vectors = tf.gather(self.candidate_embeddings(), united.rows)
+        others = tf.einsum("bd,bnd->bn", query_embeddings, vectors)
+        logits = tf.concat([found.logits, others], axis=1)
+        own_normalizer = found.log_normalizer[:, :1]
+        log_shares = log_mixture(logits - own_normalizer, history.rest, shares)
+        if self._min_probability:
+            is_found &= self._calibrated(log_shares) >= self._min_probability
+        scores = log_shares
+        if self._ranking is not None:
+            vectors = tf.gather(self._ranking, rows)
+            ranking = tf.einsum("bd,bnd->bn", query_embeddings, vectors)
+            scores = log_mixture(ranking - found.log_normalizer[:, 1:], history.rest, shares)
+        scores = tf.where(is_found, scores, tf.constant(float("-inf")))
+        top, order = tf.math.top_k(scores, k=self.k)
+        rows, is_found, log_shares = (
+            tf.gather(column, order, batch_dims=1) for column in (rows, is_found, log_shares)
+        )
+        return {
+            s.TAGS: tf.where(is_found, tf.gather(self._tags, rows), ""),
+            s.PROBABILITIES: tf.where(is_found, self._calibrated(log_shares), 0.0),
+            s.SCORES: top,
+        }
 
     def search_candidates(self, query_embeddings: tf.Tensor) -> dict[str, tf.Tensor]:
         """The first stage alone: the outputs of `search` for N tags, by the multi-class logit."""
@@ -175,7 +229,7 @@ class TagRetrieval(tf.Module):
           query_embeddings: float32 [batch, dimension].
           logits: float32 [batch, n], the index's scores.
           positions: int32 [batch, n], what it found.
-          log_normalizer: float32 [batch, 1]; None: that of these candidates.
+          log_normalizer: float32 [batch, `num_normalizers`]; None: that of these candidates.
 
         Returns:
           The candidates, highest multi-class logit first.
@@ -190,8 +244,35 @@ class TagRetrieval(tf.Module):
             rows = tf.gather(rows, order, batch_dims=1)
             is_found = tf.gather(is_found, order, batch_dims=1)
         if log_normalizer is None:
-            log_normalizer = tf.reduce_logsumexp(logits, axis=1, keepdims=True)
+            log_normalizer = self.log_normalizer(query_embeddings, rows, logits)
         return Candidates(rows, is_found, logits, log_normalizer)
+
+    def log_normalizer(
+        self, query_embeddings: tf.Tensor, rows: tf.Tensor, logits: tf.Tensor
+    ) -> tf.Tensor:
+        """Logarithm of the sums that make shares of candidates' scores.
+
+        Args:
+          query_embeddings: float32 [batch, dimension].
+          rows: int32 [batch, N].
+          logits: float32 [batch, N], multi-class; -inf where nothing was found.
+
+        Returns:
+          float32 [batch, `num_normalizers`].
+        """
+        normalizer = tf.reduce_logsumexp(logits, axis=1, keepdims=True)
+        if self.num_normalizers == 1 or self._ranking is None:
+            return normalizer
+        none = tf.constant(float("-inf"))
+        vectors = tf.gather(self._ranking, rows)
+        ranking = tf.einsum("bd,bnd->bn", query_embeddings, vectors)
+        ranking = tf.where(logits > none, ranking, none)
+        return tf.concat([normalizer, tf.reduce_logsumexp(ranking, axis=1, keepdims=True)], axis=1)
+
+    @property
+    def num_normalizers(self) -> int:
+        """Sums over a user's candidates: a second one where memory needs shares of the ranking."""
+        return 2 if self.memory and self._ranking is not None else 1
 
     def candidates(self) -> dict[str, tf.Tensor]:
         """The towers' tables of the served tags, see `trainer.signatures.CANDIDATES`."""
@@ -213,19 +294,27 @@ class TagRetrieval(tf.Module):
 
         Args:
           logits: float32 [batch, m], multi-class.
-          log_normalizer: float32 [batch, 1], of the user's candidates.
+          log_normalizer: float32 [batch, `num_normalizers`], of the user's candidates.
 
         Returns:
           float32 [batch, m].
         """
-        return tf.sigmoid(self._tag_slope * (logits - log_normalizer) + self._tag_intercept)
+        if self.num_normalizers > 1:
+            log_normalizer = log_normalizer[:, :1]
+        return self._calibrated(logits - log_normalizer)
 
-    def score_tags(self, query_embeddings: tf.Tensor, tags: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _calibrated(self, log_shares: tf.Tensor) -> tf.Tensor:
+        return tf.sigmoid(self._tag_slope * log_shares + self._tag_intercept)
+
+    def score_tags(
+        self, query_embeddings: tf.Tensor, tags: tf.Tensor, history: History | None = None
+    ) -> dict[str, tf.Tensor]:
         """Scores and probabilities of given tags, as `search` gives them.
 
         Args:
           query_embeddings: float32 [batch, dimension].
           tags: string [batch, m], any: also those that the index would not propose.
+          history: What is remembered; None: nothing.
 
         Returns:
           `scores` and `probabilities`, float32 [batch, m]; NaN for a tag without a vector.
@@ -234,8 +323,38 @@ class TagRetrieval(tf.Module):
             **{s.QUERY_EMBEDDINGS: query_embeddings, s.CANDIDATE_TAGS: tags}
         )
         normalizer = self.propose(query_embeddings).log_normalizer
-        probabilities = self.probabilities(scored[s.MULTI_CLASS_LOGITS], normalizer)
-        return {s.SCORES: scored[s.SCORES], s.PROBABILITIES: probabilities}
+        if history is None:
+            probabilities = self.probabilities(scored[s.MULTI_CLASS_LOGITS], normalizer)
+            return {s.SCORES: scored[s.SCORES], s.PROBABILITIES: probabilities}
+        shares = shares_of(tags, history)
+        log_shares = scored[s.MULTI_CLASS_LOGITS] - normalizer[:, :1]
+        scores = scored[s.SCORES] - normalizer[:, -1:]
+        return {
+            s.SCORES: log_mixture(scores, history.rest, shares),
+            s.PROBABILITIES: self._calibrated(log_mixture(log_shares, history.rest, shares)),
+        }
+
+    def explain(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Why tags have their scores, see `trainer.signatures.EXPLAIN`.
+
+        Args:
+          inputs: Raw features and `explained_tag`.
+
+        Returns:
+          The towers' explanation; with memory, that of the score with it.
+        """
+        explained = self.towers.signatures[s.EXPLAIN](**inputs)
+        if self.memory is None:
+            return explained
+        features = {name: column for name, column in inputs.items() if name != s.EXPLAINED_TAG}
+        found = self.propose(self.embed_users(features))
+        return explain_with_memory(
+            explained,
+            features,
+            inputs[s.EXPLAINED_TAG],
+            found.log_normalizer[:, -1:],
+            self.memory.domains,
+        )
 
     def _answer(self, found: Candidates) -> dict[str, tf.Tensor]:
         probabilities = self.probabilities(found.logits, found.log_normalizer)

@@ -66,6 +66,7 @@ TRAINER_CONTRACT = (
     "trainer.given_paths",
     "trainer.history",
     "trainer.line_breaks",
+    "trainer.memory",
     "trainer.signatures",
     "trainer.tag_normalization",
 )

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import special
 
 from tfx_pipeline.held_out_items import HeldOutItems
-from tfx_pipeline.report_tables import stage_weights
+from tfx_pipeline.report_tables import WITHOUT_MEMORY, stage_weights
 from tfx_pipeline.saved_model_scorer import SavedModelScorer, read_examples
 from trainer import features as f
 from trainer import metrics
@@ -48,8 +48,9 @@ def evaluate_model(
     Returns:
       By `who`: the protocol's metrics and calibration errors by name (None of clicks where there is
       no click head). By `multi_class_stage` and, where there is a click head, `click_stage` and
-      `mix_stage`: the protocol's metrics with w = 0, 1, and the best between on validation users.
-      One of them may be what is served; its figures are then those of `who`.
+      `mix_stage`: the protocol's metrics without memory and with w = 0, 1, and the best between on
+      validation users; with memory by `without_memory_stage`, with w as served. One of them may be
+      what is served; its figures are then those of `who`.
     """
     return evaluate_model_and_users(
         who, towers_dir, tags, clicks, snapshots, examples, with_stages, items
@@ -106,9 +107,14 @@ def evaluate_model_and_users(
     result: Figures = {who: served | click_calibration | tag_calibration}
     if with_stages:
         stage = scorer.second_stage
+        without_memory = served
+        if stage.memory:
+            without_memory = figures(scorer.stage_scorer(stage.click_weight), WITHOUT_MEMORY)
+            result[WITHOUT_MEMORY] = without_memory
         for name, weight in stage_weights(stage.mix_weight, scorer.has_click_head).items():
-            is_served = weight == stage.click_weight
-            result[name] = dict(served) if is_served else figures(scorer.stage_scorer(weight), name)
+            is_there = weight == stage.click_weight
+            found = without_memory if is_there else figures(scorer.stage_scorer(weight), name)
+            result[name] = dict(found)
     return result, by_user
 
 

@@ -7,7 +7,8 @@ from tfx_pipeline.row_summary import row_lines
 from trainer.baselines_config import BASELINES
 
 STAGES = ("multi_class_stage", "click_stage", "mix_stage")
-WHO = ("model", *STAGES, *BASELINES[:-1], "popular_items", "random")
+WITHOUT_MEMORY = "without_memory_stage"
+WHO = ("model", WITHOUT_MEMORY, *STAGES, *BASELINES[:-1], "popular_items", "random")
 QUALITY = (
     ("P@1", "precision_at_1"),
     ("P@10", "precision_at_10"),
@@ -56,7 +57,8 @@ def has_figures(report: Mapping[str, Any], who: str) -> bool:
 def quality_table(report: Mapping[str, Any]) -> str:
     """The protocol's main figures on test users, model and baselines beside each other.
 
-    The second stage that is served is in the row of the model.
+    The second stage that is served is in the row of the model; with memory the same w without it
+    has a row.
     """
     weights = stage_weights(report.get("eval.mix_weight"))
     served = {name for name, weight in weights.items() if weight == report.get("eval.click_weight")}

@@ -1,13 +1,14 @@
 """Scores of a saved model for the protocol's evaluator: what is judged is what will be served.
 
 The model is used through its signatures, with the raw examples as a server gets them, and ordered
-by two stages as its servable would; only what an approximate index misses is not in it. Two models
-with different vocabularies are compared in one space of tags, by string.
+by two stages as its servable would, with memory of the same histories; only what an approximate
+index misses is not in it. Two models with different vocabularies are compared in one space of tags,
+by string.
 """
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -18,8 +19,9 @@ from trainer import signatures as s
 from trainer.calibration import Calibrations, tag_outcomes
 from trainer.config_loader import from_mapping
 from trainer.evaluation import TagScorer
+from trainer.memory import DomainMemory, Remembered, remember
 from trainer.second_stage import SecondStage, mixed, two_stage_scores
-from trainer.snapshots import Snapshots
+from trainer.snapshots import ListValues, Snapshots
 from trainer.task import TRAINING_FILE
 
 _BATCH = 256
@@ -101,13 +103,17 @@ class SavedModelScorer:
         self._row = {user: i for i, user in enumerate(users)}
         embed_examples = self._towers.signatures[s.EMBED_EXAMPLES]
         self._queries = embed(embed_examples, [examples[user] for user in users])
+        # A tag that the model does not know is nobody's in a history as well.
+        ids = {tag.encode(): i for i, tag in enumerate(tags) if positions[i] >= 0}
+        memory = self.second_stage.memory
+        self._histories = _histories([examples[user] for user in users], memory, ids)
 
     def score_tags(self, chunk: Snapshots) -> np.ndarray:
         """Scores of every tag, ordered as served, float [chunk, num_tags]."""
-        return self._two_stages(chunk, self._ranking)
+        return self._two_stages(chunk, self._ranking, self._remembered(chunk))
 
     def stage_scorer(self, click_weight: float) -> TagScorer:
-        """Scores as `score_tags` gives them, with another w in the second stage.
+        """Scores as `score_tags` gives them, with another w in the second stage and no memory.
 
         Args:
           click_weight: w; the towers need a click head unless it is 0.
@@ -118,15 +124,25 @@ class SavedModelScorer:
         ranking = self._vectors
         if click_weight:
             ranking = mixed(self._vectors, self._click_vectors, click_weight)
-        return lambda chunk: self._two_stages(chunk, ranking)
+        return lambda chunk: self._two_stages(chunk, ranking, None)
 
-    def _two_stages(self, chunk: Snapshots, ranking: np.ndarray) -> np.ndarray:
+    def _two_stages(
+        self, chunk: Snapshots, ranking: np.ndarray, remembered: Remembered | None
+    ) -> np.ndarray:
         multi_class = self._multi_class(chunk)
-        if ranking is self._vectors or not self._num_candidates:
+        is_first_stage = ranking is self._vectors and remembered is None
+        if is_first_stage or not self._num_candidates:
             return multi_class
-        return two_stage_scores(
-            multi_class, self._chunk_queries(chunk), ranking, self._num_candidates
-        )
+        queries = self._chunk_queries(chunk)
+        return two_stage_scores(multi_class, queries, ranking, self._num_candidates, remembered)
+
+    def _remembered(self, chunk: Snapshots) -> Remembered | None:
+        memory = self.second_stage.memory
+        if not memory:
+            return None
+        rows = np.array([self._row[user] for user in chunk.scalars[f.USER_ID]], np.int64)
+        lists = {name: column.take(rows) for name, column in self._histories.items()}
+        return remember(memory, lists, len(self._vectors))
 
     def _multi_class(self, chunk: Snapshots) -> np.ndarray:
         logits = self._chunk_queries(chunk) @ self._vectors.T
@@ -138,7 +154,9 @@ class SavedModelScorer:
 
         See `trainer.calibration.tag_outcomes`.
         """
-        return tag_outcomes(self._multi_class(chunk), chunk, self._num_candidates)
+        return tag_outcomes(
+            self._multi_class(chunk), chunk, self._num_candidates, self._remembered(chunk)
+        )
 
     def score_impressions(self, chunk: Snapshots) -> tuple[np.ndarray, np.ndarray]:
         """Click logits and served probabilities of a chunk's impressions, [num_impressions]."""
@@ -168,3 +186,29 @@ class SavedModelScorer:
 
     def _chunk_queries(self, chunk: Snapshots) -> np.ndarray:
         return self._queries[[self._row[user] for user in chunk.scalars[f.USER_ID]]]
+
+
+def _histories(
+    examples: Sequence[bytes], memory: Sequence[DomainMemory], ids: Mapping[bytes, int]
+) -> dict[str, ListValues]:
+    """What memory takes of raw examples: ids of tags, -1 for others, and weights, by name."""
+    features = [name for part in memory for name in (part.domain, f.weights_name(part.domain))]
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in features}
+    lengths: dict[str, list[np.ndarray]] = {name: [] for name in features}
+    for first in range(0, len(examples) if memory else 0, _BATCH):
+        batch = examples[first : first + _BATCH]
+        columns = {}
+        for part in memory:
+            columns[part.domain] = tf.io.RaggedFeature(tf.string)
+            columns[f.weights_name(part.domain)] = tf.io.RaggedFeature(tf.float32)
+        parsed = tf.io.parse_example(batch, columns)
+        for name in features:
+            parts[name].append(parsed[name].flat_values.numpy())
+            lengths[name].append(parsed[name].row_lengths().numpy())
+    found = {}
+    for name in features:
+        values = np.concatenate(parts[name])
+        if values.dtype == object:
+            values = np.array([ids.get(value, -1) for value in values], np.int64)
+        found[name] = ListValues(values, np.cumsum(np.r_[0, np.concatenate(lengths[name])]))
+    return found

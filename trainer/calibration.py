@@ -7,11 +7,14 @@ outputs for support vector machines", 1999). Two of them:
 * tags: the logit is `log p(t|u)`, p the softmax of the multi-class logits over the N candidates
   that retrieval proposes to a user, the outcome whether the user clicks an item with the tag in the
   label period. The sum runs over N tags and not over the vocabulary, so that serving can do it.
+  With memory (`trainer.memory`) p is the mixture, and the tags of the history are among those that
+  it is fitted on.
 
 How well they hold on other users is `tfx_pipeline.model_evaluation`'s question.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import optimize, special
@@ -20,8 +23,9 @@ from trainer import features as f
 from trainer import metrics
 from trainer.config_loader import require
 from trainer.evaluation import users_at_once
+from trainer.memory import DomainMemory, Remembered, remember
 from trainer.model import InterestModel
-from trainer.second_stage import over_chunks, spread_users
+from trainer.second_stage import log_normalizer, over_chunks, spread_users
 from trainer.snapshots import Snapshots
 
 # Two numbers are fitted: more users than these change nothing but the time it takes.
@@ -114,7 +118,10 @@ def fit_calibration(
 
 
 def tag_outcomes(
-    multi_class: np.ndarray, chunk: Snapshots, num_candidates: int
+    multi_class: np.ndarray,
+    chunk: Snapshots,
+    num_candidates: int,
+    remembered: Remembered | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """What there is to calibrate of tags: a user's candidates, and which of them are clicked.
 
@@ -122,11 +129,13 @@ def tag_outcomes(
       multi_class: float [batch, num_tags], multi-class logits of all tags.
       chunk: The users, with their labels.
       num_candidates: N.
+      remembered: What memory says of the users; None: there is no memory.
 
     Returns:
-      Log shares float64 and outcomes bool, [num_pairs], the N best tags of one user after another.
-      Users of whom nothing is known in the label period, not even an impression, are left out;
-      those who were shown something and clicked nothing are in.
+      Log shares float64 and outcomes bool, [num_pairs], the N best tags of one user after another,
+      then those that users remember beside them. Users of whom nothing is known in the label
+      period, not even an impression, are left out; those who were shown something and clicked
+      nothing are in.
     """
     labels = chunk.lists[f.LABEL_TAGS]
     truth = np.zeros(multi_class.shape, bool)
@@ -136,19 +145,32 @@ def tag_outcomes(
     if f.IMPRESSION_NUM_TAGS in chunk.lists:
         is_active |= np.diff(chunk.lists[f.IMPRESSION_NUM_TAGS].offsets) > 0
     candidates = metrics.top_k(multi_class, num_candidates)
+    if remembered is not None:
+        rows, tags, shares = remembered.unite(candidates, multi_class.shape[1])
+        logits = multi_class[rows, tags].astype(np.float64)
+        log_shares = logits - log_normalizer(logits, candidates.shape)[rows]
+        counts = is_active[rows]
+        mixture = remembered.log_mixture(log_shares, rows, shares)
+        return mixture[counts], truth[rows, tags][counts]
     logits = np.take_along_axis(multi_class, candidates, axis=1).astype(np.float64)
     log_shares = logits - special.logsumexp(logits, axis=1, keepdims=True)
     outcomes = np.take_along_axis(truth, candidates, axis=1)
     return log_shares[is_active].ravel(), outcomes[is_active].ravel()
 
 
-def calibrate(model: InterestModel, validation: Snapshots, num_candidates: int) -> Calibrations:
+def calibrate(
+    model: InterestModel,
+    validation: Snapshots,
+    num_candidates: int,
+    memory: Sequence[DomainMemory] = (),
+) -> Calibrations:
     """Fits both calibrations.
 
     Args:
       model: The trained model.
       validation: One snapshot a validation user.
       num_candidates: N, as served.
+      memory: As served.
 
     Returns:
       The calibrations.
@@ -156,7 +178,7 @@ def calibrate(model: InterestModel, validation: Snapshots, num_candidates: int) 
     users = spread_users(validation, min(MAX_USERS, max(1, _MAX_SCORES // model.num_tags)))
     return Calibrations(
         items=_calibrate_items(model, users),
-        tags=_calibrate_tags(model, users, num_candidates),
+        tags=_calibrate_tags(model, users, num_candidates, memory),
     )
 
 
@@ -171,7 +193,12 @@ def _calibrate_items(model: InterestModel, users: Snapshots) -> Calibration:
     )
 
 
-def _calibrate_tags(model: InterestModel, users: Snapshots, num_candidates: int) -> Calibration:
+def _calibrate_tags(
+    model: InterestModel,
+    users: Snapshots,
+    num_candidates: int,
+    memory: Sequence[DomainMemory],
+) -> Calibration:
     queries = over_chunks(model.query_embeddings, users, model.spec.raw_names)
     candidates = model.candidate_embeddings().numpy()
     size = users_at_once(model.num_tags)
@@ -179,6 +206,8 @@ def _calibrate_tags(model: InterestModel, users: Snapshots, num_candidates: int)
     for first in range(0, users.num_examples, size):
         rows = np.arange(first, min(first + size, users.num_examples))
         logits = queries[rows] @ candidates.T
-        pairs.append(tag_outcomes(logits, users.take(rows), num_candidates))
+        chunk = users.take(rows)
+        remembered = remember(memory, chunk.lists, model.num_tags) if memory else None
+        pairs.append(tag_outcomes(logits, chunk, num_candidates, remembered))
     log_shares, outcomes = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
     return fit_calibration(log_shares, outcomes)

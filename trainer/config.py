@@ -276,11 +276,15 @@ class RankingConfig:
       click_weight: w of a mix: (1 - w) * multi-class logit + w * click logit; `validation` chooses
         its own.
       num_candidates: N, tags proposed, all where there are fewer; at least `index.k`.
+      memory: Whether the tags of the user's own history, by their shares there, are a part of the
+        score: as much of it as is best on `validation` users (which may be none), or `none`. Only
+        domains of clicked events with the vocabulary `tags` are remembered.
     """
 
     score: Literal["validation", "multi_class", "click", "mix"] = "validation"
     click_weight: float = 0.5
     num_candidates: int = 200
+    memory: Literal["validation", "none"] = "validation"
 
     def __post_init__(self):
         require(

@@ -6,8 +6,12 @@ multi-class logit, so a mix of both is one more table of tag vectors:
     ranking = (1 - w) * candidate_embeddings + w * click_embeddings
 
 w = 0 is the multi-class score, w = 1 the click head. A servable takes the N tags with the highest
-multi-class score and orders them by `query . ranking`; here is the same in numpy, for validation,
-which chooses w, and for the Evaluator. Building the servable is `serving.retrieval`'s work.
+multi-class score and orders them by `query . ranking`. With memory (`trainer.memory`) it takes the
+tags of the user's own history as well, and orders all of them by the mixture of their shares there
+and of the model's p, the softmax of `query . ranking` over the N.
+
+Here is the same in numpy, for validation, which chooses w and memory, and for the Evaluator.
+Building the servable is `serving.retrieval`'s work.
 """
 
 import dataclasses
@@ -16,20 +20,24 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from scipy import special
 
 from trainer import features as f
 from trainer import metrics
 from trainer.config import RankingConfig
-from trainer.evaluation import CUTS, TagScorer, evaluate, users_at_once
+from trainer.evaluation import TagScorer, evaluate
+from trainer.memory import DomainMemory, Remembered, memory_domains
+from trainer.memory_choice import METRICS, MemoryTrial, MemoryUsers, choose_memory, memory_metric
 from trainer.model import InterestModel
-from trainer.snapshots import ListValues, Snapshots
+from trainer.shortlists import CLICK, MULTI_CLASS, known_pairs, shares_of, shortlists, total_of
+from trainer.snapshots import Snapshots
 
 # Tried on validation users.
 CLICK_WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 # That look at one weight after another: enough to tell weights apart.
 MAX_USERS = 5_000
 _CHUNK = 512
-_MULTI_CLASS, _CLICK = "multi_class_logits", "click_logits"
+_MAX_LOG_SHARE = 700.0  # of what the click head puts far above all candidates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +63,10 @@ class SecondStage:
         click head to mix with.
       num_candidates: N.
       metric: The deciding metric.
-      trials: The weights tried; empty without a click head.
+      trials: The weights tried, without memory; empty without a click head.
+      memory: As served; empty: none.
+      memory_metric: What decided about it, where that was asked.
+      memory_trials: The memories tried, with w as served.
     """
 
     click_weight: float = 0.0
@@ -63,6 +74,9 @@ class SecondStage:
     num_candidates: int = RankingConfig.num_candidates
     metric: str = ""
     trials: tuple[WeightTrial, ...] = ()
+    memory: tuple[DomainMemory, ...] = ()
+    memory_metric: str = ""
+    memory_trials: tuple[MemoryTrial, ...] = ()
 
 
 def mixed(multi_class: Any, click: Any, click_weight: float) -> Any:
@@ -71,27 +85,58 @@ def mixed(multi_class: Any, click: Any, click_weight: float) -> Any:
 
 
 def two_stage_scores(
-    multi_class: np.ndarray, queries: np.ndarray, ranking: np.ndarray, num_candidates: int
+    multi_class: np.ndarray,
+    queries: np.ndarray,
+    ranking: np.ndarray,
+    num_candidates: int,
+    remembered: Remembered | None = None,
 ) -> np.ndarray:
     """Scores whose order is that of two stages, for `trainer.evaluation.evaluate`.
 
     First come the N best tags by the multi-class logit, in the order of `query . ranking` (equal
     ones in that of the multi-class logit); then all others in the order of the multi-class logit.
-    Up to the N-th place this is what a servable with an exact index answers. Only the order means
-    anything.
+    With memory the tags of the history are among the first, and p' orders them (equal ones by
+    number). Up to the N-th place this is what a servable with an exact index answers. Only the
+    order means anything.
 
     Args:
       multi_class: float [batch, num_tags], multi-class logits.
       queries: float [batch, dimension].
       ranking: float [num_tags, dimension].
       num_candidates: N; all tags where there are fewer.
+      remembered: What memory says of the users; None: there is no memory.
 
     Returns:
       float64 [batch, num_tags].
     """
     candidates = metrics.top_k(multi_class, num_candidates)
-    logits = np.einsum("bd,bnd->bn", queries, ranking[candidates])
-    return _promoted(multi_class, candidates, logits)
+    if remembered is None:
+        logits = np.einsum("bd,bnd->bn", queries, ranking[candidates])
+        return _promoted(multi_class, candidates, logits)
+    rows, tags, shares = remembered.unite(candidates, multi_class.shape[1])
+    logits = np.einsum("nd,nd->n", queries[rows], ranking[tags]).astype(np.float64)
+    log_shares = logits - log_normalizer(logits, candidates.shape)[rows]
+    scores = remembered.log_mixture(log_shares, rows, shares)
+    # All others one below the last of these, at least.
+    lowest = np.full(len(candidates), np.inf)
+    np.minimum.at(lowest, rows, scores)
+    behind = lowest - 1 - multi_class.max(axis=1)
+    found = multi_class.astype(np.float64) + behind[:, np.newaxis]
+    found[rows, tags] = scores
+    return found
+
+
+def log_normalizer(logits: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Logarithm of the sum that makes p of logits, over the N candidates of a user.
+
+    Args:
+      logits: float64 [n], of `Remembered.unite`'s pairs: the candidates first.
+      shape: Users and N.
+
+    Returns:
+      float64 [batch].
+    """
+    return special.logsumexp(logits[: shape[0] * shape[1]].reshape(shape), axis=1)
 
 
 def _promoted(multi_class: np.ndarray, candidates: np.ndarray, logits: np.ndarray) -> np.ndarray:
@@ -135,45 +180,118 @@ def choose_second_stage(
       The decision. Where no validation user has a truth, `validation` takes w = 0.
     """
     metric = model.training_config.early_stopping_metric
-    if model.training_config.click_objective is None:
-        return SecondStage(num_candidates=config.num_candidates, metric=metric)
-    trials = _try_weights(model, validation, config.num_candidates, metric, sorted(weights))
-    mixes = [trial for trial in trials if 0 < trial.click_weight < 1]
-    chosen = {
-        "multi_class": 0.0,
-        "click": 1.0,
-        "mix": config.click_weight,
-        "validation": best_weight(trials) or 0.0,
-    }[config.score]
-    return SecondStage(chosen, best_weight(mixes), config.num_candidates, metric, tuple(trials))
-
-
-def _try_weights(
-    model: InterestModel,
-    validation: Snapshots,
-    num_candidates: int,
-    metric: str,
-    weights: Sequence[float],
-) -> list[WeightTrial]:
+    stage = SecondStage(num_candidates=config.num_candidates, metric=metric)
+    has_clicks = model.training_config.click_objective is not None
+    domains = memory_domains(model.spec) if config.memory == "validation" else ()
+    if not (has_clicks or domains):
+        return stage
     users = spread_users(validation, MAX_USERS)
-    with_novel = metric.startswith("novel_")
     # The towers run once and all tags are scored once: every weight orders the same short lists.
     lists = shortlists(
         over_chunks(model.query_embeddings, users, model.spec.raw_names),
         model.candidate_embeddings().numpy(),
         model.click_candidate_embeddings().numpy(),
         users,
-        num_candidates,
-        with_novel,
+        config.num_candidates,
+        metric.startswith("novel_"),
+        domains,
     )
-    num_listed = lists.scalars[_MULTI_CLASS].shape[1]
+    if has_clicks:
+        trials = _try_weights(lists, config.num_candidates, metric, sorted(weights))
+        chosen = {
+            "multi_class": 0.0,
+            "click": 1.0,
+            "mix": config.click_weight,
+            "validation": best_weight(trials) or 0.0,
+        }[config.score]
+        mixes = [trial for trial in trials if 0 < trial.click_weight < 1]
+        stage = dataclasses.replace(
+            stage, click_weight=chosen, mix_weight=best_weight(mixes), trials=tuple(trials)
+        )
+    if not domains:
+        return stage
+    is_free = has_clicks and config.score == "validation" and metric in METRICS
+    return _choose_memory(lists, stage, domains, sorted(weights) if is_free else ())
+
+
+def _choose_memory(
+    lists: Snapshots, stage: SecondStage, domains: Sequence[str], weights: Sequence[float]
+) -> SecondStage:
+    """The stage with memory, after another of the weights where memory makes that one better."""
+    metric = memory_metric(stage.metric)
+
+    def with_memory(click_weight: float) -> tuple[SecondStage, float]:
+        users = _memory_users(lists, stage.num_candidates, click_weight, domains)
+        memory, trials = choose_memory(users, domains, metric)
+        quality = max((t.quality for t in trials if t.quality is not None), default=0.0)
+        found = dataclasses.replace(
+            stage,
+            click_weight=click_weight,
+            memory=memory,
+            memory_metric=metric,
+            memory_trials=tuple(trials),
+        )
+        return found, quality
+
+    found, quality = with_memory(stage.click_weight)
+    if not found.memory:
+        return found
+    # w was chosen for lists without memory.
+    trials = [
+        WeightTrial(
+            weight,
+            _memory_users(lists, stage.num_candidates, weight, domains).quality(
+                found.memory, metric
+            ),
+        )
+        for weight in weights
+    ]
+    best = best_weight(trials)
+    if best is None or best == found.click_weight:
+        return found
+    again, quality_again = with_memory(best)
+    return again if quality_again > quality else found
+
+
+def _memory_users(
+    lists: Snapshots, num_candidates: int, click_weight: float, domains: Sequence[str]
+) -> MemoryUsers:
+    """Short lists as the choice of memory takes them."""
+    multi_class, click = lists.scalars[MULTI_CLASS], lists.scalars[CLICK]
+    is_listed = multi_class > -np.inf
+    proposed = np.zeros(multi_class.shape, bool)
+    np.put_along_axis(proposed, metrics.top_k(multi_class, num_candidates), True, axis=1)
+    logits = mixed(
+        np.where(is_listed, multi_class, 0.0), np.where(is_listed, click, 0.0), click_weight
+    ).astype(np.float64)
+    normalizer = special.logsumexp(np.where(proposed, logits, -np.inf), axis=1, keepdims=True)
+    labels = lists.lists[f.LABEL_TAGS]
+    truth = np.zeros(multi_class.shape, bool)
+    truth[known_pairs(labels)] = True
+    is_unknown = labels.values < 0
+    return MemoryUsers(
+        shares=np.where(is_listed, np.exp(np.minimum(logits - normalizer, _MAX_LOG_SHARE)), 0.0),
+        is_proposed=proposed,
+        rest_order=multi_class.astype(np.float64),
+        domain_shares={name: lists.scalars[shares_of(name)] for name in domains},
+        totals={name: lists.scalars[total_of(name)] for name in domains},
+        truth=truth,
+        num_relevant=truth.sum(axis=1)
+        + np.bincount(labels.row_ids[is_unknown], minlength=len(truth)),
+    )
+
+
+def _try_weights(
+    lists: Snapshots, num_candidates: int, metric: str, weights: Sequence[float]
+) -> list[WeightTrial]:
+    num_listed = lists.scalars[MULTI_CLASS].shape[1]
     trials = []
     for weight in weights:
         figures = evaluate(
             _scorer(weight, num_candidates),
             lists,
             num_listed,
-            with_novel=with_novel,
+            with_novel=metric.startswith("novel_"),
             with_slices=False,
         )
         # How tags are ordered changes nothing about clicks on items.
@@ -181,83 +299,13 @@ def _try_weights(
     return trials
 
 
-def shortlists(
-    queries: np.ndarray,
-    candidates: np.ndarray,
-    clicks: np.ndarray,
-    users: Snapshots,
-    num_candidates: int,
-    with_novel: bool,
-) -> Snapshots:
-    """Of every user the tags that decide metrics at cuts, whatever w is.
-
-    These are the N candidates; as many of the best tags as the greatest cut has places; with
-    `with_novel` as many of those that are not in the history; and the labels.
-
-    Args:
-      queries: float [num_users, dimension].
-      candidates: float [num_tags, dimension], for multi-class logits.
-      clicks: float [num_tags, dimension], for click logits.
-      users: With labels and histories.
-      num_candidates: N.
-      with_novel: Whether novel metrics are wanted.
-
-    Returns:
-      The users, their tags numbered by place in their own list, in order of the tags: both logits,
-      float [num_users, n], in scalars, -inf where a list is shorter; labels and, of the history,
-      what is listed.
-    """
-    size = users_at_once(len(candidates))
-    parts = []
-    for first in range(0, users.num_examples, size):
-        rows = np.arange(first, min(first + size, users.num_examples))
-        chunk = users.take(rows)
-        logits = queries[rows] @ candidates.T
-        listed = np.zeros(logits.shape, bool)
-        best = metrics.top_k(logits, max(num_candidates, *CUTS))
-        np.put_along_axis(listed, best, True, axis=1)
-        if with_novel:
-            novel = logits.copy()
-            novel[_known_pairs(chunk.lists[f.HISTORY_TAGS])] = -np.inf
-            np.put_along_axis(listed, metrics.top_k(novel, max(CUTS)), True, axis=1)
-        listed[_known_pairs(chunk.lists[f.LABEL_TAGS])] = True
-        user, tags = np.nonzero(listed)
-        products = np.einsum("pd,pd->p", queries[rows[user]], clicks[tags])
-        parts.append((rows[user], tags, logits[listed], products))
-    user, tags, *logits_of_pairs = (np.concatenate(p) for p in zip(*parts, strict=True))
-    starts = np.searchsorted(user, np.arange(users.num_examples))
-    places = np.arange(len(user)) - starts[user]
-    shape = (users.num_examples, int(places.max()) + 1)
-    scores = {}
-    for name, values in zip((_MULTI_CLASS, _CLICK), logits_of_pairs, strict=True):
-        scores[name] = np.full(shape, -np.inf, np.float32)
-        scores[name][user, places] = values
-    # One number a pair, ascending, so that a pair is found by bisection.
-    keys = user * len(candidates) + tags
-
-    def listed_only(column: ListValues) -> ListValues:
-        wanted = column.row_ids * len(candidates) + column.values
-        found = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        is_listed = (keys[found] == wanted) & (column.values >= 0)
-        return ListValues(np.where(is_listed, places[found], -1), column.offsets)
-
-    lists = {name: listed_only(users.lists[name]) for name in (f.LABEL_TAGS, f.HISTORY_TAGS)}
-    return Snapshots({**users.scalars, **scores}, lists)
-
-
-def _known_pairs(column: ListValues) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and tags, those without the unknown."""
-    is_known = column.values >= 0
-    return column.row_ids[is_known], column.values[is_known]
-
-
 def _scorer(click_weight: float, num_candidates: int) -> TagScorer:
     def score(chunk: Snapshots) -> np.ndarray:
-        multi_class = chunk.scalars[_MULTI_CLASS]
+        multi_class = chunk.scalars[MULTI_CLASS]
         candidates = metrics.top_k(multi_class, num_candidates)
         first, click = (
             np.take_along_axis(logits, candidates, axis=1)
-            for logits in (multi_class, chunk.scalars[_CLICK])
+            for logits in (multi_class, chunk.scalars[CLICK])
         )
         return _promoted(multi_class, candidates, mixed(first, click, click_weight))
 

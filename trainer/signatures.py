@@ -6,7 +6,8 @@ the first dimension everywhere; strings, not ids, at the edge.
 
 # Of the servable.
 # `examples` string [batch] -> `tags`, `scores`, `probabilities` [batch, k]: ordered by the score of
-# the second stage; the probability is that of a click on the tag in the label period
+# the second stage, with memory the logarithm of a share and of the history's tags as well; the
+# probability is that of a click on the tag in the label period
 SERVING_DEFAULT = "serving_default"
 # One tensor a raw feature -> the same
 RETRIEVE = "retrieve"
@@ -14,7 +15,8 @@ RETRIEVE = "retrieve"
 # both padded with "" (no category: all) -> the same of allowed tags alone, and `count` int32
 # [batch]: k, or as many as are allowed
 RETRIEVE_FILTERED = "retrieve_filtered"
-# `query_embeddings` float [batch, dimension] -> the same as `retrieve`
+# `query_embeddings` float [batch, dimension] -> the same as `retrieve`, without memory: there is no
+# history, and scores are logits
 RETRIEVE_BY_EMBEDDING = "retrieve_by_embedding"
 # The same input -> the same outputs, [batch, num_candidates]: the first stage alone, ordered by the
 # multi-class logit, which is the score
@@ -41,7 +43,9 @@ SCORE_ITEMS = "score_items"
 #   for every domain, beside the caller's own values and 0 where these are padding,
 #     `attention_of_<domain>` (sums to 1) and `contributions_of_<domain>` [batch, n];
 #   `top_domains`, `top_values`, `top_contributions` [batch, 10]: of all domains the values that
-#     move the score most, up or down, "" and 0 where there are no more.
+#     move the score most, up or down, "" and 0 where there are no more;
+#   with memory `memory_contribution` [batch], the score less that without it. Contributions are
+#     those to the score with memory then, the sum over the user's candidates held as it is.
 # Towers saved before there were explanations have none, and so their servable
 EXPLAIN = "explain"
 
@@ -98,6 +102,7 @@ SCORE = "score"
 FEATURES = "features"
 ATTENTION_BY_FEATURE = "attention_by_feature"
 CONTRIBUTIONS_BY_FEATURE = "contributions_by_feature"
+MEMORY_CONTRIBUTION = "memory_contribution"
 TOP_DOMAINS = "top_domains"
 TOP_VALUES = "top_values"
 TOP_CONTRIBUTIONS = "top_contributions"

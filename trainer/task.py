@@ -147,7 +147,7 @@ def run_fn(fn_args: "FnArgs", replicas: Replicas | None = None) -> None:
         return
     save_training_state(fn_args.serving_model_dir, model, vocabularies)
     second_stage = choose_second_stage(model, validation, ranking_config)
-    calibration = calibrate(model, validation, ranking_config.num_candidates)
+    calibration = calibrate(model, validation, ranking_config.num_candidates, second_stage.memory)
     save_towers(
         model,
         transform_output,

@@ -13,6 +13,7 @@ from trainer.signatures import (
     COUNT,
     EXPLAINED_TAG,
     FEATURES,
+    MEMORY_CONTRIBUTION,
     PROBABILITIES,
     SCORE,
     SCORES,
@@ -148,12 +149,14 @@ class TagExplanation:
       score: That of `retrieve`; NaN, as are the contributions: the model does not know the tag.
       values: The values of the user's histories, the largest contribution, up or down, first.
       features: Profile features and domains, in the model's order.
+      memory: The score less that without memory of the user's own clicks; 0: the version has none.
     """
 
     tag: str
     score: float
     values: tuple[ValueContribution, ...]
     features: tuple[FeatureContribution, ...]
+    memory: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -296,6 +299,7 @@ def read_explanations(
     """Reads the outputs of `explain`, which lie beside the values that were sent."""
     names = [name.decode() for name in outputs[FEATURES][0]]
     domains = [name for name in names if contributions_of(name) in outputs]
+    memory = outputs.get(MEMORY_CONTRIBUTION, np.zeros(len(sent[EXPLAINED_TAG])))
     explanations = []
     for row, tag in enumerate(sent[EXPLAINED_TAG]):
         values = [
@@ -322,6 +326,7 @@ def read_explanations(
                 # NaN compares with nothing: without a score the values stay as they were sent.
                 tuple(sorted(values, key=lambda value: -abs(value.contribution))),
                 tuple(FeatureContribution(*feature) for feature in by_feature),
+                float(memory[row]),
             )
         )
     return tuple(explanations)

@@ -16,10 +16,10 @@ from trainer.second_stage import (
     best_weight,
     choose_second_stage,
     mixed,
-    shortlists,
     spread_users,
     two_stage_scores,
 )
+from trainer.shortlists import shortlists
 from trainer.snapshots import Snapshots
 
 SPEC = f.FeatureSpec(profile=(f.ProfileFeature("gender"),))

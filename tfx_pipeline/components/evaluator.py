@@ -37,6 +37,7 @@ from trainer.baselines_config import BaselinesConfig
 from trainer.config_loader import from_mapping
 from trainer.fitted_baselines import columns_of_training, fit_baselines
 from trainer.input_data import load_snapshots, load_tags
+from trainer.memory import describe_memory
 
 METRICS_FILE = "metrics.json"
 GATE_FILE = "gate.json"
@@ -141,6 +142,7 @@ def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
     flat |= {f"{who}_skipped": reason for who, reason in fitted.skipped.items()}
     stage, _ = read_second_stage(path_utils.serving_model_path(model.uri))
     flat["click_weight"], flat["mix_weight"] = stage.click_weight, stage.mix_weight
+    flat["memory"] = describe_memory(stage.memory)
     _write_json(os.path.join(evaluation.uri, METRICS_FILE), flat)
     _write_json(
         os.path.join(evaluation.uri, GATE_FILE), [dataclasses.asdict(check) for check in checks]

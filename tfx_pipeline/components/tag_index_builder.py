@@ -162,13 +162,17 @@ def build_servables(
                 tag_categories=[categories.get(tag, "") for tag in tags],
                 served_rows=rows if len(rows) < len(all_tags) else None,
                 min_probability=policy.min_probability,
+                memory=stage.memory,
             ),
             path,
             {
                 "features": training["features"],
                 "tag_normalization": to_mapping(tag_normalization),
                 "index": {n: v for n, v in of_index.items() if n != "curve"},
-                "second_stage": {"click_weight": stage.click_weight},
+                "second_stage": {
+                    "click_weight": stage.click_weight,
+                    "memory": [to_mapping(part) for part in stage.memory],
+                },
                 "calibration": to_mapping(calibrations),
             },
             users[:_NUM_WARMUP_USERS],

@@ -19,6 +19,7 @@ Budget = Literal["width", "parameters"]
 MODEL = "model"
 Who = Literal[
     "model",
+    "without_memory_stage",
     "multi_class_stage",
     "click_stage",
     "mix_stage",

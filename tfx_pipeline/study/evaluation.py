@@ -7,6 +7,7 @@ import numpy as np
 
 from trainer import features as f
 from trainer.evaluation import ItemScorer, TagScorer, evaluate, evaluate_users
+from trainer.memory import DomainMemory, remember
 from trainer.model import InterestModel
 from trainer.second_stage import SecondStage, mixed, over_chunks, two_stage_scores
 from trainer.snapshots import ListValues, Snapshots
@@ -21,6 +22,9 @@ USER_METRICS = (
     "novel_ndcg_at_10",
     "click_gauc",
 )
+
+# w, and what is remembered.
+_Stage = tuple[float, tuple[DomainMemory, ...]]
 
 _QUERIES = "query_embeddings"
 _CLICK_LOGITS = "click_logits"
@@ -66,14 +70,20 @@ def evaluate_stages(
       stage: The second stage that would be served.
 
     Returns:
-      By the report's names: `model`, as it would be served; `multi_class_stage`, without a second
-      stage; and where there is a click head `click_stage`, ordered by it, and `mix_stage`, by the
-      best mix on validation users.
+      By the report's names: `model`, as it would be served; where it has memory
+      `without_memory_stage`, the same without it; `multi_class_stage`, without a second stage; and
+      where there is a click head `click_stage`, ordered by it, and `mix_stage`, by the best mix on
+      validation users, both without memory.
     """
     has_clicks = model.training_config.click_objective is not None
-    weights: dict[str, float | None] = {"model": stage.click_weight, "multi_class_stage": 0.0}
+    stages: dict[str, _Stage] = {"model": (stage.click_weight, stage.memory)}
+    if stage.memory:
+        stages["without_memory_stage"] = (stage.click_weight, ())
+    stages["multi_class_stage"] = (0.0, ())
     if has_clicks:
-        weights |= {"click_stage": 1.0, "mix_stage": stage.mix_weight}
+        stages["click_stage"] = (1.0, ())
+        if stage.mix_weight is not None:
+            stages["mix_stage"] = (stage.mix_weight, ())
     # The towers run once; every second stage finds what they said beside the labels.
     raw = model.spec.raw_names
     scalars = {**snapshots.scalars, _QUERIES: over_chunks(model.query_embeddings, snapshots, raw)}
@@ -86,23 +96,28 @@ def evaluate_stages(
         item_scorer = _click_logits
     scored = Snapshots(scalars, lists)
     scorer_of = _stage_scorers(model, stage.num_candidates)
-    by_weight = {
-        weight: figures_of(scorer_of(weight), scored, model.num_tags, item_scorer)
-        for weight in {weight for weight in weights.values() if weight is not None}
+    by_stage = {
+        one: figures_of(scorer_of(*one), scored, model.num_tags, item_scorer)
+        for one in dict.fromkeys(stages.values())
     }
-    return {who: by_weight[weight] for who, weight in weights.items() if weight is not None}
+    return {who: by_stage[one] for who, one in stages.items()}
 
 
-def _stage_scorers(model: InterestModel, num_candidates: int) -> Callable[[float], TagScorer]:
+def _stage_scorers(
+    model: InterestModel, num_candidates: int
+) -> Callable[[float, tuple[DomainMemory, ...]], TagScorer]:
     candidates = model.candidate_embeddings().numpy()
     clicks = model.click_candidate_embeddings().numpy()
 
-    def scorer_of(weight: float) -> TagScorer:
+    def scorer_of(weight: float, memory: tuple[DomainMemory, ...]) -> TagScorer:
         ranking = mixed(candidates, clicks, weight)
 
         def score(chunk: Snapshots) -> np.ndarray:
             queries = chunk.scalars[_QUERIES]
-            return two_stage_scores(queries @ candidates.T, queries, ranking, num_candidates)
+            remembered = remember(memory, chunk.lists, len(candidates)) if memory else None
+            return two_stage_scores(
+                queries @ candidates.T, queries, ranking, num_candidates, remembered
+            )
 
         return score
 

@@ -13,6 +13,7 @@ _TITLES = {
 }
 _STAGES = {
     "model": "as served",
+    "without_memory_stage": "without memory",
     "multi_class_stage": "without second stage",
     "click_stage": "ordered by the click head",
     "mix_stage": "ordered by the best mix",

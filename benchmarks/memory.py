@@ -1,0 +1,184 @@
+"""`retrieve` with memory beside `retrieve` without, call by call in turns, in process.
+
+The same untrained towers behind both, an index as a run would choose it, and users with short and
+with long histories. What a call costs does not depend on what the towers have learned.
+"""
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import many_tags_log as log
+from benchmarks.fresh_process import call_in_fresh_process
+from benchmarks.registry import Figures, Progress
+from benchmarks.results import OUTPUT_DIR
+from benchmarks.size_option import one_size
+from serving.inference_environment import prefer_small_batches
+from tfx_pipeline.report_tables import format_table
+from trainer import features as f
+
+DEFAULT_SIZE = 2_000  # tags
+MAX_RATIO = 1.15  # the target, at both batch sizes
+NUM_CALLS = {1: 400, 64: 60}  # of each case, by batch size
+# Values of a history, by case.
+HISTORIES = {"short": 30, "long": 300}
+WITHOUT, WITH = "without", "with"
+K, NUM_CANDIDATES = 100, 200
+
+_NUM_USERS = 256
+_NUM_WARM_UP_CALLS = 10
+_TOWERS = "towers"
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryMeasurement:
+    """One length of histories; the keys are `memory.<history>.batch_<n>.<attribute>`.
+
+    Attributes:
+      without_ms_p50: Milliseconds of `retrieve` without memory, median.
+      with_ms_p50: The same with memory, whose calls were in between.
+      over_without: One over the other.
+    """
+
+    without_ms_p50: float
+    with_ms_p50: float
+    over_without: float
+
+
+def run(progress: Progress) -> Figures:
+    """Measures all cases; see `benchmarks.registry.Benchmark`."""
+    size = one_size(DEFAULT_SIZE)
+    # As the server does, which fresh processes inherit.
+    prefer_small_batches()
+    OUTPUT_DIR.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="memory-", dir=OUTPUT_DIR) as folder:
+        call_in_fresh_process(progress, "transform", write_transform, folder, size)
+        call_in_fresh_process(progress, f"{size:,} tags: towers", save, folder, size)
+        call_in_fresh_process(progress, "servables", export, folder, size)
+        found = call_in_fresh_process(progress, "calls", measure, folder, size)
+    return {"memory.num_tags": size} | flatten(found)
+
+
+def flatten(found: Mapping[tuple[str, int], MemoryMeasurement]) -> Figures:
+    """The keys of all cases, by length of the histories and batch size."""
+    return {
+        f"memory.{history}.batch_{batch_size}.{name}": value
+        for (history, batch_size), measured in found.items()
+        for name, value in dataclasses.asdict(measured).items()
+    }
+
+
+def table(figures: Figures) -> str:
+    """A row for each case."""
+    names = [field.name for field in dataclasses.fields(MemoryMeasurement)]
+    rows = [
+        [
+            f"{HISTORIES[history]} values, batch {batch_size}",
+            *(figures[f"memory.{history}.batch_{batch_size}.{name}"] for name in names),
+        ]
+        for history in HISTORIES
+        for batch_size in NUM_CALLS
+    ]
+    return format_table(["history", "without, ms", "with, ms", "over without"], rows)
+
+
+def faults(figures: Figures) -> list[str]:
+    """None: what memory answers is a matter of tests."""
+    del figures
+    return []
+
+
+def write_transform(folder: str, num_tags: int) -> None:
+    """Runs the transform."""
+    log.write_transform(num_tags, Path(folder))
+
+
+def save(folder: str, num_tags: int) -> None:
+    """Saves towers whose tags lie as a training would leave them."""
+    import tensorflow_transform as tft
+
+    from benchmarks.many_tags_stages import make_model
+    from trainer.fitting import build_model
+    from trainer.saved_towers import save_towers
+
+    model = make_model(num_tags)
+    build_model(model, log.snapshots(2, num_tags, log.SEED))
+    model.tag_tower.embeddings.assign(log.tag_vectors(num_tags))
+    transform = tft.TFTransformOutput(str(Path(folder) / "transform"))
+    save_towers(model, transform, str(Path(folder) / _TOWERS))
+
+
+def export(folder: str, num_tags: int) -> None:
+    """Exports the towers without and with memory."""
+    import tensorflow as tf
+
+    from serving.export import export_servable
+    from serving.index import BruteForceIndex, TopKIndex
+    from serving.retrieval import TagRetrieval
+    from serving.scann_index import ScannIndex, SearchParameters, default_num_leaves
+    from tfx_pipeline.components.tag_index_builder import is_exact
+    from tfx_pipeline.serving_config import IndexConfig
+    from trainer import signatures as s
+    from trainer.memory import DomainMemory
+
+    towers = tf.saved_model.load(str(Path(folder) / _TOWERS))
+    vectors = towers.signatures[s.CANDIDATES]()[s.CANDIDATE_EMBEDDINGS].numpy()
+    index: TopKIndex
+    if is_exact(IndexConfig(), num_tags):
+        index = BruteForceIndex(vectors)
+    else:
+        num_leaves = default_num_leaves(num_tags)
+        parameters = SearchParameters(max(1, num_leaves // 10), 2 * NUM_CANDIDATES)
+        index = ScannIndex(vectors, num_leaves, parameters)
+    for name, memory in ((WITHOUT, ()), (WITH, (DomainMemory("clicked_tags", 0.5),))):
+        retrieval = TagRetrieval(towers, index, K, num_candidates=NUM_CANDIDATES, memory=memory)
+        description = {"index": {"num_tags": num_tags}}
+        export_servable(retrieval, str(Path(folder) / name), description)
+
+
+def measure(folder: str, num_tags: int) -> dict[tuple[str, int], MemoryMeasurement]:
+    """Times both servables in turns, so that both meet the same machine."""
+    from serving.scann_index import register_scann_ops
+    from serving.servable_caller import ServableCaller
+
+    register_scann_ops()
+    callers = {name: ServableCaller(str(Path(folder) / name)) for name in (WITHOUT, WITH)}
+    found = {}
+    for history, num_values in HISTORIES.items():
+        users = instances(num_tags, num_values)
+        for batch_size, num_calls in NUM_CALLS.items():
+            seconds: dict[str, list[float]] = {name: [] for name in callers}
+            for i in range(_NUM_WARM_UP_CALLS + num_calls):
+                batch = [users[(i * batch_size + j) % _NUM_USERS] for j in range(batch_size)]
+                for name, caller in callers.items():
+                    started = time.perf_counter()
+                    caller.retrieve(batch)
+                    seconds[name].append(time.perf_counter() - started)
+            found[history, batch_size] = summarize(
+                {name: row[_NUM_WARM_UP_CALLS:] for name, row in seconds.items()}
+            )
+    return found
+
+
+def summarize(seconds: Mapping[str, Sequence[float]]) -> MemoryMeasurement:
+    """The figures of calls that took so long."""
+    without, with_memory = (1000 * float(np.median(seconds[name])) for name in (WITHOUT, WITH))
+    return MemoryMeasurement(without, with_memory, with_memory / without)
+
+
+def instances(num_tags: int, num_values: int) -> list[dict[str, Any]]:
+    """Raw features of users whose histories have so many values, some of them more than once."""
+    rng = np.random.default_rng(log.SEED)
+    return [
+        {
+            "segment": log.SEGMENTS[user % len(log.SEGMENTS)],
+            "clicked_tags": [f"tag {tag:07d}" for tag in rng.integers(0, num_tags, num_values)],
+            f.weights_name("clicked_tags"): rng.integers(1, 6, num_values).astype(float).tolist(),
+        }
+        for user in range(_NUM_USERS)
+    ]
