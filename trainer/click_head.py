@@ -105,7 +105,7 @@ class ClickHead(tf_keras.layers.Layer):
         return pooled + self._tag_tower.click_offset
 
     def candidate_embeddings(self, tags: TagVectors) -> tf.Tensor:
-        """Vectors whose inner products with [u; 1] are the logits of items with one tag alone.
+        """Vectors whose inner products with queries are the logits of items with one tag alone.
 
         The scale and the linear map of the user's vector are moved to the tags' side.
 
@@ -113,10 +113,12 @@ class ClickHead(tf_keras.layers.Layer):
           tags: Of n tags.
 
         Returns:
-          float [n, U + 1].
+          float [n, U + R + 1].
         """
         vectors = self._tag_tower.click_scale * tags.embeddings
         if self.projection is not None:
             vectors = tf.matmul(vectors, self.projection.kernel, transpose_b=True)
-        constants = self.single_tag_logits(tags.click_bias)
-        return tf.concat([vectors, constants[:, tf.newaxis]], axis=1)
+        parts = [vectors, self.single_tag_logits(tags.click_bias)[:, tf.newaxis]]
+        if tags.path is not None:  # of which the click head knows nothing
+            parts.insert(1, tf.zeros_like(tags.path))
+        return tf.concat(parts, axis=1)

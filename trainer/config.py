@@ -51,6 +51,12 @@ class ModelConfig:
       id_dropout: With `tag_views`, the rate at which a tag's id part is hidden in training, so that
         the views learn to stand alone.
       num_word_buckets: Hash buckets of the words.
+      linear_path: `ease`: to the towers' scores come those of a linear model of the history in
+        closed form, fitted after the towers, its weight chosen on validation users (0 is a choice);
+        `none`.
+      linear_path_dim: R, the rank of that model; no more than there are tags or training users.
+      linear_path_max_memory_mb: Memory in MB that fitting it may take, as estimated; beyond it
+        there is no linear path, and a line says so.
       dropout: Rate after the hidden layer, in training.
       domain_dropout: Rate at which the whole behaviour of a user is hidden in training, so that
         users without history get a trained answer.
@@ -79,6 +85,9 @@ class ModelConfig:
     tag_views: tuple[Literal["words", "category", "vectors"], ...] = ()
     id_dropout: float = 0.1
     num_word_buckets: int = 10_000
+    linear_path: Literal["ease", "none"] = "ease"
+    linear_path_dim: int = 64
+    linear_path_max_memory_mb: int = 2_000
     dropout: float = 0.4
     domain_dropout: float = 0.05
 
@@ -93,6 +102,8 @@ class ModelConfig:
             "hidden_dim",
             "output_dim",
             "num_word_buckets",
+            "linear_path_dim",
+            "linear_path_max_memory_mb",
         ):
             value = getattr(self, name)
             require(value >= 1, name, "be a positive integer", value)

@@ -196,7 +196,7 @@ def embed_without(
         queries = model.query_embeddings(without(spec, features, part))
         return chunk + 1, embedded.write(tf.cast(chunk, tf.int32), queries)
 
-    size = model.model_config.output_dim + 1
+    size = model.query_dim
     _, embedded = tf.while_loop(
         # Once for nobody, too, whose embeddings have a shape.
         lambda chunk, _: (chunk == 0) | (chunk * num_rows < num_left_out),

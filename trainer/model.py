@@ -76,6 +76,7 @@ class InterestModel(tfrs.models.Model):
         super().__init__()
         self.spec = spec
         self.num_tags = num_tags
+        self.vocabulary_sizes = dict(vocabulary_sizes)
         self.model_config = model_config
         self.training_config = training_config
         self.seed = seed
@@ -101,6 +102,7 @@ class InterestModel(tfrs.models.Model):
                 y_pred, y_true, sample_weight
             )
         )
+        self.history_path: tf_keras.layers.Layer | None = None
         self._sampler: TagSampler | None = None
         if self._has_multi_class and num_tags > training_config.full_softmax_max_tags:
             self._sampler = _make_sampler(training_config, tag_frequencies, num_tags)
@@ -130,13 +132,35 @@ class InterestModel(tfrs.models.Model):
         """User vectors, float [batch, U]."""
         return self.user_tower(features, training=training)
 
+    def add_path(self, history_path: tf_keras.layers.Layer, tag_vectors: np.ndarray) -> None:
+        """Adds the linear path to a trained model (`trainer.linear_path` fits it).
+
+        Args:
+          history_path: Features -> float [batch, R].
+          tag_vectors: float [num_tags, R].
+        """
+        self.history_path = history_path
+        self.tag_tower.add_path(tag_vectors)
+
+    @property
+    def query_dim(self) -> int:
+        """Size of queries and candidates: U, R of the linear path, and 1."""
+        path = self.tag_tower.path
+        return self.model_config.output_dim + (0 if path is None else path.shape[1]) + 1
+
     def query_embeddings(self, features: Mapping[str, Any]) -> tf.Tensor:
-        """Queries for an index of `candidate_embeddings`, float [batch, U + 1]; the last is 1."""
+        """Queries for an index of `candidate_embeddings`, float [batch, U + R + 1]; the last is 1.
+
+        The first U are the user's vector, the R behind them the linear path's, where there is one.
+        """
         users = self.user_tower(features, training=False)
-        return tf.concat([users, tf.ones_like(users[:, :1])], axis=1)
+        parts = [users, tf.ones_like(users[:, :1])]
+        if self.history_path is not None:
+            parts.insert(1, self.history_path(features))
+        return tf.concat(parts, axis=1)
 
     def candidate_embeddings(self) -> tf.Tensor:
-        """All tags, float [num_tags, U + 1]; the multi-class bias is the last dimension."""
+        """All tags, float [num_tags, U + R + 1]; the multi-class bias is the last dimension."""
         return self.tag_tower.candidate_embeddings()
 
     def click_candidate_embeddings(self, tags: TagVectors | None = None) -> tf.Tensor:
@@ -146,7 +170,7 @@ class InterestModel(tfrs.models.Model):
           tags: Of n tags; None: of all candidates.
 
         Returns:
-          float [n, U + 1]; inner products with `query_embeddings` are its logits.
+          float [n, U + R + 1]; inner products with `query_embeddings` are its logits.
         """
         return self.click_head.candidate_embeddings(tags or self.tag_tower.vectors())
 
@@ -166,7 +190,7 @@ class InterestModel(tfrs.models.Model):
         """Click head, which pools the logits of an item's tags as `click_objective` does.
 
         Args:
-          query_embeddings: float [batch, U] or, as for the index, [batch, U + 1].
+          query_embeddings: float [batch, U] or, as for the index, [batch, U + R + 1].
           item_tags: int [batch, None], tags of each user's items one after the other; -1 is
             ignored.
           item_num_tags: int [batch, None], how many of them belong to each item.

@@ -110,11 +110,11 @@ class SavedTowers(tf.Module):
         }
 
     def query_embeddings(self, raw: dict[str, tf.Tensor]) -> tf.Tensor:
-        """User vectors of raw features, float [batch, U + 1]."""
+        """User vectors of raw features, float [batch, U + R + 1]."""
         return self._get_model().query_embeddings(self.model_features(raw))
 
     def candidates(self) -> dict[str, tf.Tensor]:
-        """The tags, [n], and their vectors for both stages, float [n, U + 1]."""
+        """The tags, [n], and their vectors for both stages, float [n, U + R + 1]."""
         vectors = self._get_model().tag_tower.vectors()
         return {s.TAGS: self._tags.value(), **self._tag_embeddings(vectors)}
 
@@ -152,7 +152,7 @@ class SavedTowers(tf.Module):
         """Scores of given tags, as retrieval's.
 
         Args:
-          query_embeddings: float [batch, U + 1].
+          query_embeddings: float [batch, U + R + 1].
           tags: string [batch, m].
 
         Returns:
@@ -179,7 +179,7 @@ class SavedTowers(tf.Module):
         """Click head.
 
         Args:
-          query_embeddings: float [batch, U + 1].
+          query_embeddings: float [batch, U + R + 1].
           item_tags: string [batch, m, n]: m items a user, each given by its tags, padded with "".
 
         Returns:
@@ -198,10 +198,11 @@ class SavedTowers(tf.Module):
         """`score_items` of tags that the caller has the vectors of.
 
         Args:
-          query_embeddings: float [batch, U + 1].
+          query_embeddings: float [batch, U + R + 1].
           item_tag_rows: int64 [batch, m, n], rows of the tables; -1: none.
-          candidate_embeddings: float [num_tags, U + 1], as `candidates` has them.
-          click_embeddings: float [num_tags, U + 1], as well; needed where a click loss was trained.
+          candidate_embeddings: float [num_tags, U + R + 1], as `candidates` has them.
+          click_embeddings: float [num_tags, U + R + 1], as well; needed where a click loss was
+            trained.
 
         Returns:
           The outputs of `score_items`.
@@ -214,7 +215,8 @@ class SavedTowers(tf.Module):
         if click_embeddings is not None:
             constants = tf.gather(click_embeddings, distinct)[:, -1]
             click_bias = constants - self._get_model().tag_tower.click_offset
-        vectors = TagVectors(candidates[:, :-1], candidates[:, -1], click_bias)
+        size = self._get_model().model_config.output_dim
+        vectors = TagVectors(candidates[:, :size], candidates[:, -1], click_bias)
         ids = tf.where(item_tag_rows >= 0, places, -1)
         return self._score_items(query_embeddings, ids, vectors)
 
@@ -247,7 +249,7 @@ class SavedTowers(tf.Module):
 
         Args:
           raw: Raw features.
-          embeddings: float [batch, U + 1], of `ranking_embeddings`, one a user.
+          embeddings: float [batch, U + R + 1], of `ranking_embeddings`, one a user.
 
         Returns:
           The outputs that `trainer.signatures.EXPLAIN` lists.
@@ -321,7 +323,7 @@ class SavedTowers(tf.Module):
         }
         item_tags = {s.ITEM_TAGS: tf.TensorSpec([None, None, None], tf.string, s.ITEM_TAGS)}
         explained = {s.EXPLAINED_TAG: tf.TensorSpec([None], tf.string, s.EXPLAINED_TAG)}
-        dimension = self._get_model().model_config.output_dim + 1
+        dimension = self._get_model().query_dim
         queries = {
             s.QUERY_EMBEDDINGS: tf.TensorSpec([None, dimension], tf.float32, s.QUERY_EMBEDDINGS)
         }

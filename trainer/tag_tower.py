@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
@@ -19,16 +20,22 @@ class TagVectors:
       embeddings: float [n, U].
       bias: float [n], of the multi-class head.
       click_bias: float [n], of the click head.
+      path: float [n, R], of the linear path, which the multi-class head alone has; None: there is
+        none.
     """
 
     embeddings: tf.Tensor
     bias: tf.Tensor
     click_bias: tf.Tensor
+    path: tf.Tensor | None = None
 
     @property
     def candidate_embeddings(self) -> tf.Tensor:
-        """For an index, float [n, U + 1]; the last dimension is the multi-class bias."""
-        return tf.concat([self.embeddings, self.bias[:, tf.newaxis]], axis=1)
+        """For an index, float [n, U + R + 1]; the last dimension is the multi-class bias."""
+        parts = [self.embeddings, self.bias[:, tf.newaxis]]
+        if self.path is not None:
+            parts.insert(1, self.path)
+        return tf.concat(parts, axis=1)
 
 
 class TagTower(tf_keras.layers.Layer):
@@ -83,7 +90,17 @@ class TagTower(tf_keras.layers.Layer):
             )
             self.views = TagViews(attributes, config, name="views")
             self._hide_id = Dropout(config.id_dropout, seed=seed)
+        self.path: tf.Variable | None = None
         self._frozen: TagVectors | None = None
+
+    def add_path(self, vectors: np.ndarray) -> None:
+        """Gives every tag its vector of the linear path, float [num_tags, R]."""
+        self.path = self.add_weight(
+            "path",
+            vectors.shape,
+            initializer=tf_keras.initializers.Constant(vectors),
+            trainable=False,
+        )
 
     def vectors(self, ids: tf.Tensor | None = None, training: bool | None = None) -> TagVectors:
         """Vectors and biases of tags.
@@ -99,19 +116,23 @@ class TagTower(tf_keras.layers.Layer):
         if self._frozen is not None:
             require(not training, "training", "be false for a frozen tower", training)
             return _gathered(self._frozen, ids)
-        by_id = _gathered(TagVectors(self.embeddings, self.bias, self.click_bias), ids)
+        by_id = _gathered(TagVectors(self.embeddings, self.bias, self.click_bias, self.path), ids)
         if self.views is None:
             return by_id
         if training and self.config.id_dropout:
             keep = self._keep_id(ids)
             by_id = TagVectors(
-                keep[:, tf.newaxis] * by_id.embeddings, keep * by_id.bias, keep * by_id.click_bias
+                keep[:, tf.newaxis] * by_id.embeddings,
+                keep * by_id.bias,
+                keep * by_id.click_bias,
+                by_id.path,
             )
         views = _split(self.views.rows(ids))
         return TagVectors(
             by_id.embeddings + views.embeddings,
             by_id.bias + views.bias,
             by_id.click_bias + views.click_bias,
+            by_id.path,
         )
 
     def _keep_id(self, ids: tf.Tensor | None) -> tf.Tensor:
@@ -149,10 +170,14 @@ class TagTower(tf_keras.layers.Layer):
         else:
             rows = self.views.embed(tags, categories, vectors)
         unknown, is_known = _split(rows), ids >= 0
+        path = known.path
+        if path is not None:  # of ids alone
+            path = tf.where(is_known[:, tf.newaxis], path, tf.zeros_like(path))
         return TagVectors(
             tf.where(is_known[:, tf.newaxis], known.embeddings, unknown.embeddings),
             tf.where(is_known, known.bias, unknown.bias),
             tf.where(is_known, known.click_bias, unknown.click_bias),
+            path,
         )
 
     def freeze(self) -> None:
@@ -164,12 +189,13 @@ class TagTower(tf_keras.layers.Layer):
         if self.views is None or self._frozen is not None:
             return
         rows = self.vectors()
-        names = [field.name for field in dataclasses.fields(TagVectors)]
-        self._frozen_rows = [
-            tf.Variable(getattr(rows, name), trainable=False, name=f"frozen_{name}")
-            for name in names
-        ]
-        self._frozen = TagVectors(*self._frozen_rows)
+        columns = {field.name: getattr(rows, field.name) for field in dataclasses.fields(rows)}
+        self._frozen_rows = {
+            name: tf.Variable(column, trainable=False, name=f"frozen_{name}")
+            for name, column in columns.items()
+            if column is not None
+        }
+        self._frozen = TagVectors(**self._frozen_rows)
 
     def call(self, ids: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Vectors of tags.
@@ -184,12 +210,14 @@ class TagTower(tf_keras.layers.Layer):
         return self.vectors(ids, training=training).embeddings
 
     def candidate_embeddings(self) -> tf.Tensor:
-        """All tags, float [num_tags, U + 1]; the last dimension is the multi-class bias."""
+        """All tags, float [num_tags, U + R + 1]; the last dimension is the multi-class bias."""
         return self.vectors().candidate_embeddings
 
 
 def _gathered(tables: TagVectors, ids: tf.Tensor | None) -> TagVectors:
-    columns = (tables.embeddings, tables.bias, tables.click_bias)
+    columns = [tables.embeddings, tables.bias, tables.click_bias]
+    if tables.path is not None:
+        columns.append(tables.path)
     if ids is None:
         return TagVectors(*(tf.convert_to_tensor(column) for column in columns))
     return TagVectors(*(tf.gather(column, ids) for column in columns))

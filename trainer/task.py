@@ -27,6 +27,7 @@ from trainer.input_data import (
     tag_frequencies,
     vocabulary_sizes,
 )
+from trainer.linear_path import add_linear_path
 from trainer.memory_estimate import estimate_memory, require_memory
 from trainer.model import InterestModel, make_optimizer
 from trainer.model_state import build_optimizer
@@ -146,6 +147,7 @@ def run_fn(fn_args: "FnArgs", replicas: Replicas | None = None) -> None:
         # All processes have the same model now; one saves it.
         return
     save_training_state(fn_args.serving_model_dir, model, vocabularies)
+    linear_path = add_linear_path(model, train, validation)
     second_stage = choose_second_stage(model, validation, ranking_config)
     calibration = calibrate(model, validation, ranking_config.num_candidates, second_stage.memory)
     save_towers(
@@ -166,6 +168,7 @@ def run_fn(fn_args: "FnArgs", replicas: Replicas | None = None) -> None:
         "warm_start": None
         if warm_start is None
         else {name: dataclasses.asdict(rows) for name, rows in warm_start.rows.items()},
+        "linear_path": dataclasses.asdict(linear_path),
         "second_stage": dataclasses.asdict(second_stage),
         "calibration": dataclasses.asdict(calibration),
     }

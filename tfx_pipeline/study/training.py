@@ -13,6 +13,7 @@ from tfx_pipeline.study.examples import StudyExamples
 from tfx_pipeline.study.trial import FinishedTrial, TrialDefinition, TrialOutcome
 from trainer.config import ModelConfig, TrainingConfig
 from trainer.fitting import fit
+from trainer.linear_path import add_linear_path
 from trainer.model import InterestModel
 from trainer.parameter_count import count_parameters
 from trainer.second_stage import choose_second_stage
@@ -70,6 +71,7 @@ def run_trial(definition: TrialDefinition, examples: StudyExamples, code: str) -
     model = make_model(examples, definition.model, definition.training, definition.seed)
     validation = examples.splits["validation"]
     result = fit(model, examples.splits["train"], validation, definition.seed)
+    add_linear_path(model, examples.splits["train"], validation)
     stage = choose_second_stage(model, validation, definition.ranking)
     figures = {split: evaluate_stages(model, examples.splits[split], stage) for split in PREFIXES}
     counts = count_parameters(model)
