@@ -204,7 +204,7 @@ class TrainingConfig:
     batch_size: int = 256
     max_batch_share: float = 0.03
     max_epochs: int = 5
-    budget_steps: int = 500
+    budget_steps: int = 450
     min_steps: int = 200
     max_steps: int | None = None
     evaluation_steps: int | None = None

@@ -17,7 +17,7 @@ def budget(num_examples, num_replicas=1, **changes):
 
 
 def test_a_large_log_is_trained_for_epochs_and_evaluated_after_each():
-    # MovieLens-1M: 4,228 users of 6 snapshots each.
+    # 4,228 users of 6 snapshots each.
     found = budget(25_368)
 
     assert found == Budget(

@@ -91,7 +91,7 @@ def test_trial_has_figures_of_both_parts_and_of_users(trial):
             assert 0 <= metrics[f"{prefix}.{who}.precision_at_10"] <= 1
             assert 0 <= metrics[f"{prefix}.{who}.click_gauc"] <= 1
     assert trial.code == "code"
-    assert trial.outcome.steps > trial.outcome.best_step >= 0
+    assert trial.outcome.steps >= trial.outcome.best_step >= 0
     assert trial.outcome.parameters > 0
     assert trial.outcome.examples_per_second > 0
     for name in USER_METRICS:
