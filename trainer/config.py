@@ -140,6 +140,10 @@ _LOSS_WEIGHTS = (
 )
 
 
+# Of the towers together with the linear path (`trainer.path_weight`).
+MEAN_NDCG = "mean_ndcg_at_10"
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
     """The objective and its optimisation.
@@ -175,7 +179,9 @@ class TrainingConfig:
       evaluation_steps: Steps between two evaluations on validation users; null: an epoch, or a
         twentieth of the budget where that is longer.
       early_stopping_metric: Metric on validation users that chooses the state kept, the untrained
-        start among them; `click_gauc` suits a training of clicks alone.
+        start among them: `mean_ndcg_at_10`, the mean of NDCG@10 over all later tags and over novel
+        ones, of the towers together with the linear path; the others are of the towers alone.
+        `click_gauc` suits a training of clicks alone.
       patience: Evaluations without improvement after which training stops.
       log_every_steps: Steps between two TensorBoard points.
       warm_start: Whether training starts from the last blessed model that was trained on other
@@ -209,8 +215,8 @@ class TrainingConfig:
     max_steps: int | None = None
     evaluation_steps: int | None = None
     early_stopping_metric: Literal[
-        "precision_at_10", "ndcg_at_10", "novel_precision_at_10", "click_gauc"
-    ] = "ndcg_at_10"
+        "mean_ndcg_at_10", "precision_at_10", "ndcg_at_10", "novel_precision_at_10", "click_gauc"
+    ] = "mean_ndcg_at_10"
     patience: int = 4
     log_every_steps: int = 50
     warm_start: bool = False

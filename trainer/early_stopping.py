@@ -7,8 +7,12 @@ import numpy as np
 import tensorflow as tf
 
 from trainer import features as f
+from trainer.config import MEAN_NDCG
+from trainer.ease import deciding_users
 from trainer.evaluation import evaluate
+from trainer.linear_path import FittedPath
 from trainer.model import InterestModel
+from trainer.path_weight import WEIGHTS, best_quality, mean_defined, try_weights
 from trainer.snapshots import Snapshots
 
 # Of the best value.
@@ -89,6 +93,10 @@ class EarlyStopping:
         return self.best_value - max(earlier) > _NOTABLE_GAIN * abs(self.best_value)
 
 
+# Of the linear path, at every evaluation.
+_FEW_WEIGHTS = WEIGHTS[::2]
+
+
 class InMemoryEvaluator:
     """The protocol's metrics of a model in memory, without slices.
 
@@ -96,12 +104,14 @@ class InMemoryEvaluator:
     the saved model.
     """
 
-    def __init__(self, model: InterestModel):
+    def __init__(self, model: InterestModel, path: FittedPath | None = None):
         """Compiles the model's scorers, once for all evaluations.
 
         Args:
           model: The model; later changes of its weights are seen.
+          path: What its scores will be added to; None: nothing.
         """
+        self._path = path
         self._num_tags = model.num_tags
         self._candidate_embeddings = model.candidate_embeddings
         raw = model.spec.raw_names
@@ -118,7 +128,9 @@ class InMemoryEvaluator:
           snapshots: One a user.
 
         Returns:
-          Metrics by name, None where undefined.
+          Metrics of the towers by name, None where undefined. And `mean_ndcg_at_10`, the mean of
+          NDCG@10 and novel NDCG@10, which alone is of the towers together with the path, at the
+          best of a few weights.
         """
         # Once, and not for every chunk: a large table takes longer than the users of a chunk.
         candidates = self._candidate_embeddings()
@@ -126,7 +138,17 @@ class InMemoryEvaluator:
         def score_tags(chunk: Snapshots) -> np.ndarray:
             return tf.matmul(self._embed(chunk), candidates, transpose_b=True).numpy()
 
-        return evaluate(score_tags, snapshots, self._num_tags, self._score_items, with_slices=False)
+        figures = evaluate(
+            score_tags, snapshots, self._num_tags, self._score_items, with_slices=False
+        )
+        if self._path is None:
+            mean = mean_defined([figures["ndcg_at_10"], figures["novel_ndcg_at_10"]])
+        else:
+            users = deciding_users(snapshots)
+            mean = best_quality(
+                try_weights(score_tags, self._path.scores, users, self._num_tags, _FEW_WEIGHTS)
+            )
+        return {**figures, MEAN_NDCG: mean}
 
 
 def _compiled(function: Callable, names: tuple[str, ...]) -> Callable[[Snapshots], np.ndarray]:

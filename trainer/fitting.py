@@ -22,6 +22,7 @@ from trainer.config_loader import require
 from trainer.distribution import Replicas
 from trainer.early_stopping import EarlyStopping, InMemoryEvaluator
 from trainer.initial_values import set_initial_values
+from trainer.linear_path import FittedPath
 from trainer.model import InterestModel, make_optimizer
 from trainer.model_state import (
     Arrays,
@@ -78,6 +79,7 @@ def fit(
     checkpoints: CheckpointFolder | None = None,
     replicas: Replicas | None = None,
     make_replica: Callable[[], InterestModel] | None = None,
+    path: FittedPath | None = None,
 ) -> FitResult:
     """Fits a model with early stopping on validation users, and leaves it at its best state.
 
@@ -97,6 +99,7 @@ def fit(
         was trained is safe. None: nowhere.
       replicas: On what to train; None: here.
       make_replica: Makes another model of the same arguments, for `replicas` that are distributed.
+      path: The linear path that the model will have; the loss does not see it.
 
     Returns:
       What happened, in all processes of a training that was taken up.
@@ -105,7 +108,7 @@ def fit(
       ValueError: `replicas` are distributed and `make_replica` is missing, a step has fewer
         snapshots than there are replicas, or training diverges.
     """
-    training = _Training(model, train, validation, seed, replicas or Replicas(), make_replica)
+    training = _Training(model, train, validation, seed, replicas or Replicas(), make_replica, path)
     training.begin(start, checkpoints)
     with training.logs(log_dir):
         while not training.is_finished:
@@ -124,6 +127,7 @@ class _Training:
         seed: int,
         replicas: Replicas,
         make_replica: Callable[[], InterestModel] | None,
+        path: FittedPath | None,
     ):
         self._model = model
         self._train = train
@@ -150,7 +154,7 @@ class _Training:
             with replicas.strategy.scope():
                 self._trained = make_replica()  # type: ignore[misc]
                 build_model(self._trained, train)
-        self._evaluator = InMemoryEvaluator(model)
+        self._evaluator = InMemoryEvaluator(model, path)
         self._best_weights: Arrays = {}
         stopping = EarlyStopping(self._config.patience, self._budget.min_steps)
         self._progress = Progress(stopping)

@@ -10,57 +10,61 @@ over the values t_i of one domain, which counts clicked tags. It stays one inner
 query is [u; path; 1] and a candidate [t; T_t; b_t], so that index and exports are as they were,
 and a value's part of a score is exact. A tag that the log does not know has T_t = 0.
 
-A and T are fitted after the towers, whose training does not see them: EASE has seen the labels of
-training users, so towers that are trained beside it learn to correct an answer that other users do
-not get (measured: docs/model.md). How much the path counts is chosen on validation users, 0
-included, so that it can only add to the towers as they are.
+A and T are fitted before the towers, whose loss does not see them: EASE has seen the labels of
+training users, so towers that are trained on top of it learn to correct an answer that other users
+do not get (measured: docs/model.md). The state of the towers that is kept is the one that is best
+together with the path, their untrained start among them, and how much the path then counts is
+chosen on validation users, 0 included (`trainer.path_weight`).
 """
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
+from scipy import sparse
 
-from trainer import features as f
-from trainer import metrics
+from trainer.config import ModelConfig
 from trainer.domain_attention import weighted_sum
 from trainer.ease import choose_ease, deciding_users, ease_memory_bytes
-from trainer.evaluation import users_at_once
-from trainer.features import Domain
+from trainer.features import Domain, FeatureSpec
 from trainer.model import InterestModel
-from trainer.shortlists import known_pairs
+from trainer.path_weight import PathTrial, best_weight, try_weights
 from trainer.snapshots import Snapshots
 from trainer.tag_rows import counting_domain, domain_rows, log_counts, user_rows
 from trainer.user_fields import domain_values
-
-# Tried on validation users: what a standard deviation of the path's scores within a user adds to
-# the logits.
-WEIGHTS = (0.0, 0.1, 0.15, 0.25, 0.4, 0.6, 1.0, 1.5, 2.5, 4.0, 6.0, 10.0, 16.0)
-_CUT = 10
 
 _progress = logging.getLogger("tagtower.train")
 
 
 @dataclasses.dataclass(frozen=True)
-class PathTrial:
-    """One weight on validation users.
+class FittedPath:
+    """The closed form, before anything is decided about it.
 
     Attributes:
-      weight: Tried.
-      quality: Mean of NDCG@10 and novel NDCG@10, as far as they are defined; None: neither is.
+      domain: Whose values it looks at.
+      history: float32 [num_tags, R], A.
+      tags: float32 [num_tags, R], T, such that scores have the variance 1 within training users.
+      regularization: EASE's.
     """
 
-    weight: float
-    quality: float | None
+    domain: str
+    history: np.ndarray
+    tags: np.ndarray
+    regularization: float
+
+    def scores(self, chunk: Snapshots) -> np.ndarray:
+        """Scores of all tags for the users of a chunk, float32 [batch, num_tags]."""
+        rows = log_counts(domain_rows(chunk, self.domain, len(self.tags)))
+        return (rows @ self.history).astype(np.float32) @ self.tags.T
 
 
 @dataclasses.dataclass(frozen=True)
 class LinearPath:
-    """What was decided after the fit; the defaults are those of a model without a path.
+    """What was decided; the defaults are those of a model without a path.
 
     Attributes:
       domain: Whose values it looks at; empty: there is no path.
@@ -117,130 +121,100 @@ class HistoryPath(tf_keras.layers.Layer):
         return tf.squeeze(weighted_sum(self.vectors, values, logarithms), axis=1)
 
 
-def add_linear_path(model: InterestModel, train: Snapshots, validation: Snapshots) -> LinearPath:
-    """Fits the path to the training users, chooses its weight, and adds it to a trained model.
+def fit_path(
+    config: ModelConfig,
+    spec: FeatureSpec,
+    num_tags: int,
+    train: Snapshots,
+    validation: Snapshots,
+) -> tuple[FittedPath | None, str]:
+    """Fits the closed form to the training users; validation users choose its regularization.
 
     Args:
-      model: Trained, without a path; left as it is where there is none.
+      config: Of the model.
+      spec: The features.
+      num_tags: Number of tags.
       train: Training snapshots.
       validation: One snapshot a validation user.
 
     Returns:
-      What was decided.
+      The fit, or None and why there is none.
     """
-    path = _add_linear_path(model, train, validation)
-    _progress.info("linear path: %s", path)
-    return path
-
-
-def _add_linear_path(model: InterestModel, train: Snapshots, validation: Snapshots) -> LinearPath:
-    config = model.model_config
     if config.linear_path == "none":
-        return LinearPath(note="`model.linear_path` is none")
-    name = counting_domain(model.spec)
-    if name is None:
-        return LinearPath(note="no domain of `features` counts the tags of clicks")
-    counts = user_rows(train, model.num_tags, name)
+        return None, "`model.linear_path` is none"
+    domain = counting_domain(spec)
+    if domain is None:
+        return None, "no domain of `features` counts the tags of clicks"
+    counts = user_rows(train, num_tags, domain)
     if not counts.nnz:
-        return LinearPath(note="no training user clicked a known tag")
-    mbytes = ease_memory_bytes(counts.shape[0], counts.shape[1], counts.nnz) / 1e6
+        return None, "no training user clicked a known tag"
+    mbytes = ease_memory_bytes(counts.shape[0], num_tags, counts.nnz) / 1e6
     if mbytes > config.linear_path_max_memory_mb:
-        return LinearPath(
-            note=f"{counts.shape[0]:,} training users by {model.num_tags:,} tags would take about "
+        return None, (
+            f"{counts.shape[0]:,} training users by {num_tags:,} tags would take about "
             f"{mbytes:,.0f} MB (`model.linear_path_max_memory_mb` is "
             f"{config.linear_path_max_memory_mb})"
         )
     rows = log_counts(counts)
     ease = choose_ease(rows, validation)
     history, tags = ease.factorize(min(config.linear_path_dim, *rows.shape), rows)
-    scale = _scale(rows, history, tags)
-    trials = try_weights(model, deciding_users(validation), name, history, scale * tags)
-    weight = best_weight(trials)
-    found = LinearPath(name, tags.shape[1], ease.regularization, weight, tuple(trials))
-    if not weight:
-        return dataclasses.replace(found, domain="", rank=0, note="no weight helps")
-    domain = next(domain for domain in model.spec.domains if domain.name == name)
-    # Tag vectors of both parts of one length, so that an index compresses both alike.
-    length = float(tf.sqrt(tf.reduce_mean(model.tag_tower.vectors().embeddings ** 2)))
-    balance = (length or 1.0) / float(np.sqrt(np.mean(tags**2)))
-    vectors = np.zeros((model.vocabulary_sizes[domain.vocabulary_name], tags.shape[1]), np.float32)
-    vectors[: len(history)] = history * (weight * scale / balance)
-    model.add_path(HistoryPath(domain, vectors, name="history_path"), tags * balance)
-    return found
+    tags = tags * np.float32(_scale(rows, history, tags))
+    return FittedPath(domain, history, tags, ease.regularization), ""
 
 
-def _scale(rows: Any, history: np.ndarray, tags: np.ndarray) -> float:
+def _scale(rows: sparse.csr_matrix, history: np.ndarray, tags: np.ndarray) -> float:
     """What makes the mean variance of the path's scores within a user 1."""
     # The variance over tags of x . T_t is x' C x, with the covariance C of the tag vectors.
     embedded = np.asarray(rows @ history.astype(np.float64))
-    variances = np.einsum(
-        "ur,rs,us->u", embedded, np.atleast_2d(np.cov(tags.T, bias=True)), embedded
-    )
-    return float(1 / np.sqrt(variances.mean())) if variances.mean() > 0 else 1.0
+    covariance = np.atleast_2d(np.cov(tags.T, bias=True))
+    variance = np.einsum("ur,rs,us->u", embedded, covariance, embedded).mean()
+    return float(1 / np.sqrt(variance)) if variance > 0 else 1.0
 
 
-def try_weights(
-    model: InterestModel,
-    users: Snapshots,
-    domain: str,
-    history: np.ndarray,
-    tags: np.ndarray,
-    weights: Sequence[float] = WEIGHTS,
-) -> list[PathTrial]:
-    """Tries weights on validation users.
+def add_linear_path(
+    model: InterestModel, path: FittedPath | None, note: str, validation: Snapshots
+) -> LinearPath:
+    """Chooses the weight of the path and adds it to a trained model.
 
     Args:
-      model: Trained, without a path.
-      users: One snapshot a user.
-      domain: Whose values the path looks at.
-      history: float [num_tags, R], A.
-      tags: float [num_tags, R], T.
-      weights: The weights tried.
+      model: Trained, without a path; left as it is where none helps.
+      path: From `fit_path`.
+      note: As well.
+      validation: One snapshot a validation user.
 
     Returns:
-      The weights in their order, with the mean of NDCG@10 on all truth and on novel truth.
+      What was decided.
     """
+    decided = LinearPath(note=note) if path is None else _decide(model, path, validation)
+    if path is not None and decided.domain:
+        _add(model, path, decided.weight)
+    _progress.info("linear path: %s", decided)
+    return decided
+
+
+def _decide(model: InterestModel, path: FittedPath, validation: Snapshots) -> LinearPath:
     embed = tf.function(model.query_embeddings, reduce_retracing=True, autograph=False)
-    candidates = model.candidate_embeddings().numpy()
-    size = users_at_once(model.num_tags)
-    by_user: dict[tuple[float, str], list[np.ndarray]] = {}
-    for first in range(0, users.num_examples, size):
-        chunk = users.take(np.arange(first, min(first + size, users.num_examples)))
-        logits = embed(chunk.features(model.spec.raw_names)).numpy() @ candidates.T
-        path = log_counts(domain_rows(chunk, domain, model.num_tags)) @ history @ tags.T
-        known, truth = (
-            _members(chunk, name, model.num_tags) for name in (f.HISTORY_TAGS, f.LABEL_TAGS)
-        )
-        unknown = np.bincount(
-            chunk.lists[f.LABEL_TAGS].row_ids[chunk.lists[f.LABEL_TAGS].values < 0],
-            minlength=chunk.num_examples,
-        )
-        for weight in weights:
-            scores = logits + weight * path
-            lists = {
-                "all": (scores, truth),
-                "novel": (np.where(known, -np.inf, scores), truth & ~known),
-            }
-            for name, (ranked, relevant) in lists.items():
-                hits = np.take_along_axis(relevant, metrics.top_k(ranked, _CUT), axis=1)
-                ndcg = metrics.ndcg_at(hits, relevant.sum(axis=1) + unknown, _CUT)
-                by_user.setdefault((weight, name), []).append(ndcg)
+    candidates = model.candidate_embeddings().numpy().T
 
-    def quality(weight: float) -> float | None:
-        means = [metrics.mean_defined(np.concatenate(by_user[weight, n])) for n in ("all", "novel")]
-        defined = [mean for mean in means if not np.isnan(mean)]
-        return float(np.mean(defined)) if defined else None
+    def logits(chunk: Snapshots) -> np.ndarray:
+        return embed(chunk.features(model.spec.raw_names)).numpy() @ candidates
 
-    return [PathTrial(weight, quality(weight)) for weight in weights]
+    trials = try_weights(logits, path.scores, deciding_users(validation), model.num_tags)
+    weight = best_weight(trials)
+    decided = LinearPath(
+        path.domain, path.tags.shape[1], path.regularization, weight, tuple(trials)
+    )
+    if weight:
+        return decided
+    return dataclasses.replace(decided, domain="", rank=0, note="no weight helps")
 
 
-def _members(chunk: Snapshots, name: str, num_tags: int) -> np.ndarray:
-    members = np.zeros((chunk.num_examples, num_tags), bool)
-    members[known_pairs(chunk.lists[name])] = True
-    return members
-
-
-def best_weight(trials: Sequence[PathTrial]) -> float:
-    """The weight of the highest quality, the smallest of equally good ones; 0: none has any."""
-    defined = [(-trial.quality, trial.weight) for trial in trials if trial.quality is not None]
-    return min(defined)[1] if defined else 0.0
+def _add(model: InterestModel, path: FittedPath, weight: float) -> None:
+    domain = next(domain for domain in model.spec.domains if domain.name == path.domain)
+    # Tag vectors of both parts of one length, so that an index compresses both alike.
+    embeddings = model.tag_tower.vectors().embeddings.numpy()
+    balance = np.sqrt(np.mean(embeddings**2) / np.mean(path.tags**2)) or 1.0
+    num_ids, rank = model.vocabulary_sizes[domain.vocabulary_name], path.tags.shape[1]
+    vectors = np.zeros((num_ids, rank), np.float32)
+    vectors[: len(path.history)] = path.history * (weight / balance)
+    model.add_path(HistoryPath(domain, vectors, name="history_path"), path.tags * balance)

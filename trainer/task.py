@@ -27,7 +27,7 @@ from trainer.input_data import (
     tag_frequencies,
     vocabulary_sizes,
 )
-from trainer.linear_path import add_linear_path
+from trainer.linear_path import add_linear_path, fit_path
 from trainer.memory_estimate import estimate_memory, require_memory
 from trainer.model import InterestModel, make_optimizer
 from trainer.model_state import build_optimizer
@@ -132,6 +132,9 @@ def run_fn(fn_args: "FnArgs", replicas: Replicas | None = None) -> None:
         validation=validation.fingerprint,
         base_model=fn_args.base_model,
     )
+    path, path_note = None, ""
+    if replicas.is_chief:  # which alone evaluates
+        path, path_note = fit_path(model_config, spec, len(tags), train, validation)
     result = fit(
         model,
         train,
@@ -142,12 +145,13 @@ def run_fn(fn_args: "FnArgs", replicas: Replicas | None = None) -> None:
         checkpoints=checkpoints,
         replicas=replicas,
         make_replica=make_model,
+        path=path,
     )
     if not replicas.is_chief:
         # All processes have the same model now; one saves it.
         return
     save_training_state(fn_args.serving_model_dir, model, vocabularies)
-    linear_path = add_linear_path(model, train, validation)
+    linear_path = add_linear_path(model, path, path_note, validation)
     second_stage = choose_second_stage(model, validation, ranking_config)
     calibration = calibrate(model, validation, ranking_config.num_candidates, second_stage.memory)
     save_towers(

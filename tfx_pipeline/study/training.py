@@ -13,7 +13,7 @@ from tfx_pipeline.study.examples import StudyExamples
 from tfx_pipeline.study.trial import FinishedTrial, TrialDefinition, TrialOutcome
 from trainer.config import ModelConfig, TrainingConfig
 from trainer.fitting import fit
-from trainer.linear_path import add_linear_path
+from trainer.linear_path import add_linear_path, fit_path
 from trainer.model import InterestModel
 from trainer.parameter_count import count_parameters
 from trainer.second_stage import choose_second_stage
@@ -70,8 +70,10 @@ def run_trial(definition: TrialDefinition, examples: StudyExamples, code: str) -
     tf_keras.utils.set_random_seed(definition.seed)
     model = make_model(examples, definition.model, definition.training, definition.seed)
     validation = examples.splits["validation"]
-    result = fit(model, examples.splits["train"], validation, definition.seed)
-    add_linear_path(model, examples.splits["train"], validation)
+    train, num_tags = examples.splits["train"], len(examples.tags.tags)
+    path, note = fit_path(definition.model, examples.spec, num_tags, train, validation)
+    result = fit(model, train, validation, definition.seed, path=path)
+    add_linear_path(model, path, note, validation)
     stage = choose_second_stage(model, validation, definition.ranking)
     figures = {split: evaluate_stages(model, examples.splits[split], stage) for split in PREFIXES}
     counts = count_parameters(model)
