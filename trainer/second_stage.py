@@ -217,7 +217,7 @@ def choose_second_stage(
 def _choose_memory(
     lists: Snapshots, stage: SecondStage, domains: Sequence[str], weights: Sequence[float]
 ) -> SecondStage:
-    """The stage with memory, after another of the weights where memory makes that one better."""
+    """The stage with memory, and another of the weights where memory makes that one better."""
     metric = memory_metric(stage.metric)
 
     def with_memory(click_weight: float) -> tuple[SecondStage, float]:
@@ -233,10 +233,11 @@ def _choose_memory(
         )
         return found, quality
 
-    found, quality = with_memory(stage.click_weight)
+    # w was chosen for lists without memory, where it may stand in for it: w = 0 is tried as well.
+    starts = sorted({stage.click_weight, 0.0} if weights else {stage.click_weight})
+    found, quality = max(map(with_memory, starts), key=lambda pair: pair[1])
     if not found.memory:
         return found
-    # w was chosen for lists without memory.
     trials = [
         WeightTrial(
             weight,

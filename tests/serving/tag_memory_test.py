@@ -114,7 +114,7 @@ def slow_scores(user, history, memory, click_weight, num_candidates, blocked=())
     users, tags, clicks = vectors()
     served = [j for j in range(NUM_TAGS) if j not in blocked]
     multi_class = (tags @ users[user]).astype(float)
-    first = sorted(signatures, key=lambda j: -multi_class[j])
+    first = sorted(served, key=lambda j: -multi_class[j])
     ranking = (1 - click_weight) * multi_class + click_weight * (clicks @ users[user])
     by_number = {
         domain: [(NAMES.index(tag) if tag in NAMES else -1, weight) for tag, weight in pairs if tag]
@@ -187,7 +187,7 @@ def test_the_answer_is_that_of_exact_scoring_of_all_tags(histories, kind, name, 
         served, _, scores, _ = slow_scores(
             row, history, MEMORIES[name], 0.0, min(num_candidates, num_served), blocked
         )
-        order = sorted(signatures, key=lambda j, x=scores: -x[j])
+        order = sorted(served, key=lambda j, x=scores: -x[j])
         assert_row(answer, row, [(j, scores[j], scores[j]) for j in order], min(k, num_served))
 
 
@@ -221,7 +221,7 @@ def test_a_history_longer_than_the_vocabulary_and_a_batch_of_nobody():
     served, _, scores, _ = slow_scores(
         0, {"clicked": pairs, "recent": pairs[:7]}, MEMORIES["both"], 0.0, 8
     )
-    order = sorted(signatures, key=lambda j: -scores[j])
+    order = sorted(served, key=lambda j: -scores[j])
     assert_row(answer, 0, [(j, scores[j], scores[j]) for j in order], 5)
     nobody = retrieve(module, [])
     assert nobody[s.TAGS].shape == (0, 5)
@@ -340,7 +340,7 @@ def test_a_tag_below_the_least_probability_is_not_remembered_either():
     for row, history in enumerate(histories):
         history = {"recent": [], **history}
         served, _, scores, _ = slow_scores(row, history, MEMORIES["constant"], 0.0, 40)
-        order = sorted(signatures, key=lambda j, x=scores: -x[j])
+        order = sorted(served, key=lambda j, x=scores: -x[j])
         expected = [(j, scores[j], scores[j]) for j in order if probability(scores[j]) >= limit]
         assert 0 < len(expected) < 40
         assert_row(answer, row, expected, 40)

@@ -273,20 +273,23 @@ def test_scores_with_memory_order_tags_as_the_mixture_does(click_weight):
 
 
 def test_w_is_chosen_again_where_memory_makes_another_one_better():
-    # The click head puts the tag that everybody repeats first: without memory it takes w > 0.
-    rng = np.random.default_rng(5)
-    own = rng.integers(20, 40, 100)
-    click_bias = np.where((np.arange(NUM_TAGS) >= 20) & (np.arange(NUM_TAGS) < 40), 9.0, 0.0)
-    users = snapshots([[(int(t), 1.0)] for t in own], [[int(t), 0, 1, 2] for t in own])
+    # Users click tags 0 to 8 and repeat their own, 20 or 21. With w = 0.1 the click head brings
+    # tag 20 up to the ninth place, for those as well whose own is 21.
+    click_bias = np.where(np.isin(np.arange(NUM_TAGS), [20, 21]), 5.5, 0.0)
+    own = [20, 21] * 10
+    users = snapshots([[(tag, 1.0)] for tag in own], [[tag, *range(9)] for tag in own])
     model = popularity_model(click_bias, joint_weight=0.3)
 
     without = choose_second_stage(model, users, RankingConfig(num_candidates=40, memory="none"))
     stage = choose_second_stage(model, users, RankingConfig(num_candidates=40))
 
-    assert without.click_weight > stage.click_weight == 0.0
+    assert (without.click_weight, without.memory) == (0.1, ())
+    assert stage.click_weight == 0.0
     assert stage.trials == without.trials
-    assert stage.memory
     assert max(t.quality for t in stage.memory_trials) == pytest.approx(1.0)
+    # A weight that is configured stays.
+    configured = RankingConfig(num_candidates=40, score="mix", click_weight=0.1)
+    assert choose_second_stage(model, users, configured).click_weight == 0.1
 
 
 def test_novel_lists_are_the_same_with_memory():
