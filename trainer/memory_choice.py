@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from trainer import metrics
+from trainer.config import MEAN_NDCG
 from trainer.memory import DomainMemory, domain_weights
 
 # Tried of each domain: a share that is the same for every history,
@@ -86,6 +87,8 @@ class MemoryUsers:
 
 def memory_metric(early_stopping_metric: str) -> str:
     """The metric that decides about memory, where another decides about the training."""
+    if early_stopping_metric == MEAN_NDCG:
+        return "ndcg_at_10"
     return early_stopping_metric if early_stopping_metric in METRICS else "precision_at_10"
 
 

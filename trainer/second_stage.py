@@ -24,11 +24,12 @@ from scipy import special
 
 from trainer import features as f
 from trainer import metrics
-from trainer.config import RankingConfig
+from trainer.config import MEAN_NDCG, RankingConfig
 from trainer.evaluation import TagScorer, evaluate
 from trainer.memory import DomainMemory, Remembered, memory_domains
 from trainer.memory_choice import METRICS, MemoryTrial, MemoryUsers, choose_memory, memory_metric
 from trainer.model import InterestModel
+from trainer.path_weight import mean_defined
 from trainer.shortlists import CLICK, MULTI_CLASS, known_pairs, shares_of, shortlists, total_of
 from trainer.snapshots import Snapshots
 
@@ -193,7 +194,7 @@ def choose_second_stage(
         model.click_candidate_embeddings().numpy(),
         users,
         config.num_candidates,
-        metric.startswith("novel_"),
+        _looks_at_novel(metric),
         domains,
     )
     if has_clicks:
@@ -217,7 +218,7 @@ def choose_second_stage(
 def _choose_memory(
     lists: Snapshots, stage: SecondStage, domains: Sequence[str], weights: Sequence[float]
 ) -> SecondStage:
-    """The stage with memory, after another of the weights where memory makes that one better."""
+    """The stage with memory, and another of the weights where memory makes that one better."""
     metric = memory_metric(stage.metric)
 
     def with_memory(click_weight: float) -> tuple[SecondStage, float]:
@@ -233,10 +234,11 @@ def _choose_memory(
         )
         return found, quality
 
-    found, quality = with_memory(stage.click_weight)
+    # w was chosen for lists without memory, where it may stand in for it: w = 0 is tried as well.
+    starts = sorted({stage.click_weight, 0.0} if weights else {stage.click_weight})
+    found, quality = max(map(with_memory, starts), key=lambda pair: pair[1])
     if not found.memory:
         return found
-    # w was chosen for lists without memory.
     trials = [
         WeightTrial(
             weight,
@@ -291,12 +293,17 @@ def _try_weights(
             _scorer(weight, num_candidates),
             lists,
             num_listed,
-            with_novel=metric.startswith("novel_"),
+            with_novel=_looks_at_novel(metric),
             with_slices=False,
         )
+        figures[MEAN_NDCG] = mean_defined([figures["ndcg_at_10"], figures["novel_ndcg_at_10"]])
         # How tags are ordered changes nothing about clicks on items.
         trials.append(WeightTrial(weight, figures.get(metric)))
     return trials
+
+
+def _looks_at_novel(metric: str) -> bool:
+    return metric == MEAN_NDCG or metric.startswith("novel_")
 
 
 def _scorer(click_weight: float, num_candidates: int) -> TagScorer:

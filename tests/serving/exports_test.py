@@ -283,10 +283,11 @@ def test_c_program_says_which_input_is_wrong(program, exports, tmp_path, inputs,
 
 def test_both_exports_answer_alike(python_answers):
     # The towers are the same, and this ScaNN index looks at every tag.
-    exact, scann = (read_tensors(python_answers[kind] / s.RETRIEVE) for kind in ("exact", "scann"))
-    assert exact[s.TAGS].tolist() == scann[s.TAGS].tolist()
-    for name in (s.SCORES, s.PROBABILITIES):
-        np.testing.assert_allclose(exact[name], scann[name], rtol=1e-4)
+    for asked in (s.RETRIEVE, s.SERVING_DEFAULT):
+        exact, scann = (read_tensors(python_answers[kind] / asked) for kind in ("exact", "scann"))
+        assert exact[s.TAGS].tolist() == scann[s.TAGS].tolist()
+        for name in (s.SCORES, s.PROBABILITIES):
+            np.testing.assert_allclose(exact[name], scann[name], rtol=1e-4)
     for name in (s.EMBED_USERS, s.SIMILAR_TAGS, s.SCORE_ITEMS):
         answers = [(python_answers[kind] / name).read_bytes() for kind in ("exact", "scann")]
         assert answers[0] == answers[1]

@@ -28,6 +28,7 @@ from trainer.calibration import Calibration
 from trainer.config import TrainingConfig
 from trainer.config_loader import to_mapping
 from trainer.input_data import vocabulary_sizes
+from trainer.memory import DomainMemory
 from trainer.model import InterestModel
 from trainer.saved_towers import save_towers
 
@@ -44,6 +45,7 @@ _LISTS = (
     f.HISTORY_ITEMS,
 )
 NUM_TAGS, NUM_USERS, K, NUM_CANDIDATES = 90, 30, 7, 20
+MEMORY = (DomainMemory("clicked", 1.0, 10.0),)
 USER_IDS = [f"somebody {i}" for i in range(NUM_USERS)]
 
 
@@ -58,7 +60,11 @@ class Exports(NamedTuple):
     examples: list[bytes]
 
 
-def make_exports(folder: Path, kinds: tuple[str, ...] = ("scann", "exact")) -> Exports:
+def make_exports(
+    folder: Path,
+    kinds: tuple[str, ...] = ("scann", "exact"),
+    memory: tuple[DomainMemory, ...] = MEMORY,
+) -> Exports:
     """Saves towers, loads them and exports them with either index."""
     rows = _rows()
     metadata = dataset_metadata.DatasetMetadata(build_schema(SPEC))
@@ -77,7 +83,9 @@ def make_exports(folder: Path, kinds: tuple[str, ...] = ("scann", "exact")) -> E
             if name == "scann"
             else BruteForceIndex(vectors)
         )
-        retrieval = TagRetrieval(towers, index, K, num_candidates=NUM_CANDIDATES, tag_slope=0.8)
+        retrieval = TagRetrieval(
+            towers, index, K, num_candidates=NUM_CANDIDATES, tag_slope=0.8, memory=memory
+        )
         description = {"index": {"kind": name, "num_tags": NUM_TAGS}}
         export_servable(retrieval, str(folder / name / "1"), description, examples[:3])
     return Exports(folder / "scann" / "1", folder / "exact" / "1", examples)

@@ -106,8 +106,8 @@ class Selector:
       objective: Name of an objective.
       data_set: Name of a data set; null: `base`.
       budget: Width or parameters; null: `width`.
-      who: Whose figures: `model`; `multi_class_stage`, `click_stage` or `mix_stage`, the same model
-        with another second stage; or a baseline; null: `model`.
+      who: Whose figures: `model`; `without_memory_stage`, `multi_class_stage`, `click_stage` or
+        `mix_stage`, the same model with another second stage; or a baseline; null: `model`.
     """
 
     tower: str | None = None
