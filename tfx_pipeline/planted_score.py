@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -22,6 +22,7 @@ def score_planted(
     servable_dir: str,
     examples_pattern: str,
     normalization: TagNormalization,
+    skipped_tags: str | None = None,
 ) -> dict[str, Any]:
     """Scores the tags that test users get with what was known of them at the protocol's cut.
 
@@ -33,6 +34,7 @@ def score_planted(
       servable_dir: The version folder.
       examples_pattern: Raw examples of the test users.
       normalization: How the log's tags are normalised.
+      skipped_tags: Domain that counts the tags of what was skipped; None: there is none.
 
     Returns:
       The report's `demo.*` keys.
@@ -49,9 +51,15 @@ def score_planted(
     planted = list(read_planted(planted_path, normalization))
     scored = planted_precision(served, planted, caller.num_tags)
     by_history = planted_precision(own_history, planted, caller.num_tags)
+    by_shown = None
+    if skipped_tags is not None:
+        lists = [_most_shown(example, skipped_tags) for example in serialized]
+        shown = dict(zip(users, lists, strict=True))
+        by_shown = planted_precision(shown, planted, caller.num_tags).precision
     return {
         "demo.planted_precision": scored.precision,
         "demo.planted_precision_own_history": by_history.precision,
+        "demo.planted_precision_shown": by_shown,
         "demo.planted_precision_random": scored.random,
         "demo.interests_found": scored.interests_found,
         "demo.cross_interests_found": scored.cross_interests_found,
@@ -85,7 +93,23 @@ def read_instances(
 
 def _most_clicked(serialized: bytes) -> list[str]:
     """The tags of an example's history, most clicked first."""
+    return _by_count(serialized, {f.HISTORY_TAGS: f.HISTORY_TAG_COUNTS})
+
+
+def _most_shown(serialized: bytes, skipped_tags: str) -> list[str]:
+    """The tags of what was clicked or skipped, most shown first."""
+    weights = {
+        f.HISTORY_TAGS: f.HISTORY_TAG_COUNTS,
+        skipped_tags: f.weights_name(skipped_tags),
+    }
+    return _by_count(serialized, weights)
+
+
+def _by_count(serialized: bytes, weights: Mapping[str, str]) -> list[str]:
     features = tf.train.Example.FromString(serialized).features.feature
-    tags = [tag.decode() for tag in features[f.HISTORY_TAGS].bytes_list.value]
-    counts = features[f.HISTORY_TAG_COUNTS].float_list.value
-    return [tag for _, tag in sorted(zip(counts, tags, strict=True), key=lambda p: (-p[0], p[1]))]
+    counts: dict[str, float] = {}
+    for name, of_name in weights.items():
+        tags, values = features[name].bytes_list.value, features[of_name].float_list.value
+        for tag, value in zip(tags, values, strict=True):
+            counts[tag.decode()] = counts.get(tag.decode(), 0.0) + value
+    return sorted(counts, key=lambda tag: (-counts[tag], tag))

@@ -23,6 +23,7 @@ from tfx_pipeline.runners import NodeRun
 from tfx_pipeline.summary_notes import read_summary
 from tfx_pipeline.table_inputs import tag_normalization
 from trainer.file_system import absolute, open_file
+from trainer.tag_rows import counting_domain
 from trainer.task import TRAINING_FILE
 
 # In the output folder: the instances of *now*, for batch prediction, and the prediction logs of
@@ -129,7 +130,13 @@ def build_report(
         servable = path_utils.serving_model_path(uri("TagIndexBuilder", "servable"))
         test_users = os.path.join(uri("ExampleGen", "examples"), "Split-test", "*")
         normalization = tag_normalization(config.data)
-        report |= score_planted(config.data.planted, servable, test_users, normalization)
+        report |= score_planted(
+            config.data.planted,
+            servable,
+            test_users,
+            normalization,
+            counting_domain(config.features, "skipped"),
+        )
     for run in runs.values():
         report[f"time.{run.node}_seconds"] = run.seconds
         report[f"cached.{run.node}"] = run.is_cached

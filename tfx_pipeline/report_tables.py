@@ -94,6 +94,7 @@ def summary_lines(report: Mapping[str, Any]) -> list[str]:
             f"planted    {report['demo.planted_precision']:.3f} of the interests planted in "
             f"test users come back first "
             f"(own history: {_cell(report['demo.planted_precision_own_history'])}, "
+            f"shown: {_cell(report.get('demo.planted_precision_shown'))}, "
             f"chance: {report['demo.planted_precision_random']:.4f})",
         )
     return lines

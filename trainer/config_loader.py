@@ -38,8 +38,8 @@ def from_mapping(cls: type[T], mapping: Any, path: str = "") -> T:
       The instance; its own `__post_init__` has checked the consistency of its values.
 
     Raises:
-      ValueError: A key is unknown, missing, or one of the class's `REMOVED_KEYS`, or a value has the wrong type or is inconsistent. The
-        message starts with the dotted path.
+      ValueError: A key is unknown, missing, or one of the class's `REMOVED_KEYS`, or a value has
+        the wrong type or is inconsistent. The message starts with the dotted path.
     """
     if mapping is None:
         mapping = {}

@@ -32,6 +32,7 @@ _COMPARED = (
     "drift.",
     "eval_validation.model.",
     "eval_validation.blend.precision_at_10",
+    "eval_validation.ease_own_history.precision_at_10",
     "eval_validation.last_blessed.precision_at_10",
     "index.",
     "train.",

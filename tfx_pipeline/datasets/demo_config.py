@@ -16,6 +16,7 @@ _SHARES = (
     "cross_start_share",
     "click_probability",
     "base_click_probability",
+    "repeat_share",
 )
 _POSITIVE_INTEGERS = (
     "num_users",
@@ -84,12 +85,19 @@ class DemoConfig:
       noise_skew: Zipf exponent of tags within a category as further tags of items.
       cold_user_fraction: share of users with hardly any event.
       cold_user_max_events: a cold user has 0 to this many events.
+      exposure: `relevant`: the recommender knows the user, so that what was shown tells of the
+        interests; `blind`: a stranger's items, of the same age band, are shown as often in place
+        of popular ones, so that only clicks tell the user's interests from the stranger's.
       exposure_share: share of impressions that a recommender chose for the user; the rest follow
         popularity.
       interest_exposure_share: of those, the share whose driving tag is an interest; the rest are
         of the user's preferred categories.
       click_probability: of an item whose driving tag is an interest of the user.
       base_click_probability: of any other item.
+      repeats: `drawn`: clicks fall as they are drawn; `never`: nobody clicks an item with a tag
+        they have clicked before.
+      repeat_share: share of a user's clicks, after the first, that go to an item of an earlier
+        click in place of the one that was drawn.
       start_time: first possible event, seconds since 1970, UTC.
       end_time: end of the log, seconds since 1970, UTC; no event is at or after it.
       seed: of everything random; the same options give the same files.
@@ -121,10 +129,13 @@ class DemoConfig:
     noise_skew: float = 0.3
     cold_user_fraction: float = 0.05
     cold_user_max_events: int = 3
+    exposure: str = "relevant"
     exposure_share: float = 0.5
     interest_exposure_share: float = 0.2
     click_probability: float = 0.6
     base_click_probability: float = 0.2
+    repeats: str = "drawn"
+    repeat_share: float = 0.0
     start_time: int = 1_704_067_200
     end_time: int = 1_711_929_600
     seed: int = 0
@@ -146,6 +157,7 @@ class DemoConfig:
             value = getattr(self, name)
             self._require(name, "at least 0", _is_number(value) and value >= 0)
         self._require("driving_tag", "`hidden` or `first`", self.driving_tag in ("hidden", "first"))
+        self._check_exposure_and_repeats()
         self._require("num_items", "at least `num_tags`", self.num_items >= self.num_tags)
         self._require(
             "max_tags_per_item",
@@ -183,6 +195,20 @@ class DemoConfig:
             "end_time",
             f"an integer of at least `start_time` + {seconds} seconds",
             _is_integer(self.end_time, self.start_time + seconds),
+        )
+
+    def _check_exposure_and_repeats(self) -> None:
+        is_blind = self.exposure == "blind"
+        self._require("exposure", "`relevant` or `blind`", is_blind or self.exposure == "relevant")
+        for name in ("exposure_share", "cross_exposure_share"):
+            # The stranger gets as large a share.
+            is_half = not is_blind or getattr(self, name) <= 0.5
+            self._require(name, "at most 0.5 where `exposure` is blind", is_half)
+        self._require("repeats", "`drawn` or `never`", self.repeats in ("drawn", "never"))
+        self._require(
+            "repeat_share",
+            "0 where `repeats` is never",
+            self.repeats != "never" or self.repeat_share == 0,
         )
 
     def _require(self, name: str, what: str, is_fulfilled: bool) -> None:

@@ -12,6 +12,7 @@ import itertools
 import numpy as np
 
 from tfx_pipeline.datasets.demo_config import DemoConfig
+from tfx_pipeline.datasets.demo_repeats import drop_repeated_clicks, repeat_clicks
 from tfx_pipeline.datasets.demo_world import (
     AGE_BANDS,
     DemoWorld,
@@ -121,6 +122,57 @@ def _event_times(
     return times[order] + position
 
 
+def _items_of_strangers(
+    config: DemoConfig,
+    world: DemoWorld,
+    age_band: np.ndarray,
+    event_user: np.ndarray,
+    is_popular: np.ndarray,
+    is_cross_free: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """What is shown because of somebody else, as often as because of the user.
+
+    Each user has a stranger of the same age band, drawn as users are. Whatever the profile, either
+    of the two could be the user: only clicks tell.
+
+    Args:
+      config: options.
+      world: the shared part.
+      age_band: int [n].
+      event_user: int [m].
+      is_popular: bool [m], impressions that follow popularity.
+      is_cross_free: bool [m], late impressions that show no cross interest.
+      rng: of the strangers alone.
+
+    Returns:
+      Items int [m]; -1 where the impression stays what it was.
+    """
+    n, m = len(age_band), len(event_user)
+    preferred = _preferred_categories(config, world, age_band, rng)
+    num_preferred = rng.integers(1, config.max_categories_per_user + 1, n)
+    interests = _interests(config, world, preferred, num_preferred, rng)
+    slot = rng.integers(0, config.interests_per_user, m)
+    by_interest = world.items_by_driving.draw(interests[event_user, slot], rng)
+    slot = (rng.random(m) * num_preferred[event_user]).astype(np.int64)
+    by_category = world.items_by_category.draw(preferred[event_user, slot], rng)
+    item = np.where(rng.random(m) < config.interest_exposure_share, by_interest, by_category)
+
+    def odds(share: float) -> float:
+        return share / (1 - share)
+
+    # Of the others' share, as much as the user's own share of all.
+    item = np.where(is_popular & (rng.random(m) < odds(config.exposure_share)), item, -1)
+    if config.cross_interests_per_user:
+        segment, region = rng.integers(0, config.cross_feature_values, (2, n))
+        cross = world.cross_tags[:, segment, region].T
+        slot = rng.integers(0, cross.shape[1], m)
+        by_cross = world.items_by_driving.draw(cross[event_user, slot], rng)
+        is_shown = is_cross_free & (rng.random(m) < odds(config.cross_exposure_share))
+        item = np.where(is_shown, by_cross, item)
+    return item
+
+
 def draw_users(config: DemoConfig, world: DemoWorld, chunk: int) -> DemoUsers:
     """Draws the users of one chunk.
 
@@ -172,10 +224,25 @@ def draw_users(config: DemoConfig, world: DemoWorld, chunk: int) -> DemoUsers:
         is_cross_shown = is_late & (rng.random(m) < config.cross_exposure_share)
         item = np.where(is_cross_shown, by_cross, item)
 
+    if config.exposure == "blind":
+        is_cross_free = is_late & ~is_cross_shown if cross.shape[1] else np.zeros(m, bool)
+        is_popular = ~is_recommended & (~is_late | is_cross_free)
+        strange_rng = np.random.default_rng([config.seed, 1 + chunk, 1])
+        strange = _items_of_strangers(
+            config, world, age_band, event_user, is_popular, is_cross_free, strange_rng
+        )
+        item = np.where(strange >= 0, strange, item)
+
     driving = world.item_driving[item][:, None]
     is_match = (interests[event_user] == driving).any(axis=1)
     is_match |= (cross[event_user] == driving).any(axis=1) & is_late
     probability = np.where(is_match, config.click_probability, config.base_click_probability)
+    event_time = _event_times(config, event_user, position, rng)
+    clicked = rng.random(m) < probability
+    if config.repeat_share:
+        item = repeat_clicks(event_user, item, clicked, config.repeat_share, rng)
+    if config.repeats == "never":
+        clicked = drop_repeated_clicks(event_user, world.item_tags[item], clicked, config.num_tags)
     return DemoUsers(
         segment=segment,
         region=region,
@@ -187,6 +254,6 @@ def draw_users(config: DemoConfig, world: DemoWorld, chunk: int) -> DemoUsers:
         num_events=num_events,
         event_user=event_user,
         event_item=item,
-        event_time=_event_times(config, event_user, position, rng),
-        event_clicked=rng.random(m) < probability,
+        event_time=event_time,
+        event_clicked=clicked,
     )

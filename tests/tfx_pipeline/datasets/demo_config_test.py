@@ -20,6 +20,9 @@ from tfx_pipeline.datasets.demo_config import DemoConfig
         ("click_probability", float("nan")),
         ("popularity_skew", -0.1),
         ("driving_tag", "second"),
+        ("exposure", "none"),
+        ("repeats", "always"),
+        ("repeat_share", 1.5),
         ("num_items", 1999),
         ("max_tags_per_item", 2),
         ("max_categories_per_user", 41),
@@ -33,6 +36,18 @@ def test_option_out_of_range_is_refused_by_name(name, value):
     named = "num_tags" if name == "interests_per_user" else name
     with pytest.raises(ValueError, match=rf"^`{named}` must be .*\. Received: {named}="):
         DemoConfig(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["exposure_share", "cross_exposure_share"])
+def test_blind_exposure_leaves_as_large_a_share_to_the_stranger(name):
+    with pytest.raises(ValueError, match=f"`{name}` must be at most 0.5 where `exposure` is blind"):
+        DemoConfig(**{"exposure": "blind", name: 0.6})
+    assert DemoConfig(**{name: 0.6})
+
+
+def test_who_never_repeats_has_no_share_of_repeats():
+    with pytest.raises(ValueError, match="`repeat_share` must be 0 where `repeats` is never"):
+        DemoConfig(repeats="never", repeat_share=0.1)
 
 
 def test_every_option_is_documented():

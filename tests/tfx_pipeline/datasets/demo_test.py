@@ -165,6 +165,79 @@ def test_cross_interests_show_only_late(drawn):
     assert clicked[is_cross & ~is_late].mean() < SMALL.base_click_probability + 0.15
 
 
+def shown_of_strangers_and_own(config):
+    """Of warm users, early: how often items of the own interests were shown, and of all others."""
+    world = build_world(config)
+    users = draw_users(config, world, 0)
+    shown = np.zeros((len(users.segment), config.num_tags))
+    starts = np.cumsum(users.num_events) - users.num_events
+    position = np.arange(len(users.event_user)) - starts[users.event_user]
+    is_early = position < 0.8 * users.num_events[users.event_user]
+    driving = world.item_driving[users.event_item]
+    np.add.at(shown, (users.event_user[is_early], driving[is_early]), 1)
+    shown = shown[~users.is_cold]
+    interests = users.interests[~users.is_cold]
+    # Of the five driving tags shown most, those that are interests.
+    top = np.argsort(-shown, axis=1, kind="stable")[:, :5]
+    return (top[:, :, None] == interests[:, None, :]).any(axis=2).mean(), users, world
+
+
+def test_blind_exposure_tells_half_of_what_the_relevant_one_tells():
+    blind = dataclasses.replace(
+        SMALL, exposure="blind", interest_exposure_share=1.0, events_per_user=200
+    )
+    relevant = dataclasses.replace(blind, exposure="relevant")
+
+    by_blind, users, world = shown_of_strangers_and_own(blind)
+    by_relevant, same_users, _ = shown_of_strangers_and_own(relevant)
+
+    # A stranger's interests are shown as often: which of the two the user is, is a coin's side.
+    assert by_relevant > 0.9
+    assert by_blind == pytest.approx(0.55, abs=0.08)  # a few interests are common to both
+    # The users and what they like are the same, and clicks still follow what is driving.
+    np.testing.assert_array_equal(users.interests, same_users.interests)
+    driving = world.item_driving[users.event_item][:, None]
+    is_match = (users.interests[users.event_user] == driving).any(axis=1)
+    is_cross = (users.cross_interests[users.event_user] == driving).any(axis=1)
+    clicked = users.event_clicked
+    assert clicked[is_match].mean() == pytest.approx(SMALL.click_probability, abs=0.03)
+    assert clicked[~is_match & ~is_cross].mean() == pytest.approx(0.2, abs=0.03)
+
+
+def test_blind_exposure_shows_cross_interests_of_strangers_as_often():
+    config = dataclasses.replace(SMALL, exposure="blind", cross_exposure_share=0.5)
+    world = build_world(config)
+    users = draw_users(config, world, 0)
+    starts = np.cumsum(users.num_events) - users.num_events
+    position = np.arange(len(users.event_user)) - starts[users.event_user]
+    is_late = position >= np.ceil(0.8 * users.num_events)[users.event_user]
+    is_late &= ~users.is_cold[users.event_user]
+    driving = world.item_driving[users.event_item]
+    is_own = (users.cross_interests[users.event_user] == driving[:, None]).any(axis=1)
+    # A stranger's cell is the user's in one case of six: the squares have six tags each.
+    assert is_own[is_late].mean() == pytest.approx(0.5 + 0.5 / 6, abs=0.03)
+    assert world.is_cross[driving[is_late]].mean() > 0.98
+
+
+def test_users_repeat_as_asked():
+    config = dataclasses.replace(SMALL, repeat_share=0.7)
+    users = draw_users(config, build_world(config), 0)
+    pairs = np.stack([users.event_user, users.event_item], axis=1)[users.event_clicked]
+    _, first = np.unique(pairs, axis=0, return_index=True)
+    num_later = users.event_clicked.sum() - len(np.unique(pairs[:, 0]))
+    assert (len(pairs) - len(first)) / num_later == pytest.approx(0.7, abs=0.05)
+
+
+def test_users_who_never_repeat_click_every_tag_once():
+    config = dataclasses.replace(SMALL, repeats="never")
+    world = build_world(config)
+    users = draw_users(config, world, 0)
+    tags = world.item_tags[users.event_item[users.event_clicked]]
+    owners = np.repeat(users.event_user[users.event_clicked], tags.shape[1])
+    pairs = np.stack([owners, tags.ravel()], axis=1)[tags.ravel() >= 0]
+    assert len(np.unique(pairs, axis=0)) == len(pairs) > 0
+
+
 def test_one_feature_alone_does_not_tell_the_cross_interest(drawn):
     world, users = drawn
     for square in world.cross_tags:
