@@ -37,7 +37,7 @@ _TOWERS = "towers"
 
 @dataclasses.dataclass(frozen=True)
 class MemoryMeasurement:
-    """One length of histories; the keys are `memory.<history>.batch_<n>.<attribute>`.
+    """One length of histories; the keys are `tag_memory.<history>.batch_<n>.<attribute>`.
 
     Attributes:
       without_ms_p50: Milliseconds of `retrieve` without memory, median.
@@ -61,13 +61,13 @@ def run(progress: Progress) -> Figures:
         call_in_fresh_process(progress, f"{size:,} tags: towers", save, folder, size)
         call_in_fresh_process(progress, "servables", export, folder, size)
         found = call_in_fresh_process(progress, "calls", measure, folder, size)
-    return {"memory.num_tags": size} | flatten(found)
+    return {"tag_memory.num_tags": size} | flatten(found)
 
 
 def flatten(found: Mapping[tuple[str, int], MemoryMeasurement]) -> Figures:
     """The keys of all cases, by length of the histories and batch size."""
     return {
-        f"memory.{history}.batch_{batch_size}.{name}": value
+        f"tag_memory.{history}.batch_{batch_size}.{name}": value
         for (history, batch_size), measured in found.items()
         for name, value in dataclasses.asdict(measured).items()
     }
@@ -79,7 +79,7 @@ def table(figures: Figures) -> str:
     rows = [
         [
             f"{HISTORIES[history]} values, batch {batch_size}",
-            *(figures[f"memory.{history}.batch_{batch_size}.{name}"] for name in names),
+            *(figures[f"tag_memory.{history}.batch_{batch_size}.{name}"] for name in names),
         ]
         for history in HISTORIES
         for batch_size in NUM_CALLS

@@ -97,6 +97,7 @@ def test_client_is_told_what_each_feature_does_to_the_score(client):
 def test_user_of_whom_nothing_is_known_is_explained(client):
     (explanation,) = client.explain([{}], ["jazz"]).explanations
     assert explanation.values == ()
+    assert explanation.memory == 0
     assert explanation.score == pytest.approx(score_of(client, {}, "jazz"), rel=1e-4)
     assert [f.contribution for f in explanation.features] == pytest.approx([0] * 7, abs=1e-5)
 

@@ -330,8 +330,11 @@ def test_without_a_rule_filtered_retrieval_is_retrieval():
 
 
 def test_a_tag_below_the_least_probability_is_not_remembered_either():
-    # t5 is nearly all of the first user's history, t6 hardly any of the second's.
-    histories = [{"clicked": [("t5", 9.0)]}, {"clicked": [("t6", 0.001), ("unknown", 9.0)]}]
+    # t5 and t6 are much of a history, t7 is little of one.
+    histories = [
+        {"clicked": [("t5", 9.0)]},
+        {"clicked": [("t6", 4.0), ("t7", 0.5), ("unknown", 5.0)]},
+    ]
     limit = 0.2
     module = make("exact", "constant", 0.0, 40, 40, min_probability=limit)
 
