@@ -95,7 +95,8 @@ class ProfileFeature:
         examples; equal numbers are never parted. What is missing is a value of its own besides.
         null: 20.
       separator: Of `list`, what stands between the values where they are one text, as in CSV: any
-        text, `json` or `python`, as `data.list_separator` for tags. null: `|`.
+        text, `json` or `python`, as `data.list_separator` for tags. null: `json`, so that a text
+        with a separator that nobody declared is set aside and not taken for one value.
       max_values: Of `list`, how many values at most; the first ones of the list are kept. null: 50.
     """
 
@@ -157,7 +158,7 @@ class ProfileFeature:
     @property
     def effective_separator(self) -> str:
         """`separator`, after the default."""
-        return "|" if self.separator is None else self.separator
+        return "json" if self.separator is None else self.separator
 
     @property
     def effective_max_values(self) -> int:

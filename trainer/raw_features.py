@@ -121,6 +121,8 @@ def _checked_numbers(raw: Mapping[str, tf.Tensor], name: str) -> tf.Tensor:
     """Numbers of a profile, NaN where unknown: a request with an infinite one is refused."""
     numbers = raw[name]
     is_unknown = tf.math.is_nan(numbers)
-    message = f"`{name}` must hold finite numbers, or NaN where unknown"
-    known = tf.debugging.check_numerics(tf.where(is_unknown, 0.0, numbers), message)
+    known = tf.debugging.check_numerics(
+        tf.where(is_unknown, 0.0, numbers),
+        f"`{name}` must hold finite numbers, or NaN where unknown",
+    )
     return tf.where(is_unknown, numbers, known)

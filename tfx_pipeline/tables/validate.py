@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from tfx_pipeline.data_config import DEFAULT_SEPARATOR
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.cells import (
     as_id,
@@ -19,6 +18,7 @@ from tfx_pipeline.tables.cells import (
     as_text,
 )
 from tfx_pipeline.tables.item_catalogue import ItemCatalogue
+from tfx_pipeline.tables.list_notation import JSON
 from tfx_pipeline.tables.line_breaks import without_line_breaks
 from tfx_pipeline.tables.row_batches import (
     FileBatch,
@@ -246,7 +246,7 @@ def validate_users(batch: FileBatch, table: schema.TableSchema = schema.USERS) -
         elif kind == schema.LIST:
             columns[name], is_value_wrong, is_list_malformed = as_lists(
                 column,
-                separator=declared[name].separator or DEFAULT_SEPARATOR,
+                separator=declared[name].separator or JSON,
                 normalization=_AS_WRITTEN,
             )
             is_malformed |= is_list_malformed
