@@ -18,8 +18,8 @@ from tfx_pipeline.tables.cells import (
     as_text,
 )
 from tfx_pipeline.tables.item_catalogue import ItemCatalogue
-from tfx_pipeline.tables.list_notation import JSON
 from tfx_pipeline.tables.line_breaks import without_line_breaks
+from tfx_pipeline.tables.list_notation import JSON
 from tfx_pipeline.tables.row_batches import (
     FileBatch,
     ValidatedBatch,
