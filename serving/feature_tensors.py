@@ -18,7 +18,7 @@ from trainer.line_breaks import one_line
 # What float32, which a request carries, rounds to infinity.
 _BEYOND_FLOAT32 = (2 - 2.0**-24) * 2.0**127
 
-FeatureValue = str | float | Sequence[str] | Sequence[float]
+FeatureValue = str | float | None | Sequence[str] | Sequence[float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +60,8 @@ def to_tensors(
     """Makes one tensor an input out of instances.
 
     Lists are padded to the longest of the batch with empty strings and zero weights; what an
-    instance leaves out is unknown (an empty string, NaN for a number) or an empty list; weights
-    left out are 1 each.
+    instance leaves out is unknown (an empty string; of a number NaN, as which None counts) or an
+    empty list; weights left out are 1 each.
 
     Args:
       features: One mapping a user, feature name -> value.
@@ -249,6 +249,8 @@ def _scalar(
             return one_line(value).encode()
         except UnicodeEncodeError as error:
             raise _no_utf8(name, error) from error
+    if not slot.is_text and value is None:  # as instances of JSON have it
+        return math.nan
     if not slot.is_text and (_is_number(value) or _is_nan(value)):
         return value
     kind = "a string" if slot.is_text else "a finite number of float32, or NaN where unknown"
