@@ -247,7 +247,8 @@ class InstanceReader:
                 return Rejected(_as_base64(record), None, f"`{name}` is no UTF-8: {error}.")
             if self._is_list.get(name, False) or len(items) > 1:
                 values[name] = items
-            elif items:
+            elif items and not (name in self._is_list and _is_nan(items[0])):
+                # NaN is how examples say that a number is unknown, and JSON has none.
                 values[name] = items[0]
         try:
             text = json.dumps(values, ensure_ascii=False, allow_nan=False)
@@ -311,6 +312,10 @@ def _feature_values(feature: tf.train.Feature) -> list[Any]:
         return []
     items = list(getattr(feature, kind).value)
     return [item.decode() for item in items] if kind == "bytes_list" else items
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 def _is_key(value: Any) -> bool:

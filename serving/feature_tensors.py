@@ -5,6 +5,7 @@ Text values become one line each, as in the tables (`trainer.line_breaks`).
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from trainer.line_breaks import one_line
 # What float32, which a request carries, rounds to infinity.
 _BEYOND_FLOAT32 = (2 - 2.0**-24) * 2.0**127
 
-FeatureValue = str | Sequence[str] | Sequence[float]
+FeatureValue = str | float | None | Sequence[str] | Sequence[float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +60,8 @@ def to_tensors(
     """Makes one tensor an input out of instances.
 
     Lists are padded to the longest of the batch with empty strings and zero weights; what an
-    instance leaves out is unknown (an empty string) or an empty list; weights left out are 1 each.
+    instance leaves out is unknown (an empty string; of a number NaN, as which None counts) or an
+    empty list; weights left out are 1 each.
 
     Args:
       features: One mapping a user, feature name -> value.
@@ -71,7 +73,8 @@ def to_tensors(
 
     Raises:
       ValueError: If there is no instance, a feature is unknown, a value is of the wrong kind (a
-        number that is no finite float32, a negative weight), or a list is longer than `list_width`.
+        number that is no finite float32, NaN where it is one of a list, a negative weight), or a
+        list is longer than `list_width`.
     """
     if not features:
         raise ValueError("`features` must hold at least one instance. Received: none.")
@@ -240,15 +243,17 @@ def _is_filled(rows: Sequence[Sequence[Any]], width: int) -> np.ndarray:
 def _scalar(
     features: Sequence[Mapping[str, Any]], position: int, name: str, slot: InputSlot
 ) -> bytes | float:
-    value = features[position].get(name, "" if slot.is_text else 0.0)
+    value = features[position].get(name, "" if slot.is_text else math.nan)
     if slot.is_text and isinstance(value, str):
         try:
             return one_line(value).encode()
         except UnicodeEncodeError as error:
             raise _no_utf8(name, error) from error
-    if not slot.is_text and _is_number(value):
+    if not slot.is_text and value is None:  # as instances of JSON have it
+        return math.nan
+    if not slot.is_text and (_is_number(value) or _is_nan(value)):
         return value
-    kind = "a string" if slot.is_text else "a finite number of float32"
+    kind = "a string" if slot.is_text else "a finite number of float32, or NaN where unknown"
     raise _wrong_kind(position, name, kind, value)
 
 
@@ -300,6 +305,10 @@ def _are_numbers(values: Sequence[Any], at_least: float = -_BEYOND_FLOAT32) -> b
 def _is_number(value: Any) -> bool:
     is_real = isinstance(value, int | float | np.floating | np.integer)
     return is_real and not isinstance(value, bool) and abs(value) < _BEYOND_FLOAT32
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float | np.floating) and bool(np.isnan(value))
 
 
 def _wrong_kind(position: int, name: str, kind: str, value: Any) -> ValueError:

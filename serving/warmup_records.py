@@ -51,7 +51,9 @@ def write_warmup_records(
 
 
 def _nothing(spec: tf.TensorSpec, num_users: int) -> tf.Tensor:
-    """What is said of unknown users: lists are empty, vectors are zero."""
+    """What is said of unknown users: lists are empty, vectors are zero, numbers are NaN."""
+    if spec.dtype == tf.float32 and spec.shape.rank == 1:
+        return tf.fill([num_users], float("nan"))
     return tf.zeros([num_users] + [size or 0 for size in spec.shape[1:]], spec.dtype)
 
 

@@ -67,6 +67,9 @@ PRINTED = (
         "untagged … items have no tags: they and … interactions with them are set aside",
     ),
     ("tfx_pipeline/row_summary.py", "profiles … of … users with events have no row in users"),
+    ("tfx_pipeline/row_summary.py", "missing of … users, …"),
+    # Of a check within the graph.
+    ("trainer/raw_features.py", "`…` must hold finite numbers, or NaN where unknown"),
     (
         "tfx_pipeline/row_summary.py",
         "item ids … interactions of unknown_item name an item in another form, …",

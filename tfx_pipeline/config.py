@@ -139,6 +139,7 @@ class PipelineConfig:
 
     def _check_thresholds(self) -> None:
         numbers = {weights_name(domain.name) for domain in self.features.domains}
+        numbers |= {feature.name for feature in self.features.profile if feature.is_number}
         numbers |= set(NUMBER_LABELS)
         features = self.features.raw_names
         known = {"drift": (*features, *TEXT_LABELS, *NUMBER_LABELS), "skew": features}

@@ -133,7 +133,7 @@ class ReadUsers(ThreadedFn):
         """Checks and parts the rows."""
         with ParcelWriter(self.workplace.shuffle_dir) as writer:
             for batch in read_batches(split, self.table):
-                validated = validate_users(batch)
+                validated = validate_users(batch, self.table)
                 yield from row_counts(tables.USERS, validated.num_read, validated.rejected)
                 if validated.rows.num_rows:
                     packed = pack_profiles(validated)

@@ -112,13 +112,17 @@ class WriteShard(ThreadedFn):
             batches[EVENTS],
             batches[PROFILES],
             columns,
-            [feature.name for feature in self.spec.profile],
+            self.spec.profile,
             self.config.max_events_per_user,
         )
         yield from row_counts(tables.USERS, 0, found.rejected)
         yield from count("users.total", len(found.users))
         yield from count("users.without_profile", found.num_without_profile)
         yield from count("users.without_events", found.num_without_events)
+        for feature in self.spec.profile:
+            if feature.is_number:
+                num_missing = found.users.profile[feature.name].null_count
+                yield from count(f"users.missing.{feature.name}", num_missing)
         yield from count("users.at_one_time", found.num_at_one_time)
         yield from count("rows.clicks", int(np.count_nonzero(found.users.events.clicked)))
         yield from count("rows.skips", int(np.count_nonzero(~found.users.events.clicked)))

@@ -16,7 +16,7 @@ _LARGEST_WHOLE = 10_000
 
 
 def instance_lines(columns: Mapping[str, Column]) -> bytes:
-    """The lines that `json.dumps` would write.
+    """The lines that `json.dumps` would write, with null for NaN.
 
     Args:
       columns: By name in the order of the lines, all of the same number of examples.
@@ -54,7 +54,7 @@ def _joined(column: Column) -> pa.Array:
 
 
 def _numbers(column: NumberColumn) -> pa.Array:
-    """Each number as JSON, binary [num_values]; few are distinct."""
+    """Each number as JSON, binary [num_values]; few are distinct. One that is unknown is null."""
     values = column.values
     is_small = (values >= 0) & (values <= _LARGEST_WHOLE)
     if is_small.all() and (values == np.floor(values)).all():
@@ -62,5 +62,5 @@ def _numbers(column: NumberColumn) -> pa.Array:
         distinct = np.arange(codes.max(initial=0) + 1).astype(values.dtype)
     else:
         distinct, codes = np.unique(values, return_inverse=True)
-    texts = [json.dumps(value).encode() for value in distinct.tolist()]
+    texts = [json.dumps(None if np.isnan(value) else value).encode() for value in distinct.tolist()]
     return pa.array(texts, pa.binary()).take(pa.array(codes))

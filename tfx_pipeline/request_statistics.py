@@ -17,7 +17,7 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 from serving.batch_predict_input import JSON_LINES, InstanceReader, Rejected, find_shards
 from trainer.config_loader import require
 from trainer.features import SNAPSHOT_TIME, USER_ID, FeatureSpec, weights_name
-from trainer.history import MAX_WEIGHT
+from trainer.history import MAX_WEIGHT, is_profile_number, unknown_value
 
 _SHARD_BYTES = 1 << 40  # one shard a file: they are read one after the other
 _BATCH_ROWS = 8_192
@@ -86,14 +86,20 @@ def request_values(features: Mapping[str, Any], spec: FeatureSpec) -> dict[str, 
     unknown = sorted(set(features) - set(spec.raw_names))
     require(not unknown, "features", f"be among {', '.join(spec.raw_names)}", ", ".join(unknown))
     values: dict[str, Any] = {}
-    for profile in spec.profile:
-        value = features.get(profile.name, "")
-        require(isinstance(value, str), profile.name, "be a string", value)
+    for profile in spec.singles:
+        value = features.get(profile.name, unknown_value(profile))
+        if profile.is_number:
+            require(is_profile_number(value), profile.name, "be a finite number", value)
+        else:
+            require(isinstance(value, str), profile.name, "be a string", value)
         values[profile.name] = value
-    for domain in spec.domains:
+    for domain in spec.lists:
         listed = features.get(domain.name, [])
         is_text = isinstance(listed, list) and all(isinstance(value, str) for value in listed)
         require(is_text, domain.name, "be a list of strings", listed)
+        if not domain.has_weights:
+            values[domain.name] = listed
+            continue
         name = weights_name(domain.name)
         weights = features.get(name, [1.0] * len(listed))
         is_numbers = isinstance(weights, list) and all(
@@ -112,9 +118,8 @@ def request_values(features: Mapping[str, Any], spec: FeatureSpec) -> dict[str, 
 
 def _read(pattern: str, spec: FeatureSpec, rejected: list[str]) -> Iterator[dict[str, Any]]:
     """Values of each request; why others have none is added to `rejected`."""
-    is_list = {feature.name: False for feature in spec.profile}
-    for domain in spec.domains:
-        is_list |= {domain.name: True, weights_name(domain.name): True}
+    singles = {feature.name for feature in spec.singles}
+    is_list = {name: name not in singles for name in spec.raw_names}
     reader = InstanceReader(JSON_LINES, None, _NOT_FEATURES, is_list)
     for shard in find_shards(pattern, JSON_LINES, _SHARD_BYTES, "requests")[1]:
         for instance in reader.read(shard):
@@ -130,6 +135,7 @@ def _read(pattern: str, spec: FeatureSpec, rejected: list[str]) -> Iterator[dict
 def _batches(rows: Iterable[dict[str, Any]], spec: FeatureSpec) -> Iterator[pa.RecordBatch]:
     """Rows as the record batches that examples are read as: every feature is a list."""
     numbers = {weights_name(domain.name) for domain in spec.domains}
+    numbers |= {feature.name for feature in spec.profile if feature.is_number}
     waiting: list[dict[str, Any]] = []
 
     def batch() -> pa.RecordBatch:
@@ -149,6 +155,6 @@ def _batches(rows: Iterable[dict[str, Any]], spec: FeatureSpec) -> Iterator[pa.R
         yield batch()
 
 
-def _as_list(value: str | list[Any]) -> list[Any]:
-    values = [value] if isinstance(value, str) else value
+def _as_list(value: str | float | list[Any]) -> list[Any]:
+    values = value if isinstance(value, list) else [value]
     return [v.encode() if isinstance(v, str) else v for v in values]

@@ -52,6 +52,11 @@ def _id_lines(report: Mapping[str, Any]) -> list[str]:
                 f"another form, {_pair(report, _USERS)}"
             )
         lines.append(line)
+    prefix = "users.missing."
+    missing = [key.removeprefix(prefix) for key in sorted(report) if key.startswith(prefix)]
+    if missing:
+        counts = ", ".join(f"{_count(report, prefix + name)} no {name}" for name in missing)
+        lines.append(f"missing    of {_count(report, 'users.total')} users, {counts}")
     if "id_forms.items.num" in report:
         lines.append(
             f"item ids   {_count(report, 'id_forms.items.num')} interactions of unknown_item name "

@@ -16,7 +16,8 @@ from tfx_pipeline.event_order import latest_distinct
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.row_batches import concat_rejected, rejected_rows
 from tfx_pipeline.user_batches import PROFILE_PREFIX, unpack_events
-from tfx_pipeline.user_block import UserBlock
+from tfx_pipeline.user_block import PROFILE_TYPES, UserBlock
+from trainer.features import ProfileFeature
 from trainer.history import ListColumn, UserEvents
 from trainer.list_column import offsets_of
 
@@ -63,7 +64,7 @@ def gather_users(
     event_batches: list[pa.RecordBatch],
     profile_batches: list[pa.RecordBatch],
     columns: dict[str, ListColumn],
-    profile_names: Iterable[str],
+    features: Iterable[ProfileFeature],
     max_events: int,
 ) -> ShardUsers:
     """Brings together what is known of each user.
@@ -72,7 +73,7 @@ def gather_users(
       event_batches: From `user_batches.pack_events`; emptied, so that memory holds events once.
       profile_batches: From `user_batches.pack_profiles`.
       columns: The attributes of all items.
-      profile_names: The profile features.
+      features: The profile features.
       max_events: Latest events kept of a user.
 
     Returns:
@@ -92,7 +93,7 @@ def gather_users(
         event_batches, user_of_row[:num_event_rows], len(user_ids), columns, max_events
     )
     profile, is_known, rejected = _profiles(
-        profile_batches, user_of_row[num_event_rows:], user_ids, profile_names
+        profile_batches, user_of_row[num_event_rows:], user_ids, features
     )
     return ShardUsers(
         UserBlock(user_ids, profile, events, offsets, dropped > 0),
@@ -157,7 +158,7 @@ def _profiles(
     batches: list[pa.RecordBatch],
     user_of_row: np.ndarray,
     user_ids: pa.Array,
-    names: Iterable[str],
+    features: Iterable[ProfileFeature],
 ) -> tuple[dict[str, pa.Array], np.ndarray, pa.RecordBatch]:
     """Columns of profile features by user, whether a user has a row, and rows too many."""
     num_rows = np.bincount(user_of_row, minlength=len(user_ids))
@@ -179,16 +180,18 @@ def _profiles(
     is_known = row_of_user >= 0
     wanted = pa.array(row_of_user, mask=~is_known)
     profile = {}
-    for name in names:
-        chunks = [_column(batch, PROFILE_PREFIX + name) for batch in batches]
-        column = pa.chunked_array([*chunks, pa.array([], pa.string())]).combine_chunks()
-        profile[name] = column.take(wanted).fill_null("")
+    for feature in features:
+        chunks = [_column(batch, feature) for batch in batches]
+        column = pa.chunked_array(chunks, PROFILE_TYPES[feature.type]).combine_chunks().take(wanted)
+        profile[feature.name] = column.fill_null("") if feature.type == "text" else column
     return profile, is_known, concat_rejected(rejected)
 
 
-def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
-    place = batch.schema.get_field_index(name)
-    return pa.array([""] * batch.num_rows, pa.string()) if place < 0 else batch.column(place)
+def _column(batch: pa.RecordBatch, feature: ProfileFeature) -> pa.Array:
+    place = batch.schema.get_field_index(PROFILE_PREFIX + feature.name)
+    if place < 0:
+        return pa.nulls(batch.num_rows, PROFILE_TYPES[feature.type])
+    return batch.column(place)
 
 
 def _profile_rows(batch: pa.RecordBatch) -> list[tuple[str, str, int]]:

@@ -10,11 +10,12 @@ users.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tfx_pipeline.example_columns import Column, NumberColumn, TextColumn, Texts
 from tfx_pipeline.examples_config import ExamplesConfig
@@ -26,9 +27,9 @@ from tfx_pipeline.snapshot_moments import (
     num_training_events,
 )
 from tfx_pipeline.time_split import TimeSplit
-from tfx_pipeline.user_block import UserBlock
+from tfx_pipeline.user_block import PROFILE_TYPES, UserBlock
 from trainer import features as f
-from trainer.history import HistoryValues, Moments, UserEvents
+from trainer.history import HistoryValues, Moments, UserEvents, profile_value
 from trainer.list_column import concatenated_ranges, offsets_of
 from trainer.value_sums import ValueSums, heaviest
 
@@ -117,11 +118,11 @@ class SnapshotMaker:
             }
             for rows in (slice(num_labelled), slice(num_labelled, None))
         ]
-        for name, values in users.profile.items():
-            encoded = values.dictionary_encode()
-            texts, codes = Texts(encoded.dictionary), encoded.indices.to_numpy()[user]
-            columns[0][name] = TextColumn.single(texts, codes[:num_labelled])
-            columns[1][name] = TextColumn.single(texts, codes[num_labelled:])
+        for feature in self._spec.profile:
+            values = users.profile[feature.name]
+            of_sides = _profile_columns(feature, values, (user[:num_labelled], everyone))
+            for side, column in zip(columns, of_sides, strict=True):
+                side[feature.name] = column
         for domain in self._spec.domains:
             found = history.domain_values(moments, domain, self._spec.history_window_days)
             for side, part in zip(columns, _cut(found, num_labelled), strict=True):
@@ -207,7 +208,7 @@ class SnapshotMaker:
 def user_snapshots(
     user_id: str,
     events: UserEvents,
-    profile: Mapping[str, str] | None,
+    profile: Mapping[str, Any] | None,
     spec: f.FeatureSpec,
     config: ExamplesConfig,
     now: int,
@@ -234,7 +235,10 @@ def user_snapshots(
     profile = profile or {}
     users = UserBlock(
         user_ids=pa.array([user_id]),
-        profile={p.name: pa.array([profile.get(p.name, "")]) for p in spec.profile},
+        profile={
+            p.name: pa.array([profile_value(p, profile)], PROFILE_TYPES[p.type], from_pandas=True)
+            for p in spec.profile
+        },
         events=events,
         offsets=np.array([0, len(events)]),
         has_older_events=np.array([has_older_events]),
@@ -245,6 +249,35 @@ def user_snapshots(
         values = {name: column.value(row) for name, column in found.labelled.items()}
         yield Snapshot(f.SPLITS[part], values, int(found.num_impressions_dropped[row]))
     yield Snapshot(f.NOW_SPLIT, {name: column.value(0) for name, column in found.now.items()})
+
+
+def _profile_columns(
+    feature: f.ProfileFeature, values: pa.Array, parts: Sequence[np.ndarray]
+) -> Sequence[Column]:
+    """What some users have of a profile feature.
+
+    Args:
+      feature: The feature.
+      values: Of all users, see `UserBlock.profile`.
+      parts: Users, each int [n], repetition allowed.
+
+    Returns:
+      For each part a column of n examples; a missing number is NaN.
+    """
+    if feature.is_number:
+        numbers = values.to_numpy(zero_copy_only=False).astype(np.float32)
+        return [NumberColumn.single(numbers[users]) for users in parts]
+    encoded = (values.flatten() if feature.is_list else values).dictionary_encode()
+    texts, codes = Texts(encoded.dictionary), encoded.indices.to_numpy()
+    if not feature.is_list:
+        return [TextColumn.single(texts, codes[users]) for users in parts]
+    lengths = np.asarray(pc.list_value_length(values).fill_null(0)).astype(np.int64)
+    starts, lengths = offsets_of(lengths), np.minimum(lengths, feature.effective_max_values)
+    columns = []
+    for users in parts:
+        _, places = concatenated_ranges(starts[users], lengths[users])
+        columns.append(TextColumn(texts, codes[places], offsets_of(lengths[users])))
+    return columns
 
 
 def _cut(found: ValueSums, num: int) -> tuple[ValueSums, ValueSums]:

@@ -73,7 +73,7 @@ def check_categories(files: list[str], data: DataConfig, reader: str) -> None:
 
 def users_of(spec: FeatureSpec) -> schema.TableSchema:
     """The table of users: its id and the profile features."""
-    return schema.users_table(feature.name for feature in spec.profile)
+    return schema.users_table(spec.profile)
 
 
 def table_files(data: DataConfig, table: schema.TableSchema) -> list[str]:

@@ -48,13 +48,14 @@ def serialize_snapshot(values: Mapping[str, Any], spec: f.FeatureSpec) -> bytes:
     What `serialize_columns` writes many at a time, and is tested against.
 
     Args:
-      values: By name: a string, an integer, or a list of strings, integers or floats.
-      spec: Says which features are weights.
+      values: By name: a string, a number, or a list of strings, integers or floats.
+      spec: Says which features are floats.
 
     Returns:
       A serialized `tf.Example`; equal values give equal bytes.
     """
     float_names = _FLOAT_NAMES | {f.weights_name(domain.name) for domain in spec.domains}
+    float_names |= {profile.name for profile in spec.profile if profile.is_number}
     int_names = {f.SNAPSHOT_TIME, f.IMPRESSION_NUM_TAGS, f.HISTORY_NUM_EVENTS}
     example = tf.train.Example()
     for name in sorted(values):
@@ -141,15 +142,16 @@ def build_schema(spec: f.FeatureSpec) -> schema_pb2.Schema:
     """The curated schema of the examples of `spec`.
 
     It is written from the configuration, not inferred from the data, so that data that departs from
-    the declaration is an anomaly. Profile features and identity must be there exactly once; lists
-    may be empty; a profile feature with declared `values` allows these and the empty string
-    (unknown).
+    the declaration is an anomaly. Single profile features and identity must be there exactly once,
+    an unknown number as NaN; lists may be empty; a profile feature with declared `values` allows
+    these and the empty string (unknown).
     """
     schema = schema_pb2.Schema()
     for name, kind, is_single in _IDENTITY_COLUMNS + _LABEL_COLUMNS:
         _add_feature(schema, name, kind, is_single)
     for profile in spec.profile:
-        feature = _add_feature(schema, profile.name, _BYTES, is_single=True)
+        kind = _FLOAT if profile.is_number else _BYTES
+        feature = _add_feature(schema, profile.name, kind, is_single=not profile.is_list)
         if profile.values:
             feature.string_domain.value.extend(["", *profile.values])
     for domain in spec.domains:

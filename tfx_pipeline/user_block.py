@@ -12,6 +12,9 @@ from trainer.history import UserEvents
 _EVENTS_PER_BLOCK = 16_384
 _USERS_PER_BLOCK = 4_096
 
+# By type of a profile feature, that of its column.
+PROFILE_TYPES = {"text": pa.string(), "number": pa.float32(), "list": pa.list_(pa.string())}
+
 
 @dataclasses.dataclass(frozen=True)
 class UserBlock:
@@ -19,7 +22,8 @@ class UserBlock:
 
     Attributes:
       user_ids: string [num_users].
-      profile: By name of a profile feature, string [num_users], "" where unknown.
+      profile: By name of a profile feature, of `PROFILE_TYPES` [num_users]: a string, "" where
+        unknown; a number, null where missing; a list of strings, null or empty where there is none.
       events: The events of all users, one user after the other, each in canonical order.
       offsets: int64 [num_users + 1]; the events of user i are the rows from `offsets[i]` to below
         `offsets[i + 1]`.

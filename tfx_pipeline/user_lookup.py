@@ -38,13 +38,13 @@ class FoundUser(NamedTuple):
 
     Attributes:
       events: The user's events.
-      profile: The user's row; None: unknown.
+      profile: The user's row, None in it where a number is missing; None: unknown.
       now: Seconds, UTC: one after the last event of the log, as in the pipeline's snapshot *now*,
         and not before the window's last day ends.
     """
 
     events: UserEvents
-    profile: dict[str, str] | None
+    profile: dict[str, Any] | None
     now: int
 
 
@@ -98,10 +98,11 @@ def find_user(config: PipelineConfig, user_id: str) -> FoundUser:
         if validated.rows.num_rows:
             now = max(now, int(validated.rows.column("timestamp").to_numpy().max()) + 1)
             chunks += [chunk for user, chunk in pack_by_user(validated) if user == user_id]
+    users = users_of(config.features)
     profiles = [
         {name: value for name, value in row.items() if name != "user_id"}
-        for batch in _read_all(config, users_of(config.features))
-        for row in validate_users(batch).rows.to_pylist()
+        for batch in _read_all(config, users)
+        for row in validate_users(batch, users).rows.to_pylist()
         if row["user_id"] == user_id
     ]
     if not chunks and not profiles:

@@ -18,10 +18,11 @@ from trainer.user_fields import domain_values, num_rows, profile_ids, total_inpu
 class BagOfValues(tf_keras.layers.Layer):
     """A dense layer over the counts of every value of every domain, and over the profile.
 
-        relu(b + sum_p P_p[id_p]
+        relu(b + sum_p P_p[id_p] + sum_l sum_i 1 / n_l S_l[v_i]
                + sum_k (sum_i w_i / n S_k[t_i] + sum_i log(1 + w_i) L_k[t_i] + log(1 + n) / 5 T_k))
 
-    with n = sum_i w_i. S, L, P and T are the rows of one matrix, that of a dense layer over the
+    over the profile features p of one value and l of n_l values, and the domains k, with
+    n = sum_i w_i. S, L, P and T are the rows of one matrix, that of a dense layer over the
     vector of all shares, log counts, one-hot profile features and totals, and begin as those of a
     dense layer do. The vector itself, as long as all vocabularies together, is never made for a
     vocabulary above `DENSE_POOLING_MAX_ROWS`: rows are looked up and added.
@@ -54,13 +55,15 @@ class BagOfValues(tf_keras.layers.Layer):
         self.spec = spec
         self.config = config
         sizes: dict[str, tuple[str | None, int]] = {}
-        for feature in spec.profile:
+        for feature in spec.singles:
             vocabulary = profile_vocabulary_name(feature.name)
             sizes[feature.name] = (vocabulary, num_rows(vocabulary_sizes, vocabulary))
-        for domain in spec.domains:
+        for domain in spec.lists:
             vocabulary = domain.vocabulary_name
             rows = num_rows(vocabulary_sizes, vocabulary)
             sizes[f"{domain.name}_shares"] = (vocabulary, rows)
+            if not domain.has_weights:
+                continue
             if config.log_count_fields:
                 sizes[f"{domain.name}_log_counts"] = (vocabulary, rows)
             if config.use_domain_totals:
@@ -93,8 +96,8 @@ class BagOfValues(tf_keras.layers.Layer):
         """Adds up what is known of users.
 
         Args:
-          features: Profile ids int [batch]; for each domain ids [batch, None] and weights, as
-            `tf.RaggedTensor` or `tf.SparseTensor`.
+          features: Ids of single values int [batch]; for each list ids [batch, None] and, of a
+            domain, weights, as `tf.RaggedTensor` or `tf.SparseTensor`.
           keep: bool [batch, 1], whose behaviour is looked at; None: everybody's.
 
         Returns:
@@ -102,12 +105,15 @@ class BagOfValues(tf_keras.layers.Layer):
         """
         profile = [
             tf.gather(self._tables[feature.name], profile_ids(features, feature.name))
-            for feature in self.spec.profile
+            for feature in self.spec.singles
         ]
         behaviour = []
-        for domain in self.spec.domains:
+        for domain in self.spec.lists:
             values, weights = domain_values(features, domain, self.config.use_domain_weights)
             shares = value_shares(values, weights)
+            if not domain.has_weights:
+                profile.append(self._sum(f"{domain.name}_shares", values, shares))
+                continue
             behaviour.append(self._sum(f"{domain.name}_shares", values, shares))
             if self.config.log_count_fields:
                 counts = tf.ones_like(shares) if weights is None else weights.flat_values[:, None]
@@ -127,9 +133,9 @@ class BagOfValues(tf_keras.layers.Layer):
         return tf.squeeze(weighted_sum(table, values, coefficients), axis=1)
 
     def attention(self, features: Mapping[str, Any]) -> dict[str, tf.RaggedTensor]:
-        """The shares w_i / n, by domain, [batch, None, 1] beside its values."""
+        """The shares w_i / n, by list, [batch, None, 1] beside its values."""
         found = {}
-        for domain in self.spec.domains:
+        for domain in self.spec.lists:
             values, weights = domain_values(features, domain, self.config.use_domain_weights)
             found[domain.name] = values.with_flat_values(value_shares(values, weights))
         return found

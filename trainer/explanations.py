@@ -36,7 +36,7 @@ class LeftOut:
       users: int64 [n], places in the batch.
       features: int64 [n], the feature that lacks something, as a place in `feature_names`; -1:
         none does.
-      places: int64 [n], which value of that domain is left out; -1: the whole feature, as if
+      places: int64 [n], which value of that list is left out; -1: the whole feature, as if
         nothing were known of it.
     """
 
@@ -53,8 +53,8 @@ class Explanation:
       score: float [batch].
       feature_attention: float [batch, F], sums to 1.
       feature_contributions: float [batch, F], the score less that without the feature.
-      attention: By domain float [batch, None] beside its values, sums to 1 over them.
-      contributions: By domain float [batch, None], the score less that without the value.
+      attention: By list float [batch, None] beside its values, sums to 1 over them.
+      contributions: By list float [batch, None], the score less that without the value.
     """
 
     score: tf.Tensor
@@ -65,9 +65,8 @@ class Explanation:
 
 
 def feature_names(spec: FeatureSpec) -> tuple[str, ...]:
-    """Profile features, then domains."""
-    profile = tuple(feature.name for feature in spec.profile)
-    return profile + tuple(domain.name for domain in spec.domains)
+    """Profile features, those that are lists last, then domains."""
+    return tuple(feature.name for feature in (*spec.singles, *spec.lists))
 
 
 def explain(
@@ -94,12 +93,12 @@ def explain(
     left_out = each_left_out(spec, users)
     scores = score(embed_without(model, features, left_out), left_out.users)
     batch, num_features = num_users(users, spec), len(feature_names(spec))
-    lengths = [users[domain.name].flat_values for domain in spec.domains]
+    lengths = [users[domain.name].flat_values for domain in spec.lists]
     sizes = [batch, batch * num_features, *(tf.size(values, tf.int64) for values in lengths)]
     full, without_features, *without_values = tf.split(scores, tf.stack(sizes), num=len(sizes))
     without_features = tf.transpose(tf.reshape(without_features, [num_features, batch]))
     contributions = {}
-    for domain, without in zip(spec.domains, without_values, strict=True):
+    for domain, without in zip(spec.lists, without_values, strict=True):
         values = users[domain.name]
         differences = tf.gather(full, values.value_rowids()) - without
         contributions[domain.name] = values.with_flat_values(differences)
@@ -121,8 +120,8 @@ def each_left_out(spec: FeatureSpec, features: Mapping[str, Any]) -> LeftOut:
       features: Of the batch, as ids.
 
     Returns:
-      Every user as he is; then, feature by feature, every user without it; then, domain by domain,
-      every value left out of its user's history.
+      Every user as he is; then, feature by feature, every user without it; then, list by list,
+      every value left out of its user's list.
     """
     batch = num_users(features, spec)
     names = feature_names(spec)
@@ -132,7 +131,7 @@ def each_left_out(spec: FeatureSpec, features: Mapping[str, Any]) -> LeftOut:
         users.append(everybody)
         lacking.append(tf.zeros_like(everybody) + index)
         places.append(nothing)
-    for domain in spec.domains:
+    for domain in spec.lists:
         rows = features[domain.name].value_rowids()
         users.append(rows)
         lacking.append(tf.zeros_like(rows) + names.index(domain.name))
@@ -156,15 +155,17 @@ def without(spec: FeatureSpec, features: Mapping[str, Any], left_out: LeftOut) -
     for index, name in enumerate(feature_names(spec)):
         is_here = left_out.features == index
         rows = tf.where(is_here & (left_out.places < 0), nobody, left_out.users)
-        if index < len(spec.profile):
+        if index < len(spec.singles):
             found[name] = tf.gather(profile_ids(features, name), rows)
             continue
         values = with_row_ids(tf.gather(features[name], rows))
         lacking = tf.where(is_here, left_out.places, -1)
         keep = _places(values) != tf.gather(lacking, values.value_rowids())
         kept_rows = tf.boolean_mask(values.value_rowids(), keep)
-        weights = tf.gather(features[weights_name(name)], rows)
-        for column, ragged in ((name, values), (weights_name(name), weights)):
+        columns = {name: values}
+        if weights_name(name) in features:
+            columns[weights_name(name)] = tf.gather(features[weights_name(name)], rows)
+        for column, ragged in columns.items():
             found[column] = tf.RaggedTensor.from_value_rowids(
                 tf.boolean_mask(ragged.flat_values, keep), kept_rows, values.nrows(), validate=False
             )
@@ -185,7 +186,7 @@ def embed_without(
       Query embeddings, float [n, U + 1].
     """
     spec = model.spec
-    lengths = [features[domain.name].row_lengths() for domain in spec.domains]
+    lengths = [features[domain.name].row_lengths() for domain in spec.lists]
     longest = tf.reduce_max(tf.add_n(lengths)) if lengths else tf.constant(0, tf.int64)
     num_rows = tf.clip_by_value(_MAX_VALUES // tf.maximum(longest, 1), 1, _MAX_ROWS)
     num_left_out = tf.size(left_out.users, tf.int64)
@@ -213,17 +214,17 @@ def embed_without(
 
 
 def value_attention(tower: UserTower, attention: Mapping[str, Any]) -> dict[str, tf.RaggedTensor]:
-    """Attention by value: the mean over heads, and over the fields that pool the domain.
+    """Attention by value: the mean over heads, and over the fields that pool the list.
 
     Args:
       tower: The tower.
       attention: What `tower.attention` gives.
 
     Returns:
-      By domain float [batch, None] beside its values; sums to 1 over them.
+      By list float [batch, None] beside its values; sums to 1 over them.
     """
     found = {}
-    for domain in tower.spec.domains:
+    for domain in tower.spec.lists:
         fields = [
             field
             for field, feature in zip(tower.field_names, tower.field_features, strict=True)
@@ -252,12 +253,12 @@ def feature_attention(
       attention: What `tower.attention` gives.
 
     Returns:
-      float [batch, F], sums to 1; 0 for an empty domain. A user of whom there is nothing, not even
+      float [batch, F], sums to 1; 0 for an empty list. A user of whom there is nothing, not even
       a profile, has zeros.
     """
     spec = tower.spec
-    is_profile = tf.ones([num_users(features, spec), len(spec.profile)])
-    lengths = [features[domain.name].row_lengths()[:, tf.newaxis] for domain in spec.domains]
+    is_profile = tf.ones([num_users(features, spec), len(spec.singles)])
+    lengths = [features[domain.name].row_lengths()[:, tf.newaxis] for domain in spec.lists]
     present = tf.concat([is_profile, *(tf.cast(n > 0, tf.float32) for n in lengths)], axis=1)
     equal = tf.math.divide_no_nan(present, tf.reduce_sum(present, axis=1, keepdims=True))
     by_field = _field_attention(tower, attention)
@@ -295,7 +296,7 @@ def padded_outputs(
 
     Args:
       explanation: Of a batch.
-      raw: Its raw features, domains string [batch, n] padded with "".
+      raw: Its raw features, lists string [batch, n] padded with "".
       spec: The features.
 
     Returns:
@@ -312,7 +313,7 @@ def padded_outputs(
     # Places that are there however short the histories are.
     domains, values = [tf.fill([batch, NUM_TOP], "")], [tf.fill([batch, NUM_TOP], "")]
     contributions = [tf.zeros([batch, NUM_TOP])]
-    for domain in spec.domains:
+    for domain in spec.lists:
         shape = tf.shape(raw[domain.name])
         # A list may have gaps: what is said of a value stands in its own place.
         own_places = tf.where(tf.not_equal(raw[domain.name], ""))

@@ -1,9 +1,9 @@
 """Behaviour domains and profile features as data, and every feature name, written once.
 
 A *domain* lists values (tags, categories or item ids) of a user's earlier events; a *profile
-feature* is one value of the user. What exists is declared in the configuration: a new log needs no
-code. Computing the values is `trainer.history`'s work, turning them into ids
-`tfx_pipeline.preprocessing`'s.
+feature* is something else known of the user: one category, one number, or a list of categories.
+What exists is declared in the configuration: a new log needs no code. Computing the values is
+`trainer.history`'s work, turning them into ids `tfx_pipeline.preprocessing`'s.
 """
 
 import dataclasses
@@ -80,22 +80,90 @@ FEATURES_KEY = "features"  # of `custom_config` of Transform and Trainer: the `F
 
 @dataclasses.dataclass(frozen=True)
 class ProfileFeature:
-    """One single-valued feature of a user, a column of the `users` table.
+    """One feature of a user, a column of the `users` table.
 
     Attributes:
       name: The column.
-      num_oov_buckets: Hash buckets for values that training never saw; the empty string (unknown)
-        is a value of its own.
-      values: If given, the values the schema allows; others are anomalies that fail the run.
+      type: `text`: one category; a number is its decimal text. `number`: one number, of which the
+        model sees the bucket that it falls into, between quantiles of the training examples.
+        `list`: any number of categories, pooled as those of a domain are.
+      num_oov_buckets: Of `text` and `list`, hash buckets for values that training never saw; of
+        `text` the empty string (unknown) is a value of its own.
+      values: Of `text` and `list`: if given, the values the schema allows; others are anomalies
+        that fail the run.
+      num_buckets: Of `number`, how many buckets at most, each of about equally many training
+        examples; equal numbers are never parted. What is missing is a value of its own besides.
+        null: 20.
+      separator: Of `list`, what stands between the values where they are one text, as in CSV: any
+        text, `json` or `python`, as `data.list_separator` for tags. null: `json`, so that a text
+        with a separator that nobody declared is set aside and not taken for one value.
+      max_values: Of `list`, how many values at most; the first ones of the list are kept. null: 50.
     """
 
     name: str
+    type: Literal["text", "number", "list"] = "text"
     num_oov_buckets: int = 1
     values: tuple[str, ...] = ()
+    num_buckets: int | None = None
+    separator: str | None = None
+    max_values: int | None = None
 
     def __post_init__(self):
         _check_name(self.name)
         require(self.num_oov_buckets >= 1, "num_oov_buckets", "be at least 1", self.num_oov_buckets)
+        for key, types, default in (
+            ("num_oov_buckets", ("text", "list"), 1),
+            ("values", ("text", "list"), ()),
+            ("num_buckets", ("number",), None),
+            ("separator", ("list",), None),
+            ("max_values", ("list",), None),
+        ):
+            value = getattr(self, key)
+            require(
+                self.type in types or value == default,
+                key,
+                f"be left out of `{self.name}`, which is of `type: {self.type}`",
+                value,
+            )
+        for key, at_least in (("num_buckets", 2), ("max_values", 1)):
+            value = getattr(self, key)
+            require(value is None or value >= at_least, key, f"be at least {at_least}", value)
+        require(self.separator != "", "separator", "not be empty", self.separator)
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it is one number."""
+        return self.type == "number"
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it has any number of values, without weights."""
+        return self.type == "list"
+
+    @property
+    def vocabulary_name(self) -> str:
+        """Name of its vocabulary, which no other feature has; of `number`: of its buckets."""
+        return profile_vocabulary_name(self.name)
+
+    @property
+    def has_weights(self) -> bool:
+        """As of a `Domain`: its values count once each."""
+        return False
+
+    @property
+    def effective_num_buckets(self) -> int:
+        """`num_buckets`, after the default."""
+        return 20 if self.num_buckets is None else self.num_buckets
+
+    @property
+    def effective_separator(self) -> str:
+        """`separator`, after the default."""
+        return "json" if self.separator is None else self.separator
+
+    @property
+    def effective_max_values(self) -> int:
+        """`max_values`, after the default."""
+        return 50 if self.max_values is None else self.max_values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,6 +210,15 @@ class Domain:
     def vocabulary_name(self) -> str:
         """The vocabulary in use, after the default."""
         return self.vocabulary or self.attribute
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether weights lie beside its values (`weights_name`)."""
+        return True
+
+
+# What lists values of a vocabulary: every field that pools.
+ListFeature = ProfileFeature | Domain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,6 +303,16 @@ class FeatureSpec:
     def vocabulary(self, name: str) -> Vocabulary:
         """Limits of the vocabulary `name`."""
         return self.vocabularies.get(name, Vocabulary())
+
+    @property
+    def singles(self) -> tuple[ProfileFeature, ...]:
+        """The profile features with one value, text or number."""
+        return tuple(feature for feature in self.profile if not feature.is_list)
+
+    @property
+    def lists(self) -> tuple[ListFeature, ...]:
+        """All that lists values: the profile features of that type, then the domains."""
+        return (*(feature for feature in self.profile if feature.is_list), *self.domains)
 
     @property
     def raw_names(self) -> tuple[str, ...]:

@@ -8,14 +8,14 @@ Point in time: a feature at time `at` sees events with `timestamp < at`, and not
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from trainer.config_loader import require
 from trainer.event_times import event_seconds
-from trainer.features import Domain, FeatureSpec, weights_name
+from trainer.features import Domain, FeatureSpec, ProfileFeature, weights_name
 from trainer.id_text import id_text
 from trainer.line_breaks import one_line
 from trainer.list_column import ListColumn
@@ -108,14 +108,74 @@ def check_profile(profile: Mapping[str, Any], spec: FeatureSpec) -> None:
       spec: The features.
 
     Raises:
-      ValueError: A name is no profile feature, or a value no string.
+      ValueError: A name is no profile feature, or a value is of another kind than the feature.
     """
     known = [feature.name for feature in spec.profile]
     unknown = sorted(set(profile) - set(known))
     demand = f"name profile features ({', '.join(known)})"
     require(not unknown, "profile", demand, ", ".join(unknown))
-    for name, value in profile.items():
-        require(isinstance(value, str), name, 'be a string, "" where unknown', value)
+    for feature in spec.profile:
+        value = profile.get(feature.name, unknown_value(feature))
+        if feature.is_number:
+            require(
+                is_profile_number(value),
+                feature.name,
+                "be a finite number, NaN where unknown",
+                value,
+            )
+        elif feature.is_list:
+            is_list = isinstance(value, Sequence) and not isinstance(value, str)
+            is_text = is_list and all(isinstance(each, str) for each in value)
+            require(is_text, feature.name, "be a list of strings", value)
+        else:
+            require(isinstance(value, str), feature.name, 'be a string, "" where unknown', value)
+
+
+def unknown_value(feature: ProfileFeature) -> Any:
+    """What a profile feature of which nothing is known has."""
+    return float("nan") if feature.is_number else [] if feature.is_list else ""
+
+
+def is_profile_number(value: Any) -> bool:
+    """Whether a profile feature of `type: number` can have a value: finite in float32, or NaN."""
+    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return is_number and (value != value or abs(value) <= MAX_WEIGHT)
+
+
+def list_values(values: Iterable[str], max_values: int) -> list[str]:
+    """Values of a profile feature of `type: list`, as the tables and live callers have them.
+
+    Args:
+      values: As written.
+      max_values: How many are kept, the first ones.
+
+    Returns:
+      Each once and of one line, without white space at its ends; none is empty.
+    """
+    found = dict.fromkeys(one_line(value).strip() for value in values)
+    found.pop("", None)
+    return list(found)[:max_values]
+
+
+def profile_value(feature: ProfileFeature, profile: Mapping[str, Any]) -> Any:
+    """The value of one profile feature.
+
+    Args:
+      feature: The feature.
+      profile: A user's row of the `users` table, or what a caller says of them; None in it, and
+        what is left out, is unknown.
+
+    Returns:
+      A string, a float (of float32, NaN where unknown), or a list of strings.
+    """
+    value = profile.get(feature.name)
+    if value is None:
+        value = unknown_value(feature)
+    if feature.is_number:
+        return float(np.float32(value))
+    if feature.is_list:
+        return list_values(value, feature.effective_max_values)
+    return one_line(value)
 
 
 def _item_id(item_id: Any) -> str:
@@ -228,7 +288,7 @@ def _first_at_or_after(
 
 
 def feature_values(
-    events: UserEvents, profile: Mapping[str, str] | None, at: float, spec: FeatureSpec
+    events: UserEvents, profile: Mapping[str, Any] | None, at: float, spec: FeatureSpec
 ) -> dict[str, Any]:
     """Values of every feature of one user at one time.
 
@@ -239,12 +299,13 @@ def feature_values(
       spec: The features.
 
     Returns:
-      By raw feature name: a string for a profile feature ("" if unknown), a list of strings for a
-      domain (heaviest first, ties in order of the strings) and a list of floats for its weights.
+      By raw feature name: for a profile feature a string ("" if unknown), a float (NaN if unknown)
+      or a list of strings; a list of strings for a domain (heaviest first, ties in order of the
+      strings) and a list of floats for its weights.
     """
     profile = profile or {}
     values: dict[str, Any] = {
-        feature.name: one_line(profile.get(feature.name, "")) for feature in spec.profile
+        feature.name: profile_value(feature, profile) for feature in spec.profile
     }
     history = HistoryValues(events)
     moment = Moments(np.array([0]), np.array([events.num_before(at)]), np.array([at]))

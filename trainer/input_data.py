@@ -55,8 +55,11 @@ def vocabulary_sizes(
     """
     sizes = {}
     for feature in spec.profile:
-        name = f.profile_vocabulary_name(feature.name)
-        sizes[name] = transform_output.vocabulary_size_by_name(name) + feature.num_oov_buckets + 1
+        name = feature.vocabulary_name
+        num_oov_buckets = 0 if feature.is_number else feature.num_oov_buckets
+        sizes[name] = transform_output.vocabulary_size_by_name(name) + num_oov_buckets
+        # The unknown has an id; a list of which nothing is known is empty.
+        sizes[name] += int(not feature.is_list)
     for domain in spec.domains:
         name = domain.vocabulary_name
         sizes[name] = (
@@ -75,14 +78,20 @@ def load_vocabularies(
       spec: The features.
 
     Returns:
-      By vocabulary name: the tags', every domain's and every profile feature's.
+      By vocabulary name: the tags', every domain's and every profile feature's; of one that is a
+      number the lower bounds of its buckets, ascending, as text.
     """
     names = {f.TAG_VOCABULARY} | {domain.vocabulary_name for domain in spec.domains}
-    names |= {f.profile_vocabulary_name(feature.name) for feature in spec.profile}
-    return {
+    names |= {feature.vocabulary_name for feature in spec.profile}
+    found = {
         name: [value.decode() for value in transform_output.vocabulary_by_name(name)]
         for name in sorted(names)
     }
+    for feature in spec.profile:
+        if feature.is_number:
+            # A file of the transform is in order of frequency, bounds are in order of the ids.
+            found[feature.vocabulary_name].sort(key=float)
+    return found
 
 
 def load_tags(transform_output: tft.TFTransformOutput) -> list[str]:

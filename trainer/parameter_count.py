@@ -46,9 +46,11 @@ def count_parameters(model: InterestModel) -> ParameterCount:
 def _score_nobody(model: InterestModel) -> None:
     """Layers make their weights at their first call."""
     lists = {IMPRESSION_TAGS: tf.int64, IMPRESSION_NUM_TAGS: tf.int64}
-    for domain in model.spec.domains:
-        lists |= {domain.name: tf.int64, weights_name(domain.name): tf.float32}
-    features = {feature.name: tf.zeros([1], tf.int64) for feature in model.spec.profile}
+    for listed in model.spec.lists:
+        lists[listed.name] = tf.int64
+        if listed.has_weights:
+            lists[weights_name(listed.name)] = tf.float32
+    features = {feature.name: tf.zeros([1], tf.int64) for feature in model.spec.singles}
     for name, dtype in lists.items():
         features[name] = tf.RaggedTensor.from_row_splits(tf.zeros([0], dtype), [0, 0])
     model.score_tags(features)

@@ -13,8 +13,8 @@ from trainer import features as f
 from trainer import signatures as s
 from trainer.calibration import Calibration
 from trainer.explanations import explain, padded_outputs
-from trainer.history import MIN_WEIGHT
 from trainer.model import InterestModel
+from trainer.raw_features import parse_examples, raw_signature, transform_inputs, unknown
 from trainer.second_stage import mixed
 from trainer.tag_tower import TagVectors
 
@@ -65,41 +65,16 @@ class SavedTowers(tf.Module):
         self._tags = tf.Variable(tags, trainable=False, name="tags")
 
     def raw_signature(self) -> dict[str, tf.TensorSpec]:
-        """One tensor a raw feature: profile [batch], domain and weights [batch, n]."""
-        specs = {p.name: tf.TensorSpec([None], tf.string, p.name) for p in self._spec.profile}
-        for domain in self._spec.domains:
-            specs[domain.name] = tf.TensorSpec([None, None], tf.string, domain.name)
-            name = f.weights_name(domain.name)
-            specs[name] = tf.TensorSpec([None, None], tf.float32, name)
-        return specs
+        """One tensor a raw feature: single values [batch], lists and weights [batch, n]."""
+        return raw_signature(self._spec)
 
     def parse_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Serialized `tf.Example`s [batch] -> raw features; what is absent is unknown or empty."""
-        columns: dict[str, Any] = {
-            p.name: tf.io.FixedLenFeature([], tf.string, "") for p in self._spec.profile
-        }
-        for domain in self._spec.domains:
-            columns[domain.name] = tf.io.RaggedFeature(tf.string)
-            columns[f.weights_name(domain.name)] = tf.io.RaggedFeature(tf.float32)
-        parsed = tf.io.parse_example(examples, columns)
-        for domain in self._spec.domains:
-            values = parsed[domain.name].to_tensor(default_value="")
-            parsed[domain.name] = values
-            name = f.weights_name(domain.name)
-            # Values without a weight count once.
-            parsed[name] = parsed[name].to_tensor(default_value=1.0, shape=tf.shape(values))
-        return parsed
+        return parse_examples(examples, self._spec)
 
     def model_features(self, raw: dict[str, tf.Tensor]) -> dict[str, Any]:
         """Raw features -> the ids that the towers take."""
-        inputs: dict[str, Any] = {p.name: raw[p.name][:, tf.newaxis] for p in self._spec.profile}
-        for domain in self._spec.domains:
-            values = raw[domain.name]
-            is_value = tf.not_equal(values, "")
-            weights = tf.maximum(_checked_weights(raw, f.weights_name(domain.name)), MIN_WEIGHT)
-            # Values move up where a caller's list has gaps: a sparse row must not have any.
-            for name, column in ((domain.name, values), (f.weights_name(domain.name), weights)):
-                inputs[name] = tf.ragged.boolean_mask(column, is_value).to_sparse()
+        inputs = transform_inputs(raw, self._spec)
         transformed = self._get_transform()(inputs)
         return {
             name: tf.RaggedTensor.from_sparse(value)
@@ -256,7 +231,7 @@ class SavedTowers(tf.Module):
         """
         # One more user, of whom nothing is known: what is left out is taken from there.
         shapes = {name: [1, *tf.unstack(tf.shape(column)[1:])] for name, column in raw.items()}
-        nobody = {name: tf.zeros(shapes[name], column.dtype) for name, column in raw.items()}
+        nobody = {name: unknown(shapes[name], column.dtype) for name, column in raw.items()}
         everybody = {name: tf.concat([column, nobody[name]], 0) for name, column in raw.items()}
 
         def score(query_embeddings: tf.Tensor, users: tf.Tensor) -> tf.Tensor:
@@ -368,14 +343,6 @@ class SavedTowers(tf.Module):
             name: tf.function(function, autograph=False).get_concrete_function(**inputs)
             for name, function, inputs in functions
         }
-
-
-def _checked_weights(raw: dict[str, tf.Tensor], name: str) -> tf.Tensor:
-    """Weights that are finite and 0 or more, on any server: a request with others is refused."""
-    weights = raw[name]
-    # One operation looks for both, and hands on what it has looked at.
-    weights = tf.where(weights < 0, tf.constant(float("nan")), weights)
-    return tf.debugging.check_numerics(weights, f"`{name}` must hold finite numbers, 0 or more")
 
 
 def save_towers(

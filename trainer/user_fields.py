@@ -19,6 +19,7 @@ from trainer.features import (
     TAG_VOCABULARY,
     Domain,
     FeatureSpec,
+    ListFeature,
     profile_vocabulary_name,
     weights_name,
 )
@@ -46,16 +47,16 @@ def num_rows(vocabulary_sizes: Mapping[str, int], vocabulary: str) -> int:
 
 
 def profile_ids(features: Mapping[str, Any], name: str) -> tf.Tensor:
-    """Ids of a profile feature, int [batch]."""
+    """Ids of a profile feature with one value, int [batch]."""
     return tf.reshape(features[name], [-1])
 
 
 def domain_values(
-    features: Mapping[str, Any], domain: Domain, use_weights: bool
+    features: Mapping[str, Any], domain: ListFeature, use_weights: bool
 ) -> tuple[tf.RaggedTensor, tf.RaggedTensor | None]:
-    """Ids of a domain's values and, if they are used, their weights; both [batch, None]."""
+    """Ids of a list's values and, if it has any and they are used, weights; both [batch, None]."""
     values = with_row_ids(features[domain.name])
-    if not use_weights:
+    if not (use_weights and domain.has_weights):
         return values, None
     weights = features[weights_name(domain.name)]
     is_sparse = isinstance(weights, tf.SparseTensor)
@@ -90,20 +91,21 @@ def total_input(values: tf.RaggedTensor, weights: tf.RaggedTensor | None) -> tf.
 
 def num_users(features: Mapping[str, Any], spec: FeatureSpec) -> tf.Tensor:
     """Users of a batch, int."""
-    if spec.profile:
-        return tf.size(features[spec.profile[0].name], out_type=tf.int64)
-    column = features[spec.domains[0].name]
+    if spec.singles:
+        return tf.size(features[spec.singles[0].name], out_type=tf.int64)
+    column = features[spec.lists[0].name]
     return column.dense_shape[0] if isinstance(column, tf.SparseTensor) else column.nrows(tf.int64)
 
 
 class UserFields(tf_keras.layers.Layer):
     """Fields of a user (UTPM, doi 10.1145/3340531.3412719), for every interaction the same.
 
-    A field is a profile feature; a domain, its values pooled by an attention of its own or by
-    their average, each with the multiplicity w_i; with `log_count_fields` the domain once more with
-    the multiplicity log(1 + w_i); with `use_domain_totals` the length of its history, as
-    log(1 + sum_i w_i) / 5 times a vector. Where attention pools, a field has a vector for each
-    head, which profile features and totals repeat.
+    A field is a profile feature with one value; a profile feature that is a list, its values pooled
+    by an attention of its own or by their average; a domain, likewise, each value with the
+    multiplicity w_i; with `log_count_fields` the domain once more with the multiplicity
+    log(1 + w_i); with `use_domain_totals` the length of its history, as log(1 + sum_i w_i) / 5
+    times a vector. Where attention pools, a field has a vector for each head, which single values
+    and totals repeat.
 
     Args:
       spec: The features.
@@ -148,15 +150,15 @@ class UserFields(tf_keras.layers.Layer):
             initializer = tf_keras.initializers.RandomNormal(stddev=size**-0.5, seed=next(seeds))
             return self.add_weight(name, [rows, size], initializer=initializer)
 
-        for feature in self.spec.profile:
+        for feature in self.spec.singles:
             rows = num_rows(vocabulary_sizes, profile_vocabulary_name(feature.name))
             self._tables[feature.name] = add(feature.name, rows)
-        for domain in self.spec.domains:
+        for domain in self.spec.lists:
             rows = num_rows(vocabulary_sizes, domain.vocabulary_name) - self._first_id(domain)
             # Of a shared table these are the buckets for unknown values alone.
             require(rows >= 1, "vocabulary_sizes", "have room for unknown tags", rows)
             self._tables[domain.name] = add(domain.name, rows)
-            if self.config.use_domain_totals:
+            if self.config.use_domain_totals and isinstance(domain, Domain):
                 self._totals[domain.name] = add(_total_name(domain), 1)
 
     def _add_attention(self, seeds: Iterator[int]) -> None:
@@ -168,7 +170,7 @@ class UserFields(tf_keras.layers.Layer):
                 stddev=config.attention_dim**-0.5, seed=next(seeds)
             ),
         )
-        names = [domain.name for domain in self.spec.domains]
+        names = [feature.name for feature in self.spec.lists]
         if config.log_count_fields:
             names += [_log_name(domain) for domain in self.spec.domains]
         for name in names:
@@ -180,13 +182,15 @@ class UserFields(tf_keras.layers.Layer):
                 name=f"intra_{name}",
             )
 
-    def _first_id(self, domain: Domain) -> int:
+    def _first_id(self, domain: ListFeature) -> int:
         if self._shared is not None and domain.vocabulary_name == TAG_VOCABULARY:
             return self._shared.num_tags
         return 0
 
-    def _table(self, domain: Domain, values: tf.RaggedTensor) -> tuple[tf.Tensor, tf.RaggedTensor]:
-        """Embeddings of a domain's values, and the values as rows of them.
+    def _table(
+        self, domain: ListFeature, values: tf.RaggedTensor
+    ) -> tuple[tf.Tensor, tf.RaggedTensor]:
+        """Embeddings of a list's values, and the values as rows of them.
 
         Of a large table these are the rows that the batch names, so that neither a step nor its
         gradients hold anything of the size of the vocabulary.
@@ -213,14 +217,14 @@ class UserFields(tf_keras.layers.Layer):
     def embedding_tables(self) -> dict[str, EmbeddingTable]:
         """By the name of their feature; `<domain>_total` for the vector of a history's length."""
         tables = {}
-        for feature in self.spec.profile:
+        for feature in self.spec.singles:
             vocabulary = profile_vocabulary_name(feature.name)
             tables[feature.name] = EmbeddingTable(self._tables[feature.name], vocabulary)
-        for domain in self.spec.domains:
+        for domain in self.spec.lists:
             tables[domain.name] = EmbeddingTable(
                 self._tables[domain.name], domain.vocabulary_name, self._first_id(domain)
             )
-            if self.config.use_domain_totals:
+            if self.config.use_domain_totals and isinstance(domain, Domain):
                 tables[_total_name(domain)] = EmbeddingTable(self._totals[domain.name], None)
         return tables
 
@@ -236,22 +240,22 @@ class UserFields(tf_keras.layers.Layer):
 
     def _fields(self) -> list[tuple[str, str]]:
         """Names of the fields, and what each is made of."""
-        fields = [(feature.name, feature.name) for feature in self.spec.profile]
-        for domain in self.spec.domains:
+        fields = [(feature.name, feature.name) for feature in self.spec.singles]
+        for domain in self.spec.lists:
             fields.append((domain.name, domain.name))
-            if self.config.log_count_fields:
+            if self.config.log_count_fields and isinstance(domain, Domain):
                 fields.append((_log_name(domain), domain.name))
         if self.config.use_domain_totals:
             fields += [(_total_name(domain), domain.name) for domain in self.spec.domains]
         return fields
 
     def _lists(
-        self, features: Mapping[str, Any], domain: Domain
+        self, features: Mapping[str, Any], domain: ListFeature
     ) -> dict[str, tuple[tf.RaggedTensor, tf.RaggedTensor | None]]:
-        """By the name of their field, the values of a domain and their multiplicities."""
+        """By the name of their field, the values of a list and their multiplicities."""
         values, weights = domain_values(features, domain, self.config.use_domain_weights)
         lists = {domain.name: (values, weights)}
-        if self.config.log_count_fields:
+        if self.config.log_count_fields and isinstance(domain, Domain):
             logarithms = None if weights is None else tf.math.log1p(weights)
             lists[_log_name(domain)] = (values, logarithms)
         return lists
@@ -273,8 +277,8 @@ class UserFields(tf_keras.layers.Layer):
         """Makes the fields.
 
         Args:
-          features: Profile ids int [batch]; for each domain ids [batch, None] and weights, as
-            `tf.RaggedTensor` or `tf.SparseTensor`.
+          features: Ids of single values int [batch]; for each list ids [batch, None] and, of a
+            domain, weights, as `tf.RaggedTensor` or `tf.SparseTensor`.
           keep: bool [batch, 1], whose behaviour is looked at; None: everybody's.
 
         Returns:
@@ -282,12 +286,12 @@ class UserFields(tf_keras.layers.Layer):
         """
         heads = self.config.effective_heads
         vectors, present, totals, has_total = [], [], [], []
-        for feature in self.spec.profile:
+        for feature in self.spec.singles:
             ids = profile_ids(features, feature.name)
             row = tf.gather(self._tables[feature.name], ids)
             vectors.append(tf.repeat(row[:, tf.newaxis], heads, axis=1))
             present.append(tf.ones_like(ids, tf.bool))
-        for domain in self.spec.domains:
+        for domain in self.spec.lists:
             lists = self._lists(features, domain)
             values, weights = lists[domain.name]
             table, rows = self._table(domain, values)
@@ -295,13 +299,14 @@ class UserFields(tf_keras.layers.Layer):
             for name, (_, multiplicities) in lists.items():
                 vectors.append(self._pool(name, table, rows, multiplicities))
                 present.append(is_there)
-            if self.config.use_domain_totals:
+            if domain.name in self._totals:
                 row = total_input(values, weights)[:, tf.newaxis] * self._totals[domain.name]
                 totals.append(tf.repeat(row[:, tf.newaxis], heads, axis=1))
                 has_total.append(is_there)
         fields = tf.stack(vectors + totals, axis=1)
         mask = tf.stack(present + has_total, axis=1)
         if keep is not None:
+            # Lists of the profile come first among the lists, and have one field each.
             num_profile = len(self.spec.profile)
             mask = tf.concat([mask[:, :num_profile], mask[:, num_profile:] & keep], axis=1)
         return fields, mask
@@ -313,10 +318,10 @@ class UserFields(tf_keras.layers.Layer):
           features: As for `call`.
 
         Returns:
-          By the name of the field, [batch, None, H] beside the values of its domain.
+          By the name of the field, [batch, None, H] beside the values of its list.
         """
         found = {}
-        for domain in self.spec.domains:
+        for domain in self.spec.lists:
             lists = self._lists(features, domain)
             table, rows = self._table(domain, lists[domain.name][0])
             for name, (values, multiplicities) in lists.items():

@@ -115,8 +115,8 @@ class UserTower(tf_keras.Model):
         """Embeds users.
 
         Args:
-          features: Profile ids int [batch]; for each domain ids [batch, None] and weights, as
-            `tf.RaggedTensor` or `tf.SparseTensor`.
+          features: Ids of single values int [batch]; for each list ids [batch, None] and, of a
+            domain, weights, as `tf.RaggedTensor` or `tf.SparseTensor`.
           training: Whether dropout is on.
 
         Returns:
@@ -154,7 +154,7 @@ class UserTower(tf_keras.Model):
           features: As for `call`.
 
         Returns:
-          For each field that pools a domain, by its name, a `tf.RaggedTensor` [batch, None, H]
+          For each field that pools a list, by its name, a `tf.RaggedTensor` [batch, None, H]
           beside the domain's values: the attention, the parts in an average, or, for `bag`, the
           shares by value. And what the interaction has:
           `utpm`: `fields`, float [batch, K, H], in the order of `field_names`;

@@ -28,7 +28,11 @@ def count_lost_values(
     """
     lost = {}
     for feature in spec.profile:
-        name = f.profile_vocabulary_name(feature.name)
+        name = feature.vocabulary_name
+        if feature.is_list:
+            ids = train.lists[feature.name].values
+            lost[name] = int(np.count_nonzero(ids >= num_values[name]))
+            continue
         # 0 is the unknown, which is no value.
         lost[name] = int(np.count_nonzero(train.scalars[feature.name] > num_values[name]))
     columns = {f.TAG_VOCABULARY: [f.LABEL_TAGS, f.IMPRESSION_TAGS]}
@@ -39,8 +43,8 @@ def count_lost_values(
         is_cut = limits.max_size is not None and size >= limits.max_size
         if is_cut or limits.min_frequency > 1:
             continue
-        ids = [train.lists[column].values for column in columns_of]
-        lost[name] = sum(int(np.count_nonzero((i < 0) | (i >= size))) for i in ids)
+        found = [train.lists[column].values for column in columns_of]
+        lost[name] = sum(int(np.count_nonzero((ids < 0) | (ids >= size))) for ids in found)
     return lost
 
 

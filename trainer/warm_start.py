@@ -2,7 +2,9 @@
 
 Vocabularies are ordered by frequency, so that a tag's number changes from day to day: rows of
 tables are found again by the string they stand for, the optimizer's slots with them. A row that is
-new begins as in a fresh model. What has no rows is taken over as it is.
+new begins as in a fresh model. What has no rows is taken over as it is. A bucket of numbers stands
+for a range, and ranges move with the quantiles: it takes over the row of the bucket in which its
+middle lay.
 """
 
 import dataclasses
@@ -42,10 +44,12 @@ class TableRows:
     Attributes:
       vocabulary: Name of the vocabulary whose values number them.
       num_before: Rows before those of the values: the unknown value of a profile feature.
+      is_number: Whether the values are the lower bounds of buckets, ascending.
     """
 
     vocabulary: str
     num_before: int = 0
+    is_number: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,12 +99,14 @@ def tables(model: InterestModel) -> dict[str, TableRows]:
     }
     if tower.views is not None and "category" in model.model_config.tag_views:
         found[names[id(tower.views.category_rows)]] = TableRows(CATEGORY_VOCABULARY)
-    profile = {feature.name for feature in model.spec.profile}
+    singles = {feature.name: feature for feature in model.spec.singles}
     for feature, table in model.user_tower.embedding_tables.items():
         # A table that begins behind the values has hash buckets alone, which have no strings.
         if table.vocabulary is not None and table.first_id == 0:
             found[names[id(table.variable)]] = TableRows(
-                table.vocabulary, num_before=int(feature in profile)
+                table.vocabulary,
+                num_before=int(feature in singles),
+                is_number=feature in singles and singles[feature].is_number,
             )
     return found
 
@@ -173,8 +179,12 @@ def start_from(directory: str, model: InterestModel, of_transform: Vocabularies)
         True,
     )
     vocabularies = vocabularies_of(model, of_transform)
+    of_numbers = {rows.vocabulary for rows in new_tables.values() if rows.is_number}
     places = {
-        name: _places(rest["vocabularies"][name], values) for name, values in vocabularies.items()
+        name: (_bucket_places if name in of_numbers else _places)(
+            rest["vocabularies"][name], values
+        )
+        for name, values in vocabularies.items()
     }
 
     def remap(before: Arrays, now: Arrays) -> Arrays:
@@ -199,7 +209,8 @@ def start_from(directory: str, model: InterestModel, of_transform: Vocabularies)
             name: RowCounts(
                 kept=int(np.sum(found >= 0)),
                 new=int(np.sum(found < 0)),
-                retired=len(rest["vocabularies"][name]) - int(np.sum(found >= 0)),
+                # Several buckets may have the row of one.
+                retired=len(rest["vocabularies"][name]) - len(np.unique(found[found >= 0])),
             )
             for name, found in places.items()
         },
@@ -211,6 +222,23 @@ def _places(old: Sequence[str], new: Sequence[str]) -> np.ndarray:
     """Where each new value stood in the old vocabulary, int [n]; -1: nowhere."""
     numbers = {value: i for i, value in enumerate(old)}
     return np.array([numbers.get(value, -1) for value in new], np.int64)
+
+
+def _bucket_places(old: Sequence[str], new: Sequence[str]) -> np.ndarray:
+    """The old bucket in which the middle of each new one lies, int [n].
+
+    Args:
+      old: Lower bounds of the buckets, ascending; the first one is below all numbers.
+      new: Likewise.
+
+    Returns:
+      Places in `old`. The outermost buckets have no middle: the lowest begins as the lowest, the
+      highest as the highest.
+    """
+    bounds = np.array([*new, np.inf], np.float64)
+    middles = (bounds[:-1] + bounds[1:]) / 2
+    middles[0] = float(old[0])
+    return np.searchsorted(np.array(old, np.float64), middles, side="right") - 1
 
 
 def _remap(
@@ -250,7 +278,9 @@ def _mismatches(
         if name not in table_rows:
             return list(arrays[name].shape)
         # The number of rows may differ, what they mean may not.
-        return [table_rows[name].vocabulary, *arrays[name].shape[1:]]
+        rows = table_rows[name]
+        kind = ["number"] if rows.is_number else ["text"] if rows.num_before else []
+        return [rows.vocabulary, *kind, *arrays[name].shape[1:]]
 
     lines = []
     for name in sorted(old.keys() | new.keys()):

@@ -73,7 +73,7 @@ class EventFeatures:
     def instance(
         self,
         events: Iterable[Mapping[str, Any]],
-        profile: Mapping[str, str] | None = None,
+        profile: Mapping[str, Any] | None = None,
         at: float | None = None,
     ) -> dict[str, FeatureValue]:
         """Makes the instance of one user.
@@ -84,7 +84,8 @@ class EventFeatures:
             the item as the items table has them, its `category` where a feature lists categories,
             and optionally `weight`. An event whose `tags` are given and empty is left out, as the
             examples were made without items that have none.
-          profile: Profile features by name; those left out are unknown, and so are all of None.
+          profile: Profile features by name, each a string, a number or a list of strings as its
+            type is; those left out are unknown, and so are all of None.
           at: The time to answer for, seconds, UTC; later events do not count. None: now.
 
         Returns:

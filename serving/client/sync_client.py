@@ -84,9 +84,9 @@ class TagClient:
         ones down, as it does when a new version has others.
 
         Args:
-          features: One instance a user: a profile feature is a string, a domain a list of strings,
-            `<domain>_weights` a list of as many numbers (1 each, if left out). A feature left out
-            is unknown, or empty.
+          features: One instance a user: a profile feature is a string, a number or a list of
+            strings, a domain a list of strings, `<domain>_weights` a list of as many numbers (1
+            each, if left out). A feature left out is unknown, or empty.
           num_tags: How many tags to return at most; None: as many as the model gives.
           timeout_s: Deadline in seconds; None: the client's.
 

@@ -10,6 +10,9 @@ from tests.trainer.random_logs import PROPERTY
 from tfx_pipeline.shard_users import gather_users
 from tfx_pipeline.tables.validate import validate_interactions, validate_users
 from tfx_pipeline.user_batches import pack_events, pack_profiles
+from trainer.features import ProfileFeature
+
+PROFILE = (ProfileFeature("gender"), ProfileFeature("age"))
 
 
 def event_batch(pairs, max_events=100):
@@ -30,7 +33,7 @@ def profile_batch(rows, first_row=1):
 
 
 def gathered(events, profiles=(), max_events=100):
-    return gather_users(list(events), list(profiles), COLUMNS, ("gender", "age"), max_events)
+    return gather_users(list(events), list(profiles), COLUMNS, PROFILE, max_events)
 
 
 def events_by_user(users):

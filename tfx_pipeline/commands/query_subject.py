@@ -7,7 +7,7 @@ from typing import Any
 from trainer.config_loader import unique_names
 from trainer.file_system import is_file, open_file
 from trainer.given_paths import given_path, path_flag
-from trainer.history import check_profile
+from trainer.history import check_profile, unknown_value
 
 
 def add_subject_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,7 +87,7 @@ def _from_events(arguments: argparse.Namespace) -> tuple[dict[str, Any], set[str
     from trainer.history import UserEvents, feature_values
 
     config = load_config(arguments.config)
-    profile: dict[str, str] | None = None
+    profile: dict[str, Any] | None = None
     events = UserEvents.from_records([])
     now = 0
     if arguments.user is not None:
@@ -98,7 +98,8 @@ def _from_events(arguments: argparse.Namespace) -> tuple[dict[str, Any], set[str
     if arguments.profile is not None:
         given = _parse_json("profile", arguments.profile)
         # As everywhere, null is unknown.
-        given = {name: "" if value is None else value for name, value in given.items()}
+        unknown = {feature.name: unknown_value(feature) for feature in config.features.profile}
+        given = {n: unknown.get(n, "") if value is None else value for n, value in given.items()}
         check_profile(given, config.features)
         profile = {**(profile or {}), **given}
     # As in the pipeline's snapshot "now": after everything that is known.

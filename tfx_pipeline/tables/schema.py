@@ -11,6 +11,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
+from trainer.features import ProfileFeature
+
 # What a column may hold, see `tfx_pipeline.tables.cells`.
 ID = "id"
 TEXT = "text"
@@ -29,6 +31,8 @@ class Column:
       is_required: whether the table must have the column.
       description: one line for messages and documents, with the unit.
       is_nullable: whether a cell may be empty; then a file among others may lack the column.
+      separator: of `LIST` in `users`, what stands between the values of a text, or a notation of
+        `list_notation`.
     """
 
     name: str
@@ -36,6 +40,7 @@ class Column:
     is_required: bool
     description: str
     is_nullable: bool = False
+    separator: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,9 +93,21 @@ USERS = TableSchema("users", (Column("user_id", ID, True, "unique in the table")
 TABLES: dict[str, TableSchema] = {table.name: table for table in (INTERACTIONS, ITEMS, USERS)}
 
 
-def users_table(profile: Iterable[str]) -> TableSchema:
-    """The `users` table with the columns of profile features."""
-    columns = (Column(name, TEXT, True, "profile feature", True) for name in profile)
+def users_table(profile: Iterable[str | ProfileFeature]) -> TableSchema:
+    """The `users` table with the columns of profile features; those named alone are texts."""
+    features = (ProfileFeature(each) if isinstance(each, str) else each for each in profile)
+    kinds = {"text": TEXT, "number": NUMBER, "list": LIST}
+    columns = (
+        Column(
+            feature.name,
+            kinds[feature.type],
+            True,
+            "profile feature",
+            True,
+            feature.effective_separator if feature.is_list else None,
+        )
+        for feature in features
+    )
     return dataclasses.replace(USERS, columns=(*USERS.columns, *columns))
 
 

@@ -19,6 +19,7 @@ from tfx_pipeline.tables.cells import (
 )
 from tfx_pipeline.tables.item_catalogue import ItemCatalogue
 from tfx_pipeline.tables.line_breaks import without_line_breaks
+from tfx_pipeline.tables.list_notation import JSON
 from tfx_pipeline.tables.row_batches import (
     FileBatch,
     ValidatedBatch,
@@ -40,6 +41,10 @@ INTERACTION_ROWS = pa.schema(
         pa.field("weight", pa.float32()),
     ]
 )
+
+
+# Of a profile's lists: only what a live caller's values go through as well.
+_AS_WRITTEN = TagNormalization(trim=True, lowercase=False, nfc=False)
 
 
 class _Verdicts:
@@ -78,6 +83,15 @@ class _Verdicts:
 def _optional(rows: pa.RecordBatch, name: str) -> pa.Array | None:
     index = rows.schema.get_field_index(name)
     return None if index < 0 else rows.column(index)
+
+
+def _float32(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """Numbers as float32, null where missing; and bool [n], where a cell is no such number."""
+    numbers = as_numbers(column)
+    # A finite float64 may not be a finite float32, which is what is kept.
+    is_too_large = np.abs(numbers.values) > np.finfo(np.float32).max
+    values = np.where(is_too_large, np.nan, numbers.values).astype(np.float32)
+    return pa.array(values, from_pandas=True), numbers.is_invalid | is_too_large
 
 
 def validate_interactions(
@@ -201,30 +215,48 @@ def validate_items(
     )
 
 
-def validate_users(batch: FileBatch) -> ValidatedBatch:
+def validate_users(batch: FileBatch, table: schema.TableSchema = schema.USERS) -> ValidatedBatch:
     """Checks rows of `users`.
 
-    Reasons, in this order: missing_user_id, wrong_type (an id or a profile value that is no single
-    value). Repeated ids: see `item_catalogue.reject_duplicates`.
+    Reasons, in this order: missing_user_id, wrong_type (an id or a text that is no single value, a
+    number that is none or not finite in 32 bits, a list that is none), malformed_list (a list that
+    is no list in its declared notation). Repeated ids: see `item_catalogue.reject_duplicates`.
 
     Args:
       batch: rows as found.
+      table: the kinds of its columns; one that it does not name is text.
 
     Returns:
-      Rows with `user_id` and every other column of the batch, all of them strings ("" where
-      unknown) of one line: profile columns are categories, a number is its decimal string.
+      Rows with `user_id` and every other column of the batch. Text is a string ("" where unknown)
+      of one line, a number in it its decimal string; a number is float32, null where it is missing;
+      a list is one of strings, each once, of one line and without white space at its ends.
     """
     rows = batch.rows
     verdicts = _Verdicts(rows.num_rows)
     user_ids, is_missing, is_wrong = as_id(rows.column("user_id"))
     columns = {"user_id": user_ids}
+    is_malformed = np.zeros(rows.num_rows, bool)
+    declared = {column.name: column for column in table.columns}
     for name, column in zip(rows.schema.names, rows.columns, strict=True):
-        if name != "user_id":
+        if name == "user_id":
+            continue
+        kind = declared[name].kind if name in declared else schema.TEXT
+        if kind == schema.NUMBER:
+            columns[name], is_value_wrong = _float32(column)
+        elif kind == schema.LIST:
+            columns[name], is_value_wrong, is_list_malformed = as_lists(
+                column,
+                separator=declared[name].separator or JSON,
+                normalization=_AS_WRITTEN,
+            )
+            is_malformed |= is_list_malformed
+        else:
             values, is_value_wrong = as_text(column)
             columns[name] = without_line_breaks(values)
-            is_wrong = is_wrong | is_value_wrong
+        is_wrong = is_wrong | is_value_wrong
     verdicts.reject(is_missing, schema.MISSING_USER_ID)
     verdicts.reject(is_wrong, schema.WRONG_TYPE)
+    verdicts.reject(is_malformed, schema.MALFORMED_LIST)
     return verdicts.split(
         batch, pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
     )
