@@ -22,7 +22,9 @@ from tfx_pipeline.planted_score import score_planted
 from tfx_pipeline.runners import NodeRun
 from tfx_pipeline.summary_notes import read_summary
 from tfx_pipeline.table_inputs import tag_normalization
+from trainer.config_loader import from_mapping
 from trainer.file_system import absolute, open_file
+from trainer.linear_path import LinearPath
 from trainer.tag_rows import counting_domain
 from trainer.task import TRAINING_FILE
 
@@ -67,6 +69,8 @@ def build_report(
         os.path.join(path_utils.serving_model_path(uri("Trainer", "model")), TRAINING_FILE)
     )
     report |= budget_rows(training["fit"])
+    linear_path = from_mapping(LinearPath, training.get("linear_path"), "linear_path")
+    report["train.linear_path"] = str(linear_path)
     for name, value in training.get("memory_estimate", {}).items():
         report[f"train.memory_estimate.{name}"] = value
     report |= warm_start_rows(training["warm_start"] or {})
