@@ -85,7 +85,7 @@ def test_users_who_were_not_trained_on_get_the_tags_that_follow_theirs():
 def test_best_state_is_kept_not_the_last(first_run):
     model, result = first_run
 
-    values = [figures["ndcg_at_10"] for figures in result.validation]
+    values = [figures["mean_ndcg_at_10"] for figures in result.validation]
     assert result.evaluated_steps == tuple(range(0, result.steps + 1, 6))
     assert result.best_step == 6 * int(np.argmax(values))
     assert len(values) == len(result.losses) + 1 == result.steps / 6 + 1
@@ -147,7 +147,7 @@ def test_small_log_is_trained_until_validation_users_stop_improving():
     assert every == 50
     assert result.steps == result.best_step + 3 * every
     assert not result.is_improving
-    values = [figures["ndcg_at_10"] for figures in result.validation]
+    values = [figures["mean_ndcg_at_10"] for figures in result.validation]
     assert max(values) == values[result.best_step // every] > values[0]
 
 
@@ -165,7 +165,7 @@ def test_lines_say_how_far_a_training_is_and_what_it_brought(caplog):
     _, result = trained(max_steps=8, evaluation_steps=4, patience=9)
 
     lines = [record.getMessage() for record in caplog.records if record.name == "tagtower.train"]
-    values = [figures["ndcg_at_10"] for figures in result.validation]
+    values = [figures["mean_ndcg_at_10"] for figures in result.validation]
     patterns = ["before the first step, ", "step 4 of 8 (epoch 0.7): loss {}, "]
     patterns.append("step 8 of 8 (epoch 1.3): loss {}, ")
     best = 0
@@ -173,7 +173,7 @@ def test_lines_say_how_far_a_training_is_and_what_it_brought(caplog):
         best = i if values[i] > values[best] else best
         ending = " *" if best == i else f" (best: {values[best]:.4f} after step {4 * best})"
         expected = pattern.format(f"{result.losses[i - 1]:.4f}" if i else "")
-        assert line.startswith(f"{expected}validation ndcg_at_10 {values[i]:.4f}{ending}, ")
+        assert line.startswith(f"{expected}validation mean_ndcg_at_10 {values[i]:.4f}{ending}, ")
         assert line.endswith(" s")
 
 

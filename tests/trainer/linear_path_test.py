@@ -13,14 +13,8 @@ from trainer.evaluation import evaluate
 from trainer.explanations import explain
 from trainer.fitting import build_model
 from trainer.initial_values import set_initial_values
-from trainer.linear_path import (
-    HistoryPath,
-    LinearPath,
-    PathTrial,
-    add_linear_path,
-    best_weight,
-    try_weights,
-)
+from trainer.linear_path import FittedPath, HistoryPath, LinearPath, add_linear_path, fit_path
+from trainer.path_weight import PathTrial, best_weight, try_weights
 from trainer.snapshots import Snapshots
 from trainer.tag_rows import domain_rows, log_counts, user_rows
 
@@ -34,6 +28,11 @@ def fresh_model(train=None, **config):
     build_model(model, train)
     set_initial_values(model, train)
     return model
+
+
+def fit_and_add(model, train, validation):
+    path, note = fit_path(model.model_config, model.spec, model.num_tags, train, validation)
+    return add_linear_path(model, path, note, validation)
 
 
 def logits(model, users):
@@ -62,7 +61,7 @@ def test_scores_are_those_of_the_towers_and_of_ease():
     before = logits(model, users)
     train = toy.train_part()
 
-    found = add_linear_path(model, train, toy.validation_part())
+    found = fit_and_add(model, train, toy.validation_part())
 
     counts = log_counts(user_rows(train, toy.NUM_TAGS, "clicked_tags"))
     ease = Ease.fit(counts, found.regularization)
@@ -83,7 +82,7 @@ def test_towers_that_know_nothing_get_the_path():
     model = fresh_model()
     before = evaluate(lambda users: logits(model, users), validation, toy.NUM_TAGS)
 
-    found = add_linear_path(model, toy.train_part(), validation)
+    found = fit_and_add(model, toy.train_part(), validation)
 
     after = evaluate(lambda users: logits(model, users), validation, toy.NUM_TAGS)
     assert found.domain == "clicked_tags" and found.weight > 0 and not found.note
@@ -101,7 +100,7 @@ def test_no_weight_is_chosen_where_none_helps():
     lists = {**validation.lists, f.LABEL_TAGS: popular}
     before = logits(model, validation)
 
-    found = add_linear_path(model, toy.train_part(), Snapshots(validation.scalars, lists))
+    found = fit_and_add(model, toy.train_part(), Snapshots(validation.scalars, lists))
 
     assert (found.domain, found.weight, found.note) == ("", 0.0, "no weight helps")
     assert model.history_path is None and model.query_dim == toy.SMALL.output_dim + 1
@@ -111,9 +110,12 @@ def test_no_weight_is_chosen_where_none_helps():
 def test_trials_have_the_figures_of_the_evaluator():
     rng = np.random.default_rng(0)
     validation, model = toy.validation_part(), fresh_model()
-    history, tags = rng.normal(size=(2, toy.NUM_TAGS, 3))
+    history, tags = rng.normal(size=(2, toy.NUM_TAGS, 3)).astype(np.float32)
+    path = FittedPath("clicked_tags", history, tags, 1.0)
 
-    trials = try_weights(model, validation, "clicked_tags", history, tags, (0.0, 0.5))
+    trials = try_weights(
+        lambda users: logits(model, users), path.scores, validation, toy.NUM_TAGS, (0.0, 0.5)
+    )
 
     rows = log_counts(domain_rows(validation, "clicked_tags", toy.NUM_TAGS))
     for trial in trials:
@@ -126,10 +128,17 @@ def test_trials_have_the_figures_of_the_evaluator():
 
 @pytest.mark.parametrize(
     ("qualities", "expected"),
-    [((0.2, 0.5, 0.5), 1.0), ((0.5, 0.5, 0.4), 0.0), ((None, None, None), 0.0)],
+    [
+        ((0.2, 0.5, 0.5), 2.0),  # .275, .425, .5 with their neighbours
+        ((0.1, 0.6, 0.1), 1.0),
+        ((0.5, 0.5, 0.5), 0.0),  # of equals the smallest
+        ((0.5, 0.5, 0.4), 0.0),
+        ((0.4, 0.9, 0.2, 0.6, 0.7, 0.6), 4.0),  # .6, .65: a broad hill beats a spike
+        ((None, None, None), 0.0),
+    ],
 )
-def test_best_weight_is_the_smallest_of_the_best(qualities, expected):
-    trials = [PathTrial(w, q) for w, q in zip((0.0, 1.0, 2.0), qualities, strict=True)]
+def test_best_weight_is_that_of_the_best_neighbourhood(qualities, expected):
+    trials = [PathTrial(w, q) for w, q in enumerate(qualities)]
     assert best_weight(trials) == expected
 
 
@@ -144,7 +153,7 @@ def test_what_is_left_out_says_why(config, note, monkeypatch):
     if "linear_path_max_memory_mb" in config:
         monkeypatch.setattr("trainer.linear_path.ease_memory_bytes", lambda *_: 2e6)
     model = fresh_model(**config)
-    found = add_linear_path(model, toy.train_part(), toy.validation_part())
+    found = fit_and_add(model, toy.train_part(), toy.validation_part())
     assert found == LinearPath(note=found.note)
     assert note in str(found)
     assert model.history_path is None
@@ -157,7 +166,7 @@ def test_log_without_clicks_has_no_path():
         train.lists[f.LABEL_TAGS], values=np.full(2 * train.num_examples, -1)
     )
     nothing = Snapshots(train.scalars, {**nothing.lists, f.LABEL_TAGS: labels})
-    found = add_linear_path(fresh_model(), nothing, toy.validation_part())
+    found = fit_and_add(fresh_model(), nothing, toy.validation_part())
     assert found.note == "no training user clicked a known tag"
 
 

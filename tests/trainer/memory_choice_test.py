@@ -279,7 +279,7 @@ def test_w_is_chosen_again_where_memory_makes_another_one_better():
     click_bias = np.where(np.isin(np.arange(NUM_TAGS), [20, 21]), 5.5, 0.0)
     own = [20, 21] * 10
     users = snapshots([[(tag, 1.0)] for tag in own], [[tag, *range(9)] for tag in own])
-    model = popularity_model(click_bias, joint_weight=0.3)
+    model = popularity_model(click_bias, joint_weight=0.3, early_stopping_metric="ndcg_at_10")
 
     without = choose_second_stage(model, users, RankingConfig(num_candidates=40, memory="none"))
     stage = choose_second_stage(model, users, RankingConfig(num_candidates=40))

@@ -123,7 +123,7 @@ def test_validation_takes_the_weight_with_the_best_metric(num_candidates):
     assert stage.click_weight == min(w for w in CLICK_WEIGHTS if qualities[w] == best)
     assert 0 < stage.click_weight < 1
     assert stage.mix_weight == stage.click_weight
-    assert stage.metric == "ndcg_at_10"
+    assert stage.metric == "mean_ndcg_at_10"
     assert stage.num_candidates == num_candidates
 
 
