@@ -40,7 +40,7 @@ DEFAULTS = {
 }
 
 
-def test_study_of_defaults_from_tables_to_report_and_again(tmp_path, capsys):
+def test_study_of_defaults_from_tables_to_report_and_again(tmp_path, capfd):
     base = tmp_path / "base.yaml"
     base.write_text(yaml.safe_dump(BASE))
     study = {
@@ -59,7 +59,7 @@ def test_study_of_defaults_from_tables_to_report_and_again(tmp_path, capsys):
 
     assert main(arguments) == 0
 
-    said = capsys.readouterr().out
+    said = capfd.readouterr().out
     assert "log ml is left out: no " in said
     # Of four defaults two are the same training.
     assert "3 trials, 0 of them finished already" in said
@@ -91,7 +91,7 @@ def test_study_of_defaults_from_tables_to_report_and_again(tmp_path, capsys):
 
     times = modification_times(output / "trials")
     assert main(arguments) == 0
-    assert "3 trials, 3 of them finished already" in capsys.readouterr().out
+    assert "3 trials, 3 of them finished already" in capfd.readouterr().out
     assert modification_times(output / "trials") == times
     assert (output / "study.md").read_text() == report
 
