@@ -160,7 +160,7 @@ def test_report_says_that_trials_are_equal_and_over_what(report):
     assert "seeds 0, 1, 2, 9 trainings" in first
     assert "4 test users with a truth" in first
     assert "No tower is tuned for itself." in first
-    assert "The state kept is the best by NDCG@10 (`both`)." in report
+    assert "The state kept is the best by mean of NDCG@10 and novel NDCG@10 (`both`)." in report
     assert "as many parameters outside the embedding tables as `a` has" in report
     assert "Mind the gap." in report
 
