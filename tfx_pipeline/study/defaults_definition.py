@@ -9,10 +9,10 @@ from tfx_pipeline.config import PipelineConfig, load_config, load_yaml
 from tfx_pipeline.config_paths import with_given_paths
 from tfx_pipeline.study.config import check_names
 from tfx_pipeline.study.defaults_config import USER_METRICS, DefaultsConfig
-from tfx_pipeline.study.definition import FOLDER, merged
+from tfx_pipeline.study.definition import FOLDER, check_output, merged
 from trainer.config_loader import from_mapping, to_mapping
 from trainer.features import TAG_VOCABULARY, FeatureSpec
-from trainer.given_paths import given_path, require_no_pattern
+from trainer.given_paths import given_path
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -175,5 +175,5 @@ def _with_given_paths(config: DefaultsConfig) -> DefaultsConfig:
         if getattr(config, name) is not None
     }
     config = dataclasses.replace(config, **paths)
-    require_no_pattern(config.output_dir, "output")
+    check_output(config.output_dir)
     return config

@@ -200,6 +200,9 @@ def test_mistake_is_named_with_its_path(write, path, value, message):
         (["--config", "defaults", "--logs", "demos"], "`logs` must name what exists."),
         (["--config", "demo", "--logs", "demo"], "`logs` must be left out where the study has"),
         (["--config", "defaults", "--seeds", "1", "1"], "`seeds` must differ"),
+        (["--config", "defaults", "--output", "gs://b/c"], "`output` must be a local folder, as"),
+        (["--config", "demo", "--output", "gs://b/c"], "`output` must be a local folder, as"),
+        (["--config", "defaults", "--output", "a*b"], "`output` must have none of"),
     ],
 )
 def test_command_says_a_mistake_in_one_line(arguments, named, capsys):
