@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.console import Console
 from tfx_pipeline.fingerprints import code_fingerprint
 from tfx_pipeline.report_file import write_text
@@ -25,31 +24,19 @@ from tfx_pipeline.study.defaults_results import (
     DefaultsResults,
     SampleBaselines,
 )
+from tfx_pipeline.study.defaults_trials import (
+    DefaultsTrial,
+    data_set_configs,
+    defaults_trials,
+    trial_definitions,
+)
 from tfx_pipeline.study.labels import title
 from tfx_pipeline.study.log_tables import make_tables
 from tfx_pipeline.study.run import CODE, REPORT_FILE, RUNS_FILE, TRIALS_DIR
 from tfx_pipeline.study.training import run_trial
-from tfx_pipeline.study.trial import TrialDefinition
 from tfx_pipeline.study.trial_loop import announce, train_pending
 from tfx_pipeline.study.trial_store import TrialStore, pending_trials
-from tfx_pipeline.study.trials import Trial
 from trainer.features import USER_ID
-
-
-@dataclasses.dataclass(frozen=True)
-class DefaultsTrial(Trial[TrialDefinition]):
-    """One training; it stands for all defaults that come to it.
-
-    Attributes:
-      defaults: Their names.
-    """
-
-    defaults: tuple[str, ...] = ()
-
-    @property
-    def title(self) -> str:
-        """Data set and defaults, without the seed."""
-        return f"{self.data_set} · {', '.join(self.defaults)}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +75,7 @@ def run_defaults(
     with only_run(config.output_dir):
         made = make_tables(study, console)
         samples = made.samples
-        by_data_set = _configs(study, samples)
+        by_data_set = data_set_configs(study, samples)
         data_sets = DataSets(by_data_set.__getitem__, config.seeds, console)
         data_sets.prepare(by_data_set)
         fingerprints: dict[str, str] = {}
@@ -116,57 +103,6 @@ def run_defaults(
         return DefaultsOutcome(results, files, len(pending.trials))
 
 
-def _configs(study: DefaultsStudy, samples: Sequence[Sample]) -> dict[str, PipelineConfig]:
-    """By data set what prepares it, sample by sample; first that of the sample's own features."""
-    found: dict[str, PipelineConfig] = {}
-    for sample in samples:
-        found[sample.name] = study.sample_config(sample)
-        for default in study.config.defaults:
-            found.setdefault(study.data_set(sample, default), study.trial_config(sample, default))
-    return found
-
-
-def defaults_trials(
-    study: DefaultsStudy, samples: Sequence[Sample], fingerprints: Mapping[str, str]
-) -> dict[tuple[str, str], DefaultsTrial]:
-    """The trainings, data set by data set.
-
-    Args:
-      study: The study.
-      samples: Those whose tables there are.
-      fingerprints: Of the prepared examples, by data set.
-
-    Returns:
-      Each training once, by data set and key.
-    """
-    found: dict[tuple[str, str], DefaultsTrial] = {}
-    for sample in samples:
-        for default in study.config.defaults:
-            data_set = study.data_set(sample, default)
-            for definition in _definitions(study, sample, default, fingerprints[data_set]):
-                name = (data_set, definition.key)
-                known = found[name].defaults if name in found else ()
-                found[name] = DefaultsTrial(data_set, (), definition, (*known, default))
-    order = {data_set: i for i, data_set in enumerate(fingerprints)}
-    return dict(sorted(found.items(), key=lambda item: order[item[0][0]]))
-
-
-def _definitions(
-    study: DefaultsStudy, sample: Sample, default: str, fingerprint: str
-) -> Iterator[TrialDefinition]:
-    """One a seed."""
-    config = study.trial_config(sample, default)
-    for seed in study.config.seeds:
-        yield TrialDefinition(
-            examples=fingerprint,
-            features=config.features,
-            model=config.model,
-            training=config.training,
-            ranking=config.ranking,
-            seed=seed,
-        )
-
-
 def _runs(
     study: DefaultsStudy,
     samples: Sequence[Sample],
@@ -179,7 +115,7 @@ def _runs(
     for sample in samples:
         for default in study.config.defaults:
             data_set = study.data_set(sample, default)
-            for definition in _definitions(study, sample, default, fingerprints[data_set]):
+            for definition in trial_definitions(study, sample, default, fingerprints[data_set]):
                 yield DefaultRun(
                     sample=sample,
                     default=default,
