@@ -187,7 +187,7 @@ class Domain:
     attribute: Literal["tags", "category", "item_id"] = "tags"
     events: Literal["clicked", "skipped"] = "clicked"
     window_days: float | None = None
-    max_values: int = 100
+    max_values: int = 1_000
     weighting: Literal["count", "recency"] = "count"
     half_life_days: float = 30.0
     vocabulary: str | None = None
