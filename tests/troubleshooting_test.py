@@ -57,6 +57,7 @@ PRINTED = (
         "tfx_pipeline/commands/study.py",
         "stopped; the same command goes on after the last finished trial",
     ),
+    ("tfx_pipeline/study/log_tables.py", "log … is left out: …"),
     (
         "tfx_pipeline/study/trial_loop.py",
         "Finished trials of other code than this, trained again: … (--accept_changed_code takes "

@@ -4,7 +4,10 @@ import argparse
 import os
 
 from tfx_pipeline.console import quiet_libraries
+from trainer.config_loader import require
 from trainer.given_paths import path_flag
+
+STOPPED = "stopped; the same command goes on after the last finished trial"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seeds", type=int, nargs="+", help="in place of the configuration's")
     parser.add_argument(
+        "--logs", nargs="+", help="of a study of defaults: these alone of the configuration's"
+    )
+    parser.add_argument(
         "--accept_changed_code",
         action="store_true",
         help="take finished trials of another version of the code as they are; the report says so",
@@ -31,9 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the study and prints its report."""
-    from tfx_pipeline.study.definition import load_study
+    from tfx_pipeline.config import load_yaml
+    from tfx_pipeline.study.defaults_config import is_of_defaults
+    from tfx_pipeline.study.definition import FOLDER, load_study
     from tfx_pipeline.study.early_checks import check_study
 
+    if is_of_defaults(load_yaml(arguments.config, FOLDER)):
+        return _run_defaults(arguments)
+    require(arguments.logs is None, "logs", "be left out where the study has none", arguments.logs)
     study = load_study(arguments.config, output=arguments.output, seeds=arguments.seeds)
     check_study(study)
     output = study.config.output_dir
@@ -48,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             outcome = run_study(study, console, arguments.accept_changed_code)
         except KeyboardInterrupt:
-            console.line("stopped; the same command goes on after the last finished trial")
+            console.line(STOPPED)
             raise
         console.line()
         console.line(format_table(*result_table(outcome.results, study.config.metrics)))
@@ -56,6 +67,36 @@ def run(arguments: argparse.Namespace) -> int:
         if outcome.new_tags is not None:
             console.line(format_table(*new_tags_table(outcome.new_tags)))
             console.line()
+        for path in outcome.files:
+            console.line(f"written    {path}")
+    return 0
+
+
+def _run_defaults(arguments: argparse.Namespace) -> int:
+    """Runs a study of defaults and prints what came out over all logs."""
+    from tfx_pipeline.study.defaults_definition import load_defaults
+    from tfx_pipeline.study.early_checks import check_defaults
+
+    study = load_defaults(
+        arguments.config, output=arguments.output, seeds=arguments.seeds, logs=arguments.logs
+    )
+    check_defaults(study)
+    output = study.config.output_dir
+    with quiet_libraries(os.path.join(output, "logs", "study.log")) as console:
+        console.line(f"{study.config.name}: output in {output}, library logs in {output}/logs")
+        console.line("loading TFX ...")
+        from tfx_pipeline.report_tables import format_table
+        from tfx_pipeline.study.defaults_report import summary_table
+        from tfx_pipeline.study.defaults_run import run_defaults
+
+        try:
+            outcome = run_defaults(study, console, arguments.accept_changed_code)
+        except KeyboardInterrupt:
+            console.line(STOPPED)
+            raise
+        console.line()
+        console.line(format_table(*summary_table(outcome.results)))
+        console.line()
         for path in outcome.files:
             console.line(f"written    {path}")
     return 0

@@ -27,8 +27,8 @@ from tfx_pipeline.tables import schema
 COMMAND = "tagtower prepare movielens-1m"
 CLICK_MIN_RATING = 4
 _RATINGS = ("1", "2", "3", "4", "5")
-_GET_1M = "Download ml-1m.zip (MovieLens 1M) from https://grouplens.org/datasets/movielens/1m/"
-_GET_10M = "Download ml-10m.zip (MovieLens 10M) from https://grouplens.org/datasets/movielens/10m/"
+GET_1M = "Download ml-1m.zip (MovieLens 1M) from https://grouplens.org/datasets/movielens/1m/"
+GET_10M = "Download ml-10m.zip (MovieLens 10M) from https://grouplens.org/datasets/movielens/10m/"
 
 _read_rows = functools.partial(read_lines, separator="::")
 _logger = logging.getLogger("tagtower.prepare")
@@ -192,13 +192,13 @@ def prepare_movielens_1m(
         if value < least:
             raise ValueError(f"`{name}` must be at least {least}. Received: {name}={value}.")
     users_file, movies_file, ratings_file = (
-        find_source_file(source, name, _GET_1M)
+        find_source_file(source, name, GET_1M)
         for name in ("users.dat", "movies.dat", "ratings.dat")
     )
     if not os.path.isfile(tags_file):
         raise ValueError(
             f"`tags_file` must be tags.dat of MovieLens 10M, or its .gz. "
-            f"Received: tags_file={tags_file!r}. {_GET_10M} and name its tags.dat."
+            f"Received: tags_file={tags_file!r}. {GET_10M} and name its tags.dat."
         )
     check_output(output, COMMAND)
 

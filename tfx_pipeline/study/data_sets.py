@@ -1,11 +1,11 @@
 """The data sets of a study: each prepared once, held in memory one at a time."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.console import Console
 from tfx_pipeline.prepared_examples import PreparedExamples, prepare_examples
 from tfx_pipeline.study.baseline_figures import BaselineFigures, baseline_figures
-from tfx_pipeline.study.definition import Study
 from tfx_pipeline.study.examples import StudyExamples, load_examples
 from tfx_pipeline.tag_vectors import tag_vectors_file
 from trainer.fitted_baselines import fit_baselines
@@ -15,12 +15,16 @@ class DataSets:
     """Prepared examples by name.
 
     Args:
-      study: Says what a data set is made of.
+      config_of: Says by name what a data set is made of.
+      seeds: Of the random baseline.
       console: Where progress goes.
     """
 
-    def __init__(self, study: Study, console: Console):
-        self._study = study
+    def __init__(
+        self, config_of: Callable[[str], PipelineConfig], seeds: Iterable[int], console: Console
+    ):
+        self._config_of = config_of
+        self._seeds = tuple(seeds)
         self._console = console
         self._prepared: dict[str, PreparedExamples] = {}
         self._loaded: tuple[str, StudyExamples] | None = None
@@ -32,7 +36,7 @@ class DataSets:
           ValueError: A user's mistake, in one line.
         """
         for name in names:
-            config = self._study.pipeline_config(name)
+            config = self._config_of(name)
             self._console.line(f"examples of data set {name}, in {config.output_dir}")
             self._prepared[name] = prepare_examples(config, self._console)
 
@@ -41,7 +45,7 @@ class DataSets:
         if self._loaded is None or self._loaded[0] != name:
             self._loaded = None
             prepared = self._prepared[name]
-            config = self._study.pipeline_config(name)
+            config = self._config_of(name)
             examples = load_examples(
                 prepared.transformed_dir,
                 prepared.transform_dir,
@@ -60,10 +64,10 @@ class DataSets:
             examples.splits["train"],
             examples.splits["validation"],
             examples.spec,
-            self._study.pipeline_config(name).baselines,
+            self._config_of(name).baselines,
         )
         for who, reason in fitted.skipped.items():
             self._console.line(f"baseline {who} of data set {name} is left out: {reason}")
         return baseline_figures(
-            fitted, examples.splits["test"], len(examples.tag_clicks), self._study.config.seeds
+            fitted, examples.splits["test"], len(examples.tag_clicks), self._seeds
         )

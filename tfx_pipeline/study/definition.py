@@ -16,6 +16,7 @@ from tfx_pipeline.config_paths import with_given_paths
 from tfx_pipeline.study.config import StudyConfig, check_names
 from trainer.config import ModelConfig, TrainingConfig
 from trainer.config_loader import from_mapping, require, to_mapping
+from trainer.file_system import is_remote
 from trainer.given_paths import given_path, require_no_pattern
 
 # In the package: of the studies that come with it. Their names are not those of pipelines.
@@ -158,5 +159,20 @@ def _with_given_paths(config: StudyConfig) -> StudyConfig:
         if getattr(config, name) is not None
     }
     config = dataclasses.replace(config, **paths)
-    require_no_pattern(config.output_dir, "output")
+    check_output(config.output_dir)
     return config
+
+
+def check_output(output: str) -> None:
+    """Refuses an output folder that a study cannot use.
+
+    Raises:
+      ValueError: It is remote, or below a folder where TFX would not find its files.
+    """
+    require(
+        not is_remote(output),
+        "output",
+        "be a local folder, as the trials of a study and its lock are local files",
+        output,
+    )
+    require_no_pattern(output, "output")

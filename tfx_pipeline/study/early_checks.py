@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from tfx_pipeline.early_checks import check_inputs
+from tfx_pipeline.study.defaults_definition import DefaultsStudy
 from tfx_pipeline.study.definition import Study
 from tfx_pipeline.study.page import check_page
 
@@ -21,3 +22,14 @@ def check_study(study: Study) -> None:
         names.append(config.new_tags.data_set)
     for name in dict.fromkeys(names):
         check_inputs(study.pipeline_config(name))
+
+
+def check_defaults(study: DefaultsStudy) -> None:
+    """Looks at the tables of those logs whose tables the study does not make.
+
+    Raises:
+      ValueError: A table is missing or lacks a column.
+    """
+    for sample in study.samples:
+        if study.tables_dir(sample) is None:
+            check_inputs(study.sample_config(sample))

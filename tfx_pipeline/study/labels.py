@@ -10,6 +10,7 @@ _TITLES = {
     "click_gauc": "click GAUC",
     "distinct_top10": "distinct",
     "coverage_at_10": "coverage@10",
+    # No metric of a table: what chooses the state kept.
     "mean_ndcg_at_10": "mean of NDCG@10 and novel NDCG@10",
 }
 _STAGES = {

@@ -79,7 +79,7 @@ def run_study(study: Study, console: Console, accept_changed_code: bool = False)
     if config.page is not None:
         check_page(Path(config.page))
     with only_run(config.output_dir):
-        data_sets = DataSets(study, console)
+        data_sets = DataSets(study.pipeline_config, config.seeds, console)
         names = list(dict.fromkeys(cell.data_set for cell in config.cells))
         new_tags_names = [] if config.new_tags is None else [config.new_tags.data_set]
         data_sets.prepare(dict.fromkeys([*names, *new_tags_names]))

@@ -79,10 +79,8 @@ def train_pending(
         store.write(trial.definition, finished)
         mean_seconds = (time.perf_counter() - started) / (i + 1)
         minutes = mean_seconds * (len(pending.trials) - i - 1) / 60
-        cell = trial.cells[0]
-        words = " · ".join((cell.tower, cell.objective, cell.data_set, cell.budget))
         console.line(
-            f"[{first + i:3d}/{num_trials}] {words} · seed {trial.definition.seed}: "
+            f"[{first + i:3d}/{num_trials}] {trial.title} · seed {trial.definition.seed}: "
             f"{_figures(finished.outcome, shown)}; about {minutes:.0f} min left"
         )
 

@@ -26,6 +26,12 @@ class Trial(Generic[Definition]):
     cells: tuple[Cell, ...]
     definition: Definition
 
+    @property
+    def title(self) -> str:
+        """Its first cell in words, without the seed."""
+        cell = self.cells[0]
+        return " · ".join((cell.tower, cell.objective, cell.data_set, cell.budget))
+
 
 def study_trials(
     study: Study, fingerprints: Mapping[str, str], widths: Mapping[Cell, int]

@@ -119,7 +119,8 @@ def test_first_stage_alone_has_the_figures_of_early_stopping(model):
     figures = evaluate_stages(model, part, SecondStage(num_candidates=3))
 
     expected = InMemoryEvaluator(model).evaluate(part)
-    del expected[MEAN_NDCG]  # of two figures that are there
+    # Of early stopping alone.
+    del expected[MEAN_NDCG]
     for who in ("model", "multi_class_stage"):
         assert figures[who].metrics == pytest.approx(expected, rel=1e-6, nan_ok=True)
     assert "mix_stage" not in figures

@@ -1,0 +1,70 @@
+"""Some of the users of prepared tables, drawn by a seed, as tables of their own.
+
+How a log of fewer users behaves is asked of a log that there is: items stay as they are, as a small
+shop's catalogue is not smaller because few people have come yet.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tfx_pipeline.datasets.interactions_schema import INTERACTIONS_FOLDER
+from tfx_pipeline.datasets.table_writer import TableWriter
+from trainer.config_loader import require
+
+COMMAND = "tagtower study"
+
+
+def draw_users(user_ids: list[str], num_users: int, seed: int) -> list[str]:
+    """Draws users, each as likely as any other.
+
+    Args:
+      user_ids: Of all users, in any order.
+      num_users: How many.
+      seed: Of the draw; with the users it says who is drawn.
+
+    Returns:
+      Their ids, sorted.
+
+    Raises:
+      ValueError: There are fewer.
+    """
+    require(
+        num_users <= len(user_ids), "num_users", f"be at most {len(user_ids)}, all users", num_users
+    )
+    drawn = np.random.default_rng(seed).permutation(len(user_ids))[:num_users]
+    ordered = sorted(user_ids)
+    return sorted(ordered[i] for i in drawn)
+
+
+def cut_users(tables: str, output: str, num_users: int, seed: int) -> None:
+    """Writes the tables of some users, with all that they did.
+
+    Args:
+      tables: Folder that a command of `tagtower prepare` wrote.
+      output: Folder to write; an earlier one of this function is replaced.
+      num_users: How many users.
+      seed: Of the draw.
+
+    Raises:
+      ValueError: There are fewer users, or the output holds something else.
+    """
+    users = pq.read_table(os.path.join(tables, "users.parquet"))
+    drawn = pa.array(draw_users(users["user_id"].to_pylist(), num_users, seed), pa.string())
+    folder = os.path.join(tables, INTERACTIONS_FOLDER)
+    with TableWriter(output, command=COMMAND) as writer:
+        writer.write_items(pq.read_table(os.path.join(tables, "items.parquet")))
+        writer.write_users(_of_users(users, drawn))
+        for name in sorted(os.listdir(folder)):
+            file = pq.ParquetFile(os.path.join(folder, name))
+            for group in range(file.num_row_groups):
+                writer.write_interactions(_of_users(file.read_row_group(group), drawn))
+
+
+def _of_users(rows: pa.Table, user_ids: pa.Array) -> pa.Table:
+    return rows.filter(pc.is_in(rows["user_id"], value_set=user_ids))
