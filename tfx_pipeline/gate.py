@@ -84,6 +84,9 @@ class Check:
         return line
 
 
+_ALWAYS_THERE = ("blend", "own_history", "popularity")
+
+
 def check_model(
     figures: Mapping[str, Metrics],
     by_user: Mapping[str, UserMetrics],
@@ -103,6 +106,8 @@ def check_model(
       The checks; a model is blessed if all are passed. What no user has a truth for is not asked.
     """
     faced = [who for who in gate.baselines if who in figures]
+    # Those named may all be left out on a log; a gate that faces nobody would let anything through.
+    faced = faced or [who for who in _ALWAYS_THERE if who in figures]
     checks = []
     for name, metric, margin_key in (
         ("P@10 against the best of the baselines", "precision_at_10", "min_relative_gain"),

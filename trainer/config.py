@@ -52,7 +52,7 @@ class ModelConfig:
         the views learn to stand alone.
       num_word_buckets: Hash buckets of the words.
       linear_path: `ease`: to the towers' scores come those of a linear model of the history in
-        closed form, fitted after the towers, its weight chosen on validation users (0 is a choice);
+        closed form, whose weight is chosen on validation users after the fit (0 is a choice);
         `none`.
       linear_path_dim: R, the rank of that model; no more than there are tags or training users.
       linear_path_max_memory_mb: Memory in MB that fitting it may take, as estimated; beyond it
@@ -171,7 +171,7 @@ class TrainingConfig:
       max_batch_share: Share of the training snapshots that a step has at most, so that a small log
         has more than a few steps an epoch; 32 snapshots, or `batch_size` of them, are always
         allowed.
-      max_epochs: Upper bound of epochs: the budget of a large log.
+      max_epochs: The budget of a large log, in epochs.
       budget_steps: The budget is at least this many steps: a log whose `max_epochs` are fewer is
         trained on, until validation users stop improving.
       min_steps: Steps before which a training does not stop.

@@ -144,7 +144,7 @@ class InMemoryEvaluator:
         if self._path is None:
             mean = mean_defined([figures["ndcg_at_10"], figures["novel_ndcg_at_10"]])
         else:
-            users = deciding_users(snapshots)
+            users = deciding_users(snapshots, self._num_tags)
             mean = best_quality(
                 try_weights(score_tags, self._path.scores, users, self._num_tags, _FEW_WEIGHTS)
             )

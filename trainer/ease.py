@@ -27,32 +27,39 @@ from trainer.tag_rows import history_rows, is_dense, log_counts
 # Tried in this order: decades first, then both sides of the best one.
 _DECADES = tuple(10.0**power for power in range(-3, 4))
 _BETWEEN = 10.0**0.5
-# Validation users who choose the regularization: their number bounds the time it takes.
+# Validation users who choose a number, and their scores of all tags: what bounds the time it takes.
 _MAX_VALIDATION_USERS = 2_000
+_MIN_VALIDATION_USERS = 200
+_MAX_VALIDATION_SCORES = 2**27
 _BLOCK = 512  # rows multiplied as dense ones at once
 # Of the randomized decomposition (Halko et al., arXiv 0909.4061).
 _OVERSAMPLING = 32
 _POWER_ITERATIONS = 8
 _EXACT_TAGS = 3_000
-_EXACT_ROWS = 1_000
+_EXACT_ENTRIES = 2**22  # of a matrix of rows by tags
+_THIN_MATRICES = 5  # of tags by rank, held at once
 
 
-def ease_memory_bytes(num_users: int, num_tags: int, num_entries: int) -> int:
-    """What a fit takes at its peak, estimated.
+def ease_memory_bytes(num_users: int, num_tags: int, num_entries: int, rank: int = 0) -> int:
+    """What a fit and its factorisation take at their peak, estimated.
 
     Three matrices of double precision quadratic in the smaller of both numbers (products, their
-    inverse, and what making it takes), a block of scores and of rows, and the entries twice.
+    inverse, and what making it takes), a block of scores and of rows, and the entries twice; and of
+    a factorisation some matrices of tags by rank.
 
     Args:
       num_users: Training users.
       num_tags: Tags.
       num_entries: Pairs of a user and a tag clicked by them.
+      rank: Of the factorisation; 0: there is none.
 
     Returns:
       Bytes.
     """
     block = users_at_once(num_tags) * (num_tags + min(num_users, num_tags))
-    return 24 * min(num_users, num_tags) ** 2 + 16 * block + 2 * 12 * num_entries
+    fit = 24 * min(num_users, num_tags) ** 2 + 16 * block + 2 * 12 * num_entries
+    thin = _THIN_MATRICES * 8 * num_tags * (rank + _OVERSAMPLING) if rank else 0
+    return fit + thin
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +170,7 @@ class Ease:
     def _right_vectors(self, rank: int, rows: sparse.csr_matrix, seed: int) -> np.ndarray:
         """The first right singular vectors of `rows B`, float64 [tags, rank]."""
         num_rows, num_tags = rows.shape
-        is_small = num_tags <= _EXACT_TAGS or num_rows <= _EXACT_ROWS
+        is_small = num_tags <= _EXACT_TAGS or num_rows * num_tags <= _EXACT_ENTRIES
         if is_small or min(rows.shape) <= rank + _OVERSAMPLING:
             return self._exact_right_vectors(rank, rows)
         rng = np.random.default_rng(seed)
@@ -223,12 +230,14 @@ def ease_scorer(ease: Ease) -> TagScorer:
     return score
 
 
-def deciding_users(validation: Snapshots) -> Snapshots:
+def deciding_users(validation: Snapshots, num_tags: int) -> Snapshots:
     """Validation users at even distances, so many as are enough to choose a number by."""
     num_users = validation.num_examples
-    if num_users <= _MAX_VALIDATION_USERS:
+    most = max(_MAX_VALIDATION_SCORES // num_tags, _MIN_VALIDATION_USERS)
+    most = min(most, _MAX_VALIDATION_USERS)
+    if num_users <= most:
         return validation
-    chosen = np.linspace(0, num_users - 1, _MAX_VALIDATION_USERS).astype(np.int64)
+    chosen = np.linspace(0, num_users - 1, most).astype(np.int64)
     return validation.take(chosen)
 
 
@@ -245,7 +254,7 @@ def choose_ease(rows: sparse.csr_matrix, validation: Snapshots) -> Ease:
     Returns:
       The fit.
     """
-    validation = deciding_users(validation)
+    validation = deciding_users(validation, rows.shape[1])
     scale = mean_square(rows)
 
     def quality(ease: Ease) -> float:

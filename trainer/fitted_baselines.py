@@ -110,7 +110,7 @@ def fit_baselines(
             ease = choose_ease(log_counts(counts), validation)
             own = baselines.choose_weight(
                 lambda weight: baselines.ease_own_history(ease, weight),
-                deciding_users(validation),
+                deciding_users(validation, num_tags),
                 num_tags,
                 baselines.EASE_WEIGHTS,
             )

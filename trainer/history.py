@@ -118,7 +118,7 @@ def check_profile(profile: Mapping[str, Any], spec: FeatureSpec) -> None:
         value = profile.get(feature.name, unknown_value(feature))
         if feature.is_number:
             require(
-                is_profile_number(value),
+                value is None or is_profile_number(value),
                 feature.name,
                 "be a finite number, NaN where unknown",
                 value,

@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tf_keras
-from scipy import sparse
 
 from trainer.config import ModelConfig
 from trainer.domain_attention import weighted_sum
@@ -37,6 +36,9 @@ from trainer.snapshots import Snapshots
 from trainer.tag_rows import counting_domain, domain_rows, log_counts, user_rows
 from trainer.user_fields import domain_values
 
+# Of scores that differ by nothing else.
+_ROUNDING = 1e-8
+
 _progress = logging.getLogger("tagtower.train")
 
 
@@ -47,7 +49,8 @@ class FittedPath:
     Attributes:
       domain: Whose values it looks at.
       history: float32 [num_tags, R], A.
-      tags: float32 [num_tags, R], T, such that scores have the variance 1 within training users.
+      tags: float32 [num_tags, R], T less its mean over the tags, such that scores have the variance
+        1 within training users.
       regularization: EASE's.
     """
 
@@ -127,6 +130,7 @@ def fit_path(
     num_tags: int,
     train: Snapshots,
     validation: Snapshots,
+    room_mb: float | None = None,
 ) -> tuple[FittedPath | None, str]:
     """Fits the closed form to the training users; validation users choose its regularization.
 
@@ -136,6 +140,7 @@ def fit_path(
       num_tags: Number of tags.
       train: Training snapshots.
       validation: One snapshot a validation user.
+      room_mb: Memory in MB that a bound of the whole training leaves; None: no bound.
 
     Returns:
       The fit, or None and why there is none.
@@ -148,27 +153,34 @@ def fit_path(
     counts = user_rows(train, num_tags, domain)
     if not counts.nnz:
         return None, "no training user clicked a known tag"
-    mbytes = ease_memory_bytes(counts.shape[0], num_tags, counts.nnz) / 1e6
-    if mbytes > config.linear_path_max_memory_mb:
+    rank = min(config.linear_path_dim, *counts.shape)
+    mbytes = ease_memory_bytes(counts.shape[0], num_tags, counts.nnz, rank) / 1e6
+    bounds = {"model.linear_path_max_memory_mb": config.linear_path_max_memory_mb}
+    if room_mb is not None:
+        bounds["training.max_memory_mb"] = int(room_mb)
+    key = min(bounds, key=lambda name: bounds[name])
+    if mbytes > bounds[key]:
         return None, (
             f"{counts.shape[0]:,} training users by {num_tags:,} tags would take about "
-            f"{mbytes:,.0f} MB (`model.linear_path_max_memory_mb` is "
-            f"{config.linear_path_max_memory_mb})"
+            f"{mbytes:,.0f} MB (`{key}` leaves {bounds[key]:,})"
         )
     rows = log_counts(counts)
     ease = choose_ease(rows, validation)
-    history, tags = ease.factorize(min(config.linear_path_dim, *rows.shape), rows)
-    tags = tags * np.float32(_scale(rows, history, tags))
-    return FittedPath(domain, history, tags, ease.regularization), ""
-
-
-def _scale(rows: sparse.csr_matrix, history: np.ndarray, tags: np.ndarray) -> float:
-    """What makes the mean variance of the path's scores within a user 1."""
-    # The variance over tags of x . T_t is x' C x, with the covariance C of the tag vectors.
+    history, tags = ease.factorize(rank, rows)
+    # No order changes by it, and a tag that training never saw is an average one with its 0.
+    centred = tags - tags.mean(axis=0)
     embedded = np.asarray(rows @ history.astype(np.float64))
-    covariance = np.atleast_2d(np.cov(tags.T, bias=True))
-    variance = np.einsum("ur,rs,us->u", embedded, covariance, embedded).mean()
-    return float(1 / np.sqrt(variance)) if variance > 0 else 1.0
+    variance, size = (_mean_square(embedded, vectors) for vectors in (centred, tags))
+    if variance <= _ROUNDING * size:
+        return None, "it says the same of every tag"
+    centred /= np.float32(np.sqrt(variance))
+    return FittedPath(domain, history, centred, ease.regularization), ""
+
+
+def _mean_square(users: np.ndarray, tags: np.ndarray) -> float:
+    """The mean square of all scores, of users float [n, R] and tags float [num_tags, R]."""
+    product = tags.astype(np.float64).T @ tags / len(tags)
+    return float(np.einsum("ur,rs,us->u", users, product, users).mean())
 
 
 def add_linear_path(
@@ -199,7 +211,8 @@ def _decide(model: InterestModel, path: FittedPath, validation: Snapshots) -> Li
     def logits(chunk: Snapshots) -> np.ndarray:
         return embed(chunk.features(model.spec.raw_names)).numpy() @ candidates
 
-    trials = try_weights(logits, path.scores, deciding_users(validation), model.num_tags)
+    users = deciding_users(validation, model.num_tags)
+    trials = try_weights(logits, path.scores, users, model.num_tags)
     weight = best_weight(trials)
     decided = LinearPath(
         path.domain, path.tags.shape[1], path.regularization, weight, tuple(trials)

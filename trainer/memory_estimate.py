@@ -99,6 +99,8 @@ def estimate_memory(
     """
     model = _describe(make_model, train)
     config, width = model.training_config, model.model_config.output_dim + 1
+    if model.model_config.linear_path != "none":
+        width += model.model_config.linear_path_dim
     weights, trainable = _megabytes(model.variables), _megabytes(model.trainable_variables)
     slots = _SLOTS[config.optimizer] * trainable
     copies = max(num_replicas, 1)

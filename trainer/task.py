@@ -134,7 +134,9 @@ def run_fn(fn_args: "FnArgs", replicas: Replicas | None = None) -> None:
     )
     path, path_note = None, ""
     if replicas.is_chief:  # which alone evaluates
-        path, path_note = fit_path(model_config, spec, len(tags), train, validation)
+        bound = training_config.max_memory_mb
+        room = None if bound is None else bound - memory.process_mb
+        path, path_note = fit_path(model_config, spec, len(tags), train, validation, room)
     result = fit(
         model,
         train,

@@ -185,6 +185,12 @@ def test_baseline_that_the_run_left_out_is_not_asked_for():
     assert failed() == []
 
 
+def test_where_every_configured_baseline_is_left_out_those_that_are_always_there_count():
+    gate = dataclasses.replace(GATE, baselines=("neighbours",))
+    first = checks_of(gate=gate)[0]
+    assert (first.name, first.bound) == (NAMES[P], pytest.approx(0.5 * 1.25))
+
+
 def test_click_head_is_checked_only_where_it_was_trained():
     assert failed(model={"click_gauc": None}, has_click_head=False) == []
 

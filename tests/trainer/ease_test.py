@@ -105,7 +105,7 @@ def test_factors_of_full_rank_give_the_scores(shape):
 @pytest.mark.parametrize("is_exact", [True, False])
 def test_factors_of_low_rank_are_as_near_as_any(shape, is_exact, monkeypatch):
     if not is_exact:
-        for name, value in {"_EXACT_TAGS": 0, "_EXACT_ROWS": 0, "_OVERSAMPLING": 4}.items():
+        for name, value in {"_EXACT_TAGS": 0, "_EXACT_ENTRIES": 0, "_OVERSAMPLING": 4}.items():
             monkeypatch.setattr(ease_module, name, value)
     rows = random_rows(*shape)
     ease = Ease.fit(rows, 2.0)
@@ -129,7 +129,7 @@ def test_factors_beyond_the_rank_are_zero():
 
 
 def test_factors_are_the_same_again(monkeypatch):
-    for name, value in {"_EXACT_TAGS": 0, "_EXACT_ROWS": 0, "_OVERSAMPLING": 4}.items():
+    for name, value in {"_EXACT_TAGS": 0, "_EXACT_ENTRIES": 0, "_OVERSAMPLING": 4}.items():
         monkeypatch.setattr(ease_module, name, value)
     rows = random_rows(20, 30)
 
@@ -162,6 +162,8 @@ def test_tags_that_nobody_clicked_get_nothing():
 def test_memory_is_quadratic_in_the_smaller_number():
     small = ease_memory_bytes(1_000, 1_000_000, 0)
     assert small == ease_memory_bytes(1_000, 1_000_000, 10) - 240
+    # Five matrices of tags by rank, with the oversampling.
+    assert ease_memory_bytes(1_000, 1_000_000, 0, rank=64) - small == 5 * 8 * 1_000_000 * 96
     assert ease_memory_bytes(4_000, 1_000_000, 0) - small > 24 * 15_000_000
     assert ease_memory_bytes(1_000_000, 1_000, 0) - ease_memory_bytes(2_000, 1_000, 0) == 0
 

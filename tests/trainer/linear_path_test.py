@@ -66,6 +66,7 @@ def test_scores_are_those_of_the_towers_and_of_ease():
     counts = log_counts(user_rows(train, toy.NUM_TAGS, "clicked_tags"))
     ease = Ease.fit(counts, found.regularization)
     history, tags = (x.astype(np.float64) for x in ease.factorize(toy.NUM_TAGS, counts))
+    tags -= tags.mean(axis=0)
     # A standard deviation within a user, over all tags, is what the weight says.
     scores = np.asarray(counts @ history) @ tags.T
     scale = found.weight / np.sqrt(scores.var(axis=1).mean())
@@ -146,17 +147,52 @@ def test_best_weight_is_that_of_the_best_neighbourhood(qualities, expected):
     ("config", "note"),
     [
         ({"linear_path": "none"}, "`model.linear_path` is none"),
-        ({"linear_path_max_memory_mb": 1}, "`model.linear_path_max_memory_mb` is 1"),
+        (
+            {"linear_path_max_memory_mb": 1},
+            "about 2 MB (`model.linear_path_max_memory_mb` leaves 1)",
+        ),
     ],
 )
 def test_what_is_left_out_says_why(config, note, monkeypatch):
-    if "linear_path_max_memory_mb" in config:
-        monkeypatch.setattr("trainer.linear_path.ease_memory_bytes", lambda *_: 2e6)
+    monkeypatch.setattr("trainer.linear_path.ease_memory_bytes", lambda *_: 2e6)
     model = fresh_model(**config)
     found = fit_and_add(model, toy.train_part(), toy.validation_part())
     assert found == LinearPath(note=found.note)
     assert note in str(found)
     assert model.history_path is None
+
+
+def test_bound_of_the_training_holds_for_the_path(monkeypatch):
+    monkeypatch.setattr("trainer.linear_path.ease_memory_bytes", lambda *_: 2e6)
+    model, users = fresh_model(), toy.validation_part()
+
+    def fit(room_mb):
+        return fit_path(
+            model.model_config, toy.SPEC, toy.NUM_TAGS, toy.train_part(), users, room_mb
+        )
+
+    assert fit(3.0)[0] is not None
+    path, note = fit(1.5)
+    assert path is None and "about 2 MB (`training.max_memory_mb` leaves 1)" in note
+
+
+def test_path_that_says_the_same_of_every_tag_is_left_out():
+    train = toy.train_part()
+    labels, num_users = train.lists[f.LABEL_TAGS], train.num_examples
+    offsets = np.arange(num_users + 1) * toy.NUM_TAGS
+    every = np.tile(np.arange(toy.NUM_TAGS), num_users).astype(labels.values.dtype)
+    lists = {
+        **train.lists,
+        f.LABEL_TAGS: dataclasses.replace(labels, values=every, offsets=offsets),
+        f.LABEL_TAG_WEIGHTS: dataclasses.replace(
+            labels, values=np.full(len(every), 3.0, np.float32), offsets=offsets
+        ),
+    }
+    alike = with_history(Snapshots(train.scalars, lists), [[]] * num_users, [[]] * num_users)
+
+    found = fit_and_add(fresh_model(), alike, toy.validation_part())
+
+    assert found.note == "it says the same of every tag"
 
 
 def test_log_without_clicks_has_no_path():

@@ -333,3 +333,4 @@ def test_value_of_another_kind_is_refused(profile, message):
     assert message in str(error.value)
     check_profile({"age": 3, "hobbies": ("go",), "city": ""}, SPEC)
     check_profile({"age": np.float32("nan")}, SPEC)
+    check_profile({"age": None}, SPEC)
