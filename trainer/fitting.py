@@ -229,7 +229,7 @@ class _Training:
         progress = self._progress
         if not progress.stopping.steps:
             # The start. No step is taken, and where it is lost it is evaluated anew.
-            self._evaluate()
+            self._tell(*self._evaluate())
             return
         first = progress.stopping.steps[-1]
         end = self._budget.next_evaluation(first)
@@ -245,10 +245,12 @@ class _Training:
         progress.losses.append(loss)
         progress.seconds.append(progress.seconds_since)
         progress.loss_since = progress.seconds_since = 0.0
-        self._evaluate()
+        result = self._evaluate()
         self._save_checkpoint()
+        self._tell(*result)  # who reads the line may end the process: nothing is lost then
 
-    def _evaluate(self) -> None:
+    def _evaluate(self) -> tuple[float | None, bool]:
+        """The deciding metric of the state, and whether it is the best so far."""
         progress = self._progress
         started = time.perf_counter()
         if self._replicas.is_distributed:
@@ -265,7 +267,7 @@ class _Training:
         is_best = progress.stopping.update(progress.step, value)
         if is_best:
             self._best_weights = copy_weights(self._model, into=self._best_weights)
-        self._tell(value, is_best)
+        return value, is_best
 
     def _tell(self, value: float | None, is_best: bool) -> None:
         """A line for who waits: how far it is, and what it has brought."""

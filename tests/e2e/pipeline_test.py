@@ -168,10 +168,18 @@ def test_validation_in_training_is_the_evaluators(project):
     report, fit = report_of(project), training_of(project)["fit"]
 
     best = fit["validation"][fit["evaluated_steps"].index(fit["best_step"])]
-    for name in ("ndcg_at_10", "novel_precision_at_10", "precision_at_50"):
-        # Of what retrieval alone ranks: the second stage is chosen afterwards.
-        who = "multi_class_stage" if f"eval.multi_class_stage.{name}" in report else "model"
-        assert report[f"eval_validation.{who}.{name}"] == pytest.approx(best[name], rel=1e-5)
+    path = training_of(project)["linear_path"]
+    # Of what retrieval alone ranks, towers and path: the second stage is chosen afterwards.
+    figures = [
+        report[f"eval_validation.multi_class_stage.{name}"]
+        for name in ("ndcg_at_10", "novel_ndcg_at_10")
+    ]
+    (quality,) = (t["quality"] for t in path["trials"] if t["weight"] == path["weight"])
+    assert sum(figures) / 2 == pytest.approx(quality, rel=1e-5)
+    assert report["train.linear_path"].endswith(f"weight {path['weight']:g}")
+    # A few of the same weights were tried on the way.
+    tried = [t["quality"] for t in path["trials"]]
+    assert min(tried) <= best["mean_ndcg_at_10"] <= max(tried) + 1e-6
     assert report["eval_validation.model.click_gauc"] == pytest.approx(best["click_gauc"], rel=1e-4)
     assert report["train.seconds_per_evaluation"] > 0
 
@@ -467,7 +475,8 @@ def test_every_signature_answers_whoever_asks(project, server):
         assert np.isfinite(profile.scores).all()
         assert all(0 < probability < 1 for probability in profile.probabilities)
         assert len(rest.tags) == 20 and profile.tags[0] not in rest.tags
-        assert known.scores == pytest.approx(profile.scores, rel=1e-4, abs=1e-4)
+        # Float32 sums of 4,000 values are no closer.
+        assert known.scores == pytest.approx(profile.scores, rel=1e-4, abs=1e-3)
         assert known.probabilities == pytest.approx(profile.probabilities, rel=1e-3)
         assert np.isfinite(clicks.logits).all() and clicks.logits[1] == pytest.approx(
             clicks.logits[2]
@@ -501,6 +510,15 @@ def test_answer_to_nobody_leans_to_popular_tags(project, server):
     assert len(set(profile.tags) & set(popular)) >= 2
 
 
+def assert_same_order(prediction, profile) -> None:
+    """The same tags; those whose scores are equal but for rounding may change places."""
+    places = {tag: i for i, tag in enumerate(profile.tags)}
+    for tag, score in zip(prediction["tags"], prediction["scores"], strict=True):
+        # The last one may have been left out for another of the same score.
+        online = profile.scores[places[tag]] if tag in places else profile.scores[-1]
+        assert score == pytest.approx(online, rel=1e-5, abs=1e-5), (prediction, profile)
+
+
 def test_batch_prediction_of_every_user_equals_online(project, server, tmp_path):
     output = tmp_path / "predictions"
 
@@ -524,7 +542,7 @@ def test_batch_prediction_of_every_user_equals_online(project, server, tmp_path)
     by_user = {user["user_id"]: p for user, p in zip(users, online.profiles, strict=True)}
     for line in lines:
         profile = by_user[line["instance"]["user_id"]]
-        assert line["prediction"]["tags"] == list(profile.tags)
+        assert_same_order(line["prediction"], profile)
         for name in ("scores", "probabilities"):
             assert line["prediction"][name] == pytest.approx(
                 list(getattr(profile, name)), rel=1e-4, abs=1e-4
