@@ -105,7 +105,7 @@ def check_model(
     Returns:
       The checks; a model is blessed if all are passed. What no user has a truth for is not asked.
     """
-    faced = [who for who in gate.baselines if who in figures]
+    faced: list[str] = [who for who in gate.baselines if who in figures]
     # Those named may all be left out on a log; a gate that faces nobody would let anything through.
     faced = faced or [who for who in _ALWAYS_THERE if who in figures]
     checks = []
