@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
-from serving.tag_memory import log_mixture, value_weights
+from serving.tag_memory import log_mixture, mixed_in, value_weights
 from trainer import signatures as s
-from trainer.features import weights_name
 from trainer.memory import DomainMemory
 
-# By domain, the total weight of a history, and that of the explained tag in it; they broadcast.
+# By domain, the total weight of a history, and that of the explained tag in it, float64; they
+# broadcast.
 _Weights = Mapping[str, tuple[tf.Tensor, tf.Tensor]]
 
 
@@ -46,7 +46,9 @@ def explain_with_memory(
     by_value = {}
     for part in domains:
         weights = value_weights(features, part.domain)
-        own = tf.where(features[part.domain] == tags[:, tf.newaxis], weights, 0.0)
+        own = tf.where(
+            features[part.domain] == tags[:, tf.newaxis], weights, tf.zeros([], tf.float64)
+        )
         by_value[part.domain] = weights, own
         whole[part.domain] = (
             tf.reduce_sum(weights, axis=1, keepdims=True),
@@ -64,44 +66,49 @@ def explain_with_memory(
     outputs[s.CONTRIBUTIONS_BY_FEATURE] = score - score_without(
         explained[s.CONTRIBUTIONS_BY_FEATURE],
         {
-            name: tuple(tf.where(names == name, 0.0, weight) for weight in weights)
+            name: tuple(
+                tf.where(names == name, tf.zeros([], tf.float64), weight) for weight in weights
+            )
             for name, weights in whole.items()
         },
     )
-    for name in _domain_names(features):
+    # Lists of a profile as well, which have no weights and are never remembered.
+    listed = [name for name in features if s.contributions_of(name) in explained]
+    for name in listed:
         lacking = dict(whole)
         if name in whole:
-            lacking[name] = tuple(
-                sum_of_all - value
-                for sum_of_all, value in zip(whole[name], by_value[name], strict=True)
-            )
+            lacking[name] = tuple(map(_sums_of_others, by_value[name]))
         contributions = score - score_without(explained[s.contributions_of(name)], lacking)
         is_value = tf.not_equal(features[name], "")
         outputs[s.contributions_of(name)] = tf.where(is_value, contributions, 0.0)
-    return outputs | _top(outputs, features, tf.shape(explained[s.TOP_VALUES])[1])
+    return outputs | _top(outputs, features, listed, tf.shape(explained[s.TOP_VALUES])[1])
 
 
 def _score(log_shares: tf.Tensor, weights: _Weights, domains: Sequence[DomainMemory]) -> tf.Tensor:
     """The logarithm of p', float32 [batch, m], of log p of that shape."""
-    rest = tf.ones_like(log_shares)
-    shares = tf.zeros_like(log_shares)
+    rest = tf.ones_like(log_shares, tf.float64)
+    shares = tf.zeros_like(rest)
     for part in reversed(domains):
         total, own = weights[part.domain]
-        by_weight = tf.math.divide_no_nan(part.limit, total + part.half_weight)
+        by_weight, left = mixed_in(part, total)
         shares += rest * by_weight * own
-        rest *= 1.0 - by_weight * total
+        rest *= left
     return log_mixture(log_shares, rest, shares)
 
 
-def _domain_names(features: Mapping[str, tf.Tensor]) -> list[str]:
-    return [name for name in features if weights_name(name) in features]
+def _sums_of_others(weights: tf.Tensor) -> tf.Tensor:
+    """Of each value the sum of the others, [batch, n]: a heavy one less itself would hide them."""
+    before = tf.cumsum(weights, axis=1, exclusive=True)
+    return before + tf.cumsum(weights, axis=1, exclusive=True, reverse=True)
 
 
 def _top(
-    outputs: Mapping[str, tf.Tensor], features: Mapping[str, tf.Tensor], num_top: tf.Tensor
+    outputs: Mapping[str, tf.Tensor],
+    features: Mapping[str, tf.Tensor],
+    names: Sequence[str],
+    num_top: tf.Tensor,
 ) -> dict[str, tf.Tensor]:
-    """Of all domains the values with the largest contribution, up or down."""
-    names = _domain_names(features)
+    """Of all lists the values with the largest contribution, up or down."""
     batch = tf.shape(outputs[s.SCORE])[0]
     # Places that are there however short the histories are.
     nothing = tf.fill([batch, num_top], "")

@@ -3,6 +3,9 @@
 `trainer.memory` says what it is and holds the same in numpy. The ops are TensorFlow's own, and
 their number does not depend on how long a history is: pairs of user and tag are numbers, and each
 is kept once by `tf.unique`, with the sum of what its values add.
+
+Weights, and what comes of them, are float64, as in numpy: a weight may be any float32, so that sums
+are beyond it, and what a heavy history leaves to the model is less than the least of them.
 """
 
 import dataclasses
@@ -23,8 +26,8 @@ class History:
     Attributes:
       tags: string [batch, n], repeated ones as they come, "" where there is none.
       rows: int32 [batch, n], theirs among the served tags; -1: not served, or not allowed.
-      shares: float32 [batch, n], what each value adds to its tag's share.
-      rest: float32 [batch, 1], what is left to the model's share.
+      shares: float64 [batch, n], what each value adds to its tag's share.
+      rest: float64 [batch, 1], what is left to the model's share.
     """
 
     tags: tf.Tensor
@@ -48,8 +51,8 @@ class United:
     Attributes:
       rows: int32 [batch, M], of the tags that the history adds; 0 where there is none.
       is_found: bool [batch, M].
-      candidate_shares: float32 [batch, N], what memory adds to the candidates.
-      shares: float32 [batch, M], what it adds to the others.
+      candidate_shares: float64 [batch, N], what memory adds to the candidates.
+      shares: float64 [batch, M], what it adds to the others.
     """
 
     rows: tf.Tensor
@@ -96,23 +99,40 @@ class TagMemory:
           The values of all domains.
         """
         tags, shares = [], []
-        rest = tf.ones([1, 1])
+        rest = tf.ones([1, 1], tf.float64)
         # The last domain has its lambda, the one before it that share of what the last one leaves.
         for part in reversed(self.domains):
             weights = value_weights(features, part.domain)
             total = tf.reduce_sum(weights, axis=1, keepdims=True)
-            by_weight = tf.math.divide_no_nan(part.limit, total + part.half_weight)
+            by_weight, left = mixed_in(part, total)
             tags.append(features[part.domain])
             shares.append(weights * (rest * by_weight))
-            rest = rest * (1.0 - total * by_weight)
+            rest = rest * left
         joined = tf.concat(tags, axis=1)
         return History(joined, tag_filter.rows(joined), tf.concat(shares, axis=1), rest)
 
 
 def value_weights(features: Mapping[str, tf.Tensor], domain: str) -> tf.Tensor:
-    """Weights of a domain's values as the towers take them, 0 for padding, float [batch, n]."""
-    weights = tf.maximum(features[weights_name(domain)], MIN_WEIGHT)
-    return tf.where(tf.not_equal(features[domain], ""), weights, 0.0)
+    """Weights of a domain's values as the towers take them, 0 for padding, float64 [batch, n]."""
+    weights = tf.cast(tf.maximum(features[weights_name(domain)], MIN_WEIGHT), tf.float64)
+    return tf.where(tf.not_equal(features[domain], ""), weights, tf.zeros([], tf.float64))
+
+
+def mixed_in(part: DomainMemory, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """How a domain is mixed in.
+
+    Args:
+      part: The domain.
+      total: float64, total weights of histories, of any shape.
+
+    Returns:
+      What a weight of 1 adds to the share of its tag, and what is left to all others, float64 of
+      that shape: 1 - lambda, but not as a difference, which would be 0 for the heaviest histories.
+    """
+    size = total + part.half_weight
+    left = tf.math.divide_no_nan(total * (1.0 - part.limit) + part.half_weight, size)
+    by_weight = tf.math.divide_no_nan(tf.constant(part.limit, tf.float64), size)
+    return by_weight, tf.where(total > 0, left, tf.ones([], tf.float64))
 
 
 def unite(rows: tf.Tensor, is_found: tf.Tensor, history: History, num_tags: int) -> United:
@@ -161,7 +181,7 @@ def unite(rows: tf.Tensor, is_found: tf.Tensor, history: History, num_tags: int)
 
 
 def shares_of(tags: tf.Tensor, history: History) -> tf.Tensor:
-    """What memory adds to given tags, string [batch, m], of any name: float32 [batch, m]."""
+    """What memory adds to given tags, string [batch, m], of any name: float64 [batch, m]."""
     batch, num_asked = tf.shape(tags)[0], tf.shape(tags)[1]
     joined = tf.concat([tags, history.tags], axis=1)
     _, names = tf.unique(tf.reshape(joined, [-1]), out_idx=tf.int64)
@@ -182,11 +202,14 @@ def log_mixture(log_shares: tf.Tensor, rest: tf.Tensor, shares: tf.Tensor) -> tf
 
     Args:
       log_shares: float32 [batch, m], the model's log p.
-      rest: float32, that broadcasts with it, what is left to the model.
-      shares: float32 as well, what memory adds.
+      rest: float64, that broadcasts with it, what is left to the model.
+      shares: float64 as well, what memory adds.
 
     Returns:
       float32 [batch, m]; NaN where log p is -inf and nothing is remembered.
     """
-    model = log_shares + tf.math.log(rest)
-    return model + tf.math.softplus(tf.math.log(shares) - model)
+    model = tf.cast(log_shares, tf.float64) + tf.math.log(rest)
+    memory = tf.math.log(shares)
+    # From the greater of both, so that nothing is beyond a float's reach.
+    mixture = tf.maximum(model, memory) + tf.math.log1p(tf.exp(-tf.abs(model - memory)))
+    return tf.cast(mixture, tf.float32)

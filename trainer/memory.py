@@ -64,6 +64,13 @@ class DomainMemory:
         sizes = np.where(total > 0, total + self.half_weight, 1.0)
         return self.limit * total / sizes
 
+    def rest(self, total: np.ndarray) -> np.ndarray:
+        """1 - `share`, above 0: as a difference it would be 0 for the heaviest histories."""
+        total = np.asarray(total, np.float64)
+        sizes = np.where(total > 0, total + self.half_weight, 1.0)
+        left = (total * (1.0 - self.limit) + self.half_weight) / sizes
+        return np.where(total > 0, left, 1.0)
+
 
 @dataclasses.dataclass(frozen=True)
 class DomainShares:
@@ -167,9 +174,9 @@ def domain_weights(
     weights: list[np.ndarray] = []
     # The last one has its lambda, the one before it that share of what the last one leaves.
     for part in reversed(memory):
-        share = part.share(totals[part.domain])
-        weights.insert(0, rest * share)
-        rest = rest * (1.0 - share)
+        total = totals[part.domain]
+        weights.insert(0, rest * part.share(total))
+        rest = rest * part.rest(total)
     return weights, rest
 
 

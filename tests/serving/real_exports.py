@@ -5,6 +5,7 @@ good the answers are.
 """
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -64,18 +65,24 @@ def make_exports(
     folder: Path,
     kinds: tuple[str, ...] = ("scann", "exact"),
     memory: tuple[DomainMemory, ...] = MEMORY,
+    spec: f.FeatureSpec = SPEC,
 ) -> Exports:
-    """Saves towers, loads them and exports them with either index."""
-    rows = _rows()
-    metadata = dataset_metadata.DatasetMetadata(build_schema(SPEC))
+    """Saves towers, loads them and exports them with either index.
+
+    `spec` may have lists in its profile besides: every user has some values of theirs.
+    """
+    rows = _rows([feature.name for feature in spec.profile if feature.is_list])
+    metadata = dataset_metadata.DatasetMetadata(build_schema(spec))
     with tft_beam.Context(temp_dir=str(folder / "beam")):
-        _, transform_fn = (rows, metadata) | tft_beam.AnalyzeAndTransformDataset(_transform)
+        _, transform_fn = (rows, metadata) | tft_beam.AnalyzeAndTransformDataset(
+            functools.partial(_transform, spec=spec)
+        )
         transform_fn | tft_beam.WriteTransformFn(str(folder / "transform"))  # noqa: B018
     output = tft.TFTransformOutput(str(folder / "transform"))
-    save_towers(_model(output), output, str(folder / "towers"), 0.3, Calibration(1.7, -0.4))
+    save_towers(_model(output, spec), output, str(folder / "towers"), 0.3, Calibration(1.7, -0.4))
     towers = tf.saved_model.load(str(folder / "towers"))
     vectors = towers.signatures[s.CANDIDATES]()[s.CANDIDATE_EMBEDDINGS].numpy()
-    examples = [serialize_snapshot(_values(row), SPEC) for row in rows]
+    examples = [serialize_snapshot(_values(row), spec) for row in rows]
     for name in kinds:
         # ScaNN looks at everything, so that both find the same.
         index = (
@@ -91,11 +98,11 @@ def make_exports(
     return Exports(folder / "scann" / "1", folder / "exact" / "1", examples)
 
 
-def _transform(inputs):
-    return preprocessing_fn(inputs, {f.FEATURES_KEY: json.dumps(to_mapping(SPEC))})
+def _transform(inputs, spec):
+    return preprocessing_fn(inputs, {f.FEATURES_KEY: json.dumps(to_mapping(spec))})
 
 
-def _rows() -> list[dict]:
+def _rows(profile_lists: list[str]) -> list[dict]:
     """Raw rows of users; every tag is somebody's label."""
     rng = np.random.default_rng(0)
     tags = [b"tag %02d" % i for i in range(NUM_TAGS)]
@@ -112,6 +119,7 @@ def _rows() -> list[dict]:
                 "clicked_weights": rng.integers(1, 9, len(clicked)).astype(float).tolist(),
                 f.LABEL_TAGS: tags[3 * i : 3 * i + 3],
                 f.LABEL_TAG_WEIGHTS: [1.0] * 3,
+                **{name: [b"a", b"b", b"c", b"d"][: 1 + i % 4] for name in profile_lists},
                 **{name: [] for name in _LISTS},
             }
         )
@@ -125,19 +133,20 @@ def _values(row: dict) -> dict:
     }
 
 
-def _model(output: tft.TFTransformOutput) -> InterestModel:
+def _model(output: tft.TFTransformOutput, spec: f.FeatureSpec) -> InterestModel:
     model = InterestModel(
-        SPEC,
-        vocabulary_sizes(output, SPEC),
+        spec,
+        vocabulary_sizes(output, spec),
         NUM_TAGS,
         dataclasses.replace(CONFIG, click_projection=False, output_dim=16),
         TrainingConfig(),
         seed=1,
     )
-    ids = {profile.name: tf.constant([0], tf.int64) for profile in SPEC.profile}
-    for domain in SPEC.domains:
-        ids[domain.name] = tf.ragged.constant([[0]], tf.int64)
-        ids[f"{domain.name}_weights"] = tf.ragged.constant([[1.0]])
+    ids = {single.name: tf.constant([0], tf.int64) for single in spec.singles}
+    for listed in spec.lists:
+        ids[listed.name] = tf.ragged.constant([[0]], tf.int64)
+        if listed.has_weights:
+            ids[f.weights_name(listed.name)] = tf.ragged.constant([[1.0]])
     model(ids)
     rng = np.random.default_rng(0)
     for weight in model.trainable_variables:

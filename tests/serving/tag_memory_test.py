@@ -20,10 +20,11 @@ from tests.serving.real_exports import NUM_TAGS as NUM_REAL_TAGS
 from tests.serving.real_exports import K as REAL_K
 from tests.serving.real_exports import make_exports
 from tests.toy_towers import ToyTowers
-from tests.trainer.memory_test import slow_mixture
+from tests.trainer.memory_test import columns, slow_mixture
 from trainer import features as f
 from trainer import signatures as s
-from trainer.memory import DomainMemory
+from trainer.history import MAX_WEIGHT
+from trainer.memory import DomainMemory, remember
 
 NUM_USERS, NUM_TAGS, SIZE = 6, 40, 3
 SLOPE, INTERCEPT = 0.8, 0.3
@@ -34,6 +35,11 @@ MEMORIES = {
     "constant": (DomainMemory("clicked", 0.5),),
     "growing": (DomainMemory("clicked", 1.0, 20.0),),
     "both": (DomainMemory("clicked", 1.0, 20.0), DomainMemory("recent", 0.3)),
+}
+# And two with which a heavy history leaves next to nothing to the model.
+WITH_WHOLE = MEMORIES | {
+    "whole": (DomainMemory("clicked", 1.0, 1.0),),
+    "whole twice": (DomainMemory("clicked", 1.0, 1.0), DomainMemory("recent", 1.0, 1.0)),
 }
 
 
@@ -90,7 +96,7 @@ def make(kind, memory, click_weight, k=5, num_candidates=8, blocked=(), min_prob
         tag_categories=[CATEGORIES[j] for j in rows],
         served_rows=rows if blocked else None,
         min_probability=min_probability,
-        memory=MEMORIES[memory],
+        memory=WITH_WHOLE[memory],
     )
 
 
@@ -384,10 +390,69 @@ def test_given_tags_have_the_scores_that_retrieval_gives(kind, click_weight):
 
 
 def test_a_share_beyond_a_floats_reach_is_a_number():
-    found = log_mixture(tf.constant([[-500.0, -500.0, -0.5]]), 0.5, tf.constant([[0.0, 0.25, 0.1]]))
+    rest, shares = tf.constant(0.5, tf.float64), tf.constant([[0.0, 0.25, 0.1]], tf.float64)
+
+    found = log_mixture(tf.constant([[-500.0, -500.0, -0.5]]), rest, shares)
 
     expected = [[-500 + np.log(0.5), np.log(0.25), np.log(0.5 * np.exp(-0.5) + 0.1)]]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+HEAVY = {
+    "beyond a float's precision": [("t5", 2e7), ("t6", 2e7)],
+    "beyond a float's reach": [("t5", 2e38), ("t6", 2e38)],
+    "the heaviest": [("t5", MAX_WEIGHT), ("t6", 1.0), ("t5", MAX_WEIGHT), ("unknown", 3e38)],
+}
+
+
+@pytest.mark.parametrize("click_weight", [0.0, 0.25])
+@pytest.mark.parametrize("name", sorted(WITH_WHOLE))
+@pytest.mark.parametrize("heavy", sorted(HEAVY))
+def test_scores_beside_a_heavy_history_are_those_of_exact_numbers(heavy, name, click_weight):
+    # Of the first user the one domain is heavy, of the second the other, of the third both.
+    light = [("t7", 1.0), ("t5", 2.0)]
+    histories = [
+        {"clicked": clicked, "recent": recent}
+        for clicked, recent in ((HEAVY[heavy], light), (light, HEAVY[heavy]), (HEAVY[heavy],) * 2)
+    ]
+    module = make("exact", name, click_weight, 40, 40)
+
+    answer = retrieve(module, histories)
+    given = numpy_of(
+        module.score_tags(
+            tf.constant(vectors()[0][:3]),
+            tf.constant([NAMES] * 3),
+            module.read_history(features_of(histories)),
+        )
+    )
+
+    for row, history in enumerate(histories):
+        _, _, scores, log_shares = slow_scores(row, history, WITH_WHOLE[name], click_weight, 40)
+        assert np.isfinite(scores).all()
+        order = sorted(range(NUM_TAGS), key=lambda j, x=scores: -x[j])
+        np.testing.assert_allclose(given[s.SCORES][row], scores, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(answer[s.SCORES][row], scores[order], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            given[s.PROBABILITIES][row], probability(log_shares), rtol=1e-4, atol=1e-30
+        )
+        own = in_numpy(row, history, WITH_WHOLE[name], click_weight)
+        np.testing.assert_allclose(given[s.SCORES][row], own, rtol=1e-5, atol=1e-5)
+
+
+def in_numpy(user, history, memory, click_weight):
+    """As the Evaluator has it: log p' of every tag."""
+    users, tags, clicks = vectors()
+    logits = ((1 - click_weight) * tags + click_weight * clicks) @ users[user]
+    lists = columns(
+        **{
+            domain: [[(NAMES.index(t) if t in NAMES else -1, w) for t, w in pairs]]
+            for domain, pairs in history.items()
+        }
+    )
+    remembered = remember(memory, lists, NUM_TAGS)
+    rows, found, shares = remembered.unite(np.arange(NUM_TAGS)[np.newaxis], NUM_TAGS)
+    assert found.tolist() == list(range(NUM_TAGS))
+    return remembered.log_mixture(logits - np.log(np.exp(logits).sum()), rows, shares)
 
 
 def test_without_memory_no_history_is_read_and_answers_are_logits():

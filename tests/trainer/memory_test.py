@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -28,10 +30,12 @@ def slow_mixture(memory, histories, p):
         total = sum(weight for _, weight in pairs)
         if not total:
             continue
-        share = part.limit * total / (total + part.half_weight)
+        # Exactly: 1 - lambda of a heavy history is less than a float can tell from 1.
+        share = Fraction(part.limit) * Fraction(total)
+        share /= Fraction(total) + Fraction(part.half_weight)
         for tag in range(len(p)):
             own = sum(weight for t, weight in pairs if t == tag) / total
-            p[tag] = (1 - share) * p[tag] + share * own
+            p[tag] = float(1 - share) * p[tag] + float(share) * own
     return p
 
 
@@ -41,6 +45,32 @@ def test_lambda_of_a_history_by_hand():
     )
     # The same for every history but the empty one.
     np.testing.assert_allclose(DomainMemory("a", 0.3).share([0.0, 1e-6, 5.0]), [0, 0.3, 0.3])
+
+
+def test_what_a_history_leaves_to_the_model_by_hand():
+    totals = [0.0, 1.0, 4.0, 36.0, 4e7, 4e38]
+    np.testing.assert_allclose(
+        DomainMemory("a", 0.8, 4.0).rest(totals), [1, 0.84, 0.6, 0.28, 0.2 + 8e-8, 0.2]
+    )
+    np.testing.assert_allclose(DomainMemory("a", 0.3).rest(totals), [1, *[0.7] * 5])
+    # However heavy it is, that is something.
+    np.testing.assert_allclose(
+        DomainMemory("a", 1.0, 1.0).rest(totals), [1, 1 / 2, 1 / 5, 1 / 37, 1 / (4e7 + 1), 1 / 4e38]
+    )
+
+
+def test_beside_the_heaviest_history_the_models_own_order_is_left():
+    memory = [DomainMemory("a", 1.0, 1.0), DomainMemory("b", 1.0, 1.0)]
+    heavy = [[(1, 2e38), (2, 2e38)]]
+    own = remember(memory, columns(a=heavy, b=heavy), NUM_TAGS)
+    rows, tags, shares = own.unite(np.array([[4, 5]]), NUM_TAGS)
+
+    found = own.log_mixture(np.log([0.5, 0.3, 0.1, 0.1]), rows, shares)
+
+    assert tags.tolist() == [4, 5, 1, 2]
+    left = 2 * np.log(4e38)
+    expected = [np.log(0.5) - left, np.log(0.3) - left, np.log(0.5), np.log(0.5)]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
