@@ -20,6 +20,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_data_validation as tfdv
 
+from tests.e2e.equal_lists import assert_equal_order
 from tests.e2e.small_log import make_small_project
 from tfx_pipeline.cli import main
 from tfx_pipeline.config import load_config
@@ -223,7 +224,7 @@ def assert_equal_predictions(output: Path, expected: dict[str, dict]) -> None:
     found = predictions(output)
     assert found.keys() == expected.keys()
     for user, prediction in found.items():
-        assert prediction["tags"] == expected[user]["tags"]
+        assert_equal_order(prediction, expected[user]["tags"], expected[user]["scores"])
         for name in ("scores", "probabilities"):
             assert prediction[name] == pytest.approx(expected[user][name], rel=1e-5)
 

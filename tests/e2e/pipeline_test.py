@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from serving.client import TagClient
+from tests.e2e.equal_lists import assert_equal_order
 from tests.e2e.small_log import make_small_project, node_states
 from tests.report_keys import undocumented_keys
 from tfx_pipeline.cli import main
@@ -510,15 +511,6 @@ def test_answer_to_nobody_leans_to_popular_tags(project, server):
     assert len(set(profile.tags) & set(popular)) >= 2
 
 
-def assert_same_order(prediction, profile) -> None:
-    """The same tags; those whose scores are equal but for rounding may change places."""
-    places = {tag: i for i, tag in enumerate(profile.tags)}
-    for tag, score in zip(prediction["tags"], prediction["scores"], strict=True):
-        # The last one may have been left out for another of the same score.
-        online = profile.scores[places[tag]] if tag in places else profile.scores[-1]
-        assert score == pytest.approx(online, rel=1e-5, abs=1e-5), (prediction, profile)
-
-
 def test_batch_prediction_of_every_user_equals_online(project, server, tmp_path):
     output = tmp_path / "predictions"
 
@@ -542,7 +534,7 @@ def test_batch_prediction_of_every_user_equals_online(project, server, tmp_path)
     by_user = {user["user_id"]: p for user, p in zip(users, online.profiles, strict=True)}
     for line in lines:
         profile = by_user[line["instance"]["user_id"]]
-        assert_same_order(line["prediction"], profile)
+        assert_equal_order(line["prediction"], profile.tags, profile.scores)
         for name in ("scores", "probabilities"):
             assert line["prediction"][name] == pytest.approx(
                 list(getattr(profile, name)), rel=1e-4, abs=1e-4
