@@ -22,7 +22,7 @@ LARGE = {"full_softmax_max_tags": 100, "num_sampled_tags": 64, "max_epochs": 2}
 
 
 def large_model(optimizer):
-    model = dataclasses.replace(SMALL, output_dim=64)
+    model = dataclasses.replace(SMALL, output_dim=64, linear_path="none")
     return make_model(model=model, num_tags=MANY_TAGS, optimizer=optimizer, **LARGE)
 
 
