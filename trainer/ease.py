@@ -301,9 +301,14 @@ def _dual_diagonal(
 ) -> np.ndarray:
     """diag(P) = (1 - x_j' K^-1 x_j) / regularization for every column x_j of X, [tags]."""
     columns = rows.tocsc()
+    # Symmetric, and by columns from LAPACK: as rows it need not be copied for every block.
+    inverse = np.ascontiguousarray(inverse.T)
     products = np.empty(rows.shape[1])
     for first in range(0, rows.shape[1], _BLOCK):
-        block = columns[:, first : first + _BLOCK]
-        solved = np.asarray(block.T @ inverse)  # [block, users]
-        products[first : first + _BLOCK] = np.asarray(block.T.multiply(solved).sum(axis=1)).ravel()
+        block = columns[:, first : first + _BLOCK].T.tocsr()  # [tags, users]
+        solved = np.asarray(block @ inverse)
+        # Of the products those of entries that are not 0 alone.
+        tags = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
+        parts = block.data * solved[tags, block.indices]
+        products[first : first + _BLOCK] = np.bincount(tags, parts, block.shape[0])
     return (1 - products) / regularization
