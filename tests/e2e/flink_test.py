@@ -226,7 +226,7 @@ def assert_equal_predictions(output: Path, expected: dict[str, dict]) -> None:
     for user, prediction in found.items():
         assert_equal_order(prediction, expected[user]["tags"], expected[user]["scores"])
         for name in ("scores", "probabilities"):
-            assert prediction[name] == pytest.approx(expected[user][name], rel=1e-5)
+            assert prediction[name] == pytest.approx(expected[user][name], rel=1e-5, abs=1e-5)
 
 
 def test_predictions_are_those_of_memory(whole, local_predictions, write_config, tmp_path):
