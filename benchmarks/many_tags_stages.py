@@ -32,8 +32,8 @@ class StepCase:
         import tensorflow as tf
 
         from trainer.fitting import build_model, compile_step
-        from trainer.model import make_optimizer
         from trainer.model_state import build_optimizer
+        from trainer.optimizer import make_optimizer
 
         train = log.snapshots(NUM_TRAIN, num_tags, log.SEED)
         model = make_model(num_tags)
@@ -62,7 +62,7 @@ class Fitted:
     Attributes:
       stages: Seconds and memory.
       estimate_mb: What the training was estimated to take before it began.
-      validation_seconds: Of an evaluation, before the epoch or after it.
+      validation_seconds: Time that an evaluation takes, before the epoch or after it.
     """
 
     stages: dict[str, Stage]

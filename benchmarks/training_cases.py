@@ -23,8 +23,9 @@ from tfx_pipeline.config import PipelineConfig, load_config
 from trainer import features as f
 from trainer.config_loader import require
 from trainer.fitting import build_model, compile_step
-from trainer.model import InterestModel, make_optimizer
+from trainer.model import InterestModel
 from trainer.model_state import build_optimizer
+from trainer.optimizer import make_optimizer
 from trainer.snapshots import Snapshots
 
 _SEED = 0

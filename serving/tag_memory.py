@@ -141,7 +141,7 @@ def unite(rows: tf.Tensor, is_found: tf.Tensor, history: History, num_tags: int)
     Args:
       rows: int32 [batch, N], of the candidates, distinct where they are found.
       is_found: bool [batch, N].
-      history: Of the same users.
+      history: What memory says of the same users.
       num_tags: That are served.
 
     Returns:

@@ -40,7 +40,7 @@ class Check:
       setting: Its value.
       low: Lower end of the interval of value less bound; None: there is no interval.
       high: Upper end.
-      confidence: Of the interval.
+      confidence: Level of the interval.
       num_users: Users compared.
       num_needed: Where users are too few for a claim, how many it would take; None: there are
         enough, or the figure lies on the wrong side anyway.

@@ -32,8 +32,8 @@ class GateConfig:
         `above`: it is above 0.
       min_relative_gain: Margin on all truth: a baseline's figure counts for as much more, relative.
       min_relative_novel_gain: The same on novel truth.
-      confidence: Of the intervals. Model and baselines are chosen on validation users, and the best
-        of them by luck looks better there than it is: hence 99 % rather than the usual 95 %.
+      confidence: Level of the intervals. Model and baselines are chosen on validation users, and
+        the best of them by luck looks better there than it is: hence 99 %, not the usual 95 %.
       min_users: Users below whom an interval is no claim.
       too_few_users: Where users are too few for a claim: `hold` the model, or push it and `warn`.
       min_relative_distinct: Distinct top-10 lists, as a share of the fewest that one of the

@@ -17,7 +17,7 @@ class PairedComparison:
       second: Mean of the second.
       low: Lower end of the interval of the difference; None where there are fewer than two users.
       high: Upper end.
-      confidence: Of the two-sided interval.
+      confidence: Level of the two-sided interval.
       deviation: Standard deviation of the differences; None as `low`.
     """
 
@@ -61,7 +61,7 @@ def compare_users(first: np.ndarray, second: np.ndarray, confidence: float) -> P
     Args:
       first: float [num_users], nan where a user has no such figure.
       second: float [num_users].
-      confidence: Of the two-sided interval.
+      confidence: Level of the two-sided interval.
 
     Returns:
       The comparison, over the users who have both.

@@ -258,7 +258,7 @@ def _profile_columns(
 
     Args:
       feature: The feature.
-      values: Of all users, see `UserBlock.profile`.
+      values: Values of all users, see `UserBlock.profile`.
       parts: Users, each int [n], repetition allowed.
 
     Returns:

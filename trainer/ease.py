@@ -51,7 +51,7 @@ def ease_memory_bytes(num_users: int, num_tags: int, num_entries: int, rank: int
       num_users: Training users.
       num_tags: Tags.
       num_entries: Pairs of a user and a tag clicked by them.
-      rank: Of the factorisation; 0: there is none.
+      rank: Rank of the factorisation; 0: there is none.
 
     Returns:
       Bytes.
@@ -149,7 +149,7 @@ class Ease:
         Args:
           rank: Columns wanted; beyond what there is, they are 0.
           rows: [n, tags], log(1 + count) of the users whose predictions count.
-          seed: Of the iterations.
+          seed: Seed of the iterations.
 
         Returns:
           A float32 [tags, rank] and T float32 [tags, rank], with orthonormal columns, the most

@@ -74,7 +74,7 @@ def fit_baselines(
       validation: Snapshots of validation users.
       spec: The features: which domains count tags.
       config: Bounds.
-      seed: Of `random`.
+      seed: Seed of `random`.
 
     Returns:
       The baselines.

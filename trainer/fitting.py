@@ -23,7 +23,7 @@ from trainer.distribution import Replicas
 from trainer.early_stopping import EarlyStopping, InMemoryEvaluator
 from trainer.initial_values import set_initial_values
 from trainer.linear_path import FittedPath
-from trainer.model import InterestModel, make_optimizer
+from trainer.model import InterestModel
 from trainer.model_state import (
     Arrays,
     ModelState,
@@ -31,6 +31,7 @@ from trainer.model_state import (
     build_optimizer,
     copy_weights,
 )
+from trainer.optimizer import make_optimizer
 from trainer.snapshots import Snapshots
 
 _progress = logging.getLogger("tagtower.train")

@@ -116,7 +116,7 @@ class HistoryPath(tf_keras.layers.Layer):
         """Embeds histories, float [batch, R].
 
         Args:
-          features: Of the domain, ids [batch, None] and weights, as `tf.RaggedTensor` or
+          features: The domain: ids [batch, None] and weights, as `tf.RaggedTensor` or
             `tf.SparseTensor`.
         """
         values, weights = domain_values(features, self.domain, use_weights=True)
@@ -135,7 +135,7 @@ def fit_path(
     """Fits the closed form to the training users; validation users choose its regularization.
 
     Args:
-      config: Of the model.
+      config: Configuration of the model.
       spec: The features.
       num_tags: Number of tags.
       train: Training snapshots.

@@ -112,7 +112,7 @@ class Remembered:
 
         Args:
           proposed: int [batch, N], tags proposed by the first stage, distinct within a user.
-          num_tags: Of the vocabulary.
+          num_tags: Size of the vocabulary.
 
         Returns:
           Places in the batch, tags, and what memory adds to the share of each, [n], those proposed
@@ -187,7 +187,7 @@ def domain_shares(lists: Mapping[str, "ListValues"], domain: str, num_tags: int)
       lists: By name of a domain its tags, and by `weights_name` of it their weights. Tags below 0,
         or not below `num_tags`, are unknown.
       domain: Its name.
-      num_tags: Of the vocabulary.
+      num_tags: Size of the vocabulary.
 
     Returns:
       Those of the tags that are known.
@@ -212,7 +212,7 @@ def remember(
     Args:
       memory: The domains, at least one.
       lists: As `domain_shares` takes them.
-      num_tags: Of the vocabulary.
+      num_tags: Size of the vocabulary.
 
     Returns:
       The mixture's part of every tag in a history.

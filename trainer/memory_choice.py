@@ -104,7 +104,7 @@ def choose_memory(
     Args:
       users: Validation users.
       domains: Those tried.
-      metric: Of `METRICS`.
+      metric: One of `METRICS`.
       limits: The constant lambdas tried, below 1.
       half_weights: The m tried of n / (n + m).
 

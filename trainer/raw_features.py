@@ -42,7 +42,7 @@ def unknown(shape: Sequence[int | tf.Tensor], dtype: tf.DType) -> tf.Tensor:
 
     Args:
       shape: [batch] or [batch, n].
-      dtype: Of the input.
+      dtype: Type of the input.
 
     Returns:
       Empty strings; NaN for a number of the profile; 0 for weights.

@@ -29,8 +29,9 @@ from trainer.input_data import (
 )
 from trainer.linear_path import add_linear_path, fit_path
 from trainer.memory_estimate import estimate_memory, require_memory
-from trainer.model import InterestModel, make_optimizer
+from trainer.model import InterestModel
 from trainer.model_state import build_optimizer
+from trainer.optimizer import make_optimizer
 from trainer.saved_towers import save_towers
 from trainer.second_stage import choose_second_stage
 from trainer.tag_views import load_tag_attributes

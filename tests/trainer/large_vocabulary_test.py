@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from tests.trainer.toy_training import SMALL, make_model, train_part
-from trainer.model import make_optimizer
 from trainer.model_state import ModelState, build_optimizer
+from trainer.optimizer import make_optimizer
 
 # More rows than are pooled densely.
 MANY_TAGS = 9_000

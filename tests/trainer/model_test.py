@@ -13,7 +13,8 @@ import tf_keras
 from tests.trainer.user_tower_test import CONFIG, SIZES, SPEC, USERS, features
 from trainer import features as f
 from trainer.config import TrainingConfig
-from trainer.model import InterestModel, make_optimizer
+from trainer.model import InterestModel
+from trainer.optimizer import make_optimizer
 from trainer.sampled_softmax import TagSampler
 
 LABELS = [[0, 6], [2], [-1], []]

@@ -14,8 +14,9 @@ from trainer.config_loader import from_mapping, to_mapping
 from trainer.explanations import each_left_out, feature_names, without
 from trainer.fitting import build_model
 from trainer.history import UserEvents, check_profile, feature_values
-from trainer.model import InterestModel, make_optimizer
+from trainer.model import InterestModel
 from trainer.model_state import ModelState, build_optimizer, named_weights
+from trainer.optimizer import make_optimizer
 from trainer.parameter_count import count_parameters
 from trainer.snapshots import Snapshots
 from trainer.user_fields import UserFields, num_users

@@ -9,8 +9,8 @@ from tests.trainer.toy_training import SMALL, make_model, train_part, validation
 from trainer import features as f
 from trainer.fitting import build_model, fit
 from trainer.initial_values import label_shares, set_initial_values
-from trainer.model import make_optimizer
 from trainer.model_state import ModelState, build_optimizer
+from trainer.optimizer import make_optimizer
 from trainer.tag_views import TagAttributes
 from trainer.warm_start import RowCounts, save_training_state, start_from, tables
 

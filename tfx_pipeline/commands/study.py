@@ -2,10 +2,16 @@
 
 import argparse
 import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
-from tfx_pipeline.console import quiet_libraries
+from tfx_pipeline.console import Console, quiet_libraries
 from trainer.config_loader import require
 from trainer.given_paths import path_flag
+
+# Tables, each its header and rows, and the files written.
+_Outcome = tuple[list[Any], Sequence[Path]]
 
 STOPPED = "stopped; the same command goes on after the last finished trial"
 
@@ -47,29 +53,19 @@ def run(arguments: argparse.Namespace) -> int:
     require(arguments.logs is None, "logs", "be left out where the study has none", arguments.logs)
     study = load_study(arguments.config, output=arguments.output, seeds=arguments.seeds)
     check_study(study)
-    output = study.config.output_dir
-    with quiet_libraries(os.path.join(output, "logs", "study.log")) as console:
-        console.line(f"{study.config.name}: output in {output}, library logs in {output}/logs")
-        console.line("loading TFX ...")
-        from tfx_pipeline.report_tables import format_table
+
+    def run_and_tabulate(console: Console) -> _Outcome:
         from tfx_pipeline.study.new_tags_table import new_tags_table
         from tfx_pipeline.study.run import run_study
         from tfx_pipeline.study.tables import result_table
 
-        try:
-            outcome = run_study(study, console, arguments.accept_changed_code)
-        except KeyboardInterrupt:
-            console.line(STOPPED)
-            raise
-        console.line()
-        console.line(format_table(*result_table(outcome.results, study.config.metrics)))
-        console.line()
+        outcome = run_study(study, console, arguments.accept_changed_code)
+        tables = [result_table(outcome.results, study.config.metrics)]
         if outcome.new_tags is not None:
-            console.line(format_table(*new_tags_table(outcome.new_tags)))
-            console.line()
-        for path in outcome.files:
-            console.line(f"written    {path}")
-    return 0
+            tables.append(new_tags_table(outcome.new_tags))
+        return tables, outcome.files
+
+    return _run(study.config.name, study.config.output_dir, run_and_tabulate)
 
 
 def _run_defaults(arguments: argparse.Namespace) -> int:
@@ -81,22 +77,33 @@ def _run_defaults(arguments: argparse.Namespace) -> int:
         arguments.config, output=arguments.output, seeds=arguments.seeds, logs=arguments.logs
     )
     check_defaults(study)
-    output = study.config.output_dir
-    with quiet_libraries(os.path.join(output, "logs", "study.log")) as console:
-        console.line(f"{study.config.name}: output in {output}, library logs in {output}/logs")
-        console.line("loading TFX ...")
-        from tfx_pipeline.report_tables import format_table
+
+    def run_and_tabulate(console: Console) -> _Outcome:
         from tfx_pipeline.study.defaults_report import summary_table
         from tfx_pipeline.study.defaults_run import run_defaults
 
+        outcome = run_defaults(study, console, arguments.accept_changed_code)
+        return [summary_table(outcome.results)], outcome.files
+
+    return _run(study.config.name, study.config.output_dir, run_and_tabulate)
+
+
+def _run(name: str, output: str, run_and_tabulate: Callable[[Console], _Outcome]) -> int:
+    """Runs a study of either kind, and prints its tables and the files that it wrote."""
+    with quiet_libraries(os.path.join(output, "logs", "study.log")) as console:
+        console.line(f"{name}: output in {output}, library logs in {output}/logs")
+        console.line("loading TFX ...")
+        from tfx_pipeline.report_tables import format_table
+
         try:
-            outcome = run_defaults(study, console, arguments.accept_changed_code)
+            tables, files = run_and_tabulate(console)
         except KeyboardInterrupt:
             console.line(STOPPED)
             raise
         console.line()
-        console.line(format_table(*summary_table(outcome.results)))
-        console.line()
-        for path in outcome.files:
+        for table in tables:
+            console.line(format_table(*table))
+            console.line()
+        for path in files:
             console.line(f"written    {path}")
     return 0

@@ -21,7 +21,7 @@ def repeat_clicks(
       event_user: int [m], ascending; each user's events in order of time.
       event_item: int [m].
       event_clicked: bool [m].
-      share: Of the clicks that have an earlier one.
+      share: Part of the clicks that have an earlier one.
       rng: Draws which clicks, and which earlier one of each (all alike).
 
     Returns:

@@ -24,9 +24,9 @@ def draw_users(user_ids: list[str], num_users: int, seed: int) -> list[str]:
     """Draws users, each as likely as any other.
 
     Args:
-      user_ids: Of all users, in any order.
+      user_ids: Ids of all users, in any order.
       num_users: How many.
-      seed: Of the draw; with the users it says who is drawn.
+      seed: Seed of the draw; with the users it says who is drawn.
 
     Returns:
       Their ids, sorted.
@@ -49,7 +49,7 @@ def cut_users(tables: str, output: str, num_users: int, seed: int) -> None:
       tables: Folder that a command of `tagtower prepare` wrote.
       output: Folder to write; an earlier one of this function is replaced.
       num_users: How many users.
-      seed: Of the draw.
+      seed: Seed of the draw.
 
     Raises:
       ValueError: There are fewer users, or the output holds something else.

@@ -16,7 +16,7 @@ class DataSets:
 
     Args:
       config_of: Says by name what a data set is made of.
-      seeds: Of the random baseline.
+      seeds: Seeds of the random baseline.
       console: Where progress goes.
     """
 

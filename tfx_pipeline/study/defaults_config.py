@@ -55,7 +55,7 @@ class LogConfig:
       demo: The tables are those of `tagtower prepare demo` with these options; null: they are not.
       movielens_1m: The tables are those of MovieLens-1M with these options; null: they are not.
         Where the data is not there, the log is left out, and the report says so.
-      num_users: Of tables made here only that many users; null: all.
+      num_users: Users kept of tables made here; null: all.
       draws: Which users: a seed each. The figures of a log are over all of its draws.
       overrides: Keys that replace those of `config`, nested as there; lists as a whole.
     """
@@ -96,10 +96,10 @@ class DefaultConfig:
     """What is tried as the default: keys that replace those of every log's configuration.
 
     Attributes:
-      model: Of the towers.
-      training: Of the objective and its optimisation.
-      ranking: Of the second stage.
-      features: Of the features; lists as a whole.
+      model: Keys of the towers.
+      training: Keys of the objective and its optimisation.
+      ranking: Keys of the second stage.
+      features: Keys of the features; lists as a whole.
       recent_days: null: domains as the log's configuration has them; 0: those with a window are
         left out; n: in their place every other domain of tags has a twin, `recent_<name>`, of the
         last n days.
@@ -130,7 +130,7 @@ class DefaultsConfig:
       name: Name of the study.
       logs: By name.
       defaults: By name. The first is the one that the others are compared with, beside baselines.
-      seeds: Of initialisation and order of training.
+      seeds: Seeds of initialisation and order of training.
       metrics: What is compared, test users: metrics that are kept by user.
       movielens_dir: Folder with `ml-1m` and `ml-10m-tags/tags.dat` (or `tags.dat.gz`); null: the
         variable `MOVIELENS_DIR`, else `../shared/data`.

@@ -55,7 +55,7 @@ def summary_table(results: DefaultsResults) -> tuple[list[str], Rows]:
     """Over all logs: verdicts against the best baseline, and ranks.
 
     Args:
-      results: Of the study.
+      results: Results of the study.
 
     Returns:
       Titles of the columns; a row a default.
@@ -90,7 +90,7 @@ def log_table(log: str, results: DefaultsResults) -> tuple[list[str], Rows]:
 
     Args:
       log: The log.
-      results: Of the study.
+      results: Results of the study.
 
     Returns:
       Titles of the columns; rows.

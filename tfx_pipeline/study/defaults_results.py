@@ -172,7 +172,7 @@ class DefaultsResults:
           log: The log.
           who: A default or a baseline.
           metric: The metric.
-          split: Of a default: `eval`, test users, or `eval_validation`.
+          split: Prefix of a default: `eval`, test users, or `eval_validation`.
 
         Returns:
           The mean; None where any of the values is undefined.
@@ -216,7 +216,7 @@ class DefaultsResults:
         """Mean rank of each default over the logs, on validation users; 1: the best.
 
         Args:
-          metric: Of the model as it would be served.
+          metric: Name of a metric of the model as it would be served.
 
         Returns:
           By default; None where the metric is undefined on every log.

@@ -43,7 +43,7 @@ def defaults_trials(
     Args:
       study: The study.
       samples: Those whose tables there are.
-      fingerprints: Of the prepared examples, by data set.
+      fingerprints: Hashes of the prepared examples, by data set.
 
     Returns:
       Each training once, by data set and key.
