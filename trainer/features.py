@@ -87,17 +87,17 @@ class ProfileFeature:
       type: `text`: one category; a number is its decimal text. `number`: one number, of which the
         model sees the bucket that it falls into, between quantiles of the training examples.
         `list`: any number of categories, pooled as those of a domain are.
-      num_oov_buckets: Of `text` and `list`, hash buckets for values that training never saw; of
-        `text` the empty string (unknown) is a value of its own.
-      values: Of `text` and `list`: if given, the values the schema allows; others are anomalies
-        that fail the run.
-      num_buckets: Of `number`, how many buckets at most, each of about equally many training
+      num_oov_buckets: Hash buckets for values of a `text` or a `list` that training never saw; the
+        empty `text` (unknown) is a value of its own.
+      values: The values that the schema allows in a `text` or a `list`, if given; others are
+        anomalies that fail the run.
+      num_buckets: How many buckets a `number` has at most, each of about equally many training
         examples; equal numbers are never parted. What is missing is a value of its own besides.
         null: 20.
-      separator: Of `list`, what stands between the values where they are one text, as in CSV: any
+      separator: What stands between the values of a `list` where they are one text, as in CSV: any
         text, `json` or `python`, as `data.list_separator` for tags. null: `json`, so that a text
         with a separator that nobody declared is set aside and not taken for one value.
-      max_values: Of `list`, how many values at most; the first ones of the list are kept. null: 50.
+      max_values: How many values of a `list` are kept, the first ones. null: 50.
     """
 
     name: str
@@ -175,6 +175,7 @@ class Domain:
       attribute: Which attribute of the items it lists.
       events: Of which events: clicked, or shown and skipped.
       window_days: How far back it looks, in days; null: as far as `history_window_days`.
+      last_events: How many of the events in the window count, the last ones; null: all.
       max_values: How many values at most; those with the highest weight are kept.
       weighting: `count`: the number of events, whatever their weight; `recency`: the sum of their
         weights (1 where the log has none), each halved every `half_life_days`.
@@ -187,6 +188,7 @@ class Domain:
     attribute: Literal["tags", "category", "item_id"] = "tags"
     events: Literal["clicked", "skipped"] = "clicked"
     window_days: float | None = None
+    last_events: int | None = None
     max_values: int = 1_000
     weighting: Literal["count", "recency"] = "count"
     half_life_days: float = 30.0
@@ -205,6 +207,12 @@ class Domain:
         require(self.half_life_days > 0, "half_life_days", "be positive", self.half_life_days)
         if self.window_days is not None:
             require(self.window_days > 0, "window_days", "be positive or null", self.window_days)
+        require(
+            self.last_events is None or self.last_events >= 1,
+            "last_events",
+            "be a positive integer or null",
+            self.last_events,
+        )
 
     @property
     def vocabulary_name(self) -> str:

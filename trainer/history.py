@@ -259,6 +259,8 @@ class HistoryValues:
             bound = moments.at - min(windows) * SECONDS_PER_DAY
             first = _first_at_or_after(events.timestamp, first, moments.end, bound)
         chosen = self.chosen(domain.attribute, clicked=domain.events == "clicked")
+        if domain.last_events is not None:
+            first = chosen.first_of_last(domain.last_events, first, moments.end)
         if domain.weighting == "count":
             found = chosen.count(first, moments.end)
         else:

@@ -34,13 +34,14 @@ def counting_domain(spec: FeatureSpec, events: str = "clicked") -> str | None:
       events: `clicked`, or `skipped`.
 
     Returns:
-      Its name: of those that count tags as the labels name them, the one with the longest window
-      and of these with the most values; None: there is none.
+      Its name: of those that count tags as the labels name them, the one with the most events, of
+      these with the longest window, and of these with the most values; None: there is none.
     """
 
-    def reach(domain: Domain) -> tuple[float, int]:
+    def reach(domain: Domain) -> tuple[float, float, int]:
         days = np.inf if domain.window_days is None else domain.window_days
-        return days, domain.max_values
+        num_events = np.inf if domain.last_events is None else domain.last_events
+        return num_events, days, domain.max_values
 
     found = [
         domain

@@ -68,6 +68,23 @@ class ChosenValues:
         starts = self._offsets[self._before[first]]
         return concatenated_ranges(starts, self._offsets[self._before[end]] - starts)
 
+    def first_of_last(self, num_rows: int, first: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """Where the last few chosen events of each stretch begin.
+
+        Args:
+          num_rows: How many.
+          first: int [m], rows where the stretches begin.
+          end: int [m], rows after their last.
+
+        Returns:
+          int [m], rows; `first` where a stretch has no more of them than that.
+        """
+        begins = first.copy()
+        places = self._before[end] - num_rows
+        has_more = places > self._before[first]
+        begins[has_more] = self.rows[places[has_more]]
+        return begins
+
     def count(self, first: np.ndarray, end: np.ndarray) -> ValueSums:
         """How often each value is in each stretch [first, end), codes ascending."""
         owner, places = self.select(first, end)

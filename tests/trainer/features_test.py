@@ -89,6 +89,7 @@ def test_name_of_a_label_is_refused(cls, name):
         ({"half_life_days": -1.0}, "`half_life_days` must be positive."),
         ({"window_days": 0.0}, "`window_days` must be positive or null."),
         ({"window_days": -2.0}, "`window_days` must be positive or null."),
+        ({"last_events": 0}, "`last_events` must be a positive integer or null."),
     ],
 )
 def test_impossible_domains_are_refused(wrong, message):

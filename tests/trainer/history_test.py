@@ -200,6 +200,28 @@ def test_short_and_long_term_are_two_entries_of_one_attribute():
     assert (values["long"], values["short"]) == (["a", "b"], ["b"])
 
 
+@pytest.mark.parametrize(
+    ("last_events", "window_days", "expected"),
+    [
+        (1, None, ["d1"]),
+        (2, None, ["d1", "d2"]),
+        (9, None, ["d1", "d2", "d3"]),
+        (2, 1.0, ["d1"]),
+    ],
+)
+def test_last_events_are_those_of_the_domain_within_its_window(last_events, window_days, expected):
+    rows = [event(days * DAY, [f"d{days}"]) for days in (1, 2, 3)]
+    # Neither counts: one is of no click, the other comes after the moment.
+    rows += [event(60, ["skipped"], clicked=0), event(-60, ["later"])]
+    found = values_of(rows, last_events=last_events, window_days=window_days)
+    assert [value for value, _ in found] == expected
+
+
+def test_last_events_of_one_second_are_in_order_of_their_items():
+    rows = [event(60, [tag], item_id=tag) for tag in "cab"]
+    assert [value for value, _ in values_of(rows, last_events=2)] == ["b", "c"]
+
+
 # --- profile and cold users ---
 
 

@@ -34,6 +34,9 @@ SPEC = FeatureSpec(
         Domain("clicked_tags", max_values=4),
         Domain("skipped_tags", events="skipped", max_values=100),
         Domain("short_tags", window_days=1.5, max_values=100),
+        Domain("last_tags", last_events=2, max_values=100),
+        Domain("last_skipped_in_window", events="skipped", last_events=3, window_days=3.0),
+        Domain("last_faded", last_events=4, weighting="recency", half_life_days=1.0),
         Domain("long_tags", window_days=30.0, max_values=100),
         Domain("recent_tags", weighting="recency", half_life_days=1.0, max_values=3),
         Domain("categories", attribute="category", max_values=100),
@@ -121,6 +124,8 @@ def naive_feature_values(rows, profile, at, spec, items=None):
                 spec.history_window_days is None or event[0] >= at - spec.history_window_days * DAY
             )
         ]
+        if domain.last_events is not None:
+            chosen = chosen[-domain.last_events :]
         weights = np.ones(len(chosen))
         if domain.weighting == "recency":
             weights = np.array([event[3] for event in chosen])

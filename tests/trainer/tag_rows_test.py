@@ -94,6 +94,8 @@ def test_no_snapshot_gives_no_row():
         ((CLICKED,), "clicked"),
         ((CLICKED, Domain("long", max_values=60)), "long"),
         ((CLICKED, Domain("recent", max_values=60, window_days=7)), "clicked"),
+        ((CLICKED, Domain("latest", max_values=60, last_events=10)), "clicked"),
+        ((Domain("week", window_days=7), Domain("latest", last_events=10)), "week"),
         ((Domain("week", window_days=7), Domain("month", window_days=30)), "month"),
         ((CLICKED, Domain("faded", max_values=60, weighting="recency")), "clicked"),
         ((Domain("own", vocabulary="own"),), None),
