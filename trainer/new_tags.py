@@ -20,6 +20,7 @@ from trainer.config import ModelConfig, TrainingConfig
 from trainer.config_loader import require
 from trainer.evaluation import TagScorer, users_at_once
 from trainer.fitting import FitResult, fit
+from trainer.linear_path import add_linear_path, fit_path
 from trainer.metrics import mean_defined
 from trainer.model import InterestModel
 from trainer.snapshots import ListValues, Snapshots
@@ -305,7 +306,9 @@ def held_out_tags_experiment(
         tag_frequencies=None if tag_frequencies is None else tag_frequencies[known_tags],
         tag_attributes=known if model_config.tag_views else None,
     )
-    fit_result = fit(model, hidden_train, hidden["validation"], seed)
+    path, note = fit_path(model_config, spec, len(known_tags), hidden_train, hidden["validation"])
+    fit_result = fit(model, hidden_train, hidden["validation"], seed, path=path)
+    add_linear_path(model, path, note, hidden["validation"])
 
     def in_order(of_known: np.ndarray, of_new: np.ndarray) -> np.ndarray:
         """Rows of known and new tags in the order of all tags."""
@@ -340,7 +343,7 @@ def held_out_tags_experiment(
 
 
 def _candidate_embeddings_of_new(model: InterestModel, new: TagAttributes, seed: int) -> np.ndarray:
-    """By their views, float [n, U + 1]; without views as a tag's row is before training."""
+    """By their views, float [n, query_dim]; without views as a tag's row is before training."""
     if model.model_config.tag_views:
         by_views = model.tag_tower.embed(
             tf.fill([len(new.tags)], -1),
@@ -350,8 +353,9 @@ def _candidate_embeddings_of_new(model: InterestModel, new: TagAttributes, seed:
         )
         return by_views.candidate_embeddings.numpy()
     width = model.model_config.output_dim
-    rows = np.zeros((len(new.tags), width + 1))
-    rows[:, :-1] = np.random.default_rng(seed).normal(
+    # Neither a bias nor a part in the linear path.
+    rows = np.zeros((len(new.tags), model.query_dim))
+    rows[:, :width] = np.random.default_rng(seed).normal(
         scale=width**-0.5, size=(len(new.tags), width)
     )
     return rows

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from trainer import features as f
+from trainer import new_tags
 from trainer.config import ModelConfig, TrainingConfig
 from trainer.new_tags import (
     choose_new_tags,
@@ -358,6 +359,18 @@ def test_model_without_views_is_reported_as_ids_alone():
     for figures in result.figures.values():
         assert set(figures) == {"id_only", "popularity_of_category", "random"}
     assert result.fit.epochs == 1.0
+
+
+@pytest.mark.parametrize("model", [MODEL, WITHOUT_VIEWS], ids=["views", "id_only"])
+def test_model_has_the_linear_path_and_new_tags_no_part_in_it(model):
+    result = experiment(0, model, dataclasses.replace(TRAINING, max_epochs=1))
+
+    assert result.model.history_path is not None
+    new = TagAttributes(("word1 number9", "word2 number9"), ("", ""))
+    rows = new_tags._candidate_embeddings_of_new(result.model, new, seed=0)
+    assert rows.shape == (2, result.model.query_dim)
+    np.testing.assert_array_equal(rows[:, MODEL.output_dim : -1], 0.0)
+    assert np.abs(rows[:, : MODEL.output_dim]).min() > 0.0
 
 
 def test_popularity_of_category_is_of_the_clicks_given_and_not_of_the_labels():
