@@ -67,6 +67,10 @@ BENCHMARKS: Mapping[str, Entry] = {
         "benchmarks.filtered", "retrieve_filtered beside retrieve: latency, recall (SIZE=TAGS)"
     ),
     "memory": Entry("benchmarks.memory", "retrieve with memory beside without (SIZE=TAGS)"),
+    "gate": Entry(
+        "benchmarks.gate",
+        "trained models through the gate: logs of noise, of interests (SIZE=LOGS)",
+    ),
     "soak": Entry(
         "benchmarks.soak", "new versions pushed under load (SIZE=SECONDS, MODEL_BASE_PATH=DIR)"
     ),

@@ -1,0 +1,148 @@
+"""How often the quality gate lets a trained model through: logs of noise beside logs of interests.
+
+Each log is made, prepared, trained on and evaluated as a run does it, with the default
+configuration. On a log of noise items are shown by popularity and every one is clicked alike, so
+that nothing tells a user from another: a model that is pushed there was pushed by luck. The other
+logs are as large and as long.
+"""
+
+import dataclasses
+import json
+import logging
+import os
+import tempfile
+from typing import Any
+
+from benchmarks.fresh_process import call_in_fresh_process
+from benchmarks.registry import Figures, Progress
+from benchmarks.results import OUTPUT_DIR
+from benchmarks.size_option import one_size
+from tfx_pipeline.report_tables import format_table
+
+DEFAULT_SIZE = 20  # logs of each kind
+MAX_NOISE_PUSHED = 1  # of 20
+NOISE, INTERESTS = "noise", "interests"
+
+_LOG: dict[str, Any] = {
+    "num_users": 1_000,
+    "num_tags": 500,
+    "num_items": 2_000,
+    "num_categories": 10,
+    "events_per_user": 40,
+}
+_KINDS: dict[str, dict[str, Any]] = {
+    NOISE: {"exposure_share": 0.0, "click_probability": 0.3, "base_click_probability": 0.3},
+    INTERESTS: {},
+}
+_LAST_NODE = "Evaluator"
+
+
+@dataclasses.dataclass(frozen=True)
+class GateRun:
+    """What the gate said of one log; the keys are `gate.<kind>.seed_<n>.<attribute>`.
+
+    Attributes:
+      is_passed: 1 where every check passed, else 0.
+      num_users: Validation users compared.
+      precision_at_10: The model's, on these.
+      best_precision_at_10: That of the best baseline the gate faces.
+      failed: The checks that failed, in words.
+    """
+
+    is_passed: int
+    num_users: int | None
+    precision_at_10: float | None
+    best_precision_at_10: float
+    failed: str
+
+
+def run(progress: Progress) -> Figures:
+    """Measures all logs; see `benchmarks.registry.Benchmark`."""
+    num_logs = one_size(DEFAULT_SIZE)
+    OUTPUT_DIR.mkdir(parents=True, exist_ok=True)
+    figures: Figures = {"gate.num_logs": num_logs}
+    for kind in _KINDS:
+        passed = 0
+        for seed in range(num_logs):
+            with tempfile.TemporaryDirectory(prefix="gate-", dir=OUTPUT_DIR) as folder:
+                title = f"{kind}, log {seed + 1} of {num_logs} ({passed} passed so far)"
+                found = call_in_fresh_process(progress, title, measure, folder, kind, seed)
+            passed += found.is_passed
+            for name, value in dataclasses.asdict(found).items():
+                figures[f"gate.{kind}.seed_{seed}.{name}"] = value
+        figures[f"gate.{kind}.num_passed"] = passed
+    return figures
+
+
+def measure(folder: str, kind: str, seed: int) -> GateRun:
+    """Runs the pipeline's nodes up to the gate on a log.
+
+    Args:
+      folder: An empty folder.
+      kind: Of the log.
+      seed: Of the log and of the run.
+
+    Returns:
+      What the gate said.
+    """
+    from tfx_pipeline.components.evaluator import GATE_FILE
+    from tfx_pipeline.config import load_config
+    from tfx_pipeline.console import PROGRESS_LOGGER, Console, quiet_libraries
+    from tfx_pipeline.datasets.demo import prepare_demo
+    from tfx_pipeline.datasets.demo_config import DemoConfig
+    from tfx_pipeline.pipeline import create_pipeline
+    from tfx_pipeline.run import run_nodes
+
+    tables = os.path.join(folder, "tables")
+    prepare_demo(tables, DemoConfig(**_LOG, **_KINDS[kind], seed=seed))
+    config = load_config("demo", output=os.path.join(folder, "run"), seed=seed)
+    data = dataclasses.replace(
+        config.data,
+        interactions=os.path.join(tables, "interactions"),
+        items=os.path.join(tables, "items.parquet"),
+        users=os.path.join(tables, "users.parquet"),
+        planted=None,
+    )
+    config = dataclasses.replace(config, data=data)
+    os.makedirs(config.output_dir)
+    with quiet_libraries(os.path.join(folder, "log.txt")), open(os.devnull, "w") as nowhere:
+        logging.getLogger(PROGRESS_LOGGER).setLevel(logging.WARNING)
+        nodes = run_nodes(create_pipeline(config, until=_LAST_NODE), Console(nowhere))
+    evaluation = next(run.outputs["evaluation"][0].uri for run in nodes if run.node == _LAST_NODE)
+    with open(os.path.join(evaluation, GATE_FILE), encoding="utf-8") as file:
+        checks = json.load(file)
+    first = checks[0]
+    return GateRun(
+        is_passed=int(all(check["is_passed"] for check in checks)),
+        num_users=first["num_users"],
+        precision_at_10=first["value"],
+        best_precision_at_10=first["bound"],
+        failed="; ".join(check["name"] for check in checks if not check["is_passed"]),
+    )
+
+
+def table(figures: Figures) -> str:
+    """A row for each kind of log."""
+    num_logs = figures["gate.num_logs"]
+    rows = []
+    for kind in _KINDS:
+        failed: dict[str, int] = {}
+        for seed in range(int(num_logs or 0)):
+            for name in str(figures[f"gate.{kind}.seed_{seed}.failed"]).split("; "):
+                failed[name] = failed.get(name, 0) + 1
+        failed.pop("", None)
+        reasons = ", ".join(f"{name} ({count})" for name, count in failed.items())
+        rows.append([kind, num_logs, figures[f"gate.{kind}.num_passed"], reasons or "-"])
+    return format_table(["logs of", "logs", "passed", "checks that failed"], rows)
+
+
+def faults(figures: Figures) -> list[str]:
+    """More than one of twenty logs of noise passed, or one with interests did not."""
+    num_logs = int(figures["gate.num_logs"] or 0)
+    allowed = max(MAX_NOISE_PUSHED, MAX_NOISE_PUSHED * num_logs // DEFAULT_SIZE)
+    found = []
+    if int(figures[f"gate.{NOISE}.num_passed"] or 0) > allowed:
+        found.append(f"more than {allowed} of {num_logs} logs of noise passed the gate")
+    if int(figures[f"gate.{INTERESTS}.num_passed"] or 0) < num_logs:
+        found.append("a log with interests did not pass the gate")
+    return found
