@@ -29,9 +29,13 @@ def demo(tmp_path_factory):
 def test_planted_interests_of_held_out_users_come_back(demo):
     _, report = demo
 
-    # Seeded: 0.56 where this was written; own history 0.49, chance 0.003.
+    # Seeded: 0.55 where this was written; own history 0.46, shown 0.40, chance 0.003.
     assert report["demo.planted_precision"] >= 0.5
     assert report["demo.planted_precision"] > report["demo.planted_precision_own_history"]
+    # What was shown tells less than what was clicked: the log's recommender knew nothing.
+    assert (
+        report["demo.planted_precision_own_history"] > report["demo.planted_precision_shown"] + 0.03
+    )
     # Shown by no click before the cut, only by two profile features together.
     assert report["demo.cross_interests_found"] >= 0.3
 
