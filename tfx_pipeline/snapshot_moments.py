@@ -68,6 +68,12 @@ class UserGenerators:
         return self._generators[user]
 
 
+def training_users(user_ids: list[str], config: ExamplesConfig) -> list[str]:
+    """Those users whom the protocol `user_holdout` trains on, in the same order."""
+    parts = _user_parts(user_ids, config)
+    return [user_id for user_id, part in zip(user_ids, parts, strict=True) if part == TRAIN]
+
+
 def user_part(user_id: str, config: ExamplesConfig) -> str:
     """The part of the protocol `user_holdout` that a user falls into."""
     return SPLITS[_user_parts([user_id], config)[0]]

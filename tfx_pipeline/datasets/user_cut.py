@@ -7,6 +7,7 @@ shop's catalogue is not smaller because few people have come yet.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -42,7 +43,14 @@ def draw_users(user_ids: list[str], num_users: int, seed: int) -> list[str]:
     return sorted(ordered[i] for i in drawn)
 
 
-def cut_users(tables: str, output: str, num_users: int, seed: int) -> None:
+def cut_users(
+    tables: str,
+    output: str,
+    num_users: int,
+    seed: int,
+    choose: Callable[[list[str]], list[str]] | None = None,
+    prefix: str = "",
+) -> None:
     """Writes the tables of some users, with all that they did.
 
     Args:
@@ -50,21 +58,28 @@ def cut_users(tables: str, output: str, num_users: int, seed: int) -> None:
       output: Folder to write; an earlier one of this function is replaced.
       num_users: How many users.
       seed: Seed of the draw.
+      choose: Says of all ids which ones may be drawn; None: all.
+      prefix: Put before the ids that are written, so that a hash of them is another one.
 
     Raises:
       ValueError: There are fewer users, or the output holds something else.
     """
     users = pq.read_table(os.path.join(tables, "users.parquet"))
-    drawn = pa.array(draw_users(users["user_id"].to_pylist(), num_users, seed), pa.string())
+    ids = users["user_id"].to_pylist()
+    drawn = pa.array(draw_users(choose(ids) if choose else ids, num_users, seed), pa.string())
     folder = os.path.join(tables, INTERACTIONS_FOLDER)
     with TableWriter(output, command=COMMAND) as writer:
         writer.write_items(pq.read_table(os.path.join(tables, "items.parquet")))
-        writer.write_users(_of_users(users, drawn))
+        writer.write_users(_of_users(users, drawn, prefix))
         for name in sorted(os.listdir(folder)):
             file = pq.ParquetFile(os.path.join(folder, name))
             for group in range(file.num_row_groups):
-                writer.write_interactions(_of_users(file.read_row_group(group), drawn))
+                rows = file.read_row_group(group)
+                writer.write_interactions(_of_users(rows, drawn, prefix))
 
 
-def _of_users(rows: pa.Table, user_ids: pa.Array) -> pa.Table:
-    return rows.filter(pc.is_in(rows["user_id"], value_set=user_ids))
+def _of_users(rows: pa.Table, user_ids: pa.Array, prefix: str) -> pa.Table:
+    found = rows.filter(pc.is_in(rows["user_id"], value_set=user_ids))
+    column = found.schema.get_field_index("user_id")
+    renamed = pc.binary_join_element_wise(prefix, found["user_id"], "")
+    return found.set_column(column, found.schema.field(column), renamed)

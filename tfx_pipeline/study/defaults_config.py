@@ -57,6 +57,9 @@ class LogConfig:
         Where the data is not there, the log is left out, and the report says so.
       num_users: Users kept of tables made here; null: all.
       draws: Which users: a seed each. The figures of a log are over all of its draws.
+      from_training_users: Whether only those are drawn whom a run on all users of the log would
+        train on, under ids of their own: what is chosen on the draws' test users has seen no test
+        user of the log.
       overrides: Keys that replace those of `config`, nested as there; lists as a whole.
     """
 
@@ -65,6 +68,7 @@ class LogConfig:
     movielens_1m: MovieLensTables | None = None
     num_users: int | None = None
     draws: tuple[int, ...] = ()
+    from_training_users: bool = False
     overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -89,6 +93,12 @@ class LogConfig:
             list(self.draws),
         )
         _check_seeds(self.draws, "draws")
+        require(
+            not self.from_training_users or bool(self.draws),
+            "from_training_users",
+            "be false where there are no `draws`",
+            self.from_training_users,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,9 +110,10 @@ class DefaultConfig:
       training: Keys of the objective and its optimisation.
       ranking: Keys of the second stage.
       features: Keys of the features; lists as a whole.
-      recent_days: null: domains as the log's configuration has them; 0: those with a window are
-        left out; n: in their place every other domain of tags has a twin, `recent_<name>`, of the
-        last n days.
+      recent_days: null: domains as the log's configuration has them; n: in place of those that
+        look back less than the others, every other domain of clicked tags has a twin,
+        `recent_<name>`, of the last n days.
+      latest_events: The same with `latest_<name>`, of the last n clicks; 0: there are no twins.
     """
 
     model: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -110,10 +121,18 @@ class DefaultConfig:
     ranking: dict[str, Any] = dataclasses.field(default_factory=dict)
     features: dict[str, Any] = dataclasses.field(default_factory=dict)
     recent_days: float | None = None
+    latest_events: int | None = None
 
     def __post_init__(self):
-        days = self.recent_days
-        require(days is None or days >= 0, "recent_days", "be 0 or positive, or null", days)
+        days, events = self.recent_days, self.latest_events
+        require(days is None or days > 0, "recent_days", "be positive or null", days)
+        require(events is None or events >= 0, "latest_events", "be 0 or positive, or null", events)
+        require(
+            days is None or events is None,
+            "latest_events",
+            "be left out where there is `recent_days`",
+            events,
+        )
 
     @property
     def sections(self) -> dict[str, dict[str, Any]]:

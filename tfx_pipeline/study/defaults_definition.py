@@ -5,11 +5,10 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tfx_pipeline.config import PipelineConfig, load_config, load_yaml
-from tfx_pipeline.config_paths import with_given_paths
+from tfx_pipeline.config import PipelineConfig, load_yaml
 from tfx_pipeline.study.config import check_names
-from tfx_pipeline.study.defaults_config import USER_METRICS, DefaultsConfig
-from tfx_pipeline.study.definition import FOLDER, check_output, merged
+from tfx_pipeline.study.defaults_config import USER_METRICS, DefaultConfig, DefaultsConfig
+from tfx_pipeline.study.definition import FOLDER, check_output, load_base, merged
 from trainer.config_loader import from_mapping, to_mapping
 from trainer.features import TAG_VOCABULARY, FeatureSpec
 from trainer.given_paths import given_path
@@ -84,7 +83,8 @@ class DefaultsStudy:
             FeatureSpec, merged(base, sections.pop("features", {})), f"{path}.features"
         )
         features = to_mapping(spec)
-        features["domains"] = _with_recency(features["domains"], config.recent_days)
+        if config.recent_days is not None or config.latest_events is not None:
+            features["domains"] = _with_recency(features["domains"], config)
         name = sample.name if features == base else f"{sample.name}.with_{default}"
         return self._config(sample, {**sections, "features": features}, name, path)
 
@@ -109,15 +109,22 @@ class DefaultsStudy:
         return from_mapping(PipelineConfig, mapping, path)
 
 
-def _with_recency(domains: list[dict[str, Any]], days: float | None) -> list[dict[str, Any]]:
+def _with_recency(domains: list[dict[str, Any]], config: DefaultConfig) -> list[dict[str, Any]]:
     """See `DefaultConfig.recent_days`."""
-    if days is None:
-        return domains
-    lasting = [domain for domain in domains if domain["window_days"] is None]
+    days, events = config.recent_days, config.latest_events
+    lasting = [
+        domain
+        for domain in domains
+        if domain["window_days"] is None and domain["last_events"] is None
+    ]
+    if days is None and not events:
+        return lasting
+    kind = "latest" if days is None else "recent"
     twins = [
-        {**domain, "name": f"recent_{domain['name']}", "window_days": days}
+        {**domain, "name": f"{kind}_{domain['name']}", "window_days": days, "last_events": events}
         for domain in lasting
-        if days and (domain["vocabulary"] or domain["attribute"]) == TAG_VOCABULARY
+        if domain["events"] == "clicked"
+        and (domain["vocabulary"] or domain["attribute"]) == TAG_VOCABULARY
     ]
     return lasting + twins
 
@@ -164,8 +171,7 @@ def load_defaults(
 
 def _base(config: DefaultsConfig, log: str) -> PipelineConfig:
     one = config.logs[log]
-    mapping = merged(to_mapping(load_config(one.config)), one.overrides)
-    return with_given_paths(from_mapping(PipelineConfig, mapping, f"logs.{log}.overrides"))
+    return load_base(one.config, one.overrides, f"logs.{log}.overrides")
 
 
 def _with_given_paths(config: DefaultsConfig) -> DefaultsConfig:

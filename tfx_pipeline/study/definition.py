@@ -120,6 +120,24 @@ def merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, A
     return result
 
 
+def load_base(path_or_name: str, overrides: Mapping[str, Any], key: str) -> PipelineConfig:
+    """The configuration of a pipeline with some of its keys replaced.
+
+    Args:
+      path_or_name: A YAML file, or the name of a configuration that comes with the package.
+      overrides: Keys that replace those of the file, nested as there; lists as a whole.
+      key: Names the overrides in messages.
+
+    Returns:
+      The checked configuration.
+
+    Raises:
+      ValueError: There is no such file, or file or overrides are wrong.
+    """
+    mapping = merged(to_mapping(load_config(path_or_name)), overrides)
+    return with_given_paths(from_mapping(PipelineConfig, mapping, key))
+
+
 def load_study(
     path_or_name: str, output: str | None = None, seeds: Iterable[int] | None = None
 ) -> Study:
@@ -145,9 +163,8 @@ def load_study(
             mapping["seeds"] = list(seeds)
     try:
         config = _with_given_paths(from_mapping(StudyConfig, mapping))
-        base = merged(to_mapping(load_config(config.base.config)), config.base.overrides)
-        base_config = from_mapping(PipelineConfig, base, "base.overrides")
-        return Study(config, with_given_paths(base_config))
+        base = load_base(config.base.config, config.base.overrides, "base.overrides")
+        return Study(config, base)
     except ValueError as error:
         raise ValueError(f"{path_or_name}: {error}") from error
 

@@ -13,8 +13,10 @@ from tfx_pipeline.console import Console
 from tfx_pipeline.datasets.demo import prepare_demo
 from tfx_pipeline.datasets.movielens_1m import GET_1M, GET_10M, prepare_movielens_1m
 from tfx_pipeline.datasets.user_cut import cut_users
+from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.fingerprints import code_fingerprint
 from tfx_pipeline.report_file import write_report
+from tfx_pipeline.snapshot_moments import training_users
 from tfx_pipeline.study.defaults_config import MOVIELENS_VARIABLE, LogConfig
 from tfx_pipeline.study.defaults_definition import DefaultsStudy, Sample
 from trainer.config_loader import to_mapping
@@ -69,13 +71,17 @@ def make_tables(study: DefaultsStudy, console: Console) -> MadeTables:
             continue
         source = _make_shared(study, log, console)
         number, draw = log.num_users, sample.draw
-        wanted = {
+        wanted: dict[str, Any] = {
             "cut_of": os.path.basename(source),
             "num_users": number,
             "seed": draw,
             "code": code_fingerprint(*_CODE, _CUT_CODE),
         }
-        _make(output, wanted, functools.partial(_cut, source, number, draw), console)
+        examples = None
+        if log.from_training_users:
+            examples = study.bases[sample.log].examples
+            wanted["from_training_users_of"] = to_mapping(examples)
+        _make(output, wanted, functools.partial(_cut, source, number, draw, examples), console)
     return MadeTables(samples, skipped)
 
 
@@ -103,8 +109,15 @@ def _make_shared(study: DefaultsStudy, log: LogConfig, console: Console) -> str:
     return folder
 
 
-def _cut(source: str, num_users: int, draw: int, output: str) -> None:
-    cut_users(source, output, num_users, draw)
+def _cut(
+    source: str, num_users: int, draw: int, examples: ExamplesConfig | None, output: str
+) -> None:
+    if examples is None:
+        cut_users(source, output, num_users, draw)
+        return
+    choose = functools.partial(training_users, config=examples)
+    # Other ids, so that the hash which parts users parts these anew.
+    cut_users(source, output, num_users, draw, choose, prefix=f"draw{draw}-")
 
 
 def _make_whole(study: DefaultsStudy, log: LogConfig, output: str, console: Console) -> None:

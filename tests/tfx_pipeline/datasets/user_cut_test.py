@@ -38,6 +38,28 @@ def test_cut_has_the_users_drawn_with_all_that_they_did_and_every_item(tables, t
     assert rows_of(tmp_path / "cut", "items.parquet") == rows_of(tables, "items.parquet")
 
 
+def test_cut_of_chosen_users_may_give_them_ids_of_their_own(tables, tmp_path):
+    def choose(ids):
+        return [user_id for user_id in ids if int(user_id[1:]) % 2]
+
+    cut_users(str(tables), str(tmp_path / "cut"), 7, seed=1, choose=choose, prefix="x-")
+
+    users = {row["user_id"]: row for row in rows_of(tables, "users.parquet")}
+    kept = rows_of(tmp_path / "cut", "users.parquet")
+    ids = [row["user_id"].removeprefix("x-") for row in kept]
+    assert [row["user_id"] for row in kept] == [f"x-{user_id}" for user_id in ids]
+    assert len(ids) == 7
+    assert all(int(user_id[1:]) % 2 for user_id in ids)
+    assert [{**row, "user_id": user_id} for row, user_id in zip(kept, ids, strict=True)] == [
+        users[user_id] for user_id in ids
+    ]
+    assert rows_of(tmp_path / "cut", "interactions") == [
+        {**row, "user_id": f"x-{row['user_id']}"}
+        for row in rows_of(tables, "interactions")
+        if row["user_id"] in ids
+    ]
+
+
 def test_seed_says_who_is_drawn_whatever_the_order():
     ids = [f"u{i}" for i in range(50)]
 

@@ -9,8 +9,9 @@ import yaml
 
 from tests.report_keys import undocumented_keys
 from tfx_pipeline.cli import main
-from tfx_pipeline.config import shipped_configs
+from tfx_pipeline.config import load_yaml, shipped_configs
 from tfx_pipeline.study import config as c
+from tfx_pipeline.study.defaults_config import is_of_defaults
 from tfx_pipeline.study.definition import FOLDER, OBJECTIVE_KEYS, load_study, merged
 from trainer.config import TrainingConfig
 from trainer.evaluation import CUTS, PROFILE_CUTS
@@ -31,7 +32,7 @@ STUDY = {
     "parameter_reference": "utpm",
 }
 # The other kind of study is in defaults_config_test.py.
-GRIDS = [name for name in shipped_configs(FOLDER) if name != "defaults"]
+GRIDS = [name for name in shipped_configs(FOLDER) if not is_of_defaults(load_yaml(name, FOLDER))]
 CLASSES = [
     c.BaseConfig,
     c.GridBlock,

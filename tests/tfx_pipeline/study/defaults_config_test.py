@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from tfx_pipeline.cli import main
+from tfx_pipeline.datasets.demo_config import DemoConfig
 from tfx_pipeline.study import defaults_config as c
 from tfx_pipeline.study import evaluation
 from tfx_pipeline.study.defaults_definition import Sample, load_defaults
@@ -109,19 +110,26 @@ def test_overrides_of_a_log_are_that_logs_alone(write):
 
 
 @pytest.mark.parametrize(
-    ("days", "expected"),
+    ("keys", "expected"),
     [
-        (None, [("clicked", None), ("week", 7), ("kinds", None)]),
-        (0, [("clicked", None), ("kinds", None)]),
-        (14, [("clicked", None), ("kinds", None), ("recent_clicked", 14)]),
+        ({}, [("clicked", None, None), ("week", 7, None), ("kinds", None, None)]),
+        ({"latest_events": 0}, [("clicked", None, None), ("kinds", None, None)]),
+        (
+            {"recent_days": 14},
+            [("clicked", None, None), ("kinds", None, None), ("recent_clicked", 14, None)],
+        ),
+        (
+            {"latest_events": 20},
+            [("clicked", None, None), ("kinds", None, None), ("latest_clicked", None, 20)],
+        ),
     ],
 )
-def test_recent_days_say_which_domains_have_a_window(write, days, expected):
-    study = load_defaults(write("defaults.wide", {"recent_days": days}))
+def test_default_says_which_domains_look_back_less(write, keys, expected):
+    study = load_defaults(write("defaults.wide", keys))
 
-    assert domains_of(study, "wide") == expected
-    if days == 14:
-        domains = study.trial_config(Sample("own"), "wide").features.domains
+    domains = study.trial_config(Sample("own"), "wide").features.domains
+    assert [(d.name, d.window_days, d.last_events) for d in domains] == expected
+    if len(expected) == 3 and keys:
         assert domains[2].max_values == 7
 
 
@@ -133,7 +141,7 @@ def test_defaults_with_the_same_features_share_the_examples(write):
 
 
 def test_features_of_a_default_replace_those_of_the_log(write):
-    value = {"features": {"domains": [{"name": "seen", "events": "skipped"}]}, "recent_days": 2}
+    value = {"features": {"domains": [{"name": "seen", "events": "clicked"}]}, "recent_days": 2}
 
     study = load_defaults(write("defaults.wide", value))
 
@@ -165,7 +173,13 @@ def test_movielens_is_where_the_file_the_variable_or_the_checkout_says(write, mo
         ("defaults.wide", {"modle": {}}, "`defaults.wide.modle` is not a known key."),
         ("defaults.wide", {"model": {"hiden_dim": 1}}, "`defaults.wide.model.hiden_dim` is not a"),
         ("defaults.wide", {"model": {"dropout": 2}}, "defaults.wide.model: `dropout` must be at"),
-        ("defaults.wide", {"recent_days": -1}, "defaults.wide: `recent_days` must be 0 or positi"),
+        ("defaults.wide", {"recent_days": 0}, "defaults.wide: `recent_days` must be positive or"),
+        ("defaults.wide", {"latest_events": -1}, "`latest_events` must be 0 or positive, or null."),
+        (
+            "defaults.wide",
+            {"latest_events": 0, "recent_days": 1},
+            "`latest_events` must be left out where there is `recent_days`.",
+        ),
         (
             "defaults.wide",
             {"features": {"domain": []}},
@@ -173,6 +187,11 @@ def test_movielens_is_where_the_file_the_variable_or_the_checkout_says(write, mo
         ),
         ("logs.few.demo", {"num_user": 3}, "`logs.few.demo.num_user` is not a known key."),
         ("logs.few.draws", [], "logs.few: `draws` must be given together with `num_users`."),
+        (
+            "logs.own.from_training_users",
+            True,
+            "logs.own: `from_training_users` must be false where there are no `draws`.",
+        ),
         ("logs.few.draws", [1, 1], "logs.few: `draws` must differ."),
         ("logs.few.num_users", 0, "logs.few: `num_users` must be a positive integer or null."),
         ("logs.few.demo", None, "`num_users` must be null where there is neither `demo` nor"),
@@ -248,6 +267,16 @@ def test_shipped_study_has_the_logs_and_the_defaults_that_matter():
         for one in (study.trial_config(sample, name) for name in defaults)
     }
     assert {("utpm", "ease"), ("utpm", "none"), ("bag", "ease")} <= towers
+
+
+def test_development_study_draws_from_training_users_alone():
+    study = load_defaults("development")
+
+    cut = [log for log in study.config.logs.values() if log.movielens_1m is not None]
+    assert len(cut) == 4
+    assert all(log.from_training_users for log in cut)
+    # Another log than that of the reported demo.
+    assert study.config.logs["demo"].demo.seed != DemoConfig().seed
 
 
 def test_metrics_that_may_be_compared_are_those_kept_by_user():

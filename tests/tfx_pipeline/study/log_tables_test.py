@@ -1,5 +1,6 @@
 """The tables of a study's logs: made once, cut out of shared ones, left out where data is not."""
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from tfx_pipeline.config import load_config
 from tfx_pipeline.console import Console
 from tfx_pipeline.datasets.demo_config import DemoConfig
+from tfx_pipeline.snapshot_moments import user_part
 from tfx_pipeline.study.defaults_config import (
     DefaultConfig,
     DefaultsConfig,
@@ -43,6 +45,25 @@ def made(a_study):
 
 def num_users(a_study, sample):
     return pq.read_table(Path(a_study.tables_dir(sample)) / "users.parquet").num_rows
+
+
+def test_draws_of_training_users_have_no_test_user_of_the_whole_log(tmp_path):
+    cut = LogConfig("demo", demo=DEMO, num_users=20, draws=(0,), from_training_users=True)
+    a_study = study(tmp_path, few=cut)
+    made(a_study)
+
+    (folder,) = (Path(a_study.tables_dir(sample)) for sample in a_study.samples)
+    ids = pq.read_table(folder / "users.parquet")["user_id"].to_pylist()
+    examples = a_study.bases["few"].examples
+    whole = {user_part(user_id.removeprefix("draw0-"), examples) for user_id in ids}
+    assert whole == {"train"}
+    # Its own splits are another matter.
+    assert {user_part(user_id, examples) for user_id in ids} > {"train"}
+    # What says who trains is a part of what the tables are made of.
+    other = dataclasses.replace(examples, seed=5)
+    base = dataclasses.replace(a_study.bases["few"], examples=other)
+    _, said = made(dataclasses.replace(a_study, bases={"few": base}))
+    assert any("tables of few.draw_0" in line for line in said)
 
 
 def test_log_and_draws_of_it_are_made_and_then_left_as_they_are(tmp_path):
