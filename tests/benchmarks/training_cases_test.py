@@ -46,7 +46,8 @@ def test_case_counts_what_it_did(name, config, arrays):
         # The batch is as large as the data: each step has every label example once.
         assert work.snapshots == 40 * work.steps
         assert work.label_examples == pytest.approx(work.steps * labels.sum())
-        values = sum(len(data.snapshots.lists[d].values) for d in ("clicked_tags", "skipped_tags"))
+        domains = [domain.name for domain in small_training_data.SPEC.domains]
+        values = sum(len(data.snapshots.lists[name].values) for name in domains)
         assert work.history_values == pytest.approx(work.steps * values)
 
 
