@@ -64,6 +64,8 @@ setup(
         "protobuf>=3.20.3,<4",
         "psutil>=5.9",
         "pyarrow>=10,<11",
+        # Without it a Parquet file can run code (CVE-2023-47248).
+        "pyarrow-hotfix>=0.7,<1",
         "pyyaml>=6,<7",
         "scipy>=1.11,<2",
         # tensorboard 2.16 and tensorflow-hub 0.15 import pkg_resources, which 81 dropped.

@@ -145,6 +145,8 @@ def measure_floor(folder: str) -> tuple[float, float]:
     """
     import pyarrow.parquet as pq
 
+    import trainer.arrow  # noqa: F401, the hotfix
+
     paths = sorted(pathlib.Path(folder, "tables", "interactions").glob("*.parquet"))
     wall, cpu = time.perf_counter(), cpu_seconds()
     with tempfile.TemporaryDirectory(dir=folder) as out:

@@ -5,9 +5,10 @@ import pathlib
 import shutil
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from trainer.arrow import pa
 
 HEAVY_USER = "heavy-user"
 HEAVY_TAG = "heavy-tag"

@@ -12,8 +12,7 @@ import re
 import zlib
 from typing import BinaryIO, cast
 
-import pyarrow as pa
-
+from trainer.arrow import pa
 from trainer.config_loader import require
 from trainer.data_files import find_data_files
 from trainer.file_system import is_folder, is_remote, matching, open_file

@@ -50,7 +50,9 @@ ALLOWED = {
 ALLOWED_IN_FILES = {
     "scann": r"serving/scann_index\.py",
     "orjson": r"serving/batch_predict_output\.py",
-    "pyarrow": r"serving/batch_predict_files\.py|tfx_pipeline/.*",  # it reads zstd
+    "pyarrow": r"trainer/arrow\.py|tfx_pipeline/.*",
+    "pyarrow_hotfix": r"trainer/arrow\.py",
+    "trainer.arrow": r"serving/batch_predict_files\.py|tfx_pipeline/.*",  # it reads zstd
     "apache_beam": r"serving/batch_predict\w*\.py|tfx_pipeline/.*",
 }
 # trainer's side of the contract between training and serving. The package itself is there because
@@ -126,11 +128,11 @@ def reason_against(package: str, path: str, imported: Import) -> str | None:
     top = name.partition(".")[0]
     if top in ("tests", "benchmarks"):
         return "is not part of the distribution"
+    for module, pattern in ALLOWED_IN_FILES.items():
+        if is_below(name, (module,)):
+            return None if re.fullmatch(pattern, path) else f"belongs to {pattern} alone"
     if top == package or top in sys.stdlib_module_names:
         return None
-    if top in ALLOWED_IN_FILES:
-        pattern = ALLOWED_IN_FILES[top]
-        return None if re.fullmatch(pattern, path) else f"belongs to {pattern} alone"
     if package == "tfx_pipeline":
         return None
     if top == "tfx_pipeline":
@@ -160,6 +162,40 @@ def source_files(*folders: str) -> Iterator[tuple[str, str]]:
     for folder in folders:
         for path in sorted((ROOT / folder).rglob("*.py")):
             yield path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
+
+
+def imports_without_hotfix(source: str, path: str) -> list[str]:
+    """Imports of pyarrow, or of what reads files in it, past `trainer.arrow`."""
+    names = [imported.name for imported in read_imports(path, source)]
+    found = [name for name in names if is_below(name, ("pyarrow",)) and name != "pyarrow.compute"]
+    has_hotfix = any(is_below(name, ("trainer.arrow",)) for name in names)
+    if path == "trainer/arrow.py" or (has_hotfix and "pyarrow" not in found):
+        return []
+    return found
+
+
+@pytest.mark.parametrize("package", [*PACKAGES, "benchmarks"])
+def test_nobody_reads_a_table_without_the_hotfix(package):
+    found = {
+        path: imports
+        for path, source in source_files(package)
+        if (imports := imports_without_hotfix(source, path))
+    }
+    assert not found
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("import pyarrow as pa", ["pyarrow"]),
+        ("import pyarrow.parquet as pq", ["pyarrow.parquet"]),
+        ("from pyarrow import csv", ["pyarrow.csv"]),
+        ("import pyarrow as pa\nfrom trainer.arrow import pa", ["pyarrow"]),
+        ("from trainer.arrow import pa\nimport pyarrow.parquet as pq", []),
+    ],
+)
+def test_import_without_the_hotfix_is_seen(source, expected):
+    assert imports_without_hotfix(source, "tfx_pipeline/some.py") == expected
 
 
 # The import table.

@@ -7,10 +7,10 @@ import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
-import pyarrow as pa
 
 from tfx_pipeline.tables.item_catalogue import ItemCatalogue
 from tfx_pipeline.tables.row_batches import ValidatedBatch
+from trainer.arrow import pa
 from trainer.history import ATTRIBUTES, ListColumn, UserEvents
 
 # Canonical order of one user's events: by these fields, first to last. The item is its position in

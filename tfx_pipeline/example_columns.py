@@ -10,10 +10,10 @@ import json
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfx_pipeline import wire_format
+from trainer.arrow import pa
 
 _ESCAPED_IN_JSON = r'[\x00-\x1f"\\]'
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
-import pyarrow as pa
 from apache_beam import pvalue
 
 from tfx_pipeline.data_config import DataConfig
@@ -21,6 +20,7 @@ from tfx_pipeline.tables.validate import validate_interactions, validate_items, 
 from tfx_pipeline.threaded_fn import ThreadedFn
 from tfx_pipeline.time_split import LogSpan, count_times
 from tfx_pipeline.user_batches import pack_events, pack_profiles, split_by_shard
+from trainer.arrow import pa
 
 SPAN = "span"
 # What a batch of a shard holds.

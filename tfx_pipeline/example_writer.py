@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from tfx_pipeline.example_columns import Texts
 from tfx_pipeline.example_readers import EVENTS, PROFILES
@@ -29,6 +28,7 @@ from tfx_pipeline.threaded_fn import ThreadedFn
 from tfx_pipeline.time_split import LogSpan, TimeSplit, time_split_of_span
 from tfx_pipeline.user_block import UserBlock
 from trainer import features as f
+from trainer.arrow import pa
 from trainer.history import ATTRIBUTES, UserEvents
 from trainer.list_column import ListColumn, concatenated_ranges
 

@@ -16,10 +16,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfx_pipeline.user_hash import user_hashes
+from trainer.arrow import pa
 
 # Forms sampled, in all; a shard gives its share twice over and some.
 SAMPLE_SIZE = 16_384

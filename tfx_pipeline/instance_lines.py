@@ -4,11 +4,11 @@ import json
 from collections.abc import Mapping
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfx_pipeline import wire_format as wire
 from tfx_pipeline.example_columns import Column, NumberColumn, TextColumn
+from trainer.arrow import pa
 
 _SEPARATOR = b", "
 # Whole numbers below are looked up and not searched.

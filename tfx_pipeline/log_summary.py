@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-import pyarrow as pa
 
 from tfx_pipeline.tables.item_catalogue import ItemCatalogue
+from trainer.arrow import pa
 from trainer.history import UserEvents
 
 TAGS_FILE = "tags.jsonl"

@@ -6,10 +6,10 @@ days are put together; the file's metadata say it too, of a file without a row a
 
 from collections.abc import Sequence
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from serving.batch_predict_output import ERRORS_PREFIX, Predicted, PredictedBy, PredictionWriter
+from trainer.arrow import pa
 from trainer.file_system import open_file
 
 PREDICTION_SCHEMA = pa.schema(

@@ -11,11 +11,11 @@ from collections.abc import Iterable
 
 import google_crc32c
 import numpy as np
-import pyarrow as pa
 from isal import isal_zlib
 
 from tfx_pipeline import wire_format as wire
 from tfx_pipeline.renamed_file import RenamedFile
+from trainer.arrow import pa
 
 _LEVEL = 2  # of 0 to 3; 3 takes 1.7 times as long for 7 % fewer bytes
 _GZIP_WINDOW = 31  # the largest window, with gzip's header

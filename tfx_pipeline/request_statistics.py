@@ -9,12 +9,12 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import pyarrow as pa
 import tensorflow_data_validation as tfdv
 from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from serving.batch_predict_input import JSON_LINES, InstanceReader, Rejected, find_shards
+from trainer.arrow import pa
 from trainer.config_loader import require
 from trainer.features import SNAPSHOT_TIME, USER_ID, FeatureSpec, weights_name
 from trainer.history import MAX_WEIGHT, is_profile_number, unknown_value

@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterable
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfx_pipeline.event_chunks import EVENT_DTYPE
@@ -17,6 +16,7 @@ from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.row_batches import concat_rejected, rejected_rows
 from tfx_pipeline.user_batches import PROFILE_PREFIX, unpack_events
 from tfx_pipeline.user_block import PROFILE_TYPES, UserBlock
+from trainer.arrow import pa
 from trainer.features import ProfileFeature
 from trainer.history import ListColumn, UserEvents
 from trainer.list_column import offsets_of

@@ -14,10 +14,10 @@ import uuid
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-import pyarrow as pa
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 
 from tfx_pipeline.user_batches import from_bytes, to_bytes
+from trainer.arrow import pa
 
 _PREFIX = ".shuffle-"  # of the folders of files
 

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfx_pipeline.example_columns import Column, NumberColumn, TextColumn, Texts
@@ -29,6 +28,7 @@ from tfx_pipeline.snapshot_moments import (
 from tfx_pipeline.time_split import TimeSplit
 from tfx_pipeline.user_block import PROFILE_TYPES, UserBlock
 from trainer import features as f
+from trainer.arrow import pa
 from trainer.history import HistoryValues, Moments, UserEvents, profile_value
 from trainer.list_column import concatenated_ranges, offsets_of
 from trainer.value_sums import ValueSums, heaviest

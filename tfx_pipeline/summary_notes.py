@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
-import pyarrow as pa
 from apache_beam import pvalue
 
 from tfx_pipeline.id_forms import FormMatches, IdSample, match_samples, merge_samples
@@ -26,6 +25,7 @@ from tfx_pipeline.renamed_file import write_text
 from tfx_pipeline.tables.item_catalogue import ItemCatalogue
 from tfx_pipeline.tables.row_batches import count_reasons, rejected_lines
 from tfx_pipeline.tables.schema import TableSchema
+from trainer.arrow import pa
 from trainer.file_system import is_file, open_file
 
 COUNTS_FILE = "counts.json"

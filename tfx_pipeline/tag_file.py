@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from serving.retagged_towers import TagChanges
 from tfx_pipeline.data_config import DataConfig
@@ -22,6 +21,7 @@ from tfx_pipeline.tables.arrow_files import read_table
 from tfx_pipeline.tables.line_breaks import without_line_breaks
 from tfx_pipeline.tables.row_batches import FileBatch, rows_as_json
 from tfx_pipeline.tables.schema import ID, LIST, NUMBER, TEXT, WRONG_TYPE, Column, TableSchema
+from trainer.arrow import pa
 from trainer.tag_normalization import TagNormalization
 
 TAG_FILE = TableSchema(

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import tensorflow as tf
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from tfx_pipeline import wire_format as wire
 from tfx_pipeline.example_columns import Column, TextColumn
 from trainer import features as f
+from trainer.arrow import pa
 from trainer.list_column import offsets_of
 
 _INT, _FLOAT, _BYTES = schema_pb2.INT, schema_pb2.FLOAT, schema_pb2.BYTES

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-import pyarrow as pa
 
+from trainer.arrow import pa
 from trainer.history import UserEvents
 
 # As much as the arrays of a block's examples stay in a processor's cache.

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.daily_window import SECONDS_PER_DAY, find_window
@@ -27,6 +26,7 @@ from tfx_pipeline.tables.arrow_files import read_batches, read_table
 from tfx_pipeline.tables.item_catalogue import ItemCatalogue, build_item_catalogue
 from tfx_pipeline.tables.row_batches import FileBatch
 from tfx_pipeline.tables.validate import validate_interactions, validate_items, validate_users
+from trainer.arrow import pa
 from trainer.history import UserEvents
 from trainer.tag_normalization import TagNormalization
 

@@ -11,9 +11,9 @@ https://protobuf.dev/programming-guides/encoding
 from collections.abc import Iterable
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
+from trainer.arrow import pa
 from trainer.list_column import offsets_of
 
 # Tags of fields: field number * 8 + wire type 2, "length delimited". What is field 1 of its message

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from tfx_pipeline.datasets.demo_config import DemoConfig
 from tfx_pipeline.datasets.demo_users import DEVICES, USERS_PER_CHUNK, DemoUsers, draw_users
@@ -26,6 +25,7 @@ from tfx_pipeline.datasets.part_files import PartFiles
 from tfx_pipeline.datasets.planted import PLANTED_FILE
 from tfx_pipeline.datasets.summary import PreparedSummary
 from tfx_pipeline.datasets.table_writer import TableWriter
+from trainer.arrow import pa
 
 COMMAND = "tagtower prepare demo"
 PLANTED_ITEMS_FILE = "planted_items.jsonl"

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import pyarrow as pa
-
 from tfx_pipeline.datasets.interactions_schema import INTERACTIONS_SCHEMA
+from trainer.arrow import pa
 
 _ROWS_PER_GROUP = 200_000
 

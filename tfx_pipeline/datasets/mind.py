@@ -35,8 +35,6 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-import pyarrow as pa
-
 from tfx_pipeline.datasets.interaction_buffer import InteractionBuffer
 from tfx_pipeline.datasets.mind_options import MindOptions
 from tfx_pipeline.datasets.part_engine import write_parts
@@ -52,6 +50,7 @@ from tfx_pipeline.datasets.summary import PreparedSummary
 from tfx_pipeline.datasets.table_writer import TableWriter, check_output
 from tfx_pipeline.tables import schema
 from tfx_pipeline.utc_times import utc_text
+from trainer.arrow import pa
 from trainer.file_system import absolute
 
 COMMAND = "tagtower prepare mind"

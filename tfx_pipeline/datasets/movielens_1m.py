@@ -16,13 +16,12 @@ import logging
 import os
 from collections.abc import Callable
 
-import pyarrow as pa
-
 from tfx_pipeline.datasets.interaction_buffer import InteractionBuffer
 from tfx_pipeline.datasets.source_lines import RejectedLines, find_source_file, read_lines
 from tfx_pipeline.datasets.summary import PreparedSummary
 from tfx_pipeline.datasets.table_writer import TableWriter, check_output
 from tfx_pipeline.tables import schema
+from trainer.arrow import pa
 
 COMMAND = "tagtower prepare movielens-1m"
 CLICK_MIN_RATING = 4

@@ -14,11 +14,10 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import pyarrow as pa
-
 from tfx_pipeline.datasets.growing_files import GrowingFiles
 from tfx_pipeline.datasets.interactions_schema import INTERACTIONS_FOLDER, INTERACTIONS_SCHEMA
 from trainer import file_system
+from trainer.arrow import pa
 
 # Below the staging folder, until `TableWriter.take_parts` has put the pieces together.
 PIECES_FOLDER = "pieces"

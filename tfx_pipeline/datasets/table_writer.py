@@ -14,8 +14,6 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
-import pyarrow as pa
-
 from tfx_pipeline import interrupts
 from tfx_pipeline.datasets.growing_files import GrowingFiles
 from tfx_pipeline.datasets.interactions_schema import INTERACTIONS_FOLDER, INTERACTIONS_SCHEMA
@@ -27,6 +25,7 @@ from tfx_pipeline.datasets.part_files import (
     piece_file,
 )
 from trainer import file_system
+from trainer.arrow import pa
 
 # Says which command wrote a folder, so that no other folder is ever replaced.
 MARKER = "prepared.json"

@@ -10,12 +10,12 @@ import os
 from collections.abc import Callable
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tfx_pipeline.datasets.interactions_schema import INTERACTIONS_FOLDER
 from tfx_pipeline.datasets.table_writer import TableWriter
+from trainer.arrow import pa
 from trainer.config_loader import require
 
 COMMAND = "tagtower study"

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet
 
 from tfx_pipeline.tables import csv_rows, json_lines
@@ -39,6 +38,7 @@ from tfx_pipeline.tables.table_files import (
     table_format,
 )
 from tfx_pipeline.tables.times import TIMES, as_seconds
+from trainer.arrow import UNSAFE_TYPE, pa
 
 DEFAULT_BATCH_ROWS = 65_536
 _ROWS_OF_A_GLANCE = 1000
@@ -65,6 +65,14 @@ def _open_parquet(path: str) -> Iterator[pyarrow.parquet.ParquetFile]:
     with contextlib.ExitStack() as stack:
         try:
             parquet = pyarrow.parquet.ParquetFile(stack.enter_context(open_file(path)))
+            _ = parquet.schema_arrow  # types are made here, and what would run code is refused
+        except RuntimeError as error:
+            if UNSAFE_TYPE not in str(error):
+                raise
+            raise ValueError(
+                f"{path} must have no column of the type `{UNSAFE_TYPE}`: to read one is to run "
+                "code of the file. Write the column as a plain type."
+            ) from error
         except (pa.ArrowInvalid, *_UNREADABLE) as error:
             raise ValueError(
                 f"{path} is no readable Parquet file: {_first_line(error)} "

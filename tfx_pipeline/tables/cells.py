@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfx_pipeline.tables.list_notation import read_lists, split_vectors
+from trainer.arrow import pa
 from trainer.event_times import NUMBER
 from trainer.id_text import LARGEST_EXACT_FLOAT, decimal_text
 from trainer.tag_normalization import TagNormalization

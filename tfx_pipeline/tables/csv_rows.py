@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.csv
 
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.cells import decode_utf8
 from tfx_pipeline.tables.csv_quotes import WatchedCsv, first_record
 from tfx_pipeline.tables.row_batches import FileBatch, rejected_rows
+from trainer.arrow import pa
 
 # No row may be longer than a block.
 _BLOCK_BYTES = 4 << 20

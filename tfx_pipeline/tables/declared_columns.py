@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-import pyarrow as pa
-
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.cells import UUID_BYTES
+from trainer.arrow import pa
 
 _DEMANDS = {
     schema.ID: "text, whole numbers or 16-byte UUIDs",

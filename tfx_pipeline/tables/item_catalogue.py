@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Iterable
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfx_pipeline.tables import schema
@@ -21,6 +20,7 @@ from tfx_pipeline.tables.row_batches import (
     rejected_rows,
     rows_as_json,
 )
+from trainer.arrow import pa
 
 ATTRIBUTES = ("tags", "category", "item_id")
 

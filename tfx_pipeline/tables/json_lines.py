@@ -15,10 +15,10 @@ from collections.abc import Collection, Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
-import pyarrow as pa
 
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.row_batches import FileBatch, rejected_rows
+from trainer.arrow import pa
 
 _ARROW_TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
 _NONE = type(None)

@@ -1,7 +1,6 @@
 """`trainer.line_breaks` for a whole column: next to free where no value has a line break."""
 
-import pyarrow as pa
-
+from trainer.arrow import pa
 from trainer.line_breaks import one_line
 
 

@@ -13,9 +13,9 @@ import re
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
+from trainer.arrow import pa
 from trainer.id_text import LARGEST_EXACT_FLOAT
 
 # Words that stand for a notation where a separator could.

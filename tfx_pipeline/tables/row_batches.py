@@ -9,7 +9,8 @@ from json.encoder import encode_basestring
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+
+from trainer.arrow import pa
 
 # A rejected row keeps its place and its values, so that a person can find and mend it.
 REJECTED_SCHEMA = pa.schema(

@@ -14,9 +14,8 @@ import os
 from collections.abc import Sequence
 from typing import BinaryIO, cast
 
-import pyarrow as pa
-
 from trainer import file_system
+from trainer.arrow import pa
 from trainer.data_files import find_data_files
 
 _logger = logging.getLogger("tagtower.tables")

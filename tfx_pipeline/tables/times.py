@@ -7,7 +7,6 @@ text as a number or in ISO 8601. A cell is judged by itself: no format is guesse
 from __future__ import annotations
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfx_pipeline.tables.cells import (
@@ -18,6 +17,7 @@ from tfx_pipeline.tables.cells import (
     each_type,
     is_null_cell,
 )
+from trainer.arrow import pa
 from trainer.event_times import ISO_8601, seconds_of_numbers, zone_offset
 
 # For messages: what a time may look like.

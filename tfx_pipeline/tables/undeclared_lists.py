@@ -15,7 +15,6 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfx_pipeline.data_config import DEFAULT_SEPARATOR
@@ -29,6 +28,7 @@ from tfx_pipeline.tables.cells import as_plain, decode_utf8
 from tfx_pipeline.tables.list_notation import JSON, PYTHON, parse_list
 from tfx_pipeline.tables.schema import ITEMS
 from tfx_pipeline.tables.table_files import JSON_LINES, PARQUET, open_file, table_format
+from trainer.arrow import pa
 from trainer.file_system import is_remote
 
 # What a list may look like -> how it is said. The first wins among equals.

@@ -8,7 +8,6 @@ comes first in the list of its `validate_*` function. Repeated rows are no matte
 from __future__ import annotations
 
 import numpy as np
-import pyarrow as pa
 
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.cells import (
@@ -28,6 +27,7 @@ from tfx_pipeline.tables.row_batches import (
     rows_as_json,
 )
 from tfx_pipeline.tables.times import as_seconds
+from trainer.arrow import pa
 from trainer.event_times import LAST_SECOND
 from trainer.tag_normalization import TagNormalization
 

@@ -1,0 +1,149 @@
+"""A Parquet file whose column would run code when it is read (CVE-2023-47248): no command reads it.
+
+Each command runs in a process of its own, as Beam, where it is imported, brings the same protection
+along.
+"""
+
+import os
+import pickle
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+GOOD = {
+    "interactions": {
+        "user_id": ["u"],
+        "item_id": ["i"],
+        "timestamp": [1_700_000_000],
+        "clicked": [1],
+    },
+    "items": {"item_id": ["i"], "tags": [["a"]], "category": ["c"]},
+    "users": {"user_id": ["u"], "country": ["x"]},
+    "tag_vectors": {"tag": ["a"], "vector": [[1.0, 2.0]]},
+    "events": {"item_id": ["i"], "timestamp": [1_700_000_000], "clicked": [1]},
+}
+COMMANDS = {
+    "run": ["run"],
+    "query --user": ["query", "--server", "localhost:1", "--user", "u"],
+    "study": ["study"],
+}
+READ_BY = {
+    "run": ("interactions", "items", "users", "tag_vectors"),
+    "query --user": ("interactions", "items", "users"),
+    "study": ("interactions",),
+}
+
+
+class _Touch:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path):
+        self._path = path
+
+    def __reduce__(self):
+        return open, (self._path, "w")
+
+
+def write_table(path, name, trap=None):
+    """A table; with `trap` its first column makes that file when its type is read."""
+    table = pa.table(GOOD[name])
+    if trap is not None:
+        first = table.schema.field(0)
+        unsafe = first.with_metadata(
+            {
+                "ARROW:extension:name": "arrow.py_extension_type",
+                "ARROW:extension:metadata": pickle.dumps(_Touch(str(trap))),
+            }
+        )
+        table = table.cast(table.schema.set(0, unsafe))
+    pq.write_table(table, path)
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Writes a configuration and its tables, one of them a trap; returns the trap's file."""
+
+    def write(trapped):
+        trap = tmp_path / "code ran"
+        for name in GOOD:
+            write_table(tmp_path / f"{name}.parquet", name, trap if name == trapped else None)
+        config = {
+            "name": "log",
+            "output": str(tmp_path / "run"),
+            "data": {name: str(tmp_path / f"{name}.parquet") for name in GOOD if name != "events"},
+            "features": {"profile": [{"name": "country"}], "domains": [{"name": "clicked"}]},
+            "model": {"tag_views": ["vectors"]},
+        }
+        (tmp_path / "log.yaml").write_text(yaml.safe_dump(config))
+        study = {
+            "name": "s",
+            "base": {"config": str(tmp_path / "log.yaml")},
+            "output": str(tmp_path / "study"),
+            "towers": {"bag": {"interaction": "bag"}},
+            "objectives": {"both": {}},
+            "grid": [{"towers": ["bag"], "objectives": ["both"]}],
+        }
+        (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+        return trap
+
+    return write
+
+
+def run(*arguments):
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.run(
+        [sys.executable, "-m", "tfx_pipeline.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+
+
+def test_trap_works_where_nothing_protects(tmp_path):
+    trap = tmp_path / "code ran"
+    write_table(tmp_path / "items.parquet", "items", trap)
+    code = f"import pyarrow.parquet as pq; pq.read_table({str(tmp_path / 'items.parquet')!r})"
+
+    subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+
+    assert trap.exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "table"),
+    [(command, table) for command, tables in READ_BY.items() for table in tables],
+)
+def test_no_command_runs_the_code_of_a_table(project, tmp_path, command, table):
+    trap = project(table)
+    config = "study.yaml" if command == "study" else "log.yaml"
+
+    finished = run(*COMMANDS[command], "--config", tmp_path / config)
+
+    path = tmp_path / f"{table}.parquet"
+    assert_refused(finished, trap, path)
+    assert not (tmp_path / "run" / "report.json").exists()
+
+
+def test_query_does_not_run_the_code_of_fresh_events(project, tmp_path):
+    trap = project("events")
+    events = tmp_path / "events.parquet"
+
+    finished = run(
+        "query", "--server", "localhost:1", "--config", tmp_path / "log.yaml", "--events", events
+    )
+
+    assert_refused(finished, trap, events)
+
+
+def assert_refused(finished, trap, path):
+    assert not trap.exists()
+    assert finished.returncode in (1, 2)
+    output = finished.stdout + finished.stderr
+    assert "Traceback" not in output
+    line = next(line for line in output.splitlines() if "arrow.py_extension_type" in line)
+    assert f"{path} must have no column of the type `arrow.py_extension_type`" in line
