@@ -2,8 +2,8 @@
 
 pyarrow before 14.0.1 unpickles an extension type that a Parquet, Feather or Arrow file names
 (CVE-2023-47248), and TFX 1.15 needs pyarrow 10. The hotfix makes it an error to meet such a type.
-It must be there before the first file is opened, so nothing imports `pyarrow` but this module
-(`tests/architecture_test.py`).
+It must be there before the first file is opened: whoever imports what reads files in pyarrow
+imports this module as well (`tests/architecture_test.py`).
 """
 
 import pyarrow as pa

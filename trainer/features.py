@@ -175,7 +175,8 @@ class Domain:
       attribute: Which attribute of the items it lists.
       events: Of which events: clicked, or shown and skipped.
       window_days: How far back it looks, in days; null: as far as `history_window_days`.
-      last_events: How many of the events in the window count, the last ones; null: all.
+      last_events: How many of the events in the window count, the last ones; null: all. One
+        domain of clicked tags should count all events: the linear path and EASE read that one.
       max_values: How many values at most; those with the highest weight are kept.
       weighting: `count`: the number of events, whatever their weight; `recency`: the sum of their
         weights (1 where the log has none), each halved every `half_life_days`.

@@ -34,8 +34,9 @@ def counting_domain(spec: FeatureSpec, events: str = "clicked") -> str | None:
       events: `clicked`, or `skipped`.
 
     Returns:
-      Its name: of those that count tags as the labels name them, the one with the most events, of
-      these with the longest window, and of these with the most values; None: there is none.
+      Its name: of those that count tags as the labels name them, one without `last_events` if there
+      is any, of these the one with the longest window, and of these with the most values; None:
+      there is none.
     """
 
     def reach(domain: Domain) -> tuple[float, float, int]:

@@ -14,6 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from tfx_pipeline.tables.arrow_files import read_batches
+from tfx_pipeline.tables.schema import ITEMS
+
 GOOD = {
     "interactions": {
         "user_id": ["u"],
@@ -48,17 +51,20 @@ class _Touch:
         return open, (self._path, "w")
 
 
+def unsafe_field(field, content):
+    """The field with the type that is made by unpickling `content`."""
+    metadata = {
+        "ARROW:extension:name": "arrow.py_extension_type",
+        "ARROW:extension:metadata": content,
+    }
+    return field.with_metadata(metadata)
+
+
 def write_table(path, name, trap=None):
     """A table; with `trap` its first column makes that file when its type is read."""
     table = pa.table(GOOD[name])
     if trap is not None:
-        first = table.schema.field(0)
-        unsafe = first.with_metadata(
-            {
-                "ARROW:extension:name": "arrow.py_extension_type",
-                "ARROW:extension:metadata": pickle.dumps(_Touch(str(trap))),
-            }
-        )
+        unsafe = unsafe_field(table.schema.field(0), pickle.dumps(_Touch(str(trap))))
         table = table.cast(table.schema.set(0, unsafe))
     pq.write_table(table, path)
 
@@ -127,6 +133,26 @@ def test_no_command_runs_the_code_of_a_table(project, tmp_path, command, table):
     path = tmp_path / f"{table}.parquet"
     assert_refused(finished, trap, path)
     assert not (tmp_path / "run" / "report.json").exists()
+
+
+@pytest.mark.parametrize("content", [b"hello", b"", b"\xff", pickle.dumps("harmless")])
+def test_type_is_refused_whatever_it_holds(tmp_path, content):
+    schema = pa.schema([unsafe_field(pa.field("item_id", pa.string()), content)])
+    path = str(tmp_path / "items.parquet")
+    pq.write_table(pa.table([["i"]], schema=schema), path)
+
+    with pytest.raises(ValueError, match=r"items.parquet must have no column of the type `arrow"):
+        list(read_batches(path, ITEMS))
+
+
+def test_type_within_a_list_is_refused(tmp_path):
+    tags = pa.list_(unsafe_field(pa.field("item", pa.string()), b"hello"))
+    path = str(tmp_path / "items.parquet")
+    table = pa.table([["i"], [["a"]]], schema=pa.schema([("item_id", pa.string()), ("tags", tags)]))
+    pq.write_table(table, path)
+
+    with pytest.raises(ValueError, match=r"items.parquet must have no column of the type `arrow"):
+        list(read_batches(path, ITEMS))
 
 
 def test_query_does_not_run_the_code_of_fresh_events(project, tmp_path):

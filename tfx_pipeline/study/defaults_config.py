@@ -110,8 +110,8 @@ class DefaultConfig:
       training: Keys of the objective and its optimisation.
       ranking: Keys of the second stage.
       features: Keys of the features; lists as a whole.
-      recent_days: null: domains as the log's configuration has them; n: in place of those that
-        look back less than the others, every other domain of clicked tags has a twin,
+      recent_days: null: domains as the log's configuration has them; n: in place of those with
+        `window_days` or `last_events`, every other domain of clicked tags has a twin,
         `recent_<name>`, of the last n days.
       latest_events: The same with `latest_<name>`, of the last n clicks; 0: there are no twins.
     """

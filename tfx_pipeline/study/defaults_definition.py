@@ -9,7 +9,7 @@ from tfx_pipeline.config import PipelineConfig, load_yaml
 from tfx_pipeline.study.config import check_names
 from tfx_pipeline.study.defaults_config import USER_METRICS, DefaultConfig, DefaultsConfig
 from tfx_pipeline.study.definition import FOLDER, check_output, load_base, merged
-from trainer.config_loader import from_mapping, to_mapping
+from trainer.config_loader import from_mapping, require, to_mapping
 from trainer.features import TAG_VOCABULARY, FeatureSpec
 from trainer.given_paths import given_path
 
@@ -112,11 +112,18 @@ class DefaultsStudy:
 def _with_recency(domains: list[dict[str, Any]], config: DefaultConfig) -> list[dict[str, Any]]:
     """See `DefaultConfig.recent_days`."""
     days, events = config.recent_days, config.latest_events
+    key = "latest_events" if days is None else "recent_days"
     lasting = [
         domain
         for domain in domains
         if domain["window_days"] is None and domain["last_events"] is None
     ]
+    require(
+        bool(lasting),
+        key,
+        "go with a log that has a domain without `window_days` and `last_events`",
+        events if days is None else days,
+    )
     if days is None and not events:
         return lasting
     kind = "latest" if days is None else "recent"
@@ -171,7 +178,14 @@ def load_defaults(
 
 def _base(config: DefaultsConfig, log: str) -> PipelineConfig:
     one = config.logs[log]
-    return load_base(one.config, one.overrides, f"logs.{log}.overrides")
+    base = load_base(one.config, one.overrides, f"logs.{log}.overrides")
+    require(
+        not one.from_training_users or base.examples.split == "user_holdout",
+        f"logs.{log}.from_training_users",
+        "be false where `examples.split` is not user_holdout: every user may be a test user there",
+        one.from_training_users,
+    )
+    return base
 
 
 def _with_given_paths(config: DefaultsConfig) -> DefaultsConfig:

@@ -23,6 +23,10 @@ from trainer.config_loader import to_mapping
 
 _CODE = ("tfx_pipeline.datasets.demo", "tfx_pipeline.datasets.movielens_1m")
 _CUT_CODE = "tfx_pipeline.datasets.user_cut"
+_CHOICE_CODE = "tfx_pipeline.snapshot_moments"
+# Of users who are drawn from those that are trained on: the hash that parts users parts these anew,
+# and in every draw alike, so that who is in several counts once.
+_PREFIX = "drawn-"
 _RATINGS = os.path.join("ml-1m", "ratings.dat")
 _TAGS = os.path.join("ml-10m-tags", "tags.dat")
 
@@ -81,6 +85,8 @@ def make_tables(study: DefaultsStudy, console: Console) -> MadeTables:
         if log.from_training_users:
             examples = study.bases[sample.log].examples
             wanted["from_training_users_of"] = to_mapping(examples)
+            wanted["code"] = code_fingerprint(*_CODE, _CUT_CODE, _CHOICE_CODE)
+            wanted["prefix"] = _PREFIX
         _make(output, wanted, functools.partial(_cut, source, number, draw, examples), console)
     return MadeTables(samples, skipped)
 
@@ -116,8 +122,7 @@ def _cut(
         cut_users(source, output, num_users, draw)
         return
     choose = functools.partial(training_users, config=examples)
-    # Other ids, so that the hash which parts users parts these anew.
-    cut_users(source, output, num_users, draw, choose, prefix=f"draw{draw}-")
+    cut_users(source, output, num_users, draw, choose, prefix=_PREFIX)
 
 
 def _make_whole(study: DefaultsStudy, log: LogConfig, output: str, console: Console) -> None:

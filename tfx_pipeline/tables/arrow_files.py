@@ -64,21 +64,30 @@ class FileSplit:
 def _open_parquet(path: str) -> Iterator[pyarrow.parquet.ParquetFile]:
     with contextlib.ExitStack() as stack:
         try:
-            parquet = pyarrow.parquet.ParquetFile(stack.enter_context(open_file(path)))
-            _ = parquet.schema_arrow  # types are made here, and what would run code is refused
-        except RuntimeError as error:
-            if UNSAFE_TYPE not in str(error):
-                raise
-            raise ValueError(
-                f"{path} must have no column of the type `{UNSAFE_TYPE}`: to read one is to run "
-                "code of the file. Write the column as a plain type."
-            ) from error
+            file = stack.enter_context(open_file(path))
+            with _no_unsafe_type(path):
+                parquet = pyarrow.parquet.ParquetFile(file)
         except (pa.ArrowInvalid, *_UNREADABLE) as error:
             raise ValueError(
                 f"{path} is no readable Parquet file: {_first_line(error)} "
                 "Write it again, or name the file after its real format."
             ) from error
         yield parquet
+
+
+@contextlib.contextmanager
+def _no_unsafe_type(path: str) -> Iterator[None]:
+    """Within it the types of a file are made, which is where a hostile one would run code."""
+    try:
+        yield
+    except (pa.ArrowException, *_UNREADABLE):
+        raise
+    # The hotfix raises the first, and the second where what it shows of the file is no pickle.
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"{path} must have no column of the type `{UNSAFE_TYPE}`: to read one is to run "
+            "code of the file. Write the column as a plain type."
+        ) from error
 
 
 def _empty_columns(metadata: pyarrow.parquet.FileMetaData) -> set[str]:

@@ -188,6 +188,23 @@ def test_movielens_is_where_the_file_the_variable_or_the_checkout_says(write, mo
         ("logs.few.demo", {"num_user": 3}, "`logs.few.demo.num_user` is not a known key."),
         ("logs.few.draws", [], "logs.few: `draws` must be given together with `num_users`."),
         (
+            "logs.few",
+            {
+                "config": "demo",
+                "demo": {"num_users": 9},
+                "num_users": 5,
+                "draws": [3],
+                "from_training_users": True,
+                "overrides": {"examples": {"split": "temporal"}},
+            },
+            "`logs.few.from_training_users` must be false where `examples.split` is not user_hold",
+        ),
+        (
+            "defaults.wide",
+            {"features": {"domains": [{"name": "d", "window_days": 3}]}, "latest_events": 5},
+            "`latest_events` must go with a log that has a domain without `window_days` and `last_",
+        ),
+        (
             "logs.own.from_training_users",
             True,
             "logs.own: `from_training_users` must be false where there are no `draws`.",

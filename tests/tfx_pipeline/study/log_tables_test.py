@@ -55,7 +55,7 @@ def test_draws_of_training_users_have_no_test_user_of_the_whole_log(tmp_path):
     (folder,) = (Path(a_study.tables_dir(sample)) for sample in a_study.samples)
     ids = pq.read_table(folder / "users.parquet")["user_id"].to_pylist()
     examples = a_study.bases["few"].examples
-    whole = {user_part(user_id.removeprefix("draw0-"), examples) for user_id in ids}
+    whole = {user_part(user_id.removeprefix("drawn-"), examples) for user_id in ids}
     assert whole == {"train"}
     # Its own splits are another matter.
     assert {user_part(user_id, examples) for user_id in ids} > {"train"}
