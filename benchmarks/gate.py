@@ -85,8 +85,8 @@ def measure(folder: str, kind: str, seed: int) -> GateRun:
 
     Args:
       folder: An empty folder.
-      kind: Of the log.
-      seed: Of the log and of the run.
+      kind: Which kind of log, a key of `_KINDS`.
+      seed: Seed of the log and of the run.
 
     Returns:
       What the gate said.

@@ -157,8 +157,7 @@ class _Training:
                 build_model(self._trained, train)
         self._evaluator = InMemoryEvaluator(model, path)
         self._best_weights: Arrays = {}
-        stopping = EarlyStopping(self._config.patience, self._budget.min_steps)
-        self._progress = Progress(stopping)
+        self._progress = Progress(EarlyStopping(self._config.patience, self._budget.min_steps))
         self._checkpoints: CheckpointFolder | None = None
         self._writer: tf.summary.SummaryWriter | None = None
 
