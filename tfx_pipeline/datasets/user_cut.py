@@ -36,7 +36,10 @@ def draw_users(user_ids: list[str], num_users: int, seed: int) -> list[str]:
       ValueError: There are fewer.
     """
     require(
-        num_users <= len(user_ids), "num_users", f"be at most {len(user_ids)}, all users", num_users
+        num_users <= len(user_ids),
+        "num_users",
+        f"be at most {len(user_ids)}, the users to draw from",
+        num_users,
     )
     drawn = np.random.default_rng(seed).permutation(len(user_ids))[:num_users]
     ordered = sorted(user_ids)

@@ -82,7 +82,7 @@ def test_every_user_is_drawn_as_often_as_any_other():
 
 
 def test_more_users_than_there_are_is_refused(tables, tmp_path):
-    with pytest.raises(ValueError, match="`num_users` must be at most 60, all users."):
+    with pytest.raises(ValueError, match="`num_users` must be at most 60, the users to draw from."):
         cut_users(str(tables), str(tmp_path / "cut"), 61, seed=0)
 
     assert not (tmp_path / "cut").exists()
