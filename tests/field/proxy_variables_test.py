@@ -124,13 +124,15 @@ def test_other_libraries_of_a_command_reach_this_machine_directly(proxy, monkeyp
     monkeypatch.setenv("NO_PROXY", "intra.example")
     reach_loopback_directly()
 
+    # Not `urlopen`: it keeps the variables of its first call in this process.
+    opener = urllib.request.build_opener()
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
     with pytest.raises(OSError, match="refused"):
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5)
+        opener.open(f"http://127.0.0.1:{port}/", timeout=5)
     assert proxy.asked == []
     with pytest.raises(OSError, match="403"):
-        urllib.request.urlopen("http://models.example/", timeout=5)
+        opener.open("http://models.example/", timeout=5)
 
 
 @pytest.mark.parametrize(
