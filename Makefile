@@ -15,7 +15,7 @@ SOLVE = $(VENV)/uv pip compile --quiet --generate-hashes --python-version 3.10 \
 	--python-platform x86_64-manylinux_2_28 --custom-compile-command "make lock" $(LOCK_FLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-unit test-e2e test-flink test-movielens lint format bench docs movielens results \
+.PHONY: help setup run test test-unit test-e2e test-hostile test-flink test-movielens lint format bench docs movielens results \
 	wheel lock clean distclean
 
 help: ## List the targets
@@ -30,11 +30,14 @@ run: setup ## The main job on a demo log: prepare, pipeline, serve, query, repor
 test: setup ## All tests that can run here, every lane
 	@$(PYTEST)
 
-test-unit: setup ## The fast lane: neither whole pipelines nor real data
-	@$(PYTEST) -m "not e2e and not movielens and not flink"
+test-unit: setup ## The fast lane: neither whole pipelines nor real data nor attacks
+	@$(PYTEST) -m "not e2e and not movielens and not flink and not hostile"
 
 test-e2e: setup ## The lane of whole pipelines and servers, on synthetic logs
 	@$(PYTEST) -m "e2e and not movielens and not flink"
+
+test-hostile: setup ## The lane of hostile files, callers and stores
+	@$(PYTEST) -m hostile
 
 test-flink: setup ## The lane of the Flink cluster; skips without Java or Maven
 	@$(PYTEST) -m "flink and not movielens"
