@@ -12,11 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from serving.inference_environment import prefer_small_batches
 from serving.model_server.ports import check_port
+from serving.model_server.security_flags import (
+    add_security_arguments,
+    check_security,
+    load_security,
+)
 from trainer.file_system import open_file
 from trainer.given_paths import path_flag, require_no_pattern
 
 if TYPE_CHECKING:
     from serving.model_server.server import ModelServer
+    from serving.model_server.transport_security import TransportSecurity
 
 _logger = logging.getLogger("tagtower.model_server")
 
@@ -126,6 +132,7 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
         default=30.0,
         help="time for the requests under way when told to stop (default: %(default)s)",
     )
+    add_security_arguments(parser, _add_switch)
 
 
 def run_server(arguments: argparse.Namespace) -> int:
@@ -145,7 +152,7 @@ def run_server(arguments: argparse.Namespace) -> int:
       KeyboardInterrupt: After SIGINT, once the requests under way are answered.
     """
     _check(arguments)
-    server = _load_server(arguments)
+    server = _load_server(arguments, load_security(arguments))
     stopping = _Stopping()
     try:
         _serve(server, arguments, stopping)
@@ -203,14 +210,15 @@ def _check(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, name)
         if value < 0:
             raise ValueError(f"`--{name}` must not be negative. Received: --{name}={value}.")
+    check_security(arguments)
     for name in ("port", "rest_api_port"):
-        check_port(name, getattr(arguments, name))
+        check_port(name, getattr(arguments, name), arguments.host)
     for name in ("model_config_file", "monitoring_config_file"):
         if path := getattr(arguments, name):
             open_file(path).close()
 
 
-def _load_server(arguments: argparse.Namespace) -> "ModelServer":
+def _load_server(arguments: argparse.Namespace, security: "TransportSecurity") -> "ModelServer":
     # TensorFlow reads these once, when it is imported; its notices are not the user's.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     prefer_small_batches(arguments.tensorflow_intra_op_parallelism)
@@ -235,6 +243,10 @@ def _load_server(arguments: argparse.Namespace) -> "ModelServer":
         models,
         port=arguments.port,
         rest_api_port=arguments.rest_api_port or None,
+        host=arguments.host,
+        security=security,
+        allows_reload=arguments.allow_reload,
+        model_roots=arguments.model_roots,
         poll_wait_s=arguments.file_system_poll_wait_seconds,
         max_workers=arguments.grpc_max_threads,
         max_rest_workers=arguments.rest_api_num_threads,
@@ -306,7 +318,7 @@ def _metrics_path(config_file: str) -> str:
     return config.prometheus_config.path or DEFAULT_PATH
 
 
-def _add_switch(parser: argparse.ArgumentParser, name: str, default: bool, text: str) -> None:
+def _add_switch(parser: argparse._ActionsContainer, name: str, default: bool, text: str) -> None:
     """A flag that stands alone or with a value, as the real server's: `--flag`, `--flag=false`."""
     parser.add_argument(
         name,

@@ -18,6 +18,7 @@ from serving.model_server.metrics import Metrics
 from serving.model_server.model_config import read_model_configs
 from serving.model_server.model_info import model_metadata, model_status
 from serving.model_server.predict import predict
+from serving.model_server.reload_guard import ReloadGuard
 from serving.serving_api import COMPACT_ANSWER
 from serving.tensor_proto import write_compact, write_numpy
 
@@ -82,10 +83,12 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
     Args:
       manager: The models.
+      guard: What a reload may do.
     """
 
-    def __init__(self, manager: ModelManager):
+    def __init__(self, manager: ModelManager, guard: ReloadGuard):
         self._manager = manager
+        self._guard = guard
 
     def GetModelStatus(self, request, context):  # noqa: N802
         """Says in which state the versions of a model are."""
@@ -95,12 +98,15 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     def HandleReloadConfigRequest(self, request, context):  # noqa: N802
         """Replaces the configuration; answers when its new models can be asked."""
         with _errors_to(context):
+            self._guard.check_allowed()
             if request.metric_names:
                 raise unimplemented(
                     "`metric_names` must be left out, as this local model server does not report "
                     f"metrics here. Received: {', '.join(request.metric_names)}."
                 )
-            self._manager.reload(read_model_configs(request.config), context.is_active)
+            configs = read_model_configs(request.config)
+            self._guard.check(configs)
+            self._manager.reload(configs, context.is_active)
         response = model_management_pb2.ReloadConfigResponse()
         response.status.SetInParent()
         return response

@@ -1,16 +1,80 @@
-"""Ports to listen on: what is wrong with one is said before TensorFlow is loaded."""
+"""Addresses and ports to listen on: what is wrong with one is said before TensorFlow is loaded."""
 
 import errno
+import ipaddress
 import socket
 
+DEFAULT_HOST = "127.0.0.1"
+_ANY_IPV6 = "::"
 
-def check_port(name: str, port: int, host: str = "0.0.0.0") -> None:
+
+def numeric_address(host: str) -> str:
+    """The one address that a server is to listen on.
+
+    Args:
+      host: An address of this machine, or a name that stands for one; `0.0.0.0` and `::` are all.
+
+    Returns:
+      The address in numbers, of IPv4 where a name has both.
+
+    Raises:
+      ValueError: It is no address of this machine.
+    """
+    try:
+        found = socket.getaddrinfo(host or "\0", None, type=socket.SOCK_STREAM)
+        family, _, _, _, place = sorted(found, key=lambda entry: entry[0] != socket.AF_INET)[0]
+        with socket.socket(family) as probe:
+            probe.bind((place[0], 0, *place[2:]))
+    except (OSError, UnicodeError, ValueError) as error:
+        raise ValueError(
+            "`host` must be an address of this machine; 0.0.0.0 is all of IPv4, :: all of IPv6 as "
+            f"well. Received: host={host}."
+        ) from error
+    return str(place[0])
+
+
+def is_loopback(address: str) -> bool:
+    """Whether nobody but this machine reaches an address in numbers."""
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+
+
+def with_port(address: str, port: int) -> str:
+    """Address and port as gRPC takes them."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A socket of TCP that listens, and does not block.
+
+    Args:
+      host: The address in numbers.
+      port: The port; 0: one the operating system chooses.
+
+    Raises:
+      OSError: The port is taken.
+    """
+    family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listening = socket.socket(family)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if host == _ANY_IPV6:  # as gRPC does: IPv4 is taken as well
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listening.setblocking(False)
+        listening.bind(place)
+        listening.listen()
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def check_port(name: str, port: int, host: str = DEFAULT_HOST) -> None:
     """Checks a port that a server is to listen on; one free now may be taken a moment later.
 
     Args:
       name: The flag or argument.
       port: The port; 0: any, or none.
-      host: Address to listen on.
+      host: Address to listen on, in numbers.
 
     Raises:
       ValueError: It is out of range, or not free.
@@ -18,14 +82,11 @@ def check_port(name: str, port: int, host: str = "0.0.0.0") -> None:
     check_range(name, port)
     if not port:
         return
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-            probe.listen()
-        except OSError as error:
-            if error.errno in (errno.EADDRINUSE, errno.EACCES):
-                raise port_taken(name, port) from error
+    try:
+        listening_socket(host, port).close()
+    except OSError as error:
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            raise port_taken(name, port) from error
 
 
 def check_range(name: str, port: int) -> None:

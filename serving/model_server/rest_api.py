@@ -68,11 +68,17 @@ class Answer:
       status: The status code.
       body: The text.
       content_type: Its type.
+      headers: Further headers.
     """
 
     status: int
     body: str
     content_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def encoded(self) -> bytes:
+        """The text as bytes; those of a string that were no UTF-8 are as they came."""
+        return self.body.encode("utf-8", "surrogateescape")
 
 
 @dataclasses.dataclass
@@ -97,9 +103,9 @@ class RestApi:
         self._metrics = metrics
         self._metrics_path = metrics_path
 
-    def count_refusal(self) -> None:
-        """Counts a request that was not let in, for there are too many."""
-        self._metrics.count_error("", grpc.StatusCode.RESOURCE_EXHAUSTED.name)
+    def count_refusal(self, code: grpc.StatusCode = grpc.StatusCode.RESOURCE_EXHAUSTED) -> None:
+        """Counts a request that was not let in: for there are too many, unless `code` says else."""
+        self._metrics.count_error("", code.name)
 
     def answer(self, method: str, path: str, body: bytes, origin: str = "") -> Answer:
         """Answers one request.

@@ -4,28 +4,30 @@ import asyncio
 import contextlib
 import http
 import logging
-import socket
 import threading
-import zlib
+import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
-import tornado.httpserver
-import tornado.netutil
 from tornado import httputil
 from tornado.http1connection import HTTP1Connection
-from tornado.iostream import StreamClosedError
 
+from serving.model_server.json_cost import json_cost
 from serving.model_server.json_text import error_text
+from serving.model_server.memory_budget import MemoryAccount, MemoryBudget
+from serving.model_server.ports import listening_socket
 from serving.model_server.rest_api import Answer, RestApi
+from serving.model_server.rest_connections import RestConnections, max_connections
+from serving.model_server.rest_request import STALL_S, RestRequest, is_slow, no_memory
+from serving.model_server.transport_security import TransportSecurity
 
 _logger = logging.getLogger("tagtower.model_server")
 
-# What the connection itself takes; bodies beyond the server's limit are read, dropped and refused,
-# because a caller that is cut off in the middle of its body never reads why.
-_ANY_SIZE = 2**62
-# Seconds until a caller who does not go on, between requests or within one, is hung up on.
-_PATIENCE_S = 3600.0
-_GZIP = 16 + zlib.MAX_WBITS
+# Of an answer that is written at a time; its caller must read one in `STALL_S`.
+_PIECE_BYTES = 1 << 18
+# Between two looks at the pace of the bodies that come in.
+_LOOK_S = 1.0
+DEFAULT_MEMORY_BYTES = 512 << 20
 
 
 class RestServer:
@@ -33,11 +35,14 @@ class RestServer:
 
     Args:
       api: What answers.
-      host: Address to listen on.
+      host: Address to listen on, in numbers.
       port: Port to listen on; 0: one the operating system chooses.
       max_workers: Requests answered at a time.
       max_requests: Requests under way or waiting; more are refused.
-      max_body_bytes: Size of a body; larger ones are refused.
+      max_body_bytes: Size of a body, unpacked as well; larger ones are refused.
+      max_memory_bytes: What bodies, the reading of them and answers take together; what goes
+        beyond is refused.
+      security: How callers are known.
 
     Attributes:
       port: The port it listens on.
@@ -55,18 +60,23 @@ class RestServer:
         max_workers: int,
         max_requests: int,
         max_body_bytes: int,
+        max_memory_bytes: int = DEFAULT_MEMORY_BYTES,
+        security: TransportSecurity | None = None,
     ):
         self._api = api
-        self.max_body_bytes = max_body_bytes
+        self._max_body_bytes = max_body_bytes
         self._max_requests = max_requests
-        self._sockets = tornado.netutil.bind_sockets(port, host, family=socket.AF_INET)
-        self.port: int = self._sockets[0].getsockname()[1]
+        self._budget = MemoryBudget(max_memory_bytes)
+        self._security = security or TransportSecurity()
+        self._socket = listening_socket(host, port)
+        self.port: int = self._socket.getsockname()[1]
         self._executor = ThreadPoolExecutor(max_workers, thread_name_prefix="rest")
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._num_requests = 0
+        self._coming: weakref.WeakSet[RestRequest] = weakref.WeakSet()
         self._grace_s = 0.0
         self._is_drained = True
         self._thread = threading.Thread(target=self._run, name="rest-server", daemon=True)
@@ -90,7 +100,28 @@ class RestServer:
         self._executor.shutdown(wait=False)
         return self._is_drained
 
-    def refusal(self) -> Answer | None:
+    def new_request(self, connection: HTTP1Connection) -> RestRequest:
+        """What gathers the next request of a connection."""
+        return RestRequest(
+            connection,
+            self._budget,
+            self._max_body_bytes,
+            self._admit,
+            self._api.count_refusal,
+            self._answer,
+            self._coming,
+        )
+
+    def _admit(self, headers: httputil.HTTPHeaders) -> Answer | None:
+        """The answer to a caller who is not known; None: they are."""
+        given = headers.get_list("Authorization")
+        error = self._security.refusal(given[0] if len(given) == 1 else "")
+        if error is None:
+            return None
+        self._api.count_refusal(error.code)
+        return Answer(401, error_text(error.message), headers=(("WWW-Authenticate", "Bearer"),))
+
+    def _refusal(self) -> Answer | None:
         """The answer to a request that is not let in; None: it is."""
         if self._stopping.is_set():
             return Answer(503, error_text("The server is shutting down."))
@@ -99,70 +130,89 @@ class RestServer:
             return Answer(429, error_text("Concurrent request limit exceeded!"))
         return None
 
-    async def answer(
-        self,
-        connection: HTTP1Connection,
-        start_line: httputil.RequestStartLine,
-        headers: httputil.HTTPHeaders,
-        body: bytes,
-    ) -> None:
+    async def _answer(self, request: RestRequest, body: bytes, account: MemoryAccount) -> None:
         """Answers one request, outside the event loop's thread."""
-        self._num_requests += 1
-        self._idle.clear()
+        refusal = self._refusal()
         try:
-            answer = await self._loop.run_in_executor(
-                self._executor, self._compute, start_line, headers, body
-            )
-            await self.write(connection, start_line, answer)
+            if refusal is not None:
+                await self._write(request, refusal, refusal.encoded())
+                return
+            self._num_requests += 1
+            self._idle.clear()
+            try:
+                computed = self._loop.run_in_executor(
+                    self._executor, self._compute, request, body, account
+                )
+                del body
+                await self._write(request, *await computed)
+            finally:
+                self._num_requests -= 1
+                if not self._num_requests:
+                    self._idle.set()
         finally:
-            self._num_requests -= 1
-            if not self._num_requests:
-                self._idle.set()
+            account.close()
 
-    async def write(
-        self,
-        connection: HTTP1Connection,
-        start_line: httputil.RequestStartLine,
-        answer: Answer,
-    ) -> None:
-        """Writes an answer; completes when it has left, or the caller has."""
-        body = answer.body.encode("utf-8", "surrogateescape")
+    async def _write(self, request: RestRequest, answer: Answer, body: bytes) -> None:
+        """Writes an answer; completes when it has left, or the caller has, or does not read."""
+        connection = request.connection
         headers = httputil.HTTPHeaders()
         headers["Content-Type"] = answer.content_type
         headers["Content-Length"] = str(len(body))
         if self._stopping.is_set():
             headers["Connection"] = "close"
+        is_gone = self._loop.create_future()
+        connection.set_close_callback(lambda: is_gone.done() or is_gone.set_result(None))
+        rest = memoryview(b"" if request.start_line.method == "HEAD" else body)
         written = connection.write_headers(
             httputil.ResponseStartLine(
                 "HTTP/1.1", answer.status, _REASONS.get(answer.status, "Unknown")
             ),
             headers,
-            b"" if start_line.method == "HEAD" else body,
+            bytes(rest[:_PIECE_BYTES]),
         )
-
-        def on_close() -> None:
-            if not written.done():
-                written.set_exception(StreamClosedError())
-
-        connection.set_close_callback(on_close)
-        connection.finish()
-        with contextlib.suppress(StreamClosedError):
-            await written
+        start, num_written = time.monotonic(), 0
+        while True:
+            rest = rest[_PIECE_BYTES:]
+            done, _ = await asyncio.wait(
+                {written, is_gone}, timeout=STALL_S, return_when=asyncio.FIRST_COMPLETED
+            )
+            if is_gone in done or (done and written.exception() is not None):
+                return
+            if not done or is_slow(num_written, time.monotonic() - start):
+                connection.stream.close()  # its caller does not read it
+                return
+            num_written += _PIECE_BYTES
+            if not rest:
+                connection.finish()
+                return
+            written = connection.write(bytes(rest[:_PIECE_BYTES]))
 
     def _compute(
-        self, start_line: httputil.RequestStartLine, headers: httputil.HTTPHeaders, body: bytes
-    ) -> Answer:
+        self, request: RestRequest, body: bytes, account: MemoryAccount
+    ) -> tuple[Answer, bytes]:
+        """The answer, and its body's bytes."""
+        start_line = request.start_line
         try:
-            if headers.get("Content-Encoding", "").lower() == "gzip":
-                unpacked = _unpack(body, self.max_body_bytes)
-                if unpacked is None:
-                    return _too_large(self.max_body_bytes + 1, self.max_body_bytes)
-                body = unpacked
-            path = start_line.path.partition("?")[0]
-            return self._api.answer(start_line.method, path, body, headers.get("Origin", ""))
+            cost = json_cost(body)
+            if len(body) + cost > self._budget.max_bytes:
+                answer = Answer(413, error_text(_COSTS_TOO_MUCH.format(cost >> 20)))
+            elif not account.take(cost):
+                self._api.count_refusal()
+                answer = no_memory(self._budget.max_bytes)
+            else:
+                path = start_line.path.partition("?")[0]
+                origin = request.headers.get("Origin", "")
+                answer = self._api.answer(start_line.method, path, body, origin)
+            encoded = answer.encoded()
+            if len(encoded) > _PIECE_BYTES and not account.raise_to(len(body) + len(encoded)):
+                self._api.count_refusal()
+                answer = no_memory(self._budget.max_bytes)
+                encoded = answer.encoded()
         except Exception:
             _logger.exception("Answering %s %s failed.", start_line.method, start_line.path)
-            return Answer(500, error_text("Internal error of the server; see its log."))
+            answer = Answer(500, error_text("Internal error of the server; see its log."))
+            encoded = answer.encoded()
+        return answer, encoded
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -172,14 +222,11 @@ class RestServer:
             self._loop.close()
 
     async def _serve(self) -> None:
-        server = tornado.httpserver.HTTPServer(
-            _Requests(self),
-            max_body_size=_ANY_SIZE,
-            max_buffer_size=_ANY_SIZE,
-            idle_connection_timeout=_PATIENCE_S,
-            body_timeout=_PATIENCE_S,
+        server = RestConnections(
+            _Requests(self), max_connections(self._max_requests), self._security.ssl_context()
         )
-        server.add_sockets(self._sockets)
+        server.add_sockets([self._socket])
+        paces = asyncio.ensure_future(self._watch_paces())
         await self._stopping.wait()
         server.stop()
         try:
@@ -187,10 +234,20 @@ class RestServer:
         except asyncio.TimeoutError:
             self._is_drained = False  # the grace is over: what is still under way is cut off
         await server.close_all_connections()
+        paces.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await paces
+
+    async def _watch_paces(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            now = time.monotonic()
+            for request in list(self._coming):
+                request.check_pace(now)
 
 
 class _Requests(httputil.HTTPServerConnectionDelegate):
-    """Makes a `_Request` for each request of a connection."""
+    """Makes a request for each of a connection."""
 
     def __init__(self, server: RestServer):
         self._server = server
@@ -199,67 +256,13 @@ class _Requests(httputil.HTTPServerConnectionDelegate):
         self, server_conn: object, request_conn: httputil.HTTPConnection
     ) -> httputil.HTTPMessageDelegate:
         assert isinstance(request_conn, HTTP1Connection)
-        return _Request(self._server, request_conn)
+        return self._server.new_request(request_conn)
 
 
-class _Request(httputil.HTTPMessageDelegate):
-    """Gathers one request, and has it answered."""
-
-    def __init__(self, server: RestServer, connection: HTTP1Connection):
-        self._server = server
-        self._connection = connection
-        self._chunks: list[bytes] = []
-        self._size = 0
-
-    def headers_received(
-        self,
-        start_line: httputil.RequestStartLine | httputil.ResponseStartLine,
-        headers: httputil.HTTPHeaders,
-    ) -> None:
-        assert isinstance(start_line, httputil.RequestStartLine)
-        self._start_line = start_line
-        self._headers = headers
-
-    def data_received(self, chunk: bytes) -> None:
-        self._size += len(chunk)
-        if self._size <= self._server.max_body_bytes:
-            self._chunks.append(chunk)
-        else:
-            self._chunks.clear()
-
-    def finish(self) -> None:
-        server, limit = self._server, self._server.max_body_bytes
-        refusal = _too_large(self._size, limit) if self._size > limit else server.refusal()
-        if refusal is None:
-            task = server.answer(
-                self._connection, self._start_line, self._headers, b"".join(self._chunks)
-            )
-        else:
-            task = server.write(self._connection, self._start_line, refusal)
-        # The connection keeps the request, the request its task: the loop alone would not.
-        self._task = asyncio.ensure_future(task)
-
-    def on_connection_close(self) -> None:
-        self._chunks.clear()
-
-
-def _too_large(size: int, limit: int) -> Answer:
-    """The answer to a body beyond the limit, in gRPC's words."""
-    return Answer(413, error_text(f"Received message larger than max ({size} vs. {limit})"))
-
-
-def _unpack(body: bytes, limit: int) -> bytes | None:
-    """Decompresses a body; None if it is larger than the limit, empty if it is damaged."""
-    unpacker = zlib.decompressobj(_GZIP)
-    try:
-        unpacked = unpacker.decompress(body, limit + 1)
-    except zlib.error:
-        return b""
-    if len(unpacked) > limit:
-        return None
-    return unpacked if unpacker.eof else b""
-
-
+_COSTS_TOO_MUCH = (
+    "The JSON of the body must need less memory: reading it takes up to {} MB, more than all "
+    "requests have."
+)
 _REASONS = {status.value: status.phrase for status in http.HTTPStatus} | {
     499: "Client Closed Request"
 }

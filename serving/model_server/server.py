@@ -19,9 +19,17 @@ from serving.model_server.malformed_requests import MalformedRequestInterceptor
 from serving.model_server.manager import ModelManager
 from serving.model_server.metrics import DEFAULT_PATH, Metrics
 from serving.model_server.model_config import ModelConfig
-from serving.model_server.ports import check_range, port_taken
+from serving.model_server.ports import (
+    DEFAULT_HOST,
+    check_range,
+    numeric_address,
+    port_taken,
+    with_port,
+)
+from serving.model_server.reload_guard import ReloadGuard
 from serving.model_server.rest_api import RestApi
-from serving.model_server.rest_server import RestServer
+from serving.model_server.rest_server import DEFAULT_MEMORY_BYTES, RestServer
+from serving.model_server.transport_security import TransportSecurity
 
 MAX_MESSAGE_BYTES = 2**31 - 1
 MAX_REQUESTS = 1000
@@ -40,7 +48,7 @@ class ModelServer:
       models: The models.
       port: For gRPC; 0: one the operating system chooses.
       rest_api_port: For REST; 0: one the operating system chooses; None: no REST.
-      host: Address to listen on.
+      host: Address to listen on; `0.0.0.0` and `::` are all.
       poll_wait_s: Seconds between two looks for new versions; 0: look once.
       max_workers: Requests answered at a time over gRPC.
       max_rest_workers: Requests answered at a time over REST; None: as over gRPC.
@@ -49,6 +57,10 @@ class ModelServer:
       metrics_path: Where Prometheus reads the counts, on the REST port; empty: nowhere.
       has_health_service: Whether it has the standard gRPC health service.
       allows_labels_for_unavailable: Whether a new label may name a version that is not available.
+      max_request_memory_bytes: What requests over REST take together; more are refused.
+      security: How callers are known; None: nobody is asked.
+      allows_reload: Whether HandleReloadConfigRequest is answered.
+      model_roots: Folders below which it may load models; empty: the base paths of `models`.
 
     Attributes:
       manager: The models and their states.
@@ -63,7 +75,7 @@ class ModelServer:
         *,
         port: int = 0,
         rest_api_port: int | None = None,
-        host: str = "0.0.0.0",
+        host: str = DEFAULT_HOST,
         poll_wait_s: float = 1.0,
         max_workers: int = NUM_THREADS,
         max_rest_workers: int | None = None,
@@ -72,6 +84,10 @@ class ModelServer:
         metrics_path: str = DEFAULT_PATH,
         has_health_service: bool = True,
         allows_labels_for_unavailable: bool = False,
+        max_request_memory_bytes: int = DEFAULT_MEMORY_BYTES,
+        security: TransportSecurity | None = None,
+        allows_reload: bool = False,
+        model_roots: Sequence[str] = (),
     ):
         for name, value in (("port", port), ("rest_api_port", rest_api_port)):
             if value is not None:
@@ -91,7 +107,10 @@ class ModelServer:
         self._prediction_service = PredictionService(self.manager, metrics)
         self._rest_api = RestApi(self.manager, metrics, metrics_path)
         self._health_service = HealthService() if has_health_service else None
-        self._host = host
+        self._host = numeric_address(host)
+        self._security = security or TransportSecurity()
+        self._reload_guard = ReloadGuard(allows_reload, model_roots, models)
+        self._max_request_memory_bytes = max_request_memory_bytes
         self._port = port
         self._rest_api_port = rest_api_port
         self._max_workers = max_workers
@@ -119,7 +138,13 @@ class ModelServer:
         """
         grpc_server = self._new_grpc_server()
         try:
-            self._port = grpc_server.add_insecure_port(f"{self._host}:{self._port}")
+            credentials = self._security.grpc_credentials()
+            place = with_port(self._host, self._port)
+            self._port = (
+                grpc_server.add_secure_port(place, credentials)
+                if credentials
+                else grpc_server.add_insecure_port(place)
+            )
         except RuntimeError as error:
             raise port_taken("port", self._port) from error
         if self._rest_api_port is not None:
@@ -131,6 +156,8 @@ class ModelServer:
                     max_workers=self._max_rest_workers,
                     max_requests=self._max_requests,
                     max_body_bytes=self._max_message_bytes,
+                    max_memory_bytes=self._max_request_memory_bytes,
+                    security=self._security,
                 )
             except OSError as error:
                 grpc_server.stop(0)
@@ -195,7 +222,7 @@ class ModelServer:
             self._prediction_service, server
         )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            ModelService(self.manager), server
+            ModelService(self.manager, self._reload_guard), server
         )
         services = [
             prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name,

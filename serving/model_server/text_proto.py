@@ -43,24 +43,54 @@ def new_monitoring_config() -> message.Message:
     return _MonitoringConfig()
 
 
+def new_ssl_config() -> message.Message:
+    """An empty SSLConfig, left out in the same way.
+
+    Its fields are `server_key`, `server_cert` and `custom_ca`, each PEM, and `client_verify`.
+    """
+    return _SSLConfig()
+
+
 def _monitoring_config_type() -> type[message.Message]:
     file = descriptor_pb2.FileDescriptorProto(name="monitoring_config", syntax="proto3")
-    field = descriptor_pb2.FieldDescriptorProto
     prometheus = file.message_type.add(name="PrometheusConfig")
-    prometheus.field.add(name="enable", number=1, type=field.TYPE_BOOL, label=field.LABEL_OPTIONAL)
-    prometheus.field.add(name="path", number=2, type=field.TYPE_STRING, label=field.LABEL_OPTIONAL)
+    _add_fields(prometheus, enable=_FIELD.TYPE_BOOL, path=_FIELD.TYPE_STRING)
     monitoring = file.message_type.add(name="MonitoringConfig")
     monitoring.field.add(
         name="prometheus_config",
         number=1,
-        type=field.TYPE_MESSAGE,
+        type=_FIELD.TYPE_MESSAGE,
         type_name=".PrometheusConfig",
-        label=field.LABEL_OPTIONAL,
+        label=_FIELD.LABEL_OPTIONAL,
     )
+    return _message_type(file, "MonitoringConfig")
+
+
+def _ssl_config_type() -> type[message.Message]:
+    file = descriptor_pb2.FileDescriptorProto(name="ssl_config", syntax="proto3")
+    text = _FIELD.TYPE_STRING
+    _add_fields(
+        file.message_type.add(name="SSLConfig"),
+        server_key=text,
+        server_cert=text,
+        custom_ca=text,
+        client_verify=_FIELD.TYPE_BOOL,
+    )
+    return _message_type(file, "SSLConfig")
+
+
+def _add_fields(to: descriptor_pb2.DescriptorProto, **types: int) -> None:
+    """Adds fields, numbered from 1 on."""
+    for number, (name, kind) in enumerate(types.items(), 1):
+        to.field.add(name=name, number=number, type=kind, label=_FIELD.LABEL_OPTIONAL)  # type: ignore[arg-type]
+
+
+def _message_type(file: descriptor_pb2.FileDescriptorProto, name: str) -> type[message.Message]:
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    descriptor = pool.FindMessageTypeByName("MonitoringConfig")
-    return message_factory.MessageFactory(pool).GetPrototype(descriptor)
+    return message_factory.MessageFactory(pool).GetPrototype(pool.FindMessageTypeByName(name))
 
 
+_FIELD = descriptor_pb2.FieldDescriptorProto
 _MonitoringConfig = _monitoring_config_type()
+_SSLConfig = _ssl_config_type()

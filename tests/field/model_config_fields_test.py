@@ -195,7 +195,7 @@ def test_fields_of_a_reload_are_honoured_or_refused():
         *HONOURED,
         *REFUSED,
     }
-    with ModelServer([], host="127.0.0.1") as server:
+    with ModelServer([], allows_reload=True) as server:
         with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
             stub = model_service_pb2_grpc.ModelServiceStub(channel)
             request = model_management_pb2.ReloadConfigRequest(metric_names=["/a/b"])
@@ -232,7 +232,6 @@ def test_serve_refuses_a_file_with_a_field_that_is_not_implemented(tmp_path, cap
     "flag",
     [
         "--enable_batching",
-        "--ssl_config_file=a",
         "--num_load_threads=2",
         "--rest_api_timeout_in_ms",
     ],

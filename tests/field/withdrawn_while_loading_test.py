@@ -283,7 +283,7 @@ def live(tmp_path, saved, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(saved / "1", tmp_path / "toy" / "1")
     config = ModelConfig("toy", str(tmp_path / "toy"))
-    with ModelServer([config], host="127.0.0.1", poll_wait_s=0.02) as server:
+    with ModelServer([config], poll_wait_s=0.02, allows_reload=True) as server:
         server.wait_until_available(WAIT_S)
         shutil.copytree(saved / "2", tmp_path / "staged")
         (tmp_path / "staged").rename(tmp_path / "toy" / "2")

@@ -1,10 +1,10 @@
 """`tagtower serve`: the local model server, under the real server's flags."""
 
 import argparse
-import logging
+import os
 
 from serving.model_server.flags import add_serve_arguments, run_server
-from tfx_pipeline.console import PROGRESS_LOGGER
+from serving.model_server.server_log import server_log
 from trainer.file_system import absolute
 
 
@@ -19,15 +19,9 @@ def run(arguments: argparse.Namespace) -> int:
         # The real server wants an absolute path; on a command line a relative one is meant from
         # here.
         arguments.model_base_path = absolute(arguments.model_base_path)
+    # gRPC's core writes a line past every log for each connection that it cannot take, or whose
+    # TLS fails.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # Versions that come, go or fail to load, on the terminal of whoever started the server.
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    progress = logging.getLogger(PROGRESS_LOGGER)
-    progress.addHandler(handler)
-    progress.setLevel(logging.INFO)
-    progress.propagate = False
-    try:
+    with server_log():
         return run_server(arguments)
-    finally:
-        progress.removeHandler(handler)
-        progress.propagate = True

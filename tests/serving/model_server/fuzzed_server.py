@@ -72,7 +72,8 @@ def fuzzed_server(folder: Path):
     save_tags(folder)
     config = folder / "models.config"
     config.write_text(CONFIG.format(folder=folder))
-    with server_process(folder, f"--model_config_file={config}") as server:
+    flags = [f"--model_config_file={config}", "--allow_reload"]
+    with server_process(folder, *flags) as server:
         memory_mb, num_threads = server.memory_mb, server.num_threads
         yield server
         assert server.is_alive

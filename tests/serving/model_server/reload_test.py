@@ -82,7 +82,13 @@ def predict(server, place):
 def live(toy_versions):
     """A server of the latest version of `toy`."""
     config = ModelConfig("toy", str(toy_versions))
-    with ModelServer([config], rest_api_port=0, host="127.0.0.1", poll_wait_s=0.02) as server:
+    with ModelServer(
+        [config],
+        rest_api_port=0,
+        poll_wait_s=0.02,
+        allows_reload=True,
+        model_roots=["/"],
+    ) as server:
         server.wait_until_available(WAIT_S)
         with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
             yield Live(server, channel)

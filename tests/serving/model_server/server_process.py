@@ -55,7 +55,7 @@ class ServerProcess:
         Not among them: the one with which Tornado ends a connection whose chunks have a wrong end.
         """
         log = self.log_path.read_text(errors="replace")
-        found = re.findall(r"^Traceback .*?^(?=\S)(?!Traceback).*?$", log, re.MULTILINE | re.DOTALL)
+        found = re.findall(r"^  Traceback .*?^(?=\S)", log + "end", re.MULTILINE | re.DOTALL)
         return [text for text in found if "in _read_chunked_body" not in text]
 
 

@@ -1,0 +1,44 @@
+"""The estimate is above what Python takes, for bodies that are made to be dear."""
+
+import json
+import tracemalloc
+
+import pytest
+
+from serving.model_server.json_cost import SMALL_BYTES, json_cost
+
+SIZE = 300_000
+
+
+def repeated(part):
+    return ("[" + ",".join([part] * (SIZE // (len(part) + 1))) + "]").encode()
+
+
+BODIES = {
+    "numbers": repeated("1"),
+    "floats": repeated("1.5"),
+    "long floats": repeated("0.123456789"),
+    "lists": repeated("[]"),
+    "lists in lists": repeated("[" * 900 + "]" * 900),
+    "objects": repeated("{}"),
+    "objects of one": repeated('{"a":1}'),
+    "objects in objects": repeated('{"":' * 900 + "1" + "}" * 900),
+    "strings": repeated('"ab"'),
+    "wide strings": repeated('"標籤"'),
+    "one wide character": ('["😀' + "a" * SIZE + '"]').encode(),
+    "many names": ("{" + ",".join(f'"{i}":1' for i in range(SIZE // 9)) + "}").encode(),
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_reading_takes_no_more_than_said(name):
+    body = BODIES[name]
+    tracemalloc.start()
+    json.loads(body.decode())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak <= json_cost(body) <= max(6 * peak, 100 * len(body))
+
+
+def test_small_body_is_not_counted():
+    assert json_cost(b"[" * SMALL_BYTES) == 0
