@@ -100,6 +100,16 @@ class RestServer:
         self._executor.shutdown(wait=False)
         return self._is_drained
 
+    @property
+    def num_requests(self) -> int:
+        """Requests whose bodies have come, under way or waiting."""
+        return self._num_requests
+
+    @property
+    def memory_taken(self) -> int:
+        """Bytes that requests under way have of the budget."""
+        return self._budget.taken
+
     def new_request(self, connection: HTTP1Connection) -> RestRequest:
         """What gathers the next request of a connection."""
         return RestRequest(

@@ -13,13 +13,13 @@ _LOGGERS = ("tagtower", "tornado", "asyncio", "grpc", "concurrent.futures")
 # What moves a terminal's cursor, ends a line, turns the direction of writing, or has no UTF-8.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _MAX_LINE, _MAX_TRACEBACK = 4_000, 20_000
-# Within so many seconds a line comes once, and those of one kind so many times; the rest is counted.
+# Within so many seconds a line comes once, those of one kind so many times; the rest is counted.
 WINDOW_S = 10.0
 _LINES_OF_A_KIND = 20
 
 
 def one_line(text: str, limit: int = _MAX_LINE) -> str:
-    """A text as part of one line: what is no plain character is escaped, what is too long is cut."""
+    """A text as part of a line: what is no plain character is escaped, what is too long is cut."""
     if len(text) > limit:
         text = text[:limit] + "...TRUNCATED"
     return _UNSAFE.sub(lambda match: _escaped(ord(match[0])), text)
@@ -34,7 +34,7 @@ def _escaped(code: int) -> str:
 def server_log(
     stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[None]:
-    """Sends what the server and its libraries have to say to a stream, for as long as a block lasts.
+    """Sends what the server and its libraries have to say to a stream, while a block lasts.
 
     Args:
       stream: Where to; None: standard error.
