@@ -34,6 +34,7 @@ WORDINGS = frozenset(
         "tfx_pipeline/gate.py::check_index",
         "serving/client/errors.py::with_advice",
         "serving/client/errors.py::_ADVICE",
+        "serving/client/errors.py::_HANDSHAKES",
         "tfx_pipeline/beam_failure.py::_MEANINGS",
         "tfx_pipeline/beam_failure.py::failure_reason",
         "tfx_pipeline/distributions.py::__str__",

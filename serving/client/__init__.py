@@ -21,12 +21,14 @@ from serving.client.answers import (
     ValueContribution,
 )
 from serving.client.async_client import AsyncTagClient
+from serving.client.channel_security import ChannelSecurity
 from serving.client.errors import TagClientError
 from serving.client.fresh_events import EventFeatures
 from serving.client.sync_client import TagClient
 
 __all__ = [
     "AsyncTagClient",
+    "ChannelSecurity",
     "EventFeatures",
     "Explanations",
     "FeatureContribution",

@@ -18,6 +18,7 @@ from serving.client.answers import (
     SimilarTags,
     TagScores,
 )
+from serving.client.channel_security import ChannelSecurity, SecuredTarget
 from serving.client.dialogues import (
     Dialogue,
     Dialogues,
@@ -55,10 +56,11 @@ class AsyncTagClient:
         max_attempts: int = 3,
         list_width: int | None = None,
         credentials: grpc.ChannelCredentials | None = None,
+        security: ChannelSecurity | None = None,
     ):
         self.settings = ClientSettings(target, model_name, timeout_s, max_attempts, list_width)
         self._dialogues = Dialogues(model_name, list_width)
-        self._credentials = credentials
+        self._secured = SecuredTarget(target, credentials, security)
         self._channel: grpc.aio.Channel | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
@@ -158,11 +160,12 @@ class AsyncTagClient:
             return
         # A channel of grpc.aio belongs to the loop it is made in, so not to the constructor's.
         self._loop = loop
-        target, options = self.settings.target, channel_options(self.settings.target)
+        target = self.settings.target
+        options = channel_options(target) + self._secured.options
         self._channel = (
             grpc.aio.insecure_channel(target, options)
-            if self._credentials is None
-            else grpc.aio.secure_channel(target, self._credentials, options)
+            if self._secured.credentials is None
+            else grpc.aio.secure_channel(target, self._secured.credentials, options)
         )
         self._methods = remote_methods(self._channel)
 
@@ -185,7 +188,11 @@ class AsyncTagClient:
         attempts = Attempts(self.settings.max_attempts, deadline)
         while True:
             try:
-                return await method(call.request, timeout=attempts.timeout_s)
+                return await method(
+                    call.request,
+                    timeout=attempts.timeout_s,
+                    metadata=call.metadata + self._secured.metadata(),
+                )
             except grpc.RpcError as error:
                 pause = attempts.pause_after(error)
                 if pause is None:

@@ -5,7 +5,6 @@ returns the typed answer. `TagClient` runs dialogues with blocking calls, `Async
 asyncio; what is asked, relearned and checked is the same for both.
 """
 
-import functools
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -74,10 +73,12 @@ class RemoteCall(NamedTuple):
     Attributes:
       method: `PREDICT`, `GET_MODEL_METADATA` or `GET_MODEL_STATUS`.
       request: Its message.
+      metadata: What it carries beside that, whoever asks.
     """
 
     method: str
     request: Any
+    metadata: tuple[tuple[str, str], ...] = ()
 
 
 def remote_methods(channel: grpc.Channel | grpc.aio.Channel) -> dict[str, Callable[..., Any]]:
@@ -85,7 +86,7 @@ def remote_methods(channel: grpc.Channel | grpc.aio.Channel) -> dict[str, Callab
     prediction = prediction_service_pb2_grpc.PredictionServiceStub(channel)
     models = model_service_pb2_grpc.ModelServiceStub(channel)
     return {
-        PREDICT: functools.partial(prediction.Predict, metadata=(COMPACT_ANSWER,)),
+        PREDICT: prediction.Predict,
         GET_MODEL_METADATA: prediction.GetModelMetadata,
         GET_MODEL_STATUS: models.GetModelStatus,
     }
@@ -191,7 +192,7 @@ class Dialogues:
         )
         for name, array in inputs.items():
             write_compact(request.inputs[name], np.asarray(array))
-        response = yield RemoteCall(PREDICT, request)
+        response = yield RemoteCall(PREDICT, request, (COMPACT_ANSWER,))
         outputs = {name: to_numpy(tensor) for name, tensor in response.outputs.items()}
         return Prediction(outputs, response.model_spec.version.value)
 

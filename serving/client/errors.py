@@ -1,5 +1,7 @@
 """The one error of a call, with what to do about it."""
 
+import re
+
 import grpc
 
 from serving.client.proxies import exception_variable, host_of, proxy_variable
@@ -22,6 +24,26 @@ _ADVICE = {
         "Is {target} the gRPC port of a TensorFlow Serving model server?"
     ),
     grpc.StatusCode.RESOURCE_EXHAUSTED: "Send fewer instances at a time.",
+    grpc.StatusCode.UNAUTHENTICATED: (
+        "Give the token that {target} knows (`token` or `token_file` of `ChannelSecurity`)."
+    ),
+}
+# Patterns of what gRPC says of a connection that was given up before the first call, and what to do
+# then: somebody does answer there.
+_HANDSHAKES = {
+    "WRONG_VERSION_NUMBER": "{target} speaks no TLS: leave `security` out, or ask its TLS port.",
+    "CERTIFICATE_VERIFY_FAILED": (
+        "No authority in `ca_file` vouches for the certificate of {target}, or the certificate has "
+        "expired."
+    ),
+    r"not\sin\speer\scertificate": (
+        "The certificate of {target} is another name's: ask it by that name, or give it as "
+        "`server_name`."
+    ),
+    r"Socket\sclosed": (
+        "{target} ended the connection: is that its gRPC port, does it ask for TLS (`ca_file` of "
+        "`ChannelSecurity`), or for the certificate of a client (`certificate_file`)?"
+    ),
 }
 
 
@@ -51,7 +73,12 @@ def with_advice(error: grpc.RpcError, target: str, model_name: str) -> TagClient
       The error to raise from it.
     """
     code, details = error.code(), (error.details() or "").rstrip(".")
-    advice = _ADVICE.get(code, "").format(target=target, model_name=model_name)
+    advice = _ADVICE.get(code, "")
+    if code is grpc.StatusCode.UNAVAILABLE:
+        advice = next(
+            (text for sign, text in _HANDSHAKES.items() if re.search(sign, details)), advice
+        )
+    advice = advice.format(target=target, model_name=model_name)
     proxy = proxy_variable(target) if code in _OF_A_PROXY else None
     if proxy is not None:
         # Its value is not shown: it may hold a password.

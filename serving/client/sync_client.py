@@ -17,6 +17,7 @@ from serving.client.answers import (
     SimilarTags,
     TagScores,
 )
+from serving.client.channel_security import ChannelSecurity, SecuredTarget
 from serving.client.dialogues import (
     Dialogue,
     Dialogues,
@@ -45,10 +46,12 @@ class TagClient:
       max_attempts: How often a call is made at most.
       list_width: Every list is padded to this width, and longer ones are refused: requests of one
         width can be joined by a TensorFlow Serving with batching. None: the longest of a request.
-      credentials: Of TLS, as `grpc.ssl_channel_credentials()`; None: in clear.
+      credentials: Of TLS, as `grpc.ssl_channel_credentials()`; None: what `security` says.
+      security: Certificate files and a token; None: in clear, and as nobody.
 
     Raises:
-      ValueError: If an argument is out of its range.
+      ValueError: If an argument is out of its range, or a file of `security` is not what it should
+        be.
     """
 
     def __init__(
@@ -60,14 +63,16 @@ class TagClient:
         max_attempts: int = 3,
         list_width: int | None = None,
         credentials: grpc.ChannelCredentials | None = None,
+        security: ChannelSecurity | None = None,
     ):
         self.settings = ClientSettings(target, model_name, timeout_s, max_attempts, list_width)
         self._dialogues = Dialogues(model_name, list_width)
-        options = channel_options(target)
+        self._secured = SecuredTarget(target, credentials, security)
+        options = channel_options(target) + self._secured.options
         self._channel = (
             grpc.insecure_channel(target, options)
-            if credentials is None
-            else grpc.secure_channel(target, credentials, options)
+            if self._secured.credentials is None
+            else grpc.secure_channel(target, self._secured.credentials, options)
         )
         self._methods = remote_methods(self._channel)
 
@@ -300,7 +305,11 @@ class TagClient:
         attempts = Attempts(self.settings.max_attempts, deadline)
         while True:
             try:
-                return method(call.request, timeout=attempts.timeout_s)
+                return method(
+                    call.request,
+                    timeout=attempts.timeout_s,
+                    metadata=call.metadata + self._secured.metadata(),
+                )
             except grpc.RpcError as error:
                 pause = attempts.pause_after(error)
                 if pause is None:

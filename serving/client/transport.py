@@ -23,11 +23,11 @@ _FIRST_BACKOFF_S = 0.05
 _NO_TIME_S = 0.0
 
 
-def channel_options(target: str) -> list[tuple[str, int]]:
+def channel_options(target: str) -> list[tuple[str, int | str]]:
     """Options of a channel to a target: to this machine it goes without a proxy."""
     # gRPC would send even calls to this machine through the proxy that a variable names.
     direct = [("grpc.enable_http_proxy", 0)] if is_loopback(target) else []
-    return _CHANNEL_OPTIONS + direct
+    return [*_CHANNEL_OPTIONS, *direct]
 
 
 class Attempts:
