@@ -81,6 +81,17 @@ def is_readable(data_type: int) -> bool:
     return data_type == types_pb2.DT_STRING or data_type in _NUMPY_TYPES
 
 
+def num_values(tensor: tensor_pb2.TensorProto) -> int:
+    """How many elements the repeated `*_val` field holds, whatever the shape says; reads none.
+
+    Args:
+      tensor: Of a type that `is_readable`.
+    """
+    values = getattr(tensor, _VALUE_FIELDS.get(tensor.dtype, "int_val"))
+    is_complex = tensor.dtype in (types_pb2.DT_COMPLEX64, types_pb2.DT_COMPLEX128)
+    return len(values) // 2 if is_complex else len(values)
+
+
 def to_numpy(tensor: tensor_pb2.TensorProto) -> np.ndarray:
     """Reads a tensor in either of its forms, `tensor_content` or the repeated `*_val` field.
 

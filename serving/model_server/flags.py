@@ -11,6 +11,12 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from serving.inference_environment import prefer_small_batches
+from serving.model_server.limit_flags import (
+    add_limit_flags,
+    add_switch,
+    check_limit_flags,
+    limit_arguments,
+)
 from serving.model_server.ports import check_port
 from serving.model_server.security_flags import (
     add_security_arguments,
@@ -84,13 +90,13 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the text of a MonitoringConfig: whether and where Prometheus reads",
     )
-    _add_switch(
+    add_switch(
         parser,
         "--allow_version_labels_for_unavailable_models",
         False,
         "let a new label name a version that is not loaded yet",
     )
-    _add_switch(parser, "--enable_grpc_healthcheck_service", True, "the gRPC health service")
+    add_switch(parser, "--enable_grpc_healthcheck_service", True, "the gRPC health service")
     parser.add_argument(
         "--grpc_max_threads",
         type=int,
@@ -111,28 +117,8 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
         help="threads of one operation, 0: one a core; more than one pays off for an exact index "
         "over very many tags (default: %(default)s)",
     )
-    own = parser.add_argument_group(
-        "limits of this server alone", "What goes beyond one is refused."
-    )
-    own.add_argument(
-        "--max_message_bytes",
-        type=int,
-        default=2**31 - 1,
-        help="size of a request, over gRPC also of an answer (default: %(default)s)",
-    )
-    own.add_argument(
-        "--max_concurrent_requests",
-        type=int,
-        default=1000,
-        help="requests under way or waiting, for each of gRPC and REST (default: %(default)s)",
-    )
-    own.add_argument(
-        "--drain_seconds",
-        type=float,
-        default=30.0,
-        help="time for the requests under way when told to stop (default: %(default)s)",
-    )
-    add_security_arguments(parser, _add_switch)
+    add_limit_flags(parser)
+    add_security_arguments(parser, add_switch)
 
 
 def run_server(arguments: argparse.Namespace) -> int:
@@ -198,13 +184,13 @@ def _check(arguments: argparse.Namespace) -> None:
         require_no_pattern(base_path, "--model_base_path")
         if not arguments.model_name:
             raise ValueError("`--model_name` must not be empty. Received: --model_name=''.")
-    for name in ("grpc_max_threads", "rest_api_num_threads", "max_concurrent_requests"):
+    check_limit_flags(arguments)
+    for name in ("grpc_max_threads", "rest_api_num_threads"):
         value = getattr(arguments, name)
         if value < 1:
             raise ValueError(f"`--{name}` must be positive. Received: --{name}={value}.")
     for name in (
         "model_config_file_poll_wait_seconds",
-        "drain_seconds",
         "tensorflow_intra_op_parallelism",
     ):
         value = getattr(arguments, name)
@@ -250,8 +236,7 @@ def _load_server(arguments: argparse.Namespace, security: "TransportSecurity") -
         poll_wait_s=arguments.file_system_poll_wait_seconds,
         max_workers=arguments.grpc_max_threads,
         max_rest_workers=arguments.rest_api_num_threads,
-        max_requests=arguments.max_concurrent_requests,
-        max_message_bytes=arguments.max_message_bytes,
+        **limit_arguments(arguments),
         metrics_path=_metrics_path(arguments.monitoring_config_file),
         has_health_service=arguments.enable_grpc_healthcheck_service,
         allows_labels_for_unavailable=arguments.allow_version_labels_for_unavailable_models,
@@ -316,23 +301,3 @@ def _metrics_path(config_file: str) -> str:
     if not config.prometheus_config.enable:
         return ""
     return config.prometheus_config.path or DEFAULT_PATH
-
-
-def _add_switch(parser: argparse._ActionsContainer, name: str, default: bool, text: str) -> None:
-    """A flag that stands alone or with a value, as the real server's: `--flag`, `--flag=false`."""
-    parser.add_argument(
-        name,
-        type=_boolean,
-        nargs="?",
-        const=True,
-        default=default,
-        metavar="BOOL",
-        help=f"{text} (default: {str(default).lower()})",
-    )
-
-
-def _boolean(text: str) -> bool:
-    values = {"true": True, "1": True, "false": False, "0": False}
-    if text.lower() not in values:
-        raise argparse.ArgumentTypeError(f"must be true or false. Received: {text}")
-    return values[text.lower()]

@@ -9,6 +9,7 @@ from tensorflow_serving.apis import predict_pb2
 
 from serving.feature_weights import wrong_weight
 from serving.model_server.errors import ServingError, invalid_argument
+from serving.model_server.request_limits import RequestLimits
 from serving.model_server.servable import Servable
 from serving.model_server.signature import Signature, TensorSlot
 from serving.tensor_proto import (
@@ -27,6 +28,7 @@ def predict(
     version: int,
     request: predict_pb2.PredictRequest,
     write: Callable[[tensor_pb2.TensorProto, np.ndarray], None] = write_numpy,
+    limits: RequestLimits | None = None,
 ) -> predict_pb2.PredictResponse:
     """Answers one Predict request.
 
@@ -36,6 +38,7 @@ def predict(
       request: The request; the model its `model_spec` names has been looked up already.
       write: How the answer's tensors are written; by default with their `*_val` fields filled, as
         TensorFlow Serving does.
+      limits: What the request may cost; None: anything, for requests that no stranger sends.
 
     Returns:
       The answer; its `model_spec` is complete.
@@ -50,7 +53,10 @@ def predict(
             grpc.StatusCode.FAILED_PRECONDITION,
             f'Serving signature key "{signature_name}" not found.',
         )
-    inputs = _read_inputs(signature, dict(request.inputs.items()))
+    tensors = dict(request.inputs.items())
+    if limits is not None:
+        limits.check_tensors(signature, tensors)
+    inputs = _read_inputs(signature, tensors)
     outputs = run_signature(servable, signature, inputs, request.output_filter)
     response = predict_pb2.PredictResponse()
     response.model_spec.name = request.model_spec.name
@@ -66,6 +72,7 @@ def run_signature(
     signature: Signature,
     inputs: Mapping[str, np.ndarray],
     output_filter: Sequence[str] = (),
+    limits: RequestLimits | None = None,
 ) -> dict[str, np.ndarray]:
     """Runs one signature.
 
@@ -74,6 +81,8 @@ def run_signature(
       signature: One of its signatures.
       inputs: Name -> value for exactly the signature's inputs.
       output_filter: The outputs wanted; none: all.
+      limits: What the values may cost; None: anything, for values that are our own, or a message's
+        whose claims were looked at before.
 
     Returns:
       Output name -> value.
@@ -82,6 +91,8 @@ def run_signature(
       ServingError: If an output is unknown or named twice, an input has another type than the
         signature says, a weight is negative, infinite or NaN, or the model refuses the values.
     """
+    if limits is not None:
+        limits.check_arrays(signature, inputs)
     fetched = _fetched(signature, output_filter)
     for position, slot in enumerate(signature.inputs.values()):
         received = data_type_of(inputs[slot.name])

@@ -24,6 +24,7 @@ from serving.model_server.manager import ModelManager
 from serving.model_server.metrics import Metrics
 from serving.model_server.model_info import model_metadata, model_status
 from serving.model_server.predict import DEFAULT_SIGNATURE, run_signature
+from serving.model_server.request_limits import RequestLimits
 from serving.tensor_proto import write_numpy
 
 _VERSION_OR_LABEL = r"(?:(?:/versions/(?P<version>\d+))|(?:/labels/(?P<label>[^/:]+)))?"
@@ -96,9 +97,17 @@ class RestApi:
       manager: The models.
       metrics: Where requests are counted.
       metrics_path: Where Prometheus reads the counts; empty: nowhere.
+      limits: What a predict request may cost; None: anything.
     """
 
-    def __init__(self, manager: ModelManager, metrics: Metrics, metrics_path: str = ""):
+    def __init__(
+        self,
+        manager: ModelManager,
+        metrics: Metrics,
+        metrics_path: str = "",
+        limits: RequestLimits | None = None,
+    ):
+        self._limits = limits
         self._manager = manager
         self._metrics = metrics
         self._metrics_path = metrics_path
@@ -176,8 +185,10 @@ class RestApi:
             if not signature.inputs:
                 given = signature_name(document) or "DEFAULT"
                 raise invalid_argument(f"Failed to get input map for signature: {given}")
+            if self._limits:
+                self._limits.check_rows(signature, document.get("instances"))
             inputs, is_by_row = read_inputs(document, signature)
-            outputs = run_signature(lease.servable, signature, inputs)
+            outputs = run_signature(lease.servable, signature, inputs, limits=self._limits)
         log = self._manager.request_log(spec.name)
         if log is not None and log.is_sampled():
             spec.signature_name = name

@@ -218,6 +218,10 @@ class RestServer:
                 self._api.count_refusal()
                 answer = no_memory(self._budget.max_bytes)
                 encoded = answer.encoded()
+        except MemoryError:
+            self._api.count_refusal()
+            answer = no_memory(self._budget.max_bytes)
+            encoded = answer.encoded()
         except Exception:
             _logger.exception("Answering %s %s failed.", start_line.method, start_line.path)
             answer = Answer(500, error_text("Internal error of the server; see its log."))

@@ -3,19 +3,8 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import grpc
-from grpc_health.v1 import health, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
-from tensorflow_serving.apis import (
-    model_service_pb2,
-    model_service_pb2_grpc,
-    prediction_service_pb2,
-    prediction_service_pb2_grpc,
-)
-
-from serving.model_server.grpc_service import ModelService, PredictionService
-from serving.model_server.health import HealthService
-from serving.model_server.malformed_requests import MalformedRequestInterceptor
+from serving.model_server.grpc_server import GrpcLimits, GrpcServer
+from serving.model_server.grpc_service import service_methods
 from serving.model_server.manager import ModelManager
 from serving.model_server.metrics import DEFAULT_PATH, Metrics
 from serving.model_server.model_config import ModelConfig
@@ -24,16 +13,20 @@ from serving.model_server.ports import (
     check_range,
     numeric_address,
     port_taken,
-    with_port,
 )
 from serving.model_server.reload_guard import ReloadGuard
+from serving.model_server.request_limits import MAX_BATCH_SIZE, RequestLimits
 from serving.model_server.rest_api import RestApi
-from serving.model_server.rest_server import DEFAULT_MEMORY_BYTES, RestServer
+from serving.model_server.rest_server import RestServer
 from serving.model_server.transport_security import TransportSecurity
 
-MAX_MESSAGE_BYTES = 2**31 - 1
+# Of a message that a process can be made to hold at all.
+_MOST_MESSAGE_BYTES = 2**31 - 1
+MAX_MESSAGE_BYTES = 32 << 20
+MAX_REQUEST_MEMORY_MB = 512
 MAX_REQUESTS = 1000
 NUM_THREADS = 16
+READ_TIMEOUT_S = 20.0
 # A load that is under way when the server stops gives up at its next step.
 _LOAD_GRACE_S = 5.0
 
@@ -53,11 +46,15 @@ class ModelServer:
       max_workers: Requests answered at a time over gRPC.
       max_rest_workers: Requests answered at a time over REST; None: as over gRPC.
       max_requests: Requests under way or waiting, for each of gRPC and REST; more are refused.
-      max_message_bytes: Size of a request, over gRPC also of an answer; larger ones are refused.
+      max_message_bytes: Size of a request, unpacked; larger ones are refused.
+      max_request_memory_mb: For requests under way, for each of gRPC and REST.
+      max_batch_size: Examples of a request; more are refused.
+      request_read_timeout_s: Seconds in which a gRPC call's message must come.
       metrics_path: Where Prometheus reads the counts, on the REST port; empty: nowhere.
       has_health_service: Whether it has the standard gRPC health service.
+      has_reflection: Whether gRPC callers can ask which methods there are.
+      channel_arguments: Options of the gRPC library, such as `grpc.max_connection_age_ms`.
       allows_labels_for_unavailable: Whether a new label may name a version that is not available.
-      max_request_memory_bytes: What requests over REST take together; more are refused.
       security: How callers are known; None: nobody is asked.
       allows_reload: Whether HandleReloadConfigRequest is answered.
       model_roots: Folders below which it may load models; empty: the base paths of `models`.
@@ -81,10 +78,14 @@ class ModelServer:
         max_rest_workers: int | None = None,
         max_requests: int = MAX_REQUESTS,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        max_request_memory_mb: int = MAX_REQUEST_MEMORY_MB,
+        max_batch_size: int = MAX_BATCH_SIZE,
+        request_read_timeout_s: float = READ_TIMEOUT_S,
         metrics_path: str = DEFAULT_PATH,
         has_health_service: bool = True,
+        has_reflection: bool = False,
+        channel_arguments: Sequence[tuple[str, int | str]] = (),
         allows_labels_for_unavailable: bool = False,
-        max_request_memory_bytes: int = DEFAULT_MEMORY_BYTES,
         security: TransportSecurity | None = None,
         allows_reload: bool = False,
         model_roots: Sequence[str] = (),
@@ -92,10 +93,16 @@ class ModelServer:
         for name, value in (("port", port), ("rest_api_port", rest_api_port)):
             if value is not None:
                 check_range(name, value)
-        if not 0 < max_message_bytes <= MAX_MESSAGE_BYTES:
+        if not 0 < max_message_bytes <= _MOST_MESSAGE_BYTES:
             raise ValueError(
-                f"`max_message_bytes` must be between 1 and {MAX_MESSAGE_BYTES}. Received: "
+                f"`max_message_bytes` must be between 1 and {_MOST_MESSAGE_BYTES}. Received: "
                 f"max_message_bytes={max_message_bytes}."
+            )
+        if max_request_memory_mb << 20 < max_message_bytes:
+            raise ValueError(
+                "`max_request_memory_mb` must hold a request of "
+                f"max_message_bytes={max_message_bytes}. Received: "
+                f"max_request_memory_mb={max_request_memory_mb}."
             )
         metrics = Metrics()
         self.manager = ModelManager(
@@ -104,20 +111,28 @@ class ModelServer:
             metrics=metrics,
             allows_labels_for_unavailable=allows_labels_for_unavailable,
         )
-        self._prediction_service = PredictionService(self.manager, metrics)
-        self._rest_api = RestApi(self.manager, metrics, metrics_path)
-        self._health_service = HealthService() if has_health_service else None
+        limits = RequestLimits(max_batch_size)
+        guard = ReloadGuard(allows_reload, model_roots, models)
+        self._methods = service_methods(self.manager, metrics, limits, guard)
+        self._rest_api = RestApi(self.manager, metrics, metrics_path, limits)
         self._host = numeric_address(host)
         self._security = security or TransportSecurity()
-        self._reload_guard = ReloadGuard(allows_reload, model_roots, models)
-        self._max_request_memory_bytes = max_request_memory_bytes
         self._port = port
         self._rest_api_port = rest_api_port
-        self._max_workers = max_workers
+        self._grpc_limits = GrpcLimits(
+            max_workers=max_workers,
+            max_requests=max_requests,
+            max_message_bytes=max_message_bytes,
+            max_memory_bytes=max_request_memory_mb << 20,
+            read_timeout_s=request_read_timeout_s,
+        )
+        self._has_health_service = has_health_service
+        self._has_reflection = has_reflection
+        self._channel_arguments = channel_arguments
         self._max_rest_workers = max_rest_workers or max_workers
         self._max_requests = max_requests
         self._max_message_bytes = max_message_bytes
-        self._grpc_server: grpc.Server | None = None
+        self._grpc_server: GrpcServer | None = None
         self._rest_server: RestServer | None = None
 
     @property
@@ -136,17 +151,11 @@ class ModelServer:
         Raises:
           ValueError: If a port is taken.
         """
-        grpc_server = self._new_grpc_server()
         try:
-            credentials = self._security.grpc_credentials()
-            place = with_port(self._host, self._port)
-            self._port = (
-                grpc_server.add_secure_port(place, credentials)
-                if credentials
-                else grpc_server.add_insecure_port(place)
-            )
+            grpc_server = self._new_grpc_server()
         except RuntimeError as error:
             raise port_taken("port", self._port) from error
+        self._port = grpc_server.port
         if self._rest_api_port is not None:
             try:
                 self._rest_server = RestServer(
@@ -156,7 +165,7 @@ class ModelServer:
                     max_workers=self._max_rest_workers,
                     max_requests=self._max_requests,
                     max_body_bytes=self._max_message_bytes,
-                    max_memory_bytes=self._max_request_memory_bytes,
+                    max_memory_bytes=self._grpc_limits.max_memory_bytes,
                     security=self._security,
                 )
             except OSError as error:
@@ -196,44 +205,27 @@ class ModelServer:
         """
         grpc_server, self._grpc_server = self._grpc_server, None
         rest_server, self._rest_server = self._rest_server, None
-        if self._health_service:
-            self._health_service.stop()
-        stopped = grpc_server.stop(grace_s) if grpc_server else None
-        is_drained = rest_server.stop(grace_s) if rest_server else True
-        if stopped:
-            stopped.wait()
+        with ThreadPoolExecutor(2) as stopping:  # both at once, in one grace
+            stops = [
+                stopping.submit(server.stop, grace_s)
+                for server in (grpc_server, rest_server)
+                if server
+            ]
+            is_drained = all([stop.result() for stop in stops])
         self.manager.stop(min(grace_s, _LOAD_GRACE_S))
         return is_drained and not self.manager.has_requests
 
-    def _new_grpc_server(self) -> grpc.Server:
-        server = grpc.server(
-            ThreadPoolExecutor(self._max_workers, thread_name_prefix="grpc"),
-            interceptors=[MalformedRequestInterceptor()],
-            maximum_concurrent_rpcs=self._max_requests,
-            options=[
-                ("grpc.max_receive_message_length", self._max_message_bytes),
-                ("grpc.max_send_message_length", self._max_message_bytes),
-                # Otherwise a second server on the same port starts without a word, and each gets
-                # half the requests.
-                ("grpc.so_reuseport", 0),
-            ],
+    def _new_grpc_server(self) -> GrpcServer:
+        return GrpcServer(
+            self._methods,
+            (self._host, self._port),
+            self._grpc_limits,
+            has_health_service=self._has_health_service,
+            has_reflection=self._has_reflection,
+            channel_arguments=self._channel_arguments,
+            credentials=self._security.grpc_credentials(),
+            authorize=self._security.authorize,
         )
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            self._prediction_service, server
-        )
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            ModelService(self.manager, self._reload_guard), server
-        )
-        services = [
-            prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name,
-            model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
-            reflection.SERVICE_NAME,
-        ]
-        if self._health_service:
-            health_pb2_grpc.add_HealthServicer_to_server(self._health_service, server)
-            services.append(health.SERVICE_NAME)
-        reflection.enable_server_reflection(services, server)
-        return server
 
     def __enter__(self) -> "ModelServer":
         self.start()

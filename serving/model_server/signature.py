@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tensorflow.core.framework import tensor_pb2, types_pb2
+from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from trainer.features import weights_name
@@ -16,11 +16,13 @@ class TensorSlot:
       name: The name callers use.
       tensor_name: The tensor in the graph, such as `serving_default_x:0`.
       data_type: Number of its DataType.
+      is_batched: Whether its first dimension may have any size: that of the examples.
     """
 
     name: str
     tensor_name: str
     data_type: int
+    is_batched: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,5 +69,13 @@ def _is_float(slots: dict[str, TensorSlot], name: str) -> bool:
 
 def _slots(tensors) -> dict[str, TensorSlot]:
     return {
-        name: TensorSlot(name, tensors[name].name, tensors[name].dtype) for name in sorted(tensors)
+        name: TensorSlot(
+            name, tensors[name].name, tensors[name].dtype, _is_open(tensors[name].tensor_shape)
+        )
+        for name in sorted(tensors)
     }
+
+
+def _is_open(shape: tensor_shape_pb2.TensorShapeProto) -> bool:
+    """Whether the first dimension is nowhere said; a shape that is not known is so, too."""
+    return shape.unknown_rank or not shape.dim or shape.dim[0].size < 0

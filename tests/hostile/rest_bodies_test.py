@@ -1,4 +1,4 @@
-"""Bodies made to eat a server of 3 GB: each is refused, and a right request is answered after it."""
+"""Bodies made to eat a server of 3 GB: each is refused, and right ones are answered after it."""
 
 import contextlib
 import gzip

@@ -150,7 +150,12 @@ def test_old_tls_is_refused(tls, files):
 def test_handshakes_that_do_not_go_on_hold_up_nobody(tls, files):
     with contextlib.ExitStack() as stack:
         for port in (tls.port, tls.rest_api_port):
-            for start in (b"", b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 99):
+            for start in (
+                b"",
+                b"\x16\x03\x01\x02\x00\x01",
+                b"GET / HTTP/1.1\r\n\r\n",
+                b"\xff" * 99,
+            ):
                 for _ in range(8):
                     sock = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
                     sock.sendall(start)

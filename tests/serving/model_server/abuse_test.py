@@ -96,7 +96,10 @@ def test_shape_that_the_message_cannot_fill_is_refused_unread(channel):
     with pytest.raises(grpc.RpcError) as caught:
         prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert caught.value.details() == "tensor parsing error: x"
+    assert caught.value.details() == (
+        f"`x` must have at most --max_batch_size=4096 examples. Received: {2**40}. "
+        "Ask for them in several requests."
+    )
 
 
 # REST.

@@ -38,7 +38,7 @@ def retriever_versions(tmp_path_factory):
 def server(toy_versions):
     """A server of both versions of `toy`."""
     config = ModelConfig("toy", str(toy_versions), LatestVersions(2))
-    with ModelServer([config], rest_api_port=0, host="127.0.0.1") as server:
+    with ModelServer([config], rest_api_port=0, host="127.0.0.1", has_reflection=True) as server:
         assert server.manager.wait_until(
             lambda: server.manager.available_versions() == {"toy": [2, 1]}, 30
         )

@@ -119,8 +119,22 @@ def test_predict_compact_answer_on_request_says_the_same(prediction):
 
 def test_predict_short_value_list_repeats_the_last(prediction):
     tensor = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[1.0, 2.0])
+    for size in (2, 3):
+        tensor.tensor_shape.dim.add(size=size)
+    response = prediction.Predict(request(spec(signature="two"), a=tensor, s_bytes=["hi", "x"]))
+    assert list(response.outputs["sum"].float_val) == [7.0, 8.0]
+
+
+def test_predict_value_repeated_over_examples_is_refused(prediction):
+    tensor = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[1.0, 2.0])
     tensor.tensor_shape.dim.add(size=4)
-    assert list(prediction.Predict(request(x=tensor)).outputs["y"].float_val) == [2.5, 3, 3, 3]
+    with pytest.raises(grpc.RpcError) as caught:
+        prediction.Predict(request(x=tensor))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details() == (
+        "`x` must have a value for each of its 4 examples: values are repeated within an example "
+        "alone. Received: 2 values."
+    )
 
 
 def test_predict_wrong_rank_is_left_to_the_operations(prediction):

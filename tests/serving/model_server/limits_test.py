@@ -34,6 +34,7 @@ def limited(types_versions, tmp_path_factory):
         host="127.0.0.1",
         max_message_bytes=LIMIT,
         max_requests=MAX_REQUESTS,
+        has_reflection=True,
     ) as server:
         server.wait_until_available(WAIT_S)
         yield server

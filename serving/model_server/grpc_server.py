@@ -1,0 +1,427 @@
+"""The gRPC side: a port, an event loop in a thread of its own, and threads that answer.
+
+A call holds a thread from the moment its whole message is there until its answer is: callers that
+send nothing, or read nothing, hold none. Methods with one message are registered as streams of
+messages, which is the same on the wire, so that their message can be waited for on the loop.
+"""
+
+import asyncio
+import concurrent.futures
+import dataclasses
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from serving.model_server.compressed_message import is_compressed, unpack
+from serving.model_server.errors import ServingError, invalid_argument
+from serving.model_server.grpc_service import Call, Method
+from serving.model_server.health import HealthService
+from serving.model_server.ports import with_port
+from serving.model_server.request_memory import LargeRequests, WaitingCalls
+
+_logger = logging.getLogger("tagtower.model_server")
+_T = TypeVar("_T")
+
+MAX_ANSWER_BYTES = 2**31 - 1
+# Messages travel in a header, whose size is limited.
+_MAX_ERROR_BYTES = 1024
+_HEALTH = "grpc.health.v1.Health"
+# Health has room of its own, for this many messages, so that it is answered when there is no other.
+_NUM_HEALTH_MESSAGES = 4
+_NUM_SLOW_THREADS = 2
+
+Authorize = Callable[[str, Sequence[tuple[str, str | bytes]]], ServingError | None]
+
+# What keeps dead and silent connections from staying. A client that is told to go reconnects, and
+# its calls under way finish; channel arguments of the user come after these and win.
+_CONNECTIONS = (
+    # Otherwise a second server on the same port starts without a word, and each gets half the
+    # requests.
+    ("grpc.so_reuseport", 0),
+    # The library unpacks a message as a whole before it compares its size with the limit.
+    ("grpc.per_message_decompression", 0),
+    ("grpc.server_handshake_timeout_ms", 20_000),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # Clients may ping as often as once in ten seconds, with or without calls.
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.max_ping_strikes", 2),
+    ("grpc.max_connection_idle_ms", 30 * 60_000),
+    ("grpc.max_connection_age_ms", 2 * 3600_000),
+    ("grpc.max_connection_age_grace_ms", 30 * 60_000),
+    # Further calls of a connection wait at the client.
+    ("grpc.max_concurrent_streams", 256),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class GrpcLimits:
+    """What callers over gRPC may take.
+
+    Attributes:
+      max_workers: Requests answered at a time.
+      max_requests: Requests under way, and again calls that wait for their message.
+      max_message_bytes: Size of a request, unpacked.
+      max_memory_bytes: Of requests under way and calls that wait for their message.
+      read_timeout_s: Seconds in which a call's message must come.
+    """
+
+    max_workers: int
+    max_requests: int
+    max_message_bytes: int
+    max_memory_bytes: int
+    read_timeout_s: float
+
+
+class GrpcServer:
+    """Serves methods, health and reflection over gRPC; the port is open once it is made.
+
+    Args:
+      methods: Full name -> method.
+      address: Host and port to listen on; port 0: one the operating system chooses.
+      limits: What callers may take.
+      credentials: For TLS; None: plain text.
+      authorize: Told a method's full name and a call's metadata before its message is read; gives
+        the error that ends the call, or None.
+      has_health_service: Whether it has the standard gRPC health service.
+      has_reflection: Whether callers can ask which methods there are.
+      channel_arguments: More options of the library, such as `grpc.max_connection_age_ms`.
+
+    Attributes:
+      port: The port it listens on.
+
+    Raises:
+      RuntimeError: If the port is taken.
+    """
+
+    def __init__(
+        self,
+        methods: Mapping[str, Method],
+        address: tuple[str, int],
+        limits: GrpcLimits,
+        *,
+        credentials: grpc.ServerCredentials | None = None,
+        authorize: Authorize | None = None,
+        has_health_service: bool = True,
+        has_reflection: bool = False,
+        channel_arguments: Sequence[tuple[str, int | str]] = (),
+    ):
+        self._limits = limits
+        self._authorize = authorize
+        self._workers = _threads(limits.max_workers, "grpc")
+        self._slow_workers = _threads(_NUM_SLOW_THREADS, "grpc-slow")
+        self._unpacker = _threads(1, "grpc-unpack")
+        self._num_under_way = 0
+        self._large = LargeRequests(limits.max_memory_bytes)
+        self._waiting = self._new_waiting(limits.max_memory_bytes)
+        self._waiting_health = self._new_waiting(_NUM_HEALTH_MESSAGES * limits.max_message_bytes)
+        self._health = HealthService() if has_health_service else None
+        self._handlers = {name: self._handler(name, method) for name, method in methods.items()}
+        services = {name.split("/")[1] for name in methods}
+        if self._health:
+            services.add(_HEALTH)
+            self._handlers[f"/{_HEALTH}/Check"] = _unary(self._check_health)
+            self._handlers[f"/{_HEALTH}/Watch"] = _stream(self._watch_health)
+        if has_reflection:
+            services.add(reflection.SERVICE_NAME)
+            self._reflection = reflection.aio.ReflectionServicer(services)
+            name = f"/{reflection.SERVICE_NAME}/ServerReflectionInfo"
+            self._handlers[name] = _stream(self._reflect)
+        options = [
+            *_CONNECTIONS,
+            ("grpc.max_receive_message_length", limits.max_message_bytes),
+            ("grpc.max_send_message_length", MAX_ANSWER_BYTES),
+            *channel_arguments,
+        ]
+        self._server, self.port = _run(self._bind(address, options, credentials))
+
+    def start(self) -> None:
+        """Starts to answer."""
+        _run(self._server.start())
+
+    def stop(self, grace_s: float) -> bool:
+        """Takes no more calls, lets those under way finish, and closes the port.
+
+        Args:
+          grace_s: Seconds the calls under way have; then they are cut off.
+
+        Returns:
+          Whether all requests under way were answered.
+        """
+        is_drained = _run(self._stop(grace_s))
+        for workers in (self._workers, self._slow_workers, self._unpacker):
+            workers.shutdown(wait=False)
+        return is_drained
+
+    async def _bind(
+        self,
+        address: tuple[str, int],
+        options: list[tuple[str, Any]],
+        credentials: grpc.ServerCredentials | None,
+    ) -> tuple[grpc.aio.Server, int]:
+        server = grpc.aio.server(handlers=[_Handlers(self._handlers)], options=options)
+        target = with_port(*address)
+        if credentials is None:
+            return server, server.add_insecure_port(target)
+        return server, server.add_secure_port(target, credentials)
+
+    async def _stop(self, grace_s: float) -> bool:
+        await self._server.start()  # one that was never started would keep its port
+        if self._health:
+            self._health.stop()
+        self._waiting.stop()
+        self._waiting_health.stop()
+        await self._server.stop(grace_s)
+        return not self._num_under_way
+
+    def _new_waiting(self, budget_bytes: int) -> WaitingCalls:
+        return WaitingCalls(
+            max_message_bytes=self._limits.max_message_bytes,
+            budget_bytes=budget_bytes,
+            max_calls=self._limits.max_requests,
+            timeout_s=self._limits.read_timeout_s,
+            end=_end,
+        )
+
+    def _handler(self, name: str, method: Method) -> grpc.RpcMethodHandler:
+        async def answer(messages: object, context: grpc.aio.ServicerContext) -> bytes:
+            try:
+                return await self._answer(name, method, context)
+            except ServingError as error:
+                await _abort(context, error)
+                raise
+
+        return grpc.stream_unary_rpc_method_handler(answer)
+
+    async def _answer(self, name: str, method: Method, context: grpc.aio.ServicerContext) -> bytes:
+        call = Call(context.invocation_metadata())
+        self._require_allowed(name, call)
+        self._require_place()
+        message = _one(name, await self._waiting.read(context, self._unpack))
+        try:
+            # Meanwhile others came, whose messages were here sooner.
+            self._require_place()
+            self._num_under_way += 1
+        except ServingError:
+            self._waiting.release(message)
+            raise
+        return await self._compute(method, message, call)
+
+    async def _compute(self, method: Method, message: bytes, call: Call) -> bytes:
+        """Answers a message that is held; lets it go when the thread is done with it."""
+        cost = 0
+
+        def finish() -> None:
+            self._num_under_way -= 1
+            self._waiting.release(message)
+            self._large.release(cost)
+
+        work = None
+        try:
+            cost = await self._large.acquire(len(message))
+            workers = self._slow_workers if method.is_slow else self._workers
+            work = workers.submit(_work, method, message, call)
+            return await asyncio.wrap_future(work)
+        except asyncio.CancelledError:
+            call.is_active = False
+            raise
+        finally:
+            if work is None or work.done():
+                finish()
+            else:  # the caller has gone, the thread works on
+                work.add_done_callback(lambda _: _call_soon(finish))
+
+    def _require_allowed(self, name: str, call: Call) -> None:
+        error = self._authorize(name, call.metadata) if self._authorize else None
+        if error is not None:
+            raise error
+
+    def _require_place(self) -> None:
+        if self._num_under_way >= self._limits.max_requests:
+            raise ServingError(grpc.StatusCode.RESOURCE_EXHAUSTED, "Concurrent RPC limit exceeded!")
+
+    async def _unpack(self, message: bytes) -> bytes:
+        if not is_compressed(message):
+            return message
+        # One at a time: each may become as large as a message may be.
+        loop = asyncio.get_running_loop()
+        limit = self._limits.max_message_bytes
+        return await loop.run_in_executor(self._unpacker, unpack, message, limit)
+
+    async def _read_now(
+        self,
+        name: str,
+        request_type: Any,
+        waiting: WaitingCalls,
+        context: grpc.aio.ServicerContext,
+    ) -> Any:
+        """The next message of a call that is answered on the loop; None: there is none."""
+        message = await waiting.read(context, self._unpack)
+        if message is None:
+            return None
+        try:
+            return _parse(request_type, message)
+        finally:
+            waiting.release(message)
+
+    async def _read_health(self, name: str, context: grpc.aio.ServicerContext) -> Any:
+        self._require_allowed(name, Call(context.invocation_metadata()))
+        request_type = health_pb2.HealthCheckRequest
+        return _one(name, await self._read_now(name, request_type, self._waiting_health, context))
+
+    async def _check_health(self, context: grpc.aio.ServicerContext) -> bytes:
+        assert self._health is not None
+        request = await self._read_health(f"/{_HEALTH}/Check", context)
+        return self._health.check(request).SerializeToString()
+
+    async def _watch_health(self, context: grpc.aio.ServicerContext) -> None:
+        assert self._health is not None
+        request = await self._read_health(f"/{_HEALTH}/Watch", context)
+        await self._health.watch(request, context)
+
+    async def _reflect(self, context: grpc.aio.ServicerContext) -> None:
+        name = f"/{reflection.SERVICE_NAME}/ServerReflectionInfo"
+        self._require_allowed(name, Call(context.invocation_metadata()))
+
+        async def requests() -> AsyncIterator[Any]:
+            request_type = reflection_pb2.ServerReflectionRequest
+            while request := await self._read_now(name, request_type, self._waiting, context):
+                yield request
+
+        async for response in self._reflection.ServerReflectionInfo(requests(), context):
+            await context.write(response.SerializeToString())
+
+
+class _Handlers(grpc.GenericRpcHandler):
+    """The handlers by the full names of their methods."""
+
+    def __init__(self, handlers: Mapping[str, grpc.RpcMethodHandler]):
+        self._handlers = handlers
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        """Gives a method's handler; None: there is no such method."""
+        return self._handlers.get(handler_call_details.method)
+
+
+def _unary(
+    answer: Callable[[grpc.aio.ServicerContext], Coroutine[Any, Any, bytes]],
+) -> grpc.RpcMethodHandler:
+    async def handle(messages: object, context: grpc.aio.ServicerContext) -> bytes:
+        try:
+            return await answer(context)
+        except ServingError as error:
+            await _abort(context, error)
+            raise
+
+    return grpc.stream_unary_rpc_method_handler(handle)
+
+
+def _stream(
+    answer: Callable[[grpc.aio.ServicerContext], Coroutine[Any, Any, None]],
+) -> grpc.RpcMethodHandler:
+    async def handle(messages: object, context: grpc.aio.ServicerContext) -> None:
+        try:
+            await answer(context)
+        except ServingError as error:
+            await _abort(context, error)
+
+    return grpc.stream_stream_rpc_method_handler(handle)
+
+
+def _threads(number: int, name: str) -> concurrent.futures.ThreadPoolExecutor:
+    return concurrent.futures.ThreadPoolExecutor(number, thread_name_prefix=name)
+
+
+def _one(name: str, message: _T | None) -> _T:
+    if message is None:
+        raise ServingError(
+            grpc.StatusCode.UNIMPLEMENTED, f'"{name}" requires exactly one request message.'
+        )
+    return message
+
+
+def _parse(request_type: Any, message: bytes) -> Any:
+    # Left to itself, gRPC answers these with INTERNAL, the code of a server's own faults, so that
+    # monitoring would alarm about every scanner.
+    try:
+        return request_type.FromString(message)
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise invalid_argument("The request is not a message of this method.") from error
+
+
+def _work(method: Method, message: bytes, call: Call) -> bytes:
+    """The answer to a message, in a thread."""
+    if not call.is_active:
+        raise ServingError(grpc.StatusCode.CANCELLED, "The caller has gone.")
+    try:
+        return method.answer(_parse(method.request_type, message), call).SerializeToString()
+    except ServingError:
+        raise
+    except MemoryError as error:
+        raise ServingError(
+            grpc.StatusCode.RESOURCE_EXHAUSTED, "The server has not the memory for this request."
+        ) from error
+    except Exception as error:
+        _logger.exception("Answering a %s failed.", method.request_type.DESCRIPTOR.name)
+        raise ServingError(
+            grpc.StatusCode.INTERNAL, "Internal error of the server; see its log."
+        ) from error
+
+
+async def _abort(context: grpc.aio.ServicerContext, error: ServingError) -> None:
+    """Ends a call from its handler; raises."""
+    message = error.message.encode("utf-8", "replace")
+    if len(message) > _MAX_ERROR_BYTES:
+        message = message[:_MAX_ERROR_BYTES] + b"...TRUNCATED"
+    try:
+        await context.abort(error.code, message.decode("utf-8", "replace"))
+    except grpc.aio.AbortError:
+        raise
+    except grpc.aio.BaseError as gone:  # the library has ended it already, or its caller has
+        raise asyncio.CancelledError from gone
+
+
+async def _end(context: grpc.aio.ServicerContext, error: ServingError) -> None:
+    """Ends a call from outside its handler."""
+    try:
+        await _abort(context, error)
+    except (grpc.aio.AbortError, asyncio.CancelledError):
+        pass
+
+
+# One loop for all servers of the process: gRPC has one queue of events for all loops, and each
+# would be woken for what is another's.
+_loop: asyncio.AbstractEventLoop | None = None
+_loop_lock = threading.Lock()
+
+
+def _event_loop() -> asyncio.AbstractEventLoop:
+    global _loop
+    with _loop_lock:
+        if _loop is None:
+            _loop = asyncio.new_event_loop()
+            logging.getLogger("grpc._cython.cygrpc").addFilter(_is_of_interest)
+            threading.Thread(target=_loop.run_forever, name="grpc-server", daemon=True).start()
+        return _loop
+
+
+def _is_of_interest(record: logging.LogRecord) -> bool:
+    """Whether the library reports more than a caller that went before its answer was written."""
+    error = record.exc_info[1] if record.exc_info else None
+    return type(error).__name__ != "ExecuteBatchError"
+
+
+def _run(task: Coroutine[Any, Any, _T]) -> _T:
+    return asyncio.run_coroutine_threadsafe(task, _event_loop()).result()
+
+
+def _call_soon(call: Callable[[], None]) -> None:
+    _event_loop().call_soon_threadsafe(call)
