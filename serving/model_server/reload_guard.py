@@ -15,6 +15,7 @@ from serving.model_server.model_config import ModelConfig
 from trainer.file_system import is_remote
 
 _LOCAL_URI = "file://"
+_DENIED = grpc.StatusCode.PERMISSION_DENIED
 
 
 class ReloadGuard:
@@ -41,7 +42,7 @@ class ReloadGuard:
         """
         if not self._is_allowed:
             raise ServingError(
-                grpc.StatusCode.PERMISSION_DENIED,
+                _DENIED,
                 "HandleReloadConfigRequest must be allowed by the server's flag --allow_reload.",
             )
 
@@ -53,17 +54,20 @@ class ReloadGuard:
         """
         for config in configs:
             if not self._is_below_root(config.base_path):
-                raise _denied(
+                raise ServingError(
+                    _DENIED,
                     f"The base_path of model {config.name} must lie below the server's "
-                    f"--model_roots. Received: {config.base_path}"
+                    f"--model_roots. Received: {config.base_path}",
                 )
             log = config.request_log
             if log is None or log.filename_prefix in self._logs:
                 continue
             if not self._has_own_roots or not self._is_below_root(log.filename_prefix):
-                raise _denied(
+                raise ServingError(
+                    _DENIED,
                     f"The filename_prefix of model {config.name} must be one that the server "
-                    f"started with, or lie below its --model_roots. Received: {log.filename_prefix}"
+                    "started with, or lie below its --model_roots. Received: "
+                    f"{log.filename_prefix}",
                 )
 
     def _is_below_root(self, path: str) -> bool:
@@ -71,10 +75,6 @@ class ReloadGuard:
         return any(
             place == root or place.startswith(f"{root.rstrip('/')}/") for root in self._roots
         )
-
-
-def _denied(message: str) -> ServingError:
-    return ServingError(grpc.StatusCode.PERMISSION_DENIED, message)
 
 
 def _resolved(path: str) -> str:

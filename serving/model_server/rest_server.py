@@ -131,7 +131,7 @@ class RestServer:
         self._api.count_refusal(error.code)
         return Answer(401, error_text(error.message), headers=(("WWW-Authenticate", "Bearer"),))
 
-    def _refusal(self) -> Answer | None:
+    def _not_let_in(self) -> Answer | None:
         """The answer to a request that is not let in; None: it is."""
         if self._stopping.is_set():
             return Answer(503, error_text("The server is shutting down."))
@@ -142,7 +142,7 @@ class RestServer:
 
     async def _answer(self, request: RestRequest, body: bytes, account: MemoryAccount) -> None:
         """Answers one request, outside the event loop's thread."""
-        refusal = self._refusal()
+        refusal = self._not_let_in()
         try:
             if refusal is not None:
                 await self._write(request, refusal, refusal.encoded())
@@ -171,7 +171,12 @@ class RestServer:
         if self._stopping.is_set():
             headers["Connection"] = "close"
         is_gone = self._loop.create_future()
-        connection.set_close_callback(lambda: is_gone.done() or is_gone.set_result(None))
+
+        def on_close() -> None:
+            if not is_gone.done():
+                is_gone.set_result(None)
+
+        connection.set_close_callback(on_close)
         rest = memoryview(b"" if request.start_line.method == "HEAD" else body)
         written = connection.write_headers(
             httputil.ResponseStartLine(
@@ -205,7 +210,11 @@ class RestServer:
         try:
             cost = json_cost(body)
             if len(body) + cost > self._budget.max_bytes:
-                answer = Answer(413, error_text(_COSTS_TOO_MUCH.format(cost >> 20)))
+                text = error_text(
+                    f"The JSON of the body must need less memory: reading it takes up to "
+                    f"{cost >> 20} MB, more than all requests have."
+                )
+                answer = Answer(413, text)
             elif not account.take(cost):
                 self._api.count_refusal()
                 answer = no_memory(self._budget.max_bytes)
@@ -273,10 +282,6 @@ class _Requests(httputil.HTTPServerConnectionDelegate):
         return self._server.new_request(request_conn)
 
 
-_COSTS_TOO_MUCH = (
-    "The JSON of the body must need less memory: reading it takes up to {} MB, more than all "
-    "requests have."
-)
 _REASONS = {status.value: status.phrase for status in http.HTTPStatus} | {
     499: "Client Closed Request"
 }

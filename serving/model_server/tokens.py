@@ -120,7 +120,7 @@ def _warn_of_permissions(path: str) -> None:
     mode = stat.S_IMODE(os.stat(path).st_mode)
     if mode & 0o077:
         _logger.warning(
-            "Others on this machine may read or write the tokens of %s (mode %03o): chmod 600.",
+            "Others on this machine may read or write the tokens of %s (mode %s): chmod 600.",
             path,
-            mode,
+            format(mode, "03o"),
         )

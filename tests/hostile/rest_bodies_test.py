@@ -144,9 +144,7 @@ def _has_answer(sock):
         return False
 
 
-@pytest.mark.parametrize(
-    "unit", ["[" * 900 + "]" * 900, '{"":' * 900 + "1" + "}" * 900, "{}", "1.5", "[1]"]
-)
+@pytest.mark.parametrize("unit", ["[" * 900 + "]" * 900, "1.5"])
 def test_json_that_is_dear_to_read_is_bounded_together(server, unit):
     part = unit + ","
     body = ('{"instances": [' + part * (MB // len(part)) + unit + "]}").encode()

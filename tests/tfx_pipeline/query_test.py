@@ -12,7 +12,10 @@ from serving.export import export_servable
 from serving.index import BruteForceIndex
 from serving.model_server.model_config import ModelConfig
 from serving.model_server.server import ModelServer
+from serving.model_server.tokens import TokenFile
+from serving.model_server.transport_security import Certificates, TransportSecurity
 from serving.retrieval import TagRetrieval
+from tests.serving.client.certificates import make_certificate
 from tests.serving.model_server.toy_models import save_retriever
 from tests.toy_towers import ToyTowers
 from tfx_pipeline.cli import main
@@ -167,3 +170,36 @@ def test_query_of_a_version_without_probabilities_shows_none(tmp_path, capsys):
         ["2", "jazz", "-1.000", "-"],
     ]
     assert content["probabilities"] is None
+
+
+def test_query_shows_a_certificate_and_a_token(version_dir, tmp_path, capsys):
+    certificate, key = make_certificate("127.0.0.1")
+    (tmp_path / "cert.pem").write_bytes(certificate)
+    (tmp_path / "key.pem").write_bytes(key)
+    (tmp_path / "tokens").write_text("t" * 32)
+    (tmp_path / "tokens").chmod(0o600)
+    security = TransportSecurity(
+        # It signs itself, so that it vouches for the caller as well.
+        Certificates(key, certificate, certificate, requires_client=True),
+        TokenFile(str(tmp_path / "tokens")),
+    )
+    config = ModelConfig("default", str(version_dir.parent))
+    with ModelServer([config], poll_wait_s=0.02, security=security) as server:
+        server.wait_until_available(60)
+        target = f"127.0.0.1:{server.port}"
+        asked = ["query", "--server", target, "--features", '{"name": "u0"}', "--timeout", "60"]
+        tls = ["--ca_file", str(tmp_path / "cert.pem")]
+        pair = ["--client_cert", str(tmp_path / "cert.pem"), "--client_key"]
+        pair += [str(tmp_path / "key.pem")]
+        token = ["--token_file", str(tmp_path / "tokens")]
+
+        assert main([*asked, *tls, *pair, *token, "--num_tags", "1"]) == 0
+        assert "model version 1" in capsys.readouterr().out
+        versions = ["versions", "--model_base_path", str(version_dir.parent), "--server", target]
+        assert main([*versions, *tls, *pair, *token]) == 0
+        assert "serves" in capsys.readouterr().out
+        for flags in ([*tls, *pair], [*pair, "--timeout", "1"]):
+            assert main([*asked, *flags]) == 2
+            assert len(capsys.readouterr().err.strip().splitlines()) == 1
+        assert main([*asked, *tls, "--client_cert", "x"]) == 2
+        assert "give --client_cert and --client_key together." in capsys.readouterr().err

@@ -4,6 +4,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING, Any
 
+from tfx_pipeline.commands.channel_flags import add_channel_arguments, channel_security
 from tfx_pipeline.commands.query_answers import show_explanation, show_neighbours, show_profile
 from tfx_pipeline.commands.query_spelling import (
     known_explanation,
@@ -64,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--json", action="store_true", help="print one JSON object instead of a table"
     )
     add_subject_arguments(parser)
+    add_channel_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -89,7 +91,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         with TagClient(
-            arguments.server, model_name=arguments.model_name, timeout_s=arguments.timeout
+            arguments.server,
+            model_name=arguments.model_name,
+            timeout_s=arguments.timeout,
+            security=channel_security(arguments),
         ) as client:
             if arguments.similar is not None:
                 near, version = known_neighbours(client, arguments.similar, arguments.num_tags)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tfx_pipeline.commands.base_paths import add_base_path_arguments, base_paths
+from tfx_pipeline.commands.channel_flags import add_channel_arguments, channel_security
 
 if TYPE_CHECKING:
     from tfx_pipeline.pushed_versions import PushedVersion
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model_name", default="default", help="model at the server (default: %(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    add_channel_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -42,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     serving = [version.number for version in versions if not version.is_withdrawn][:1]
     states: dict[int, str] = {}
     if arguments.server:
-        states = _server_states(arguments.server, arguments.model_name)
+        states = _server_states(arguments)
         serving = [number for number in sorted(states) if states[number] == "AVAILABLE"][-1:]
     rows = [
         {**describe(version), "state": _state(version, serving, states)} for version in versions
@@ -95,14 +97,17 @@ def _state(version: "PushedVersion", serving: Sequence[int], states: dict[int, s
     return ", ".join(words)
 
 
-def _server_states(server: str, model_name: str) -> dict[int, str]:
+def _server_states(arguments: argparse.Namespace) -> dict[int, str]:
     from tfx_pipeline.console import silence_imports
 
     silence_imports()
     from serving.client import TagClient, TagClientError
 
     try:
-        with TagClient(server, model_name=model_name) as client:
+        security = channel_security(arguments)
+        with TagClient(
+            arguments.server, model_name=arguments.model_name, security=security
+        ) as client:
             return {status.version: status.state for status in client.model_status()}
     except TagClientError as error:
         raise ValueError(str(error)) from error

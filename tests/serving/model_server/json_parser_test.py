@@ -113,3 +113,38 @@ def test_slow_reader_refuses_whatever_python_refuses(text):
             json_parser._Reader(text.encode()).document()
     else:
         assert json_parser._Reader(text.encode()).document() == expected
+
+
+# What is too large for the slow way.
+
+_PADDING = b" " * (json_parser._LARGEST_SLOW_BYTES + 1)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'["\\ud83d\\ude00", "\\u00e9"]', ["\U0001f600", "\u00e9"]),
+        (b"[1e+16, 1e300, 1e-400, NaN]", [1e16, 1e300, 0.0, math.nan]),
+    ],
+)
+def test_large_body_with_pairs_and_exponents_is_read(body, expected):
+    found = parse_json(body + _PADDING)
+    assert json.dumps(found) == json.dumps(expected)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'["\\ud83d"]', "The surrogate pair in string is invalid."),
+        (b'["\\ude00"]', "The surrogate pair in string is invalid."),
+        (b"[1e400]", "Number too big to be stored in double."),
+        (b'["\\ud83d\\ude00",]', "Expecting value at offset: 16"),
+        (b"[1,]", "Expecting value at offset: 3"),
+        (b'["\xff"]', "'utf-8' codec can't decode byte 0xff in position 2: invalid start byte"),
+    ],
+)
+def test_large_body_that_is_wrong_is_refused_by_the_fast_parser(monkeypatch, body, message):
+    monkeypatch.setattr(json_parser, "_Reader", None)
+    with pytest.raises(ServingError) as caught:
+        parse_json(body + _PADDING)
+    assert caught.value.message == f"JSON Parse error: {message}"

@@ -1,0 +1,53 @@
+"""The flags of commands that ask a server: how it is known, and as whom they ask."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from trainer.given_paths import path_flag
+
+if TYPE_CHECKING:
+    from serving.client import ChannelSecurity
+
+
+def add_channel_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags to a command's parser; imports nothing heavy.
+
+    Args:
+      parser: The parser of the command.
+    """
+    group = parser.add_argument_group("how the server is known, and who asks")
+    group.add_argument(
+        "--tls", action="store_true", help="ask over TLS; each of the next three means it too"
+    )
+    for name, text in (
+        ("ca_file", "authorities that vouch for the server, PEM (default: public ones)"),
+        ("client_cert", "certificate to show, PEM"),
+        ("client_key", "its private key, PEM"),
+        ("token_file", "file with the token to send"),
+    ):
+        group.add_argument(f"--{name}", type=path_flag(name), metavar="FILE", help=text)
+
+
+def channel_security(arguments: argparse.Namespace) -> "ChannelSecurity | None":
+    """What a client is made with; None: plain text, and nobody in particular.
+
+    Args:
+      arguments: What `add_channel_arguments` parsed.
+
+    Raises:
+      ValueError: Two flags do not go together.
+    """
+    given = (arguments.ca_file, arguments.client_cert, arguments.client_key, arguments.token_file)
+    if not arguments.tls and not any(given):
+        return None
+    from serving.client import ChannelSecurity
+
+    if bool(arguments.client_cert) != bool(arguments.client_key):
+        raise ValueError("give --client_cert and --client_key together.")
+    return ChannelSecurity(
+        ca_file=arguments.ca_file,
+        certificate_file=arguments.client_cert,
+        key_file=arguments.client_key,
+        uses_tls=arguments.tls,
+        token_file=arguments.token_file,
+    )
