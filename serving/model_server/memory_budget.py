@@ -62,6 +62,14 @@ class MemoryAccount:
         missing = num_bytes - self._num_bytes
         return missing <= 0 or self.take(missing)
 
+    def change_to(self, num_bytes: int) -> bool:
+        """Takes what is missing to so many bytes, or gives back what is too many; as `take`."""
+        if num_bytes >= self._num_bytes:
+            return self.raise_to(num_bytes)
+        self.budget._give(self._num_bytes - num_bytes)
+        self._num_bytes = num_bytes
+        return True
+
     def close(self) -> None:
         """Gives all back; a second time there is nothing."""
         num_bytes, self._num_bytes = self._num_bytes, 0

@@ -40,17 +40,25 @@ def max_connections(max_requests: int) -> int:
 class RestConnections(tornado.httpserver.HTTPServer):
     """Tornado's server, with a limit on connections.
 
-    Where one more comes, the one that has waited longest for a request is closed for it; where all
-    have one under way, those that come wait.
+    Where one more comes, the one that has waited longest for a request is closed for it, or whose
+    body has paused; where all have one under way, those that come wait.
     """
 
     def initialize(  # type: ignore[override]
         self,
         requests: httputil.HTTPServerConnectionDelegate,
         max_connections: int,
+        make_room: Callable[[], bool],
         context: ssl.SSLContext | None,
     ) -> None:
-        """Takes what makes requests, the limit, and how TLS is spoken; None: it is not."""
+        """Initializes the server.
+
+        Args:
+          requests: Makes requests.
+          max_connections: The limit.
+          make_room: Ends a request that keeps its connection for nothing; whether there was one.
+          context: How TLS is spoken; None: it is not.
+        """
         super().initialize(
             requests,
             ssl_options=context,
@@ -60,6 +68,7 @@ class RestConnections(tornado.httpserver.HTTPServer):
             idle_connection_timeout=IDLE_S,
         )
         self._max_connections = max_connections
+        self._make_room = make_room
         # Those without a request, longest first.
         self._idle: dict[HTTP1ServerConnection, None] = {}
 
@@ -132,10 +141,10 @@ class RestConnections(tornado.httpserver.HTTPServer):
         return len(self._connections) < self._max_connections or self._close_idlest()
 
     def _close_idlest(self) -> bool:
-        """Closes the connection that has waited longest; whether there was one."""
+        """Closes the connection that has waited longest; whether there was one to close."""
         idlest = next(iter(self._idle), None)
         if idlest is None:
-            return False
+            return self._make_room()
         del self._idle[idlest]
         idlest.stream.close()
         return True

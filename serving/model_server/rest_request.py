@@ -23,6 +23,8 @@ MIN_BYTES_PER_S = 1 << 15
 # What is still read, and dropped, of a caller who is refused: one that is cut off while it sends
 # never reads why.
 _LINGER_S = 3.0
+# A body that has paused for so long gives way where others find no room.
+_PATIENCE_S = 3.0
 _LINGER_BYTES = 1 << 28
 _PIECE_BYTES = 1 << 16
 # Unpacked at a time, before others have their turn.
@@ -44,6 +46,7 @@ class RestRequest(httputil.HTTPMessageDelegate):
       count_refusal: Called for each that finds no room.
       answer: Takes the request, its body and its account, which it closes.
       coming: Where it stands as long as its body comes in.
+      make_room: Ends another request that keeps all waiting; whether there was one.
     """
 
     def __init__(
@@ -55,12 +58,13 @@ class RestRequest(httputil.HTTPMessageDelegate):
         count_refusal: Callable[[], None],
         answer: Callable[["RestRequest", bytes, MemoryAccount], Awaitable[None]],
         coming: MutableSet["RestRequest"],
+        make_room: Callable[[], bool],
     ):
         self.connection = connection
         self._account = budget.account(free_bytes=SMALL_BYTES)
         self._limit = max_body_bytes
         self._admit, self._count_refusal, self._answer = admit, count_refusal, answer
-        self._coming = coming
+        self._coming, self._make_room = coming, make_room
         self._body = bytearray()
         self._num_received = self._num_chunks = 0
         self._unpacker: Any = None
@@ -85,7 +89,7 @@ class RestRequest(httputil.HTTPMessageDelegate):
             declared = int(length) if len(length) < 20 else 10**20
             if declared > self._limit:
                 return await self._refuse(_too_large(declared, self._limit))
-            if not self._account.take(declared):
+            if not self._finds_room(declared):
                 return await self._refuse(self._no_memory())
             self._declared = declared
         if headers.get("Content-Encoding", "").lower() == "gzip":
@@ -135,11 +139,33 @@ class RestRequest(httputil.HTTPMessageDelegate):
         Args:
           now: Of `time.monotonic()`.
         """
-        has_stalled = now - self._last > STALL_S or is_slow(self._num_received, now - self._start)
-        if self._is_over or not has_stalled:
+        if now - self._last > STALL_S or is_slow(self._num_received, now - self._start):
+            self._give_up()
+
+    def gives_way(self, now: float) -> bool:
+        """Ends a request that has paused, for others; whether it had.
+
+        Args:
+          now: Of `time.monotonic()`.
+        """
+        has_paused = now - self._last > _PATIENCE_S and not self._is_over
+        if has_paused:
+            self._give_up()
+        return has_paused
+
+    @property
+    def last_byte(self) -> float:
+        """When the last piece of its body came, of `time.monotonic()`."""
+        return self._last
+
+    def _give_up(self) -> None:
+        if self._is_over:
             return
         stream = self.connection.stream
-        text = error_text(f"The body must come, without pauses of {STALL_S:g} s.")
+        text = error_text(
+            f"The body must come, without pauses of {STALL_S:g} s, or {_PATIENCE_S:g} s where "
+            "others wait."
+        )
         if not stream.closed():
             with contextlib.suppress(StreamClosedError):
                 stream.write(closing_answer(Answer(408, text)))
@@ -164,10 +190,16 @@ class RestRequest(httputil.HTTPMessageDelegate):
         size = len(self._body) + len(piece)
         if size > self._limit:
             return await self._refuse(_too_large(size, self._limit))
-        if not self._account.raise_to(size):
+        if not self._finds_room(size):
             return await self._refuse(self._no_memory())
         self._body += piece
         return None
+
+    def _finds_room(self, num_bytes: int) -> bool:
+        while not self._account.raise_to(num_bytes):
+            if not self._make_room():
+                return False
+        return True
 
     def _no_memory(self) -> Answer:
         self._count_refusal()

@@ -120,7 +120,13 @@ class RestServer:
             self._api.count_refusal,
             self._answer,
             self._coming,
+            self._make_room,
         )
+
+    def _make_room(self) -> bool:
+        """Ends the request whose body has paused longest, if long enough; whether one had."""
+        coming = min(self._coming, key=lambda request: request.last_byte, default=None)
+        return coming is not None and coming.gives_way(time.monotonic())
 
     def _admit(self, headers: httputil.HTTPHeaders) -> Answer | None:
         """The answer to a caller who is not known; None: they are."""
@@ -223,7 +229,8 @@ class RestServer:
                 origin = request.headers.get("Origin", "")
                 answer = self._api.answer(start_line.method, path, body, origin)
             encoded = answer.encoded()
-            if len(encoded) > _PIECE_BYTES and not account.raise_to(len(body) + len(encoded)):
+            # What the request took is free again, but for its answer.
+            if not account.change_to(len(encoded)):
                 self._api.count_refusal()
                 answer = no_memory(self._budget.max_bytes)
                 encoded = answer.encoded()
@@ -246,7 +253,10 @@ class RestServer:
 
     async def _serve(self) -> None:
         server = RestConnections(
-            _Requests(self), max_connections(self._max_requests), self._security.ssl_context()
+            _Requests(self),
+            max_connections(self._max_requests),
+            self._make_room,
+            self._security.ssl_context(),
         )
         server.add_sockets([self._socket])
         paces = asyncio.ensure_future(self._watch_paces())

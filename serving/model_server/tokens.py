@@ -43,7 +43,7 @@ class TokenFile:
         self._seen = self._version()
         self._digests = _read(path)
         self._next_look = time.monotonic() + _LOOK_S
-        _warn_of_permissions(path)
+        warn_of_permissions(path)
 
     def knows(self, header: str) -> bool:
         """Whether the value of a header `authorization` is `Bearer` and one of the tokens.
@@ -71,7 +71,7 @@ class TokenFile:
             digests = _read(self._path)
             self._digests, self._seen, self._problem = digests, version, ""
             _logger.info("Read %s again: %d tokens.", self._path, len(digests))
-            _warn_of_permissions(self._path)
+            warn_of_permissions(self._path)
         except (OSError, ValueError) as error:
             problem = str(error)
             if problem != self._problem:
@@ -114,13 +114,14 @@ def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 
-def _warn_of_permissions(path: str) -> None:
+def warn_of_permissions(path: str) -> None:
+    """Writes a line where others than its owner may read or write a file with a secret."""
     if is_remote(path):
         return
     mode = stat.S_IMODE(os.stat(path).st_mode)
     if mode & 0o077:
         _logger.warning(
-            "Others on this machine may read or write the tokens of %s (mode %s): chmod 600.",
+            "Others on this machine may read or write the secret in %s (mode %s): chmod 600.",
             path,
             format(mode, "03o"),
         )

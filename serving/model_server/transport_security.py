@@ -12,7 +12,7 @@ import grpc
 
 from serving.model_server.errors import ServingError
 from serving.model_server.text_proto import new_ssl_config, read_text_proto
-from serving.model_server.tokens import TokenFile
+from serving.model_server.tokens import TokenFile, warn_of_permissions
 
 SSL_FLAG = "ssl_config_file"
 # Asked by whoever watches the process, and answered without a word about models.
@@ -122,6 +122,7 @@ def read_certificates(path: str) -> Certificates:
             "`server_cert` its certificate, and in `custom_ca` certificates or nothing. Received: "
             f"{path}: {getattr(error, 'reason', None) or error}."
         ) from error
+    warn_of_permissions(path)
     return certificates
 
 

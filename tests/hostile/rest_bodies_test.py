@@ -6,13 +6,13 @@ import http.client
 import json
 import socket
 import threading
-import time
 import zlib
 
 import pytest
 
 from tests.hostile.limited_server import limited_server
 from tests.serving.model_server import toy_models
+from tests.serving.model_server.server_process import wait_until
 
 WAIT_S = 120.0
 MB = 1 << 20
@@ -66,7 +66,7 @@ def read_all(sock):
     return received
 
 
-@pytest.mark.parametrize("length", [LIMIT + 1, 10**9, 10**17, 10**40])
+@pytest.mark.parametrize("length", [LIMIT + 1, 10**40])
 def test_body_that_is_declared_too_large_is_refused_before_it_comes(server, length):
     with connect(server) as sock:
         sock.sendall(head(f"Content-Length: {length}"))
@@ -124,22 +124,19 @@ def test_bodies_that_never_end_take_no_more_than_the_budget(server):
         socks = [stack.enter_context(connect(server)) for _ in range(40)]
         for sock in socks:
             sock.sendall(head(f"Content-Length: {LIMIT}") + b"[" * 1000)
-        # 16 of 32 MB are let in, the others are told to ask again.
-        refused = 0
-        deadline = time.monotonic() + WAIT_S
-        while refused < 24 and time.monotonic() < deadline:
-            refused = sum(_has_answer(sock) for sock in socks)
-        assert refused == 24
-        # A small one is let in all the same.
+        # 16 of 32 MB are let in, the others are told to ask again, or take the place of one that
+        # has paused.
+        assert wait_until(lambda: sum(map(_has_answer, socks)) == 24, WAIT_S)
+        # A small one is let in all the same, a larger one when one of them has paused.
         assert ask(server, b'{"instances": [1.0]}')[0] == 200
-        # A larger one is not, as long as they hold what they asked for.
-        assert ask(server, b'{"instances": [1.0]}' + b" " * MB)[0] == 429
+        large = b'{"instances": [1.0]}' + b" " * MB
+        assert wait_until(lambda: ask(server, large)[0] == 200, WAIT_S)
 
 
 def _has_answer(sock):
     sock.setblocking(False)
     try:
-        return sock.recv(12, socket.MSG_PEEK) == b"HTTP/1.1 429"
+        return sock.recv(12, socket.MSG_PEEK) in (b"HTTP/1.1 429", b"HTTP/1.1 408", b"")
     except BlockingIOError:
         return False
 

@@ -128,6 +128,20 @@ def test_silent_connections_give_way_to_those_who_ask(monkeypatch):
         assert read_all(silent[0]) == b""  # the first was closed
 
 
+@pytest.mark.parametrize("most", [2, 9])
+def test_body_that_has_paused_gives_way(monkeypatch, most):
+    monkeypatch.setattr(rest_request, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(rest_server, "max_connections", lambda max_requests: most)
+    with rest(max_memory_bytes=1 << 20) as server, contextlib.ExitStack() as stack:
+        paused = [stack.enter_context(connect(server)) for _ in range(2)]
+        for sock in paused:
+            sock.sendall(b"POST / HTTP/1.1\r\nContent-Length: 500000\r\n\r\n")
+        # For a connection, or for memory where there is one.
+        body = b"x" * 100_000
+        assert wait_until(lambda: ask(server, body=body) == (200, str(len(body))), WAIT_S)
+        assert read_all(paused[0]).startswith(b"HTTP/1.1 408 ")
+
+
 def test_caller_gone_in_the_middle_gives_all_back():
     with rest() as server:
         for ends in (b"", b"abc"):
@@ -138,7 +152,7 @@ def test_caller_gone_in_the_middle_gives_all_back():
 
 def test_server_out_of_files_writes_little_works_little_and_comes_back(tmp_path):
     toy_models.save_toy(tmp_path / "toy" / "1", 1)
-    flags = [f"--model_base_path={tmp_path / 'toy'}", "--file_system_poll_wait_seconds=0"]
+    flags = [f"--model_base_path={tmp_path / 'toy'}", "--file_system_poll_wait_seconds=0.2"]
     with server_process(tmp_path, *flags) as server:
         pid = server.process.pid
         most = server.num_files + 10

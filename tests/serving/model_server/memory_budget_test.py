@@ -14,6 +14,8 @@ def test_account_takes_what_is_left_and_gives_all_back():
     assert other.raise_to(100) and budget.taken == 100
     assert other.raise_to(50) and budget.taken == 100
     assert not other.raise_to(101)
+    assert other.change_to(30) and budget.taken == 30
+    assert not other.change_to(101) and budget.taken == 30
 
 
 def test_small_ones_come_in_where_nothing_is_left():
