@@ -6,6 +6,7 @@ messages, which is the same on the wire, so that their message can be waited for
 """
 
 import asyncio
+import collections
 import concurrent.futures
 import dataclasses
 import logging
@@ -119,6 +120,8 @@ class GrpcServer:
         self._slow_workers = _threads(_NUM_SLOW_THREADS, "grpc-slow")
         self._unpacker = _threads(1, "grpc-unpack")
         self._num_under_way = 0
+        self._done: collections.deque[_Work] = collections.deque()
+        self._is_woken = False
         self._large = LargeRequests(limits.max_memory_bytes)
         self._waiting = self._new_waiting(limits.max_memory_bytes)
         self._waiting_health = self._new_waiting(_NUM_HEALTH_MESSAGES * limits.max_message_bytes)
@@ -206,37 +209,53 @@ class GrpcServer:
         self._require_place()
         message = _one(name, await self._waiting.read(context, self._unpack))
         try:
-            # Meanwhile others came, whose messages were here sooner.
-            self._require_place()
-            self._num_under_way += 1
+            self._require_place()  # others' messages may have been here sooner
         except ServingError:
             self._waiting.release(message)
             raise
+        self._num_under_way += 1
         return await self._compute(method, message, call)
 
     async def _compute(self, method: Method, message: bytes, call: Call) -> bytes:
-        """Answers a message that is held; lets it go when the thread is done with it."""
-        cost = 0
-
-        def finish() -> None:
-            self._num_under_way -= 1
-            self._waiting.release(message)
-            self._large.release(cost)
-
-        work = None
+        """Answers a message that is held; it is let go when the thread is done with it."""
+        work = _Work(method, message, call, asyncio.get_running_loop().create_future())
         try:
-            cost = await self._large.acquire(len(message))
+            work.cost = await self._large.acquire(len(message))
             workers = self._slow_workers if method.is_slow else self._workers
-            work = workers.submit(_work, method, message, call)
-            return await asyncio.wrap_future(work)
+            workers.submit(self._run, work)
+        except BaseException:
+            self._finish(work)
+            raise
+        try:
+            return await work.answer
         except asyncio.CancelledError:
             call.is_active = False
             raise
-        finally:
-            if work is None or work.done():
-                finish()
-            else:  # the caller has gone, the thread works on
-                work.add_done_callback(lambda _: _call_soon(finish))
+
+    def _run(self, work: "_Work") -> None:
+        """Works, in a thread; the loop is woken once for all answers that are ready by then."""
+        work.run()
+        self._done.append(work)
+        if not self._is_woken:
+            self._is_woken = True
+            _event_loop().call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._is_woken = False
+        while self._done:
+            work = self._done.popleft()
+            self._finish(work)
+            if work.answer.done():  # the caller has gone
+                continue
+            if work.error is not None:
+                work.answer.set_exception(work.error)
+            else:
+                work.answer.set_result(work.result)
+
+    def _finish(self, work: "_Work") -> None:
+        self._num_under_way -= 1
+        self._waiting.release(work.message)
+        self._large.release(work.cost)
 
     def _require_allowed(self, name: str, call: Call) -> None:
         error = self._authorize(name, call.metadata) if self._authorize else None
@@ -356,23 +375,38 @@ def _parse(request_type: Any, message: bytes) -> Any:
         raise invalid_argument("The request is not a message of this method.") from error
 
 
-def _work(method: Method, message: bytes, call: Call) -> bytes:
-    """The answer to a message, in a thread."""
-    if not call.is_active:
-        raise ServingError(grpc.StatusCode.CANCELLED, "The caller has gone.")
-    try:
-        return method.answer(_parse(method.request_type, message), call).SerializeToString()
-    except ServingError:
-        raise
-    except MemoryError as error:
-        raise ServingError(
-            grpc.StatusCode.RESOURCE_EXHAUSTED, "The server has not the memory for this request."
-        ) from error
-    except Exception as error:
-        _logger.exception("Answering a %s failed.", method.request_type.DESCRIPTOR.name)
-        raise ServingError(
-            grpc.StatusCode.INTERNAL, "Internal error of the server; see its log."
-        ) from error
+class _Work:
+    """A message and its answer."""
+
+    def __init__(self, method: Method, message: bytes, call: Call, answer: asyncio.Future[bytes]):
+        self.message = message
+        self.answer = answer
+        self.cost = 0
+        self.result = b""
+        self.error: ServingError | None = None
+        self._method = method
+        self._call = call
+
+    def run(self) -> None:
+        """Computes the answer, or the error."""
+        request_type = self._method.request_type
+        try:
+            if not self._call.is_active:
+                raise ServingError(grpc.StatusCode.CANCELLED, "The caller has gone.")
+            request = _parse(request_type, self.message)
+            self.result = self._method.answer(request, self._call).SerializeToString()
+        except ServingError as error:
+            self.error = error
+        except MemoryError:
+            self.error = ServingError(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "The server has not the memory for this request.",
+            )
+        except Exception:
+            _logger.exception("Answering a %s failed.", request_type.DESCRIPTOR.name)
+            self.error = ServingError(
+                grpc.StatusCode.INTERNAL, "Internal error of the server; see its log."
+            )
 
 
 async def _abort(context: grpc.aio.ServicerContext, error: ServingError) -> None:
