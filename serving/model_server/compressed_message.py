@@ -51,10 +51,7 @@ def unpack(message: bytes, limit: int) -> bytes:
             rest = unpacker.unconsumed_tail
             size += len(part)
             if size > limit:
-                raise ServingError(
-                    grpc.StatusCode.RESOURCE_EXHAUSTED,
-                    f"Received message larger than max ({size} vs. {limit})",
-                )
+                raise too_large(size, limit)
             if not part and not rest:
                 break
             parts.append(part)
@@ -63,6 +60,13 @@ def unpack(message: bytes, limit: int) -> bytes:
     if not unpacker.eof or unpacker.unused_data:
         raise _damaged()
     return b"".join(parts)
+
+
+def too_large(size: int, limit: int) -> ServingError:
+    """The error of a message beyond a limit, in the library's words."""
+    return ServingError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED, f"Received message larger than max ({size} vs. {limit})"
+    )
 
 
 def _damaged() -> ServingError:

@@ -6,6 +6,7 @@ messages, which is the same on the wire, so that their message can be waited for
 """
 
 import asyncio
+import collections
 import concurrent.futures
 import dataclasses
 import logging
@@ -19,10 +20,11 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from serving.model_server.compressed_message import is_compressed, unpack
+from serving.model_server.compressed_message import is_compressed, too_large, unpack
 from serving.model_server.errors import ServingError, invalid_argument
 from serving.model_server.grpc_service import Call, Method
 from serving.model_server.health import HealthService
+from serving.model_server.message_cost import SMALL_BYTES
 from serving.model_server.ports import with_port
 from serving.model_server.request_memory import LargeRequests, WaitingCalls
 
@@ -118,8 +120,11 @@ class GrpcServer:
         self._authorize = authorize
         self._workers = _threads(limits.max_workers, "grpc")
         self._slow_workers = _threads(_NUM_SLOW_THREADS, "grpc-slow")
-        self._unpacker = _threads(1, "grpc-unpack")
+        # One message at a time: each may take as much as a message may.
+        self._readers = _threads(1, "grpc-read")
         self._num_under_way = 0
+        self._done: collections.deque[_Work] = collections.deque()
+        self._is_woken = False
         self._large = LargeRequests(limits.max_memory_bytes)
         self._waiting = self._new_waiting(limits.max_memory_bytes)
         self._waiting_health = self._new_waiting(_NUM_HEALTH_MESSAGES * limits.max_message_bytes)
@@ -157,7 +162,7 @@ class GrpcServer:
           Whether all requests under way were answered.
         """
         is_drained = _run(self._stop(grace_s))
-        for workers in (self._workers, self._slow_workers, self._unpacker):
+        for workers in (self._workers, self._slow_workers, self._readers):
             workers.shutdown(wait=False)
         return is_drained
 
@@ -193,11 +198,7 @@ class GrpcServer:
 
     def _handler(self, name: str, method: Method) -> grpc.RpcMethodHandler:
         async def answer(messages: object, context: grpc.aio.ServicerContext) -> bytes:
-            try:
-                return await self._answer(name, method, context)
-            except ServingError as error:
-                await _abort(context, error)
-                raise
+            return await _with_errors(context, self._answer(name, method, context))
 
         return grpc.stream_unary_rpc_method_handler(answer)
 
@@ -207,37 +208,71 @@ class GrpcServer:
         self._require_place()
         message = _one(name, await self._waiting.read(context, self._unpack))
         try:
-            # Meanwhile others came, whose messages were here sooner.
-            self._require_place()
-            self._num_under_way += 1
+            self._require_place()  # others' messages may have been here sooner
         except ServingError:
             self._waiting.release(message)
             raise
+        self._num_under_way += 1
         return await self._compute(method, message, call)
 
     async def _compute(self, method: Method, message: bytes, call: Call) -> bytes:
-        """Answers a message that is held; lets it go when the thread is done with it."""
-        cost = 0
-
-        def finish() -> None:
-            self._num_under_way -= 1
-            self._waiting.release(message)
-            self._large.release(cost)
-
-        work = None
+        """Answers a message that is held; it is let go when the thread is done with it."""
+        work = _Work(method, message, call, asyncio.get_running_loop().create_future())
         try:
-            cost = await self._large.acquire(len(message))
+            if len(message) > SMALL_BYTES:
+                await self._read_large(work)
             workers = self._slow_workers if method.is_slow else self._workers
-            work = workers.submit(_work, method, message, call)
-            return await asyncio.wrap_future(work)
+            workers.submit(self._run, work)
+        except BaseException:
+            self._finish(work)
+            raise
+        try:
+            await work.answer
         except asyncio.CancelledError:
             call.is_active = False
             raise
-        finally:
-            if work is None or work.done():
-                finish()
-            else:  # the caller has gone, the thread works on
-                work.add_done_callback(lambda _: _call_soon(finish))
+        if work.error is not None:
+            # A new one, as its traceback holds the work, which must not hold it in turn.
+            raise ServingError(work.error.code, work.error.message)
+        return work.result
+
+    async def _read_large(self, work: "_Work") -> None:
+        """Waits until there is memory for a large message, and reads it.
+
+        All are read in one thread: each thread's memory is its own and is kept for its next
+        message, so that many threads would keep many times as much.
+        """
+        if len(work.message) > work.method.max_bytes:
+            raise too_large(len(work.message), work.method.max_bytes)
+        loop = asyncio.get_running_loop()
+        cost = await loop.run_in_executor(self._readers, work.method.cost, work.message)
+        await self._large.acquire(cost)
+        work.cost = cost
+        work.request = await loop.run_in_executor(
+            self._readers, _parse, work.method.request_type, work.message
+        )
+
+    def _run(self, work: "_Work") -> None:
+        """Works, in a thread; the loop is woken once for all answers that are ready by then."""
+        work.run()
+        self._done.append(work)
+        if not self._is_woken:
+            self._is_woken = True
+            _event_loop().call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._is_woken = False
+        while self._done:
+            work = self._done.popleft()
+            self._finish(work)
+            if not work.answer.done():  # else the caller has gone
+                work.answer.set_result(None)
+
+    def _finish(self, work: "_Work") -> None:
+        self._num_under_way -= 1
+        self._waiting.release(work.message)
+        if work.cost:
+            self._large.release(work.cost)
 
     def _require_allowed(self, name: str, call: Call) -> None:
         error = self._authorize(name, call.metadata) if self._authorize else None
@@ -251,10 +286,9 @@ class GrpcServer:
     async def _unpack(self, message: bytes) -> bytes:
         if not is_compressed(message):
             return message
-        # One at a time: each may become as large as a message may be.
         loop = asyncio.get_running_loop()
         limit = self._limits.max_message_bytes
-        return await loop.run_in_executor(self._unpacker, unpack, message, limit)
+        return await loop.run_in_executor(self._readers, unpack, message, limit)
 
     async def _read_now(
         self,
@@ -315,11 +349,7 @@ def _unary(
     answer: Callable[[grpc.aio.ServicerContext], Coroutine[Any, Any, bytes]],
 ) -> grpc.RpcMethodHandler:
     async def handle(messages: object, context: grpc.aio.ServicerContext) -> bytes:
-        try:
-            return await answer(context)
-        except ServingError as error:
-            await _abort(context, error)
-            raise
+        return await _with_errors(context, answer(context))
 
     return grpc.stream_unary_rpc_method_handler(handle)
 
@@ -328,10 +358,7 @@ def _stream(
     answer: Callable[[grpc.aio.ServicerContext], Coroutine[Any, Any, None]],
 ) -> grpc.RpcMethodHandler:
     async def handle(messages: object, context: grpc.aio.ServicerContext) -> None:
-        try:
-            await answer(context)
-        except ServingError as error:
-            await _abort(context, error)
+        await _with_errors(context, answer(context))
 
     return grpc.stream_stream_rpc_method_handler(handle)
 
@@ -357,23 +384,54 @@ def _parse(request_type: Any, message: bytes) -> Any:
         raise invalid_argument("The request is not a message of this method.") from error
 
 
-def _work(method: Method, message: bytes, call: Call) -> bytes:
-    """The answer to a message, in a thread."""
-    if not call.is_active:
-        raise ServingError(grpc.StatusCode.CANCELLED, "The caller has gone.")
+class _Work:
+    """A message and its answer."""
+
+    def __init__(self, method: Method, message: bytes, call: Call, answer: asyncio.Future[None]):
+        self.message = message
+        self.answer = answer
+        self.cost = 0
+        self.request: Any = None
+        self.result = b""
+        self.error: ServingError | None = None
+        self.method = method
+        self._call = call
+
+    def run(self) -> None:
+        """Computes the answer, or the error."""
+        request_type = self.method.request_type
+        try:
+            if not self._call.is_active:
+                raise ServingError(grpc.StatusCode.CANCELLED, "The caller has gone.")
+            if self.request is None:
+                self.request = _parse(request_type, self.message)
+            self.result = self.method.answer(self.request, self._call).SerializeToString()
+        except ServingError as error:
+            # Not itself: its traceback holds the request.
+            self.error = ServingError(error.code, error.message)
+        except MemoryError:
+            self.error = ServingError(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "The server has not the memory for this request.",
+            )
+        except Exception:
+            _logger.exception("Answering a %s failed.", request_type.DESCRIPTOR.name)
+            self.error = ServingError(
+                grpc.StatusCode.INTERNAL, "Internal error of the server; see its log."
+            )
+        self.request = None  # it may be large, and the answer may have to wait
+
+
+async def _with_errors(context: grpc.aio.ServicerContext, answering: Coroutine[Any, Any, _T]) -> _T:
+    """Awaits an answer; a serving error ends the call with its code and message."""
     try:
-        return method.answer(_parse(method.request_type, message), call).SerializeToString()
-    except ServingError:
-        raise
-    except MemoryError as error:
-        raise ServingError(
-            grpc.StatusCode.RESOURCE_EXHAUSTED, "The server has not the memory for this request."
-        ) from error
-    except Exception as error:
-        _logger.exception("Answering a %s failed.", method.request_type.DESCRIPTOR.name)
-        raise ServingError(
-            grpc.StatusCode.INTERNAL, "Internal error of the server; see its log."
-        ) from error
+        return await answering
+    except ServingError as error:
+        # Without its traceback, whose frames hold the message: the library keeps what it raises
+        # until Python's collector finds it.
+        failure = ServingError(error.code, error.message)
+    await _abort(context, failure)
+    raise AssertionError("`_abort` does not return.")
 
 
 async def _abort(context: grpc.aio.ServicerContext, error: ServingError) -> None:

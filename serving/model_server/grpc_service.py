@@ -17,6 +17,7 @@ from tensorflow_serving.apis import (
 
 from serving.model_server.errors import ServingError, invalid_argument, unimplemented
 from serving.model_server.manager import ModelManager
+from serving.model_server.message_cost import predict_request_cost, worst_cost
 from serving.model_server.metrics import Metrics
 from serving.model_server.model_config import read_model_configs
 from serving.model_server.model_info import model_metadata, model_status
@@ -51,11 +52,15 @@ class Method:
       request_type: Class of its message.
       answer: The answer to a message; raises a `ServingError`.
       is_slow: Whether it takes minutes, so that it must not hold a thread of the others.
+      max_bytes: Size of its message, below that of any message.
+      cost: The memory that a message takes, from its bytes.
     """
 
     request_type: Any
     answer: Callable[[Any, Call], Any]
     is_slow: bool = False
+    max_bytes: int = 1 << 20
+    cost: Callable[[bytes], int] = worst_cost
 
 
 def service_methods(
@@ -76,7 +81,12 @@ def service_methods(
     model = _ModelService(manager, guard)
     services: Mapping[str, Mapping[str, Method]] = {
         PREDICTION_SERVICE: {
-            "Predict": Method(predict_pb2.PredictRequest, prediction.predict),
+            "Predict": Method(
+                predict_pb2.PredictRequest,
+                prediction.predict,
+                max_bytes=2**31 - 1,
+                cost=predict_request_cost,
+            ),
             "GetModelMetadata": Method(
                 get_model_metadata_pb2.GetModelMetadataRequest, prediction.metadata
             ),

@@ -18,10 +18,6 @@ from serving.model_server.errors import ServingError
 # it, and at the least.
 _GRACE_S, _MIN_GRACE_S = 1.0, 0.05
 _LOOK_S, _BUSY_LOOK_S = 0.25, 0.02
-# A message of strings of two bytes, read and in the model, takes some hundred times its size; one
-# that is small enough is not asked for it.
-_SMALL_BYTES = 64 << 10
-_GROWTH = 64
 
 
 class _Wait:
@@ -197,7 +193,7 @@ class LargeRequests:
     """Answers few large messages at a time: read, they take many times their size.
 
     Args:
-      budget_bytes: What they may take together; one always fits.
+      budget_bytes: What they may take together.
     """
 
     def __init__(self, budget_bytes: int):
@@ -205,21 +201,25 @@ class LargeRequests:
         self._used_bytes = 0
         self._queue: collections.deque[tuple[asyncio.Future[None], int]] = collections.deque()
 
-    async def acquire(self, num_bytes: int) -> int:
+    async def acquire(self, cost: int) -> None:
         """Waits for its turn.
 
         Args:
-          num_bytes: Size of the message.
+          cost: Bytes that the message takes.
 
-        Returns:
-          What to `release`.
+        Raises:
+          ServingError: RESOURCE_EXHAUSTED if it never fits.
         """
-        if num_bytes <= _SMALL_BYTES:
-            return 0
-        cost = min(num_bytes * _GROWTH, self._budget_bytes)
+        if cost > self._budget_bytes:
+            raise ServingError(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"The request would take {cost >> 20} MB of memory, more than "
+                f"--max_request_memory_mb={self._budget_bytes >> 20}. Split it, or pack its values "
+                "in `tensor_content`.",
+            )
         if not self._queue and self._used_bytes + cost <= self._budget_bytes:
             self._used_bytes += cost
-            return cost
+            return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.append((turn, cost))
         try:
@@ -228,12 +228,9 @@ class LargeRequests:
             if turn.done() and not turn.cancelled():
                 self.release(cost)
             raise
-        return cost
 
     def release(self, cost: int) -> None:
-        """Gives back what `acquire` gave."""
-        if not cost:
-            return
+        """Gives back what `acquire` took."""
         self._used_bytes -= cost
         while self._queue:
             turn, next_cost = self._queue[0]
