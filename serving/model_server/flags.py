@@ -5,7 +5,6 @@ import contextlib
 import logging
 import os
 import signal
-import sys
 import threading
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -268,10 +267,8 @@ def _serve(server: "ModelServer", arguments: argparse.Namespace, stopping: _Stop
         # Where nothing serves there is no request to wait for, only a load.
         is_drained = server.stop(arguments.drain_seconds if has_served else 0.0)
     if not is_drained:
-        print(
-            f"Requests were cut off after --drain_seconds={arguments.drain_seconds:g}.",
-            file=sys.stderr,
-            flush=True,
+        _logger.warning(
+            "Requests were cut off after --drain_seconds=%s.", f"{arguments.drain_seconds:g}"
         )
     is_busy = not is_drained or server.manager.is_loading
     if is_busy and stopping.number == signal.SIGTERM:

@@ -142,9 +142,9 @@ def test_plain_text_to_a_port_of_tls_and_the_other_way_round(tls, files):
 def test_old_tls_is_refused(tls, files):
     context = ssl.create_default_context(cafile=str(files.ca.path))
     context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
-    place = ("localhost", tls.rest_api_port)
-    with socket.create_connection(place) as sock, pytest.raises(OSError):
-        context.wrap_socket(sock, server_hostname="localhost")
+    for port in (tls.port, tls.rest_api_port):
+        with socket.create_connection(("localhost", port)) as sock, pytest.raises(OSError):
+            context.wrap_socket(sock, server_hostname="localhost")
 
 
 def test_handshakes_that_do_not_go_on_hold_up_nobody(tls, files):
