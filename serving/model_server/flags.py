@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import threading
 import warnings
 from typing import TYPE_CHECKING, Any
