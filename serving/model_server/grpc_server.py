@@ -38,6 +38,8 @@ _HEALTH = "grpc.health.v1.Health"
 # Health has room of its own, for this many messages, so that it is answered when there is no other.
 _NUM_HEALTH_MESSAGES = 4
 _NUM_SLOW_THREADS = 2
+# The library keeps an answer and the request it is for, and has a copy to send.
+_ANSWER_COPIES = 3
 
 Authorize = Callable[[str, Sequence[tuple[str, str | bytes]]], ServingError | None]
 
@@ -56,9 +58,10 @@ _CONNECTIONS = (
     # Clients may ping as often as once in ten seconds, with or without calls.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.http2.max_ping_strikes", 2),
-    ("grpc.max_connection_idle_ms", 30 * 60_000),
-    ("grpc.max_connection_age_ms", 2 * 3600_000),
-    ("grpc.max_connection_age_grace_ms", 30 * 60_000),
+    ("grpc.max_connection_idle_ms", 10 * 60_000),
+    ("grpc.max_connection_age_ms", 30 * 60_000),
+    # What nobody reads goes with its connection alone: the library cannot take back an answer.
+    ("grpc.max_connection_age_grace_ms", 5 * 60_000),
     # Further calls of a connection wait at the client.
     ("grpc.max_concurrent_streams", 256),
 )
@@ -123,6 +126,7 @@ class GrpcServer:
         # One message at a time: each may take as much as a message may.
         self._readers = _threads(1, "grpc-read")
         self._num_under_way = 0
+        self._unread_bytes = 0
         self._done: collections.deque[_Work] = collections.deque()
         self._is_woken = False
         self._large = LargeRequests(limits.max_memory_bytes)
@@ -213,7 +217,21 @@ class GrpcServer:
             self._waiting.release(message)
             raise
         self._num_under_way += 1
-        return await self._compute(method, message, call)
+        answer = await self._compute(method, message, call)
+        self._count_unread(len(answer), context)
+        return answer
+
+    def _count_unread(self, size: int, context: grpc.aio.ServicerContext) -> None:
+        """Counts an answer until it has left: a caller need not read it."""
+        if size <= SMALL_BYTES:
+            return
+        size *= _ANSWER_COPIES
+        self._unread_bytes += size
+
+        def on_sent(context: grpc.aio.ServicerContext) -> None:
+            self._unread_bytes -= size
+
+        context.add_done_callback(on_sent)
 
     async def _compute(self, method: Method, message: bytes, call: Call) -> bytes:
         """Answers a message that is held; it is let go when the thread is done with it."""
@@ -282,6 +300,11 @@ class GrpcServer:
     def _require_place(self) -> None:
         if self._num_under_way >= self._limits.max_requests:
             raise ServingError(grpc.StatusCode.RESOURCE_EXHAUSTED, "Concurrent RPC limit exceeded!")
+        if self._unread_bytes > self._limits.max_memory_bytes:
+            raise ServingError(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"Callers do not read {self._unread_bytes >> 20} MB of answers.",
+            )
 
     async def _unpack(self, message: bytes) -> bytes:
         if not is_compressed(message):

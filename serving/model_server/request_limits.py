@@ -23,6 +23,8 @@ MAX_BATCH_SIZE = 4096
 MAX_STRINGS = 2**20
 # Bytes of all elements that a message does not hold, over its inputs.
 MAX_REPEATED_BYTES = 16 << 20
+# A shape of more is none.
+_MOST_ELEMENTS = 2**63 - 1
 # TensorFlow's string, without what it points to.
 _STRING_BYTES = 24
 
@@ -57,10 +59,11 @@ class RequestLimits:
         num_strings = repeated_bytes = 0
         for name, tensor in tensors.items():
             shape = [dimension.size for dimension in tensor.tensor_shape.dim]
-            if name not in signature.inputs or any(size < 0 for size in shape):
+            size = math.prod(shape)
+            is_shape = all(length >= 0 for length in shape) and size <= _MOST_ELEMENTS
+            if name not in signature.inputs or not is_shape:
                 continue
             self._check_batch(signature, name, shape)
-            size = math.prod(shape)
             if tensor.dtype == types_pb2.DT_STRING:
                 num_strings += size
             if tensor.tensor_content or not is_readable(tensor.dtype):

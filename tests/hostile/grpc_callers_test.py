@@ -15,6 +15,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from tests.hostile.limited_server import limited_server
 from tests.hostile.raw_grpc import RawCall, message
 from tests.serving.model_server import toy_models
+from tests.serving.model_server.server_process import wait_until
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 REFLECT = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
@@ -159,6 +160,38 @@ def test_unfinished_messages_are_held_within_the_budget(server):
         call.close()
     for thread in threads:
         thread.join(TIMEOUT_S)
+
+
+# Callers that do not read.
+
+
+def test_answers_that_nobody_reads_are_held_within_the_budget(server):
+    tensor = tensor_of([1000, 7500], tensor_content=bytes(30_000_000))
+    body = message(request(tensor).SerializeToString())
+    calls = []
+    while len(calls) < 60:  # 1.8 GB, did nobody stop it
+        calls.append(RawCall(server.port, PREDICT))
+        assert calls[-1].send(body, is_last=True) or calls[-1].wait()
+        # Answered as far as a caller takes who gives no more leave, or refused.
+        assert wait_until(lambda: calls[-1].received, TIMEOUT_S)
+        if b"do not read" in calls[-1].received:
+            break
+    assert 3 < len(calls) < 15
+    for call in calls:
+        call.close()
+
+    def is_let_in():
+        with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            try:
+                stub.Predict(request(), timeout=TIMEOUT_S)
+            except grpc.RpcError as error:
+                assert "do not read" in error.details()
+                return False
+        return True
+
+    assert wait_until(is_let_in, TIMEOUT_S)
+    check_answers(server)
 
 
 # Callers that send more than it looks like.

@@ -1,5 +1,6 @@
 """gRPC as no library sends it: calls that stop halfway, messages that are not what they say."""
 
+import contextlib
 import socket
 import struct
 import threading
@@ -66,6 +67,8 @@ class RawCall:
             return self._changed.wait_for(lambda: self.is_over, timeout_s)
 
     def close(self) -> None:
+        with contextlib.suppress(OSError):  # the server has gone first
+            self._socket.shutdown(socket.SHUT_RDWR)  # as the reader still reads it
         self._socket.close()
 
     def _may_send(self) -> bool:

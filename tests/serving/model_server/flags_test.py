@@ -12,6 +12,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from serving.model_server.flags import add_serve_arguments, run_server
+from serving.model_server.limit_flags import channel_arguments
 
 
 def parse(*arguments):
@@ -41,6 +42,19 @@ def test_defaults_are_the_real_servers():
         ),
         (["--model_base_path=/x", "--grpc_max_threads=0"], "`--grpc_max_threads` must be positive"),
         (["--model_base_path=/x", "--max_message_bytes=0"], "`max_message_bytes` must be between"),
+        (["--model_base_path=/x", "--max_batch_size=0"], "`--max_batch_size` must be positive"),
+        (
+            ["--model_base_path=/x", "--max_request_memory_mb=16"],
+            "`max_request_memory_mb` must hold a request of max_message_bytes=33554432",
+        ),
+        (
+            ["--model_base_path=/x", "--request_read_timeout_seconds=nan"],
+            "`--request_read_timeout_seconds` must be positive",
+        ),
+        (
+            ["--model_base_path=/x", "--grpc_channel_arguments=grpc.x"],
+            "`--grpc_channel_arguments` must be name=value pairs",
+        ),
         (["--model_base_path=/x", "--drain_seconds=-1"], "`--drain_seconds` must not be negative"),
         (
             ["--model_base_path=/x", "--tensorflow_intra_op_parallelism=-1"],
@@ -52,6 +66,15 @@ def test_wrong_value_is_one_clear_line(arguments, message):
     with pytest.raises(ValueError, match=message) as caught:
         run_server(parse(*arguments))
     assert "\n" not in str(caught.value)
+
+
+def test_channel_arguments_are_read_as_the_real_servers():
+    text = "grpc.max_connection_age_ms=2000,grpc.primary_user_agent=me"
+    assert channel_arguments(text) == [
+        ("grpc.max_connection_age_ms", 2000),
+        ("grpc.primary_user_agent", "me"),
+    ]
+    assert channel_arguments("") == []
 
 
 SLOW_STEPS = 100_000  # some tenths of a second

@@ -15,9 +15,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
+from serving.client import TagClient
 from serving.model_server.model_config import ModelConfig
 from serving.model_server.server import ModelServer
 from tests.serving.model_server import toy_models
+from tests.serving.model_server.server_process import wait_until
 
 WAIT_S = 60.0
 LIMIT = 20_000
@@ -162,6 +164,83 @@ def test_requests_beyond_the_limit_are_resource_exhausted_over_grpc(limited, mon
         hold.release()
         assert [list(call.result().outputs["v"].int64_val) for call in held] == [[1]] * MAX_REQUESTS
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+# Callers that send nothing.
+
+
+@pytest.fixture
+def silence():
+    """Messages that never come, until the test is over."""
+    over = threading.Event()
+
+    def messages():
+        over.wait(WAIT_S)
+        yield from ()
+
+    yield messages
+    over.set()
+
+
+@pytest.mark.parametrize("method", ["Predict", "Check", "Watch", "ServerReflectionInfo"])
+def test_call_without_its_message_ends_in_time(types_versions, silence, method):
+    service = {
+        "Predict": "tensorflow.serving.PredictionService",
+        "ServerReflectionInfo": "grpc.reflection.v1alpha.ServerReflection",
+    }.get(method, "grpc.health.v1.Health")
+    config = ModelConfig("types", str(types_versions))
+    with ModelServer(
+        [config], host="127.0.0.1", request_read_timeout_s=0.2, has_reflection=True
+    ) as server:
+        with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            call = channel.stream_stream(f"/{service}/{method}")(silence())
+            with pytest.raises(grpc.RpcError) as caught:
+                list(call)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert caught.value.details() == (
+        "The request did not come within --request_read_timeout_seconds=0.2."
+    )
+
+
+def test_stop_does_not_wait_for_calls_without_a_message(types_versions, silence):
+    server = ModelServer([ModelConfig("types", str(types_versions))], host="127.0.0.1")
+    server.start()
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+        call = channel.stream_unary("/tensorflow.serving.PredictionService/Predict")
+        silent = call.future(silence())
+        # One that the server does not know yet is cancelled.
+        assert wait_until(lambda: server._grpc_server._waiting.num_waiting == 1, WAIT_S)
+        start = time.monotonic()
+        assert server.stop(WAIT_S) is True
+        assert time.monotonic() - start < WAIT_S / 2
+        assert silent.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_connection_that_is_too_old_ends_without_an_error(types_versions):
+    # A client that was told to go reconnects: many times in a second here.
+    arguments = [("grpc.max_connection_age_ms", 50), ("grpc.max_connection_age_grace_ms", 60_000)]
+    config = ModelConfig("types", str(types_versions))
+    with ModelServer([config], host="127.0.0.1", channel_arguments=arguments) as server:
+        server.wait_until_available(WAIT_S)
+        with TagClient(f"127.0.0.1:{server.port}", model_name="types", max_attempts=1) as client:
+            end = time.monotonic() + 1.0
+            while time.monotonic() < end:
+                answer = client.predict({"v": np.array([7])}, signature_name="int64")
+                assert answer.outputs["v"].tolist() == [7]
+
+
+def test_batch_beyond_the_limit_is_refused_over_rest(types_versions):
+    config = ModelConfig("types", str(types_versions))
+    with ModelServer([config], rest_api_port=0, host="127.0.0.1", max_batch_size=3) as server:
+        server.wait_until_available(WAIT_S)
+        body = {"signature_name": "float32", "instances": [1.0] * 3}
+        assert ask(server, "POST", PREDICT, json.dumps(body))[0] == 200
+        body["instances"].append(1.0)
+        status, text = ask(server, "POST", PREDICT, json.dumps(body))
+    expected = "`v` must have at most --max_batch_size=3 examples. Received: 4. "
+    assert status == 400
+    assert json.loads(text)["error"].startswith(expected)
 
 
 # Health and reflection.
