@@ -69,7 +69,7 @@ def predict_request_cost(message: bytes) -> int:
             else:
                 factor = WORST_FACTOR if number == _MODEL_SPEC else 2
                 count.num_bytes += factor * (end - start)
-    except (IndexError, ValueError):
+    except IndexError:
         pass  # no message: its reader says so
     return count.num_bytes + _FIELD_BYTES * count.num_fields
 
@@ -101,8 +101,7 @@ def _fields(data: bytes, position: int, end: int, count: _Count):
     """The fields of a message: number, start and end of the content each.
 
     Raises:
-      ValueError: If these are no fields.
-      IndexError: If the message ends in the middle of one.
+      IndexError: If these are no fields, or the last is cut.
     """
     while position < end:
         count.num_fields += 1
@@ -134,7 +133,7 @@ def _fields(data: bytes, position: int, end: int, count: _Count):
         elif kind == _EIGHT_BYTES:
             position += 8
         else:
-            raise ValueError("Groups are of no message of ours.")
+            raise IndexError  # a group, which no message of ours has
         if position > end:
             raise IndexError
         yield tag >> 3, start, position
@@ -150,4 +149,4 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
             return value, position
         shift += 7
         if shift > 63:
-            raise ValueError("A number is too long.")
+            raise IndexError
