@@ -15,6 +15,7 @@ from collections.abc import Callable
 import grpc
 
 from serving.model_server.errors import ServingError, not_found
+from serving.model_server.known_version import KnownVersion, Lease
 from serving.model_server.loading import load_servable
 from serving.model_server.metrics import Metrics
 from serving.model_server.model_config import ModelConfig
@@ -25,37 +26,11 @@ from serving.model_server.version_state import VersionState, VersionStatus
 
 _logger = logging.getLogger("tagtower.model_server")
 
+# Versions that have ended, of which states tell; earlier ones are forgotten.
+MAX_ENDED_VERSIONS = 20
 # Those of the real server.
 MAX_LOAD_RETRIES = 5
 LOAD_RETRY_INTERVAL_S = 60.0
-
-
-class _Version:
-    """A version the model has known, loaded or not."""
-
-    def __init__(self, number: int):
-        self.status = VersionStatus(number, VersionState.START)
-        self.path = ""
-        self.servable: Servable | None = None
-        self.num_requests = 0
-        self.num_failed_loads = 0
-        self.retry_time = 0.0
-
-
-class Lease:
-    """A version in use by one request, as a context manager; it is not unloaded before the end."""
-
-    def __init__(self, model: "ServedModel", entry: _Version, servable: Servable):
-        self._model = model
-        self._entry = entry
-        self.servable = servable
-        self.version = entry.status.version
-
-    def __enter__(self) -> "Lease":
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self._model._release(self._entry)
 
 
 class ServedModel:
@@ -86,8 +61,9 @@ class ServedModel:
         self._metrics = metrics
         self._load = load or functools.partial(load_servable, metrics=metrics)
         self._clock = clock
-        self._versions: dict[int, _Version] = {}
+        self._versions: dict[int, KnownVersion] = {}
         self._problem = ""
+        self._is_polling = False
 
     @property
     def is_configured(self) -> bool:
@@ -159,6 +135,21 @@ class ServedModel:
                 self._versions[number].status for number in sorted(self._versions, reverse=True)
             ]
 
+    @property
+    def paths(self) -> set[str]:
+        """Folders of the versions of which there is a state."""
+        with self._changed:
+            return {entry.path for entry in self._versions.values()}
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing of it is loaded, or being loaded."""
+        with self._changed:
+            return not self._is_polling and all(
+                entry.status.state is VersionState.END and entry.servable is None
+                for entry in self._versions.values()
+            )
+
     def acquire(self, version: int | None = None) -> Lease:
         """Takes a version for one request.
 
@@ -179,13 +170,20 @@ class ServedModel:
             entry = available[number]
             assert entry.servable is not None
             entry.num_requests += 1
-            return Lease(self, entry, entry.servable)
+            return Lease(entry, entry.servable, self._release)
 
     def poll(self) -> None:
         """Looks at the base path once, loads what is new and unloads what is no longer wanted.
 
         One thread at a time.
         """
+        self._is_polling = True
+        try:
+            self._poll()
+        finally:
+            self._is_polling = False
+
+    def _poll(self) -> None:
         while True:
             wish = self._wish()
             if wish is None:
@@ -194,12 +192,25 @@ class ServedModel:
                 for number in self._versions.keys() - wish.found.keys():
                     # Gone from the disk: should it come back, it is another one.
                     self._versions[number].num_failed_loads = 0
+            self._forget_ended(wish)
             self._settle_loaded(wish)
             self._unload_all_but(wish)
             missing = list(filter(self._is_to_load, wish.chosen))
             if not missing:
                 return
             self._load_version(missing[0], wish.found[missing[0]])
+
+    def _forget_ended(self, wish: Wish) -> None:
+        """Forgets versions that ended, but for the last ones and those that are still wanted."""
+        with self._changed:
+            ended = [
+                number
+                for number, entry in self._versions.items()
+                if entry.status.state is VersionState.END and number not in wish.chosen
+            ]
+            # In the order in which they ended, which `_set` keeps.
+            for number in ended[:-MAX_ENDED_VERSIONS]:
+                del self._versions[number]
 
     def _wish(self) -> Wish | None:
         """What is to be served now; None: nobody can tell, and what is served stays."""
@@ -262,7 +273,7 @@ class ServedModel:
         for entry in loaded:
             self._unload(entry)
 
-    def _available(self) -> dict[int, _Version]:
+    def _available(self) -> dict[int, KnownVersion]:
         return {
             number: entry
             for number, entry in self._versions.items()
@@ -276,9 +287,13 @@ class ServedModel:
         if is_new and problem:
             _logger.warning(problem)
 
-    def _set(self, entry: _Version, state: VersionState, error: ServingError | None = None) -> None:
+    def _set(
+        self, entry: KnownVersion, state: VersionState, error: ServingError | None = None
+    ) -> None:
         number = entry.status.version
         with self._changed:
+            if state is VersionState.END:
+                self._versions[number] = self._versions.pop(number, entry)
             if error is None:
                 entry.status = VersionStatus(number, state)
             else:
@@ -300,7 +315,7 @@ class ServedModel:
         """Loads a version; it stays LOADING until `_settle_loaded` has looked at it."""
         name = self.config.name
         with self._changed:
-            entry = self._versions.setdefault(number, _Version(number))
+            entry = self._versions.setdefault(number, KnownVersion(number))
             entry.path = path
             self._set(entry, VersionState.START)
         self._set(entry, VersionState.LOADING)
@@ -344,18 +359,18 @@ class ServedModel:
         for entry in unwanted:
             self._unload(entry)
 
-    def _unload(self, entry: _Version) -> None:
+    def _unload(self, entry: KnownVersion) -> None:
         self._set(entry, VersionState.UNLOADING)
         self._close_if_unused(entry)
 
-    def _release(self, entry: _Version) -> None:
+    def _release(self, entry: KnownVersion) -> None:
         with self._changed:
             entry.num_requests -= 1
             is_last = entry.num_requests == 0 and entry.status.state is VersionState.UNLOADING
         if is_last:
             self._close_if_unused(entry)
 
-    def _close_if_unused(self, entry: _Version) -> None:
+    def _close_if_unused(self, entry: KnownVersion) -> None:
         with self._changed:
             if entry.num_requests or entry.servable is None:
                 return
