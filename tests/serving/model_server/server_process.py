@@ -20,19 +20,20 @@ class ServerProcess:
     """A running server.
 
     Attributes:
+      process: The process itself.
       port: For gRPC.
       rest_api_port: For REST.
       log_path: Where it writes what it has to say.
     """
 
     def __init__(self, process: subprocess.Popen, port: int, rest_api_port: int, log_path: Path):
-        self._process = process
+        self.process = process
         self.port, self.rest_api_port, self.log_path = port, rest_api_port, log_path
         self._ps = psutil.Process(process.pid)
 
     @property
     def is_alive(self) -> bool:
-        return self._process.poll() is None
+        return self.process.poll() is None
 
     @property
     def memory_mb(self) -> float:
