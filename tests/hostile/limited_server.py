@@ -1,4 +1,4 @@
-"""`tagtower serve` under a memory limit: what would eat the machine is seen as the end of a process."""
+"""`tagtower serve` under a memory limit: eating the machine is the end of one process."""
 
 import contextlib
 import resource
