@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 import grpc
 from tensorflow_serving.apis import model_pb2
 
-from serving.model_server.errors import ServingError, invalid_argument
+from serving.model_server.errors import ServingError, invalid_argument, servable_not_found
 from serving.model_server.known_version import Lease
+from serving.model_server.load_memory import LoadMemory
 from serving.model_server.metrics import Metrics
 from serving.model_server.model_config import ModelConfig
 from serving.model_server.request_log import RequestLog
-from serving.model_server.served_model import ServedModel, servable_not_found
+from serving.model_server.served_model import ServedModel
 from serving.model_server.version_labels import VersionLabels
 from serving.model_server.version_state import VersionState
 
@@ -33,6 +34,7 @@ class ModelManager:
       poll_wait_s: Seconds between two looks at the base paths; 0: look once.
       metrics: Where loads and calls are counted.
       allows_labels_for_unavailable: Whether a new label may name a version that is not available.
+      memory: Whether a version fits; None: as what is available says.
 
     Raises:
       ValueError: If two models have one name, or the time is negative.
@@ -45,6 +47,7 @@ class ModelManager:
         *,
         metrics: Metrics | None = None,
         allows_labels_for_unavailable: bool = False,
+        memory: LoadMemory | None = None,
     ):
         if poll_wait_s < 0:
             raise ValueError(
@@ -56,6 +59,7 @@ class ModelManager:
             )
         self._poll_wait_s = poll_wait_s
         self._metrics = metrics or Metrics()
+        self._memory = memory or LoadMemory()
         self._changed = threading.Condition(threading.RLock())
         # Those of the configuration, and the last ones that were: replaced as a whole, so that
         # looking up takes no lock.
@@ -239,7 +243,8 @@ class ModelManager:
         for config in configs:
             model = models.get(config.name)
             if model is None:
-                model = models[config.name] = ServedModel(config, self._changed, self._metrics)
+                model = ServedModel(config, self._changed, self._metrics, memory=self._memory)
+                models[config.name] = model
                 new.append(model)
             else:
                 if not model.is_configured:
@@ -301,7 +306,9 @@ class ModelManager:
         ]
 
     def _is_settled(self, model: ServedModel) -> bool:
-        return bool(self._available(model) or model.failures() or not model.is_configured)
+        """Whether it serves, or nothing of it is left to try."""
+        has_failed = bool(model.failures()) and not model.is_polling
+        return bool(self._available(model)) or has_failed or not model.is_configured
 
     def _assign_first_labels(self) -> None:
         """Gives the labels of the first configuration, once its models are loaded."""

@@ -14,8 +14,14 @@ from collections.abc import Callable
 
 import grpc
 
-from serving.model_server.errors import ServingError, not_found
-from serving.model_server.known_version import KnownVersion, Lease
+from serving.model_server.errors import ServingError, servable_not_found
+from serving.model_server.known_version import (
+    KnownVersion,
+    Lease,
+    forget_ended,
+    place_taken,
+)
+from serving.model_server.load_memory import LoadMemory
 from serving.model_server.loading import load_servable
 from serving.model_server.metrics import Metrics
 from serving.model_server.model_config import ModelConfig
@@ -26,12 +32,6 @@ from serving.model_server.version_state import VersionState, VersionStatus
 
 _logger = logging.getLogger("tagtower.model_server")
 
-# Versions that have ended, of which states tell; earlier ones are forgotten.
-MAX_ENDED_VERSIONS = 20
-# Those of the real server.
-MAX_LOAD_RETRIES = 5
-LOAD_RETRY_INTERVAL_S = 60.0
-
 
 class ServedModel:
     """A model by name.
@@ -40,6 +40,7 @@ class ServedModel:
       config: Name, place and choice of versions.
       changed: Notified whenever a version's state changes; its lock guards the states.
       metrics: Where loads and calls are counted.
+      memory: Whether a version fits.
       load: Loads a version from its path and number, and may ask whether it is still wanted; None:
         `load_servable`.
       clock: Seconds, for the time between two attempts to load.
@@ -51,6 +52,7 @@ class ServedModel:
         changed: threading.Condition,
         metrics: Metrics,
         *,
+        memory: LoadMemory | None = None,
         load: Callable[[str, int, Callable[[], bool]], Servable] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
@@ -59,7 +61,7 @@ class ServedModel:
         self._is_closed = False
         self._changed = changed
         self._metrics = metrics
-        self._load = load or functools.partial(load_servable, metrics=metrics)
+        self._load = load or functools.partial(load_servable, metrics=metrics, memory=memory)
         self._clock = clock
         self._versions: dict[int, KnownVersion] = {}
         self._problem = ""
@@ -69,6 +71,11 @@ class ServedModel:
     def is_configured(self) -> bool:
         """Whether the configuration still names it; else it answers nothing and is unloaded."""
         return self._is_configured
+
+    @property
+    def is_polling(self) -> bool:
+        """Whether it is looking for versions, or loading what it found."""
+        return self._is_polling
 
     @property
     def has_requests(self) -> bool:
@@ -179,9 +186,15 @@ class ServedModel:
         """
         self._is_polling = True
         try:
+            with self._changed:
+                failed = [entry for entry in self._versions.values() if entry.has_failed]
+            for entry in failed:
+                entry.look()
             self._poll()
         finally:
-            self._is_polling = False
+            with self._changed:
+                self._is_polling = False
+                self._changed.notify_all()
 
     def _poll(self) -> None:
         while True:
@@ -191,26 +204,28 @@ class ServedModel:
             with self._changed:
                 for number in self._versions.keys() - wish.found.keys():
                     # Gone from the disk: should it come back, it is another one.
-                    self._versions[number].num_failed_loads = 0
-            self._forget_ended(wish)
+                    self._versions[number].forgive()
+                forget_ended(self._versions, wish.chosen)
             self._settle_loaded(wish)
             self._unload_all_but(wish)
-            missing = list(filter(self._is_to_load, wish.chosen))
-            if not missing:
+            next_number = self._next_to_load(wish)
+            if next_number is None:
                 return
-            self._load_version(missing[0], wish.found[missing[0]])
+            self._load_version(next_number, wish.found[next_number])
 
-    def _forget_ended(self, wish: Wish) -> None:
-        """Forgets versions that ended, but for the last ones and those that are still wanted."""
+    def _next_to_load(self, wish: Wish) -> int | None:
+        """The version to load now; None: none.
+
+        Where nothing serves and what is wanted does not load, it is the newest of the others that
+        may: an older version answers better than none.
+        """
+        missing = list(filter(self._is_to_load, wish.chosen))
+        if missing:
+            return missing[0]
         with self._changed:
-            ended = [
-                number
-                for number, entry in self._versions.items()
-                if entry.status.state is VersionState.END and number not in wish.chosen
-            ]
-            # In the order in which they ended, which `_set` keeps.
-            for number in ended[:-MAX_ENDED_VERSIONS]:
-                del self._versions[number]
+            is_serving = bool(self._available())
+        others = [] if is_serving else wish.choose(filter(self._is_to_load, wish.found))
+        return max(others, default=None)
 
     def _wish(self) -> Wish | None:
         """What is to be served now; None: nobody can tell, and what is served stays."""
@@ -258,7 +273,12 @@ class ServedModel:
                 is_wanted = wish.wants(number, entry.path, self._available())
                 if is_wanted:
                     self._set(entry, VersionState.AVAILABLE)
-            if not is_wanted:
+            if is_wanted:
+                with self._changed:
+                    warning = place_taken(self._versions, number, wish.chosen)
+                if warning:
+                    _logger.warning("%s: %s", self.config.name, warning)
+            else:
                 _logger.info("Version %d of %s is no longer wanted", number, self.config.name)
                 self._close_if_unused(entry)
 
@@ -303,20 +323,14 @@ class ServedModel:
     def _is_to_load(self, number: int) -> bool:
         with self._changed:
             entry = self._versions.get(number)
-            if entry is None:
-                return True
-            if entry.status.state is not VersionState.END:
-                return False
-            return entry.num_failed_loads == 0 or (
-                entry.num_failed_loads <= MAX_LOAD_RETRIES and self._clock() >= entry.retry_time
-            )
+            return entry is None or entry.may_be_tried(self._clock())
 
     def _load_version(self, number: int, path: str) -> None:
         """Loads a version; it stays LOADING until `_settle_loaded` has looked at it."""
         name = self.config.name
         with self._changed:
             entry = self._versions.setdefault(number, KnownVersion(number))
-            entry.path = path
+            entry.begin(path)
             self._set(entry, VersionState.START)
         self._set(entry, VersionState.LOADING)
         _logger.info("Loading version %d of %s from %s ...", number, name, path)
@@ -335,15 +349,16 @@ class ServedModel:
             if not isinstance(error, ServingError):
                 _logger.exception("Loading %s failed unexpectedly.", path)
                 error = ServingError(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}")
-            entry.num_failed_loads += 1
-            entry.retry_time = self._clock() + LOAD_RETRY_INTERVAL_S
+            was_too_large = entry.is_too_large
+            entry.fail(error, self._clock())
             self._set(entry, VersionState.END, error)
             self._metrics.count_load(path, "fail")
-            _logger.error("Version %d of %s does not load: %s", number, name, error.message)
+            if not (was_too_large and entry.is_too_large):  # else it has been said
+                _logger.error("Version %d of %s does not load: %s", number, name, error.message)
             return
         with self._changed:
             entry.servable = servable
-            entry.num_failed_loads = 0
+            entry.forgive()
         self._metrics.count_load(path, "success")
         seconds = time.monotonic() - start
         _logger.info("Loaded version %d of %s in %.1f s from %s", number, name, seconds, path)
@@ -378,9 +393,3 @@ class ServedModel:
         servable.close()
         self._set(entry, VersionState.END)
         _logger.info("Unloaded version %d of %s", entry.status.version, self.config.name)
-
-
-def servable_not_found(model_name: str, version: int | None) -> ServingError:
-    """The answer to a request for a model or a version that is not available."""
-    wanted = f"Latest({model_name})" if version is None else f"Specific({model_name}, {version})"
-    return not_found(f"Servable not found for request: {wanted}")

@@ -15,6 +15,7 @@ from tensorflow_serving.apis import (
 
 from serving.model_server.grpc_service import ModelService, PredictionService
 from serving.model_server.health import HealthService
+from serving.model_server.load_memory import LoadMemory
 from serving.model_server.malformed_requests import MalformedRequestInterceptor
 from serving.model_server.manager import ModelManager
 from serving.model_server.metrics import DEFAULT_PATH, Metrics
@@ -49,6 +50,8 @@ class ModelServer:
       metrics_path: Where Prometheus reads the counts, on the REST port; empty: nowhere.
       has_health_service: Whether it has the standard gRPC health service.
       allows_labels_for_unavailable: Whether a new label may name a version that is not available.
+      max_load_memory_mb: Megabytes that loading a version may take by estimate; None: what is
+        available at the time; 0: any.
 
     Attributes:
       manager: The models and their states.
@@ -72,6 +75,7 @@ class ModelServer:
         metrics_path: str = DEFAULT_PATH,
         has_health_service: bool = True,
         allows_labels_for_unavailable: bool = False,
+        max_load_memory_mb: float | None = None,
     ):
         for name, value in (("port", port), ("rest_api_port", rest_api_port)):
             if value is not None:
@@ -87,6 +91,7 @@ class ModelServer:
             poll_wait_s,
             metrics=metrics,
             allows_labels_for_unavailable=allows_labels_for_unavailable,
+            memory=LoadMemory(max_load_memory_mb),
         )
         self._prediction_service = PredictionService(self.manager, metrics)
         self._rest_api = RestApi(self.manager, metrics, metrics_path)

@@ -11,11 +11,11 @@ from tensorflow_serving.apis import get_model_status_pb2, predict_pb2, predictio
 
 from serving.model_server import served_model
 from serving.model_server.errors import ServingError
+from serving.model_server.known_version import MAX_ENDED_VERSIONS
 from serving.model_server.manager import MAX_REMOVED_MODELS, ModelManager
 from serving.model_server.metrics import Metrics
 from serving.model_server.model_config import ModelConfig
 from serving.model_server.model_info import model_status
-from serving.model_server.served_model import MAX_ENDED_VERSIONS
 from serving.model_server.server import ModelServer
 
 WAIT_S = 60
@@ -23,7 +23,7 @@ NUM_NAMES = 3 * MAX_REMOVED_MODELS
 
 
 class FakeServable:
-    def __init__(self, path, version, is_wanted, metrics):
+    def __init__(self, path, version, is_wanted, metrics, memory):
         metrics.observe_warmup(path, "OK", 0.1)
 
     def close(self):
