@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Collection, Mapping
 
-from serving.model_server.load_memory import NotEnoughMemory
+from serving.model_server.load_memory import NotEnoughMemoryError
 from serving.model_server.servable import Servable
 from serving.model_server.version_state import VersionState, VersionStatus
 from trainer.file_system import files_below, is_remote
@@ -71,7 +71,7 @@ class KnownVersion:
 
     def fail(self, error: Exception, now: float) -> None:
         """The load did not come to an end."""
-        self.is_too_large = isinstance(error, NotEnoughMemory)
+        self.is_too_large = isinstance(error, NotEnoughMemoryError)
         self.num_failed_loads += not self.is_too_large
         self._retry_time = now + LOAD_RETRY_INTERVAL_S
 

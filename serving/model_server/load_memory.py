@@ -36,8 +36,15 @@ _LARGE_CONSTANT_BYTES = 1024
 _NO_LIMIT = 2**60
 
 
-class NotEnoughMemory(ServingError):  # noqa: N818  (an answer like the others)
-    """A version that would not fit now; it is tried again."""
+class NotEnoughMemoryError(ServingError):
+    """A version that would not fit now; it is tried again.
+
+    Args:
+      message: What it takes, and what there is.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +84,7 @@ class LoadMemory:
           path: Its folder.
 
         Raises:
-          NotEnoughMemory: RESOURCE_EXHAUSTED, with the numbers.
+          NotEnoughMemoryError: RESOURCE_EXHAUSTED, with the numbers.
         """
         if self._max_mb == 0:
             return
@@ -97,12 +104,11 @@ class LoadMemory:
         except (OSError, DecodeError):
             return  # what is wrong is for the load to say
         if needed > available.num_bytes:
-            raise NotEnoughMemory(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
+            raise NotEnoughMemoryError(
                 f"Loading it takes about {needed / _MB:,.0f} MB, of which "
                 f"{max(0, available.num_bytes) / _MB:,.0f} MB are available "
                 f"({available.limit}). It is tried again every minute. Give the server more "
-                "memory, or say with --max_load_memory_mb what a load may take.",
+                "memory, or say with --max_load_memory_mb what a load may take."
             )
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from serving.model_server.load_memory import (
     LoadMemory,
-    NotEnoughMemory,
+    NotEnoughMemoryError,
     available_memory,
     estimate_bytes,
 )
@@ -131,7 +131,7 @@ def test_version_that_does_not_fit_is_refused_with_the_numbers(tables):
     path = str(tables / "3")
     LoadMemory(100).check(path)
     LoadMemory(0).check(path)
-    with pytest.raises(NotEnoughMemory) as caught:
+    with pytest.raises(NotEnoughMemoryError) as caught:
         LoadMemory(10).check(path)
     assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "takes about 28 MB, of which 10 MB are available (--max_load_memory_mb)" in str(
@@ -141,7 +141,7 @@ def test_version_that_does_not_fit_is_refused_with_the_numbers(tables):
 
 def test_graph_that_does_not_fit_is_not_read(tmp_path, monkeypatch):
     (tmp_path / "saved_model.pb").write_bytes(b"\xff" * 2_000_000)
-    with pytest.raises(NotEnoughMemory, match="about 2 MB, of which 1 MB"):
+    with pytest.raises(NotEnoughMemoryError, match="about 2 MB, of which 1 MB"):
         LoadMemory(1).check(str(tmp_path))
     # What is no graph is for the load to refuse, and so is what is not there.
     LoadMemory(100).check(str(tmp_path))

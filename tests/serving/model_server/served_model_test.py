@@ -8,7 +8,7 @@ import pytest
 
 from serving.model_server.errors import ServingError
 from serving.model_server.known_version import LOAD_RETRY_INTERVAL_S, MAX_LOAD_RETRIES
-from serving.model_server.load_memory import NotEnoughMemory
+from serving.model_server.load_memory import NotEnoughMemoryError
 from serving.model_server.metrics import Metrics
 from serving.model_server.model_config import ModelConfig
 from serving.model_server.served_model import ServedModel
@@ -360,7 +360,7 @@ def test_folder_that_was_replaced_is_loaded_without_waiting(fixture):
 
 
 def too_large(path, version, is_wanted):
-    raise NotEnoughMemory(grpc.StatusCode.RESOURCE_EXHAUSTED, "It takes about 2 MB of 1 MB.")
+    raise NotEnoughMemoryError("It takes about 2 MB of 1 MB.")
 
 
 def test_version_too_large_leaves_the_old_one_and_comes_when_there_is_memory(fixture, caplog):
