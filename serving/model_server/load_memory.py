@@ -5,6 +5,8 @@ are measured on our servables (docs/speed.md): nearly all of a small version is 
 all of one with many tags its tables, once as variables and once more as an index reads them.
 """
 
+import contextlib
+import ctypes
 import dataclasses
 import os
 import resource
@@ -86,15 +88,18 @@ class LoadMemory:
         Raises:
           NotEnoughMemoryError: RESOURCE_EXHAUSTED, with the numbers.
         """
-        if self._max_mb == 0:
-            return
-        available = (
-            available_memory(self._root)
-            if self._max_mb is None
-            else AvailableMemory(self._max_mb * _MB, "--max_load_memory_mb")
-        )
+        misfit = self._misfit(path)
+        if misfit is not None:
+            _return_free_memory()
+            misfit = self._misfit(path)
+        if misfit is not None:
+            raise misfit
+
+    def _misfit(self, path: str) -> NotEnoughMemoryError | None:
+        """Why a version does not fit; None: it does, or nobody can tell."""
+        available = self._available()
         if available is None:
-            return
+            return None
         try:
             sizes = _Sizes.of(path)
             # A graph that does not fit is not read, either.
@@ -102,14 +107,33 @@ class LoadMemory:
             if needed <= available.num_bytes:
                 needed = sizes.estimated_bytes()
         except (OSError, DecodeError):
-            return  # what is wrong is for the load to say
-        if needed > available.num_bytes:
-            raise NotEnoughMemoryError(
-                f"Loading it takes about {needed / _MB:,.0f} MB, of which "
-                f"{max(0, available.num_bytes) / _MB:,.0f} MB are available "
-                f"({available.limit}). It is tried again every minute. Give the server more "
-                "memory, or say with --max_load_memory_mb what a load may take."
-            )
+            return None  # what is wrong is for the load to say
+        if needed <= available.num_bytes:
+            return None
+        return NotEnoughMemoryError(
+            f"Loading it takes about {needed / _MB:,.0f} MB, of which "
+            f"{max(0, available.num_bytes) / _MB:,.0f} MB are available "
+            f"({available.limit}). It is tried again every minute. Give the server more "
+            "memory, or say with --max_load_memory_mb what a load may take."
+        )
+
+    def _available(self) -> AvailableMemory | None:
+        """What a load may take; None: whatever it takes, or nobody knows."""
+        if self._max_mb is None:
+            return available_memory(self._root)
+        if self._max_mb == 0:
+            return None
+        return AvailableMemory(self._max_mb * _MB, "--max_load_memory_mb")
+
+
+def _return_free_memory() -> None:
+    """Gives the system what versions that were unloaded have left free.
+
+    The allocator of C keeps it, of one of our servables all of its 150 MB: each second push would
+    seem too large.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def estimate_bytes(path: str) -> float:

@@ -6,6 +6,7 @@ import grpc
 import pytest
 import tensorflow as tf
 
+from serving.model_server import load_memory
 from serving.model_server.load_memory import (
     LoadMemory,
     NotEnoughMemoryError,
@@ -137,6 +138,21 @@ def test_version_that_does_not_fit_is_refused_with_the_numbers(tables):
     assert "takes about 28 MB, of which 10 MB are available (--max_load_memory_mb)" in str(
         caught.value.message
     )
+
+
+def test_memory_that_was_freed_is_returned_before_a_version_is_refused(
+    tables, tmp_path, monkeypatch
+):
+    meminfo = "MemAvailable: 10000 kB\n"
+    root = system(tmp_path, {"proc/meminfo": meminfo})
+    with pytest.raises(NotEnoughMemoryError, match="of which 10 MB are available .memory of the m"):
+        LoadMemory(root=root).check(str(tables / "3"))
+    monkeypatch.setattr(
+        load_memory,
+        "_return_free_memory",
+        lambda: (tmp_path / "proc/meminfo").write_text("MemAvailable: 100000 kB\n"),
+    )
+    LoadMemory(root=root).check(str(tables / "3"))
 
 
 def test_graph_that_does_not_fit_is_not_read(tmp_path, monkeypatch):
