@@ -35,6 +35,7 @@ WORDINGS = frozenset(
         "serving/client/errors.py::with_advice",
         "serving/client/errors.py::_ADVICE",
         "serving/client/errors.py::_HANDSHAKES",
+        "serving/model_server/known_version.py::place_taken",
         "tfx_pipeline/beam_failure.py::_MEANINGS",
         "tfx_pipeline/beam_failure.py::failure_reason",
         "tfx_pipeline/distributions.py::__str__",

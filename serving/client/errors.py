@@ -14,7 +14,8 @@ _ADVICE = {
         "gRPC port?"
     ),
     grpc.StatusCode.DEADLINE_EXCEEDED: (
-        "{target} did not answer in time: raise `timeout_s`, or look at its load."
+        "{target} did not answer in time: raise `timeout_s`, look at its load, and whether it can "
+        "be reached from here."
     ),
     grpc.StatusCode.NOT_FOUND: (
         "Is `{model_name}` the server's --model_name, and has a version been loaded? "

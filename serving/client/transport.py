@@ -8,15 +8,19 @@ import grpc
 
 from serving.client.proxies import is_loopback
 
+# A connection takes three round trips (TCP, TLS, HTTP/2's settings): at half a second one way,
+# three seconds. One to a machine that hangs is given up by then and tried anew.
+_CONNECT_TIMEOUT_MS = 10_000
 _CHANNEL_OPTIONS = [
     # gRPC's own default of 4 MiB is soon reached by a large batch.
     ("grpc.max_receive_message_length", 2**31 - 1),
     ("grpc.max_send_message_length", 2**31 - 1),
     # By default a channel that could not connect does not even try again for a second or more, and
-    # every attempt in between fails at once: retries would be for nothing.
-    ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
+    # every attempt in between fails at once: retries would be for nothing. gRPC takes no less.
+    ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    # In spite of its name no pause, but the least time that an attempt to connect has.
+    ("grpc.min_reconnect_backoff_ms", _CONNECT_TIMEOUT_MS),
 ]
 _FIRST_BACKOFF_S = 0.05
 # Requests of a deadline already over; gRPC takes no negative timeout.

@@ -38,3 +38,9 @@ def not_found(message: str) -> ServingError:
 def unimplemented(message: str) -> ServingError:
     """A call this server does not answer."""
     return ServingError(grpc.StatusCode.UNIMPLEMENTED, message)
+
+
+def servable_not_found(model_name: str, version: int | None) -> ServingError:
+    """The answer to a request for a model or a version that is not available."""
+    wanted = f"Latest({model_name})" if version is None else f"Specific({model_name}, {version})"
+    return not_found(f"Servable not found for request: {wanted}")

@@ -87,6 +87,13 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
         help="time between two looks for new versions, 0: look once (default: %(default)s)",
     )
     parser.add_argument(
+        "--max_load_memory_mb",
+        type=float,
+        metavar="MB",
+        help="megabytes that loading a version may take by estimate, beside what is loaded; 0: any "
+        "(default: what is available)",
+    )
+    parser.add_argument(
         "--monitoring_config_file",
         type=path_flag("monitoring_config_file"),
         default="",
@@ -238,6 +245,7 @@ def _load_server(arguments: argparse.Namespace, security: "TransportSecurity") -
         allows_reload=arguments.allow_reload,
         model_roots=arguments.model_roots,
         poll_wait_s=arguments.file_system_poll_wait_seconds,
+        max_load_memory_mb=arguments.max_load_memory_mb,
         max_workers=arguments.grpc_max_threads,
         max_rest_workers=arguments.rest_api_num_threads,
         **limit_arguments(arguments),

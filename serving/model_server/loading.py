@@ -6,6 +6,7 @@ from collections.abc import Callable
 import grpc
 
 from serving.model_server.errors import ServingError
+from serving.model_server.load_memory import LoadMemory
 from serving.model_server.metrics import Metrics
 from serving.model_server.servable import Servable
 from serving.model_server.warmup import replay_warmup
@@ -16,6 +17,7 @@ def load_servable(
     version: int,
     is_wanted: Callable[[], bool] = lambda: True,
     metrics: Metrics | None = None,
+    memory: LoadMemory | None = None,
 ) -> Servable:
     """Loads one version and answers its warm-up requests.
 
@@ -24,6 +26,7 @@ def load_servable(
       version: Its number.
       is_wanted: Whether somebody still wants it; asked between the steps.
       metrics: Where the time of the warm-up is kept.
+      memory: Whether it fits; None: nobody asks.
 
     Returns:
       The loaded version.
@@ -31,6 +34,8 @@ def load_servable(
     Raises:
       ServingError: If either fails; CANCELLED if it is no longer wanted.
     """
+    if memory is not None:
+        memory.check(path)
     servable = Servable(path)
     start, status = time.monotonic(), grpc.StatusCode.OK
     try:

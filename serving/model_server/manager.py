@@ -8,20 +8,20 @@ from collections.abc import Callable, Mapping, Sequence
 import grpc
 from tensorflow_serving.apis import model_pb2
 
-from serving.model_server.errors import ServingError, invalid_argument
+from serving.model_server.errors import ServingError, invalid_argument, servable_not_found
+from serving.model_server.known_version import Lease
+from serving.model_server.load_memory import LoadMemory
 from serving.model_server.metrics import Metrics
 from serving.model_server.model_config import ModelConfig
 from serving.model_server.request_log import RequestLog
-from serving.model_server.served_model import (
-    Lease,
-    ServedModel,
-    servable_not_found,
-)
+from serving.model_server.served_model import ServedModel
 from serving.model_server.version_labels import VersionLabels
 from serving.model_server.version_state import VersionState
 
 _logger = logging.getLogger("tagtower.model_server")
 
+# Models taken out of the configuration, whose states are still told; earlier ones are forgotten.
+MAX_REMOVED_MODELS = 100
 # Between two looks whether the sender of a reload still waits for it.
 _PATIENCE_S = 0.2
 
@@ -34,6 +34,7 @@ class ModelManager:
       poll_wait_s: Seconds between two looks at the base paths; 0: look once.
       metrics: Where loads and calls are counted.
       allows_labels_for_unavailable: Whether a new label may name a version that is not available.
+      memory: Whether a version fits; None: as what is available says.
 
     Raises:
       ValueError: If two models have one name, or the time is negative.
@@ -46,6 +47,7 @@ class ModelManager:
         *,
         metrics: Metrics | None = None,
         allows_labels_for_unavailable: bool = False,
+        memory: LoadMemory | None = None,
     ):
         if poll_wait_s < 0:
             raise ValueError(
@@ -57,9 +59,12 @@ class ModelManager:
             )
         self._poll_wait_s = poll_wait_s
         self._metrics = metrics or Metrics()
+        self._memory = memory or LoadMemory()
         self._changed = threading.Condition(threading.RLock())
-        # Every model there has ever been: replaced as a whole, so that looking up takes no lock.
+        # Those of the configuration, and the last ones that were: replaced as a whole, so that
+        # looking up takes no lock.
         self._models: Mapping[str, ServedModel] = {}
+        self._metrics.is_served = self._is_served
         self._labels = VersionLabels(allows_labels_for_unavailable)
         self._request_logs: Mapping[str, RequestLog] = {}
         self._first_configs: Sequence[ModelConfig] | None = configs
@@ -72,7 +77,7 @@ class ModelManager:
 
     @property
     def models(self) -> Mapping[str, ServedModel]:
-        """The models by name, those that are no longer configured among them."""
+        """The models by name, the last ones that are no longer configured among them."""
         return self._models
 
     @property
@@ -238,19 +243,38 @@ class ModelManager:
         for config in configs:
             model = models.get(config.name)
             if model is None:
-                model = models[config.name] = ServedModel(config, self._changed, self._metrics)
+                model = ServedModel(config, self._changed, self._metrics, memory=self._memory)
+                models[config.name] = model
                 new.append(model)
             else:
                 if not model.is_configured:
                     new.append(model)
                 model.reconfigure(config)
         names = {config.name for config in configs}
-        for name, model in models.items():
-            if name not in names:
+        for name in [name for name in models if name not in names]:
+            model = models[name]
+            if model.is_configured:
                 model.remove()
+                models[name] = models.pop(name)  # in the order in which they were removed
         self._models = models
         self._configure_logs(configs)
+        self._forget_removed()
         return new
+
+    def _forget_removed(self) -> None:
+        """Forgets removed models, but for the last ones and those that are still to be unloaded."""
+        models = self._models
+        gone = [name for name, m in models.items() if not m.is_configured and m.has_ended]
+        # Of what never had a version there is no state to tell.
+        forgotten = {name for name in gone if not models[name].paths}
+        forgotten.update([name for name in gone if name not in forgotten][:-MAX_REMOVED_MODELS])
+        if forgotten:
+            self._models = {name: m for name, m in models.items() if name not in forgotten}
+
+    def _forget_counts(self) -> None:
+        """Forgets the counts of models that went, and of versions that are forgotten."""
+        kept = {name: m for name, m in self._models.items() if m.is_configured or not m.has_ended}
+        self._metrics.keep(kept, {path for model in kept.values() for path in model.paths})
 
     def _configure_logs(self, configs: Sequence[ModelConfig]) -> None:
         """Keeps the logs whose configuration has not changed, opens others, closes the rest."""
@@ -268,6 +292,10 @@ class ModelManager:
             if logs.get(name) is not log:
                 log.close()
 
+    def _is_served(self, name: str) -> bool:
+        model = self._models.get(name)
+        return model is not None and model.is_configured
+
     def _is_available(self, name: str, version: int) -> bool:
         model = self._models.get(name)
         return model is not None and model.is_configured and model.is_available(version)
@@ -278,7 +306,9 @@ class ModelManager:
         ]
 
     def _is_settled(self, model: ServedModel) -> bool:
-        return bool(self._available(model) or model.failures() or not model.is_configured)
+        """Whether it serves, or nothing of it is left to try."""
+        has_failed = bool(model.failures()) and not model.is_polling
+        return bool(self._available(model)) or has_failed or not model.is_configured
 
     def _assign_first_labels(self) -> None:
         """Gives the labels of the first configuration, once its models are loaded."""
@@ -306,6 +336,9 @@ class ModelManager:
                     # The thread must outlive whatever one look at one base path brings.
                     _logger.exception("Looking for versions of %s failed.", model.config.name)
             self._assign_first_labels()
+            with self._reload_lock:
+                self._forget_removed()
+            self._forget_counts()
             elapsed = time.monotonic() - start
             self._wake.wait(max(0.0, self._poll_wait_s - elapsed) if self._poll_wait_s else None)
             self._wake.clear()

@@ -1,6 +1,6 @@
 """What Predict means: which inputs it takes, which outputs it gives, what it refuses and how."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import grpc
 import numpy as np
@@ -93,7 +93,7 @@ def run_signature(
     """
     if limits is not None:
         limits.check_arrays(signature, inputs)
-    fetched = _fetched(signature, output_filter)
+    wanted = _wanted(signature, output_filter)
     for position, slot in enumerate(signature.inputs.values()):
         received = data_type_of(inputs[slot.name])
         if received != slot.data_type:
@@ -104,14 +104,11 @@ def run_signature(
             raise invalid_argument(
                 f"`{name}` must hold finite numbers, 0 or more. Received: {weight}."
             )
-    values = servable.run(
-        signature.feed_names,
-        [inputs[name] for name in signature.inputs],
-        tuple(slot.tensor_name for slot in fetched),
-    )
+    values = servable.run(signature, [inputs[name] for name in signature.inputs])
     return {
         slot.name: _as_array(value, slot.data_type)
-        for slot, value in zip(fetched, values, strict=True)
+        for slot, value in zip(signature.outputs.values(), values, strict=True)
+        if slot.name in wanted
     }
 
 
@@ -149,9 +146,9 @@ def _read_inputs(
     return values
 
 
-def _fetched(signature: Signature, output_filter: Sequence[str]) -> list[TensorSlot]:
+def _wanted(signature: Signature, output_filter: Sequence[str]) -> Collection[str]:
     if not output_filter:
-        return list(signature.outputs.values())
+        return signature.outputs
     for position, name in enumerate(output_filter):
         if name not in signature.outputs:
             raise invalid_argument(
@@ -160,8 +157,7 @@ def _fetched(signature: Signature, output_filter: Sequence[str]) -> list[TensorS
             )
         if name in output_filter[:position]:
             raise invalid_argument(f"duplicate output tensor alias: {name}")
-    # In the signature's order, so that a set of outputs is one call to build and not one an order.
-    return [slot for name, slot in signature.outputs.items() if name in output_filter]
+    return output_filter
 
 
 def _parse(position: int, slot: TensorSlot, tensor: tensor_pb2.TensorProto) -> np.ndarray:

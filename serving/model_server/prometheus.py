@@ -7,13 +7,13 @@ own count alone: one lock of one label set, held for an addition.
 
 import bisect
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Generic, TypeVar
 
 # The real server's: Exponential(10, 1.8, 33).
 LATENCY_BUCKETS = tuple(10 * 1.8**power for power in range(33))
 
-# Names of models come from callers: those that nobody serves must not fill the memory.
+# Whatever labels there are must not fill the memory, nor the page.
 _MAX_CHILDREN = 1000
 
 _Child = TypeVar("_Child", "CounterChild", "HistogramChild")
@@ -73,7 +73,7 @@ class _Family(Generic[_Child]):
         self, name: str, label_names: Sequence[str], kind: str, new_child: Callable[[], _Child]
     ):
         self.name = name
-        self._label_names = tuple(label_names)
+        self.label_names = tuple(label_names)
         self._kind = kind
         self._new_child: Callable[[], _Child] = new_child
         self._children: dict[tuple[str, ...], _Child] = {}
@@ -88,9 +88,16 @@ class _Family(Generic[_Child]):
         if child is None:
             with self._lock:
                 if values not in self._children and len(self._children) >= _MAX_CHILDREN:
-                    values = ("",) * len(self._label_names)
+                    values = ("",) * len(self.label_names)
                 child = self._children.setdefault(values, self._new_child())
         return child
+
+    def keep(self, first_values: Collection[str]) -> None:
+        """Forgets the children whose first label has another value."""
+        with self._lock:
+            kept = {key: child for key, child in self._children.items() if key[0] in first_values}
+            if len(kept) < len(self._children):
+                self._children = kept
 
     def lines(self) -> list[str]:
         """The metric as lines of the page, label sets in order."""
@@ -100,7 +107,7 @@ class _Family(Generic[_Child]):
         for values, child in children:
             labels = [
                 f'{name}="{_escape(value)}"'
-                for name, value in zip(self._label_names, values, strict=True)
+                for name, value in zip(self.label_names, values, strict=True)
             ]
             lines += child.lines(self.name, labels)
         return lines

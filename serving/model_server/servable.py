@@ -5,8 +5,8 @@ call then costs some 30 microseconds instead of 250, shapes are the operations' 
 signature's, and signatures, tensor names and error messages come out as the real server's.
 """
 
-import functools
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -25,9 +25,6 @@ from serving.model_server.errors import (
 )
 from serving.model_server.signature import Signature
 from trainer.file_system import is_file
-
-# Calls kept ready. Each holds a graph of its own, and callers choose sets of outputs at will.
-MAX_CALLS = 64
 
 # One of our servables has some 500.
 _MANY_FUNCTIONS = 100
@@ -69,28 +66,33 @@ class Servable:
             for name, definition in self.signature_defs.items()
         }
         self.observe_run: Callable[[float], None] = _ignore
-        # Building a call optimizes the graph for its outputs: once for each set of them.
-        self._call = functools.lru_cache(MAX_CALLS)(self._build_call)
+        self._calls: dict[str, Callable[..., list[np.ndarray]]] = {}
+        self._building = threading.Lock()
 
-    def run(
-        self, feed_names: tuple[str, ...], feeds: Sequence[np.ndarray], fetch_names: tuple[str, ...]
-    ) -> list[np.ndarray]:
-        """Computes tensors of the graph.
+    @property
+    def num_calls(self) -> int:
+        """Graphs that are ready: one a signature that was called."""
+        return len(self._calls)
+
+    def run(self, signature: Signature, feeds: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Computes all outputs of a signature.
+
+        All of them, whatever a caller wants: each set of outputs would be a graph of its own, of
+        megabytes and seconds, which stays, and callers choose sets at will.
 
         Args:
-          feed_names: Names of the tensors to feed, such as `serving_default_x:0`.
-          feeds: Their values.
-          fetch_names: Names of the tensors to compute.
+          signature: One of `signatures`.
+          feeds: The values of its inputs, in order.
 
         Returns:
-          Their values, in order; strings as object arrays of bytes.
+          The values of its outputs, in order; strings as object arrays of bytes.
 
         Raises:
           ServingError: With TensorFlow's code and message.
         """
         start = time.perf_counter()
         try:
-            values = self._call(feed_names, fetch_names)(*feeds)
+            values = self._call(signature)(*feeds)
         except tf.errors.OpError as error:
             raise _translate(error) from error
         except UnicodeDecodeError as error:
@@ -105,19 +107,29 @@ class Servable:
         session = self._session
         # Python's collector, which would find them in the end, seldom looks: until it does, the
         # memory of every version that was unloaded stays in use.
-        del self._call, self._session
+        del self._calls, self._session
         session.close()
         dismantle_graph(session.graph)
 
-    def _build_call(self, feed_names: tuple[str, ...], fetch_names: tuple[str, ...]):
+    def _call(self, signature: Signature) -> Callable[..., list[np.ndarray]]:
+        call = self._calls.get(signature.name)
+        if call is None:
+            # Many first calls at once: one of them builds what all of them take.
+            with self._building:
+                call = self._calls.get(signature.name)
+                if call is None:
+                    call = self._calls[signature.name] = self._build_call(signature)
+        return call
+
+    def _build_call(self, signature: Signature) -> Callable[..., list[np.ndarray]]:
         # Session.run would cast what is fed and check it against the placeholders' shapes, which
         # the real server does not; this is the call below it.
         # Operations run in the calling thread: for one small request, handing each over to a pool
         # takes longer than the operations do. Inside an operation all cores are still used.
         return self._session._make_callable_from_options(
             config_pb2.CallableOptions(
-                feed=feed_names,
-                fetch=fetch_names,
+                feed=signature.feed_names,
+                fetch=[slot.tensor_name for slot in signature.outputs.values()],
                 run_options=config_pb2.RunOptions(inter_op_thread_pool=-1),
             )
         )

@@ -14,7 +14,14 @@ from collections.abc import Callable
 
 import grpc
 
-from serving.model_server.errors import ServingError, not_found
+from serving.model_server.errors import ServingError, servable_not_found
+from serving.model_server.known_version import (
+    KnownVersion,
+    Lease,
+    forget_ended,
+    place_taken,
+)
+from serving.model_server.load_memory import LoadMemory
 from serving.model_server.loading import load_servable
 from serving.model_server.metrics import Metrics
 from serving.model_server.model_config import ModelConfig
@@ -25,38 +32,6 @@ from serving.model_server.version_state import VersionState, VersionStatus
 
 _logger = logging.getLogger("tagtower.model_server")
 
-# Those of the real server.
-MAX_LOAD_RETRIES = 5
-LOAD_RETRY_INTERVAL_S = 60.0
-
-
-class _Version:
-    """A version the model has known, loaded or not."""
-
-    def __init__(self, number: int):
-        self.status = VersionStatus(number, VersionState.START)
-        self.path = ""
-        self.servable: Servable | None = None
-        self.num_requests = 0
-        self.num_failed_loads = 0
-        self.retry_time = 0.0
-
-
-class Lease:
-    """A version in use by one request, as a context manager; it is not unloaded before the end."""
-
-    def __init__(self, model: "ServedModel", entry: _Version, servable: Servable):
-        self._model = model
-        self._entry = entry
-        self.servable = servable
-        self.version = entry.status.version
-
-    def __enter__(self) -> "Lease":
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self._model._release(self._entry)
-
 
 class ServedModel:
     """A model by name.
@@ -65,6 +40,7 @@ class ServedModel:
       config: Name, place and choice of versions.
       changed: Notified whenever a version's state changes; its lock guards the states.
       metrics: Where loads and calls are counted.
+      memory: Whether a version fits.
       load: Loads a version from its path and number, and may ask whether it is still wanted; None:
         `load_servable`.
       clock: Seconds, for the time between two attempts to load.
@@ -76,6 +52,7 @@ class ServedModel:
         changed: threading.Condition,
         metrics: Metrics,
         *,
+        memory: LoadMemory | None = None,
         load: Callable[[str, int, Callable[[], bool]], Servable] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
@@ -84,15 +61,21 @@ class ServedModel:
         self._is_closed = False
         self._changed = changed
         self._metrics = metrics
-        self._load = load or functools.partial(load_servable, metrics=metrics)
+        self._load = load or functools.partial(load_servable, metrics=metrics, memory=memory)
         self._clock = clock
-        self._versions: dict[int, _Version] = {}
+        self._versions: dict[int, KnownVersion] = {}
         self._problem = ""
+        self._is_polling = False
 
     @property
     def is_configured(self) -> bool:
         """Whether the configuration still names it; else it answers nothing and is unloaded."""
         return self._is_configured
+
+    @property
+    def is_polling(self) -> bool:
+        """Whether it is looking for versions, or loading what it found."""
+        return self._is_polling
 
     @property
     def has_requests(self) -> bool:
@@ -159,6 +142,21 @@ class ServedModel:
                 self._versions[number].status for number in sorted(self._versions, reverse=True)
             ]
 
+    @property
+    def paths(self) -> set[str]:
+        """Folders of the versions of which there is a state."""
+        with self._changed:
+            return {entry.path for entry in self._versions.values()}
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing of it is loaded, or being loaded."""
+        with self._changed:
+            return not self._is_polling and all(
+                entry.status.state is VersionState.END and entry.servable is None
+                for entry in self._versions.values()
+            )
+
     def acquire(self, version: int | None = None) -> Lease:
         """Takes a version for one request.
 
@@ -179,13 +177,26 @@ class ServedModel:
             entry = available[number]
             assert entry.servable is not None
             entry.num_requests += 1
-            return Lease(self, entry, entry.servable)
+            return Lease(entry, entry.servable, self._release)
 
     def poll(self) -> None:
         """Looks at the base path once, loads what is new and unloads what is no longer wanted.
 
         One thread at a time.
         """
+        self._is_polling = True
+        try:
+            with self._changed:
+                failed = [entry for entry in self._versions.values() if entry.has_failed]
+            for entry in failed:
+                entry.look()
+            self._poll()
+        finally:
+            with self._changed:
+                self._is_polling = False
+                self._changed.notify_all()
+
+    def _poll(self) -> None:
         while True:
             wish = self._wish()
             if wish is None:
@@ -193,13 +204,28 @@ class ServedModel:
             with self._changed:
                 for number in self._versions.keys() - wish.found.keys():
                     # Gone from the disk: should it come back, it is another one.
-                    self._versions[number].num_failed_loads = 0
+                    self._versions[number].forgive()
+                forget_ended(self._versions, wish.chosen)
             self._settle_loaded(wish)
             self._unload_all_but(wish)
-            missing = list(filter(self._is_to_load, wish.chosen))
-            if not missing:
+            next_number = self._next_to_load(wish)
+            if next_number is None:
                 return
-            self._load_version(missing[0], wish.found[missing[0]])
+            self._load_version(next_number, wish.found[next_number])
+
+    def _next_to_load(self, wish: Wish) -> int | None:
+        """The version to load now; None: none.
+
+        Where nothing serves and what is wanted does not load, it is the newest of the others that
+        may: an older version answers better than none.
+        """
+        missing = list(filter(self._is_to_load, wish.chosen))
+        if missing:
+            return missing[0]
+        with self._changed:
+            is_serving = bool(self._available())
+        others = [] if is_serving else wish.choose(filter(self._is_to_load, wish.found))
+        return max(others, default=None)
 
     def _wish(self) -> Wish | None:
         """What is to be served now; None: nobody can tell, and what is served stays."""
@@ -247,7 +273,12 @@ class ServedModel:
                 is_wanted = wish.wants(number, entry.path, self._available())
                 if is_wanted:
                     self._set(entry, VersionState.AVAILABLE)
-            if not is_wanted:
+            if is_wanted:
+                with self._changed:
+                    warning = place_taken(self._versions, number, wish.chosen)
+                if warning:
+                    _logger.warning("%s: %s", self.config.name, warning)
+            else:
                 _logger.info("Version %d of %s is no longer wanted", number, self.config.name)
                 self._close_if_unused(entry)
 
@@ -262,7 +293,7 @@ class ServedModel:
         for entry in loaded:
             self._unload(entry)
 
-    def _available(self) -> dict[int, _Version]:
+    def _available(self) -> dict[int, KnownVersion]:
         return {
             number: entry
             for number, entry in self._versions.items()
@@ -276,9 +307,13 @@ class ServedModel:
         if is_new and problem:
             _logger.warning(problem)
 
-    def _set(self, entry: _Version, state: VersionState, error: ServingError | None = None) -> None:
+    def _set(
+        self, entry: KnownVersion, state: VersionState, error: ServingError | None = None
+    ) -> None:
         number = entry.status.version
         with self._changed:
+            if state is VersionState.END:
+                self._versions[number] = self._versions.pop(number, entry)
             if error is None:
                 entry.status = VersionStatus(number, state)
             else:
@@ -288,20 +323,14 @@ class ServedModel:
     def _is_to_load(self, number: int) -> bool:
         with self._changed:
             entry = self._versions.get(number)
-            if entry is None:
-                return True
-            if entry.status.state is not VersionState.END:
-                return False
-            return entry.num_failed_loads == 0 or (
-                entry.num_failed_loads <= MAX_LOAD_RETRIES and self._clock() >= entry.retry_time
-            )
+            return entry is None or entry.may_be_tried(self._clock())
 
     def _load_version(self, number: int, path: str) -> None:
         """Loads a version; it stays LOADING until `_settle_loaded` has looked at it."""
         name = self.config.name
         with self._changed:
-            entry = self._versions.setdefault(number, _Version(number))
-            entry.path = path
+            entry = self._versions.setdefault(number, KnownVersion(number))
+            entry.begin(path)
             self._set(entry, VersionState.START)
         self._set(entry, VersionState.LOADING)
         _logger.info("Loading version %d of %s from %s ...", number, name, path)
@@ -320,15 +349,16 @@ class ServedModel:
             if not isinstance(error, ServingError):
                 _logger.exception("Loading %s failed unexpectedly.", path)
                 error = ServingError(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}")
-            entry.num_failed_loads += 1
-            entry.retry_time = self._clock() + LOAD_RETRY_INTERVAL_S
+            was_too_large = entry.is_too_large
+            entry.fail(error, self._clock())
             self._set(entry, VersionState.END, error)
             self._metrics.count_load(path, "fail")
-            _logger.error("Version %d of %s does not load: %s", number, name, error.message)
+            if not (was_too_large and entry.is_too_large):  # else it has been said
+                _logger.error("Version %d of %s does not load: %s", number, name, error.message)
             return
         with self._changed:
             entry.servable = servable
-            entry.num_failed_loads = 0
+            entry.forgive()
         self._metrics.count_load(path, "success")
         seconds = time.monotonic() - start
         _logger.info("Loaded version %d of %s in %.1f s from %s", number, name, seconds, path)
@@ -344,18 +374,18 @@ class ServedModel:
         for entry in unwanted:
             self._unload(entry)
 
-    def _unload(self, entry: _Version) -> None:
+    def _unload(self, entry: KnownVersion) -> None:
         self._set(entry, VersionState.UNLOADING)
         self._close_if_unused(entry)
 
-    def _release(self, entry: _Version) -> None:
+    def _release(self, entry: KnownVersion) -> None:
         with self._changed:
             entry.num_requests -= 1
             is_last = entry.num_requests == 0 and entry.status.state is VersionState.UNLOADING
         if is_last:
             self._close_if_unused(entry)
 
-    def _close_if_unused(self, entry: _Version) -> None:
+    def _close_if_unused(self, entry: KnownVersion) -> None:
         with self._changed:
             if entry.num_requests or entry.servable is None:
                 return
@@ -363,9 +393,3 @@ class ServedModel:
         servable.close()
         self._set(entry, VersionState.END)
         _logger.info("Unloaded version %d of %s", entry.status.version, self.config.name)
-
-
-def servable_not_found(model_name: str, version: int | None) -> ServingError:
-    """The answer to a request for a model or a version that is not available."""
-    wanted = f"Latest({model_name})" if version is None else f"Specific({model_name}, {version})"
-    return not_found(f"Servable not found for request: {wanted}")

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from serving.model_server.grpc_server import GrpcLimits, GrpcServer
 from serving.model_server.grpc_service import service_methods
+from serving.model_server.load_memory import LoadMemory
 from serving.model_server.manager import ModelManager
 from serving.model_server.metrics import DEFAULT_PATH, Metrics
 from serving.model_server.model_config import ModelConfig
@@ -58,6 +59,8 @@ class ModelServer:
       security: How callers are known; None: nobody is asked.
       allows_reload: Whether HandleReloadConfigRequest is answered.
       model_roots: Folders below which it may load models; empty: the base paths of `models`.
+      max_load_memory_mb: Megabytes that loading a version may take by estimate; None: what is
+        available at the time; 0: any.
 
     Attributes:
       manager: The models and their states.
@@ -89,6 +92,7 @@ class ModelServer:
         security: TransportSecurity | None = None,
         allows_reload: bool = False,
         model_roots: Sequence[str] = (),
+        max_load_memory_mb: float | None = None,
     ):
         for name, value in (("port", port), ("rest_api_port", rest_api_port)):
             if value is not None:
@@ -110,6 +114,7 @@ class ModelServer:
             poll_wait_s,
             metrics=metrics,
             allows_labels_for_unavailable=allows_labels_for_unavailable,
+            memory=LoadMemory(max_load_memory_mb),
         )
         limits = RequestLimits(max_batch_size)
         guard = ReloadGuard(allows_reload, model_roots, models)

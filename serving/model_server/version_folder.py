@@ -8,6 +8,10 @@ from trainer.file_system import names_in
 
 _logger = logging.getLogger("tagtower.model_server")
 
+# A base path is listed every second, and what is there twice stays.
+_warned: set[tuple[int, str, str]] = set()
+_MAX_WARNED = 1000
+
 _NUMBER = re.compile(r"[0-9]+")
 _LARGEST_VERSION = 2**63 - 1
 
@@ -33,11 +37,13 @@ def list_versions(base_path: str) -> dict[int, str]:
             continue
         version, path = int(name), os.path.join(base_path, name)
         if version in versions:
-            _logger.warning(
-                "Version %d is there twice: %s is used, %s is ignored.",
-                version,
-                path,
-                versions[version],
-            )
+            _warn_once(version, path, versions[version])
         versions[version] = path
     return versions
+
+
+def _warn_once(version: int, used: str, ignored: str) -> None:
+    if (version, used, ignored) in _warned or len(_warned) >= _MAX_WARNED:
+        return
+    _warned.add((version, used, ignored))
+    _logger.warning("Version %d is there twice: %s is used, %s is ignored.", version, used, ignored)

@@ -15,6 +15,7 @@ from tensorflow.python.saved_model import loader_impl
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.feature_tensors import input_slots, to_tensors
+from serving.model_server.load_memory import estimate_bytes
 from serving.model_server.loading import load_servable
 from tests.serving.real_exports import NUM_TAGS, USER_IDS, K, make_exports
 from tests.serving.tensor_file import read_tensors, write_tensors
@@ -291,3 +292,19 @@ def test_both_exports_answer_alike(python_answers):
     for name in (s.EMBED_USERS, s.SIMILAR_TAGS, s.SCORE_ITEMS):
         answers = [(python_answers[kind] / name).read_bytes() for kind in ("exact", "scann")]
         assert answers[0] == answers[1]
+
+
+# Memory.
+
+
+@pytest.mark.parametrize("kind", ["scann", "exact"])
+def test_memory_of_a_load_is_what_was_estimated(exports, kind):
+    version_dir = str(getattr(exports, kind))
+    finished = subprocess.run(
+        [sys.executable, "-m", "tests.serving.load_growth", version_dir],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert 0.7 < estimate_bytes(version_dir) / int(finished.stdout.split()[-1]) < 1.6

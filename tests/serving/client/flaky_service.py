@@ -49,17 +49,17 @@ class FlakyService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 @contextlib.contextmanager
 def serve(
-    service: FlakyService, credentials: grpc.ServerCredentials | None = None
+    service: FlakyService, credentials: grpc.ServerCredentials | None = None, port: int = 0
 ) -> Iterator[FlakyService]:
-    """Runs a server of the service; `service.target` says where."""
+    """Runs a server of the service, at a free port or the one given; `service.target` is where."""
     server = grpc.server(ThreadPoolExecutor(2))
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(service, server)
-    port = (
-        server.add_insecure_port("127.0.0.1:0")
+    service.port = (
+        server.add_insecure_port(f"127.0.0.1:{port}")
         if credentials is None
-        else server.add_secure_port("127.0.0.1:0", credentials)
+        else server.add_secure_port(f"127.0.0.1:{port}", credentials)
     )
-    service.target = f"127.0.0.1:{port}"
+    service.target = f"127.0.0.1:{service.port}"
     server.start()
     try:
         yield service

@@ -4,7 +4,9 @@ import gc
 import http.client
 import itertools
 import json
+import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import numpy as np
@@ -13,9 +15,9 @@ import tensorflow as tf
 from grpc_reflection.v1alpha import reflection_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from serving.model_server import servable as servable_module
 from serving.model_server.errors import ServingError
 from serving.model_server.json_text import MAX_QUOTED, value_text
+from serving.model_server.predict import run_signature
 from serving.model_server.servable import Servable
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
@@ -160,10 +162,8 @@ def parser(tmp_path_factory):
     return Servable(str(folder))
 
 
-def run(servable, name, value, outputs=None):
-    signature = servable.signatures[name]
-    names = outputs or tuple(slot.tensor_name for slot in signature.outputs.values())
-    return servable.run(signature.feed_names, [value], names)
+def run(servable, name, value):
+    return servable.run(servable.signatures[name], [value])
 
 
 def test_error_that_quotes_bytes_which_are_no_text_is_the_callers(parser):
@@ -185,14 +185,38 @@ def test_unloaded_model_leaves_memory_without_the_collector(toy_versions):
         gc.enable()
 
 
-def test_sets_of_outputs_beyond_the_limit_are_answered_and_forgotten(toy_versions, monkeypatch):
-    monkeypatch.setattr(servable_module, "MAX_CALLS", 4)
+def test_sets_of_outputs_share_one_graph(toy_versions):
     servable = Servable(str(toy_versions / "1"))
-    names = {slot.name: slot.tensor_name for slot in servable.signatures["kinds"].outputs.values()}
+    signature = servable.signatures["kinds"]
     expected = {"scalar": 3, "is_even": [False, True], "text": [b"1", b"2"], "wide": [1 / 3, 2 / 3]}
-    for _ in range(2):
-        for chosen in itertools.combinations(names, 2):
-            values = run(servable, "kinds", np.int32([1, 2]), tuple(names[name] for name in chosen))
-            assert [value.tolist() for value in values] == [expected[name] for name in chosen]
-    assert servable._call.cache_info().currsize == 4
+    for number in range(1, len(expected) + 1):
+        for chosen in itertools.permutations(expected, number):
+            values = run_signature(servable, signature, {"i": np.int32([1, 2])}, chosen)
+            assert {name: value.tolist() for name, value in values.items()} == {
+                name: expected[name] for name in chosen
+            }
+            assert list(values) == sorted(chosen)
+    assert servable.num_calls == 1
+    servable.close()
+
+
+def test_first_calls_at_once_build_one_graph(toy_versions, monkeypatch):
+    servable = Servable(str(toy_versions / "1"))
+    built, build = [], servable._build_call
+
+    def slow_build(signature):
+        built.append(signature.name)
+        all_asked.wait(30)
+        return build(signature)
+
+    all_asked = threading.Event()
+    monkeypatch.setattr(servable, "_build_call", slow_build)
+    with ThreadPoolExecutor(8) as threads:
+        calls = [
+            threads.submit(run, servable, "serving_default", np.float32([1.0])) for _ in range(8)
+        ]
+        all_asked.set()
+        assert [call.result()[0].tolist() for call in calls] == [[1.5]] * 8
+    assert built == ["serving_default"]
+    monkeypatch.undo()
     servable.close()

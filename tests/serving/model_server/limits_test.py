@@ -318,7 +318,7 @@ def test_metrics_count_answers_and_errors_under_the_real_names(types_versions, t
         counted + '{model_name="toy",status="OK"}': 4,
         counted + '{model_name="toy",status="INVALID_ARGUMENT"}': 1,
         counted + '{model_name="toy",status="FAILED_PRECONDITION"}': 1,
-        counted + '{model_name="nope",status="NOT_FOUND"}': 1,
+        counted + '{model_name="",status="NOT_FOUND"}': 1,
         counted + '{model_name="",status="INVALID_ARGUMENT"}': 1,
         counted + '{model_name="",status="FAILED_PRECONDITION"}': 1,
         latency + '{model_name="toy",API="predict",entrypoint="REST"}': 2,

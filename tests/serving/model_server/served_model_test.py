@@ -7,13 +7,11 @@ import grpc
 import pytest
 
 from serving.model_server.errors import ServingError
+from serving.model_server.known_version import LOAD_RETRY_INTERVAL_S, MAX_LOAD_RETRIES
+from serving.model_server.load_memory import NotEnoughMemoryError
 from serving.model_server.metrics import Metrics
 from serving.model_server.model_config import ModelConfig
-from serving.model_server.served_model import (
-    LOAD_RETRY_INTERVAL_S,
-    MAX_LOAD_RETRIES,
-    ServedModel,
-)
+from serving.model_server.served_model import ServedModel
 from serving.model_server.version_policy import AllVersions, LatestVersions, SpecificVersions
 from serving.model_server.version_state import VersionState
 
@@ -277,3 +275,118 @@ def test_model_that_comes_back_forgets_what_ended(fixture):
     assert fixture.states() == {}
     fixture.model.poll()
     assert fixture.states() == {2: "AVAILABLE"}
+
+
+# The newest does not load, and nothing serves yet.
+
+
+def test_newest_that_loads_serves_where_newer_ones_do_not(fixture, caplog):
+    fixture.add(1, 2, 3, 4)
+    fixture.broken = {3, 4}
+    fixture.model.poll()
+    assert fixture.log == ["load 4", "load 3", "load 2"]
+    assert fixture.states() == {4: "END", 3: "END", 2: "AVAILABLE"}
+    assert latest(fixture.model) == 2
+    warning = (
+        "toy: version 2 serves in the place of version 4, which does not load: Read less bytes"
+    )
+    assert warning in caplog.text
+    fixture.model.poll()
+    assert fixture.log == ["load 4", "load 3", "load 2"]
+
+
+def test_version_that_was_mended_takes_over_from_the_one_in_its_place(fixture):
+    fixture.add(1, 2)
+    fixture.broken = {2}
+    fixture.model.poll()
+    assert latest(fixture.model) == 1
+    fixture.broken.clear()
+    fixture.now = LOAD_RETRY_INTERVAL_S
+    fixture.model.poll()
+    assert fixture.states() == {2: "AVAILABLE", 1: "END"}
+
+
+def test_newer_version_takes_over_from_the_one_in_place_of_a_broken_one(fixture):
+    fixture.add(1, 2)
+    fixture.broken = {2}
+    fixture.model.poll()
+    fixture.add(3)
+    fixture.model.poll()
+    assert fixture.states() == {3: "AVAILABLE", 2: "END", 1: "END"}
+
+
+def test_only_named_versions_take_the_place_of_a_named_one(tmp_path):
+    fixture = Fixture(tmp_path / "base", SpecificVersions((3, 2)))
+    fixture.add(1, 2, 3, 4)
+    fixture.broken = {2, 3}
+    fixture.model.poll()
+    assert fixture.states() == {3: "END", 2: "END"}
+
+
+def test_broken_version_beside_one_that_serves_is_not_replaced_by_an_older_one(tmp_path):
+    fixture = Fixture(tmp_path / "base", LatestVersions(2))
+    fixture.add(1, 2, 3)
+    fixture.broken = {3}
+    fixture.model.poll()
+    assert fixture.states() == {3: "END", 2: "AVAILABLE"}
+
+
+def test_where_nothing_loads_each_is_tried_as_often_as_the_newest(fixture):
+    fixture.add(1, 2)
+    fixture.broken = {1, 2}
+    for _ in range(3 * MAX_LOAD_RETRIES):
+        fixture.model.poll()
+        fixture.now += LOAD_RETRY_INTERVAL_S
+    assert sorted(fixture.log) == ["load 1"] * (1 + MAX_LOAD_RETRIES) + ["load 2"] * (
+        1 + MAX_LOAD_RETRIES
+    )
+
+
+def test_folder_that_was_replaced_is_loaded_without_waiting(fixture):
+    fixture.add(1)
+    (fixture.base_path / "1" / "saved_model.pb").write_bytes(b"cut")
+    fixture.broken = {1}
+    fixture.model.poll()
+    (fixture.base_path / "1" / "saved_model.pb").write_bytes(b"whole")
+    fixture.broken.clear()
+    # It may still be written to: only when two looks are the same.
+    fixture.model.poll()
+    assert fixture.log == ["load 1"]
+    fixture.model.poll()
+    assert fixture.states() == {1: "AVAILABLE"}
+
+
+# Memory.
+
+
+def too_large(path, version, is_wanted):
+    raise NotEnoughMemoryError("It takes about 2 MB of 1 MB.")
+
+
+def test_version_too_large_leaves_the_old_one_and_comes_when_there_is_memory(fixture, caplog):
+    fixture.add(1)
+    fixture.model.poll()
+    fixture.add(2)
+    load, fixture.model._load = fixture.model._load, too_large
+    for _ in range(2 * MAX_LOAD_RETRIES):
+        fixture.model.poll()
+        fixture.now += LOAD_RETRY_INTERVAL_S
+    assert latest(fixture.model) == 1
+    (status,) = fixture.model.failures()
+    assert (status.version, status.code) == (2, grpc.StatusCode.RESOURCE_EXHAUSTED)
+    assert caplog.text.count("Version 2 of toy does not load: It takes about 2 MB") == 1
+    fixture.model._load = load
+    fixture.model.poll()
+    assert fixture.states() == {2: "AVAILABLE", 1: "END"}
+
+
+def test_version_too_large_is_not_tried_before_a_minute_is_over(fixture):
+    fixture.add(1)
+    tries = []
+    fixture.model._load = lambda *given: tries.append(given) or too_large(*given)
+    for _ in range(3):
+        fixture.model.poll()
+    assert len(tries) == 1
+    fixture.now += LOAD_RETRY_INTERVAL_S
+    fixture.model.poll()
+    assert len(tries) == 2

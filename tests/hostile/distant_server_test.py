@@ -1,0 +1,131 @@
+"""Clients and servers that are far apart, hang, or come back: what a deadline of 5 s allows."""
+
+import asyncio
+import contextlib
+import itertools
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import numpy as np
+import pytest
+
+from serving.client import AsyncTagClient, TagClient, TagClientError
+from serving.client.transport import channel_options
+from tests.serving.client.certificates import make_certificate
+from tests.serving.client.flaky_service import FlakyService, serve
+from tests.serving.client.relay import relay_to
+
+X = {"x": np.array([1.0], np.float32)}
+# A stranger's machine can stand still for longer than the second that a call has left.
+NUM_TRIES = 3
+
+
+def ask(target, **arguments):
+    with TagClient(target, **arguments) as client:
+        return client.predict(X).model_version
+
+
+def ask_async(target, **arguments):
+    async def once():
+        async with AsyncTagClient(target, **arguments) as client:
+            return (await client.predict(X)).model_version
+
+    return asyncio.run(once())
+
+
+@pytest.fixture(scope="module")
+def servers():
+    """The same service, in clear and over TLS, each with the credentials that it takes."""
+    certificate, key = make_certificate("127.0.0.1")
+    with (
+        serve(FlakyService()) as clear,
+        serve(FlakyService(), grpc.ssl_server_credentials([(key, certificate)])) as encrypted,
+    ):
+        yield {
+            "clear": (clear.target, None),
+            "tls": (encrypted.target, grpc.ssl_channel_credentials(certificate)),
+        }
+
+
+def first_call(servers, asked, form, delay_s):
+    """What is wrong with the first call of a client; empty: nothing."""
+    target, credentials = servers[form]
+    with relay_to(target, delay_s) as relay:
+        for _ in range(NUM_TRIES):
+            try:
+                version = asked(relay.target, credentials=credentials, timeout_s=5)
+                return "" if version == 7 else f"version {version}"
+            except TagClientError as caught:
+                error = caught
+    return f"{asked.__name__}, {form}, {delay_s} s: {error}"
+
+
+def test_first_call_over_a_distance_is_answered_within_its_deadline(servers):
+    """Half a second one way with TLS are four round trips, 4 s; all side by side, as they wait."""
+    cases = list(itertools.product([ask, ask_async], ["clear", "tls"], [0.0, 0.05, 0.2, 0.5]))
+    with ThreadPoolExecutor(len(cases)) as threads:
+        faults = list(threads.map(lambda case: first_call(servers, *case), cases))
+    assert not any(faults), list(filter(None, faults))
+
+
+@pytest.mark.parametrize("asked", [ask, ask_async])
+def test_server_that_takes_connections_and_says_nothing_costs_the_deadline_and_no_more(
+    servers, asked
+):
+    target, _ = servers["clear"]
+    with relay_to(target) as relay:
+        relay.is_silent = True
+        start = time.monotonic()
+        with pytest.raises(TagClientError) as caught:
+            asked(relay.target, timeout_s=0.5)
+        assert 0.4 < time.monotonic() - start < 30
+    assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+@pytest.mark.parametrize("asked", [ask, ask_async])
+@pytest.mark.parametrize("order", ["hangs first", "hangs last"])
+def test_name_with_two_addresses_of_which_one_hangs(servers, asked, order):
+    target, _ = servers["clear"]
+    with relay_to(target) as silent, relay_to(target) as good:
+        silent.is_silent = True
+        # As gRPC sees a name that stands for two addresses.
+        addresses = [silent.target, good.target]
+        if order == "hangs last":
+            addresses.reverse()
+        assert asked(f"ipv4:{','.join(addresses)}", timeout_s=30) == 7
+
+
+def test_server_that_was_restarted_is_found_again_by_the_same_client():
+    """The relay takes connections all the while, and ends them at once: nobody refuses any."""
+    certificate, key = make_certificate("127.0.0.1")
+    server_credentials = grpc.ssl_server_credentials([(key, certificate)])
+    credentials = grpc.ssl_channel_credentials(certificate)
+    with contextlib.ExitStack() as stack:
+        with serve(FlakyService(), server_credentials) as service:
+            relay = stack.enter_context(relay_to(service.target, 0.02))
+            client = TagClient(relay.target, credentials=credentials, timeout_s=30)
+            stack.enter_context(client)
+            assert client.predict(X).model_version == 7
+        with pytest.raises(TagClientError) as gone:
+            client.predict(X)
+        assert gone.value.code is grpc.StatusCode.UNAVAILABLE
+        stack.enter_context(serve(FlakyService(), server_credentials, service.port))
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                assert client.predict(X).model_version == 7
+                break
+            except TagClientError as error:
+                assert error.code is grpc.StatusCode.UNAVAILABLE
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+
+
+def test_pauses_between_attempts_to_connect_are_short_and_an_attempt_has_seconds():
+    """Both are of one option's name each, of which one means something else than it says."""
+    options = dict(channel_options("tower.example:8500"))
+    assert options["grpc.initial_reconnect_backoff_ms"] <= 100
+    assert options["grpc.max_reconnect_backoff_ms"] <= 1000
+    # Three round trips of a second, and what a busy machine adds.
+    assert options["grpc.min_reconnect_backoff_ms"] >= 5000

@@ -1,0 +1,102 @@
+"""The distance between a client and its server: a relay that delays, or says nothing."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+
+
+class Relay:
+    """A relay of TCP, to be asked in the place of a server; a context manager that runs it.
+
+    Args:
+      port: Of the server on this machine.
+      delay_s: What a byte takes one way, seconds.
+
+    Attributes:
+      target: `host:port` of the relay.
+      is_silent: Whether connections are taken and nothing comes by them, as where a machine hangs.
+      num_connections: How many were taken.
+    """
+
+    def __init__(self, port: int, delay_s: float = 0.0):
+        self._port, self._delay_s = port, delay_s
+        self.is_silent = False
+        self.num_connections = 0
+        self._loop = asyncio.new_event_loop()
+        self._tasks: set[asyncio.Task] = set()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def __enter__(self) -> "Relay":
+        self._thread.start()
+        starting = asyncio.start_server(self._carry, "127.0.0.1", 0)
+        self._server = asyncio.run_coroutine_threadsafe(starting, self._loop).result(30)
+        self.target = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    def __exit__(self, *exception) -> None:
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(30)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(30)
+        self._loop.close()
+
+    async def _end(self) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _carry(self, reader, writer) -> None:
+        self.num_connections += 1
+        task = asyncio.current_task()
+        self._tasks.add(task)
+        streams = [writer]
+        try:
+            if self.is_silent:
+                await asyncio.Event().wait()
+            # The handshake of TCP, which ends here, goes there and back as well.
+            await asyncio.sleep(2 * self._delay_s)
+            with contextlib.suppress(OSError):
+                from_server, to_server = await asyncio.open_connection("127.0.0.1", self._port)
+                streams.append(to_server)
+                await asyncio.gather(self._copy(reader, to_server), self._copy(from_server, writer))
+        except asyncio.CancelledError:
+            pass
+        finally:
+            self._tasks.discard(task)
+            for stream in streams:
+                stream.close()
+
+    async def _copy(self, reader, writer) -> None:
+        """Copies one way; what comes in meanwhile is under way as well."""
+        waiting: asyncio.Queue = asyncio.Queue()
+
+        async def write_all() -> None:
+            while True:
+                time, data = await waiting.get()
+                await asyncio.sleep(time - self._loop.time())
+                if not data:
+                    break
+                writer.write(data)
+                await writer.drain()
+            writer.close()
+
+        writing = asyncio.ensure_future(write_all())
+        try:
+            data = b"begin"
+            while data:
+                data = b""
+                with contextlib.suppress(OSError):
+                    data = await reader.read(1 << 16)
+                waiting.put_nowait((self._loop.time() + self._delay_s, data))
+            with contextlib.suppress(OSError):
+                await writing
+        finally:
+            writing.cancel()
+
+
+@contextlib.contextmanager
+def relay_to(target: str, delay_s: float = 0.0) -> Iterator[Relay]:
+    """Runs a relay to the server at `host:port`."""
+    with Relay(int(target.rpartition(":")[2]), delay_s) as relay:
+        yield relay
