@@ -127,7 +127,7 @@ LEFT_OUT = {
     "serving/index_evaluation.py": "files that the run itself has written",
     "serving/tensor_proto.py": "the server words a tensor that cannot be read itself",
     "serving/batch_predict_input.py::_refuse_constant": "quoted in `The line is no JSON`",
-    "serving/model_server/grpc_server.py::_with_errors": "gRPC's `abort` raises by itself",
+    "serving/model_server/grpc_handlers.py::_with_errors": "gRPC's `abort` raises by itself",
     "The caller has gone.": "told to nobody",
     "serving/model_server/json_tensor.py::_format_error": CALLERS,
     "serving/feature_tensors.py::_wrong_kind": CALLERS,

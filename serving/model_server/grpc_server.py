@@ -9,31 +9,29 @@ import asyncio
 import collections
 import concurrent.futures
 import dataclasses
-import logging
-import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+import functools
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
-from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from serving.model_server.compressed_message import is_compressed, too_large, unpack
-from serving.model_server.errors import ServingError, invalid_argument
+from serving.model_server.errors import ServingError
+from serving.model_server.grpc_connections import connection_options
+from serving.model_server.grpc_handlers import Handlers, end_call, stream_handler, unary_handler
+from serving.model_server.grpc_loop import event_loop, run_on_loop
 from serving.model_server.grpc_service import Call, Method
+from serving.model_server.grpc_work import Work, parse_message
 from serving.model_server.health import HealthService
 from serving.model_server.message_cost import SMALL_BYTES
 from serving.model_server.ports import with_port
 from serving.model_server.request_memory import LargeRequests, WaitingCalls
 
-_logger = logging.getLogger("tagtower.model_server")
 _T = TypeVar("_T")
 
-MAX_ANSWER_BYTES = 2**31 - 1
-# Messages travel in a header, whose size is limited.
-_MAX_ERROR_BYTES = 1024
 _HEALTH = "grpc.health.v1.Health"
 # Health has room of its own, for this many messages, so that it is answered when there is no other.
 _NUM_HEALTH_MESSAGES = 4
@@ -42,29 +40,6 @@ _NUM_SLOW_THREADS = 2
 _ANSWER_COPIES = 3
 
 Authorize = Callable[[str, Sequence[tuple[str, str | bytes]]], ServingError | None]
-
-# What keeps dead and silent connections from staying. A client that is told to go reconnects, and
-# its calls under way finish; channel arguments of the user come after these and win.
-_CONNECTIONS = (
-    # Otherwise a second server on the same port starts without a word, and each gets half the
-    # requests.
-    ("grpc.so_reuseport", 0),
-    # The library unpacks a message as a whole before it compares its size with the limit.
-    ("grpc.per_message_decompression", 0),
-    ("grpc.server_handshake_timeout_ms", 20_000),
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    # Clients may ping as often as once in ten seconds, with or without calls.
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    ("grpc.http2.max_ping_strikes", 2),
-    ("grpc.max_connection_idle_ms", 10 * 60_000),
-    ("grpc.max_connection_age_ms", 30 * 60_000),
-    # What nobody reads goes with its connection alone: the library cannot take back an answer.
-    ("grpc.max_connection_age_grace_ms", 5 * 60_000),
-    # Further calls of a connection wait at the client.
-    ("grpc.max_concurrent_streams", 256),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,34 +102,32 @@ class GrpcServer:
         self._readers = _threads(1, "grpc-read")
         self._num_under_way = 0
         self._unread_bytes = 0
-        self._done: collections.deque[_Work] = collections.deque()
+        self._done: collections.deque[Work] = collections.deque()
         self._is_woken = False
         self._large = LargeRequests(limits.max_memory_bytes)
         self._waiting = self._new_waiting(limits.max_memory_bytes)
         self._waiting_health = self._new_waiting(_NUM_HEALTH_MESSAGES * limits.max_message_bytes)
         self._health = HealthService() if has_health_service else None
-        self._handlers = {name: self._handler(name, method) for name, method in methods.items()}
+        self._handlers = {
+            name: unary_handler(functools.partial(self._answer, name, method))
+            for name, method in methods.items()
+        }
         services = {name.split("/")[1] for name in methods}
         if self._health:
             services.add(_HEALTH)
-            self._handlers[f"/{_HEALTH}/Check"] = _unary(self._check_health)
-            self._handlers[f"/{_HEALTH}/Watch"] = _stream(self._watch_health)
+            self._handlers[f"/{_HEALTH}/Check"] = unary_handler(self._check_health)
+            self._handlers[f"/{_HEALTH}/Watch"] = stream_handler(self._watch_health)
         if has_reflection:
             services.add(reflection.SERVICE_NAME)
             self._reflection = reflection.aio.ReflectionServicer(services)
             name = f"/{reflection.SERVICE_NAME}/ServerReflectionInfo"
-            self._handlers[name] = _stream(self._reflect)
-        options = [
-            *_CONNECTIONS,
-            ("grpc.max_receive_message_length", limits.max_message_bytes),
-            ("grpc.max_send_message_length", MAX_ANSWER_BYTES),
-            *channel_arguments,
-        ]
-        self._server, self.port = _run(self._bind(address, options, credentials))
+            self._handlers[name] = stream_handler(self._reflect)
+        options = [*connection_options(limits.max_message_bytes), *channel_arguments]
+        self._server, self.port = run_on_loop(self._bind(address, options, credentials))
 
     def start(self) -> None:
         """Starts to answer."""
-        _run(self._server.start())
+        run_on_loop(self._server.start())
 
     def stop(self, grace_s: float) -> bool:
         """Takes no more calls, lets those under way finish, and closes the port.
@@ -165,7 +138,7 @@ class GrpcServer:
         Returns:
           Whether all requests under way were answered.
         """
-        is_drained = _run(self._stop(grace_s))
+        is_drained = run_on_loop(self._stop(grace_s))
         for workers in (self._workers, self._slow_workers, self._readers):
             workers.shutdown(wait=False)
         return is_drained
@@ -176,7 +149,7 @@ class GrpcServer:
         options: list[tuple[str, Any]],
         credentials: grpc.ServerCredentials | None,
     ) -> tuple[grpc.aio.Server, int]:
-        server = grpc.aio.server(handlers=[_Handlers(self._handlers)], options=options)
+        server = grpc.aio.server(handlers=[Handlers(self._handlers)], options=options)
         target = with_port(*address)
         if credentials is None:
             return server, server.add_insecure_port(target)
@@ -197,14 +170,8 @@ class GrpcServer:
             budget_bytes=budget_bytes,
             max_calls=self._limits.max_requests,
             timeout_s=self._limits.read_timeout_s,
-            end=_end,
+            end=end_call,
         )
-
-    def _handler(self, name: str, method: Method) -> grpc.RpcMethodHandler:
-        async def answer(messages: object, context: grpc.aio.ServicerContext) -> bytes:
-            return await _with_errors(context, self._answer(name, method, context))
-
-        return grpc.stream_unary_rpc_method_handler(answer)
 
     async def _answer(self, name: str, method: Method, context: grpc.aio.ServicerContext) -> bytes:
         call = Call(context.invocation_metadata())
@@ -235,7 +202,7 @@ class GrpcServer:
 
     async def _compute(self, method: Method, message: bytes, call: Call) -> bytes:
         """Answers a message that is held; it is let go when the thread is done with it."""
-        work = _Work(method, message, call, asyncio.get_running_loop().create_future())
+        work = Work(method, message, call, asyncio.get_running_loop().create_future())
         try:
             if len(message) > SMALL_BYTES:
                 await self._read_large(work)
@@ -254,7 +221,7 @@ class GrpcServer:
             raise ServingError(work.error.code, work.error.message)
         return work.result
 
-    async def _read_large(self, work: "_Work") -> None:
+    async def _read_large(self, work: Work) -> None:
         """Waits until there is memory for a large message, and reads it.
 
         All are read in one thread: each thread's memory is its own and is kept for its next
@@ -267,16 +234,16 @@ class GrpcServer:
         await self._large.acquire(cost)
         work.cost = cost
         work.request = await loop.run_in_executor(
-            self._readers, _parse, work.method.request_type, work.message
+            self._readers, parse_message, work.method.request_type, work.message
         )
 
-    def _run(self, work: "_Work") -> None:
+    def _run(self, work: Work) -> None:
         """Works, in a thread; the loop is woken once for all answers that are ready by then."""
         work.run()
         self._done.append(work)
         if not self._is_woken:
             self._is_woken = True
-            _event_loop().call_soon_threadsafe(self._deliver)
+            event_loop().call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
         self._is_woken = False
@@ -286,7 +253,7 @@ class GrpcServer:
             if not work.answer.done():  # else the caller has gone
                 work.answer.set_result(None)
 
-    def _finish(self, work: "_Work") -> None:
+    def _finish(self, work: Work) -> None:
         self._num_under_way -= 1
         self._waiting.release(work.message)
         if work.cost:
@@ -325,7 +292,7 @@ class GrpcServer:
         if message is None:
             return None
         try:
-            return _parse(request_type, message)
+            return parse_message(request_type, message)
         finally:
             waiting.release(message)
 
@@ -357,35 +324,6 @@ class GrpcServer:
             await context.write(response.SerializeToString())
 
 
-class _Handlers(grpc.GenericRpcHandler):
-    """The handlers by the full names of their methods."""
-
-    def __init__(self, handlers: Mapping[str, grpc.RpcMethodHandler]):
-        self._handlers = handlers
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
-        """Gives a method's handler; None: there is no such method."""
-        return self._handlers.get(handler_call_details.method)
-
-
-def _unary(
-    answer: Callable[[grpc.aio.ServicerContext], Coroutine[Any, Any, bytes]],
-) -> grpc.RpcMethodHandler:
-    async def handle(messages: object, context: grpc.aio.ServicerContext) -> bytes:
-        return await _with_errors(context, answer(context))
-
-    return grpc.stream_unary_rpc_method_handler(handle)
-
-
-def _stream(
-    answer: Callable[[grpc.aio.ServicerContext], Coroutine[Any, Any, None]],
-) -> grpc.RpcMethodHandler:
-    async def handle(messages: object, context: grpc.aio.ServicerContext) -> None:
-        await _with_errors(context, answer(context))
-
-    return grpc.stream_stream_rpc_method_handler(handle)
-
-
 def _threads(number: int, name: str) -> concurrent.futures.ThreadPoolExecutor:
     return concurrent.futures.ThreadPoolExecutor(number, thread_name_prefix=name)
 
@@ -396,113 +334,3 @@ def _one(name: str, message: _T | None) -> _T:
             grpc.StatusCode.UNIMPLEMENTED, f'"{name}" requires exactly one request message.'
         )
     return message
-
-
-def _parse(request_type: Any, message: bytes) -> Any:
-    # Left to itself, gRPC answers these with INTERNAL, the code of a server's own faults, so that
-    # monitoring would alarm about every scanner.
-    try:
-        return request_type.FromString(message)
-    except (DecodeError, UnicodeDecodeError) as error:
-        raise invalid_argument("The request is not a message of this method.") from error
-
-
-class _Work:
-    """A message and its answer."""
-
-    def __init__(self, method: Method, message: bytes, call: Call, answer: asyncio.Future[None]):
-        self.message = message
-        self.answer = answer
-        self.cost = 0
-        self.request: Any = None
-        self.result = b""
-        self.error: ServingError | None = None
-        self.method = method
-        self._call = call
-
-    def run(self) -> None:
-        """Computes the answer, or the error."""
-        request_type = self.method.request_type
-        try:
-            if not self._call.is_active:
-                raise ServingError(grpc.StatusCode.CANCELLED, "The caller has gone.")
-            if self.request is None:
-                self.request = _parse(request_type, self.message)
-            self.result = self.method.answer(self.request, self._call).SerializeToString()
-        except ServingError as error:
-            # Not itself: its traceback holds the request.
-            self.error = ServingError(error.code, error.message)
-        except MemoryError:
-            self.error = ServingError(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                "The server has not the memory for this request.",
-            )
-        except Exception:
-            _logger.exception("Answering a %s failed.", request_type.DESCRIPTOR.name)
-            self.error = ServingError(
-                grpc.StatusCode.INTERNAL, "Internal error of the server; see its log."
-            )
-        self.request = None  # it may be large, and the answer may have to wait
-
-
-async def _with_errors(context: grpc.aio.ServicerContext, answering: Coroutine[Any, Any, _T]) -> _T:
-    """Awaits an answer; a serving error ends the call with its code and message."""
-    try:
-        return await answering
-    except ServingError as error:
-        # Without its traceback, whose frames hold the message: the library keeps what it raises
-        # until Python's collector finds it.
-        failure = ServingError(error.code, error.message)
-    await _abort(context, failure)
-    raise AssertionError("`_abort` does not return.")
-
-
-async def _abort(context: grpc.aio.ServicerContext, error: ServingError) -> None:
-    """Ends a call from its handler; raises."""
-    message = error.message.encode("utf-8", "replace")
-    if len(message) > _MAX_ERROR_BYTES:
-        message = message[:_MAX_ERROR_BYTES] + b"...TRUNCATED"
-    try:
-        await context.abort(error.code, message.decode("utf-8", "replace"))
-    except grpc.aio.AbortError:
-        raise
-    except grpc.aio.BaseError as gone:  # the library has ended it already, or its caller has
-        raise asyncio.CancelledError from gone
-
-
-async def _end(context: grpc.aio.ServicerContext, error: ServingError) -> None:
-    """Ends a call from outside its handler."""
-    try:
-        await _abort(context, error)
-    except (grpc.aio.AbortError, asyncio.CancelledError):
-        pass
-
-
-# One loop for all servers of the process: gRPC has one queue of events for all loops, and each
-# would be woken for what is another's.
-_loop: asyncio.AbstractEventLoop | None = None
-_loop_lock = threading.Lock()
-
-
-def _event_loop() -> asyncio.AbstractEventLoop:
-    global _loop
-    with _loop_lock:
-        if _loop is None:
-            _loop = asyncio.new_event_loop()
-            logging.getLogger("grpc._cython.cygrpc").addFilter(_is_of_interest)
-            threading.Thread(target=_loop.run_forever, name="grpc-server", daemon=True).start()
-        return _loop
-
-
-def _is_of_interest(record: logging.LogRecord) -> bool:
-    """Whether the library reports more than a caller that went before its answer was written."""
-    error = record.exc_info[1] if record.exc_info else None
-    return type(error).__name__ != "ExecuteBatchError"
-
-
-def _run(task: Coroutine[Any, Any, _T]) -> _T:
-    return asyncio.run_coroutine_threadsafe(task, _event_loop()).result()
-
-
-def _call_soon(call: Callable[[], None]) -> None:
-    _event_loop().call_soon_threadsafe(call)

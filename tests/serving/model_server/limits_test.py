@@ -4,6 +4,8 @@ import gzip
 import http.client
 import json
 import re
+import resource
+import socket
 import threading
 import time
 
@@ -228,6 +230,22 @@ def test_connection_that_is_too_old_ends_without_an_error(types_versions):
             while time.monotonic() < end:
                 answer = client.predict({"v": np.array([7])}, signature_name="int64")
                 assert answer.outputs["v"].tolist() == [7]
+
+
+def test_connections_leave_files_for_others(types_versions, monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (6, 6))
+    with ModelServer([ModelConfig("types", str(types_versions))], host="127.0.0.1") as server:
+        address = ("127.0.0.1", server.port)
+        silent = [socket.create_connection(address, timeout=WAIT_S) for _ in range(3)]
+        # The server greets whom it lets in.
+        greeted = [bool(connection.recv(1)) for connection in silent]
+        for connection in silent:
+            connection.close()
+        assert greeted == [True, True, False]
+        with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(), timeout=WAIT_S, wait_for_ready=True
+            )
 
 
 def test_batch_beyond_the_limit_is_refused_over_rest(types_versions):

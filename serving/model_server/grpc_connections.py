@@ -1,0 +1,51 @@
+"""Options of gRPC's library: what keeps dead and silent connections from staying."""
+
+import resource
+
+MAX_ANSWER_BYTES = 2**31 - 1
+
+# What keeps dead and silent connections from staying. A client that is told to go reconnects, and
+# its calls under way finish; channel arguments of the user come after these and win.
+_CONNECTIONS: tuple[tuple[str, int], ...] = (
+    # Otherwise a second server on the same port starts without a word, and each gets half the
+    # requests.
+    ("grpc.so_reuseport", 0),
+    # The library unpacks a message as a whole before it compares its size with the limit.
+    ("grpc.per_message_decompression", 0),
+    ("grpc.server_handshake_timeout_ms", 20_000),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # Clients may ping as often as once in ten seconds, with or without calls.
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.max_ping_strikes", 2),
+    ("grpc.max_connection_idle_ms", 10 * 60_000),
+    ("grpc.max_connection_age_ms", 30 * 60_000),
+    # What nobody reads goes with its connection alone: the library cannot take back an answer.
+    ("grpc.max_connection_age_grace_ms", 5 * 60_000),
+    # Further calls of a connection wait at the client.
+    ("grpc.max_concurrent_streams", 256),
+)
+
+
+def connection_options(max_message_bytes: int) -> list[tuple[str, int | str]]:
+    """The options of a server.
+
+    Args:
+      max_message_bytes: Size of a message as it comes.
+
+    Returns:
+      Name and value of each.
+    """
+    return [
+        *_CONNECTIONS,
+        ("grpc.max_allowed_incoming_connections", _most_connections()),
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", MAX_ANSWER_BYTES),
+    ]
+
+
+def _most_connections() -> int:
+    """A third of the files that the process may have open: REST and models need some, too."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 2**31 - 1 if limit == resource.RLIM_INFINITY else max(1, limit // 3)

@@ -1,0 +1,81 @@
+"""Handlers of gRPC calls as coroutines, whose serving errors become the status of the call."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from serving.model_server.errors import ServingError
+
+_T = TypeVar("_T")
+
+# Messages travel in a header, whose size is limited.
+_MAX_ERROR_BYTES = 1024
+
+
+class Handlers(grpc.GenericRpcHandler):
+    """The handlers by the full names of their methods."""
+
+    def __init__(self, handlers: Mapping[str, grpc.RpcMethodHandler]):
+        self._handlers = handlers
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        """Gives a method's handler; None: there is no such method."""
+        return self._handlers.get(handler_call_details.method)
+
+
+def unary_handler(
+    answer: Callable[[grpc.aio.ServicerContext], Coroutine[Any, Any, bytes]],
+) -> grpc.RpcMethodHandler:
+    """The handler of a method with one answer, and one message that `answer` reads itself."""
+
+    async def handle(messages: object, context: grpc.aio.ServicerContext) -> bytes:
+        return await _with_errors(context, answer(context))
+
+    return grpc.stream_unary_rpc_method_handler(handle)
+
+
+def stream_handler(
+    answer: Callable[[grpc.aio.ServicerContext], Coroutine[Any, Any, None]],
+) -> grpc.RpcMethodHandler:
+    """The handler of a method whose messages and answers `answer` reads and writes itself."""
+
+    async def handle(messages: object, context: grpc.aio.ServicerContext) -> None:
+        await _with_errors(context, answer(context))
+
+    return grpc.stream_stream_rpc_method_handler(handle)
+
+
+async def _with_errors(context: grpc.aio.ServicerContext, answering: Coroutine[Any, Any, _T]) -> _T:
+    """Awaits an answer; a serving error ends the call with its code and message."""
+    try:
+        return await answering
+    except ServingError as error:
+        # Without its traceback, whose frames hold the message: the library keeps what it raises
+        # until Python's collector finds it.
+        failure = ServingError(error.code, error.message)
+    await _abort(context, failure)
+    raise AssertionError("`_abort` does not return.")
+
+
+async def _abort(context: grpc.aio.ServicerContext, error: ServingError) -> None:
+    """Ends a call from its handler; raises."""
+    message = error.message.encode("utf-8", "replace")
+    if len(message) > _MAX_ERROR_BYTES:
+        message = message[:_MAX_ERROR_BYTES] + b"...TRUNCATED"
+    try:
+        await context.abort(error.code, message.decode("utf-8", "replace"))
+    except grpc.aio.AbortError:
+        raise
+    except grpc.aio.BaseError as gone:  # the library has ended it already, or its caller has
+        raise asyncio.CancelledError from gone
+
+
+async def end_call(context: grpc.aio.ServicerContext, error: ServingError) -> None:
+    """Ends a call from outside its handler."""
+    try:
+        await _abort(context, error)
+    except (grpc.aio.AbortError, asyncio.CancelledError):
+        pass
