@@ -95,7 +95,7 @@ def verify(versions: Iterable["PushedVersion"]) -> dict[str, str]:
 
     states = {}
     for version in versions:
-        print(f"checking {version.path} ...", file=sys.stderr)
+        sys.stderr.write(f"checking {version.path} ...\n")
         try:
             is_checked = check_manifest(version.path, remedy=_REMEDY)
             states[version.path] = "sound" if is_checked else "no manifest, not checked"
