@@ -245,8 +245,9 @@ def batch_predict(
       Counts: `predicted` and `errors`, of the whole output.
 
     Raises:
-      ValueError: The version is damaged, there is no input or nothing in it, a file of it is not read or breaks off, the
-        output folder exists, or what an earlier run left was begun with something else.
+      ValueError: The version is damaged, there is no input or nothing in it, a file of it is not
+        read or breaks off, the output folder exists, or what an earlier run left was begun with
+        something else.
     """
     if not check_manifest(config.model_dir, remedy=_NOT_PREDICTED):
         _logger.info("%s has no manifest, not checked", config.model_dir)

@@ -1,5 +1,4 @@
-"""Writes the servable: a SavedModel with named signatures, warm-up records and a description, and
-last its manifest.
+"""Writes the servable: a SavedModel with named signatures, warm-up records, description, manifest.
 
 It loads in a process that has nothing of this project, where TensorFlow (and for a ScaNN index its
 op library) is. With an exact index it has TensorFlow's own ops alone, so that stock TensorFlow

@@ -9,6 +9,7 @@ places: scores are compared within `TOLERANCE`, and tags by the scores that they
 import collections
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def difference(
         elif name in of_lists and is_approximate:
             continue
         elif array.dtype.kind in "fc":
-            wrong = ~_is_close(array, now[name], _tolerance(array))
+            wrong = ~_are_close(array, now[name], _tolerance(array))
         else:
             wrong = array != now[name]
         if np.any(wrong):
@@ -87,65 +88,65 @@ def _tolerance(array: np.ndarray) -> float:
     return TOLERANCE * float(np.max(np.abs(finite), initial=0.0)) + 1e-6
 
 
-def _is_close(one: np.ndarray, other: np.ndarray, tolerance: float) -> np.ndarray:
+def _are_close(one: np.ndarray, other: np.ndarray, tolerance: Any) -> np.ndarray:
     return np.isclose(one, other, rtol=0.0, atol=tolerance, equal_nan=True)
 
 
 def _wrong_rows(before: Arrays, now: Arrays, name: str, is_approximate: bool) -> np.ndarray:
     """Which rows of a list differ by more than near-ties that changed places, bool [rows]."""
     num_places = before[name].shape[-1]
+    if not num_places:
+        return np.zeros(0, bool)
     scores = _scores(before, before[name])
     tolerances = [_tolerance(before[score]) for score in scores]
+    # Another text counts twice: as one that is gone and as one that came.
+    most = 2 * math.floor(MAX_OTHERS * num_places) if is_approximate else 0
 
-    def rows(arrays: Arrays, output: str) -> np.ndarray:
-        return arrays[output].reshape(-1, num_places)
+    def rows(arrays: Arrays) -> list[_Row]:
+        columns = [arrays[output].reshape(-1, num_places) for output in (name, *scores)]
+        return [_Row(texts, numbers) for texts, *numbers in zip(*columns, strict=True)]
 
     wrong = []
-    for i, (one, other) in enumerate(
-        zip(rows(before, name), rows(now, name), strict=True) if num_places else ()
-    ):
-        numbers = [[rows(arrays, score)[i] for score in scores] for arrays in (before, now)]
-        sides = [_by_text(texts, of) for texts, of in zip((one, other), numbers, strict=True)]
-        others = sum(
-            not _has_place(text, mine, theirs, last, tolerances)
-            for mine, theirs, last in (
-                (sides[0], sides[1], [n[-1] for n in numbers[1]]),
-                (sides[1], sides[0], [n[-1] for n in numbers[0]]),
-            )
-            for text in mine
-        )
-        moved = any(
-            not _are_close(numbers_of, sides[1][text], tolerances)
-            for text, numbers_of in sides[0].items()
-            if text in sides[1]
-        )
-        # Another tag is counted twice: as one that is missing and as one that came.
-        most = 2 * math.floor(MAX_OTHERS * num_places) if is_approximate else 0
-        wrong.append(moved or others > most)
+    for one, other in zip(rows(before), rows(now), strict=True):
+        num_others = one.num_missing_in(other, tolerances) + other.num_missing_in(one, tolerances)
+        wrong.append(num_others > most or one.has_others_numbers(other, tolerances))
     return np.array(wrong, bool)
 
 
-def _by_text(texts: np.ndarray, numbers: list[np.ndarray]) -> dict[tuple, list[float]]:
-    """The numbers of each text of a row; one that is there again is one more."""
-    seen: collections.Counter = collections.Counter()
-    found = {}
-    for place, text in enumerate(texts):
-        found[text, seen[text]] = [float(of[place]) for of in numbers]
-        seen[text] += 1
-    return found
+class _Row:
+    """One list: the numbers of each text in it.
+
+    Args:
+      texts: In order, string [places]; one that is there again is one more.
+      numbers: Float [places] each.
+    """
+
+    def __init__(self, texts: np.ndarray, numbers: list[np.ndarray]):
+        seen: collections.Counter = collections.Counter()
+        self._numbers: dict[tuple[bytes, int], np.ndarray] = {}
+        for place, text in enumerate(texts):
+            self._numbers[text, seen[text]] = np.array([of[place] for of in numbers])
+            seen[text] += 1
+        self._last = np.array([of[-1] for of in numbers])
+
+    def num_missing_in(self, other: "_Row", tolerances: list[float]) -> int:
+        """Texts that another list should have: those near its end may be the next ones there."""
+        missing = [n for text, n in self._numbers.items() if text not in other._numbers]
+        # Contributions are in order of their size, whatever their sign.
+        return sum(
+            not _is_close(numbers, other._last, tolerances)
+            and not _is_close(np.abs(numbers), np.abs(other._last), tolerances)
+            for numbers in missing
+        )
+
+    def has_others_numbers(self, other: "_Row", tolerances: list[float]) -> bool:
+        """Whether a text of both has other numbers in the other."""
+        return any(
+            not _is_close(numbers, other._numbers[text], tolerances)
+            for text, numbers in self._numbers.items()
+            if text in other._numbers
+        )
 
 
-def _has_place(text, mine: dict, theirs: dict, last: list[float], tolerances: list[float]) -> bool:
-    """Whether a text of one list is in the other too, or was near the end of that."""
-    if text in theirs:
-        return True
-    # Contributions are in order of their size, whatever their sign.
-    sizes = [abs(number) for number in mine[text]], [abs(number) for number in last]
-    return _are_close(mine[text], last, tolerances) or _are_close(*sizes, tolerances)
-
-
-def _are_close(one: list[float], other: list[float], tolerances: list[float]) -> bool:
-    return all(
-        bool(_is_close(np.float64(a), np.float64(b), tolerance))
-        for a, b, tolerance in zip(one, other, tolerances, strict=True)
-    )
+def _is_close(one: np.ndarray, other: np.ndarray, tolerances: Any) -> bool:
+    return bool(np.all(_are_close(one, other, tolerances)))

@@ -35,7 +35,9 @@ from trainer.tag_normalization import TagNormalization
 WITHDRAWN_DIR = "withdrawn"
 _SAVED_TOWERS = "Format-Serving"  # in TFX's artifact of a model
 RUN, REINDEX = "run", "reindex"  # kinds of versions
-_ANOTHER = "`tagtower rollback --to` takes another, `tagtower versions --verify` says which are sound."
+_ANOTHER = (
+    "`tagtower rollback --to` takes another, `tagtower versions --verify` says which are sound."
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -79,7 +79,11 @@ def test_approximate_index_may_lose_a_tenth_of_a_list_and_no_more():
         ({"v": np.float32([1, 100])}, {"v": np.float32([1, 102])}, "v"),
         ({"v": np.float32([1, 100])}, {"v": np.float32([1, np.nan])}, "v"),
         ({"v": np.float32([1, np.inf])}, {"v": np.float32([1, -np.inf])}, "v"),
-        ({"features": np.array([b"a"], object)}, {"features": np.array([b"b"], object)}, "features"),
+        (
+            {"features": np.array([b"a"], object)},
+            {"features": np.array([b"b"], object)},
+            "features",
+        ),
     ],
 )
 def test_difference_names_the_output(recorded, answered, output, is_approximate):

@@ -69,12 +69,12 @@ def run(arguments: argparse.Namespace) -> int:
         for number in serving
         if number not in on_disk
     ]
-    header, is_damaged = _HEADER, False
+    header, is_damaged = list(_HEADER), False
     if arguments.verify:
-        header = (*_HEADER, _FILES)
-        states_of_files = verify([v for path in paths for v in read_versions(path)])
-        is_damaged = any(_is_damaged(state) for state in states_of_files.values())
-        rows = [{**row, _FILES: _files_cell(row["version"], paths, states_of_files)} for row in rows]
+        header.append(_FILES)
+        files = verify([v for path in paths for v in read_versions(path)])
+        is_damaged = any(state.startswith("damaged") for state in files.values())
+        rows = [{**row, _FILES: _files_cell(row["version"], paths, files)} for row in rows]
     if arguments.json:
         print(json.dumps(rows, ensure_ascii=False, indent=1))
     else:
@@ -106,10 +106,6 @@ def verify(versions: Iterable["PushedVersion"]) -> dict[str, str]:
             print(f"tagtower: {version.path} cannot be read: {error}", file=sys.stderr)
             states[version.path] = f"damaged: {error.filename or error}"
     return states
-
-
-def _is_damaged(state: str) -> bool:
-    return state.startswith("damaged")
 
 
 def _files_cell(number: int, paths: Sequence[str], states: dict[str, str]) -> str | None:
