@@ -54,6 +54,9 @@ from trainer.tag_views import load_tag_categories
 WORK_DIR = "reindex"
 REJECTED_FILE = "rejected.jsonl"
 _NOT_BUILT = "Nothing was built from it; `tagtower run` makes it anew."
+_NOT_BUILT_FROM_VERSION = (
+    "Nothing was built from it; roll back, or remove its folder and `tagtower run` pushes it anew."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +186,7 @@ def _check_sources(version: PushedVersion, output_dir: str) -> None:
     Raises:
       DamageError: The first that is.
     """
-    check_manifest(version.path, remedy=_NOT_BUILT)
+    check_manifest(version.path, remedy=_NOT_BUILT_FROM_VERSION)
     artifacts = {name: located(version.provenance[name], output_dir) for name in SOURCES}
     artifacts["tags_file"] = os.path.dirname(artifacts["tags_file"])
     for folder in artifacts.values():

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from tfx_pipeline.pushed_versions import PushedVersion
 
 _HEADER = ("version", "made", "kind", "from", "tags", "index", "recall", "state")
-_REMEDY = "Push it again; until then `tagtower rollback` serves another."
+_REMEDY = "`tagtower rollback` serves another; without its folder `tagtower run` pushes it anew."
+_WITHDRAWN = "It is withdrawn, and cannot be rolled back to."
 _FILES = "files"  # the column of `--verify`
 
 
@@ -97,7 +98,8 @@ def verify(versions: Iterable["PushedVersion"]) -> dict[str, str]:
     for version in versions:
         sys.stderr.write(f"checking {version.path} ...\n")
         try:
-            is_checked = check_manifest(version.path, remedy=_REMEDY)
+            remedy = _WITHDRAWN if version.is_withdrawn else _REMEDY
+            is_checked = check_manifest(version.path, remedy=remedy)
             states[version.path] = "sound" if is_checked else "no manifest, not checked"
         except DamageError as error:
             print(f"tagtower: {error}", file=sys.stderr)
