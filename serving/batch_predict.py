@@ -50,12 +50,14 @@ from serving.servable_caller import Retrieved, ServableCaller
 from trainer import signatures as s
 from trainer.config_loader import require
 from trainer.file_system import is_file, open_file
+from trainer.manifest import check_manifest
 
 _logger = logging.getLogger("tagtower.batch_predict")
 
 # TensorFlow computes a call in one thread and without Python's lock: two calls keep two cores busy.
 # More would wait for that lock, under which JSON is read and written.
 _CALLS_AT_ONCE = 2
+_NOT_PREDICTED = "Nothing was predicted; name another version, or push it again."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,9 +245,12 @@ def batch_predict(
       Counts: `predicted` and `errors`, of the whole output.
 
     Raises:
-      ValueError: There is no input or nothing in it, a file of it is not read or breaks off, the
-        output folder exists, or what an earlier run left was begun with something else.
+      ValueError: The version is damaged, there is no input or nothing in it, a file of it is not
+        read or breaks off, the output folder exists, or what an earlier run left was begun with
+        something else.
     """
+    if not check_manifest(config.model_dir, remedy=_NOT_PREDICTED):
+        _logger.info("%s has no manifest, not checked", config.model_dir)
     input_format, shards = find_shards(
         config.input_pattern, config.input_format, config.shard_bytes
     )

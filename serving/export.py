@@ -1,4 +1,4 @@
-"""Writes the servable: a SavedModel with named signatures, warm-up records and a description.
+"""Writes the servable: a SavedModel with named signatures, warm-up records, description, manifest.
 
 It loads in a process that has nothing of this project, where TensorFlow (and for a ScaNN index its
 op library) is. With an exact index it has TensorFlow's own ops alone, so that stock TensorFlow
@@ -14,8 +14,9 @@ import tensorflow as tf
 
 from serving.filtered_retrieval import FilteredRetrieval
 from serving.retrieval import TagRetrieval
-from serving.warmup_records import write_warmup_records
+from serving.warmup_records import record_answers, write_warmup_records
 from trainer import signatures as s
+from trainer.manifest import write_manifest
 
 # ScaNN's ops are not TensorFlow's own; `tf.saved_model.save` refuses them unless they are named.
 _OP_NAMESPACES = ("Scann",)
@@ -47,6 +48,8 @@ def export_servable(
         file.write(
             json.dumps(dict(description), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
         )
+    record_answers(directory)
+    write_manifest(directory)
 
 
 def build_signatures(module: TagRetrieval) -> dict[str, Any]:

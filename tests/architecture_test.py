@@ -58,7 +58,8 @@ ALLOWED_IN_FILES = {
 # trainer's side of the contract between training and serving. The package itself is there because
 # importing it selects Keras 2; a test below holds that it brings no model code along.
 # `config_loader` holds the strict loader and the one error form, `file_system` opens what has a
-# scheme before its path, `data_files` says what is data in a folder; the others are the contract.
+# scheme before its path, `data_files` says what is data in a folder, `manifest` whether a folder is
+# as it was written; the others are the contract.
 TRAINER_CONTRACT = (
     "trainer.config_loader",
     "trainer.data_files",
@@ -68,6 +69,7 @@ TRAINER_CONTRACT = (
     "trainer.given_paths",
     "trainer.history",
     "trainer.line_breaks",
+    "trainer.manifest",
     "trainer.memory",
     "trainer.signatures",
     "trainer.tag_normalization",

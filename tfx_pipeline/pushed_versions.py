@@ -28,12 +28,16 @@ from trainer.file_system import (
     open_file,
     remove_folder,
 )
+from trainer.manifest import check_manifest
 from trainer.signatures import DESCRIPTION_FILE, PROVENANCE_FILE
 from trainer.tag_normalization import TagNormalization
 
 WITHDRAWN_DIR = "withdrawn"
 _SAVED_TOWERS = "Format-Serving"  # in TFX's artifact of a model
 RUN, REINDEX = "run", "reindex"  # kinds of versions
+_ANOTHER = (
+    "`tagtower rollback --to` takes another, `tagtower versions --verify` says which are sound."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,11 +168,14 @@ def roll_back(base_paths: Sequence[str], version: int) -> list[int]:
       The versions withdrawn by this call, lowest first.
 
     Raises:
-      ValueError: A base path does not have the version.
+      ValueError: A base path does not have the version, or its files are damaged; nothing is moved
+        then.
     """
     for base_path in base_paths:
-        known = sorted({*_numbered(base_path), *_numbered(_withdrawn(base_path))})
-        require(version in known, "to", f"be one of {known}, the versions of {base_path}", version)
+        known = {**_numbered(_withdrawn(base_path)), **_numbered(base_path)}
+        one_of = f"be one of {sorted(known)}, the versions of {base_path}"
+        require(version in known, "to", one_of, version)
+        check_manifest(known[version], remedy=_ANOTHER)
     for base_path in reversed(base_paths):
         if version not in _numbered(base_path):
             path = _numbered(_withdrawn(base_path))[version]

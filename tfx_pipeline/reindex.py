@@ -47,11 +47,16 @@ from tfx_pipeline.tag_file import (
 )
 from trainer import signatures as s
 from trainer.file_system import absolute, files_below
+from trainer.manifest import MANIFEST_SUFFIX, check_manifest
 from trainer.tag_views import load_tag_categories
 
 # Below the output folder.
 WORK_DIR = "reindex"
 REJECTED_FILE = "rejected.jsonl"
+_NOT_BUILT = "Nothing was built from it; `tagtower run` makes it anew."
+_NOT_BUILT_FROM_VERSION = (
+    "Nothing was built from it; roll back, or remove its folder and `tagtower run` pushes it anew."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +99,9 @@ def reindex(
       ValueError: A user's mistake, in one line.
     """
     base_path = absolute(config.base_path)
-    source = _with_its_towers(reindexed_version(base_path, config.output_dir), config.output_dir)
+    source = reindexed_version(base_path, config.output_dir)
+    _check_sources(source, config.output_dir)
+    source = _with_its_towers(source, config.output_dir)
     with only_run(config.output_dir):
         work = absolute(os.path.join(config.output_dir, WORK_DIR))
         servable = os.path.join(work, "servable")
@@ -171,6 +178,20 @@ def _reindex(
         paths["exact_base_path"] = absolute(config.exact_base_path)
     version = push(push_sources(paths, servable), provenance)
     return ReindexResult(version, provenance, len(file.rejected), ())
+
+
+def _check_sources(version: PushedVersion, output_dir: str) -> None:
+    """Nothing is built from files that are damaged: those of the version and of what it came from.
+
+    Raises:
+      DamageError: The first that is.
+    """
+    check_manifest(version.path, remedy=_NOT_BUILT_FROM_VERSION)
+    artifacts = {name: located(version.provenance[name], output_dir) for name in SOURCES}
+    artifacts["tags_file"] = os.path.dirname(artifacts["tags_file"])
+    for folder in artifacts.values():
+        check_manifest(folder, folder + MANIFEST_SUFFIX, remedy=_NOT_BUILT)
+    check_manifest(path_utils.serving_model_path(artifacts["towers"]), remedy=_NOT_BUILT)
 
 
 def _with_its_towers(version: PushedVersion, output_dir: str) -> PushedVersion:

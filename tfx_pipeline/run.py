@@ -114,7 +114,10 @@ def run_nodes(
         if check is not None:
             check(run)
 
-    runner = ReportingLocalRunner(on_start, on_end)
+    def on_damage(line: str) -> None:
+        console.line(f"        {line}")
+
+    runner = ReportingLocalRunner(on_start, on_end, on_damage)
     try:
         with one_line_failures(console.log_path):
             return runner.run(pipeline)

@@ -17,6 +17,7 @@ from tfx.orchestration.portable import launcher, runtime_parameter_utils, tfx_ru
 from tfx.orchestration.portable.mlmd import execution_lib
 from tfx.proto.orchestration import pipeline_pb2
 
+from tfx_pipeline.artifact_manifests import ArtifactManifests
 from tfx_pipeline.beam_failure import require_job_server
 
 
@@ -38,17 +39,28 @@ class NodeRun:
 
 
 class ReportingLocalRunner(tfx_runner.IrBasedRunner):
-    """Runs nodes in topological order in this process."""
+    """Runs nodes in topological order in this process.
 
-    def __init__(self, on_start: Callable[[str], None], on_end: Callable[[NodeRun], None]):
+    What the cache or a resolver answers is compared with its manifest first: what is damaged is
+    made anew, or an earlier one taken.
+    """
+
+    def __init__(
+        self,
+        on_start: Callable[[str], None],
+        on_end: Callable[[NodeRun], None],
+        on_damage: Callable[[str], None] = lambda line: None,
+    ):
         """Initializes the runner.
 
         Args:
           on_start: Called with a node's id before it runs.
           on_end: Called with what it did.
+          on_damage: Called with a line for each artifact that is damaged.
         """
         self._on_start = on_start
         self._on_end = on_end
+        self._on_damage = on_damage
 
     def run_with_ir(
         self, pipeline: pipeline_pb2.Pipeline, run_options: pipeline_pb2.RunOptions | None = None
@@ -63,6 +75,32 @@ class ReportingLocalRunner(tfx_runner.IrBasedRunner):
           What each node did.
         """
         del run_options
+        runs, begun, manifests = dict[str, NodeRun](), dict[str, float](), ArtifactManifests()
+        while not self._run_nodes(pipeline, runs, begun, manifests):
+            pass
+        return list(runs.values())
+
+    def _run_nodes(
+        self,
+        template: pipeline_pb2.Pipeline,
+        runs: dict[str, NodeRun],
+        begun: dict[str, float],
+        manifests: ArtifactManifests,
+    ) -> bool:
+        """Runs the nodes as one run of TFX's, which launches no node twice.
+
+        Args:
+          template: The intermediate representation, without the run's id.
+          runs: What nodes did in earlier tries; those that follow are added.
+          begun: When nodes were begun; likewise.
+          manifests: Of the whole run.
+
+        Returns:
+          Whether all is done; False: something was damaged and is forgotten, and another try will
+          find what was done till then in the cache.
+        """
+        pipeline = pipeline_pb2.Pipeline()
+        pipeline.CopyFrom(template)
         runtime_parameter_utils.substitute_runtime_parameter(
             pipeline,
             {constants.PIPELINE_RUN_ID_PARAMETER_NAME: datetime.datetime.now().isoformat()},
@@ -72,35 +110,51 @@ class ReportingLocalRunner(tfx_runner.IrBasedRunner):
             deployment.metadata_connection_config,
             deployment.metadata_connection_config.WhichOneof("connection_config"),
         )
-        runs = []
         for node in pipeline.nodes:
             node_id = node.pipeline_node.node_info.id
-            self._on_start(node_id)
-            started = time.perf_counter()
-            executor_spec = runner_utils.extract_executor_spec(deployment, node_id)
-            component_launcher = _ObservedLauncher(
-                pipeline_node=node.pipeline_node,
-                mlmd_connection=metadata.Metadata(connection),
-                pipeline_info=pipeline.pipeline_info,
-                pipeline_runtime_spec=pipeline.runtime_spec,
-                executor_spec=executor_spec,
-                custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, node_id),
-            )
-            component_launcher.pipeline_args = getattr(executor_spec, "beam_pipeline_args", ())
-            info = component_launcher.launch()
-            is_resolver = component_launcher.is_system_node
-            # What a cached node returns names outputs that were never written; the metadata knows.
-            with metadata.Metadata(connection) as handle:
-                outputs = execution_lib.get_output_artifacts(handle, info.execution_id)
+            if node_id not in begun:
+                self._on_start(node_id)
+                begun[node_id] = time.perf_counter()
+            launched = self._launch(pipeline, node, deployment, connection, manifests)
+            if not launched.has_executed:
+                with metadata.Metadata(connection) as handle:
+                    damage = manifests.forget_damaged(handle, launched.outputs)
+                if damage is not None:
+                    self._on_damage(damage)
+                    return False
             run = NodeRun(
                 node_id,
-                time.perf_counter() - started,
-                not (component_launcher.has_executed or is_resolver),
-                outputs,
+                time.perf_counter() - begun[node_id],
+                not (launched.has_executed or launched.is_system_node),
+                launched.outputs,
             )
-            self._on_end(run)
-            runs.append(run)
-        return runs
+            if node_id not in runs:
+                self._on_end(run)
+                runs[node_id] = run
+        return True
+
+    @staticmethod
+    def _launch(pipeline, node, deployment, connection, manifests) -> "_ObservedLauncher":
+        """Runs a node, or finds its answer; the launcher knows which, and the outputs."""
+        node_id = node.pipeline_node.node_info.id
+        executor_spec = runner_utils.extract_executor_spec(deployment, node_id)
+        component_launcher = _ObservedLauncher(
+            pipeline_node=node.pipeline_node,
+            mlmd_connection=metadata.Metadata(connection),
+            pipeline_info=pipeline.pipeline_info,
+            pipeline_runtime_spec=pipeline.runtime_spec,
+            executor_spec=executor_spec,
+            custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, node_id),
+        )
+        component_launcher.pipeline_args = getattr(executor_spec, "beam_pipeline_args", ())
+        component_launcher.manifests = manifests
+        info = component_launcher.launch()
+        # What a cached node returns names outputs that were never written; the metadata knows.
+        with metadata.Metadata(connection) as handle:
+            component_launcher.outputs = execution_lib.get_output_artifacts(
+                handle, info.execution_id
+            )
+        return component_launcher
 
 
 class _ObservedLauncher(launcher.Launcher):
@@ -108,6 +162,8 @@ class _ObservedLauncher(launcher.Launcher):
 
     has_executed = False
     pipeline_args: Sequence[str] = ()
+    outputs: dict[str, list[types.Artifact]] = {}
+    manifests = ArtifactManifests()
 
     @property
     def is_system_node(self) -> bool:
@@ -117,4 +173,7 @@ class _ObservedLauncher(launcher.Launcher):
     def _run_executor(self, execution_info):
         self.has_executed = True
         require_job_server(self.pipeline_args)
-        return super()._run_executor(execution_info)
+        output = super()._run_executor(execution_info)
+        # Before TFX publishes them: what the cache answers has a manifest.
+        self.manifests.write(execution_info.output_dict)
+        return output

@@ -28,6 +28,7 @@ from trainer.input_data import (
     vocabulary_sizes,
 )
 from trainer.linear_path import add_linear_path, fit_path
+from trainer.manifest import check_manifest, write_manifest
 from trainer.memory_estimate import estimate_memory, require_memory
 from trainer.model import InterestModel
 from trainer.model_state import build_optimizer
@@ -53,6 +54,8 @@ TAG_VECTORS_FINGERPRINT_KEY = "tag_vectors_fingerprint"  # read by nobody, in th
 
 # Beside the SavedModel: resolved configuration and figures of the fit.
 TRAINING_FILE = "training.json"
+
+_NO_BEGINNING = "No training begins with it; roll its version back, or remove its folder."
 
 _progress = logging.getLogger("tagtower.train")
 
@@ -120,6 +123,7 @@ def run_fn(fn_args: "FnArgs", replicas: Replicas | None = None) -> None:
     model = make_model()
     warm_start = None
     if fn_args.base_model:
+        check_manifest(fn_args.base_model, remedy=_NO_BEGINNING)
         build_model(model, train)
         # Rows of values that the earlier model does not know begin there.
         set_initial_values(model, train)
@@ -181,6 +185,7 @@ def run_fn(fn_args: "FnArgs", replicas: Replicas | None = None) -> None:
     }
     with tf.io.gfile.GFile(os.path.join(fn_args.serving_model_dir, TRAINING_FILE), "w") as file:
         file.write(json.dumps(summary, indent=1, sort_keys=True) + "\n")
+    write_manifest(fn_args.serving_model_dir)
     if checkpoints is not None:
         checkpoints.remove()
 

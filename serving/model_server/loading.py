@@ -1,5 +1,6 @@
-"""One version loaded and warmed up: what a model does before it serves one."""
+"""One version checked, loaded and warmed up: what a model does before it serves one."""
 
+import logging
 import time
 from collections.abc import Callable
 
@@ -10,6 +11,9 @@ from serving.model_server.load_memory import LoadMemory
 from serving.model_server.metrics import Metrics
 from serving.model_server.servable import Servable
 from serving.model_server.warmup import replay_warmup
+from trainer.manifest import DamageError, check_manifest
+
+_logger = logging.getLogger("tagtower.model_server")
 
 
 def load_servable(
@@ -19,7 +23,7 @@ def load_servable(
     metrics: Metrics | None = None,
     memory: LoadMemory | None = None,
 ) -> Servable:
-    """Loads one version and answers its warm-up requests.
+    """Compares one version with its manifest, loads it and answers its warm-up requests.
 
     Args:
       path: Its folder.
@@ -32,8 +36,10 @@ def load_servable(
       The loaded version.
 
     Raises:
-      ServingError: If either fails; CANCELLED if it is no longer wanted.
+      ServingError: If any of it fails, DATA_LOSS if its files are not those of its manifest;
+        CANCELLED if it is no longer wanted.
     """
+    _check_files(path, version, is_wanted)
     if memory is not None:
         memory.check(path)
     servable = Servable(path)
@@ -49,3 +55,23 @@ def load_servable(
         if metrics and num_records:
             metrics.observe_warmup(path, status.name, time.monotonic() - start)
     return servable
+
+
+def _check_files(path: str, version: int, is_wanted: Callable[[], bool]) -> None:
+    """Before TensorFlow reads them: of a cut file it may take what is left."""
+
+    def stop_if_unwanted() -> None:
+        if not is_wanted():
+            raise ServingError(grpc.StatusCode.CANCELLED, "The version is no longer wanted.")
+
+    remedy = "Push the version again, or roll back to another one."
+    try:
+        is_checked = check_manifest(path, remedy=remedy, after_file=stop_if_unwanted)
+    except DamageError as error:
+        raise ServingError(grpc.StatusCode.DATA_LOSS, str(error)) from error
+    except OSError as error:
+        raise ServingError(
+            grpc.StatusCode.DATA_LOSS, f"{path} cannot be read: {error.strerror or error}."
+        ) from error
+    if not is_checked:
+        _logger.info("Version %d has no manifest, not checked: %s", version, path)

@@ -21,6 +21,7 @@ from serving.index import BruteForceIndex
 from serving.retrieval import TagRetrieval
 from tests.toy_towers import ToyTowers
 from tfx_pipeline.prediction_table import ParquetWriter
+from trainer.manifest import add_to_manifest
 from trainer.signatures import PROVENANCE_FILE
 
 RUNNER = ["--runner=DirectRunner", "--direct_running_mode=in_memory"]
@@ -63,15 +64,13 @@ def config(tmp_path, version_dir):
 def table(tmp_path_factory, version_dir):
     """A folder of Parquet, what was counted, and when it was begun at the earliest."""
     begun = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
-    config = described(tmp_path_factory.mktemp("table"), version_dir)
+    folder = tmp_path_factory.mktemp("table")
+    named = shutil.copytree(version_dir, folder / version_dir.parent.name / version_dir.name)
+    config = described(folder, named)
     # By `version.json`, where there is one.
-    provenance = version_dir / PROVENANCE_FILE
-    provenance.parent.mkdir(exist_ok=True)
-    provenance.write_text('{"run": "my-log", "version": 7}')
-    try:
-        counts = batch_predict(config, RUNNER, ParquetWriter)
-    finally:
-        provenance.unlink()
+    (named / PROVENANCE_FILE).write_text('{"run": "my-log", "version": 7}')
+    add_to_manifest(str(named), [PROVENANCE_FILE])
+    counts = batch_predict(config, RUNNER, ParquetWriter)
     return config.output_dir, counts, begun
 
 

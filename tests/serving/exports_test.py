@@ -15,11 +15,13 @@ from tensorflow.python.saved_model import loader_impl
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.feature_tensors import input_slots, to_tensors
+from serving.model_server.errors import ServingError
 from serving.model_server.load_memory import estimate_bytes
 from serving.model_server.loading import load_servable
 from tests.serving.real_exports import NUM_TAGS, USER_IDS, K, make_exports
 from tests.serving.tensor_file import read_tensors, write_tensors
 from trainer import signatures as s
+from trainer.manifest import write_manifest
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "serving" / "native" / "run_signature.c"
@@ -163,6 +165,42 @@ def test_warmup_asks_with_features_of_users_and_not_with_who_they_are(exports, s
         assert all(kept[name] == user[name] for name in kept)
     written = (exports.exact / s.WARMUP_FILE).read_bytes()
     assert not any(user.encode() in written for user in USER_IDS)
+
+
+@pytest.mark.parametrize("kind", ["scann", "exact"])
+def test_warmup_sees_tags_that_changed_places(exports, kind, tmp_path):
+    version = Path(shutil.copytree(getattr(exports, kind), tmp_path / "1"))
+    found = 0
+    for path in sorted((version / "assets").iterdir()):
+        lines = path.read_bytes().splitlines(keepends=True)
+        if len(lines) < 50:
+            continue
+        path.write_bytes(b"".join([lines[-1], *lines[1:-1], lines[0]]))
+        found += 1
+    assert found
+    with pytest.raises(ServingError, match="`assets/.*` has other bytes"):
+        load_servable(str(version), 1)
+    write_manifest(str(version))
+    with pytest.raises(ServingError, match="Warm-up: signature `.*` answers otherwise.*: `"):
+        load_servable(str(version), 1)
+
+
+@pytest.mark.parametrize("onednn", ["0", "1"])
+def test_warmup_takes_the_answers_of_other_kernels(exports, onednn):
+    # What differs between machines, as far as one has it: kernels, and threads of an operation.
+    script = (
+        "import sys\nfrom serving.model_server.loading import load_servable\n"
+        "for path in sys.argv[1:]: load_servable(path, 1).close()"
+    )
+    environment = {**ENVIRONMENT, "TF_ENABLE_ONEDNN_OPTS": onednn, "TF_NUM_INTRAOP_THREADS": "1"}
+    finished = subprocess.run(
+        [sys.executable, "-c", script, str(exports.exact), str(exports.scann)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment,
+    )
+    assert finished.returncode == 0, finished.stderr
 
 
 # C.

@@ -1,8 +1,14 @@
-"""`tagtower versions`: what is pushed, when it was made and from what, and which one serves."""
+"""`tagtower versions`: what is pushed, when it was made and from what, and which one serves.
+
+With `--verify` each is compared with its manifest, for who serves with TensorFlow Serving, which
+does not.
+"""
 
 import argparse
 import json
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tfx_pipeline.commands.base_paths import add_base_path_arguments, base_paths
@@ -12,6 +18,9 @@ if TYPE_CHECKING:
     from tfx_pipeline.pushed_versions import PushedVersion
 
 _HEADER = ("version", "made", "kind", "from", "tags", "index", "recall", "state")
+_REMEDY = "`tagtower rollback` serves another; without its folder `tagtower run` pushes it anew."
+_WITHDRAWN = "It is withdrawn, and cannot be rolled back to."
+_FILES = "files"  # the column of `--verify`
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model_name", default="default", help="model at the server (default: %(default)s)"
     )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="compare the files of each version, withdrawn or not and with an exact index or not, "
+        "with its manifest; the exit status is 1 if one is damaged",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     add_channel_arguments(parser)
 
@@ -35,7 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
     from tfx_pipeline.pushed_versions import read_versions
     from tfx_pipeline.report_tables import format_table
 
-    base_path = base_paths(arguments)[0]
+    paths = base_paths(arguments)
+    base_path = paths[0]
     versions = read_versions(base_path)[::-1]
     if not versions:
         raise ValueError(
@@ -56,11 +72,57 @@ def run(arguments: argparse.Namespace) -> int:
         for number in serving
         if number not in on_disk
     ]
+    header, is_damaged = list(_HEADER), False
+    if arguments.verify:
+        header.append(_FILES)
+        files = verify([v for path in paths for v in read_versions(path)])
+        is_damaged = any(state.startswith("damaged") for state in files.values())
+        rows = [{**row, _FILES: _files_cell(row["version"], paths, files)} for row in rows]
     if arguments.json:
         print(json.dumps(rows, ensure_ascii=False, indent=1))
     else:
-        print(format_table(_HEADER, [[_cell(row.get(name)) for name in _HEADER] for row in rows]))
-    return 0
+        print(format_table(header, [[_cell(row.get(name)) for name in header] for row in rows]))
+    return int(is_damaged)
+
+
+def verify(versions: Iterable["PushedVersion"]) -> dict[str, str]:
+    """Compares versions with their manifests, with a line for each on standard error.
+
+    Args:
+      versions: The versions.
+
+    Returns:
+      By folder `sound`, `no manifest, not checked` or `damaged: FILE`.
+    """
+    from trainer.manifest import DamageError, check_manifest
+
+    states = {}
+    for version in versions:
+        sys.stderr.write(f"checking {version.path} ...\n")
+        try:
+            remedy = _WITHDRAWN if version.is_withdrawn else _REMEDY
+            is_checked = check_manifest(version.path, remedy=remedy)
+            states[version.path] = "sound" if is_checked else "no manifest, not checked"
+        except DamageError as error:
+            print(f"tagtower: {error}", file=sys.stderr)
+            states[version.path] = f"damaged: {error.file}"
+        except OSError as error:
+            print(f"tagtower: {version.path} cannot be read: {error}", file=sys.stderr)
+            states[version.path] = f"damaged: {error.filename or error}"
+    return states
+
+
+def _files_cell(number: int, paths: Sequence[str], states: dict[str, str]) -> str | None:
+    """What was found at each base path; once where that is the same."""
+    found = {
+        path: state
+        for path in paths
+        for folder, state in states.items()
+        if folder.startswith(f"{path}{os.sep}") and int(os.path.basename(folder)) == number
+    }
+    if len(set(found.values())) <= 1:
+        return next(iter(found.values()), None)
+    return "; ".join(f"{os.path.basename(path)}: {state}" for path, state in found.items())
 
 
 def describe(version: "PushedVersion") -> dict[str, Any]:

@@ -37,10 +37,12 @@ from trainer.baselines_config import BaselinesConfig
 from trainer.config_loader import from_mapping
 from trainer.fitted_baselines import columns_of_training, fit_baselines
 from trainer.input_data import load_snapshots, load_tags
+from trainer.manifest import check_manifest
 from trainer.memory import describe_memory
 
 METRICS_FILE = "metrics.json"
 GATE_FILE = "gate.json"
+_NOT_COMPARED = "Nothing is compared with it; roll its version back, or remove its folder."
 
 
 @tfx.dsl.components.component
@@ -89,6 +91,8 @@ def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
     other = other_model(baseline.uri, model.uri, base_path) if baseline else None
     if other is not None:
         models["last_blessed"] = other
+    for uri in models.values():
+        check_manifest(path_utils.serving_model_path(uri), remedy=_NOT_COMPARED)
 
     def files(artifact, split):
         return [os.path.join(artifact_utils.get_split_uri([artifact], split), "*")]

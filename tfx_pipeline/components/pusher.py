@@ -4,6 +4,9 @@ Stock Pusher copies into the live version folder; a server that looks at the wro
 a version. Here the copy is made beside it and renamed, and both blessings are asked for. An object
 store has no such rename: there a version's files come one by one, `saved_model.pb` last.
 
+What a servable's manifest holds is compared before the copy and in it: neither a servable that was
+cut nor a copy that lost something is pushed.
+
 A run has a version for servers with ScaNN's ops and one for servers without; they go to two base
 paths under one number. What was rolled back stays so: see `rolled_back_version`.
 """
@@ -46,8 +49,10 @@ from trainer.file_system import (
     open_file,
     remove_folder,
 )
+from trainer.manifest import add_to_manifest, check_manifest
 from trainer.signatures import PROVENANCE_FILE
 
+_NOT_PUSHED = "Nothing was pushed; the same command again has it made anew, or copied."
 PUSHED_FILE = "pushed.json"
 # A name that no server takes for a version.
 _STAGING_PREFIX = ".staging-"
@@ -173,6 +178,10 @@ def push(sources: Mapping[str, str], provenance: Mapping[str, Any] | None = None
     Returns:
       The version, the same everywhere: the time in seconds, or one more than the newest, withdrawn
       or not, where that is not smaller.
+
+    Raises:
+      DamageError: A folder or its copy does not hold what its manifest says.
+      OSError: A folder is not there, or cannot be copied.
     """
     now = int(time.time())
     version = max(now, *(_highest(base_path) + 1 for base_path in sources))
@@ -182,6 +191,7 @@ def push(sources: Mapping[str, str], provenance: Mapping[str, Any] | None = None
         for base_path, source in sources.items():
             if not is_folder(source):
                 raise FileNotFoundError(errno.ENOENT, "no servable to push", source)
+            check_manifest(source, remedy=_NOT_PUSHED)
             make_folders(base_path)
             for name in names_in(base_path):
                 if name.startswith(_STAGING_PREFIX):  # of a push that was killed
@@ -192,6 +202,8 @@ def push(sources: Mapping[str, str], provenance: Mapping[str, Any] | None = None
             make_folders(os.path.dirname(path))
             with open_file(path, "w") as file:
                 file.write(json.dumps(described, indent=1, sort_keys=True) + "\n")
+            add_to_manifest(staged[base_path], [PROVENANCE_FILE])
+            check_manifest(staged[base_path], remedy=_NOT_PUSHED)
         with interrupts.deferred():
             for base_path, staging in staged.items():
                 move_folder(staging, os.path.join(base_path, str(version)), last=_LAST_FILES)

@@ -37,6 +37,7 @@ from tfx_pipeline.serving_config import IndexConfig, TagPolicyConfig
 from trainer import signatures as s
 from trainer.config_loader import from_mapping, require, to_mapping
 from trainer.file_system import absolute, files_below
+from trainer.manifest import check_manifest
 from trainer.tag_normalization import TagNormalization
 from trainer.tag_views import load_tag_categories
 from trainer.task import TRAINING_FILE
@@ -72,6 +73,7 @@ def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
     """
     del code
     towers_dir = path_utils.serving_model_path(model.uri)
+    check_manifest(towers_dir)
     pattern = os.path.join(artifact_utils.get_split_uri([examples], "validation"), "*")
     tags_file = os.path.join(summary.uri, TAGS_FILE)
     build_servables(

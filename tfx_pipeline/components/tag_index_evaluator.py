@@ -13,6 +13,7 @@ from tfx.utils import path_utils
 
 from tfx_pipeline.components.artifacts import IndexEvaluation
 from tfx_pipeline.gate import check_index
+from trainer.manifest import check_manifest
 
 INDEX_EVALUATION_FILE = "index_evaluation.json"
 BLESSED_PROPERTY = "blessed"
@@ -49,7 +50,9 @@ def TagIndexEvaluator(  # noqa: N802 (a component is a class to its callers)
         split: os.path.join(artifact_utils.get_split_uri([examples], split), "*")
         for split in EVALUATED_SPLITS
     }
-    figures = evaluate_in_own_process(path_utils.serving_model_path(servable.uri), patterns, path)
+    version_dir = path_utils.serving_model_path(servable.uri)
+    check_manifest(version_dir)
+    figures = evaluate_in_own_process(version_dir, patterns, path)
     recall = figures[DECIDING_SPLIT]["recall"]
     check = check_index(recall, target_recall)
     is_blessed = check.is_passed

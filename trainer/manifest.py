@@ -1,0 +1,217 @@
+"""What a folder held when it was written: `manifest.json`, sizes and hashes of all of its files.
+
+Against damage, not against people: who can write the files can write the manifest. A folder without
+one (made by an earlier release, or by others) is taken as it is, and whoever checks says so.
+
+The files of a folder within that has a manifest of its own are held by that one, and the outer
+manifest holds its `manifest.json`: nothing is hashed twice.
+"""
+
+import hashlib
+import json
+import os
+import posixpath
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent import futures
+from typing import Any
+
+from trainer.file_system import (
+    exists,
+    file_size,
+    files_below,
+    is_file,
+    open_file,
+    replace_file,
+)
+
+MANIFEST_FILE = "manifest.json"
+# Of a manifest that lies beside its folder, where no file may be put into that.
+MANIFEST_SUFFIX = ".manifest.json"
+_UNFINISHED = ".unfinished"
+_FORM = 1
+_ALGORITHM = "sha256"
+_BLOCK = 1 << 20
+# Hashing and reading go on outside of Python's lock; each thread holds one block.
+_NUM_THREADS = 4
+
+ANEW = "Put back the file as it was, or have the whole made anew."
+
+# Relative path -> size and digest.
+Entries = dict[str, dict[str, Any]]
+
+
+class DamageError(ValueError):
+    """A folder does not hold what its manifest says.
+
+    Attributes:
+      file: The first wrong file, relative to the folder.
+    """
+
+    def __init__(self, message: str, file: str):
+        super().__init__(message)
+        self.file = file
+
+
+def write_manifest(folder: str, path: str | None = None) -> None:
+    """Writes the manifest of a folder as it is now, over an earlier one.
+
+    Args:
+      folder: Local or remote.
+      path: Where to, beside the folder; None: `manifest.json` in it.
+    """
+    names = _names(folder)
+    entries = dict(zip(names, _described(folder, names), strict=True))
+    _write(path or os.path.join(folder, MANIFEST_FILE), entries)
+
+
+def add_to_manifest(folder: str, names: Iterable[str]) -> None:
+    """Takes files into a folder's manifest that were written after it; all others stay as they are.
+
+    Args:
+      folder: Local or remote; one without a manifest is given one.
+      names: Relative paths of the files.
+
+    Raises:
+      DamageError: The manifest cannot be read.
+    """
+    entries = read_manifest(folder)
+    if entries is None:
+        write_manifest(folder)
+        return
+    entries.update({name: next(_described(folder, [name])) for name in names})
+    _write(os.path.join(folder, MANIFEST_FILE), entries)
+
+
+def read_manifest(folder: str, path: str | None = None, remedy: str = ANEW) -> Entries | None:
+    """The entries of a manifest.
+
+    Args:
+      folder: The folder it is of.
+      path: Where it is; None: in the folder.
+      remedy: What to do where it cannot be read, a sentence.
+
+    Returns:
+      Size and digest by relative path; None: there is none.
+
+    Raises:
+      DamageError: It cannot be read.
+    """
+    path = path or os.path.join(folder, MANIFEST_FILE)
+    if not exists(path):
+        return None
+    try:
+        with open_file(path) as file:
+            content = json.load(file)
+        if content["form"] != _FORM or content["algorithm"] != _ALGORITHM:
+            raise _damage(folder, os.path.basename(path), "is of another release", remedy)
+        entries = {str(name): _entry(name, entry) for name, entry in content["files"].items()}
+    except DamageError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        fault = "is cut, or no manifest"
+        raise _damage(folder, os.path.basename(path), fault, remedy) from error
+    return entries
+
+
+def check_manifest(
+    folder: str,
+    path: str | None = None,
+    remedy: str = ANEW,
+    after_file: Callable[[], None] = lambda: None,
+) -> bool:
+    """Compares a folder with its manifest: names and sizes of all files first, then hashes.
+
+    Args:
+      folder: Local or remote.
+      path: Where the manifest is, beside the folder; None: `manifest.json` in it.
+      remedy: What to do where it is damaged, a sentence.
+      after_file: Called after each file that was read; what it raises ends the check.
+
+    Returns:
+      Whether it was checked; False: it has no manifest.
+
+    Raises:
+      DamageError: It is damaged; names the first wrong file.
+      OSError: A file cannot be read.
+    """
+    entries = read_manifest(folder, path, remedy)
+    if entries is None:
+        return False
+    for name, entry in sorted(entries.items()):
+        file = os.path.join(folder, name)
+        if not is_file(file):
+            raise _damage(folder, name, "is missing", remedy)
+        size = file_size(file)
+        if size != entry["size"]:
+            fault = f"has {size} bytes in place of {entry['size']}"
+            raise _damage(folder, name, fault, remedy)
+    for name in _names(folder):
+        if name not in entries:
+            raise _damage(folder, name, "is not in the manifest", remedy)
+    names = sorted(entries)
+    for name, found in zip(names, _described(folder, names), strict=True):
+        if found != entries[name]:
+            raise _damage(folder, name, "has other bytes than when it was written", remedy)
+        after_file()
+    for name in names:
+        if posixpath.basename(name) == MANIFEST_FILE:
+            within = os.path.join(folder, posixpath.dirname(name))
+            check_manifest(within, remedy=remedy, after_file=after_file)
+    return True
+
+
+def _damage(folder: str, file: str, fault: str, remedy: str) -> DamageError:
+    return DamageError(f"{folder} is damaged: `{file}` {fault}. {remedy}", file)
+
+
+def _names(folder: str) -> list[str]:
+    """Relative paths of what a manifest of the folder lists, sorted."""
+    found = [os.path.relpath(path, folder).replace(os.sep, "/") for path in files_below(folder)]
+    within = {
+        posixpath.dirname(name)
+        for name in found
+        if posixpath.basename(name) == MANIFEST_FILE and name != MANIFEST_FILE
+    }
+    unlisted = (MANIFEST_FILE, MANIFEST_FILE + _UNFINISHED)
+    return sorted(
+        name
+        for name in found
+        if name not in unlisted
+        and not any(
+            name.startswith(f"{inner}/") and name != f"{inner}/{MANIFEST_FILE}" for inner in within
+        )
+    )
+
+
+def _described(folder: str, names: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Size and digest of files, in order."""
+    with futures.ThreadPoolExecutor(_NUM_THREADS) as executor:
+        found = [executor.submit(_describe, os.path.join(folder, name)) for name in names]
+        try:
+            for each in found:
+                yield each.result()
+        finally:
+            executor.shutdown(cancel_futures=True)
+
+
+def _describe(path: str) -> dict[str, Any]:
+    digest, size = hashlib.new(_ALGORITHM), 0
+    with open_file(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+            size += len(block)
+    return {"size": size, "digest": digest.hexdigest()}
+
+
+def _entry(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """One entry as it is compared; a name that leads out of the folder is none."""
+    if posixpath.isabs(name) or posixpath.normpath(name) != name or name.startswith(".."):
+        raise ValueError(name)
+    return {"size": int(entry["size"]), "digest": str(entry["digest"])}
+
+
+def _write(path: str, entries: Entries) -> None:
+    content = {"form": _FORM, "algorithm": _ALGORITHM, "files": entries}
+    with open_file(path + _UNFINISHED, "w") as file:
+        file.write(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    replace_file(path + _UNFINISHED, path)
