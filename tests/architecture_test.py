@@ -69,8 +69,10 @@ TRAINER_CONTRACT = (
     "trainer.history",
     "trainer.line_breaks",
     "trainer.memory",
+    "trainer.owner_marks",
     "trainer.signatures",
     "trainer.tag_normalization",
+    "trainer.whole_files",
 )
 
 

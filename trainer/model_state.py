@@ -15,6 +15,7 @@ import tensorflow as tf
 import tf_keras
 
 from trainer.model import InterestModel
+from trainer.whole_files import WholeFile
 
 Arrays = dict[str, np.ndarray]
 
@@ -161,7 +162,7 @@ def build_optimizer(model: InterestModel, optimizer: tf_keras.optimizers.Optimiz
 
 
 def write_arrays(path: str, arrays: Mapping[str, np.ndarray], rest: Any) -> None:
-    """Writes arrays and something of JSON into one file, beside its place, and renames it.
+    """Writes arrays and something of JSON into one file, whole or not at all.
 
     A process killed here leaves the file as it was.
 
@@ -170,11 +171,9 @@ def write_arrays(path: str, arrays: Mapping[str, np.ndarray], rest: Any) -> None
       arrays: By name.
       rest: Anything that JSON can hold.
     """
-    temporary = f"{path}.tmp"
     text = np.frombuffer(json.dumps(rest).encode(), np.uint8)
-    with tf.io.gfile.GFile(temporary, "wb") as file:
+    with WholeFile(path, "wb") as file:
         np.savez(_Stream(file), **{**arrays, _REST: text})
-    tf.io.gfile.rename(temporary, path, overwrite=True)
 
 
 def read_arrays(path: str) -> tuple[Arrays, Any]:

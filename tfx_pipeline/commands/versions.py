@@ -58,6 +58,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(rows, ensure_ascii=False, indent=1))
     else:
         print(format_table(_HEADER, [[_cell(row.get(name)) for name in _HEADER] for row in rows]))
+        for version in versions:
+            if version.damage is not None:
+                print(version.damage)
     return 0
 
 
@@ -92,6 +95,8 @@ def _state(version: "PushedVersion", serving: Sequence[int], states: dict[int, s
         words.append(states[version.number].lower())
     if version.is_withdrawn:
         words.append("withdrawn")
+    if version.damage is not None:
+        words.append("damaged")
     return ", ".join(words)
 
 

@@ -21,11 +21,14 @@ from tfx.types import artifact, artifact_utils, channel, component_spec, standar
 from tfx.types import standard_component_specs as names
 from tfx.utils import json_utils
 
+from tfx_pipeline.artifact_files import read_artifact_json
 from tfx_pipeline.distributions import read_comparisons, validator_config, violations
 from tfx_pipeline.gate_config import DistributionThreshold
 from tfx_pipeline.refusals import NotPushed
 from tfx_pipeline.utc_times import is_day
 from trainer.config_loader import from_mapping
+from trainer.file_system import open_file
+from trainer.whole_files import write_bytes, write_json
 
 VALIDATOR_ID = "DriftValidator"
 _SECTION = "validation.drift"
@@ -104,8 +107,7 @@ class Executor(executor.Executor):
                 _logger.info("drift from %s: %s", before, warning)
             rows["drift.num_violations"] = sum(c.is_violated for c in comparisons)
             rows |= {f"drift.{c.feature}.{c.measure}": c.value for c in comparisons}
-        with fileio.open(os.path.join(anomalies.uri, _REPORT_FILE), "w") as file:
-            file.write(json.dumps(rows))
+        write_json(os.path.join(anomalies.uri, _REPORT_FILE), rows)
         _accept(statistics, folder, day)
 
 
@@ -146,8 +148,7 @@ class DriftValidator(base_component.BaseComponent):
 
 def drift_rows(anomalies: artifact.Artifact) -> dict[str, Any]:
     """What the report says of a comparison."""
-    with fileio.open(os.path.join(anomalies.uri, _REPORT_FILE)) as file:
-        return json.loads(file.read())
+    return read_artifact_json(os.path.join(anomalies.uri, _REPORT_FILE))
 
 
 def last_baseline(folder: str, day: str) -> str | None:
@@ -174,7 +175,5 @@ def _accept(statistics: artifact.Artifact, folder: str, day: str) -> None:
         artifact_utils.get_split_uri([statistics], _SPLIT), stats_artifact_utils.BINARY_PB_BASENAME
     )
     target = statistics_file(folder, day)
-    fileio.makedirs(os.path.dirname(target))
-    staged = f"{target}.tmp"
-    fileio.copy(source, staged, overwrite=True)
-    fileio.rename(staged, target, overwrite=True)
+    with open_file(source, "rb") as file:
+        write_bytes(target, file.read())

@@ -38,6 +38,7 @@ from trainer.config_loader import from_mapping
 from trainer.fitted_baselines import columns_of_training, fit_baselines
 from trainer.input_data import load_snapshots, load_tags
 from trainer.memory import describe_memory
+from trainer.whole_files import write_json
 
 METRICS_FILE = "metrics.json"
 GATE_FILE = "gate.json"
@@ -174,5 +175,4 @@ ModelEvaluator.EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(ModelEvaluatorExec
 
 
 def _write_json(path, content):
-    with tfx.dsl.io.fileio.open(path, "w") as file:
-        file.write(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    write_json(path, content)

@@ -1,6 +1,5 @@
 """TagIndexEvaluator: is the saved index as good as exact search, asked with users' vectors?"""
 
-import json
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from tfx import v1 as tfx
 from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
+from tfx_pipeline.artifact_files import read_artifact_json
 from tfx_pipeline.components.artifacts import IndexEvaluation
 from tfx_pipeline.gate import check_index
 
@@ -87,5 +87,4 @@ def evaluate_in_own_process(
         raise RuntimeError(
             f"The servable cannot be evaluated from its files:\n{finished.stderr[-4000:]}"
         )
-    with tfx.dsl.io.fileio.open(output) as file:
-        return json.loads(file.read())
+    return read_artifact_json(output)

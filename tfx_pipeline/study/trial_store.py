@@ -10,10 +10,11 @@ from typing import Generic
 
 import numpy as np
 
-from tfx_pipeline.report_file import write_bytes, write_report
+from tfx_pipeline.report_file import write_report
 from tfx_pipeline.study.trial import FinishedTrial, TrialDefinition, TrialOutcome
 from tfx_pipeline.study.trials import Definition, Trial
 from trainer.config_loader import from_mapping, to_mapping
+from trainer.whole_files import write_bytes
 
 
 class TrialStore:
@@ -63,7 +64,7 @@ class TrialStore:
         path = self.path(definition)
         archive = io.BytesIO()
         np.savez_compressed(archive, **trial.by_user)  # type: ignore[arg-type]
-        write_bytes(archive.getvalue(), path.with_suffix(".npz"))
+        write_bytes(path.with_suffix(".npz"), archive.getvalue())
         content = {"code": trial.code, "outcome": to_mapping(trial.outcome)}
         write_report({"definition": _plain(definition), **content}, path)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tfx_pipeline.base_path_lock import LOCK_FILE
 from tfx_pipeline.components import pusher
 from tfx_pipeline.components.pusher import ensure_newest, push
 from tfx_pipeline.components.servable_paths import exact_path, main_path
@@ -43,7 +44,11 @@ class Run:
         return ensure_newest(str(self.pushed), str(self.servable))
 
     def versions(self) -> tuple[list[str], list[str]]:
-        return sorted(os.listdir(self.base)), sorted(os.listdir(self.exact_base))
+        base, exact = (
+            sorted(name for name in os.listdir(path) if name != LOCK_FILE)
+            for path in (self.base, self.exact_base)
+        )
+        return base, exact
 
     def contents(self, version: int) -> tuple[str, str]:
         base, exact = (
