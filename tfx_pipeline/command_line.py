@@ -12,7 +12,9 @@ from typing import NoReturn
 
 import trainer as _trainer  # noqa: F401  (selects Keras 2 before anything imports TensorFlow)
 from tfx_pipeline import interrupts
+from tfx_pipeline.full_disk import full_disk
 from tfx_pipeline.refusals import EXIT_IN_USE, EXIT_NOT_PUSHED, NotPushed, OutputInUse
+from trainer.file_system import is_remote
 
 EXIT_MISTAKE = 2
 
@@ -81,14 +83,26 @@ def run_command(parsed: argparse.Namespace) -> int:
     command = importlib.import_module(f"tfx_pipeline.commands.{parsed.module}")
     try:
         return command.run(parsed)
-    except ValueError as error:
+    except Exception as error:
         if interrupts.requested():
             raise
-        print(f"tagtower {parsed.command}: {error}", file=sys.stderr)
-        statuses = {NotPushed: EXIT_NOT_PUSHED, OutputInUse: EXIT_IN_USE}
-        return statuses.get(type(error), EXIT_MISTAKE)
-    except OSError as error:
-        if error.filename is None or interrupts.requested():
+        line = _mistake(error, getattr(parsed, "output", None))
+        if line is None:
             raise
-        print(f"tagtower {parsed.command}: {error.filename}: {error.strerror}.", file=sys.stderr)
-        return EXIT_MISTAKE
+        print(f"tagtower {parsed.command}: {line}", file=sys.stderr)
+        statuses: dict[type, int] = {NotPushed: EXIT_NOT_PUSHED, OutputInUse: EXIT_IN_USE}
+        return statuses.get(type(error), EXIT_MISTAKE)
+
+
+def _mistake(error: Exception, output: str | None) -> str | None:
+    """A user's mistake in one line; None: it is an error of the program."""
+    if isinstance(error, NotPushed | OutputInUse):
+        return str(error)
+    is_full = full_disk(error, [output] if output and not is_remote(output) else [])
+    if is_full is not None:
+        return is_full
+    if isinstance(error, ValueError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}."
+    return None

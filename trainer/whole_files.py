@@ -224,11 +224,12 @@ def _unlike(value: Any, kind: type, required: Mapping[str, type | tuple[type, ..
     if not isinstance(value, kind):
         name = type(value).__name__
         return f"it holds {_KINDS[name]} in place of {_KINDS[kind.__name__]}"
+    items: Any = value
     for key, types in required.items():
-        if key not in value:
+        if key not in items:
             return f"it lacks `{key}`"
-        if not isinstance(value[key], types):
-            return f"its `{key}` is {_KINDS[type(value[key]).__name__]}"
+        if not isinstance(items[key], types):
+            return f"its `{key}` is {_KINDS[type(items[key]).__name__]}"
     return None
 
 

@@ -11,6 +11,7 @@ from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
 from tfx_pipeline.artifact_files import read_artifact_json
+from tfx_pipeline.child_processes import tied_to_this_process
 from tfx_pipeline.components.artifacts import IndexEvaluation
 from tfx_pipeline.gate import check_index
 
@@ -82,7 +83,9 @@ def evaluate_in_own_process(
     command += ["--servable", servable]
     for split, pattern in patterns.items():
         command += ["--examples", f"{split}={pattern}"]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    finished = subprocess.run(
+        tied_to_this_process(command), capture_output=True, text=True, check=False
+    )
     if finished.returncode:
         raise RuntimeError(
             f"The servable cannot be evaluated from its files:\n{finished.stderr[-4000:]}"
