@@ -22,7 +22,15 @@ from trainer.model_state import Arrays, ModelState, read_arrays, with_prefix, wr
 _FILE = "checkpoint.npz"
 _BEST = "best/"
 # What numpy and JSON say of a file that is empty, cut or something else.
-_DAMAGE = (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+_DAMAGE = (
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    RecursionError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 _progress = logging.getLogger("tagtower.train")
 

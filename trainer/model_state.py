@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from trainer.file_system import open_file
 from trainer.model import InterestModel
 from trainer.whole_files import WholeFile
 
@@ -178,7 +179,7 @@ def write_arrays(path: str, arrays: Mapping[str, np.ndarray], rest: Any) -> None
 
 def read_arrays(path: str) -> tuple[Arrays, Any]:
     """Reads what `write_arrays` wrote."""
-    with tf.io.gfile.GFile(path, "rb") as file, np.load(file) as stored:
+    with open_file(path, "rb") as file, np.load(file) as stored:
         arrays = {name: stored[name] for name in stored.files}
     return arrays, json.loads(arrays.pop(_REST).tobytes())
 

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Generic
@@ -15,6 +16,17 @@ from tfx_pipeline.study.trial import FinishedTrial, TrialDefinition, TrialOutcom
 from tfx_pipeline.study.trials import Definition, Trial
 from trainer.config_loader import from_mapping, to_mapping
 from trainer.whole_files import write_bytes
+
+# What is said of files that are not what was written.
+_DAMAGE = (
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    RecursionError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class TrialStore:
@@ -45,7 +57,9 @@ class TrialStore:
             outcome = from_mapping(TrialOutcome, content["outcome"])
             with np.load(path.with_suffix(".npz")) as arrays:
                 return FinishedTrial(content["code"], outcome, dict(arrays))
-        except (FileNotFoundError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        except FileNotFoundError:
+            return None
+        except _DAMAGE:
             return None
 
     def finished(self, definition: TrialDefinition) -> FinishedTrial:
