@@ -86,23 +86,16 @@ def run_command(parsed: argparse.Namespace) -> int:
     except Exception as error:
         if interrupts.requested():
             raise
-        line = _mistake(error, getattr(parsed, "output", None))
-        if line is None:
+        output = getattr(parsed, "output", None)
+        is_full = full_disk(error, [output] if output and not is_remote(output) else [])
+        if is_full is not None and not isinstance(error, NotPushed | OutputInUse):
+            print(f"tagtower {parsed.command}: {is_full}", file=sys.stderr)
+        elif isinstance(error, ValueError):
+            print(f"tagtower {parsed.command}: {error}", file=sys.stderr)
+        elif isinstance(error, OSError) and error.filename is not None:
+            reason = f"{error.filename}: {error.strerror}."
+            print(f"tagtower {parsed.command}: {reason}", file=sys.stderr)
+        else:
             raise
-        print(f"tagtower {parsed.command}: {line}", file=sys.stderr)
         statuses: dict[type, int] = {NotPushed: EXIT_NOT_PUSHED, OutputInUse: EXIT_IN_USE}
         return statuses.get(type(error), EXIT_MISTAKE)
-
-
-def _mistake(error: Exception, output: str | None) -> str | None:
-    """A user's mistake in one line; None: it is an error of the program."""
-    if isinstance(error, NotPushed | OutputInUse):
-        return str(error)
-    is_full = full_disk(error, [output] if output and not is_remote(output) else [])
-    if is_full is not None:
-        return is_full
-    if isinstance(error, ValueError):
-        return str(error)
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}."
-    return None

@@ -9,12 +9,14 @@ import errno
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 
 _ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _WORDS = re.compile(
-    "No space left on device|Disk quota exceeded|File too large|database or disk is full", re.I
+    "No space left on device|Disk quota exceeded|File too large|database or disk is full"
+    # Python's own words, which looks for one by writing a file.
+    "|No usable temporary directory found",
+    re.I,
 )
 # A path that such a text names, as in `RESOURCE_EXHAUSTED: /a/b; No space left on device`.
 _PATH = re.compile(r"(?<![\w/])/[^\s;:,'\"\[\]]+")
@@ -66,8 +68,9 @@ def full_disk(error: BaseException, folders: Iterable[str] = ()) -> str | None:
             named = one.filename if isinstance(one.filename, str) else None
         elif words is not None:
             reason = words[0]
-            paths = _PATH.findall(str(one)[: words.start()])
-            named = next((path for path in reversed(paths) if os.path.exists(_nearest(path))), None)
+            before, after = str(one)[: words.start()], str(one)[words.end() :]
+            paths = [*reversed(_PATH.findall(before)), *_PATH.findall(after)]
+            named = next(iter(paths), None)
         else:
             continue
         return _line(_place(named, folders), reason)
@@ -79,12 +82,14 @@ def _line(folder: str, reason: str) -> str:
         free = f"{shutil.disk_usage(folder).free / _MB:.1f} MB"
     except OSError:
         free = "an unknown number of MB"
-    temporary = os.path.realpath(tempfile.gettempdir())
-    is_temporary = os.path.realpath(folder) == temporary
-    other = "another folder by the variable TMPDIR" if is_temporary else "another folder"
+    is_temporary = os.path.realpath(folder) == os.path.realpath(_temporary())
+    return _sentence(folder, reason, free, "by TMPDIR another" if is_temporary else "another")
+
+
+def _sentence(folder: str, reason: str, free: str, other: str) -> str:
     return (
         f"{folder} must have room to write: {reason}, {free} are free there. Make room or name "
-        f"{other}; the same command then goes on where it was."
+        f"{other} folder; the same command then goes on where it was."
     )
 
 
@@ -98,8 +103,13 @@ def _place(named: str | None, folders: Iterable[str]) -> str:
             target = os.readlink(f"/proc/self/fd/{descriptor}")
             if os.path.isfile(target):
                 places.append(os.path.dirname(target))
-    places += [os.getcwd(), tempfile.gettempdir()]
+    places += [os.getcwd(), _temporary()]
     return min(places, key=_free)
+
+
+def _temporary() -> str:
+    """Where temporary files go; `tempfile` would look for another place where that is full."""
+    return _nearest(os.environ.get("TMPDIR") or "/tmp")
 
 
 def _free(folder: str) -> int:

@@ -15,10 +15,12 @@ from tfx_pipeline.artifact_places import ARTIFACTS_DIR
 from tfx_pipeline.base_path_lock import locked, remove_abandoned_staging
 from tfx_pipeline.metadata_store import STORE_FILE
 from tfx_pipeline.refusals import OutputInUse
+from tfx_pipeline.run_log import RUNS_DIR
 from trainer.file_system import is_folder, is_remote
 from trainer.owner_marks import is_abandoned
 from trainer.whole_files import UNFINISHED_SUFFIX
 
+_OWN_FOLDERS = (RUNS_DIR, ARTIFACTS_DIR, "statistics", "checkpoints")
 # Of MLMD's states of an execution, those in which its outputs count.
 _COMPLETE, _CACHED = 3, 5
 
@@ -57,7 +59,7 @@ def _clear_base_path(base_path: str) -> int:
 
 
 def _unfinished_files(output_dir: str) -> Iterator[str]:
-    for folder in (output_dir, *(os.path.join(output_dir, n) for n in ("runs", ARTIFACTS_DIR))):
+    for folder in (output_dir, *(os.path.join(output_dir, name) for name in _OWN_FOLDERS)):
         for parent, folders, names in os.walk(folder):
             if parent == output_dir:
                 folders.clear()

@@ -185,9 +185,9 @@ def read_arrays(path: str) -> tuple[Arrays, Any]:
 
 
 class _Stream(io.RawIOBase):
-    """A file of TensorFlow's being written, as numpy wants it: one that says it cannot seek."""
+    """A file being written, as numpy wants it: one that says it cannot seek."""
 
-    def __init__(self, file: tf.io.gfile.GFile):
+    def __init__(self, file: WholeFile):
         super().__init__()
         self._file = file
 
@@ -195,5 +195,10 @@ class _Stream(io.RawIOBase):
         return True
 
     def write(self, data: Any) -> int:
-        self._file.write(bytes(data))
+        # On a full disk numpy's archive tries once more, when it is forgotten.
+        if not self._file.file.closed:
+            self._file.write(bytes(data))
         return len(data)
+
+    def flush(self) -> None:
+        pass  # closing does
