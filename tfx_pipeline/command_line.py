@@ -93,8 +93,9 @@ def run_command(parsed: argparse.Namespace) -> int:
         elif isinstance(error, ValueError):
             print(f"tagtower {parsed.command}: {error}", file=sys.stderr)
         elif isinstance(error, OSError) and error.filename is not None:
-            reason = f"{error.filename}: {error.strerror}."
-            print(f"tagtower {parsed.command}: {reason}", file=sys.stderr)
+            print(
+                f"tagtower {parsed.command}: {error.filename}: {error.strerror}.", file=sys.stderr
+            )
         else:
             raise
         statuses: dict[type, int] = {NotPushed: EXIT_NOT_PUSHED, OutputInUse: EXIT_IN_USE}
