@@ -6,6 +6,7 @@ the cache nor where the outputs are; this runner uses the same launcher and repo
 
 import dataclasses
 import datetime
+import itertools
 import time
 from collections.abc import Callable, Sequence
 
@@ -18,6 +19,7 @@ from tfx.orchestration.portable.mlmd import execution_lib
 from tfx.proto.orchestration import pipeline_pb2
 
 from tfx_pipeline.beam_failure import require_job_server
+from trainer.file_system import bring_all_to_disk, is_remote
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,4 +119,9 @@ class _ObservedLauncher(launcher.Launcher):
     def _run_executor(self, execution_info):
         self.has_executed = True
         require_job_server(self.pipeline_args)
-        return super()._run_executor(execution_info)
+        output = super()._run_executor(execution_info)
+        # The store calls the outputs whole next, and must not be on the disk before them.
+        for artifact in itertools.chain.from_iterable(execution_info.output_dict.values()):
+            if not is_remote(artifact.uri):
+                bring_all_to_disk(artifact.uri)
+        return output

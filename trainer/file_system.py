@@ -246,8 +246,8 @@ def copy_folder(source: str, target: str, last: Collection[str] = ()) -> None:
         make_folders(os.path.dirname(copy))
         with open_file(path, "rb") as read, open_file(copy, "wb") as written:
             shutil.copyfileobj(read, written, 1 << 20)
-    if not is_remote(target) and os.path.isdir(target):
-        _bring_all_to_disk(target)
+    if not is_remote(target):
+        bring_all_to_disk(target)
 
 
 def move_folder(source: str, target: str, last: Collection[str] = ()) -> None:
@@ -263,7 +263,7 @@ def move_folder(source: str, target: str, last: Collection[str] = ()) -> None:
       last: Names of files that come after all others where it is no single step.
     """
     if not is_remote(source):
-        _bring_all_to_disk(source)
+        bring_all_to_disk(source)
         os.rename(source, target)
         for folder in {os.path.dirname(path) or "." for path in (source, target)}:
             _bring_to_disk(folder)
@@ -289,7 +289,12 @@ def _bring_to_disk(path: str) -> None:
         os.close(descriptor)
 
 
-def _bring_all_to_disk(folder: str) -> None:
+def bring_all_to_disk(folder: str) -> None:
+    """Waits until all that is in a local folder is on the disk; nothing where there is none.
+
+    Raises:
+      OSError: It cannot be brought there, and names the file.
+    """
     for parent, _, names in os.walk(folder):
         for path in (*(os.path.join(parent, name) for name in names), parent):
             if not os.path.islink(path):

@@ -12,7 +12,8 @@ import logging
 import os
 from typing import Any
 
-from tensorflow_metadata.proto.v0 import anomalies_pb2
+from google.protobuf import message
+from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 from tfx.components.distribution_validator import executor
 from tfx.components.statistics_gen import stats_artifact_utils
 from tfx.dsl.components.base import base_component, executor_spec
@@ -28,7 +29,7 @@ from tfx_pipeline.refusals import NotPushed
 from tfx_pipeline.utc_times import is_day
 from trainer.config_loader import from_mapping
 from trainer.file_system import open_file
-from trainer.whole_files import write_bytes, write_json
+from trainer.whole_files import DamagedFileError, write_bytes, write_json
 
 VALIDATOR_ID = "DriftValidator"
 _SECTION = "validation.drift"
@@ -77,6 +78,8 @@ class Executor(executor.Executor):
         folder = exec_properties["baselines_dir"]
         day = (datetime.date(1970, 1, 1) + datetime.timedelta(days=statistics.span)).isoformat()
         before = last_baseline(folder, day)
+        if before:
+            _check_statistics(folder, before)
         thresholds = {
             feature: from_mapping(DistributionThreshold, threshold)
             for feature, threshold in json.loads(exec_properties["thresholds"]).items()
@@ -161,6 +164,21 @@ def last_baseline(folder: str, day: str) -> str | None:
 def statistics_file(folder: str, day: str) -> str:
     """Where the accepted statistics of a day are."""
     return os.path.join(folder, day, f"Split-{_SPLIT}", stats_artifact_utils.BINARY_PB_BASENAME)
+
+
+def _check_statistics(folder: str, day: str) -> None:
+    """Refuses accepted statistics that are not what was written."""
+    path = statistics_file(folder, day)
+    fault = "it is empty"
+    try:
+        with open_file(path, "rb") as file:
+            found = statistics_pb2.DatasetFeatureStatisticsList.FromString(file.read())
+        if found.datasets:
+            return
+    except message.DecodeError:
+        fault = "it is cut or holds no statistics"
+    remedy = f"remove {os.path.join(folder, day)}, and the day before it is compared with"
+    raise DamagedFileError(f"{path} is damaged: {fault}; {remedy}.")
 
 
 def _baseline(folder: str, day: str) -> artifact.Artifact:

@@ -14,6 +14,7 @@ from tfx_pipeline.artifact_files import read_artifact_json
 from tfx_pipeline.child_processes import tied_to_this_process
 from tfx_pipeline.components.artifacts import IndexEvaluation
 from tfx_pipeline.gate import check_index
+from trainer.whole_files import write_text
 
 INDEX_EVALUATION_FILE = "index_evaluation.json"
 BLESSED_PROPERTY = "blessed"
@@ -54,11 +55,8 @@ def TagIndexEvaluator(  # noqa: N802 (a component is a class to its callers)
     recall = figures[DECIDING_SPLIT]["recall"]
     check = check_index(recall, target_recall)
     is_blessed = check.is_passed
-    with tfx.dsl.io.fileio.open(
-        os.path.join(blessing.uri, _BLESSED_FILES[is_blessed]), "w"
-    ) as file:
-        if not is_blessed:
-            file.write(str(check))
+    file = os.path.join(blessing.uri, _BLESSED_FILES[is_blessed])
+    write_text(file, "" if is_blessed else str(check))
     blessing.set_int_custom_property(BLESSED_PROPERTY, int(is_blessed))
     blessing.set_float_custom_property(RECALL_PROPERTY, recall)
 
