@@ -14,7 +14,6 @@ An input without an instance is a mistake, and no output of nothing.
 import collections
 import contextlib
 import dataclasses
-import json
 import logging
 import math
 import os
@@ -51,6 +50,7 @@ from trainer import signatures as s
 from trainer.config_loader import require
 from trainer.file_system import is_file, open_file
 from trainer.manifest import check_manifest
+from trainer.whole_files import DamagedFileError, read_json
 
 _logger = logging.getLogger("tagtower.batch_predict")
 
@@ -293,8 +293,10 @@ def _model_name(model_dir: str) -> str:
     path = os.path.join(model_dir, s.PROVENANCE_FILE)
     made_by = None
     if is_file(path):
-        with open_file(path) as file:
-            made_by = json.load(file).get("run")
+        try:
+            made_by = read_json(path, "the folder's name is taken for it").get("run")
+        except DamagedFileError as error:
+            _logger.warning("%s", error)
     return made_by or os.path.basename(os.path.dirname(os.path.normpath(model_dir)))
 
 

@@ -43,6 +43,7 @@ from trainer.file_system import (
     remove_folder,
     replace_file,
 )
+from trainer.whole_files import DamagedFileError, read_json
 
 _BLOCK = 1 << 20
 _FOLDERS = ("work", "complete", "errors", "done")
@@ -140,7 +141,13 @@ class Staging:
 
     def is_done(self, shard: int) -> bool:
         """Whether a shard is finished."""
-        return is_file(self._done(shard)) and is_file(self._result(shard))
+        if not is_file(self._done(shard)) or not is_file(self._result(shard)):
+            return False
+        try:
+            _read_json(self._done(shard))
+        except DamagedFileError:  # its counts are lost: it is predicted again
+            return False
+        return True
 
     @contextlib.contextmanager
     def write_shard(self, shard: int, counts: dict[str, int]) -> Iterator[ShardFiles]:
@@ -174,7 +181,7 @@ class Staging:
         for shard in range(self.num_shards):
             given_up = f"{self._done(shard)}{_UNREADABLE}"
             if is_file(given_up):
-                raise ValueError(_read_json(given_up))
+                raise ValueError(_read_json(given_up, str))
             for name, count in _read_json(self._done(shard)).items():
                 totals[name] = totals.get(name, 0) + count
         return totals
@@ -203,17 +210,18 @@ class Staging:
     def _take_up(self, manifest: Mapping[str, Any], restart: bool) -> datetime.datetime:
         begun = self._path(_MANIFEST)
         time = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
-        if is_file(begun):
+        # What is thrown away is not read: it may be damaged.
+        if is_file(begun) and not restart:
             earlier = _read_json(begun)
             begun_at = earlier.pop(_BEGUN, None)
-            if begun_at is not None and not restart:
+            if begun_at is not None:
                 time = datetime.datetime.fromisoformat(begun_at)
-            if not restart and earlier != manifest:
+            if earlier != manifest:
                 raise ValueError(
                     "`output` must be gone on with as it was begun, or begun anew with --restart. "
                     f"Received: {self.folder}, begun with {_differences(earlier, manifest)}."
                 )
-        else:
+        elif not is_file(begun):
             # Not ours, hence not ours to empty.
             others = sorted(set(names_in(self.folder)) - {_LOCK, "work"})
             require(not others, "output", f"have nothing else in {self.folder}", ", ".join(others))
@@ -307,6 +315,5 @@ def _differences(earlier: Mapping[str, Any], manifest: Mapping[str, Any]) -> str
     return ", ".join(parts)
 
 
-def _read_json(path: str) -> Any:
-    with open_file(path) as file:
-        return json.load(file)
+def _read_json(path: str, kind: type = dict) -> Any:
+    return read_json(path, "the same command with --restart begins anew", kind)

@@ -5,7 +5,6 @@ op library) is. With an exact index it has TensorFlow's own ops alone, so that s
 Serving, Triton or Java can load it.
 """
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +16,7 @@ from serving.retrieval import TagRetrieval
 from serving.warmup_records import record_answers, write_warmup_records
 from trainer import signatures as s
 from trainer.manifest import write_manifest
+from trainer.whole_files import write_json
 
 # ScaNN's ops are not TensorFlow's own; `tf.saved_model.save` refuses them unless they are named.
 _OP_NAMESPACES = ("Scann",)
@@ -44,10 +44,7 @@ def export_servable(
         options=tf.saved_model.SaveOptions(namespace_whitelist=list(_OP_NAMESPACES)),
     )
     write_warmup_records(directory, signatures, warmup_examples)
-    with tf.io.gfile.GFile(os.path.join(directory, s.DESCRIPTION_FILE), "w") as file:
-        file.write(
-            json.dumps(dict(description), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-        )
+    write_json(os.path.join(directory, s.DESCRIPTION_FILE), dict(description), ensure_ascii=False)
     record_answers(directory)
     write_manifest(directory)
 

@@ -9,7 +9,6 @@ vectors flatter an index.
 
 import argparse
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
 
@@ -20,6 +19,7 @@ from serving.index import BruteForceIndex, recall
 from serving.index_tuning import queries_per_second, search_all, seconds
 from trainer import signatures as s
 from trainer.config_loader import require
+from trainer.whole_files import write_json
 
 _BATCH = 256
 _TIMED_CALLS = 200
@@ -128,8 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for entry in parsed.examples:
         part, _, pattern = entry.partition("=")
         figures[part] = dataclasses.asdict(evaluate_servable(parsed.servable, [pattern]))
-    with tf.io.gfile.GFile(parsed.output, "w") as file:
-        file.write(json.dumps(figures, indent=1, sort_keys=True) + "\n")
+    write_json(parsed.output, figures)
     return 0
 
 

@@ -1,6 +1,5 @@
 """A servable called in this process, with the instances and signatures of a server's callers."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -12,7 +11,7 @@ from serving.model_server.errors import ServingError
 from serving.model_server.predict import run_signature
 from serving.model_server.servable import Servable
 from trainer import signatures as s
-from trainer.file_system import open_file
+from trainer.whole_files import read_json
 
 
 class Retrieved(NamedTuple):
@@ -45,8 +44,9 @@ class ServableCaller:
         """
         self._servable = Servable(version_dir)
         self.slots = input_slots(self._servable.signature_defs[s.RETRIEVE])
-        with open_file(os.path.join(version_dir, s.DESCRIPTION_FILE)) as file:
-            self.num_tags: int = json.load(file)["index"]["num_tags"]
+        path = os.path.join(version_dir, s.DESCRIPTION_FILE)
+        description = read_json(path, s.DESCRIPTION_REMEDY, required={"index": dict})
+        self.num_tags: int = description["index"]["num_tags"]
 
     def retrieve(self, features: Sequence[Mapping[str, FeatureValue]]) -> Retrieved:
         """Tags, scores and probabilities of users, best first.

@@ -71,8 +71,10 @@ TRAINER_CONTRACT = (
     "trainer.line_breaks",
     "trainer.manifest",
     "trainer.memory",
+    "trainer.owner_marks",
     "trainer.signatures",
     "trainer.tag_normalization",
+    "trainer.whole_files",
 )
 
 

@@ -38,6 +38,7 @@ WORDINGS = frozenset(
         "serving/model_server/known_version.py::place_taken",
         "tfx_pipeline/beam_failure.py::_MEANINGS",
         "tfx_pipeline/beam_failure.py::failure_reason",
+        "tfx_pipeline/full_disk.py::_sentence",
         "tfx_pipeline/distributions.py::__str__",
         "tfx_pipeline/gate.py::check_model",
         "tfx_pipeline/gate.py::_PERSONAL",

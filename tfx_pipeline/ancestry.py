@@ -7,11 +7,12 @@ components look further where what was resolved will not do. A local run's resol
 already, and nothing changes for it.
 """
 
-import json
 import os
 
+from tfx_pipeline.artifact_files import read_artifact_json
 from tfx_pipeline.pushed_versions import read_versions, rolled_back_as
-from trainer.file_system import absolute, exists, is_file, is_folder, make_folders, open_file
+from trainer.file_system import absolute, exists, is_file, is_folder
+from trainer.whole_files import write_json
 
 ANCESTRY_FILE = "ancestry.json"
 _EXAMPLES, _BASE_MODEL = "examples", "base_model"
@@ -25,9 +26,7 @@ def write_ancestry(model: str, examples: str, base_model: str | None) -> None:
       examples: URI of the transformed examples.
       base_model: URI of the model that training began with; None: it began anew.
     """
-    make_folders(model)
-    with open_file(os.path.join(model, ANCESTRY_FILE), "w") as file:
-        file.write(json.dumps({_EXAMPLES: examples, _BASE_MODEL: base_model}) + "\n")
+    write_json(os.path.join(model, ANCESTRY_FILE), {_EXAMPLES: examples, _BASE_MODEL: base_model})
 
 
 def model_of_other_examples(resolved: str, examples: str, base_path: str) -> str | None:
@@ -50,8 +49,7 @@ def model_of_other_examples(resolved: str, examples: str, base_path: str) -> str
         ancestry = {}
         path = os.path.join(uri, ANCESTRY_FILE)
         if is_file(path):
-            with open_file(path) as file:
-                ancestry = json.load(file)
+            ancestry = read_artifact_json(path)
         is_of_these = ancestry.get(_EXAMPLES) == examples
         if not is_of_these and not _is_rolled_back(uri, base_path) and exists(uri):
             return uri

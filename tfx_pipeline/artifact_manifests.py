@@ -13,7 +13,7 @@ from tfx import types
 from tfx.orchestration import metadata
 
 from trainer.file_system import is_folder
-from trainer.manifest import MANIFEST_SUFFIX, DamageError, check_manifest, write_manifest
+from trainer.manifest import MANIFEST_SUFFIX, DamagedFolderError, check_manifest, write_manifest
 
 # Written to after their node has ended, and read by no other one.
 _CHANGING = ("PushedModel", "ModelRun")
@@ -54,7 +54,7 @@ class ArtifactManifests:
           A line that names the first wrong file; None: nothing is wrong.
 
         Raises:
-          DamageError: The same was found before, and is answered with again.
+          DamagedFolderError: The same was found before, and is answered with again.
         """
         for artifact in _held(outputs):
             folder = _folder(artifact)
@@ -63,7 +63,7 @@ class ArtifactManifests:
             try:
                 if not check_manifest(folder, folder + MANIFEST_SUFFIX, remedy=_NOT_USED):
                     _logger.info("%s has no manifest, not checked", folder)
-            except DamageError as error:
+            except DamagedFolderError as error:
                 if folder in self._damaged:
                     raise
                 self._damaged.add(folder)

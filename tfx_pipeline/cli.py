@@ -4,6 +4,7 @@ A mistake is one line (`tfx_pipeline.command_line`), an interrupt as well, and a
 Nothing is imported here before signals are seen to.
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -25,8 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
       The exit status: 0, 2 for a user's mistake, 3 where a gate held the push, 4 where another run
-      is using the output folder, 130 when interrupted (143: by SIGTERM), 141 when nobody reads its
-      output any more.
+      is using the output folder, 130 when interrupted (143: by SIGTERM, 129: by SIGHUP), 141 when
+      nobody reads its output any more.
     """
     is_process = arguments is None
     given = sys.argv[1:] if arguments is None else arguments
@@ -63,7 +64,8 @@ def _status_of(error: BaseException, name: str) -> int:
     number = interrupts.requested()
     if number is not None or isinstance(error, KeyboardInterrupt):
         forget_closed_pipes()
-        print(f"tagtower{name}: interrupted", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # there may be no terminal any more
+            print(f"tagtower{name}: interrupted", file=sys.stderr, flush=True)
         return interrupts.exit_status(number)
     if is_of_closed_pipe(error):
         forget_closed_pipes()
@@ -74,8 +76,9 @@ def _status_of(error: BaseException, name: str) -> int:
 def _end_process(status: int) -> None:
     """Ends a command without waiting for the threads of libraries."""
     interrupts.end_started_processes()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # a full disk's, or a terminal's that is gone
+            stream.flush()
     os._exit(status)
 
 

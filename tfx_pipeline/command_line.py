@@ -12,7 +12,9 @@ from typing import NoReturn
 
 import trainer as _trainer  # noqa: F401  (selects Keras 2 before anything imports TensorFlow)
 from tfx_pipeline import interrupts
+from tfx_pipeline.full_disk import full_disk
 from tfx_pipeline.refusals import EXIT_IN_USE, EXIT_NOT_PUSHED, NotPushed, OutputInUse
+from trainer.file_system import is_remote
 
 EXIT_MISTAKE = 2
 
@@ -81,14 +83,20 @@ def run_command(parsed: argparse.Namespace) -> int:
     command = importlib.import_module(f"tfx_pipeline.commands.{parsed.module}")
     try:
         return command.run(parsed)
-    except ValueError as error:
+    except Exception as error:
         if interrupts.requested():
             raise
-        print(f"tagtower {parsed.command}: {error}", file=sys.stderr)
-        statuses = {NotPushed: EXIT_NOT_PUSHED, OutputInUse: EXIT_IN_USE}
-        return statuses.get(type(error), EXIT_MISTAKE)
-    except OSError as error:
-        if error.filename is None or interrupts.requested():
+        output = getattr(parsed, "output", None)
+        is_full = full_disk(error, [output] if output and not is_remote(output) else [])
+        if is_full is not None and not isinstance(error, NotPushed | OutputInUse):
+            print(f"tagtower {parsed.command}: {is_full}", file=sys.stderr)
+        elif isinstance(error, ValueError):
+            print(f"tagtower {parsed.command}: {error}", file=sys.stderr)
+        elif isinstance(error, OSError) and error.filename is not None:
+            print(
+                f"tagtower {parsed.command}: {error.filename}: {error.strerror}.", file=sys.stderr
+            )
+        else:
             raise
-        print(f"tagtower {parsed.command}: {error.filename}: {error.strerror}.", file=sys.stderr)
-        return EXIT_MISTAKE
+        statuses: dict[type, int] = {NotPushed: EXIT_NOT_PUSHED, OutputInUse: EXIT_IN_USE}
+        return statuses.get(type(error), EXIT_MISTAKE)

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from tfx_pipeline import interrupts
+from tfx_pipeline.full_disk import full_disk
 
 PROGRESS_LOGGER = "tagtower"
 
@@ -72,8 +73,9 @@ def quiet_libraries(log_path: str) -> Iterator[Console]:
         finally:
             progress.removeHandler(handler)
             progress.propagate = True
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError):  # the log is on a disk that is full
+                    stream.flush()
             os.dup2(saved_out, 1)
             os.dup2(saved_err, 2)
             os.close(saved_out)
@@ -99,8 +101,8 @@ def temporary_log(name: str, kept_on: type[Exception] | tuple[()] = ()) -> Itera
     except (ValueError, KeyboardInterrupt, BrokenPipeError):
         shutil.rmtree(folder)
         raise
-    except Exception:
-        if interrupts.requested():
+    except Exception as error:
+        if interrupts.requested() or full_disk(error) is not None:
             shutil.rmtree(folder)
             raise
         print(f"unexpected error; what the libraries said is in {folder}", file=sys.stderr)

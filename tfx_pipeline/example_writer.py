@@ -15,7 +15,6 @@ from tfx_pipeline.id_forms import sample_ids, size_of_shard
 from tfx_pipeline.instance_lines import instance_lines
 from tfx_pipeline.log_summary import CountsOfShard
 from tfx_pipeline.record_file import RecordFile
-from tfx_pipeline.renamed_file import RenamedFile
 from tfx_pipeline.shard_users import gather_users
 from tfx_pipeline.shuffle import Parcel, Workplace, open_parcel
 from tfx_pipeline.snapshot_moments import num_events_before
@@ -31,6 +30,7 @@ from trainer import features as f
 from trainer.arrow import pa
 from trainer.history import ATTRIBUTES, UserEvents
 from trainer.list_column import ListColumn, concatenated_ranges
+from trainer.whole_files import WholeFile
 
 ALL_SPLITS = (*f.SPLITS, f.NOW_SPLIT)
 EXAMPLES_FILE = "data_tfrecord"
@@ -182,7 +182,7 @@ class _ShardFiles:
             )
             for split in ALL_SPLITS
         }
-        self.instances = RenamedFile(
+        self.instances = WholeFile(
             os.path.join(outputs.instances, f"{INSTANCES_FILE}-{suffix}.jsonl"), "wb"
         )
 

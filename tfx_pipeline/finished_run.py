@@ -44,4 +44,4 @@ def _is_version_there(config: PipelineConfig, report: Report) -> bool:
     if report["run.state"] != PUSHED:
         return True
     numbers = {version.number for version in read_versions(config.base_path)}
-    return report["push.version"] in numbers
+    return report.get("push.version") in numbers

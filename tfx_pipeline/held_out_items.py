@@ -14,7 +14,8 @@ from trainer import features as f
 from trainer.evaluation import TagScorer
 from trainer.item_recall import NUM_ITEMS, item_recall
 from trainer.snapshots import Snapshots
-from trainer.tag_items import TagItems
+from trainer.tag_items import ROW_KEYS, TagItems
+from trainer.whole_files import read_json_lines
 
 _BATCH = 256
 
@@ -55,8 +56,7 @@ class HeldOutItems:
 
 def load_tag_items(path: str) -> TagItems:
     """Reads `items.jsonl` of the example generator, wherever its artifacts are."""
-    with tf.io.gfile.GFile(path) as file:
-        return TagItems.from_lines(file)
+    return TagItems.from_rows(read_json_lines(path, ROW_KEYS))
 
 
 def read_held_out_items(

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a command in good order: what is half done is cleared away, in one line.
+"""Ctrl-C, SIGTERM and SIGHUP end a command in good order: what is half done goes, in one line.
 
 Python raises `KeyboardInterrupt` wherever the main thread happens to be, and a library in between
 may turn it into another error (Beam's is a `RuntimeError`, a failed import an `ImportError`) or
@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # In the environment of whatever a command starts: found by it even where its parent is gone.
 _MARK = "TAGTOWER_COMMAND"
@@ -52,8 +52,17 @@ def check() -> None:
 
 
 def exit_status(number: int | None) -> int:
-    """As a shell shows it: 130 for SIGINT, 143 for SIGTERM."""
+    """As a shell shows it: 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP."""
     return 128 + (number or signal.SIGINT)
+
+
+def heeded_signals() -> list[signal.Signals]:
+    """Those that end a command: what `nohup` lets it ignore stays ignored."""
+    return [
+        number
+        for number in SIGNALS
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
+    ]
 
 
 @contextlib.contextmanager
@@ -70,7 +79,8 @@ def interruptible(command: str) -> Iterator[None]:
     def on_signal(number: int, frame: object) -> None:
         del frame
         if _state.requested is not None and not _state.is_resent:
-            os.write(terminal, f"tagtower{command}: interrupted\n".encode())
+            with contextlib.suppress(OSError):  # there may be no terminal any more
+                os.write(terminal, f"tagtower{command}: interrupted\n".encode())
             end_started_processes(grace_s=0.0)
             os._exit(exit_status(number))
         if not _state.is_resent:
@@ -82,7 +92,7 @@ def interruptible(command: str) -> Iterator[None]:
             raise KeyboardInterrupt
 
     terminal = os.dup(2)  # while a command runs, 2 may be the log of the libraries
-    previous = {number: signal.signal(number, on_signal) for number in SIGNALS}
+    previous = {number: signal.signal(number, on_signal) for number in heeded_signals()}
     hooks = sys.unraisablehook, threading.excepthook
     sys.unraisablehook = _on_lost_error
     threading.excepthook = _on_error_of_a_thread

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import psutil
 
+from tfx_pipeline.child_processes import tied_to_this_process
 from tfx_pipeline.process_progress import (
     PATIENCE_S,
     ProcessProgress,
@@ -205,7 +207,8 @@ def local_server(
     started = time.perf_counter()
     with open(log_path, "ab") as log:
         offset = log.tell()
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        tied = tied_to_this_process(command, signal.SIGTERM)
+        process = subprocess.Popen(tied, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
         server = LocalServer(process, (port, rest_api_port), log_path, offset, patience_s)
         server.wait_until_serving()

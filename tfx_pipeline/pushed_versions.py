@@ -9,13 +9,13 @@ An object store has no renames of folders: there each of these steps copies file
 """
 
 import dataclasses
-import json
 import os
 from collections.abc import Sequence
 from typing import Any
 
 from serving.model_server.version_folder import list_versions
 from tfx_pipeline.artifact_places import is_moved
+from tfx_pipeline.base_path_lock import locked
 from tfx_pipeline.fingerprints import files_fingerprint
 from trainer.config_loader import require
 from trainer.file_system import (
@@ -25,18 +25,24 @@ from trainer.file_system import (
     make_folders,
     move_folder,
     names_in,
-    open_file,
     remove_folder,
 )
 from trainer.manifest import check_manifest
-from trainer.signatures import DESCRIPTION_FILE, PROVENANCE_FILE
+from trainer.signatures import DESCRIPTION_FILE, DESCRIPTION_REMEDY, PROVENANCE_FILE
 from trainer.tag_normalization import TagNormalization
+from trainer.whole_files import DamagedFileError, read_json
 
 WITHDRAWN_DIR = "withdrawn"
 _SAVED_TOWERS = "Format-Serving"  # in TFX's artifact of a model
 RUN, REINDEX = "run", "reindex"  # kinds of versions
 _ANOTHER = (
     "`tagtower rollback --to` takes another, `tagtower versions --verify` says which are sound."
+)
+# Of a version's provenance, what is a path, a hash or a name.
+_TEXTS = ("towers", "towers_fingerprint", "servable", "examples", "tags_file", "kind", "run")
+_REMEDY = (
+    "a server that has the version loaded goes on with it, and loads it no more: roll it back, or "
+    "push another by `tagtower run --again`"
 )
 
 
@@ -50,12 +56,14 @@ class PushedVersion:
       is_withdrawn: Whether it was rolled back.
       provenance: What `version.json` says of it (docs/refresh.md); empty for one that was pushed
         before there was such a file.
+      damage: Why it says nothing, where the file is not what was written.
     """
 
     number: int
     path: str
     is_withdrawn: bool
     provenance: dict[str, Any]
+    damage: str | None = None
 
 
 def read_versions(base_path: str) -> list[PushedVersion]:
@@ -63,7 +71,7 @@ def read_versions(base_path: str) -> list[PushedVersion]:
     found = []
     for folder, is_withdrawn in ((base_path, False), (_withdrawn(base_path), True)):
         for number, path in _numbered(folder).items():
-            found.append(PushedVersion(number, path, is_withdrawn, _provenance(path)))
+            found.append(PushedVersion(number, path, is_withdrawn, *_provenance(path)))
     return sorted(found, key=lambda version: (version.number, version.is_withdrawn))
 
 
@@ -83,8 +91,7 @@ def tag_normalization_of(version: PushedVersion) -> TagNormalization | None:
     version.
     """
     try:
-        with open_file(os.path.join(version.path, DESCRIPTION_FILE)) as file:
-            description = json.load(file)
+        description = read_json(os.path.join(version.path, DESCRIPTION_FILE), DESCRIPTION_REMEDY)
     except FileNotFoundError:
         return None
     if "tag_normalization" not in description:
@@ -157,7 +164,8 @@ def roll_back(base_paths: Sequence[str], version: int) -> list[int]:
     """Makes a version the one that serves: newer ones are withdrawn, it is brought back if it was.
 
     Each step is one rename, and a killed roll-back is ended by the same one again. The version
-    that serves changes once, with the last rename at a base path: versions between go first.
+    that serves changes once, with the last rename at a base path: versions between go first. Who
+    pushes there at the same time waits, and is waited for.
 
     Args:
       base_paths: Where it should serve; the first is the one that says what serves, and at no
@@ -171,6 +179,11 @@ def roll_back(base_paths: Sequence[str], version: int) -> list[int]:
       ValueError: A base path does not have the version, or its files are damaged; nothing is moved
         then.
     """
+    with locked(base_path for base_path in base_paths if is_folder(base_path)):
+        return _roll_back(base_paths, version)
+
+
+def _roll_back(base_paths: Sequence[str], version: int) -> list[int]:
     for base_path in base_paths:
         known = {**_numbered(_withdrawn(base_path)), **_numbered(base_path)}
         one_of = f"be one of {sorted(known)}, the versions of {base_path}"
@@ -200,9 +213,16 @@ def _numbered(folder: str) -> dict[int, str]:
     return list_versions(folder) if is_folder(folder) else {}
 
 
-def _provenance(path: str) -> dict[str, Any]:
+def _provenance(path: str) -> tuple[dict[str, Any], str | None]:
+    """What a version says it was made from, and why it says nothing where that is damaged."""
     try:
-        with open_file(os.path.join(path, PROVENANCE_FILE)) as file:
-            return json.load(file)
+        provenance = read_json(os.path.join(path, PROVENANCE_FILE), _REMEDY)
     except FileNotFoundError:
-        return {}
+        return {}, None
+    except DamagedFileError as error:
+        return {}, str(error)
+    wrong = [name for name in _TEXTS if not isinstance(provenance.get(name, ""), str)]
+    if wrong:
+        file = os.path.join(path, PROVENANCE_FILE)
+        return {}, f"{file} is damaged: its `{wrong[0]}` is no text; {_REMEDY}."
+    return provenance, None

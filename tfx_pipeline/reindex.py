@@ -184,7 +184,7 @@ def _check_sources(version: PushedVersion, output_dir: str) -> None:
     """Nothing is built from files that are damaged: those of the version and of what it came from.
 
     Raises:
-      DamageError: The first that is.
+      DamagedFolderError: The first that is.
     """
     check_manifest(version.path, remedy=_NOT_BUILT_FROM_VERSION)
     artifacts = {name: located(version.provenance[name], output_dir) for name in SOURCES}

@@ -27,7 +27,9 @@ def reindexed_version(base_path: str, output_dir: str) -> PushedVersion:
             f"`serving.base_path` must hold a pushed version. Received: {base_path} without any; "
             "`tagtower run` pushes one."
         )
-    if "towers" not in version.provenance:
+    if version.damage is not None:
+        raise ValueError(version.damage)
+    if not version.provenance.keys() >= set(SOURCES):
         raise ValueError(
             "`serving.base_path` must hold a version that says what it was made from. Received: "
             f"version {version.number}, pushed before that was noted; `tagtower run` makes one."

@@ -1,6 +1,5 @@
 """`report.json` of a run: flat keys (docs/report.md), collected from the artifacts."""
 
-import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping
@@ -8,10 +7,16 @@ from typing import Any
 
 from tfx.utils import path_utils
 
+from tfx_pipeline.artifact_files import read_artifact_json
 from tfx_pipeline.components.drift_validator import VALIDATOR_ID, drift_rows
 from tfx_pipeline.components.evaluator import GATE_FILE, METRICS_FILE
 from tfx_pipeline.components.example_gen import WINDOW_FILE
-from tfx_pipeline.components.pusher import ensure_newest, rolled_back_version
+from tfx_pipeline.components.pusher import (
+    ensure_newest,
+    mend_pushed,
+    rolled_back_version,
+    unpushed,
+)
 from tfx_pipeline.components.servable_paths import INDEX_FILE
 from tfx_pipeline.components.tag_index_evaluator import INDEX_EVALUATION_FILE
 from tfx_pipeline.config import PipelineConfig
@@ -23,10 +28,11 @@ from tfx_pipeline.runners import NodeRun
 from tfx_pipeline.summary_notes import read_summary
 from tfx_pipeline.table_inputs import tag_normalization
 from trainer.config_loader import from_mapping
-from trainer.file_system import absolute, open_file
+from trainer.file_system import absolute
 from trainer.linear_path import LinearPath
 from trainer.tag_rows import counting_domain
 from trainer.task import TRAINING_FILE
+from trainer.whole_files import unfinished
 
 # In the output folder: the instances of *now*, for batch prediction, and the prediction logs of
 # TFX's BulkInferrer where the run has one.
@@ -56,7 +62,7 @@ def build_report(
     counts, forms = read_summary(uri("ExampleGen", "summary"))
     report |= counts | forms
     if config.data.window is not None:
-        report |= _read_json(os.path.join(uri("ExampleGen", "summary"), WINDOW_FILE))
+        report |= read_artifact_json(os.path.join(uri("ExampleGen", "summary"), WINDOW_FILE))
     report["rows.read"] = sum(n for key, n in report.items() if key.startswith("rows.read."))
 
     # As versions call them: see `artifact_places`.
@@ -65,7 +71,7 @@ def build_report(
     if VALIDATOR_ID in runs:
         report |= drift_rows(runs[VALIDATOR_ID].outputs["anomalies"][0])
 
-    training = _read_json(
+    training = read_artifact_json(
         os.path.join(path_utils.serving_model_path(uri("Trainer", "model")), TRAINING_FILE)
     )
     report |= budget_rows(training["fit"])
@@ -76,20 +82,21 @@ def build_report(
     report |= warm_start_rows(training["warm_start"] or {})
 
     evaluation = uri("Evaluator", "evaluation")
-    for name, value in _read_json(os.path.join(evaluation, METRICS_FILE)).items():
+    for name, value in read_artifact_json(os.path.join(evaluation, METRICS_FILE)).items():
         split, _, rest = name.partition(".")
         if split == "test":
             report[f"eval.{rest}"] = value
         else:
             report[f"eval_validation.{rest}" if rest else f"eval.{name}"] = value
-    checks = [Check(**check) for check in _read_json(os.path.join(evaluation, GATE_FILE))]
+    judged = read_artifact_json(os.path.join(evaluation, GATE_FILE), list)
+    checks = [Check(**check) for check in judged]
     failed = [str(check) for check in checks if not check.is_passed]
     report["gate.is_model_blessed"] = not failed
     unsure = [str(check) for check in checks if check.is_warning]
     report["gate.warnings"] = "\n".join(unsure) or None
 
-    index = _read_json(os.path.join(uri("TagIndexBuilder", "servable"), INDEX_FILE))
-    measured = _read_json(
+    index = read_artifact_json(os.path.join(uri("TagIndexBuilder", "servable"), INDEX_FILE))
+    measured = read_artifact_json(
         os.path.join(uri("TagIndexEvaluator", "evaluation"), INDEX_EVALUATION_FILE)
     )
     report["index.kind"] = index["kind"]
@@ -106,6 +113,13 @@ def build_report(
     if not index_check.is_passed:
         failed.append(str(index_check))
 
+    facts = {"run": config.name, "recall": validation_recall}
+    paths = (
+        absolute(config.base_path),
+        absolute(config.exact_base_path) if config.exact_base_path else "",
+    )
+    servable = uri("TagIndexBuilder", "servable")
+    mend_pushed(uri("Pusher", "pushed_model"), lambda: unpushed(paths, not failed, facts, servable))
     report["push.version"] = ensure_newest(
         uri("Pusher", "pushed_model"), uri("TagIndexBuilder", "servable")
     )
@@ -187,9 +201,7 @@ def warm_start_rows(by_vocabulary: Mapping[str, Mapping[str, int]]) -> dict[str,
 
 def _publish(target: str, link: str) -> None:
     """Points a link in the output folder at an artifact, whatever it pointed at before."""
-    temporary = f"{link}.tmp"
-    if os.path.lexists(temporary):
-        os.remove(temporary)
+    temporary = unfinished(link)
     # From the folder it is in, so that it holds when the output folder is moved.
     os.symlink(os.path.relpath(target, os.path.realpath(os.path.dirname(link))), temporary)
     os.replace(temporary, link)
@@ -200,8 +212,3 @@ def _copy_rejected(kept: str, shown: str) -> None:
     shutil.rmtree(shown, ignore_errors=True)
     if os.path.isdir(kept):
         shutil.copytree(kept, shown)
-
-
-def _read_json(path: str) -> Any:
-    with open_file(path) as file:
-        return json.load(file)

@@ -3,8 +3,10 @@
 Imports TFX, hence is itself imported only by the commands that run a pipeline.
 """
 
+import contextlib
 import dataclasses
 import logging
+import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,13 +19,16 @@ from tfx_pipeline.beam_failure import one_line_failures, without_place
 from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.console import Console
 from tfx_pipeline.early_checks import check_inputs
+from tfx_pipeline.full_disk import FullDiskError, full_disk
 from tfx_pipeline.memory import PeakMemory
+from tfx_pipeline.metadata_store import check_store
 from tfx_pipeline.pipeline import create_pipeline
 from tfx_pipeline.refusals import NotPushed
 from tfx_pipeline.report import build_report
 from tfx_pipeline.runners import NodeRun, ReportingLocalRunner
 from tfx_pipeline.summary_notes import read_summary
 from tfx_pipeline.table_inputs import check_skips
+from trainer.file_system import is_remote
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +119,10 @@ def run_nodes(
         if check is not None:
             check(run)
 
+    output_dir = os.path.dirname(pipeline.pipeline_info.pipeline_root)
+    if not is_remote(output_dir):
+        check_store(output_dir)
+
     def on_damage(line: str) -> None:
         console.line(f"        {line}")
 
@@ -121,18 +130,25 @@ def run_nodes(
     try:
         with one_line_failures(console.log_path):
             return runner.run(pipeline)
-    except (ValueError, RuntimeError) as error:
-        logging.getLogger(__name__).exception("%s failed", begun[-1] if begun else "pipeline")
-        mistake = _mistake(error)
+    except Exception as error:
+        # The log may lie on the disk that is full.
+        with contextlib.suppress(OSError):
+            logging.getLogger(__name__).exception("%s failed", begun[-1] if begun else "pipeline")
+        mistake = _mistake(error, output_dir)
         if mistake is None:
             raise
-        kind = NotPushed if isinstance(mistake, NotPushed) else ValueError
+        kind = type(mistake) if isinstance(mistake, NotPushed | FullDiskError) else ValueError
         message = without_place(str(mistake))
         raise kind(f"{begun[-1]}: {message}" if begun else message) from error
 
 
-def _mistake(error: Exception) -> ValueError | None:
+def _mistake(error: Exception, output_dir: str) -> ValueError | None:
     """The user's mistake behind an error: a `ValueError` of one line; None for anything else."""
+    is_full = full_disk(error, [] if is_remote(output_dir) else [output_dir])
+    if is_full is not None:
+        return FullDiskError(is_full)
+    if not isinstance(error, ValueError | RuntimeError):
+        return None
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ValueError):
         cause = cause.__cause__

@@ -24,7 +24,9 @@ def only_run(output_dir: str) -> Iterator[None]:
       OutputInUse: Another run is under way; the message names its process.
     """
     # Not truncated before it is ours: it says whose it is.
-    with open(os.path.join(output_dir, LOCK_FILE), "a+", encoding="utf-8") as lock:
+    with open(
+        os.path.join(output_dir, LOCK_FILE), "a+", encoding="utf-8", errors="replace"
+    ) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -35,7 +37,12 @@ def only_run(output_dir: str) -> Iterator[None]:
                 f"Received: {output_dir}, in use by {owner}."
             ) from error
         lock.truncate(0)
-        since = utc_text(int(time.time()))
-        lock.write(f"process {os.getpid()} on {socket.gethostname()} since {since}\n")
+        lock.write(owner_line())
         lock.flush()
         yield
+
+
+def owner_line() -> str:
+    """What a lock says of whose it is."""
+    since = utc_text(int(time.time()))
+    return f"process {os.getpid()} on {socket.gethostname()} since {since}\n"

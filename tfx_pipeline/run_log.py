@@ -6,7 +6,6 @@ with everything it measured. Files alone, and nothing of TFX: who looks waits fo
 
 import contextlib
 import dataclasses
-import json
 import os
 import socket
 import time
@@ -21,19 +20,29 @@ from tfx_pipeline.refusals import NotPushed
 from tfx_pipeline.report_file import write_report
 from tfx_pipeline.run_inputs import inputs_fingerprint
 from tfx_pipeline.utc_times import utc_text
+from trainer.whole_files import DamagedFileError, read_json
 
 REPORT_FILE = "report.json"
 RUNS_DIR = "runs"
 
 # States of a run. `killed` is one that says `running` and whose process is no more; the next run
-# writes it down.
-RUNNING, PUSHED, NOT_PUSHED, FAILED, KILLED = (
+# writes it down. `damaged` is one whose report cannot be read.
+RUNNING, PUSHED, NOT_PUSHED, FAILED, KILLED, DAMAGED = (
     "running",
     "pushed",
     "not pushed",
     "failed",
     "killed",
+    "damaged",
 )
+_REMEDY = "remove it, and the run is forgotten; other runs go on without it"
+_REQUIRED: dict[str, type | tuple[type, ...]] = {
+    "run.id": str,
+    "run.state": str,
+    "run.reason": (str, type(None)),
+    "run.process": int,
+    "run.host": str,
+}
 
 Report = dict[str, Any]
 
@@ -67,7 +76,9 @@ class LoggedRun:
         """Ends the run with what stopped it."""
         state = NOT_PUSHED if isinstance(error, NotPushed) else FAILED
         self.report |= {"run.state": state, "run.reason": _in_one_line(error)}
-        self._write_end()
+        # On a full disk the error says more than that its report cannot be written.
+        with contextlib.suppress(OSError):
+            self._write_end()
 
     def write(self) -> None:
         """Writes what is known."""
@@ -142,6 +153,8 @@ def find_run(output_dir: str, name: str) -> Report:
             f"`compare` must name runs of {output_dir}, by id or day. Received: {name!r} "
             f"({len(reports)} runs; `tagtower runs` lists them)."
         )
+    if named[-1]["run.state"] == DAMAGED:
+        raise ValueError(named[-1]["run.reason"])
     return named[-1]
 
 
@@ -151,8 +164,17 @@ def runs_folder(output_dir: str) -> Path:
 
 
 def _read_reports(output_dir: str) -> list[Report]:
-    paths = sorted(runs_folder(output_dir).glob(f"*/{REPORT_FILE}"))
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    return [_read_report(p) for p in sorted(runs_folder(output_dir).glob(f"*/{REPORT_FILE}"))]
+
+
+def _read_report(path: Path) -> Report:
+    """A run's report; of one that is damaged its id, and what is wrong as the reason."""
+    run_id = path.parent.name
+    try:
+        report = read_json(str(path), _REMEDY, required=_REQUIRED)
+    except DamagedFileError as error:
+        return {"run.id": run_id, "run.state": DAMAGED, "run.reason": str(error)}
+    return report | {"run.id": run_id}
 
 
 def _beginning(config: PipelineConfig) -> Report:

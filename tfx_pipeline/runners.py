@@ -6,6 +6,7 @@ the cache nor where the outputs are; this runner uses the same launcher and repo
 
 import dataclasses
 import datetime
+import itertools
 import time
 from collections.abc import Callable, Sequence
 
@@ -19,6 +20,7 @@ from tfx.proto.orchestration import pipeline_pb2
 
 from tfx_pipeline.artifact_manifests import ArtifactManifests
 from tfx_pipeline.beam_failure import require_job_server
+from trainer.file_system import bring_all_to_disk, is_remote
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,4 +178,8 @@ class _ObservedLauncher(launcher.Launcher):
         output = super()._run_executor(execution_info)
         # Before TFX publishes them: what the cache answers has a manifest.
         self.manifests.write(execution_info.output_dict)
+        # The store calls the outputs whole next, and must not be on the disk before them.
+        for artifact in itertools.chain.from_iterable(execution_info.output_dict.values()):
+            if not is_remote(artifact.uri):
+                bring_all_to_disk(artifact.uri)
         return output

@@ -6,7 +6,6 @@ index misses is not in it. Two models with different vocabularies are compared i
 by string.
 """
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 
@@ -14,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from serving.index_evaluation import embed, read_serialized
+from tfx_pipeline.artifact_files import read_artifact_json
 from trainer import features as f
 from trainer import signatures as s
 from trainer.calibration import Calibrations, tag_outcomes
@@ -52,8 +52,7 @@ def read_second_stage(towers_dir: str) -> tuple[SecondStage, Calibrations]:
       Second stage and calibrations; no second stage and identities for towers saved before there
       were any.
     """
-    with tf.io.gfile.GFile(os.path.join(towers_dir, TRAINING_FILE)) as file:
-        training = json.load(file)
+    training = read_artifact_json(os.path.join(towers_dir, TRAINING_FILE))
     return (
         from_mapping(SecondStage, training.get("second_stage"), "second_stage"),
         from_mapping(Calibrations, training.get("calibration"), "calibration"),

@@ -12,6 +12,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam import pvalue
 
+from tfx_pipeline.artifact_files import read_artifact_json
 from tfx_pipeline.id_forms import FormMatches, IdSample, match_samples, merge_samples
 from tfx_pipeline.log_summary import (
     ITEMS_FILE,
@@ -21,12 +22,12 @@ from tfx_pipeline.log_summary import (
     sum_counts,
     tag_lines,
 )
-from tfx_pipeline.renamed_file import write_text
 from tfx_pipeline.tables.item_catalogue import ItemCatalogue
 from tfx_pipeline.tables.row_batches import count_reasons, rejected_lines
 from tfx_pipeline.tables.schema import TableSchema
 from trainer.arrow import pa
-from trainer.file_system import is_file, open_file
+from trainer.file_system import is_file
+from trainer.whole_files import write_text
 
 COUNTS_FILE = "counts.json"
 REJECTED_FILE = "rows-00000-of-00001.jsonl"
@@ -133,8 +134,7 @@ def read_summary(folder: str) -> tuple[dict[str, int], dict[str, Any]]:
     for name in (COUNTS_FILE, FORMS_FILE):
         path = os.path.join(folder, name)
         if is_file(path):
-            with open_file(path) as file:
-                found.append(json.load(file))
+            found.append(read_artifact_json(path))
         else:
             found.append({})
     return found[0], found[1]

@@ -23,6 +23,7 @@ from tfx_pipeline.tables.row_batches import FileBatch, rows_as_json
 from tfx_pipeline.tables.schema import ID, LIST, NUMBER, TEXT, WRONG_TYPE, Column, TableSchema
 from trainer.arrow import pa
 from trainer.tag_normalization import TagNormalization
+from trainer.whole_files import write_text
 
 TAG_FILE = TableSchema(
     "tags",
@@ -171,9 +172,7 @@ def check_rejected(file: TagFile, data: DataConfig, path: str) -> None:
         os.remove(path)
     if not file.rejected:
         return
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "w", encoding="utf-8") as output:
-        output.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in file.rejected)
+    write_text(path, (json.dumps(row, ensure_ascii=False) + "\n" for row in file.rejected))
     num_rejected = len(file.rejected)
     if num_rejected > data.max_rejected_fraction * file.num_read:
         reasons = collections.Counter(row["reason"] for row in file.rejected).most_common()

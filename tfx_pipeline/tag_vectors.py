@@ -17,8 +17,8 @@ from tfx_pipeline.tables import cells
 from tfx_pipeline.tables.arrow_files import check_table, read_batches
 from tfx_pipeline.tables.row_batches import FileBatch
 from tfx_pipeline.tables.schema import ID, LIST, Column, TableSchema
-from trainer.file_system import make_folders, open_file, replace_file
 from trainer.tag_views import VECTOR_TAGS, VECTORS
+from trainer.whole_files import WholeFile
 
 VECTORS_FILE = "tag_vectors.npz"
 TAG_VECTORS = TableSchema(
@@ -47,13 +47,10 @@ def tag_vectors_file(data: DataConfig, folder: str) -> str | None:
     if data.tag_vectors is None:
         return None
     tags, vectors = read_tag_vectors(data, data.tag_vectors)
-    make_folders(folder)
     path = os.path.join(folder, VECTORS_FILE)
-    temporary = f"{path}.{os.getpid()}.tmp"
     encoded = np.frombuffer(json.dumps(tags).encode(), np.uint8)
-    with open_file(temporary, "wb") as file:
-        np.savez(file, **{VECTOR_TAGS: encoded, VECTORS: vectors})
-    replace_file(temporary, path)
+    with WholeFile(path, "wb") as file:
+        np.savez(file.file, **{VECTOR_TAGS: encoded, VECTORS: vectors})
     return path
 
 

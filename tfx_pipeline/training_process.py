@@ -12,6 +12,7 @@ import sys
 
 from tfx.components.trainer.fn_args_utils import FnArgs
 
+from tfx_pipeline.child_processes import tied_to_this_process
 from trainer import task, worker
 from trainer.file_system import remove_file
 
@@ -32,7 +33,7 @@ def run_in_own_process(fn_args: FnArgs) -> None:
     worker.write_job(job, fn_args)
     try:
         with subprocess.Popen(
-            [sys.executable, "-m", worker.__name__, job, "--attached"],
+            tied_to_this_process([sys.executable, "-m", worker.__name__, job, "--attached"]),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -5,11 +5,9 @@ that are fitted on training users are in `trainer.ease` and `trainer.neighbours`
 `trainer.fitted_baselines`.
 """
 
-import json
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import tensorflow as tf
 
 from trainer.ease import Ease
 from trainer.evaluation import ItemScorer, TagScorer, evaluate
@@ -22,6 +20,7 @@ from trainer.features import (
 )
 from trainer.snapshots import Snapshots
 from trainer.tag_rows import domain_rows, history_rows, log_counts
+from trainer.whole_files import read_json_lines
 
 # Events that popularity is worth in the blend; 0 leaves it to break ties only.
 BLEND_WEIGHTS = (0.1, 1.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
@@ -39,8 +38,7 @@ def load_tag_clicks(path: str, tags: Sequence[str]) -> np.ndarray:
     Returns:
       float [num_tags].
     """
-    with tf.io.gfile.GFile(path) as file:
-        rows = [json.loads(line) for line in file]
+    rows = read_json_lines(path)
     clicks = {row["tag"]: float(row["clicks"]) for row in rows}
     return np.array([clicks.get(tag, 0.0) for tag in tags])
 

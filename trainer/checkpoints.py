@@ -7,7 +7,10 @@ same configuration on the same examples finds its own state, any other one does 
 import dataclasses
 import hashlib
 import json
+import logging
 import os
+import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +21,18 @@ from trainer.model_state import Arrays, ModelState, read_arrays, with_prefix, wr
 
 _FILE = "checkpoint.npz"
 _BEST = "best/"
+# What numpy and JSON say of a file that is empty, cut or something else.
+_DAMAGE = (
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    RecursionError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+_progress = logging.getLogger("tagtower.train")
 
 Figures = dict[str, float | None]
 
@@ -81,15 +96,21 @@ class CheckpointFolder:
         self._path = os.path.join(folder, _FILE)
 
     def load(self) -> Checkpoint | None:
-        """The last checkpoint; None: there is none."""
+        """The last checkpoint; None: there is none, or one that is damaged."""
         if not tf.io.gfile.exists(self._path):
             return None
-        arrays, progress = read_arrays(self._path)
-        return Checkpoint(
-            ModelState.from_arrays(arrays),
-            with_prefix(arrays, _BEST),
-            Progress.from_mapping(progress),
-        )
+        try:
+            arrays, progress = read_arrays(self._path)
+            return Checkpoint(
+                ModelState.from_arrays(arrays),
+                with_prefix(arrays, _BEST),
+                Progress.from_mapping(progress),
+            )
+        except _DAMAGE as error:
+            _progress.warning(
+                "%s is damaged (%s): the training begins anew", self._path, type(error).__name__
+            )
+            return None
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Writes a checkpoint."""

@@ -220,16 +220,20 @@ def remove_folder(folder: str) -> None:
 def replace_file(source: str, target: str) -> None:
     """Renames a file, over another one if need be: atomic on local disks.
 
-    An object store copies and removes; the copy too is there whole or not at all.
+    There its content is on the disk before the name is, and the name when this returns: after a
+    power cut the file is the old one or the new one. An object store copies and removes; the copy
+    too is there whole or not at all.
     """
     if is_remote(source):
         _gfile(target).rename(source, target, overwrite=True)
-    else:
-        os.replace(source, target)
+        return
+    _bring_to_disk(source)
+    os.replace(source, target)
+    _bring_to_disk(os.path.dirname(target) or ".")
 
 
 def copy_folder(source: str, target: str, last: Collection[str] = ()) -> None:
-    """Copies a folder's files, between file systems if need be.
+    """Copies a folder's files, between file systems if need be; local ones are then on the disk.
 
     Args:
       source: The folder.
@@ -242,13 +246,16 @@ def copy_folder(source: str, target: str, last: Collection[str] = ()) -> None:
         make_folders(os.path.dirname(copy))
         with open_file(path, "rb") as read, open_file(copy, "wb") as written:
             shutil.copyfileobj(read, written, 1 << 20)
+    if not is_remote(target):
+        bring_all_to_disk(target)
 
 
 def move_folder(source: str, target: str, last: Collection[str] = ()) -> None:
     """Renames a folder.
 
-    On a local disk that is one step. Elsewhere files are copied one by one and the source removed
-    afterwards: who looks meanwhile finds a part, without the files named in `last`.
+    On a local disk that is one step, before which all that is in it is on the disk. Elsewhere files
+    are copied one by one and the source removed afterwards: who looks meanwhile finds a part,
+    without the files named in `last`.
 
     Args:
       source: The folder.
@@ -256,10 +263,42 @@ def move_folder(source: str, target: str, last: Collection[str] = ()) -> None:
       last: Names of files that come after all others where it is no single step.
     """
     if not is_remote(source):
+        bring_all_to_disk(source)
         os.rename(source, target)
+        for folder in {os.path.dirname(path) or "." for path in (source, target)}:
+            _bring_to_disk(folder)
         return
     copy_folder(source, target, last)
     remove_folder(source)
+
+
+def _bring_to_disk(path: str) -> None:
+    """Waits until a local file, or what a folder lists, is on the disk.
+
+    Raises:
+      OSError: It cannot be brought there, and names it: some disks say only now that they are full.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some file systems do not know this for folders.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise OSError(error.errno, error.strerror, path) from error
+    finally:
+        os.close(descriptor)
+
+
+def bring_all_to_disk(folder: str) -> None:
+    """Waits until all that is in a local folder is on the disk; nothing where there is none.
+
+    Raises:
+      OSError: It cannot be brought there, and names the file.
+    """
+    for parent, _, names in os.walk(folder):
+        for path in (*(os.path.join(parent, name) for name in names), parent):
+            if not os.path.islink(path):
+                _bring_to_disk(path)
 
 
 class _RemoteReader(io.RawIOBase):

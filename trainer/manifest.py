@@ -21,13 +21,12 @@ from trainer.file_system import (
     files_below,
     is_file,
     open_file,
-    replace_file,
 )
+from trainer.whole_files import UNFINISHED_SUFFIX, write_json
 
 MANIFEST_FILE = "manifest.json"
 # Of a manifest that lies beside its folder, where no file may be put into that.
 MANIFEST_SUFFIX = ".manifest.json"
-_UNFINISHED = ".unfinished"
 _FORM = 1
 _ALGORITHM = "sha256"
 _BLOCK = 1 << 20
@@ -40,7 +39,7 @@ ANEW = "Put back the file as it was, or have the whole made anew."
 Entries = dict[str, dict[str, Any]]
 
 
-class DamageError(ValueError):
+class DamagedFolderError(ValueError):
     """A folder does not hold what its manifest says.
 
     Attributes:
@@ -72,7 +71,7 @@ def add_to_manifest(folder: str, names: Iterable[str]) -> None:
       names: Relative paths of the files.
 
     Raises:
-      DamageError: The manifest cannot be read.
+      DamagedFolderError: The manifest cannot be read.
     """
     entries = read_manifest(folder)
     if entries is None:
@@ -94,7 +93,7 @@ def read_manifest(folder: str, path: str | None = None, remedy: str = ANEW) -> E
       Size and digest by relative path; None: there is none.
 
     Raises:
-      DamageError: It cannot be read.
+      DamagedFolderError: It cannot be read.
     """
     path = path or os.path.join(folder, MANIFEST_FILE)
     if not exists(path):
@@ -105,7 +104,7 @@ def read_manifest(folder: str, path: str | None = None, remedy: str = ANEW) -> E
         if content["form"] != _FORM or content["algorithm"] != _ALGORITHM:
             raise _damage(folder, os.path.basename(path), "is of another release", remedy)
         entries = {str(name): _entry(name, entry) for name, entry in content["files"].items()}
-    except DamageError:
+    except DamagedFolderError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         fault = "is cut, or no manifest"
@@ -131,7 +130,7 @@ def check_manifest(
       Whether it was checked; False: it has no manifest.
 
     Raises:
-      DamageError: It is damaged; names the first wrong file.
+      DamagedFolderError: It is damaged; names the first wrong file.
       OSError: A file cannot be read.
     """
     entries = read_manifest(folder, path, remedy)
@@ -160,8 +159,8 @@ def check_manifest(
     return True
 
 
-def _damage(folder: str, file: str, fault: str, remedy: str) -> DamageError:
-    return DamageError(f"{folder} is damaged: `{file}` {fault}. {remedy}", file)
+def _damage(folder: str, file: str, fault: str, remedy: str) -> DamagedFolderError:
+    return DamagedFolderError(f"{folder} is damaged: `{file}` {fault}. {remedy}", file)
 
 
 def _names(folder: str) -> list[str]:
@@ -172,15 +171,20 @@ def _names(folder: str) -> list[str]:
         for name in found
         if posixpath.basename(name) == MANIFEST_FILE and name != MANIFEST_FILE
     }
-    unlisted = (MANIFEST_FILE, MANIFEST_FILE + _UNFINISHED)
     return sorted(
         name
         for name in found
-        if name not in unlisted
+        if name != MANIFEST_FILE
+        and not _is_unfinished(name)
         and not any(
             name.startswith(f"{inner}/") and name != f"{inner}/{MANIFEST_FILE}" for inner in within
         )
     )
+
+
+def _is_unfinished(name: str) -> bool:
+    """Whether a file is the manifest of a writer that was killed."""
+    return name.startswith(f"{MANIFEST_FILE}.") and name.endswith(UNFINISHED_SUFFIX)
 
 
 def _described(folder: str, names: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -211,7 +215,4 @@ def _entry(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _write(path: str, entries: Entries) -> None:
-    content = {"form": _FORM, "algorithm": _ALGORITHM, "files": entries}
-    with open_file(path + _UNFINISHED, "w") as file:
-        file.write(json.dumps(content, indent=1, sort_keys=True) + "\n")
-    replace_file(path + _UNFINISHED, path)
+    write_json(path, {"form": _FORM, "algorithm": _ALGORITHM, "files": entries})

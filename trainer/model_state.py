@@ -14,7 +14,9 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from trainer.file_system import open_file
 from trainer.model import InterestModel
+from trainer.whole_files import WholeFile
 
 Arrays = dict[str, np.ndarray]
 
@@ -161,7 +163,7 @@ def build_optimizer(model: InterestModel, optimizer: tf_keras.optimizers.Optimiz
 
 
 def write_arrays(path: str, arrays: Mapping[str, np.ndarray], rest: Any) -> None:
-    """Writes arrays and something of JSON into one file, beside its place, and renames it.
+    """Writes arrays and something of JSON into one file, whole or not at all.
 
     A process killed here leaves the file as it was.
 
@@ -170,24 +172,22 @@ def write_arrays(path: str, arrays: Mapping[str, np.ndarray], rest: Any) -> None
       arrays: By name.
       rest: Anything that JSON can hold.
     """
-    temporary = f"{path}.tmp"
     text = np.frombuffer(json.dumps(rest).encode(), np.uint8)
-    with tf.io.gfile.GFile(temporary, "wb") as file:
+    with WholeFile(path, "wb") as file:
         np.savez(_Stream(file), **{**arrays, _REST: text})
-    tf.io.gfile.rename(temporary, path, overwrite=True)
 
 
 def read_arrays(path: str) -> tuple[Arrays, Any]:
     """Reads what `write_arrays` wrote."""
-    with tf.io.gfile.GFile(path, "rb") as file, np.load(file) as stored:
+    with open_file(path, "rb") as file, np.load(file) as stored:
         arrays = {name: stored[name] for name in stored.files}
     return arrays, json.loads(arrays.pop(_REST).tobytes())
 
 
 class _Stream(io.RawIOBase):
-    """A file of TensorFlow's being written, as numpy wants it: one that says it cannot seek."""
+    """A file being written, as numpy wants it: one that says it cannot seek."""
 
-    def __init__(self, file: tf.io.gfile.GFile):
+    def __init__(self, file: WholeFile):
         super().__init__()
         self._file = file
 
@@ -195,5 +195,10 @@ class _Stream(io.RawIOBase):
         return True
 
     def write(self, data: Any) -> int:
-        self._file.write(bytes(data))
+        # On a full disk numpy's archive tries once more, when it is forgotten.
+        if not self._file.file.closed:
+            self._file.write(bytes(data))
         return len(data)
+
+    def flush(self) -> None:
+        pass  # closing does

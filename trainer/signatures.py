@@ -113,6 +113,7 @@ WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 DESCRIPTION_FILE = "assets.extra/tagtower.json"
 # When a pushed version was made and from what; the Pusher writes it.
 PROVENANCE_FILE = "assets.extra/version.json"
+DESCRIPTION_REMEDY = "push the version again, or roll back to another one"
 
 
 def attention_of(domain: str) -> str:

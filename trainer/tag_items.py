@@ -6,13 +6,15 @@ caller who has a user's tags, in a process without TensorFlow; how good the item
 """
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from trainer.config_loader import require
 
 # Items that a tag brings before the next one's turn.
+ROW_KEYS = ("item_id", "clicks", "tags")  # of a line of `items.jsonl`
 ITEMS_PER_TAG = 10
 
 
@@ -50,7 +52,12 @@ class TagItems:
     @classmethod
     def from_lines(cls, lines: Iterable[str]) -> "TagItems":
         """Reads JSON objects, one a line, with `item_id`, `clicks` and `tags`."""
-        rows = [json.loads(line) for line in lines]
+        return cls.from_rows(map(json.loads, lines))
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[Mapping[str, Any]]) -> "TagItems":
+        """The same of the objects themselves, which have the keys `ROW_KEYS`."""
+        rows = list(rows)
         return cls(
             [row["item_id"] for row in rows],
             np.array([row["clicks"] for row in rows], np.int64),

@@ -16,6 +16,7 @@ import tf_keras
 
 from trainer.config import ModelConfig
 from trainer.config_loader import require
+from trainer.whole_files import read_json_lines
 
 # Arrays of the file of vectors: the tags as JSON in UTF-8, and float32 [n, d].
 VECTOR_TAGS, VECTORS = "tags", "vectors"
@@ -92,9 +93,8 @@ def load_tag_categories(tags_file: str) -> dict[str, str]:
     Returns:
       By tag.
     """
-    with tf.io.gfile.GFile(tags_file) as file:
-        # Row by row: those of a million tags are a gigabyte of objects.
-        return {row["tag"]: row.get("category") or "" for row in map(json.loads, file)}
+    # Row by row: those of a million tags are a gigabyte of objects.
+    return {row["tag"]: row.get("category") or "" for row in read_json_lines(tags_file)}
 
 
 def _load_vectors(path: str, tags: Sequence[str]) -> np.ndarray:

@@ -38,6 +38,7 @@ from trainer.second_stage import choose_second_stage
 from trainer.tag_views import load_tag_attributes
 from trainer.vocabulary_losses import check_nothing_lost
 from trainer.warm_start import WarmStart, save_training_state, start_from
+from trainer.whole_files import write_json
 
 if TYPE_CHECKING:
     from tfx.components.trainer.fn_args_utils import FnArgs
@@ -183,8 +184,7 @@ def run_fn(fn_args: "FnArgs", replicas: Replicas | None = None) -> None:
         "second_stage": dataclasses.asdict(second_stage),
         "calibration": dataclasses.asdict(calibration),
     }
-    with tf.io.gfile.GFile(os.path.join(fn_args.serving_model_dir, TRAINING_FILE), "w") as file:
-        file.write(json.dumps(summary, indent=1, sort_keys=True) + "\n")
+    write_json(os.path.join(fn_args.serving_model_dir, TRAINING_FILE), summary)
     write_manifest(fn_args.serving_model_dir)
     if checkpoints is not None:
         checkpoints.remove()

@@ -6,7 +6,6 @@ who is who, `JOB` is a file that all processes see: the arguments of `run_fn`.
 """
 
 import argparse
-import json
 import logging
 import os
 import sys
@@ -16,11 +15,10 @@ import types
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import tensorflow as tf
-
 from trainer.distribution import Replicas
-from trainer.file_system import exists, open_file
+from trainer.file_system import exists
 from trainer.task import run_fn
+from trainer.whole_files import read_json, write_json
 
 if TYPE_CHECKING:
     from tfx.components.trainer.fn_args_utils import FnArgs
@@ -49,10 +47,7 @@ def write_job(path: str, fn_args: "FnArgs") -> None:
       path: Of the file.
       fn_args: What TFX gives to `run_fn`.
     """
-    tf.io.gfile.makedirs(os.path.dirname(path))
-    with tf.io.gfile.GFile(f"{path}.tmp", "w") as file:
-        file.write(json.dumps({name: getattr(fn_args, name) for name in _ARGUMENTS}))
-    tf.io.gfile.rename(f"{path}.tmp", path, overwrite=True)
+    write_json(path, {name: getattr(fn_args, name) for name in _ARGUMENTS})
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -81,8 +76,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         # The chief writes the job before it joins: what is read when all have joined is today's.
         replicas = Replicas.of("multi_worker")
-        with open_file(options.job) as file:
-            run_fn(types.SimpleNamespace(**json.load(file)), replicas)
+        job = read_json(options.job, "the chief writes it anew; start it again")
+        run_fn(types.SimpleNamespace(**job), replicas)
     except ValueError as error:
         print(error, file=sys.stderr)
         return USERS_MISTAKE

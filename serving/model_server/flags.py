@@ -132,7 +132,7 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_server(arguments: argparse.Namespace) -> int:
-    """Serves until SIGTERM or SIGINT, then lets the requests under way finish.
+    """Serves until SIGTERM, SIGINT or SIGHUP, then lets the requests under way finish.
 
     One line is printed when all models serve. A base path that is not there yet is waited for.
 
@@ -140,7 +140,7 @@ def run_server(arguments: argparse.Namespace) -> int:
       arguments: What `add_serve_arguments` parsed.
 
     Returns:
-      The exit status after SIGTERM, 0.
+      The exit status after SIGTERM, 0, or after SIGHUP, 129.
 
     Raises:
       ValueError: If a flag's value or a file is wrong, or a port is taken.
@@ -156,11 +156,19 @@ def run_server(arguments: argparse.Namespace) -> int:
         stopping.restore()
     if stopping.number == signal.SIGINT:
         raise KeyboardInterrupt
-    return 0
+    return _status_after(stopping)
+
+
+def _status_after(stopping: "_Stopping") -> int:
+    """Says what ended the server; the exit status."""
+    number = stopping.number or signal.SIGTERM
+    with contextlib.suppress(OSError):  # there may be no terminal any more
+        print(f"Stopped by {signal.Signals(number).name}.", flush=True)
+    return 128 + signal.SIGHUP if number == signal.SIGHUP else 0
 
 
 class _Stopping(threading.Event):
-    """Set by the first SIGTERM or SIGINT; a second one ends the process at once."""
+    """Set by the first SIGTERM, SIGINT or SIGHUP; a second one ends the process at once."""
 
     number: int | None = None
 
@@ -168,7 +176,9 @@ class _Stopping(threading.Event):
         super().__init__()
         self._previous = {
             number: signal.signal(number, self._on_signal)
-            for number in (signal.SIGTERM, signal.SIGINT)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+            # What `nohup` lets a process ignore stays ignored.
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
         }
 
     def restore(self) -> None:
@@ -177,8 +187,8 @@ class _Stopping(threading.Event):
             signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        for heeded in self._previous:
+            signal.signal(heeded, signal.SIG_DFL)
         self.number = number
         self.set()
 
@@ -280,10 +290,10 @@ def _serve(server: "ModelServer", arguments: argparse.Namespace, stopping: _Stop
             "Requests were cut off after --drain_seconds=%s.", f"{arguments.drain_seconds:g}"
         )
     is_busy = not is_drained or server.manager.is_loading
-    if is_busy and stopping.number == signal.SIGTERM:
+    if is_busy and stopping.number in (signal.SIGTERM, signal.SIGHUP):
         # The threads of a request or a load would hold the process until they are done, or run on
         # while it goes.
-        os._exit(0)
+        os._exit(_status_after(stopping))
 
 
 def _wait(server: "ModelServer", stopping: threading.Event) -> None:

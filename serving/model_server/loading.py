@@ -11,7 +11,7 @@ from serving.model_server.load_memory import LoadMemory
 from serving.model_server.metrics import Metrics
 from serving.model_server.servable import Servable
 from serving.model_server.warmup import replay_warmup
-from trainer.manifest import DamageError, check_manifest
+from trainer.manifest import DamagedFolderError, check_manifest
 
 _logger = logging.getLogger("tagtower.model_server")
 
@@ -67,7 +67,7 @@ def _check_files(path: str, version: int, is_wanted: Callable[[], bool]) -> None
     remedy = "Push the version again, or roll back to another one."
     try:
         is_checked = check_manifest(path, remedy=remedy, after_file=stop_if_unwanted)
-    except DamageError as error:
+    except DamagedFolderError as error:
         raise ServingError(grpc.StatusCode.DATA_LOSS, str(error)) from error
     except OSError as error:
         raise ServingError(

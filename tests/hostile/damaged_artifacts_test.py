@@ -10,7 +10,7 @@ from tfx.orchestration import metadata
 
 from tfx_pipeline.artifact_manifests import ArtifactManifests
 from tfx_pipeline.runners import ReportingLocalRunner
-from trainer.manifest import DamageError
+from trainer.manifest import DamagedFolderError
 
 Model = tfx.types.standard_artifacts.Model
 Blessing = tfx.types.standard_artifacts.ModelBlessing
@@ -125,5 +125,5 @@ def test_answer_that_stays_damaged_ends_the_run(run):
     config = metadata.sqlite_metadata_connection_config(str(run.folder / "db.sqlite"))
     with metadata.Metadata(config) as handle:
         assert "is damaged" in manifests.forget_damaged(handle, outputs)
-        with pytest.raises(DamageError):
+        with pytest.raises(DamagedFolderError):
             manifests.forget_damaged(handle, outputs)

@@ -11,7 +11,7 @@ from serving.batch_predict import BatchPredictConfig, batch_predict
 from tfx_pipeline.config import load_config
 from tfx_pipeline.console import Console
 from tfx_pipeline.reindex import reindex
-from trainer.manifest import DamageError, write_manifest
+from trainer.manifest import DamagedFolderError, write_manifest
 
 
 def fill(folder: Path, *names: str) -> Path:
@@ -77,7 +77,7 @@ def test_reindex_of_a_damaged_source_builds_nothing(tmp_path, where, file, has_m
         os.remove(f"{folder}.manifest.json")  # as a run on Vertex AI leaves it
         if not has_own:
             return
-    with pytest.raises(DamageError) as caught:
+    with pytest.raises(DamagedFolderError) as caught:
         run.reindex()
     assert os.path.basename(file) in str(caught.value) and "has 3 bytes" in str(caught.value)
     assert os.listdir(run.output / "serving") == ["7"]
@@ -91,6 +91,6 @@ def test_batch_prediction_with_a_damaged_version_writes_nothing(tmp_path):
     config = BatchPredictConfig(
         str(version), str(tmp_path / "instances.jsonl"), str(tmp_path / "out")
     )
-    with pytest.raises(DamageError, match="`assets/vocabulary.txt` has 3 bytes"):
+    with pytest.raises(DamagedFolderError, match="`assets/vocabulary.txt` has 3 bytes"):
         batch_predict(config, [])
     assert sorted(os.listdir(tmp_path)) == ["instances.jsonl", "serving"]

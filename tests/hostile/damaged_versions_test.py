@@ -21,7 +21,7 @@ from serving.warmup_records import record_answers
 from tests.serving.model_server import toy_models
 from tfx_pipeline.cli import main
 from tfx_pipeline.components.pusher import push
-from trainer.manifest import DamageError, write_manifest
+from trainer.manifest import DamagedFolderError, write_manifest
 
 TAGS = [f"tag {i}" for i in range(50)]
 VOCABULARY = "assets/vocabulary.txt"
@@ -114,7 +114,7 @@ def test_damaged_version_does_not_load_and_is_not_pushed(version, damage, file, 
         load(version)
     assert caught.value.code is grpc.StatusCode.DATA_LOSS
     assert f"{version} is damaged: `{file}`" in caught.value.message
-    with pytest.raises(DamageError, match=f"`{file}`"):
+    with pytest.raises(DamagedFolderError, match=f"`{file}`"):
         push({str(tmp_path / "base"): str(version)})
     assert not os.path.exists(tmp_path / "base") or os.listdir(tmp_path / "base") == []
 
@@ -195,7 +195,7 @@ def test_copy_that_lost_bytes_is_not_pushed(version, tmp_path, monkeypatch):
         cut(Path(target) / VOCABULARY)
 
     monkeypatch.setattr(pusher, "copy_folder", losing)
-    with pytest.raises(DamageError, match=f"`{VOCABULARY}` has "):
+    with pytest.raises(DamagedFolderError, match=f"`{VOCABULARY}` has "):
         push({str(tmp_path / "base"): str(version)})
     assert os.listdir(tmp_path / "base") == []
 

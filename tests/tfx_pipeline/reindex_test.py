@@ -292,7 +292,7 @@ def test_killed_on_the_way_leaves_no_half_version(run, monkeypatch):
 
     assert project.reindex("tag,retired\nt5,true\n") == 0
     assert len(project.in_place()) == 2
-    assert not [path for path in project.base.iterdir() if path.name.startswith(".")]
+    assert not [path for path in project.base.iterdir() if path.name.startswith(".staging")]
 
 
 @pytest.mark.parametrize(

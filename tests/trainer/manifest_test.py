@@ -9,7 +9,8 @@ import pytest
 
 from tests.ram_file_system import mend_ram
 from trainer import file_system as fs
-from trainer.manifest import DamageError, add_to_manifest, check_manifest, write_manifest
+from trainer.manifest import DamagedFolderError, add_to_manifest, check_manifest, write_manifest
+from trainer.whole_files import unfinished
 
 FILES = {"saved_model.pb": b"graph", "variables/data": bytes(range(256)) * 9, "empty": b""}
 
@@ -75,7 +76,7 @@ def test_what_was_written_is_sound_wherever_it_is_copied(folder, tmp_path):
 def test_damage_is_named(folder, damage, fault):
     write_manifest(folder)
     damage(folder)
-    with pytest.raises(DamageError) as caught:
+    with pytest.raises(DamagedFolderError) as caught:
         check_manifest(folder, remedy="Do this.")
     assert str(caught.value).startswith(f"{folder} is damaged: {fault}")
     assert str(caught.value).endswith(". Do this.") and "\n" not in str(caught.value)
@@ -92,7 +93,7 @@ def test_manifest_reads_nothing_outside_of_its_folder(tmp_path, name):
     files = {name: {"size": 1, "digest": "0"}}
     content = {"form": 1, "algorithm": "sha256", "files": files}
     rewrite(folder, "manifest.json", json.dumps(content).encode())
-    with pytest.raises(DamageError, match="`manifest.json` is cut, or no manifest"):
+    with pytest.raises(DamagedFolderError, match="`manifest.json` is cut, or no manifest"):
         check_manifest(folder)
 
 
@@ -101,7 +102,7 @@ def test_what_is_no_file_is_missing(tmp_path):
     write_manifest(folder)
     os.remove(f"{folder}/empty")
     os.mkfifo(f"{folder}/empty")  # to open it would wait for ever
-    with pytest.raises(DamageError, match="`empty` is missing"):
+    with pytest.raises(DamagedFolderError, match="`empty` is missing"):
         check_manifest(folder)
 
 
@@ -118,10 +119,10 @@ def test_manifest_beside_a_folder_holds_folders_with_manifests_of_their_own(tmp_
         assert list(json.load(file)["files"]) == ["Format-Serving/manifest.json", "index.json"]
     assert sorted(os.listdir(folder)) == ["Format-Serving", "index.json"]
     rewrite(inner, "saved_model.pb", b"grapH")
-    with pytest.raises(DamageError, match="Format-Serving is damaged: `saved_model.pb`"):
+    with pytest.raises(DamagedFolderError, match="Format-Serving is damaged: `saved_model.pb`"):
         check_manifest(folder, beside)
     shutil.rmtree(inner)
-    with pytest.raises(DamageError, match="`Format-Serving/manifest.json` is missing"):
+    with pytest.raises(DamagedFolderError, match="`Format-Serving/manifest.json` is missing"):
         check_manifest(folder, beside)
 
 
@@ -134,13 +135,13 @@ def test_file_written_later_is_taken_in_and_hides_no_damage(tmp_path):
     rewrite(folder, "saved_model.pb", b"grapH")
     rewrite(folder, "version.json", b"{ }")
     add_to_manifest(folder, ["version.json"])
-    with pytest.raises(DamageError, match="saved_model.pb"):
+    with pytest.raises(DamagedFolderError, match="saved_model.pb"):
         check_manifest(folder)
 
 
 def test_unfinished_manifest_of_a_killed_writer_is_no_damage(folder):
     write_manifest(folder)
-    rewrite(folder, "manifest.json.unfinished", b"{")
+    rewrite(folder, os.path.basename(unfinished("manifest.json")), b"{")
     assert check_manifest(folder)
 
 

@@ -107,6 +107,8 @@ def training_statistics(config) -> tuple[int, str]:
             f"`serving.base_path` must hold a pushed version. Received: {config.base_path} "
             "without any; `tagtower run` pushes one."
         )
+    if version.damage is not None:
+        raise ValueError(version.damage)
     examples, made_by = (version.provenance.get(name) for name in ("examples", "run"))
     folders = [
         report["run.statistics"]

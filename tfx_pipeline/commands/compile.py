@@ -2,13 +2,11 @@
 
 import argparse
 import dataclasses
-import json
-import os
 
 from tfx_pipeline.commands.config_flags import add_config_flag
 from tfx_pipeline.console import quiet_libraries, temporary_log
-from trainer.file_system import is_file, open_file, remove_file, replace_file
 from trainer.given_paths import path_flag
+from trainer.whole_files import write_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,15 +53,7 @@ def _compile(config, output: str, log_path: str) -> None:
         from tfx_pipeline.vertex import compile_pipeline
 
         job = compile_pipeline(config)
-        unfinished = f"{output}.{os.getpid()}.tmp"
-        try:
-            with open_file(unfinished, "w") as file:
-                file.write(json.dumps(job, indent=1, sort_keys=True) + "\n")
-            replace_file(unfinished, output)
-        except BaseException:
-            if is_file(unfinished):
-                remove_file(unfinished)
-            raise
+        write_json(output, job)
         tasks = job["pipelineSpec"]["root"]["dag"]["tasks"]
         console.line(
             f"compiled   {config.name}, {len(tasks)} tasks, for the tables as they are now, into "

@@ -121,8 +121,8 @@ def _load_tag_items(arguments: argparse.Namespace) -> "TagItems":
         raise ValueError(f"`items` must be a positive integer. Received: items={arguments.items}.")
     if not arguments.items_file and not arguments.config:
         raise ValueError("give --items_file or --config with --items.")
-    from trainer.file_system import open_file
-    from trainer.tag_items import TagItems
+    from trainer.tag_items import ROW_KEYS, TagItems
+    from trainer.whole_files import read_json_lines
 
     path = arguments.items_file
     if not path:
@@ -130,5 +130,4 @@ def _load_tag_items(arguments: argparse.Namespace) -> "TagItems":
         from tfx_pipeline.log_summary import ITEMS_FILE
 
         path = os.path.join(load_config(arguments.config).output_dir, ITEMS_FILE)
-    with open_file(path) as file:
-        return TagItems.from_lines(file)
+    return TagItems.from_rows(read_json_lines(path, ROW_KEYS))

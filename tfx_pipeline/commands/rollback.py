@@ -18,11 +18,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Withdraws what is newer, brings the version back if it was withdrawn."""
+    from tfx_pipeline.base_path_lock import locked
     from tfx_pipeline.pushed_versions import WITHDRAWN_DIR, roll_back, version_before
+    from trainer.file_system import is_folder
 
     paths = base_paths(arguments)
-    version = version_before(paths[0]) if arguments.to is None else arguments.to
-    withdrawn = roll_back(paths, version)
+    # What serves is still that when the version before it takes its place.
+    with locked(path for path in paths if is_folder(path)):
+        version = version_before(paths[0]) if arguments.to is None else arguments.to
+        withdrawn = roll_back(paths, version)
     for path in paths:
         print(f"serves     version {version} in {path}")
     if withdrawn:

@@ -72,6 +72,9 @@ def run_and_report(config, console: Console):
       The `tfx_pipeline.run.RunResult`.
     """
     from tfx_pipeline.early_checks import check_inputs
+    from tfx_pipeline.full_disk import in_one_line
+    from tfx_pipeline.leftovers import remove_leftovers
+    from tfx_pipeline.metadata_store import check_store
     from tfx_pipeline.run_lock import only_run
     from tfx_pipeline.run_log import REPORT_FILE, logged_run
 
@@ -79,7 +82,17 @@ def run_and_report(config, console: Console):
         f"{config.name}: output in {config.output_dir}, library logs in {config.output_dir}/logs"
     )
     os.makedirs(config.output_dir, exist_ok=True)
-    with only_run(config.output_dir), logged_run(config) as logged:
+    output, base_paths = config.output_dir, [config.base_path, config.exact_base_path]
+    with (
+        only_run(output),
+        in_one_line(output),
+        logged_run(config) as logged,
+        in_one_line(output, config.base_path),
+    ):
+        cleared = remove_leftovers(output, filter(None, base_paths))
+        if cleared:
+            console.line(f"cleared    {', '.join(cleared)}, which killed runs had left")
+        check_store(output)
         if "window.day" in logged.report:
             console.line(window_line(logged.report))
         check_inputs(logged.config)

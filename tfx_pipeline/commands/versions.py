@@ -82,6 +82,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(rows, ensure_ascii=False, indent=1))
     else:
         print(format_table(header, [[_cell(row.get(name)) for name in header] for row in rows]))
+        for version in versions:
+            if version.damage is not None:
+                print(version.damage)
     return int(is_damaged)
 
 
@@ -94,7 +97,7 @@ def verify(versions: Iterable["PushedVersion"]) -> dict[str, str]:
     Returns:
       By folder `sound`, `no manifest, not checked` or `damaged: FILE`.
     """
-    from trainer.manifest import DamageError, check_manifest
+    from trainer.manifest import DamagedFolderError, check_manifest
 
     states = {}
     for version in versions:
@@ -103,7 +106,7 @@ def verify(versions: Iterable["PushedVersion"]) -> dict[str, str]:
             remedy = _WITHDRAWN if version.is_withdrawn else _REMEDY
             is_checked = check_manifest(version.path, remedy=remedy)
             states[version.path] = "sound" if is_checked else "no manifest, not checked"
-        except DamageError as error:
+        except DamagedFolderError as error:
             print(f"tagtower: {error}", file=sys.stderr)
             states[version.path] = f"damaged: {error.file}"
         except OSError as error:
@@ -156,6 +159,8 @@ def _state(version: "PushedVersion", serving: Sequence[int], states: dict[int, s
         words.append(states[version.number].lower())
     if version.is_withdrawn:
         words.append("withdrawn")
+    if version.damage is not None:
+        words.append("damaged")
     return ", ".join(words)
 
 

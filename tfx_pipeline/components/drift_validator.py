@@ -12,7 +12,8 @@ import logging
 import os
 from typing import Any
 
-from tensorflow_metadata.proto.v0 import anomalies_pb2
+from google.protobuf import message
+from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 from tfx.components.distribution_validator import executor
 from tfx.components.statistics_gen import stats_artifact_utils
 from tfx.dsl.components.base import base_component, executor_spec
@@ -21,11 +22,14 @@ from tfx.types import artifact, artifact_utils, channel, component_spec, standar
 from tfx.types import standard_component_specs as names
 from tfx.utils import json_utils
 
+from tfx_pipeline.artifact_files import read_artifact_json
 from tfx_pipeline.distributions import read_comparisons, validator_config, violations
 from tfx_pipeline.gate_config import DistributionThreshold
 from tfx_pipeline.refusals import NotPushed
 from tfx_pipeline.utc_times import is_day
 from trainer.config_loader import from_mapping
+from trainer.file_system import open_file
+from trainer.whole_files import DamagedFileError, write_bytes, write_json
 
 VALIDATOR_ID = "DriftValidator"
 _SECTION = "validation.drift"
@@ -74,6 +78,8 @@ class Executor(executor.Executor):
         folder = exec_properties["baselines_dir"]
         day = (datetime.date(1970, 1, 1) + datetime.timedelta(days=statistics.span)).isoformat()
         before = last_baseline(folder, day)
+        if before:
+            _check_statistics(folder, before)
         thresholds = {
             feature: from_mapping(DistributionThreshold, threshold)
             for feature, threshold in json.loads(exec_properties["thresholds"]).items()
@@ -104,8 +110,7 @@ class Executor(executor.Executor):
                 _logger.info("drift from %s: %s", before, warning)
             rows["drift.num_violations"] = sum(c.is_violated for c in comparisons)
             rows |= {f"drift.{c.feature}.{c.measure}": c.value for c in comparisons}
-        with fileio.open(os.path.join(anomalies.uri, _REPORT_FILE), "w") as file:
-            file.write(json.dumps(rows))
+        write_json(os.path.join(anomalies.uri, _REPORT_FILE), rows)
         _accept(statistics, folder, day)
 
 
@@ -146,8 +151,7 @@ class DriftValidator(base_component.BaseComponent):
 
 def drift_rows(anomalies: artifact.Artifact) -> dict[str, Any]:
     """What the report says of a comparison."""
-    with fileio.open(os.path.join(anomalies.uri, _REPORT_FILE)) as file:
-        return json.loads(file.read())
+    return read_artifact_json(os.path.join(anomalies.uri, _REPORT_FILE))
 
 
 def last_baseline(folder: str, day: str) -> str | None:
@@ -162,6 +166,21 @@ def statistics_file(folder: str, day: str) -> str:
     return os.path.join(folder, day, f"Split-{_SPLIT}", stats_artifact_utils.BINARY_PB_BASENAME)
 
 
+def _check_statistics(folder: str, day: str) -> None:
+    """Refuses accepted statistics that are not what was written."""
+    path = statistics_file(folder, day)
+    fault = "it is empty"
+    try:
+        with open_file(path, "rb") as file:
+            found = statistics_pb2.DatasetFeatureStatisticsList.FromString(file.read())
+        if found.datasets:
+            return
+    except message.DecodeError:
+        fault = "it is cut or holds no statistics"
+    remedy = f"remove {os.path.join(folder, day)}, and the day before it is compared with"
+    raise DamagedFileError(f"{path} is damaged: {fault}; {remedy}.")
+
+
 def _baseline(folder: str, day: str) -> artifact.Artifact:
     statistics = standard_artifacts.ExampleStatistics()
     statistics.uri = os.path.join(folder, day)
@@ -174,7 +193,5 @@ def _accept(statistics: artifact.Artifact, folder: str, day: str) -> None:
         artifact_utils.get_split_uri([statistics], _SPLIT), stats_artifact_utils.BINARY_PB_BASENAME
     )
     target = statistics_file(folder, day)
-    fileio.makedirs(os.path.dirname(target))
-    staged = f"{target}.tmp"
-    fileio.copy(source, staged, overwrite=True)
-    fileio.rename(staged, target, overwrite=True)
+    with open_file(source, "rb") as file:
+        write_bytes(target, file.read())

@@ -39,6 +39,7 @@ from trainer.fitted_baselines import columns_of_training, fit_baselines
 from trainer.input_data import load_snapshots, load_tags
 from trainer.manifest import check_manifest
 from trainer.memory import describe_memory
+from trainer.whole_files import write_json, write_text
 
 METRICS_FILE = "metrics.json"
 GATE_FILE = "gate.json"
@@ -153,8 +154,8 @@ def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
     )
     is_blessed = all(check.is_passed for check in checks)
     name = constants.BLESSED_FILE_NAME if is_blessed else constants.NOT_BLESSED_FILE_NAME
-    with tfx.dsl.io.fileio.open(os.path.join(blessing.uri, name), "w") as file:
-        file.write("\n".join(str(check) for check in checks if not check.is_passed))
+    failed = "\n".join(str(check) for check in checks if not check.is_passed)
+    write_text(os.path.join(blessing.uri, name), failed)
     blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, int(is_blessed))
     blessing.set_string_custom_property(
         constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, model.uri
@@ -178,5 +179,4 @@ ModelEvaluator.EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(ModelEvaluatorExec
 
 
 def _write_json(path, content):
-    with tfx.dsl.io.fileio.open(path, "w") as file:
-        file.write(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    write_json(path, content)

@@ -25,13 +25,13 @@ from tfx_pipeline.components.artifacts import Instances, LogSummary
 from tfx_pipeline.daily_window import find_window, with_cut_days, with_day
 from tfx_pipeline.data_config import DataConfig
 from tfx_pipeline.examples_config import ExamplesConfig
-from tfx_pipeline.renamed_file import UNFINISHED_SUFFIX
 from tfx_pipeline.shuffle import workplace_of
 from tfx_pipeline.summary_notes import read_summary
 from tfx_pipeline.table_inputs import check_counts, find_tables
 from trainer.config_loader import from_mapping
 from trainer.features import FeatureSpec
-from trainer.file_system import copy_folder, is_folder, open_file, remove_folder
+from trainer.file_system import copy_folder, is_folder, remove_folder
+from trainer.whole_files import UNFINISHED_SUFFIX, write_json
 
 WINDOW_FILE = "window.json"  # in the summary: which days were read
 
@@ -107,8 +107,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         examples = artifacts["examples"]
         if window is not None:
             examples.span = window.span
-            with open_file(os.path.join(outputs.summary, WINDOW_FILE), "w") as file:
-                file.write(json.dumps(window.facts()))
+            write_json(os.path.join(outputs.summary, WINDOW_FILE), window.facts())
         examples.split_names = artifact_utils.encode_split_names(list(table_examples.ALL_SPLITS))
         examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
         examples_utils.set_file_format(examples, "tfrecords_gzip")

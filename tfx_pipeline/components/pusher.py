@@ -12,17 +12,18 @@ paths under one number. What was rolled back stays so: see `rolled_back_version`
 """
 
 import errno
-import json
+import logging
 import os
 import time
-import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tfx import v1 as tfx
 from tfx.components.evaluator import constants
 
 from tfx_pipeline import interrupts
+from tfx_pipeline.artifact_files import read_artifact_json
+from tfx_pipeline.base_path_lock import locked, new_staging, remove_abandoned_staging
 from tfx_pipeline.components.servable_paths import (
     INDEX_FILE,
     SOURCE_FILE,
@@ -46,16 +47,21 @@ from trainer.file_system import (
     make_folders,
     move_folder,
     names_in,
-    open_file,
     remove_folder,
 )
 from trainer.manifest import add_to_manifest, check_manifest
 from trainer.signatures import PROVENANCE_FILE
+from trainer.whole_files import DamagedFileError, read_json, write_json
+
+_progress = logging.getLogger("tagtower.push")
 
 _NOT_PUSHED = "Nothing was pushed; the same command again has it made anew, or copied."
 PUSHED_FILE = "pushed.json"
-# A name that no server takes for a version.
-_STAGING_PREFIX = ".staging-"
+_REQUIRED: dict[str, type | tuple[type, ...]] = {
+    "version": (int, type(None)),
+    "base_path": str,
+    "exact_base_path": str,
+}
 # Where a folder cannot be renamed: a server finds no model in a version until this is there.
 _LAST_FILES = ("saved_model.pb",)
 
@@ -89,24 +95,37 @@ def AtomicPusher(  # noqa: N802 (a component is a class to its callers)
         model_blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == 1
         and index_blessing.get_int_custom_property(BLESSED_PROPERTY) == 1
     )
-    pushed: dict[str, Any] = {
-        "version": None,
-        "base_path": base_path,
-        "exact_base_path": exact_base_path,
-        "is_blessed": is_blessed,
-        "provenance": {
-            "kind": RUN,
-            "run": run_name,
-            "recall": index_blessing.get_float_custom_property(RECALL_PROPERTY),
-            **servable_facts(servable.uri),
-        },
-    }
-    if is_blessed and _withdrawn_version(pushed) is None:
+    recall = index_blessing.get_float_custom_property(RECALL_PROPERTY)
+    paths = (base_path, exact_base_path)
+    pushed = unpushed(paths, is_blessed, {"run": run_name, "recall": recall}, servable.uri)
+    if is_blessed:
         sources = push_sources(pushed, servable.uri)
-        pushed["version"] = _already_pushed(pushed, sources) or push(sources, pushed["provenance"])
+        with locked(sources):
+            if _withdrawn_version(pushed) is None:
+                already = _already_pushed(pushed, sources)
+                pushed["version"] = already or push(sources, pushed["provenance"])
     pushed_model.set_int_custom_property("pushed", int(pushed["version"] is not None))
-    with open_file(os.path.join(pushed_model.uri, PUSHED_FILE), "w") as file:
-        file.write(json.dumps(pushed) + "\n")
+    write_json(os.path.join(pushed_model.uri, PUSHED_FILE), pushed)
+
+
+def unpushed(
+    base_paths: tuple[str, str], is_blessed: bool, facts: Mapping[str, Any], servable_uri: str
+) -> dict[str, Any]:
+    """What `pushed.json` says before anything is pushed.
+
+    Args:
+      base_paths: For the servable and for that with an exact index; "": none for that.
+      is_blessed: Whether the gates let it pass.
+      facts: Name and recall of the run, for `version.json`.
+      servable_uri: The servable artifact.
+    """
+    return {
+        "version": None,
+        "base_path": base_paths[0],
+        "exact_base_path": base_paths[1],
+        "is_blessed": is_blessed,
+        "provenance": {"kind": RUN, **facts, **servable_facts(servable_uri)},
+    }
 
 
 def ensure_newest(pushed_uri: str, servable_uri: str) -> int | None:
@@ -127,16 +146,33 @@ def ensure_newest(pushed_uri: str, servable_uri: str) -> int | None:
     pushed = _read_pushed(pushed_uri)
     if not pushed.get("is_blessed", pushed["version"] is not None):
         return None
-    if _withdrawn_version(pushed) is not None:
-        return None
     sources = push_sources(pushed, servable_uri)
-    newest = {_newest(base_path) for base_path in sources}
-    if len(newest) == 1 and _is_own(pushed):
-        return newest.pop()
-    pushed["version"] = push(sources, pushed.get("provenance", {}))
-    with open_file(os.path.join(pushed_uri, PUSHED_FILE), "w") as file:
-        file.write(json.dumps(pushed) + "\n")
+    with locked(sources):
+        if _withdrawn_version(pushed) is not None:
+            return None
+        newest = {_newest(base_path) for base_path in sources}
+        if len(newest) == 1 and _is_own(pushed):
+            return newest.pop()
+        pushed["version"] = push(sources, pushed.get("provenance", {}))
+    write_json(os.path.join(pushed_uri, PUSHED_FILE), pushed)
     return pushed["version"]
+
+
+def mend_pushed(pushed_uri: str, known: Callable[[], Mapping[str, Any]]) -> None:
+    """Writes `pushed.json` anew where it is damaged: a run knows all but the number.
+
+    Args:
+      pushed_uri: The `pushed_model` artifact.
+      known: Says what `unpushed` says.
+    """
+    try:
+        _read_pushed(pushed_uri)
+    except (DamagedFileError, FileNotFoundError) as error:
+        _progress.warning("%s Written anew.", error)
+        path = os.path.join(pushed_uri, PUSHED_FILE)
+        if is_folder(path):
+            remove_folder(path)
+        write_json(path, known())
 
 
 def rolled_back_version(pushed_uri: str) -> int | None:
@@ -158,10 +194,8 @@ def servable_facts(uri: str) -> dict[str, Any]:
     """What `version.json` says of the servables of an artifact: towers, tags and index."""
     facts: dict[str, Any] = {}
     if exists(os.path.join(uri, SOURCE_FILE)):
-        with open_file(os.path.join(uri, SOURCE_FILE)) as file:
-            facts |= json.loads(file.read())
-    with open_file(os.path.join(uri, INDEX_FILE)) as file:
-        index = json.loads(file.read())
+        facts |= read_artifact_json(os.path.join(uri, SOURCE_FILE))
+    index = read_artifact_json(os.path.join(uri, INDEX_FILE))
     return facts | {"num_tags": index["num_tags"], "index": index["kind"]}
 
 
@@ -169,7 +203,8 @@ def push(sources: Mapping[str, str], provenance: Mapping[str, Any] | None = None
     """Copies folders beside the versions of their base paths, then renames them into place.
 
     All copies are there before the first rename: only a process killed between two renames leaves
-    a version at one base path alone, and the next push is a newer one at each.
+    a version at one base path alone, and the next push is a newer one at each. Who pushes or rolls
+    back there at the same time waits.
 
     Args:
       sources: Base path -> folder to push there, in the order of the renames.
@@ -180,12 +215,17 @@ def push(sources: Mapping[str, str], provenance: Mapping[str, Any] | None = None
       or not, where that is not smaller.
 
     Raises:
-      DamageError: A folder or its copy does not hold what its manifest says.
+      DamagedFolderError: A folder or its copy does not hold what its manifest says.
       OSError: A folder is not there, or cannot be copied.
     """
+    with locked(sources):
+        return _push(sources, provenance or {})
+
+
+def _push(sources: Mapping[str, str], provenance: Mapping[str, Any]) -> int:
     now = int(time.time())
     version = max(now, *(_highest(base_path) + 1 for base_path in sources))
-    described = {**(provenance or {}), "version": version, "made": utc_text(now)}
+    described = {**provenance, "version": version, "made": utc_text(now)}
     staged: dict[str, str] = {}
     try:
         for base_path, source in sources.items():
@@ -193,15 +233,10 @@ def push(sources: Mapping[str, str], provenance: Mapping[str, Any] | None = None
                 raise FileNotFoundError(errno.ENOENT, "no servable to push", source)
             check_manifest(source, remedy=_NOT_PUSHED)
             make_folders(base_path)
-            for name in names_in(base_path):
-                if name.startswith(_STAGING_PREFIX):  # of a push that was killed
-                    remove_folder(os.path.join(base_path, name))
-            staged[base_path] = os.path.join(base_path, f"{_STAGING_PREFIX}{uuid.uuid4().hex}")
+            remove_abandoned_staging(base_path)
+            staged[base_path] = new_staging(base_path)
             copy_folder(source, staged[base_path])
-            path = os.path.join(staged[base_path], PROVENANCE_FILE)
-            make_folders(os.path.dirname(path))
-            with open_file(path, "w") as file:
-                file.write(json.dumps(described, indent=1, sort_keys=True) + "\n")
+            write_json(os.path.join(staged[base_path], PROVENANCE_FILE), described)
             add_to_manifest(staged[base_path], [PROVENANCE_FILE])
             check_manifest(staged[base_path], remedy=_NOT_PUSHED)
         with interrupts.deferred():
@@ -222,8 +257,8 @@ def push_sources(pushed: Mapping[str, Any], servable_uri: str) -> dict[str, str]
 
 
 def _read_pushed(pushed_uri: str) -> dict[str, Any]:
-    with open_file(os.path.join(pushed_uri, PUSHED_FILE)) as file:
-        return json.loads(file.read())
+    path = os.path.join(pushed_uri, PUSHED_FILE)
+    return read_json(path, "`tagtower run --again` writes it anew", required=_REQUIRED)
 
 
 def _withdrawn_version(pushed: Mapping[str, Any]) -> int | None:

@@ -4,6 +4,8 @@ import os
 
 from tfx import v1 as tfx
 
+from trainer.whole_files import write_text
+
 SCHEMA_FILE = "schema.pbtxt"
 
 
@@ -21,5 +23,4 @@ def CuratedSchema(  # noqa: N802 (a component is a class to its callers)
       schema: The artifact.
       text: The schema as protobuf text.
     """
-    with tfx.dsl.io.fileio.open(os.path.join(schema.uri, SCHEMA_FILE), "w") as file:
-        file.write(text)
+    write_text(os.path.join(schema.uri, SCHEMA_FILE), text)

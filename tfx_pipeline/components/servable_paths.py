@@ -3,11 +3,11 @@
 Both are one artifact: whatever is cached, copied or deleted, they stay of the same towers.
 """
 
-import json
 import os
 
-from tfx import v1 as tfx
 from tfx.utils import path_utils
+
+from tfx_pipeline.artifact_files import read_artifact_json
 
 INDEX_FILE = "index.json"  # parameters and the measured curve, beside the servables
 SOURCE_FILE = "source.json"  # towers and examples that they were made of
@@ -27,6 +27,5 @@ def second_path(uri: str) -> str:
 
 def exact_path(uri: str) -> str:
     """The servable in stock TensorFlow ops: the main one, where its index is exact."""
-    with tfx.dsl.io.fileio.open(os.path.join(uri, INDEX_FILE)) as file:
-        is_exact = json.loads(file.read())["kind"] == "exact"
+    is_exact = read_artifact_json(os.path.join(uri, INDEX_FILE))["kind"] == "exact"
     return main_path(uri) if is_exact else second_path(uri)

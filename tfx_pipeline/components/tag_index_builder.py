@@ -23,6 +23,7 @@ from serving.index_evaluation import embed, read_serialized
 from serving.index_tuning import tune
 from serving.retrieval import TagRetrieval
 from serving.scann_index import MIN_CANDIDATES, ScannIndex, SearchParameters, default_num_leaves
+from tfx_pipeline.artifact_files import read_artifact_json
 from tfx_pipeline.components.artifacts import LogSummary
 from tfx_pipeline.components.servable_paths import (
     INDEX_FILE,
@@ -41,6 +42,7 @@ from trainer.manifest import check_manifest
 from trainer.tag_normalization import TagNormalization
 from trainer.tag_views import load_tag_categories
 from trainer.task import TRAINING_FILE
+from trainer.whole_files import write_json
 
 _NUM_WARMUP_USERS = 4
 
@@ -149,8 +151,7 @@ def build_servables(
             **dataclasses.asdict(found.search_parameters),
             "curve": [dataclasses.asdict(point) for point in curve],
         }
-    with tf.io.gfile.GFile(os.path.join(towers_dir, TRAINING_FILE)) as file:
-        training = json.load(file)
+    training = read_artifact_json(os.path.join(towers_dir, TRAINING_FILE))
 
     def export(chosen: TopKIndex, path: str, of_index: dict[str, Any]) -> None:
         export_servable(
@@ -183,8 +184,7 @@ def build_servables(
     export(found, main_path(uri), description)
     if not found.is_exact and config.export_exact:
         export(BruteForceIndex(candidates), second_path(uri), exact)
-    with tfx.dsl.io.fileio.open(os.path.join(uri, INDEX_FILE), "w") as file:
-        file.write(json.dumps(description, indent=1, sort_keys=True) + "\n")
+    write_json(os.path.join(uri, INDEX_FILE), description)
 
 
 def served_rows(
@@ -234,8 +234,7 @@ def write_source(uri: str, towers: str, examples: str, tags_file: str) -> None:
         "tags_file": absolute(tags_file),
         "servable": absolute(uri),
     }
-    with tfx.dsl.io.fileio.open(os.path.join(uri, SOURCE_FILE), "w") as file:
-        file.write(json.dumps(source, indent=1, sort_keys=True) + "\n")
+    write_json(os.path.join(uri, SOURCE_FILE), source)
 
 
 def is_exact(config: IndexConfig, num_tags: int) -> bool:

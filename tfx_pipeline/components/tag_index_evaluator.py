@@ -1,6 +1,5 @@
 """TagIndexEvaluator: is the saved index as good as exact search, asked with users' vectors?"""
 
-import json
 import os
 import subprocess
 import sys
@@ -11,9 +10,12 @@ from tfx import v1 as tfx
 from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
+from tfx_pipeline.artifact_files import read_artifact_json
+from tfx_pipeline.child_processes import tied_to_this_process
 from tfx_pipeline.components.artifacts import IndexEvaluation
 from tfx_pipeline.gate import check_index
 from trainer.manifest import check_manifest
+from trainer.whole_files import write_text
 
 INDEX_EVALUATION_FILE = "index_evaluation.json"
 BLESSED_PROPERTY = "blessed"
@@ -56,11 +58,8 @@ def TagIndexEvaluator(  # noqa: N802 (a component is a class to its callers)
     recall = figures[DECIDING_SPLIT]["recall"]
     check = check_index(recall, target_recall)
     is_blessed = check.is_passed
-    with tfx.dsl.io.fileio.open(
-        os.path.join(blessing.uri, _BLESSED_FILES[is_blessed]), "w"
-    ) as file:
-        if not is_blessed:
-            file.write(str(check))
+    file = os.path.join(blessing.uri, _BLESSED_FILES[is_blessed])
+    write_text(file, "" if is_blessed else str(check))
     blessing.set_int_custom_property(BLESSED_PROPERTY, int(is_blessed))
     blessing.set_float_custom_property(RECALL_PROPERTY, recall)
 
@@ -85,10 +84,11 @@ def evaluate_in_own_process(
     command += ["--servable", servable]
     for split, pattern in patterns.items():
         command += ["--examples", f"{split}={pattern}"]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    finished = subprocess.run(
+        tied_to_this_process(command), capture_output=True, text=True, check=False
+    )
     if finished.returncode:
         raise RuntimeError(
             f"The servable cannot be evaluated from its files:\n{finished.stderr[-4000:]}"
         )
-    with tfx.dsl.io.fileio.open(output) as file:
-        return json.loads(file.read())
+    return read_artifact_json(output)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import json
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +17,7 @@ from tfx_pipeline.datasets.growing_files import GrowingFiles
 from tfx_pipeline.datasets.interactions_schema import INTERACTIONS_FOLDER, INTERACTIONS_SCHEMA
 from trainer import file_system
 from trainer.arrow import pa
+from trainer.whole_files import write_json
 
 # Below the staging folder, until `TableWriter.take_parts` has put the pieces together.
 PIECES_FOLDER = "pieces"
@@ -83,10 +83,7 @@ class PartFiles:
         for name, path in self._unfinished.items():
             file_system.replace_file(path, os.path.join(self._staging, name))
         done = os.path.join(self._staging, counts_file(self._index))
-        unfinished = _unfinished(done)
-        with file_system.open_file(unfinished, "w") as stream:
-            json.dump({"counts": self.counts, "pieces": self._pieces}, stream)
-        file_system.replace_file(unfinished, done)
+        write_json(done, {"counts": self.counts, "pieces": self._pieces})
 
     def give_up(self) -> None:
         """Removes what was written."""

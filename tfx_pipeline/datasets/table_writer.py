@@ -26,6 +26,7 @@ from tfx_pipeline.datasets.part_files import (
 )
 from trainer import file_system
 from trainer.arrow import pa
+from trainer.whole_files import read_json, write_json
 
 # Says which command wrote a folder, so that no other folder is ever replaced.
 MARKER = "prepared.json"
@@ -123,9 +124,8 @@ class TableWriter:
 
     def _put_in_place(self) -> None:
         self._remove_pieces()
-        with file_system.open_file(self._path(MARKER), "w") as stream:
-            json.dump({"command": self._command, "rows": self.num_rows}, stream, indent=2)
-            stream.write("\n")
+        marker = {"command": self._command, "rows": self.num_rows}
+        write_json(self._path(MARKER), marker, indent=2, sort_keys=False)
         check_output(self._output, self._command)
         replaced = f"{self._output}.replaced-{os.getpid()}"
         with interrupts.deferred():  # between the two moves there is no output
@@ -171,9 +171,7 @@ class TableWriter:
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Writes one file of JSON."""
-        with file_system.open_file(self._path(name), "w") as stream:
-            json.dump(value, stream, indent=2, ensure_ascii=False)
-            stream.write("\n")
+        write_json(self._path(name), value, indent=2, sort_keys=False, ensure_ascii=False)
 
     def take_parts(self, num_parts: int) -> collections.Counter[str]:
         """Puts together what `write_parts` wrote; then no interactions are written otherwise.
@@ -190,8 +188,7 @@ class TableWriter:
         totals: collections.Counter[str] = collections.Counter()
         for index in range(num_parts):
             try:
-                with file_system.open_file(self._path(counts_file(index))) as stream:
-                    done = json.load(stream)
+                done = read_json(self._path(counts_file(index)), "run the command again")
             except FileNotFoundError as error:
                 raise ValueError(
                     "`output` must be a folder that all workers reach by the same path. "

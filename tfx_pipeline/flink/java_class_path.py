@@ -4,11 +4,13 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
+from tfx_pipeline.child_processes import tied_to_this_process
 from tfx_pipeline.process_progress import ProcessProgress, stop_process
 
 POM = Path(__file__).with_name("pom.xml")
@@ -93,7 +95,10 @@ def _run_maven(command: list[str], log_path: Path) -> int:
     """Runs Maven as long as it gets further; returns its exit status."""
     with open(log_path, "wb") as log:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            tied_to_this_process(command, signal.SIGTERM),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
     progress = ProcessProgress(lambda: [process.pid], _MAVEN_PATIENCE_S)
     try:

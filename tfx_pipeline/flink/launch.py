@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from tfx_pipeline.report_file import write_text
+from trainer.whole_files import write_json, write_text
 
 JOB_MANAGER, TASK_MANAGER = "job-manager", "task-manager"
 WORKER_POOL, JOB_SERVER = "worker-pool", "job-server"
@@ -113,9 +113,9 @@ class LocalCluster:
         for name in ("logs", "conf", "tmp", "artifacts"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         settings = yaml.safe_dump(self._flink_settings(), sort_keys=False)
-        (self.folder / "conf" / "config.yaml").write_text(settings, encoding="utf-8")
+        write_text(self.folder / "conf" / "config.yaml", settings)
         content = {**dataclasses.asdict(self), "folder": str(self.folder)}
-        write_text(json.dumps(content, indent=1), self.folder / _CLUSTER_FILE)
+        write_json(self.folder / _CLUSTER_FILE, content)
 
     def command(self, process: str, java: str, class_path: str) -> list[str]:
         """The command line of a process.

@@ -14,7 +14,6 @@ import numpy as np
 
 from tfx_pipeline.console import Console
 from tfx_pipeline.fingerprints import code_fingerprint
-from tfx_pipeline.report_file import write_text
 from tfx_pipeline.run_lock import only_run
 from tfx_pipeline.study.data_sets import DataSets
 from tfx_pipeline.study.defaults_definition import DefaultsStudy, Sample
@@ -37,6 +36,7 @@ from tfx_pipeline.study.training import run_trial
 from tfx_pipeline.study.trial_loop import announce, train_pending
 from tfx_pipeline.study.trial_store import TrialStore, pending_trials
 from trainer.features import USER_ID
+from trainer.whole_files import write_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _write(
     output = Path(study.config.output_dir)
     comparisons = tuple(results.comparisons())
     write_text(
-        build_defaults_report(study.config, results, comparisons, notes), output / REPORT_FILE
+        output / REPORT_FILE, build_defaults_report(study.config, results, comparisons, notes)
     )
     content = {
         "runs": [run.to_json() for run in results.runs],
@@ -144,7 +144,7 @@ def _write(
         "comparisons": [one.to_json() for one in comparisons],
         "skipped": [{"log": log, "reason": reason} for log, reason in skipped.items()],
     }
-    write_text(_json_lines(content), output / RUNS_FILE)
+    write_text(output / RUNS_FILE, _json_lines(content))
     return output / REPORT_FILE, output / RUNS_FILE
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tfx_pipeline.report_file import write_text
+from trainer.whole_files import write_text
 
 BEGIN, END = "<!-- study: begin -->", "<!-- study: end -->"
 
@@ -41,4 +41,4 @@ def write_page(path: Path, part: str) -> None:
         _, _, after = rest.partition(END)
     else:
         before, after = (text.rstrip() + "\n\n").lstrip(), "\n"
-    write_text(f"{before}{BEGIN}\n{part.strip()}\n{END}{after}", path)
+    write_text(path, f"{before}{BEGIN}\n{part.strip()}\n{END}{after}")

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from tfx_pipeline.console import Console
 from tfx_pipeline.fingerprints import code_fingerprint
-from tfx_pipeline.report_file import write_text
 from tfx_pipeline.run_lock import only_run
 from tfx_pipeline.study.baseline_figures import BaselineFigures
 from tfx_pipeline.study.config import Cell
@@ -32,6 +31,7 @@ from tfx_pipeline.study.trial_loop import announce, train_pending
 from tfx_pipeline.study.trial_store import TrialStore, pending_trials
 from tfx_pipeline.study.trials import Trial, study_trials
 from tfx_pipeline.study.widths import cell_width
+from trainer.whole_files import write_text
 
 TRIALS_DIR = "trials"
 REPORT_FILE = "study.md"
@@ -145,11 +145,11 @@ def _write(
     runs = {RUNS_FILE: [run.to_json(study.config.all_metrics) for run in results.runs]}
     if new_tags is not None:
         runs[NEW_TAGS_FILE] = new_tags.to_json()
-    write_text(report, output / REPORT_FILE)
+    write_text(output / REPORT_FILE, report)
     for name, content in runs.items():
         # A run a line: small, and changes to one run are changes of one line.
         lines = [json.dumps(run, separators=(",", ":"), allow_nan=False) for run in content]
-        write_text("[\n" + ",\n".join(lines) + "\n]\n", output / name)
+        write_text(output / name, "[\n" + ",\n".join(lines) + "\n]\n")
     names = [REPORT_FILE, *runs, *(path for _, path in plots)]
     if study.config.page is not None:
         page = Path(study.config.page)

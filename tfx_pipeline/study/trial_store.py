@@ -4,16 +4,29 @@ import dataclasses
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Generic
 
 import numpy as np
 
-from tfx_pipeline.report_file import write_bytes, write_report
+from tfx_pipeline.report_file import write_report
 from tfx_pipeline.study.trial import FinishedTrial, TrialDefinition, TrialOutcome
 from tfx_pipeline.study.trials import Definition, Trial
 from trainer.config_loader import from_mapping, to_mapping
+from trainer.whole_files import write_bytes
+
+# What is said of files that are not what was written.
+_DAMAGE = (
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    RecursionError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class TrialStore:
@@ -44,7 +57,9 @@ class TrialStore:
             outcome = from_mapping(TrialOutcome, content["outcome"])
             with np.load(path.with_suffix(".npz")) as arrays:
                 return FinishedTrial(content["code"], outcome, dict(arrays))
-        except (FileNotFoundError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        except FileNotFoundError:
+            return None
+        except _DAMAGE:
             return None
 
     def finished(self, definition: TrialDefinition) -> FinishedTrial:
@@ -63,7 +78,7 @@ class TrialStore:
         path = self.path(definition)
         archive = io.BytesIO()
         np.savez_compressed(archive, **trial.by_user)  # type: ignore[arg-type]
-        write_bytes(archive.getvalue(), path.with_suffix(".npz"))
+        write_bytes(path.with_suffix(".npz"), archive.getvalue())
         content = {"code": trial.code, "outcome": to_mapping(trial.outcome)}
         write_report({"definition": _plain(definition), **content}, path)
 

@@ -178,7 +178,7 @@ def test_command_serves_a_file_of_models_and_a_request_outlives_sigterm(
         output, errors = process.communicate(timeout=180)
     finally:
         process.kill()
-    assert (process.returncode, output, errors) == (0, "", "")
+    assert (process.returncode, output, errors) == (0, "Stopped by SIGTERM.\n", "")
 
 
 def test_command_says_what_it_serves_and_ends_well_on_sigterm(toy_versions):
@@ -191,5 +191,5 @@ def test_command_says_what_it_serves_and_ends_well_on_sigterm(toy_versions):
     finally:
         process.kill()
     assert process.returncode == 0
-    assert output == ""
+    assert output == "Stopped by SIGTERM.\n"
     assert errors == ""

@@ -124,3 +124,14 @@ def test_folders_that_are_no_days_are_no_baselines(tmp_path):
     assert last_baseline(str(tmp_path), "2024-05-02") is None
     assert last_baseline(str(tmp_path), "2024-05-03") == "2024-05-02"
     assert statistics_file("x", "2024-05-02") == "x/2024-05-02/Split-train/FeatureStats.pb"
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 100, b"\xff not statistics"])
+def test_damaged_statistics_of_an_accepted_day_are_named(days, content):
+    days.validate(1, EVEN)
+    path = statistics_file(days.accepted, "2024-05-01")
+    with open(path, "wb") as file:
+        file.write(content)
+
+    with pytest.raises(ValueError, match=f"{path} is damaged: it is .*; remove .*2024-05-01,"):
+        days.validate(2, EVEN)

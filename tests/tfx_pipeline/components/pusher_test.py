@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tfx_pipeline.base_path_lock import LOCK_FILE
 from tfx_pipeline.components import pusher
 from tfx_pipeline.components.pusher import ensure_newest, push
 from tfx_pipeline.components.servable_paths import exact_path, main_path
@@ -43,7 +44,11 @@ class Run:
         return ensure_newest(str(self.pushed), str(self.servable))
 
     def versions(self) -> tuple[list[str], list[str]]:
-        return sorted(os.listdir(self.base)), sorted(os.listdir(self.exact_base))
+        base, exact = (
+            sorted(name for name in os.listdir(path) if name != LOCK_FILE)
+            for path in (self.base, self.exact_base)
+        )
+        return base, exact
 
     def contents(self, version: int) -> tuple[str, str]:
         base, exact = (
@@ -150,3 +155,27 @@ def test_held_push_stays_held(run):
 
     assert run.ensure() is None
     assert not run.base.exists() and not run.exact_base.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\0\0", b'{"version": "7"}', None])
+def test_damaged_note_of_a_push_is_written_anew_and_pushes_nothing_twice(run, content):
+    source = {"towers": "/towers", "servable": str(run.servable)}
+    (run.servable / "source.json").write_text(json.dumps(source))
+    (run.servable / "index.json").write_text(json.dumps({"kind": "scann", "num_tags": 3}))
+    facts = {"run": "log", "recall": 1.0}
+    known = pusher.unpushed((str(run.base), str(run.exact_base)), True, facts, str(run.servable))
+    version = push(pusher.push_sources(known, str(run.servable)), known["provenance"])
+    note = run.pushed / "pushed.json"
+    if content is None:
+        note.mkdir()
+    else:
+        note.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{note} is damaged: ") as error:
+        run.ensure()
+    assert "\n" not in str(error.value)
+
+    pusher.mend_pushed(str(run.pushed), lambda: known)
+
+    assert run.ensure() == version
+    assert run.versions() == ([str(version)], [str(version)])
+    assert pusher.rolled_back_version(str(run.pushed)) is None
