@@ -6,6 +6,7 @@ import codecs
 import csv
 import ctypes
 import json
+import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -17,8 +18,11 @@ from tfx_pipeline.tables.cells import decode_utf8
 from tfx_pipeline.tables.csv_quotes import WatchedCsv, first_record
 from tfx_pipeline.tables.read_limits import ReadLimits, has_text
 from tfx_pipeline.tables.row_batches import FileBatch, rejected_rows
+from tfx_pipeline.tables.unreadable import first_line
 from trainer.arrow import pa
 
+# The parser counts the header as row 1.
+_UNDECODABLE_ROW = re.compile(r"CSV parse error: Row #(\d+): Expected \d+ columns")
 # A thread that reads ahead has read by then, however slow the store.
 _LAST_READ_S = 30.0
 _CONVERT = "Convert it, as by `iconv -f UTF-16 -t UTF-8`."
@@ -163,8 +167,15 @@ def read_csv(
         _check(watched, file, limits)
         # What fills a block and is no row is most likely behind an open quote.
         _check_quotes(watched.watch.opened_in, file)
+        if found := _UNDECODABLE_ROW.search(str(error)):
+            # Arrow makes a text of a row before it asks what is to become of it.
+            raise ValueError(
+                f"{file} must have a value a column, in UTF-8. Received: row {int(found[1]) - 1}, "
+                "which has more or fewer, and bytes that are no UTF-8. Mend the row."
+            ) from error
         raise ValueError(
-            f"{file} cannot be read as CSV near row {num_good + num_reported + 1}: {error}. "
+            f"{file} cannot be read as CSV near row {num_good + num_reported + 1}: "
+            f"{first_line(error)} "
             f"No row may be longer than {limits.row_bytes >> 20} MB: write the table as Parquet."
         ) from error
     finally:

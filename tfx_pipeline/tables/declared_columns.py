@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.cells import UUID_BYTES
+from tfx_pipeline.tables.unreadable import printable
 from trainer.arrow import pa
 
 _NUM_SHOWN, _SHOWN_CHARACTERS = 50, 1000
@@ -106,7 +107,7 @@ def _missing(place: str, name: str, found: Iterable[str], table: schema.TableSch
 def _shown(found: Iterable[str]) -> str:
     """Names of columns, of which a file that is none may have millions of any length."""
     names = list(found)
-    text = ", ".join(names[:_NUM_SHOWN])
+    text = printable(", ".join(names[:_NUM_SHOWN]))
     if len(text) > _SHOWN_CHARACTERS:
         text = f"{text[:_SHOWN_CHARACTERS]}..."
     more = len(names) - _NUM_SHOWN

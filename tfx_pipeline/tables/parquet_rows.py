@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -74,7 +73,10 @@ def open_parquet(path: str, coded: Sequence[str] = ()) -> Iterator[pyarrow.parqu
                 f"{path} is no readable Parquet file: {first_line(error)} "
                 "Write it again, or name the file after its real format."
             ) from error
-        yield parquet
+        try:
+            yield parquet
+        except UnicodeDecodeError as error:  # of a name
+            raise unreadable(path, error) from error
 
 
 @contextlib.contextmanager
@@ -169,12 +171,11 @@ def bounded_batches(
     try:
         texts = _text_columns(parquet.metadata, names)
         with open_parquet(path, tuple(texts)) as coded:
-            sized = [
-                (group, _rows_at_once(coded, path, group, names, texts, limits)) for group in groups
-            ]
-        for rows, same in itertools.groupby(sized, key=lambda each: min(batch_rows, each[1])):
+            sizes = [_rows_at_once(coded, path, group, names, texts, limits) for group in groups]
+        # One by one: over several, damaged ones end the process (pyarrow 10).
+        for group, rows in zip(groups, sizes, strict=True):
             yield from parquet.iter_batches(
-                batch_size=rows, row_groups=[group for group, _ in same], columns=list(names)
+                batch_size=min(batch_rows, rows), row_groups=[group], columns=list(names)
             )
     except (pa.ArrowException, MemoryError, *UNREADABLE) as error:
         if isinstance(error, ValueError) and not isinstance(error, pa.ArrowException):

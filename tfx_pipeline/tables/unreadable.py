@@ -11,10 +11,15 @@ from trainer.arrow import pa
 UNREADABLE = (OSError, EOFError, zlib.error)
 
 
+def printable(text: str) -> str:
+    """A text of a damaged file for a message: what a terminal would obey is escaped."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error, with a full stop."""
     lines = str(error).strip().splitlines()
-    text = lines[0] if lines else type(error).__name__
+    text = printable(lines[0]) if lines else type(error).__name__
     return text if text.endswith(".") else text + "."
 
 
