@@ -1,8 +1,6 @@
 """docs/known_holes.toml beside the lock, and what its verdicts rest on."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -96,15 +94,3 @@ def test_packages_do_not_use_it(pattern):
     ]
 
     assert found == []
-
-
-def test_beams_decoder_of_any_object_is_not_imported():
-    code = (
-        "import sys, tfx_pipeline.pipeline, tfx_pipeline.run, serving.batch_predict\n"
-        "print('jsonpickle' in sys.modules)"
-    )
-    finished = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-
-    assert finished.stdout.split()[-1] == "False"

@@ -159,6 +159,25 @@ def test_thousands_of_row_groups_are_read_together(tmp_path):
     assert numbers == list(range(1, 901))
 
 
+def test_columns_that_differ_in_length_are_refused(tmp_path):
+    """Put together, they ended the process."""
+    path = tmp_path / "items.parquet"
+    tags = pa.array([["a", "b"]] * 50)
+    table = pa.table({"item_id": list(map(str, range(50))), "tags": tags})
+    pq.write_table(table, path, compression="none", use_dictionary=False)
+    content = bytearray(path.read_bytes())
+    start = pq.ParquetFile(path).metadata.row_group(0).column(1).data_page_offset
+    # Repetition levels, 0 and 1 by turns: a row that goes on where the next began.
+    at = content.index(b"\xaa" * 6, start)
+    content[at] = 0xAB
+    path.write_bytes(content)
+
+    assert outcome(path) == (
+        f"{path} cannot be read: the columns of row group 1 differ in length. "
+        "Check that it is complete and readable."
+    )
+
+
 # --- what holds for every compressed file ---
 
 

@@ -55,7 +55,9 @@ def _columns_of(path: str, table: TableSchema) -> tuple[list[str], bool]:
         with open_parquet(path) as parquet:
             has_rows = parquet.metadata.num_rows > 0
             if has_rows:
-                check_types(path, parquet.schema_arrow, table, empty_columns(parquet.metadata))
+                check_types(
+                    path, parquet.schema_arrow, table, empty_columns(path, parquet.metadata)
+                )
             return parquet.schema_arrow.names, has_rows
     try:
         if table_format(path) == CSV:

@@ -94,11 +94,16 @@ def _no_unsafe_type(path: str) -> Iterator[None]:
         ) from error
 
 
-def empty_columns(metadata: pyarrow.parquet.FileMetaData) -> set[str]:
-    """Columns whose statistics count nulls alone; pandas gives such a one any type."""
+def empty_columns(path: str, metadata: pyarrow.parquet.FileMetaData) -> set[str]:
+    """Columns of a file whose statistics count nulls alone; pandas gives such a one any type."""
     empty = {metadata.schema.column(i).path for i in range(metadata.num_columns)}
+    types = [metadata.schema.column(i).physical_type for i in range(metadata.num_columns)]
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
-        for chunk in map(group.column, range(group.num_columns)):
+        for i in range(group.num_columns):
+            chunk = group.column(i)
+            if chunk.physical_type != types[i]:
+                # pyarrow 10 ends the process where it is asked for their statistics.
+                raise unreadable(path, ValueError("a row group has a column of another type"))
             found = chunk.statistics
             if found is None or not found.has_null_count or found.null_count < group.num_rows:
                 empty.discard(chunk.path_in_schema)
@@ -174,13 +179,30 @@ def bounded_batches(
             sizes = [_rows_at_once(coded, path, group, names, texts, limits) for group in groups]
         # One by one: over several, damaged ones end the process (pyarrow 10).
         for group, rows in zip(groups, sizes, strict=True):
-            yield from parquet.iter_batches(
-                batch_size=min(batch_rows, rows), row_groups=[group], columns=list(names)
-            )
+            yield from _of_group(parquet, path, group, names, min(batch_rows, rows))
     except (pa.ArrowException, MemoryError, *UNREADABLE) as error:
         if isinstance(error, ValueError) and not isinstance(error, pa.ArrowException):
             raise
         raise unreadable(path, error) from error
+
+
+def _of_group(
+    parquet: pyarrow.parquet.ParquetFile, path: str, group: int, names: Sequence[str], num_rows: int
+) -> Iterator[pa.RecordBatch]:
+    """A row group, column by column: put together by pyarrow 10, columns of unlike length crash."""
+    columns = [
+        parquet.iter_batches(batch_size=num_rows, row_groups=[group], columns=[name])
+        for name in names
+    ]
+    while True:
+        found = [next(batches, None) for batches in columns]
+        whole = [batch for batch in found if batch is not None]
+        if len({batch.num_rows for batch in whole}) > 1 or 0 < len(whole) < len(found):
+            error = ValueError(f"the columns of row group {group + 1} differ in length")
+            raise unreadable(path, error)
+        if not whole:
+            return
+        yield pa.RecordBatch.from_arrays([batch.column(0) for batch in whole], list(names))
 
 
 def _text_columns(metadata: pyarrow.parquet.FileMetaData, names: Sequence[str]) -> dict[str, str]:
