@@ -101,7 +101,7 @@ def empty_columns(path: str, metadata: pyarrow.parquet.FileMetaData) -> set[str]
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
         for i in range(group.num_columns):
             chunk = group.column(i)
-            if chunk.physical_type != types[i]:
+            if i >= len(types) or chunk.physical_type != types[i]:
                 # pyarrow 10 ends the process where it is asked for their statistics.
                 raise unreadable(path, ValueError("a row group has a column of another type"))
             found = chunk.statistics
