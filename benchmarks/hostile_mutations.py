@@ -104,7 +104,7 @@ def _records(rows: list[dict]) -> bytes:
                 encoded = [str(v).encode() for v in values]
                 features[name] = tf.train.Feature(bytes_list=tf.train.BytesList(value=encoded))
         example = tf.train.Example(features=tf.train.Features(feature=features))
-        record = example.SerializeToString()
+        record = example.SerializeToString(deterministic=True)
         header = struct.pack("<Q", len(record))
         content += header + masked(header) + record + masked(record)
     return content
