@@ -39,12 +39,12 @@ FIGURES = {
 
 def test_keys_are_documented_and_in_the_table():
     assert undocumented_keys(FIGURES) == []
-    assert [line.split()[-3:] for line in table(FIGURES).splitlines()[2:]] == [
-        ["10", "10", "0"],
-        ["8", "8", "0"],
-        ["1", "1", "0"],
-        ["kills", "4"] and ["killed", "runs"] and table(FIGURES).splitlines()[5].split()[-3:],
-        ["2", "2", "0"],
+    assert [line.split() for line in table(FIGURES).splitlines()[2:]] == [
+        ["damaged", "files", "10", "10", "0"],
+        ["damaged", "requests", "8", "8", "0"],
+        ["servers", "1", "1", "0"],
+        ["kills", "4"],
+        ["killed", "runs", "2", "2", "0"],
     ]
 
 
