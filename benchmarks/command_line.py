@@ -21,7 +21,7 @@ def main(
     benchmarks: Mapping[str, Entry] = BENCHMARKS,
     output_dir: Path = OUTPUT_DIR,
 ) -> int:
-    """Runs the benchmarks named; none named: all.
+    """Runs the benchmarks named; none named: all but those that take hours.
 
     Args:
       arguments: The command line; None: the process's.
@@ -40,7 +40,9 @@ def main(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="which to run (default: all)")
-    names = parser.parse_args(arguments).names or list(benchmarks)
+    names = parser.parse_args(arguments).names or [
+        name for name, entry in benchmarks.items() if not entry.takes_hours
+    ]
     unknown = [name for name in names if name not in benchmarks]
     if unknown:
         known = ", ".join(benchmarks)

@@ -41,10 +41,12 @@ class Entry:
     Attributes:
       module: Its module, imported when it runs: a list of benchmarks must not wait for TensorFlow.
       summary: What it measures, in a line.
+      takes_hours: Whether it runs by its name alone, and not with all others.
     """
 
     module: str
     summary: str
+    takes_hours: bool = False
 
     def load(self) -> Benchmark:
         """Imports the module."""
@@ -83,5 +85,10 @@ BENCHMARKS: Mapping[str, Entry] = {
     ),
     "training": Entry(
         "benchmarks.training", "label examples a second, beside peers (SIZE=E[,E], MOVIELENS_DIR)"
+    ),
+    "hostile": Entry(
+        "benchmarks.hostile",
+        "damaged files, requests, killed runs; by name alone (SIZE=FILES[,REQUESTS[,KILLS]])",
+        takes_hours=True,
     ),
 }

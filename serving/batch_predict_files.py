@@ -9,6 +9,7 @@ import gzip
 import io
 import os
 import re
+import struct
 import zlib
 from typing import BinaryIO, cast
 
@@ -41,6 +42,10 @@ _OTHER_UNICODE = {
 }
 UTF8_MARK = b"\xef\xbb\xbf"
 _HEAD = 1 << 16
+# Of a line or a record: a user's features are some kilobytes.
+MOST_INSTANCE_BYTES = 16 << 20
+_RECORD_HEADER = struct.Struct("<Q4x")  # length, its checksum
+_CHECKSUM_BYTES = 4
 _BLOCK = 1 << 20
 _OBJECTS_AT_CARRIAGE_RETURN = re.compile(rb"\}\s*\r\s*\{")
 
@@ -104,6 +109,32 @@ def check_records(path: str) -> None:
         "be TFRecords that are gzipped or not compressed",
         f"{path} ({compression})",
     )
+
+
+def check_record_lengths(path: str) -> None:
+    """Goes over the records of a file, once.
+
+    TensorFlow makes room for as many bytes as a record says it has, and ends the process where that
+    fails; and it takes a stream that is cut between two records for one that ends there.
+
+    Args:
+      path: The file of TFRecords, gzipped or not.
+
+    Raises:
+      ValueError: A record says that it is longer than any is.
+      OSError, EOFError, zlib.error: The file breaks off or is damaged.
+    """
+    with open_uncompressed(path) as file:
+        number = 0
+        while len(header := file.read(_RECORD_HEADER.size)) == _RECORD_HEADER.size:
+            number += 1
+            (length,) = _RECORD_HEADER.unpack(header)
+            if length > MOST_INSTANCE_BYTES:
+                raise ValueError(
+                    f"`input` must have records of at most {MOST_INSTANCE_BYTES >> 20} MB. "
+                    f"Received: {path}, whose record {number} says it has {length} bytes."
+                )
+            file.read(length + _CHECKSUM_BYTES)
 
 
 def check_lines(path: str, name: str = "input") -> None:

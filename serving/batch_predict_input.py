@@ -23,8 +23,10 @@ from google.protobuf.message import DecodeError
 
 from serving.batch_predict_files import (
     DAMAGED,
+    MOST_INSTANCE_BYTES,
     UTF8_MARK,
     check_lines,
+    check_record_lengths,
     check_records,
     compression_of,
     input_files,
@@ -40,9 +42,9 @@ INPUT_FORMATS = (BY_NAME, JSON_LINES, TF_RECORD)
 
 _logger = logging.getLogger("tagtower.batch_predict")
 _NUM_NAMED = 3
+_NUM_SHOWN = 4096  # bytes of a line that is too long
 
 _RECORDS_AT_ONCE = 256
-_BLOCK = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,8 +203,11 @@ class InstanceReader:
           line: The line.
 
         Returns:
-          The instance; its text is the line itself.
+          The instance; its text is the line itself, of one that is too long the beginning.
         """
+        if len(line) > MOST_INSTANCE_BYTES:
+            shown = json.dumps(line[:_NUM_SHOWN].decode(errors="backslashreplace").strip())
+            return Rejected(shown, None, f"The line has more than {MOST_INSTANCE_BYTES >> 20} MB.")
         try:
             text = line.decode().strip()
         except UnicodeDecodeError as error:
@@ -284,10 +289,14 @@ def _lines(shard: Shard) -> Iterator[bytes]:
         end = math.inf if shard.end is None else shard.end
         position = file.tell() if shard.begin else 0
         while position < end:
-            line = file.readline()
+            line = file.readline(MOST_INSTANCE_BYTES + 1)
             if not line:
                 return
             position += len(line)
+            rest = line
+            while len(rest) > MOST_INSTANCE_BYTES and not rest.endswith(b"\n"):
+                rest = file.readline(MOST_INSTANCE_BYTES + 1)
+                position += len(rest)
             # At the begin of a file, and inside of one that was joined of several.
             line = line.removeprefix(UTF8_MARK)
             if line.strip():
@@ -296,11 +305,7 @@ def _lines(shard: Shard) -> Iterator[bytes]:
 
 def _records(path: str) -> Iterator[bytes]:
     compression = "GZIP" if compression_of(path) else ""
-    if compression:
-        # TensorFlow takes a stream that is cut between two records for one that ends there.
-        with open_uncompressed(path) as file:
-            while file.read(_BLOCK):
-                pass
+    check_record_lengths(path)
     dataset = tf.data.TFRecordDataset(path, compression).batch(_RECORDS_AT_ONCE)
     for records in dataset.as_numpy_iterator():
         yield from records.tolist()

@@ -13,7 +13,7 @@ from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.gate_config import NUMBER_LABELS, TEXT_LABELS, GateConfig, ValidationConfig
 from tfx_pipeline.serving_config import BatchConfig, IndexConfig, ServingConfig
 from tfx_pipeline.vertex_config import VertexConfig
-from tfx_pipeline.yaml_document import parse_yaml
+from tfx_pipeline.yaml_document import MOST_BYTES, parse_yaml
 from trainer.baselines_config import BaselinesConfig
 from trainer.config import ModelConfig, RankingConfig, TrainingConfig
 from trainer.config_loader import from_mapping, require, to_mapping
@@ -205,7 +205,7 @@ def load_yaml(path_or_name: str, folder: str = "configs") -> Any:
     content: bytes | str
     if is_file(path_or_name):
         with open_file(path_or_name, "rb") as file:
-            content = file.read()
+            content = file.read(MOST_BYTES + 1)
     elif path_or_name in shipped_configs(folder):
         shipped = resources.files("tfx_pipeline") / folder / f"{path_or_name}.yaml"
         content = shipped.read_text("utf-8")

@@ -9,6 +9,8 @@ from trainer.config_loader import require
 DEFAULT_SEPARATOR = "|"
 DATE = "{date}"  # in a path: the day, as 2024-05-03
 LATEST_DAY = "latest"
+# A batch is made of several rows, and Arrow's texts of one are 2 GB at most.
+MOST_ROW_MB = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +95,11 @@ class DataConfig:
         numbers, of one length), for the view `vectors` of `model.tag_views`; a tag without a row
         has zeros; null: none.
       window: Which days are read; null: all there is.
+      max_row_mb: Largest row of a table, or value in it, unpacked, in MB (2^20 bytes). A longer one
+        fails the run with its place, before it is in memory.
+      max_unpacked_ratio: Bytes that a compressed CSV or JSON lines file may unpack to for each of
+        its own, from 256 MB on; more fails the run. Logs unpack to some 10 times their size, a
+        file made to fill memory or time to 1,000 times and more.
     """
 
     interactions: str
@@ -107,6 +114,8 @@ class DataConfig:
     planted: str | None = None
     tag_vectors: str | None = None
     window: WindowConfig | None = None
+    max_row_mb: int = 4
+    max_unpacked_ratio: float = 300.0
 
     def __post_init__(self):
         for name in ("interactions", "items", "users"):
@@ -134,6 +143,18 @@ class DataConfig:
             "max_users_without_profile",
             "be between 0 and 1, or null",
             share,
+        )
+        require(
+            1 <= self.max_row_mb <= MOST_ROW_MB,
+            "max_row_mb",
+            f"be from 1 to {MOST_ROW_MB}",
+            self.max_row_mb,
+        )
+        require(
+            self.max_unpacked_ratio >= 1,
+            "max_unpacked_ratio",
+            "be 1 or more",
+            self.max_unpacked_ratio,
         )
         require(self.list_separator != "", "list_separator", "not be empty", self.list_separator)
 

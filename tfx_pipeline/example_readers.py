@@ -12,7 +12,7 @@ from tfx_pipeline.data_config import DataConfig
 from tfx_pipeline.id_forms import KnownIds
 from tfx_pipeline.shuffle import ParcelWriter, Workplace
 from tfx_pipeline.summary_notes import item_forms, row_counts
-from tfx_pipeline.table_inputs import tag_normalization
+from tfx_pipeline.table_inputs import limited, tag_normalization
 from tfx_pipeline.tables import schema as tables
 from tfx_pipeline.tables.arrow_files import FileSplit, read_batches
 from tfx_pipeline.tables.item_catalogue import ItemCatalogue, build_item_catalogue
@@ -45,7 +45,7 @@ class ReadItems(beam.DoFn):
                 batch, normalization=tag_normalization(self.data), list_separator=separator
             )
             for split in splits
-            for batch in read_batches(split, tables.ITEMS)
+            for batch in read_batches(split, limited(tables.ITEMS, self.data))
         ]
         catalogue, rejected = build_item_catalogue(batches)
         yield from row_counts(tables.ITEMS, sum(batch.num_read for batch in batches), rejected)
@@ -57,6 +57,7 @@ class ReadInteractions(ThreadedFn):
 
     def __init__(
         self,
+        table: tables.TableSchema,
         latest: int,
         counts_times: bool,
         max_events: int,
@@ -66,6 +67,7 @@ class ReadInteractions(ThreadedFn):
         """Initializes with how rows are read and where they go.
 
         Args:
+          table: The interactions, with bounds on what is read.
           latest: The last second that is not in the future.
           counts_times: Whether events are counted by time.
           max_events: Latest events kept of a user.
@@ -73,6 +75,7 @@ class ReadInteractions(ThreadedFn):
           workplace: Of the workers.
         """
         super().__init__(workplace.num_threads)
+        self.table = table
         self.latest = latest
         self.counts_times = counts_times
         self.max_events = max_events
@@ -96,7 +99,7 @@ class ReadInteractions(ThreadedFn):
     def work(self, split: FileSplit, catalogue: ItemCatalogue) -> Iterator[Any]:
         """Checks, packs and parts the rows, a record batch at a time."""
         with ParcelWriter(self.workplace.shuffle_dir) as writer:
-            for batch in read_batches(split, tables.INTERACTIONS, batch_rows=_BATCH_ROWS):
+            for batch in read_batches(split, self.table, batch_rows=_BATCH_ROWS):
                 validated = validate_interactions(batch, now=self.latest, item_index=catalogue)
                 yield from row_counts(tables.INTERACTIONS, validated.num_read, validated.rejected)
                 if validated.items_aside is not None:

@@ -35,8 +35,9 @@ from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.log_summary import TAGS_FILE
 from tfx_pipeline.shuffle import IN_BEAM, Parcel, Workplace, parcel_size
 from tfx_pipeline.summary_notes import COUNTS_FILE, NOTES, WriteNotes, count
-from tfx_pipeline.table_inputs import users_of
+from tfx_pipeline.table_inputs import limited, users_of
 from tfx_pipeline.tables.arrow_files import list_splits
+from tfx_pipeline.tables.schema import INTERACTIONS
 from tfx_pipeline.time_split import (
     LogSpan,
     given_time_split,
@@ -94,7 +95,12 @@ def write_examples(
     )
     catalogue = pvalue.AsSingleton(items.catalogue)
     read_interactions = ReadInteractions(
-        latest, counts_times, config.max_events_per_user, config.num_shards, workplace
+        limited(INTERACTIONS, data),
+        latest,
+        counts_times,
+        config.max_events_per_user,
+        config.num_shards,
+        workplace,
     )
     interactions = (
         pipeline
@@ -106,9 +112,9 @@ def write_examples(
         pipeline
         | "UserFiles" >> beam.Create(parts["users"])
         | "ReadUsers"
-        >> beam.ParDo(ReadUsers(users_of(spec), config.num_shards, workplace)).with_outputs(
-            NOTES, main="parcels"
-        )
+        >> beam.ParDo(
+            ReadUsers(limited(users_of(spec), data), config.num_shards, workplace)
+        ).with_outputs(NOTES, main="parcels")
     )
     span = (
         interactions[SPAN]

@@ -1,5 +1,6 @@
 """Checks of the tables before a run, and of their counts after reading."""
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -8,6 +9,7 @@ from tfx_pipeline.daily_window import find_window, table_patterns
 from tfx_pipeline.data_config import DataConfig
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.arrow_files import check_files, has_column
+from tfx_pipeline.tables.read_limits import ReadLimits
 from tfx_pipeline.tables.table_files import find_files, say_unread
 from tfx_pipeline.tables.undeclared_lists import undeclared_lists
 from tfx_pipeline.utc_times import utc_text
@@ -32,6 +34,7 @@ def find_tables(data: DataConfig, spec: FeatureSpec) -> dict[str, list[str]]:
         are written in a way that is not declared.
     """
     users = users_of(spec)
+    limits = read_limits(data)
     files = {
         table.name: table_files(data, table) for table in (schema.INTERACTIONS, schema.ITEMS, users)
     }
@@ -40,13 +43,13 @@ def find_tables(data: DataConfig, spec: FeatureSpec) -> dict[str, list[str]]:
             check_categories(files["items"], data, f"the domain `{domain.name}` lists them")
             break
     if data.list_separator is None:
-        _check_lists_are_declared(files[schema.ITEMS.name])
+        _check_lists_are_declared(files[schema.ITEMS.name], limits)
     return files
 
 
-def _check_lists_are_declared(paths: list[str]) -> None:
+def _check_lists_are_declared(paths: list[str], limits: ReadLimits) -> None:
     try:
-        found = undeclared_lists(paths)
+        found = undeclared_lists(paths, limits)
     except ValueError as error:
         raise ValueError(f"`data.{schema.ITEMS.name}`: {error}") from error
     if found is not None:
@@ -64,7 +67,7 @@ def check_categories(files: list[str], data: DataConfig, reader: str) -> None:
     Raises:
       ValueError: No file of the items has it.
     """
-    if not any(has_column(path, schema.ITEMS, "category") for path in files):
+    if not any(has_column(path, limited(schema.ITEMS, data), "category") for path in files):
         raise ValueError(
             f"`data.items` must have the column `category`, as {reader}. Received: {data.items} "
             "without it. Add it, or list another attribute."
@@ -74,6 +77,16 @@ def check_categories(files: list[str], data: DataConfig, reader: str) -> None:
 def users_of(spec: FeatureSpec) -> schema.TableSchema:
     """The table of users: its id and the profile features."""
     return schema.users_table(spec.profile)
+
+
+def read_limits(data: DataConfig) -> ReadLimits:
+    """The configured bounds on what is read, in the readers' form."""
+    return ReadLimits(data.max_row_mb << 20, data.max_unpacked_ratio)
+
+
+def limited(table: schema.TableSchema, data: DataConfig) -> schema.TableSchema:
+    """A table whose files are read within the configured bounds."""
+    return dataclasses.replace(table, limits=read_limits(data))
 
 
 def table_files(data: DataConfig, table: schema.TableSchema) -> list[str]:
@@ -87,7 +100,7 @@ def table_files(data: DataConfig, table: schema.TableSchema) -> list[str]:
             files += found
             unread += others
         say_unread(unread, table.name)
-        return check_files(files, getattr(data, table.name), table)
+        return check_files(files, getattr(data, table.name), limited(table, data))
     except ValueError as error:
         raise ValueError(f"`data.{table.name}`: {error}") from error
 

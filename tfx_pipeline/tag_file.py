@@ -15,7 +15,7 @@ import numpy as np
 
 from serving.retagged_towers import TagChanges
 from tfx_pipeline.data_config import DataConfig
-from tfx_pipeline.table_inputs import tag_normalization
+from tfx_pipeline.table_inputs import limited, tag_normalization
 from tfx_pipeline.tables import cells
 from tfx_pipeline.tables.arrow_files import read_table
 from tfx_pipeline.tables.line_breaks import without_line_breaks
@@ -109,7 +109,7 @@ def read_tag_file(
     """
     found = TagFile([], [])
     dimension: int | None = None
-    for batch in read_table(pattern, TAG_FILE):
+    for batch in read_table(pattern, limited(TAG_FILE, data)):
         found.rejected += [
             _rejected({key: row[key] for key in ("file", "row", "values")}, row["reason"])
             for row in batch.rejected.to_pylist()

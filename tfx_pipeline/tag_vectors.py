@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from tfx_pipeline.data_config import DataConfig
-from tfx_pipeline.table_inputs import tag_normalization
+from tfx_pipeline.table_inputs import limited, tag_normalization
 from tfx_pipeline.tables import cells
 from tfx_pipeline.tables.arrow_files import check_table, read_batches
 from tfx_pipeline.tables.row_batches import FileBatch
@@ -67,14 +67,15 @@ def read_tag_vectors(data: DataConfig, pattern: str) -> tuple[list[str], np.ndar
     Raises:
       ValueError: As `tag_vectors_file`.
     """
+    table = limited(TAG_VECTORS, data)
     rows: dict[str, str] = {}
     parts: list[np.ndarray] = []
     try:
-        files = check_table(pattern, TAG_VECTORS)
+        files = check_table(pattern, table)
     except ValueError as error:
         raise ValueError(f"`data.tag_vectors`: {error}") from error
     for path in files:
-        for batch in read_batches(path, TAG_VECTORS):
+        for batch in read_batches(path, table):
             if batch.rejected.num_rows:
                 first = batch.rejected.slice(0, 1).to_pylist()[0]
                 raise _refusal(path, first["row"], f"be readable ({first['reason']})")

@@ -20,7 +20,7 @@ from tfx_pipeline.event_chunks import (
     to_user_events,
 )
 from tfx_pipeline.pushed_versions import serving_version, tag_normalization_of
-from tfx_pipeline.table_inputs import find_tables, table_files, tag_normalization, users_of
+from tfx_pipeline.table_inputs import find_tables, limited, table_files, tag_normalization, users_of
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.arrow_files import read_batches, read_table
 from tfx_pipeline.tables.item_catalogue import ItemCatalogue, build_item_catalogue
@@ -72,7 +72,7 @@ def read_catalogue(config: PipelineConfig) -> ItemCatalogue:
 def _read_all(config: PipelineConfig, table: schema.TableSchema) -> Iterator[FileBatch]:
     """Reads a table, of the window's days alone where there is one."""
     for path in table_files(config.data, table):
-        yield from read_batches(path, table)
+        yield from read_batches(path, limited(table, config.data))
 
 
 def find_user(config: PipelineConfig, user_id: str) -> FoundUser:
@@ -137,7 +137,8 @@ def read_events(path: str, config: PipelineConfig) -> list[dict[str, Any]]:
     """
     catalogue = read_catalogue(config)
     num_untagged = 0
-    table = schema.TableSchema("events", schema.INTERACTIONS.columns[1:])
+    columns = schema.INTERACTIONS.columns[1:]
+    table = limited(schema.TableSchema("events", columns), config.data)
     records = []
     for batch in read_table(path, table):
         validated = validate_interactions(

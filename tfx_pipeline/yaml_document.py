@@ -9,8 +9,10 @@ What differs from YAML 1.1, as PyYAML reads it:
 - `1e-3` is a number; in YAML 1.1 it is text.
 - An alias may repeat a part of the file, and merge it (`<<: *name`), but not blow it up.
 - Of tags only those of plain values are taken.
+- Texts have no NUL and no half of a character, which no path and no file takes.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -24,7 +26,11 @@ _TAKEN_TAGS = {f"{_TAG_PREFIX}{name}" for name in "str int float bool null seq m
 # Values that aliases may add to those that are written: a configuration has hundreds.
 _MOST_REPEATED = 100_000
 _MOST_DIGITS = 400
+# PyYAML takes a second for some 100 kB on a busy machine, and twenty times as much memory.
+MOST_BYTES = 1 << 18
+_MOST_LEVELS = 64
 
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*(?:_[0-9]+)*|0x[0-9a-fA-F]+)")
 _FLOAT = re.compile(
     r"""[-+]?(?:(?:(?:0|[1-9][0-9]*(?:_[0-9]+)*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?
@@ -53,6 +59,11 @@ def parse_yaml(content: bytes | str, name: str) -> Any:
     Raises:
       ValueError: It is no YAML, or has what is refused here; with the line.
     """
+    if len(content) > MOST_BYTES:
+        raise ValueError(
+            f"`config` must be a file of at most {MOST_BYTES >> 10} kB. Received: {name}, which is "
+            "larger."
+        )
     text = content if isinstance(content, str) else _decoded(content, name)
     try:
         loader = _Loader(text)
@@ -66,11 +77,7 @@ def parse_yaml(content: bytes | str, name: str) -> Any:
             loader.dispose()
     except yaml.YAMLError as error:
         raise ValueError(
-            f"`config` must be valid YAML. Received: {name}: {_in_words(error)}."
-        ) from error
-    except RecursionError as error:
-        raise ValueError(
-            f"`config` must be valid YAML. Received: {name}: it is nested too deeply."
+            f"`config` must be valid YAML. Received: {name}: {_in_words(error, text)}."
         ) from error
 
 
@@ -79,8 +86,10 @@ def _decoded(content: bytes, name: str) -> str:
     try:
         text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
         raise ValueError(
-            f"`config` must be a YAML file in UTF-8. Received: {name} ({error.reason})."
+            f"`config` must be a YAML file in UTF-8. Received: {name} "
+            f"({error.reason}, line {line})."
         ) from error
     if "\0" in text:
         raise ValueError(
@@ -94,6 +103,21 @@ class _Loader(yaml.SafeLoader):
     """The safe loader with the values described above."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern]]] = {}
+    _level = 0
+
+    def compose_node(self, parent, index):
+        """See `yaml.SafeLoader`; what is nested deeper than anybody writes is refused here."""
+        self._level += 1
+        if self._level > _MOST_LEVELS:
+            raise yaml.composer.ComposerError(
+                None,
+                None,
+                f"it is nested more than {_MOST_LEVELS} levels deep",
+                self.peek_event().start_mark,
+            )
+        node = super().compose_node(parent, index)
+        self._level -= 1
+        return node
 
     def construct_mapping(self, node, deep=False):
         """See `yaml.SafeLoader`."""
@@ -120,6 +144,7 @@ def _check(root: yaml.Node, name: str) -> None:
 
     `<<` may be there once, and what a mapping says itself wins over what it merges.
     """
+    places: dict[int, tuple[int, str]] = {}  # by node: its line and key
     sizes: dict[int, int | None] = {}  # by node: values in it, aliases written out; None: inside
 
     def size(node: yaml.Node, path: str) -> int:
@@ -129,6 +154,7 @@ def _check(root: yaml.Node, name: str) -> None:
         if known:
             return known
         sizes[id(node)] = None
+        places[id(node)] = (node.start_mark.line + 1, f", `{path}`" if path else "")
         if node.tag not in _TAKEN_TAGS:
             raise _refused(
                 name, node, "must have plain values without tags", _shown_tag(node.tag), path
@@ -144,9 +170,12 @@ def _check(root: yaml.Node, name: str) -> None:
 
     total = size(root, "")
     if total - len(sizes) > _MOST_REPEATED:
+        # The smallest that is too large.
+        _, smallest = min((n or 0, node) for node, n in sizes.items() if (n or 0) > _MOST_REPEATED)
+        line, key = places[smallest]
         raise ValueError(
             f"`config` must not be blown up by its aliases. Received: {name}, of whose "
-            f"{len(sizes)} values they make {total:.3g}."
+            f"{len(sizes)} values they make {total:.3g}; line {line}{key}."
         )
 
 
@@ -180,6 +209,17 @@ def _check_scalar(node: yaml.ScalarNode, name: str, path: str) -> None:
     if is_number and len(node.value) > _MOST_DIGITS:
         demand = f"must have numbers of at most {_MOST_DIGITS} digits"
         raise _refused(name, node, demand, f"{node.value[:20]}...", path)
+    is_written_infinite = node.value.lower().endswith("inf")
+    if kind == "float" and not is_written_infinite and math.isinf(_as_float(node.value)):
+        raise _refused(name, node, "must have numbers below 1.8e308", node.value[:20], path)
+    if kind == "str" and _NO_TEXT.search(node.value):
+        shown = ascii(node.value[:40])
+        demand = "must have text without NUL and halves of characters"
+        raise _refused(name, node, demand, shown, path)
+
+
+def _as_float(text: str) -> float:
+    return 0.0 if text.lower().endswith("nan") else float(text.replace("_", ""))
 
 
 def _refused(name: str, node: yaml.Node, demand: str, received: str, path: str = "") -> ValueError:
@@ -196,8 +236,11 @@ def _join(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
 
 
-def _in_words(error: yaml.YAMLError) -> str:
-    """PyYAML's error in a line: what and where, without its excerpt."""
+def _in_words(error: yaml.YAMLError, text: str) -> str:
+    """PyYAML's error in a line: what and where in the text, without its excerpt."""
+    if isinstance(error, yaml.reader.ReaderError):
+        line = text.count("\n", 0, error.position) + 1
+        return f"line {line}: a character that no text has ({ascii(chr(error.character))})"
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None)
     if mark is None or problem is None:

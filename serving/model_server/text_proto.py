@@ -1,11 +1,15 @@
 """Configuration files: messages of the real server written as text."""
 
+import re
 from typing import TypeVar
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory, text_format
 
 from trainer.file_system import open_file
 
+# A list of models is some kilobytes, and four levels deep.
+_MOST_BYTES, _MOST_LEVELS = 4 << 20, 64
+_BRACES = re.compile(r"[{}<>\[\]]")
 _Message = TypeVar("_Message", bound=message.Message)
 
 
@@ -24,15 +28,29 @@ def read_text_proto(flag: str, path: str, empty: _Message) -> _Message:
       ValueError: If the file does not hold such a message.
       OSError: If it cannot be read.
     """
-    with open_file(path) as file:
-        text = file.read()
+    with open_file(path, "rb") as file:
+        content = file.read(_MOST_BYTES + 1)
     try:
+        if len(content) > _MOST_BYTES:
+            raise ValueError(f"it has more than {_MOST_BYTES >> 20} MB")
+        text = content.decode()
+        if (level := _deepest(text)) > _MOST_LEVELS:
+            raise ValueError(f"it is nested {level} levels deep, {_MOST_LEVELS} are read")
         return text_format.Parse(text, empty)
-    except text_format.ParseError as error:
+    except (text_format.ParseError, ValueError, RecursionError) as error:
         raise ValueError(
             f"`--{flag}` must name a file with a {empty.DESCRIPTOR.name} as text. Received: "
             f"{path}: {error}."
         ) from error
+
+
+def _deepest(text: str) -> int:
+    """How deep braces are nested at most, those in texts and comments counted as well."""
+    level = deepest = 0
+    for mark in _BRACES.finditer(text):
+        level += 1 if mark[0] in "{<[" else -1
+        deepest = max(deepest, level)
+    return deepest
 
 
 def new_monitoring_config() -> message.Message:

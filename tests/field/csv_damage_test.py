@@ -1,6 +1,7 @@
 """CSV files that are cut, written half or written for another program: read rightly or refused."""
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -14,6 +15,7 @@ import pytest
 from tfx_pipeline.tables import csv_rows, schema
 from tfx_pipeline.tables.arrow_files import check_table, read_table
 from tfx_pipeline.tables.csv_quotes import WatchedCsv
+from tfx_pipeline.tables.read_limits import ReadLimits
 
 HEADER = b"user_id,city\n"
 USERS = schema.users_table(["city"])
@@ -56,7 +58,7 @@ def refusal(path, table=USERS) -> str:
 )
 @pytest.mark.parametrize("block_bytes", [16, 21, 4 << 20])
 def test_unclosed_quote_is_refused_by_file_and_line(tmp_path, monkeypatch, body, line, block_bytes):
-    monkeypatch.setattr(csv_rows, "_BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(csv_rows, "block_bytes", lambda _, size=block_bytes: size)
     path = tmp_path / "users.csv"
     path.write_bytes(HEADER + body)
 
@@ -95,7 +97,7 @@ def test_unclosed_quote_deep_in_a_large_file_is_found(tmp_path):
 )
 @pytest.mark.parametrize("block_bytes", [16, 4 << 20])
 def test_quotes_that_are_closed_are_read_as_before(tmp_path, monkeypatch, body, rows, block_bytes):
-    monkeypatch.setattr(csv_rows, "_BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(csv_rows, "block_bytes", lambda _, size=block_bytes: size)
     path = tmp_path / "users.csv"
     path.write_bytes(HEADER + body)
 
@@ -148,7 +150,7 @@ def test_files_of_python_s_writer_are_whole(tmp_path, monkeypatch):
     with open(path, "w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("user_id", "city"), *rows])
     for block_bytes in (40, 41, 64, 97, 1_000):
-        monkeypatch.setattr(csv_rows, "_BLOCK_BYTES", block_bytes)
+        monkeypatch.setattr(csv_rows, "block_bytes", lambda _, size=block_bytes: size)
 
         assert read(path) == rows
 
@@ -161,7 +163,7 @@ def test_line_break_within_quotes_keeps_its_bytes_at_every_edge_of_a_block(
     tmp_path, monkeypatch, line_end
 ):
     """Arrow took a line feed at the beginning of a block for the end of the row before."""
-    monkeypatch.setattr(csv_rows, "_BLOCK_BYTES", 64)
+    monkeypatch.setattr(csv_rows, "block_bytes", lambda _, size=64: size)
     path = tmp_path / "users.csv"
     for num_before in range(70):
         text = "y" * num_before + "\r\nz\r\n"
@@ -185,7 +187,7 @@ def test_line_break_on_the_edge_of_a_real_block_keeps_its_bytes(tmp_path):
 
 @pytest.mark.parametrize("end", [b'"x"', b'"x"\n', b'"x"\r\n', b'"x"\r', b'"x"""'])
 def test_last_row_over_the_edge_of_a_block_is_whole(tmp_path, monkeypatch, end):
-    monkeypatch.setattr(csv_rows, "_BLOCK_BYTES", 32)
+    monkeypatch.setattr(csv_rows, "block_bytes", lambda _, size=32: size)
     path = tmp_path / "users.csv"
     for num_before in range(40):
         path.write_bytes(HEADER + b"y" * num_before + b"\nlast," + end)
@@ -200,12 +202,15 @@ def test_last_row_over_the_edge_of_a_block_is_whole(tmp_path, monkeypatch, end):
         assert sum(b.rejected.num_rows for b in batches) == num_bad
 
 
-def test_row_longer_than_a_block_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(csv_rows, "_BLOCK_BYTES", 1 << 20)
+def test_row_longer_than_the_limit_says_so(tmp_path):
+    table = dataclasses.replace(USERS, limits=ReadLimits(row_bytes=1 << 20))
     path = tmp_path / "users.csv"
     path.write_bytes(HEADER + b"a,b\n" + b"u," + b"x" * (5 << 20) + b"\n")
 
-    assert "No row may be longer than 1 MB" in refusal(path)
+    assert refusal(path, table) == (
+        f"{path} must have rows of at most 1 MB. Received: a longer one in line 3. "
+        "Mend the file, or raise `data.max_row_mb`."
+    )
 
 
 # Headers.

@@ -295,7 +295,7 @@ def test_file_is_read_in_any_encoding_it_names(tmp_path, content):
         ("? [a]\n: b\n", "`config` must have keys that are text. Received: FILE, line 1: a list"),
         (
             "a: " + "[" * 5000,
-            "`config` must be valid YAML. Received: FILE: it is nested too deeply.",
+            "`config` must be valid YAML. Received: FILE: line 1, column 67: it is nested more",
         ),
         (
             "a: " + "9" * 5000,

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tfx_pipeline.tables.arrow_files import read_batches
+from tfx_pipeline.tables.arrow_files import check_table, read_batches
 from tfx_pipeline.tables.schema import ITEMS
 
 GOOD = {
@@ -173,3 +173,73 @@ def assert_refused(finished, trap, path):
     assert "Traceback" not in output
     line = next(line for line in output.splitlines() if "arrow.py_extension_type" in line)
     assert f"{path} must have no column of the type `arrow.py_extension_type`" in line
+
+
+# What every other command reads files by, each in a process that imports this function alone.
+READERS = {
+    "compile": (
+        "interactions",
+        "from tfx_pipeline.config import load_config\n"
+        "from tfx_pipeline.table_inputs import find_tables\n"
+        "config = load_config(FOLDER + '/log.yaml')\n"
+        "find_tables(config.data, config.features)",
+    ),
+    "run, the tags' vectors": (
+        "tag_vectors",
+        "from tfx_pipeline.config import load_config\n"
+        "from tfx_pipeline.tag_vectors import read_tag_vectors\n"
+        "read_tag_vectors(load_config(FOLDER + '/log.yaml').data, PATH)",
+    ),
+    "reindex --tags": (
+        "tag_vectors",
+        "from tfx_pipeline.config import load_config\n"
+        "from tfx_pipeline.tag_file import read_tag_file\n"
+        "read_tag_file(PATH, load_config(FOLDER + '/log.yaml').data)",
+    ),
+    "batch-predict --input": (
+        "events",
+        "from serving.batch_predict_files import check_lines\ncheck_lines(PATH)",
+    ),
+    "check-requests --requests": (
+        "events",
+        "from serving.batch_predict_files import check_lines\ncheck_lines(PATH, 'requests')",
+    ),
+    "prepare, a part's file": (
+        "items",
+        "from tfx_pipeline.datasets.growing_files import GrowingFiles\n"
+        "GrowingFiles().add_file(FOLDER + '/out.parquet', PATH)",
+    ),
+    "study, the tables of some users": (
+        "users",
+        "from tfx_pipeline.datasets.user_cut import cut_users\n"
+        "cut_users(FOLDER, FOLDER + '/out', 1, 0)",
+    ),
+}
+
+
+@pytest.mark.parametrize("command", READERS)
+def test_no_reader_runs_the_code_of_a_file(project, tmp_path, command):
+    table, code = READERS[command]
+    trap = project(table)
+    path = tmp_path / f"{table}.parquet"
+    names = f"FOLDER, PATH = {str(tmp_path)!r}, {str(path)!r}\n"
+
+    finished = subprocess.run(
+        [sys.executable, "-c", names + code], capture_output=True, text=True, check=False
+    )
+
+    assert not trap.exists()
+    assert finished.returncode == 1
+    # It was the file that was refused, by us or by what protects.
+    assert "arrow.py_extension_type" in finished.stderr or "which is Parquet" in finished.stderr
+
+
+@pytest.mark.parametrize("suffix", [".feather", ".arrow", ".ipc", ".orc"])
+def test_other_files_of_arrow_are_refused_by_their_names(tmp_path, suffix):
+    path = tmp_path / f"items{suffix}"
+    unsafe = unsafe_field(pa.field("item_id", pa.string()), pickle.dumps("harmless"))
+    with pa.ipc.new_file(str(path), pa.schema([unsafe])):
+        pass
+
+    with pytest.raises(ValueError, match="must be a table file, by its suffix"):
+        check_table(str(path), ITEMS)

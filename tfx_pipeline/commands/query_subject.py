@@ -9,6 +9,9 @@ from trainer.file_system import is_file, open_file
 from trainer.given_paths import given_path, path_flag
 from trainer.history import check_profile, unknown_value
 
+# Feature values of a user are some kilobytes.
+_MOST_BYTES = 16 << 20
+
 
 def add_subject_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags that say whom to ask for."""
@@ -115,7 +118,12 @@ def _parse_json(name: str, text: str) -> dict[str, Any]:
         if not is_file(path):
             raise ValueError(f"`{name}` must name a file after @. Received: {text}.")
         with open_file(path, "rb") as file:
-            content = file.read()
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise ValueError(
+                f"`{name}` must name a file of at most {_MOST_BYTES >> 20} MB after @. "
+                f"Received: {text}."
+            )
         try:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -125,7 +133,12 @@ def _parse_json(name: str, text: str) -> dict[str, Any]:
     try:
         value = json.loads(text, object_pairs_hook=unique_names)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"`{name}` must be JSON. Received: {text[:200]} ({error}).") from error
+        raise ValueError(f"`{name}` must be JSON. Received: {_shown(text)} ({error}).") from error
     if not isinstance(value, dict):
-        raise ValueError(f"`{name}` must be a JSON object. Received: {text[:200]}.")
+        raise ValueError(f"`{name}` must be a JSON object. Received: {_shown(text)}.")
     return value
+
+
+def _shown(text: str) -> str:
+    """The beginning of a text, in one line."""
+    return " ".join(text[:200].split())

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from tfx_pipeline.tables.read_limits import ReadLimits, lines_of
 from trainer.file_system import open_file
 from trainer.tag_normalization import TagNormalization
 
@@ -47,13 +48,22 @@ def read_planted(
 
     Yields:
       A user's row.
+
+    Raises:
+      ValueError: A line is none.
     """
-    with open_file(path) as stream:
-        for line in stream:
-            row = json.loads(line)
-            if normalization is not None:
-                for name in ("interests", "cross_interests"):
-                    row[name] = normalization.apply(row[name])
+    with open_file(path, "rb") as stream:
+        for number, line in enumerate(lines_of(stream, path, ReadLimits()), start=1):
+            try:
+                row = json.loads(line)
+                if normalization is not None:
+                    for name in ("interests", "cross_interests"):
+                        row[name] = normalization.apply(row[name])
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
+                raise ValueError(
+                    "`data.planted` must be a file of interests that `tagtower prepare demo` "
+                    f"wrote. Received: {path}, line {number}."
+                ) from error
             yield row
 
 

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import itertools
 import os
 import zlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from tfx_pipeline.tables import schema
-from tfx_pipeline.tables.table_files import open_file
+from tfx_pipeline.tables.table_files import open_unpacked
 from trainer.file_system import is_file
+
+# A published line has some hundred bytes.
+_MOST_LINE_BYTES = 4 << 20
 
 
 class SourceLine(NamedTuple):
@@ -108,8 +112,9 @@ def find_blocks(path: str, block_bytes: int) -> list[LineBlock]:
     """
     blocks = []
     first, offset, end, number = 1, 0, 0, 0
-    with _readable(path), open_file(path) as stream:
-        for number, raw in enumerate(stream, start=1):
+    with _readable(path), open_unpacked(path) as stream:
+        for number, raw in enumerate(_lines(stream), start=1):
+            _check_length(raw, path, number)
             end += len(raw)
             if end - offset >= block_bytes:
                 blocks.append(LineBlock(first, number + 1 - first, offset))
@@ -146,12 +151,13 @@ def read_lines(
     Raises:
       ValueError: The file cannot be read.
     """
-    with _readable(path), open_file(path) as stream:
-        lines: Iterator[bytes] = iter(stream)
+    with _readable(path), open_unpacked(path) as stream:
+        lines = _lines(stream)
         if block is not None:
             stream.seek(block.offset)
             lines = itertools.islice(lines, block.num_lines)
         for number, raw in enumerate(lines, start=1 if block is None else block.first):
+            _check_length(raw, path, number)
             line = raw.decode(encoding, "surrogateescape").rstrip("\r\n")
             if not line.strip():
                 continue
@@ -164,6 +170,19 @@ def read_lines(
                 rejected.add(path, number, schema.MALFORMED_ROW, _printable(line))
             else:
                 yield SourceLine(number, line, fields)
+
+
+def _lines(stream: BinaryIO) -> Iterator[bytes]:
+    """The lines; of one that is too long its beginning, by which it is known to be."""
+    return iter(functools.partial(stream.readline, _MOST_LINE_BYTES + 1), b"")
+
+
+def _check_length(line: bytes, path: str, number: int) -> None:
+    if len(line) > _MOST_LINE_BYTES:
+        raise ValueError(
+            f"{path} must have lines of at most {_MOST_LINE_BYTES >> 20} MB. Received: a longer "
+            f"one, line {number}. Download it again."
+        )
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import threading
 from typing import BinaryIO
 
 import numpy as np
@@ -30,6 +31,10 @@ _REST = re.compile(_REST_OF_QUOTED)
 _LINE_END_OR_QUOTED = re.compile(rb'[\r\n]|(?<=,)"' + _REST_OF_QUOTED)
 
 
+# Far longer than a thread takes from one read to the next.
+_NEXT_READ_S = 0.5
+
+
 class QuoteWatch:
     """Follows the quotes of a CSV file, block by block.
 
@@ -44,6 +49,11 @@ class QuoteWatch:
         self.unclosed_in: int | None = None
         self._line = 1
         self._last = b"\n"  # a value begins at the beginning of the file
+
+    @property
+    def line(self) -> int:
+        """1-based line in which the last block ends."""
+        return self._line
 
     def scan(self, block: bytes) -> None:
         """Goes on over the next bytes.
@@ -127,27 +137,45 @@ class QuoteWatch:
 class WatchedCsv:
     """A CSV file as Arrow reads from it, see the module.
 
+    A row that is too long ends the file, before Arrow meets it.
+
     Attributes:
       watch: What is known of its quotes so far.
+      too_long_in: 1-based line of the row that is too long; None: none is known to be.
     """
 
     closed = False
 
-    def __init__(self, stream: BinaryIO):
+    def __init__(self, stream: BinaryIO, row_bytes: int = 4 << 20):
         """Initializes the file.
 
         Args:
           stream: The file from its beginning.
+          row_bytes: Of a row, at most; about, as rows are told by blocks.
         """
         self.watch = QuoteWatch()
+        self.too_long_in: int | None = None
+        self._row_bytes = 0  # of the row that a block ends with
+        self._most_row_bytes = row_bytes
+        self._is_idle = threading.Event()
+        self._is_idle.set()
+        self._is_over = threading.Event()
         self._is_at_end = self._is_stopped = False
         self._stream = stream
         self._begin = stream.read(len(codecs.BOM_UTF8)).removeprefix(codecs.BOM_UTF8)
 
     def read(self, num_bytes: int) -> bytes:
         """The next bytes, about as many; none at the end of the file, or once nobody wants any."""
-        if self._is_stopped:
-            return b""
+        self._is_idle.clear()
+        try:
+            block = b"" if self._is_stopped else self._read(num_bytes)
+        finally:
+            self._is_idle.set()
+        if not block:
+            self._is_over.set()
+        return block
+
+    def _read(self, num_bytes: int) -> bytes:
         pieces = [self._begin, self._stream.read(max(num_bytes - len(self._begin), 1))]
         self._begin = b""
         # What a quote or a carriage return means is known by the byte after it.
@@ -155,13 +183,38 @@ class WatchedCsv:
             pieces.append(self._stream.read(1))
         block = b"".join(pieces)
         if block:
-            self.watch.scan(block)
+            self._scan(block)
+        if self.too_long_in is not None:
+            self._is_stopped = True
+            return b""
         self._is_at_end = not block
         return block
+
+    def _scan(self, block: bytes) -> None:
+        opened_in = self.watch.opened_in
+        self.watch.scan(block)
+        is_quoted = opened_in is not None and self.watch.opened_in == opened_in
+        end_of_line = -1 if is_quoted else block.rfind(b"\n")
+        if end_of_line < 0:
+            self._row_bytes += len(block)
+        else:
+            self._row_bytes = len(block) - end_of_line - 1
+        if self._row_bytes > self._most_row_bytes:
+            self.too_long_in = self.watch.opened_in or self.watch.line
 
     def stop(self) -> None:
         """Ends the file here for a reader that still reads ahead."""
         self._is_stopped = True
+
+    def wait_for_last_read(self, timeout_s: float) -> None:
+        """Waits until a reader that reads ahead, after `stop`, reads no more.
+
+        Args:
+          timeout_s: At most so long, where a read under way does not end.
+        """
+        self._is_idle.wait(timeout_s)
+        # It may be about to read; or not be going to.
+        self._is_over.wait(min(timeout_s, _NEXT_READ_S))
 
     @property
     def unclosed_in(self) -> int | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import codecs
 import csv
+import ctypes
 import json
+import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -14,47 +16,63 @@ import pyarrow.csv
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.cells import decode_utf8
 from tfx_pipeline.tables.csv_quotes import WatchedCsv, first_record
+from tfx_pipeline.tables.read_limits import ReadLimits, has_text
 from tfx_pipeline.tables.row_batches import FileBatch, rejected_rows
+from tfx_pipeline.tables.unreadable import first_line
 from trainer.arrow import pa
 
-# No row may be longer than a block.
-_BLOCK_BYTES = 4 << 20
-_KEPT: list[pyarrow.csv.CSVStreamingReader] = []
+# The parser counts the header as row 1.
+_UNDECODABLE_ROW = re.compile(r"CSV parse error: Row #(\d+): Expected \d+ columns")
+# A thread that reads ahead has read by then, however slow the store.
+_LAST_READ_S = 30.0
 _CONVERT = "Convert it, as by `iconv -f UTF-16 -t UTF-8`."
 
 
-def read_header(stream: BinaryIO) -> tuple[list[str], bool]:
+def block_bytes(limits: ReadLimits) -> int:
+    """Bytes of a block that Arrow parses at once, in which a row must have its end."""
+    return limits.row_bytes
+
+
+class HeaderError(ValueError):
+    """What is wrong with a header, in words that go after the file's name."""
+
+
+def read_header(stream: BinaryIO, limits: ReadLimits) -> tuple[list[str], bool]:
     """Reads the header of a CSV file.
 
     Args:
       stream: the file from its beginning.
+      limits: how long a row may be.
 
     Returns:
       The column names, [] for an empty file; and whether a row comes after them.
 
     Raises:
-      ValueError: it is no header; the message goes after the file's name.
+      HeaderError: it is no header; the message goes after the file's name.
     """
-    text = stream.read(_BLOCK_BYTES)
+    text = stream.read(block_bytes(limits))
     if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise ValueError(f"must be UTF-8 text. Received: UTF-16. {_CONVERT}")
-    record, rest = first_record(text.removeprefix(codecs.BOM_UTF8))
+        raise HeaderError(f"must be UTF-8 text. Received: UTF-16. {_CONVERT}")
+    try:
+        record, rest = first_record(text.removeprefix(codecs.BOM_UTF8))
+    except ValueError as error:
+        raise HeaderError(*error.args) from error
     if b"\0" in record:
-        raise ValueError(
+        raise HeaderError(
             f"must be UTF-8 text. Received: a header with NUL bytes, as UTF-16 has them. {_CONVERT}"
         )
     if rest.startswith(b"\r") and len(rest) > 1 and not rest.startswith(b"\r\n"):
-        raise ValueError(
+        raise HeaderError(
             "must end its lines with a line feed. Received: a header that ends with a carriage "
             "return alone. Convert it, as by `tr '\\r' '\\n'`."
         )
     try:
         header = next(csv.reader([record.decode("utf-8")]), [])
     except UnicodeDecodeError as error:
-        raise ValueError(f"must be UTF-8 text. Its header is not: {error}.") from error
+        raise HeaderError(f"must be UTF-8 text. Its header is not: {error}.") from error
     except csv.Error as error:
-        raise ValueError(f"must have column names in its first line ({error}).") from error
-    has_rows = bool(rest.strip()) or any(line.strip() for line in stream)
+        raise HeaderError(f"must have column names in its first line ({error}).") from error
+    has_rows = bool(rest.strip()) or has_text(stream)
     return header, has_rows
 
 
@@ -80,7 +98,13 @@ def _number_rows(num_good: int, num_rows: int, skipped: np.ndarray) -> np.ndarra
 
 
 def read_csv(
-    stream: BinaryIO, columns: list[str], *, table: str, file: str, batch_rows: int
+    stream: BinaryIO,
+    columns: list[str],
+    *,
+    table: str,
+    file: str,
+    batch_rows: int,
+    limits: ReadLimits,
 ) -> Iterator[FileBatch]:
     """Reads columns of a CSV file as strings.
 
@@ -93,21 +117,23 @@ def read_csv(
       table: name of the table.
       file: path for messages.
       batch_rows: largest number of rows in a batch.
+      limits: how long a row may be.
 
     Yields:
       Batches with the columns as strings.
 
     Raises:
-      ValueError: a quote is not closed, or a row is longer than a block.
+      ValueError: a quote is not closed, or a row is too long.
     """
-    watched = WatchedCsv(stream)
+    # No row may be longer than a block.
+    watched = WatchedCsv(stream, limits.row_bytes)
     skipped = _SkippedRows()
     num_good = num_reported = 0
     reader = None
     try:
         reader = pyarrow.csv.open_csv(
             watched,
-            read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
+            read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=block_bytes(limits)),
             parse_options=pyarrow.csv.ParseOptions(
                 newlines_in_values=True, invalid_row_handler=skipped
             ),
@@ -118,7 +144,7 @@ def read_csv(
             ),
         )
         for block in reader:
-            _check_quotes(watched.unclosed_in, file)
+            _check(watched, file, limits)
             for start in range(0, max(block.num_rows, 1), batch_rows):
                 part = block.slice(start, batch_rows)
                 numbers = _number_rows(num_good, part.num_rows, np.array(skipped.numbers, np.int64))
@@ -128,7 +154,7 @@ def read_csv(
                 yield _file_batch(
                     part, numbers, table, file, skipped.numbers[new], skipped.texts[new]
                 )
-        _check_quotes(watched.unclosed_in, file)
+        _check(watched, file, limits)
         new = slice(num_reported, len(skipped.numbers))
         if skipped.numbers[new]:
             empty = pa.RecordBatch.from_arrays(
@@ -138,19 +164,27 @@ def read_csv(
                 empty, np.zeros(0, np.int64), table, file, skipped.numbers[new], skipped.texts[new]
             )
     except pa.ArrowInvalid as error:
+        _check(watched, file, limits)
         # What fills a block and is no row is most likely behind an open quote.
         _check_quotes(watched.watch.opened_in, file)
+        if found := _UNDECODABLE_ROW.search(str(error)):
+            # Arrow makes a text of a row before it asks what is to become of it.
+            raise ValueError(
+                f"{file} must have a value a column, in UTF-8. Received: row {int(found[1]) - 1}, "
+                "which has more or fewer, and bytes that are no UTF-8. Mend the row."
+            ) from error
         raise ValueError(
-            f"{file} cannot be read as CSV near row {num_good + num_reported + 1}: {error}. "
-            f"No row may be longer than {_BLOCK_BYTES >> 20} MB: write the table as Parquet."
+            f"{file} cannot be read as CSV near row {num_good + num_reported + 1}: "
+            f"{first_line(error)} "
+            f"No row may be longer than {limits.row_bytes >> 20} MB: write the table as Parquet."
         ) from error
     finally:
         watched.stop()
         if reader is not None:
-            _bring_to_its_end(reader)
+            _bring_to_its_end(reader, watched)
 
 
-def _bring_to_its_end(reader: pyarrow.csv.CSVStreamingReader) -> None:
+def _bring_to_its_end(reader: pyarrow.csv.CSVStreamingReader, watched: WatchedCsv) -> None:
     """Lets a reader be destroyed that was not read to its end, once its file has stopped.
 
     Arrow reads ahead in a thread of its own, which needs Python's lock for every read; destroying
@@ -159,9 +193,18 @@ def _bring_to_its_end(reader: pyarrow.csv.CSVStreamingReader) -> None:
     try:
         for _ in reader:
             pass
-    except pa.ArrowException:
-        # Nothing says whether the thread is done, so this one is kept: the run ends anyway.
-        _KEPT.append(reader)
+    except Exception:  # whatever reading the file raised, again
+        # Nothing says whether the thread is done, so this one is never destroyed: the run ends
+        # anyway. It must not end while the thread reads: where Python is gone, that aborts.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(reader))
+        watched.wait_for_last_read(_LAST_READ_S)
+
+
+def _check(watched: WatchedCsv, file: str, limits: ReadLimits) -> None:
+    _check_quotes(watched.unclosed_in, file)
+    if watched.too_long_in is not None:
+        _check_quotes(watched.watch.opened_in, file)
+        raise limits.too_long(file, f"line {watched.too_long_in}")
 
 
 def _check_quotes(unclosed_in: int | None, file: str) -> None:

@@ -10,8 +10,10 @@ from collections.abc import Collection, Iterable, Sequence
 
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.cells import UUID_BYTES
+from tfx_pipeline.tables.unreadable import printable
 from trainer.arrow import pa
 
+_NUM_SHOWN, _SHOWN_CHARACTERS = 50, 1000
 _DEMANDS = {
     schema.ID: "text, whole numbers or 16-byte UUIDs",
     schema.TEXT: "single values (text, numbers, true and false, dates)",
@@ -98,8 +100,18 @@ def check_types(
 def _missing(place: str, name: str, found: Iterable[str], table: schema.TableSchema) -> ValueError:
     return ValueError(
         f"{place} must have the column `{name}` ({table.name}). "
-        f"Received: {', '.join(found) or 'no column'}. Rename or add it."
+        f"Received: {_shown(found)}. Rename or add it."
     )
+
+
+def _shown(found: Iterable[str]) -> str:
+    """Names of columns, of which a file that is none may have millions of any length."""
+    names = list(found)
+    text = printable(", ".join(names[:_NUM_SHOWN]))
+    if len(text) > _SHOWN_CHARACTERS:
+        text = f"{text[:_SHOWN_CHARACTERS]}..."
+    more = len(names) - _NUM_SHOWN
+    return (text + (f" and {more} more" if more > 0 else "")) or "no column"
 
 
 def _can_hold(kind: str, found: pa.DataType) -> bool:

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Collection, Iterator
-from typing import Any, BinaryIO
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
 from tfx_pipeline.tables import schema
+from tfx_pipeline.tables.read_limits import BATCH_BYTES
 from tfx_pipeline.tables.row_batches import FileBatch, rejected_rows
 from trainer.arrow import pa
 
@@ -50,11 +51,11 @@ def _parse(line: bytes, names: Collection[str]) -> dict[str, Any] | None:
     return row
 
 
-def columns_of(stream: BinaryIO, required: Collection[str]) -> list[str]:
+def columns_of(lines: Iterable[bytes], required: Collection[str]) -> list[str]:
     """Keys of the objects of the file, in the order of their appearance.
 
     Args:
-      stream: the file from its beginning; it is read until every required column was seen.
+      lines: those of the file; they are read until every required column was seen.
       required: the columns that a caller asks for.
 
     Returns:
@@ -62,7 +63,7 @@ def columns_of(stream: BinaryIO, required: Collection[str]) -> list[str]:
     """
     missing = set(required)
     found: dict[str, None] = {}
-    for line in stream:
+    for line in lines:
         row = _object(line) if line.strip() else None
         if row is not None:
             found.update(dict.fromkeys(row))
@@ -181,7 +182,7 @@ def _line_as_json(line: bytes) -> str:
 
 
 def read_json_lines(
-    stream: BinaryIO, *, table: schema.TableSchema, file: str, batch_rows: int
+    lines: Iterable[bytes], *, table: schema.TableSchema, file: str, batch_rows: int
 ) -> Iterator[FileBatch]:
     """Reads a file with one JSON object a line; blank lines are passed over.
 
@@ -189,7 +190,7 @@ def read_json_lines(
     an object where a single value belongs with `wrong_type`.
 
     Args:
-      stream: the file from its beginning.
+      lines: those of the file, see `read_limits.lines_of`.
       table: its declared columns; other members of the objects are not looked at.
       file: path for messages.
       batch_rows: largest number of lines in a batch.
@@ -199,12 +200,15 @@ def read_json_lines(
     """
     names = [column.name for column in table.columns]
     found: list[tuple[int, bytes, dict[str, Any] | None]] = []
-    for number, line in enumerate(stream, start=1):
+    num_bytes = 0
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         found.append((number, line, _parse(line, names)))
-        if len(found) == batch_rows:
+        num_bytes += len(line)
+        if len(found) == batch_rows or num_bytes > BATCH_BYTES:
             yield _file_batch(found, table, file)
             found = []
+            num_bytes = 0
     if found:
         yield _file_batch(found, table, file)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
+from tfx_pipeline.tables.read_limits import ReadLimits
 from trainer.features import ProfileFeature
 
 # What a column may hold, see `tfx_pipeline.tables.cells`.
@@ -50,10 +51,12 @@ class TableSchema:
     Attributes:
       name: `interactions`, `items` or `users`.
       columns: the columns that are read.
+      limits: what its files may cost in memory.
     """
 
     name: str
     columns: tuple[Column, ...]
+    limits: ReadLimits = ReadLimits()
 
     @property
     def required_columns(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import os
 from collections.abc import Sequence
 from typing import BinaryIO, cast
 
+from tfx_pipeline.tables.read_limits import ReadLimits, UnpackedFile
 from trainer import file_system
 from trainer.arrow import pa
 from trainer.data_files import find_data_files
@@ -43,10 +44,29 @@ def table_format(path: str) -> str | None:
     return None
 
 
-def open_file(path: str) -> BinaryIO:
+def open_file(path: str, limits: ReadLimits) -> BinaryIO:
     """Opens a file for reading bytes, uncompressed where its name ends as that of such a file.
 
     The one place where tables are opened, local or remote.
+
+    Args:
+      path: The file.
+      limits: How much it may unpack to.
+
+    Returns:
+      The file; one that is unpacked has `read` alone.
+
+    Raises:
+      OSError: It cannot be opened.
+    """
+    if os.path.splitext(path)[1].lower() not in _COMPRESSIONS[1:]:
+        return file_system.open_file(path, "rb")
+    size = file_system.file_size(path)
+    return cast(BinaryIO, UnpackedFile(open_unpacked(path), path, size, limits))
+
+
+def open_unpacked(path: str) -> BinaryIO:
+    """The same, with all that a file has, and without a limit.
 
     Raises:
       OSError: It cannot be opened.

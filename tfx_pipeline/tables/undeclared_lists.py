@@ -19,15 +19,15 @@ import pyarrow.compute as pc
 
 from tfx_pipeline.data_config import DEFAULT_SEPARATOR
 from tfx_pipeline.tables.arrow_files import (
-    DEFAULT_BATCH_ROWS,
     read_batches,
-    readable,
-    text_column,
 )
 from tfx_pipeline.tables.cells import as_plain, decode_utf8
 from tfx_pipeline.tables.list_notation import JSON, PYTHON, parse_list
+from tfx_pipeline.tables.parquet_rows import DEFAULT_BATCH_ROWS, text_column
+from tfx_pipeline.tables.read_limits import BATCH_BYTES, ReadLimits, lines_of
 from tfx_pipeline.tables.schema import ITEMS
 from tfx_pipeline.tables.table_files import JSON_LINES, PARQUET, open_file, table_format
+from tfx_pipeline.tables.unreadable import readable
 from trainer.arrow import pa
 from trainer.file_system import is_remote
 
@@ -79,11 +79,14 @@ class UndeclaredLists:
         )
 
 
-def undeclared_lists(paths: Sequence[str]) -> UndeclaredLists | None:
+def undeclared_lists(
+    paths: Sequence[str], limits: ReadLimits = ITEMS.limits
+) -> UndeclaredLists | None:
     """Looks for tags in texts that look like lists in another notation than the default.
 
     Args:
       paths: the files of `items`.
+      limits: what they may cost in memory.
 
     Returns:
       What was seen; None where the tags are what they are taken for.
@@ -92,24 +95,26 @@ def undeclared_lists(paths: Sequence[str]) -> UndeclaredLists | None:
       ValueError: a file cannot be read to its end.
     """
     if any(is_remote(path) for path in paths):
-        return _find(paths)
+        return _find(paths, limits)
     # A command asks more than once, and a table is read whole.
     stats = [os.stat(path) for path in paths]
     stamps = [(stat.st_mtime_ns, stat.st_size) for stat in stats]
-    return _remembered(tuple(zip(paths, stamps, strict=True)))
+    return _remembered(tuple(zip(paths, stamps, strict=True)), limits)
 
 
 @functools.lru_cache(maxsize=8)
-def _remembered(files: tuple[tuple[str, tuple[int, int]], ...]) -> UndeclaredLists | None:
-    return _find([path for path, _ in files])
+def _remembered(
+    files: tuple[tuple[str, tuple[int, int]], ...], limits: ReadLimits
+) -> UndeclaredLists | None:
+    return _find([path for path, _ in files], limits)
 
 
-def _find(paths: Sequence[str]) -> UndeclaredLists | None:
+def _find(paths: Sequence[str], limits: ReadLimits) -> UndeclaredLists | None:
     num_texts = num_default = num_other = 0
     num_lists: collections.Counter[str] = collections.Counter()
     examples: dict[str, tuple[str, str]] = {}
     single: set[str] = set()
-    for texts, path in _texts(paths):
+    for texts, path in _texts(paths, limits):
         num_texts += len(texts)
         is_suspect = pc.match_substring_regex(texts, _SUSPECT)
         plain = texts.filter(pc.invert(is_suspect))
@@ -126,7 +131,7 @@ def _find(paths: Sequence[str]) -> UndeclaredLists | None:
     if num_other <= _SOME * num_texts or num_other <= num_default:
         return None
     notation = max(_SAID, key=lambda each: num_lists[each])
-    if num_other <= _MOST * num_texts and not _hold_tags(paths, notation, single):
+    if num_other <= _MOST * num_texts and not _hold_tags(paths, limits, notation, single):
         return None
     return UndeclaredLists(notation, num_other, num_texts, *examples[notation])
 
@@ -142,11 +147,11 @@ def _looks(text: str) -> list[str]:
     return [mark for mark, pattern in _SEPARATED.items() if pattern.search(text)]
 
 
-def _hold_tags(paths: Sequence[str], notation: str, single: set[str]) -> bool:
+def _hold_tags(paths: Sequence[str], limits: ReadLimits, notation: str, single: set[str]) -> bool:
     """Whether most of the texts in a notation consist of what stands elsewhere alone."""
     single = {text.lower() for text in single}
     num_of_tags = num_all = 0
-    for texts, _ in _texts(paths):
+    for texts, _ in _texts(paths, limits):
         for text in texts.filter(pc.match_substring_regex(texts, _SUSPECT)).to_pylist():
             if notation in _looks(text):
                 is_split = notation in _SEPARATED
@@ -157,24 +162,25 @@ def _hold_tags(paths: Sequence[str], notation: str, single: set[str]) -> bool:
     return num_of_tags > _MOST * num_all
 
 
-def _texts(paths: Iterable[str]) -> Iterator[tuple[pa.Array, str]]:
+def _texts(paths: Iterable[str], limits: ReadLimits) -> Iterator[tuple[pa.Array, str]]:
     """The texts in the column `tags`, without blanks at the ends and blank ones, and their file."""
     for path in paths:
-        for column in _text_columns(path):
+        for column in _text_columns(path, limits):
             texts = pc.utf8_trim_whitespace(column)
             yield texts.filter(pc.fill_null(pc.not_equal(texts, ""), False)), path
 
 
-def _text_columns(path: str) -> Iterator[pa.Array]:
+def _text_columns(path: str, limits: ReadLimits) -> Iterator[pa.Array]:
     found = table_format(path)
+    table = dataclasses.replace(_TAGS, limits=limits)
     with readable(path):
         if found == JSON_LINES:
-            yield from _json_texts(path)
+            yield from _json_texts(path, limits)
             return
         if found == PARQUET:
-            arrays: Iterator[pa.Array] = text_column(path, "tags")
+            arrays: Iterator[pa.Array] = text_column(path, "tags", limits)
         else:
-            arrays = (batch.rows.column("tags") for batch in read_batches(path, _TAGS))
+            arrays = (batch.rows.column("tags") for batch in read_batches(path, table))
         yield from _texts_of(arrays)
 
 
@@ -187,20 +193,22 @@ def _texts_of(arrays: Iterable[pa.Array]) -> Iterator[pa.Array]:
             yield column
 
 
-def _json_texts(path: str) -> Iterator[pa.Array]:
+def _json_texts(path: str, limits: ReadLimits) -> Iterator[pa.Array]:
     # Nearly all files hold lists, and no line of them is parsed for this.
     pattern = re.compile(rb'"tags"\s*:\s*"')
     texts: list[str] = []
-    with open_file(path) as stream:
-        for line in stream:
+    num_bytes = 0
+    with open_file(path, limits) as stream:
+        for line in lines_of(stream, path, limits):
             if pattern.search(line):
                 try:
                     tags = json.loads(line)["tags"]
                     if isinstance(tags, str) and tags.encode("utf-8"):
                         texts.append(tags)
+                        num_bytes += len(line)
                 except (ValueError, TypeError, KeyError, RecursionError):
                     continue  # a row that is set aside
-                if len(texts) == DEFAULT_BATCH_ROWS:
+                if len(texts) == DEFAULT_BATCH_ROWS or num_bytes > BATCH_BYTES:
                     yield pa.array(texts, pa.string())
-                    texts = []
+                    texts, num_bytes = [], 0
     yield pa.array(texts, pa.string())

@@ -196,7 +196,11 @@ def validate_items(
         separator=list_separator,
         normalization=normalization or TagNormalization(),
     )
-    columns = {"item_id": item_ids, "tags": tags, "category": pa.array([""] * rows.num_rows)}
+    columns = {
+        "item_id": item_ids,
+        "tags": tags,
+        "category": pa.array([""] * rows.num_rows, pa.string()),
+    }
     is_wrong = is_wrong | is_tags_wrong
     for name in ("category", "title"):
         found = _optional(rows, name)

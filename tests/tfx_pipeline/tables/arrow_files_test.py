@@ -235,7 +235,8 @@ def test_mixed_tag_cells_are_lists(tmp_path):
     assert count_reasons(good.rejected) == {"no_tags": 2, "wrong_type": 2}
 
 
-def test_splits_cover_every_row_once(tmp_path):
+def test_splits_cover_every_row_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("tfx_pipeline.tables.parquet_rows.DEFAULT_BATCH_ROWS", 1)
     path = _write(tmp_path, "events", EVENTS, ".parquet")
     splits = arrow_files.list_splits([path])
     assert len(splits) == 4
@@ -245,7 +246,7 @@ def test_splits_cover_every_row_once(tmp_path):
 
 
 def test_csv_longer_than_a_block_keeps_row_numbers(tmp_path, monkeypatch):
-    monkeypatch.setattr("tfx_pipeline.tables.csv_rows._BLOCK_BYTES", 64)
+    monkeypatch.setattr("tfx_pipeline.tables.csv_rows.block_bytes", lambda _: 64)
     rows = [f"i{i},t,c" if i % 5 else f"i{i},t" for i in range(1, 101)]
     path = tmp_path / "items.csv"
     path.write_text("item_id,tags,category\n" + "\n".join(rows) + "\n")

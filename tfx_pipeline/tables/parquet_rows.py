@@ -1,0 +1,272 @@
+"""Parquet -> Arrow batches of bounded size.
+
+A row group of some bytes can be gigabytes once it is read: a value is written once, and what stands
+in a million rows is its number; a list of a million equal values is their number. So how many rows
+a batch may have is found out before it is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet
+
+from tfx_pipeline.tables.declared_columns import (
+    check_file_columns,
+    declared_columns,
+    declared_names,
+)
+from tfx_pipeline.tables.read_limits import ReadLimits
+from tfx_pipeline.tables.row_batches import FileBatch, rejected_rows
+from tfx_pipeline.tables.schema import TableSchema
+from tfx_pipeline.tables.table_files import open_file
+from tfx_pipeline.tables.unreadable import UNREADABLE, first_line, unreadable
+from trainer.arrow import UNSAFE_TYPE, pa
+
+DEFAULT_BATCH_ROWS = 65_536
+# What becomes of a value beside its bytes while its row is checked: offsets, places, codes.
+_VALUE_BYTES = 100
+# Of a batch of the longest texts, which that of an ordinary file has rarely.
+_MOST_BATCH_BYTES = 64 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class FileSplit:
+    """A part of a file that can be read by itself: the unit of parallel reading.
+
+    Attributes:
+      path: the file.
+      row_groups: of Parquet, which row groups; None reads the whole file.
+      first_row: 1-based number of the part's first row in the file.
+    """
+
+    path: str
+    row_groups: tuple[int, ...] | None = None
+    first_row: int = 1
+
+
+@contextlib.contextmanager
+def open_parquet(path: str, coded: Sequence[str] = ()) -> Iterator[pyarrow.parquet.ParquetFile]:
+    """Opens a file.
+
+    Args:
+      path: the file.
+      coded: columns of texts that are read as the numbers that stand for them.
+
+    Yields:
+      The file.
+
+    Raises:
+      ValueError: it is no Parquet file, or one that would run code.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(open_file(path, ReadLimits()))
+            with _no_unsafe_type(path):
+                parquet = pyarrow.parquet.ParquetFile(file, read_dictionary=list(coded) or None)
+        except (pa.ArrowException, MemoryError, *UNREADABLE) as error:
+            raise ValueError(
+                f"{path} is no readable Parquet file: {first_line(error)} "
+                "Write it again, or name the file after its real format."
+            ) from error
+        try:
+            yield parquet
+        except UnicodeDecodeError as error:  # of a name
+            raise unreadable(path, error) from error
+
+
+@contextlib.contextmanager
+def _no_unsafe_type(path: str) -> Iterator[None]:
+    """Within it the types of a file are made, which is where a hostile one would run code."""
+    try:
+        yield
+    except (pa.ArrowException, *UNREADABLE):
+        raise
+    # The hotfix raises the first, and the second where what it shows of the file is no pickle.
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"{path} must have no column of the type `{UNSAFE_TYPE}`: to read one is to run "
+            "code of the file. Write the column as a plain type."
+        ) from error
+
+
+def empty_columns(path: str, metadata: pyarrow.parquet.FileMetaData) -> set[str]:
+    """Columns of a file whose statistics count nulls alone; pandas gives such a one any type."""
+    empty = {metadata.schema.column(i).path for i in range(metadata.num_columns)}
+    types = [metadata.schema.column(i).physical_type for i in range(metadata.num_columns)]
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for i in range(group.num_columns):
+            chunk = group.column(i)
+            if i >= len(types) or chunk.physical_type != types[i]:
+                # pyarrow 10 ends the process where it is asked for their statistics.
+                raise unreadable(path, ValueError("a row group has a column of another type"))
+            found = chunk.statistics
+            if found is None or not found.has_null_count or found.null_count < group.num_rows:
+                empty.discard(chunk.path_in_schema)
+        if not empty:
+            break
+    return empty
+
+
+def parquet_splits(path: str) -> Iterator[FileSplit]:
+    """The parts of a file: its row groups, small ones together."""
+    with open_parquet(path) as parquet:
+        metadata = parquet.metadata
+        sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    groups: list[int] = []
+    first_row, num_rows = 1, 0
+    for group, size in enumerate(sizes):
+        groups.append(group)
+        num_rows += size
+        # Each part opens the file anew, with what it says of all its groups.
+        if num_rows >= DEFAULT_BATCH_ROWS or group == len(sizes) - 1:
+            yield FileSplit(path, tuple(groups), first_row)
+            first_row += num_rows
+            groups, num_rows = [], 0
+
+
+def read_parquet(split: FileSplit, table: TableSchema, batch_rows: int) -> Iterator[FileBatch]:
+    """Reads a file or a part of it, see `arrow_files.read_batches`."""
+    next_row = split.first_row
+    nothing = rejected_rows(table.name, split.path, [], [], [])
+    with open_parquet(split.path) as parquet:
+        if not parquet.metadata.num_rows:
+            return
+        found = parquet.schema_arrow.names
+        check_file_columns(split.path, found, table)
+        groups = split.row_groups
+        if groups is None:
+            groups = tuple(range(parquet.metadata.num_row_groups))
+        names = declared_names(found, table)
+        for rows in bounded_batches(parquet, split.path, groups, names, batch_rows, table.limits):
+            numbers = np.arange(next_row, next_row + rows.num_rows, dtype=np.int64)
+            next_row += rows.num_rows
+            rows = declared_columns(rows, table)
+            yield FileBatch(table.name, split.path, rows, numbers, nothing)
+
+
+def bounded_batches(
+    parquet: pyarrow.parquet.ParquetFile,
+    path: str,
+    groups: Sequence[int],
+    names: Sequence[str],
+    batch_rows: int,
+    limits: ReadLimits,
+) -> Iterator[pa.RecordBatch]:
+    """Batches of some row groups, of as many rows as memory allows.
+
+    Args:
+      parquet: the file.
+      path: where it is.
+      groups: which of its row groups.
+      names: columns that are read.
+      batch_rows: largest number of rows in a batch.
+      limits: how long a row may be.
+
+    Yields:
+      The batches.
+
+    Raises:
+      ValueError: the file breaks off, or a value in it is longer than a row may be.
+    """
+    try:
+        texts = _text_columns(parquet.metadata, names)
+        with open_parquet(path, tuple(texts)) as coded:
+            sizes = [_rows_at_once(coded, path, group, names, texts, limits) for group in groups]
+        # One by one: over several, damaged ones end the process (pyarrow 10).
+        for group, rows in zip(groups, sizes, strict=True):
+            yield from _of_group(parquet, path, group, names, min(batch_rows, rows))
+    except (pa.ArrowException, MemoryError, *UNREADABLE) as error:
+        if isinstance(error, ValueError) and not isinstance(error, pa.ArrowException):
+            raise
+        raise unreadable(path, error) from error
+
+
+def _of_group(
+    parquet: pyarrow.parquet.ParquetFile, path: str, group: int, names: Sequence[str], num_rows: int
+) -> Iterator[pa.RecordBatch]:
+    """A row group, column by column: put together by pyarrow 10, columns of unlike length crash."""
+    columns = [
+        parquet.iter_batches(batch_size=num_rows, row_groups=[group], columns=[name])
+        for name in names
+    ]
+    while True:
+        found = [next(batches, None) for batches in columns]
+        whole = [batch for batch in found if batch is not None]
+        if len({batch.num_rows for batch in whole}) > 1 or 0 < len(whole) < len(found):
+            error = ValueError(f"the columns of row group {group + 1} differ in length")
+            raise unreadable(path, error)
+        if not whole:
+            return
+        yield pa.RecordBatch.from_arrays([batch.column(0) for batch in whole], list(names))
+
+
+def _text_columns(metadata: pyarrow.parquet.FileMetaData, names: Sequence[str]) -> dict[str, str]:
+    """By the path of a column of texts, which of the columns it is, or is in."""
+    columns = map(metadata.schema.column, range(metadata.num_columns))
+    paths = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
+    owners = {path: _owner(path, names) for path in paths}
+    return {path: name for path, name in owners.items() if name is not None}
+
+
+def _owner(path: str, names: Sequence[str]) -> str | None:
+    return next((name for name in names if path == name or path.startswith(f"{name}.")), None)
+
+
+def _rows_at_once(
+    coded: pyarrow.parquet.ParquetFile,
+    path: str,
+    group: int,
+    names: Sequence[str],
+    texts: Mapping[str, str],
+    limits: ReadLimits,
+) -> int:
+    """How many rows of a group fit into memory, if its lists are of like length."""
+    metadata = coded.metadata.row_group(group)
+    values_of_row: dict[str, float] = {}
+    for chunk in map(metadata.column, range(metadata.num_columns)):
+        name = _owner(chunk.path_in_schema, names)
+        if name is not None:
+            values_of_row[name] = chunk.num_values / max(1, metadata.num_rows)
+            mean_bytes = chunk.total_uncompressed_size / max(1, chunk.num_values)
+            if max(values_of_row[name], mean_bytes) > limits.row_bytes:
+                raise limits.too_long(path, f"row group {group + 1}, column `{name}`")
+    longest = dict.fromkeys(values_of_row, 0)
+    if texts:
+        columns = list(dict.fromkeys(texts.values()))
+        batches = coded.iter_batches(batch_size=1, row_groups=[group], columns=columns)
+        for name, column in zip(columns, next(batches, pa.record_batch([])).columns, strict=False):
+            longest[name] = _longest(column)
+            if longest[name] > limits.row_bytes:
+                raise limits.too_long(path, f"row group {group + 1}, column `{name}`")
+    worst = max(
+        (n * (longest[name] + _VALUE_BYTES) for name, n in values_of_row.items()), default=1
+    )
+    return max(1, int(_MOST_BATCH_BYTES / max(1.0, worst)))
+
+
+def _longest(column: pa.Array) -> int:
+    """Bytes of the longest text that a column of a row group writes by its number."""
+    while pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        column = column.values
+    if not pa.types.is_dictionary(column.type):
+        return 0
+    return pc.max(pc.binary_length(column.dictionary)).as_py() or 0
+
+
+def text_column(path: str, name: str, limits: ReadLimits) -> Iterator[pa.Array]:
+    """One column of a Parquet file, batch by batch, where it holds texts; else nothing is read."""
+    with open_parquet(path) as parquet:
+        if name not in parquet.schema_arrow.names:
+            return
+        kind = parquet.schema_arrow.field(name).type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        is_text = (pa.types.is_string, pa.types.is_large_string)
+        if any(check(kind) for check in (*is_text, pa.types.is_binary, pa.types.is_large_binary)):
+            groups = range(parquet.metadata.num_row_groups)
+            for batch in bounded_batches(parquet, path, groups, [name], DEFAULT_BATCH_ROWS, limits):
+                yield batch.column(0)
