@@ -168,3 +168,15 @@ def test_caller_can_end_a_check(tmp_path):
 
     with pytest.raises(InterruptedError):
         check_manifest(folder, after_file=stop)
+
+
+def test_manifest_beside_a_remote_folder(monkeypatch):
+    mend_ram(monkeypatch)
+    root = "ram://manifest_test_beside"
+    folder = fill(f"{root}/model/5")
+    write_manifest(folder, f"{folder}.manifest.json")
+    assert check_manifest(folder, f"{folder}.manifest.json")
+    rewrite(folder, "saved_model.pb", b"gra")
+    with pytest.raises(DamageError, match="`saved_model.pb` has 3 bytes"):
+        check_manifest(folder, f"{folder}.manifest.json")
+    fs.remove_folder(root)
