@@ -103,7 +103,7 @@ def empty_columns(path: str, metadata: pyarrow.parquet.FileMetaData) -> set[str]
             chunk = group.column(i)
             if i >= len(types) or chunk.physical_type != types[i]:
                 # pyarrow 10 ends the process where it is asked for their statistics.
-                raise unreadable(path, ValueError("a row group has a column of another type"))
+                raise unreadable(path, pa.ArrowInvalid("a row group has a column of another type"))
             found = chunk.statistics
             if found is None or not found.has_null_count or found.null_count < group.num_rows:
                 empty.discard(chunk.path_in_schema)
@@ -198,7 +198,7 @@ def _of_group(
         found = [next(batches, None) for batches in columns]
         whole = [batch for batch in found if batch is not None]
         if len({batch.num_rows for batch in whole}) > 1 or 0 < len(whole) < len(found):
-            error = ValueError(f"the columns of row group {group + 1} differ in length")
+            error = pa.ArrowInvalid(f"the columns of row group {group + 1} differ in length")
             raise unreadable(path, error)
         if not whole:
             return
