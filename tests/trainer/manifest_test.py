@@ -177,6 +177,6 @@ def test_manifest_beside_a_remote_folder(monkeypatch):
     write_manifest(folder, f"{folder}.manifest.json")
     assert check_manifest(folder, f"{folder}.manifest.json")
     rewrite(folder, "saved_model.pb", b"gra")
-    with pytest.raises(DamageError, match="`saved_model.pb` has 3 bytes"):
+    with pytest.raises(DamagedFolderError, match="`saved_model.pb` has 3 bytes"):
         check_manifest(folder, f"{folder}.manifest.json")
     fs.remove_folder(root)
