@@ -139,7 +139,9 @@ def test_body_that_has_paused_gives_way(monkeypatch, most):
         # For a connection, or for memory where there is one.
         body = b"x" * 100_000
         assert wait_until(lambda: ask(server, body=body) == (200, str(len(body))), WAIT_S)
-        assert read_all(paused[0]).startswith(b"HTTP/1.1 408 ")
+        answer = read_all(paused[0])
+        # On a busy machine it may be closed before its headers are read: as a silent one.
+        assert answer.startswith(b"HTTP/1.1 408 ") or (most == 2 and not answer)
 
 
 def test_caller_gone_in_the_middle_gives_all_back():
