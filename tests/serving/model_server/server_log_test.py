@@ -12,8 +12,10 @@ _logger = logging.getLogger("tagtower.model_server")
 
 
 @pytest.fixture
-def lines():
+def lines(monkeypatch):
     """What came out so far, without the times; `clock` is moved by hand."""
+    # pytest would send what it captures, lone surrogates too, to its other process.
+    monkeypatch.setattr(_logger, "propagate", False)
     stream = io.StringIO()
 
     class Lines:
