@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,8 @@ from benchmarks.hostile_files import read_mutated
 from benchmarks.hostile_kills import kill_runs
 from benchmarks.hostile_requests import request_figures, request_outcomes
 from tests.report_keys import undocumented_keys
+
+ROOT = str(Path(__file__).parents[2])
 
 FIGURES = {
     **{f"hostile.files.{name}": 0 for name in hostile_files.OUTCOMES},
@@ -100,6 +103,7 @@ def test_whatever_a_reader_does_is_seen_and_the_next_file_is_read(
     reader = tmp_path / "reader.py"
     reader.write_text(
         "import os, sys, time\n"
+        f"sys.path.insert(0, {ROOT!r})\n"
         "from benchmarks import hostile_reader\n"
         "read = hostile_reader.read_file\n"
         "def read_file(path, kind):\n"
