@@ -8,6 +8,7 @@ An object store has no locks: there two who push at once must be kept apart by w
 """
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -25,6 +26,8 @@ LOCK_FILE = ".lock"
 PATIENCE_S = 600.0
 # A name that no server takes for a version.
 _STAGING_PREFIX = ".staging-"
+# Of mounts that know no locks, such as NFS with `nolock`, or none of a file that is only read.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
 _POLL_S = 0.05
 _SILENT_S = 2.0
 
@@ -87,11 +90,12 @@ def remove_abandoned_staging(base_path: str) -> int:
 @contextlib.contextmanager
 def _lock(base_path: str, patience_s: float) -> Iterator[None]:
     with _opened(base_path, patience_s) as lock:
-        # Not truncated before it is ours: it says whose it is.
-        lock.seek(0)
-        lock.truncate(0)
-        lock.write(owner_line())
-        lock.flush()
+        if lock.writable():
+            # Not truncated before it is ours: it says whose it is.
+            lock.seek(0)
+            lock.truncate(0)
+            lock.write(owner_line())
+            lock.flush()
         yield
 
 
@@ -102,7 +106,7 @@ def _opened(base_path: str, patience_s: float) -> Iterator[TextIO]:
     began = time.monotonic()
     has_said = False
     while True:
-        with open(path, "a+", encoding="utf-8", errors="replace") as lock:
+        with _open(path) as lock:
             if _is_taken(lock) and _is_still(lock, path):
                 yield lock
                 return
@@ -120,11 +124,29 @@ def _opened(base_path: str, patience_s: float) -> Iterator[TextIO]:
         time.sleep(_POLL_S)
 
 
+def _open(path: str) -> TextIO:
+    """Opens the lock file; that of another account is only read, which suffices to lock it."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS) or not os.path.exists(path):
+            raise
+        descriptor = os.open(path, os.O_RDONLY)
+        return open(descriptor, encoding="utf-8", errors="replace")
+    with contextlib.suppress(PermissionError):
+        os.fchmod(descriptor, 0o644)  # whatever the umask: others are to read it
+    return open(descriptor, "r+", encoding="utf-8", errors="replace")
+
+
 def _is_taken(lock: TextIO) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        _logger.warning("%s can be locked by nobody: push there one at a time", lock.name)
     return True
 
 

@@ -26,8 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
       The exit status: 0, 2 for a user's mistake, 3 where a gate held the push, 4 where another run
-      is using the output folder, 130 when interrupted (143: by SIGTERM, 129: by SIGHUP), 141 when
-      nobody reads its output any more.
+      is using the output folder or the base path, 130 when interrupted (143: by SIGTERM, 129: by
+      SIGHUP), 141 when nobody reads its output any more.
     """
     is_process = arguments is None
     given = sys.argv[1:] if arguments is None else arguments

@@ -78,7 +78,7 @@ def run_command(parsed: argparse.Namespace) -> int:
 
     Returns:
       The exit status: 0, 2 for a user's mistake, 3 where a gate held the push, 4 where another run
-      is using the output folder.
+      is using the output folder or the base path.
     """
     command = importlib.import_module(f"tfx_pipeline.commands.{parsed.module}")
     try:

@@ -54,7 +54,7 @@ def _clear_base_path(base_path: str) -> int:
     try:
         with locked([base_path], patience_s=0.0):
             return remove_abandoned_staging(base_path)
-    except OutputInUse:  # whoever pushes there clears away as well
+    except (OutputInUse, PermissionError):  # whoever may push there clears away as well
         return 0
 
 

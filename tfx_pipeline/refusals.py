@@ -13,4 +13,4 @@ class NotPushed(ValueError):
 
 
 class OutputInUse(ValueError):
-    """Another run is under way in the output folder."""
+    """Another run is under way in the output folder, or another push at the base path."""

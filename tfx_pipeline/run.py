@@ -23,7 +23,7 @@ from tfx_pipeline.full_disk import FullDiskError, full_disk
 from tfx_pipeline.memory import PeakMemory
 from tfx_pipeline.metadata_store import check_store
 from tfx_pipeline.pipeline import create_pipeline
-from tfx_pipeline.refusals import NotPushed
+from tfx_pipeline.refusals import NotPushed, OutputInUse
 from tfx_pipeline.report import build_report
 from tfx_pipeline.runners import NodeRun, ReportingLocalRunner
 from tfx_pipeline.summary_notes import read_summary
@@ -137,7 +137,8 @@ def run_nodes(
         mistake = _mistake(error, output_dir)
         if mistake is None:
             raise
-        kind = type(mistake) if isinstance(mistake, NotPushed | FullDiskError) else ValueError
+        has_status = isinstance(mistake, NotPushed | OutputInUse | FullDiskError)
+        kind = type(mistake) if has_status else ValueError
         message = without_place(str(mistake))
         raise kind(f"{begun[-1]}: {message}" if begun else message) from error
 

@@ -23,9 +23,9 @@ def run(arguments: argparse.Namespace) -> int:
     from trainer.file_system import is_folder
 
     paths = base_paths(arguments)
-    # What serves is still that when the version before it takes its place.
+    # Before there is a lock to wait for: what a person wants gone is what serves now.
+    version = version_before(paths[0]) if arguments.to is None else arguments.to
     with locked(path for path in paths if is_folder(path)):
-        version = version_before(paths[0]) if arguments.to is None else arguments.to
         withdrawn = roll_back(paths, version)
     for path in paths:
         print(f"serves     version {version} in {path}")

@@ -97,6 +97,7 @@ def verify(versions: Iterable["PushedVersion"]) -> dict[str, str]:
     Returns:
       By folder `sound`, `no manifest, not checked` or `damaged: FILE`.
     """
+    from trainer.file_system import is_folder
     from trainer.manifest import DamagedFolderError, check_manifest
 
     states = {}
@@ -106,12 +107,15 @@ def verify(versions: Iterable["PushedVersion"]) -> dict[str, str]:
             remedy = _WITHDRAWN if version.is_withdrawn else _REMEDY
             is_checked = check_manifest(version.path, remedy=remedy)
             states[version.path] = "sound" if is_checked else "no manifest, not checked"
-        except DamagedFolderError as error:
-            print(f"tagtower: {error}", file=sys.stderr)
-            states[version.path] = f"damaged: {error.file}"
-        except OSError as error:
-            print(f"tagtower: {version.path} cannot be read: {error}", file=sys.stderr)
-            states[version.path] = f"damaged: {error.filename or error}"
+        except (DamagedFolderError, OSError) as error:
+            if not is_folder(version.path):  # rolled back, or back again, while it was read
+                states[version.path] = "moved meanwhile, not checked"
+            elif isinstance(error, DamagedFolderError):
+                print(f"tagtower: {error}", file=sys.stderr)
+                states[version.path] = f"damaged: {error.file}"
+            else:
+                print(f"tagtower: {version.path} cannot be read: {error}", file=sys.stderr)
+                states[version.path] = f"damaged: {error.filename or error}"
     return states
 
 
