@@ -70,7 +70,7 @@ def test_every_node_with_a_container_runs_in_a_process_of_its_own_to_a_pushed_mo
         ]
         assert container.args[3] == PLACEHOLDER
     (version,) = [path for path in project.base_path.iterdir() if path.name.isdigit()]
-    (exact,) = [path for path in (project.output / "serving_exact").iterdir()]
+    (exact,) = [p for p in (project.output / "serving_exact").iterdir() if p.name.isdigit()]
     assert exact.name == version.name
 
     provenance = json.loads((version / "assets.extra" / "version.json").read_text())

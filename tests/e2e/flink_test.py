@@ -104,7 +104,7 @@ def whole(write_config) -> Path:
 
 
 def artifact(output: Path, node: str, name: str) -> Path:
-    (folder,) = (output / "artifacts" / node / name).iterdir()
+    (folder,) = filter(Path.is_dir, (output / "artifacts" / node / name).iterdir())
     return folder
 
 

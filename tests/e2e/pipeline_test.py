@@ -82,7 +82,8 @@ def report_of(project) -> dict:
 
 def training_of(project) -> dict:
     """Of the latest model."""
-    models = (project.output / "artifacts" / "Trainer" / "model").iterdir()
+    folders = (project.output / "artifacts" / "Trainer" / "model").iterdir()
+    models = (path for path in folders if path.is_dir())  # manifests lie beside them
     latest = max(models, key=lambda path: int(path.name))
     return json.loads((latest / "Format-Serving" / "training.json").read_text(encoding="utf-8"))
 
@@ -716,4 +717,4 @@ def test_rollback_serves_the_version_before_and_no_run_undoes_it(project, server
 def test_no_half_version_and_no_staging_folder_is_left(project):
     for base_path in (project.base_path, project.output / "serving_exact"):
         names = {path.name for path in Path(base_path).iterdir()}
-        assert all(name.isdigit() for name in names - {"withdrawn"})
+        assert all(name.isdigit() for name in names - {"withdrawn", ".lock"})
