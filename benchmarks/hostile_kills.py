@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 from benchmarks.registry import Figures, Progress
+from tfx_pipeline.base_path_lock import LOCK_FILE
 from tfx_pipeline.report_file import write_report
 
 _MOST_KILLS_OF_A_RUN = 6
@@ -178,7 +179,11 @@ def _left_behind(output: Path) -> str:
     """What is in the folder of versions that is no version."""
     base_path = output / "serving"
     names = sorted(path.name for path in base_path.iterdir()) if base_path.is_dir() else []
-    odd = [name for name in names if not name.isdecimal() and not name.startswith(("pushed", "."))]
+    odd = [
+        name
+        for name in names
+        if not name.isdecimal() and name != LOCK_FILE and not name.startswith("pushed")
+    ]
     return f"{base_path} has {', '.join(odd)}" if odd else ""
 
 

@@ -17,7 +17,7 @@ from trainer.manifest import MANIFEST_SUFFIX, DamagedFolderError, check_manifest
 
 # Written to after their node has ended, and read by no other one.
 _CHANGING = ("PushedModel", "ModelRun")
-_NOT_USED = "It is used no more: it is made anew, or an earlier one is taken."
+_NOT_USED = "The folder is used no more: it is made anew, or an earlier one is taken."
 
 Outputs = Mapping[str, Sequence[types.Artifact]]
 

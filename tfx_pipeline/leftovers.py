@@ -1,7 +1,8 @@
 """What killed runs leave in an output folder and at its base paths, and the next run clears away.
 
-The caller holds the lock of the output folder: nobody else makes anything there. Of names that say
-whose they are only those go whose process is no more (`trainer.owner_marks`).
+The caller holds the lock of the output folder: no other run makes anything there. Users may: beside
+our folders only names go that bear our mark. Of names that say whose they are only those go whose
+process is no more (`trainer.owner_marks`).
 """
 
 import contextlib
@@ -17,7 +18,7 @@ from tfx_pipeline.metadata_store import STORE_FILE
 from tfx_pipeline.refusals import OutputInUse
 from tfx_pipeline.run_log import RUNS_DIR
 from trainer.file_system import is_folder, is_remote
-from trainer.owner_marks import is_abandoned
+from trainer.owner_marks import has_mark, is_abandoned
 from trainer.whole_files import UNFINISHED_SUFFIX
 
 _OWN_FOLDERS = (RUNS_DIR, ARTIFACTS_DIR, "statistics", "checkpoints")
@@ -59,12 +60,18 @@ def _clear_base_path(base_path: str) -> int:
 
 
 def _unfinished_files(output_dir: str) -> Iterator[str]:
-    for folder in (output_dir, *(os.path.join(output_dir, name) for name in _OWN_FOLDERS)):
+    # Links to folders, too: what a killed `_publish` of a report leaves.
+    with os.scandir(output_dir) as entries:
+        for entry in entries:
+            is_ours = entry.name.endswith(UNFINISHED_SUFFIX) and has_mark(entry.name)
+            is_one = entry.is_symlink() or entry.is_file()
+            if is_ours and is_one and is_abandoned(entry.path):
+                yield entry.path
+    for folder in (os.path.join(output_dir, name) for name in _OWN_FOLDERS):
         for parent, folders, names in os.walk(folder):
-            if parent == output_dir:
-                folders.clear()
             for name in (*names, *folders):
                 path = os.path.join(parent, name)
+                # Older releases wrote names without a mark.
                 if name.endswith(UNFINISHED_SUFFIX) and is_abandoned(path):
                     yield path
 

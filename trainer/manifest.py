@@ -5,13 +5,17 @@ one (made by an earlier release, or by others) is taken as it is, and whoever ch
 
 The files of a folder within that has a manifest of its own are held by that one, and the outer
 manifest holds its `manifest.json`: nothing is hashed twice.
+
+A hidden file that came later is no damage: file systems, editors and desktops leave such
+(`.nfs0001`, `.a.swp`, `.DS_Store`). One that was there is held like any other. Among the examples
+of a split a later one is damage, too: TensorFlow reads all files there, hidden or not.
 """
 
 import hashlib
 import json
 import os
 import posixpath
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent import futures
 from typing import Any
 
@@ -30,10 +34,12 @@ MANIFEST_SUFFIX = ".manifest.json"
 _FORM = 1
 _ALGORITHM = "sha256"
 _BLOCK = 1 << 20
+_SPLIT_PREFIX = "Split-"  # TFX's, of a folder of examples
 # Hashing and reading go on outside of Python's lock; each thread holds one block.
 _NUM_THREADS = 4
 
 ANEW = "Put back the file as it was, or have the whole made anew."
+_REMOVE = "Remove that file if nothing needs it"
 
 # Relative path -> size and digest.
 Entries = dict[str, dict[str, Any]]
@@ -117,6 +123,7 @@ def check_manifest(
     path: str | None = None,
     remedy: str = ANEW,
     after_file: Callable[[], None] = lambda: None,
+    only: Collection[str] = (),
 ) -> bool:
     """Compares a folder with its manifest: names and sizes of all files first, then hashes.
 
@@ -125,6 +132,7 @@ def check_manifest(
       path: Where the manifest is, beside the folder; None: `manifest.json` in it.
       remedy: What to do where it is damaged, a sentence.
       after_file: Called after each file that was read; what it raises ends the check.
+      only: Folders within it that are compared, and nothing else; none: all of it.
 
     Returns:
       Whether it was checked; False: it has no manifest.
@@ -136,6 +144,8 @@ def check_manifest(
     entries = read_manifest(folder, path, remedy)
     if entries is None:
         return False
+    begins = tuple(f"{each}/" for each in only) or ("",)
+    entries = {name: entry for name, entry in entries.items() if name.startswith(begins)}
     for name, entry in sorted(entries.items()):
         file = os.path.join(folder, name)
         if not is_file(file):
@@ -145,8 +155,9 @@ def check_manifest(
             fault = f"has {size} bytes in place of {entry['size']}"
             raise _damage(folder, name, fault, remedy)
     for name in _names(folder):
-        if name not in entries:
-            raise _damage(folder, name, "is not in the manifest", remedy)
+        if name not in entries and name.startswith(begins) and not _is_passed_over(name):
+            rest = ", or have the whole made anew." if remedy == ANEW else f". {remedy}"
+            raise _damage(folder, name, "is not in the manifest", f"{_REMOVE}{rest}")
     names = sorted(entries)
     for name, found in zip(names, _described(folder, names), strict=True):
         if found != entries[name]:
@@ -185,6 +196,13 @@ def _names(folder: str) -> list[str]:
 def _is_unfinished(name: str) -> bool:
     """Whether a file is the manifest of a writer that was killed."""
     return name.startswith(f"{MANIFEST_FILE}.") and name.endswith(UNFINISHED_SUFFIX)
+
+
+def _is_passed_over(name: str) -> bool:
+    """Whether nothing reads a file that is not in the manifest."""
+    parts = name.split("/")
+    is_hidden = any(part.startswith(".") for part in parts)
+    return is_hidden and not any(part.startswith(_SPLIT_PREFIX) for part in parts)
 
 
 def _described(folder: str, names: Iterable[str]) -> Iterator[dict[str, Any]]:

@@ -24,6 +24,11 @@ def new_mark() -> str:
     return f"{_host()}-{process}-{_start_of(process)}-{uuid.uuid4().hex[:12]}"
 
 
+def has_mark(path: str) -> bool:
+    """Whether a name says whose it is, as only names of ours do."""
+    return _MARK.search(os.path.basename(path)) is not None
+
+
 def is_abandoned(path: str) -> bool:
     """Whether nobody makes an unfinished file or folder any more, so that it can be removed.
 
@@ -66,6 +71,8 @@ def _age_s(path: str) -> float:
     newest = 0.0
     try:
         newest = os.lstat(path).st_mtime
+        if os.path.islink(path):  # what it points at is another's
+            return time.time() - newest
         for parent, _, names in os.walk(path):
             times = (os.lstat(os.path.join(parent, name)).st_mtime for name in names)
             newest = max(newest, os.lstat(parent).st_mtime, *times)

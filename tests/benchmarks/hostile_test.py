@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import hostile, hostile_files, hostile_mutations
+from benchmarks import hostile, hostile_files, hostile_kills, hostile_mutations
 from benchmarks.hostile import faults, table
 from benchmarks.hostile_files import read_mutated
 from benchmarks.hostile_kills import kill_runs
@@ -204,6 +204,12 @@ def test_another_report_is_a_loss_and_its_run_is_kept(tmp_path):
     assert (found.different, found.equal) == (1, 0)
     assert "1 keys of the report differ (eval.x 1.5 2.5)" in found.said[0]
     assert (tmp_path / "kills" / "run-0" / "report.json").exists()
+
+
+@pytest.mark.parametrize(("name", "is_odd"), [(".staging-x", True), (".lock", False), ("7", False)])
+def test_unfinished_version_is_a_loss(tmp_path, name, is_odd):
+    (tmp_path / "serving" / name).mkdir(parents=True)
+    assert (name in hostile_kills._left_behind(tmp_path)) == is_odd
 
 
 @pytest.mark.e2e

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
@@ -133,12 +134,20 @@ def test_links_to_one_folder_are_one_base_path(tmp_path, base):
     base.mkdir()
     link = tmp_path / "link"
     link.symlink_to(base)
-    with locked([str(link), str(base)], patience_s=0.0), locked([str(base)], patience_s=0.0):
-        with start(HOLDER, str(link)) as other:
-            other.stdin.close()
-            time.sleep(0.1)
-            assert other.poll() is None  # it waits
-            other.kill()
+
+    def take(path: Path) -> None:
+        with locked([str(path)], patience_s=0.2):
+            pass
+
+    with (
+        locked([str(link), str(base)], patience_s=0.0),
+        locked([str(base)], patience_s=0.0),
+        futures.ThreadPoolExecutor(1) as others,  # a thread has locks of its own
+        pytest.raises(OutputInUse),
+    ):
+        others.submit(take, link).result()
+    with futures.ThreadPoolExecutor(1) as others:
+        others.submit(take, link).result()
 
 
 def test_only_staging_whose_owner_is_dead_or_long_silent_is_removed(base):

@@ -143,3 +143,38 @@ def test_leftovers_of_killed_runs_go_and_nothing_else(tmp_path):
     assert set(left) == kept and own[1].is_dir()
     assert not partial.parent.exists() and not (system / "5" / ".temp").exists()
     assert remove_leftovers(str(output), [str(base)]) == []
+
+
+# A report's `_publish` that is killed between link and rename.
+KILLED_PUBLISH = """
+import os, sys
+from tfx_pipeline import report
+os.replace = lambda *names: os._exit(0)
+report._publish(sys.argv[1], sys.argv[2])
+"""
+
+
+def test_beside_our_folders_only_names_with_our_mark_go(tmp_path):
+    output = tmp_path / "run"
+    artifact = output / "artifacts" / "ExampleGen" / "instances" / "3"
+    artifact.mkdir(parents=True)
+    (artifact / "part").write_text("x")
+    own = output / "runs" / "1" / "report.json.tmp"  # as older releases wrote them
+    own.parent.mkdir(parents=True)
+    users = [output / "notes.tmp", output / "export.tmp"]
+    for path in (own, *users):
+        path.write_text("x")
+    (output / "kept.tmp").symlink_to(artifact)
+    (own.parent / "linked.tmp").symlink_to(artifact)
+    for path in (own, *users, output / "kept.tmp", own.parent / "linked.tmp"):
+        two_hours_ago = time.time() - 2 * 3600
+        os.utime(path, (two_hours_ago, two_hours_ago), follow_symlinks=False)
+    killed = start(KILLED_PUBLISH, str(artifact), str(output / "instances"))
+    assert killed.wait(timeout=PATIENCE_S) == 0
+    assert len([path for path in output.iterdir() if path.name.startswith("instances.")]) == 1
+
+    assert remove_leftovers(str(output), []) == ["3 unfinished files"]
+
+    left = {path.name for path in output.iterdir()}
+    assert left == {"artifacts", "runs", "notes.tmp", "export.tmp", "kept.tmp"}
+    assert (artifact / "part").exists() and not any(own.parent.iterdir())

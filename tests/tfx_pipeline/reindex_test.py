@@ -1,6 +1,7 @@
 """`tagtower reindex` and roll-back around a pushed run of toy towers, on real artifacts."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from tfx_pipeline.config import load_config, to_json
 from tfx_pipeline.log_summary import TAGS_FILE
 from tfx_pipeline.pushed_versions import read_versions, roll_back, serving_version
 from trainer import signatures as s
+from trainer.manifest import write_manifest
 from trainer.task import TRAINING_FILE
 
 NUM_USERS, NUM_TAGS, SIZE, K = 40, 60, 8, 10
@@ -227,6 +229,27 @@ def test_new_retired_and_weighted_tags_are_served_at_both_base_paths(run, capfd)
     before = read_versions(str(project.base))[0].provenance
     assert before["kind"] == "run" and before["num_tags"] == NUM_TAGS and before["recall"] == 1.0
     assert facts["towers_fingerprint"] == before["towers_fingerprint"]
+
+
+def test_of_the_examples_only_the_splits_that_are_read_are_compared(run, capfd):
+    project, _ = run
+    folder = Path(project.examples.uri)
+    of_training = folder / "Split-train" / "data"
+    of_test = folder / "Split-test" / "more"
+    beside = f"{folder}.manifest.json"
+    of_training.parent.mkdir()
+    try:
+        of_training.write_text("x")
+        write_manifest(str(folder), beside)
+        of_training.write_text("y")
+        assert project.reindex("tag\nt1\n") == 0, capfd.readouterr().err
+        of_test.write_text("x")
+        assert project.reindex("tag\nt1\n") == 2
+        assert f"{folder} is damaged: `Split-test/more` is not in" in capfd.readouterr().err
+    finally:
+        os.remove(beside)
+        of_test.unlink(missing_ok=True)
+        shutil.rmtree(of_training.parent)
 
 
 def test_a_file_says_the_whole_difference_to_the_towers(run):

@@ -145,6 +145,54 @@ def test_unfinished_manifest_of_a_killed_writer_is_no_damage(folder):
     assert check_manifest(folder)
 
 
+@pytest.mark.parametrize("name", [".nfs00000001", "variables/.3.swp", ".snapshot/data"])
+def test_hidden_file_that_came_later_is_no_damage(folder, name):
+    write_manifest(folder)
+    rewrite(folder, name, b"x")
+    assert check_manifest(folder)
+
+
+def test_hidden_file_of_the_manifest_is_held(folder):
+    rewrite(folder, ".needed", b"x")
+    write_manifest(folder)
+    rewrite(folder, ".needed", b"y")
+    with pytest.raises(DamagedFolderError, match="`.needed` has other bytes"):
+        check_manifest(folder)
+    fs.remove_file(os.path.join(folder, ".needed"))
+    with pytest.raises(DamagedFolderError, match="`.needed` is missing"):
+        check_manifest(folder)
+
+
+def test_hidden_file_that_is_read_as_examples_is_damage(folder):
+    write_manifest(folder)
+    rewrite(folder, "Split-train/.nfs00000001", b"x")
+    with pytest.raises(DamagedFolderError, match="`Split-train/.nfs00000001` is not in"):
+        check_manifest(folder)
+
+
+def test_file_that_came_later_is_to_be_removed(folder):
+    write_manifest(folder)
+    rewrite(folder, "more", b"x")
+    with pytest.raises(DamagedFolderError, match="Remove that file if nothing needs it, or have"):
+        check_manifest(folder)
+    with pytest.raises(DamagedFolderError, match=r"Remove that file if nothing needs it\. Do\."):
+        check_manifest(folder, remedy="Do.")
+
+
+def test_only_folders_that_are_asked_for_are_compared(folder):
+    write_manifest(folder)
+    rewrite(folder, "saved_model.pb", b"grapH")
+    rewrite(folder, "more", b"x")
+    assert check_manifest(folder, only=["variables"])
+    rewrite(folder, "variables/more", b"x")
+    with pytest.raises(DamagedFolderError, match="`variables/more` is not in the manifest"):
+        check_manifest(folder, only=["variables"])
+    fs.remove_file(os.path.join(folder, "variables/more"))
+    fs.remove_file(os.path.join(folder, "variables/data"))
+    with pytest.raises(DamagedFolderError, match="`variables/data` is missing"):
+        check_manifest(folder, only=["variables"])
+
+
 def test_large_files_are_read_in_blocks(tmp_path):
     (tmp_path / "folder").mkdir()
     for i in range(8):
