@@ -42,8 +42,9 @@ _HANDSHAKES = {
         "`server_name`."
     ),
     r"Socket\sclosed": (
-        "{target} ended the connection: is that its gRPC port, does it ask for TLS (`ca_file` of "
-        "`ChannelSecurity`), or for the certificate of a client (`certificate_file`)?"
+        "{target} ended the connection: was it stopped or restarted? Where no call has succeeded "
+        "yet: is that its gRPC port, does it ask for TLS (`ca_file` of `ChannelSecurity`), or for "
+        "the certificate of a client (`certificate_file`)?"
     ),
 }
 

@@ -34,6 +34,10 @@ _PER_CONSTANT_BYTE = 4
 _SCANN_OP = "Scann>"
 # Of constants; smaller ones are part of the nodes.
 _LARGE_CONSTANT_BYTES = 1024
+# Of `memory.stat`: pages of files, and what the system remembers of them. A file that is read
+# twice, as those of a version are, is active.
+_RECLAIMABLE: tuple[str, ...] = ("inactive_file", "active_file", "slab_reclaimable")
+_RECLAIMABLE_V1 = ("total_inactive_file", "total_active_file")
 # Limits that say "none" as a number of pages.
 _NO_LIMIT = 2**60
 
@@ -240,10 +244,12 @@ def _of_groups(root: Path) -> Iterator[AvailableMemory]:
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "":
-            top, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
+            top, names = root / "sys/fs/cgroup", ("memory.max", "memory.current")
+            counted = _RECLAIMABLE
         elif "memory" in controllers.split(","):
             top = root / "sys/fs/cgroup/memory"
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+            counted = _RECLAIMABLE_V1
         else:
             continue
         # In a container the path may be that of the host, and the group is at the top.
@@ -254,7 +260,8 @@ def _of_groups(root: Path) -> Iterator[AvailableMemory]:
             limit, used = _number(folder / names[0]), _number(folder / names[1])
             if limit is not None and used is not None and limit < _NO_LIMIT:
                 # What was read of files and can be read again is no use of memory.
-                cached = _table(folder / "memory.stat").get(names[2], 0)
+                counts = _table(folder / "memory.stat")
+                cached = min(used, sum(counts.get(name, 0) for name in counted))
                 yield AvailableMemory(
                     limit - used + cached, f"limit of {limit / _MB:,.0f} MB of the container"
                 )

@@ -1,6 +1,7 @@
 """One version checked, loaded and warmed up: what a model does before it serves one."""
 
 import logging
+import os
 import time
 from collections.abc import Callable
 
@@ -11,9 +12,12 @@ from serving.model_server.load_memory import LoadMemory
 from serving.model_server.metrics import Metrics
 from serving.model_server.servable import Servable
 from serving.model_server.warmup import replay_warmup
-from trainer.manifest import DamagedFolderError, check_manifest
+from trainer.manifest import MANIFEST_FILE, DamagedFolderError, check_manifest
 
 _logger = logging.getLogger("tagtower.model_server")
+
+# With TensorFlow Serving one puts warm-up records of one's own there.
+_CHANGED_ON_PURPOSE = "assets.extra/"
 
 
 def load_servable(
@@ -24,6 +28,9 @@ def load_servable(
     memory: LoadMemory | None = None,
 ) -> Servable:
     """Compares one version with its manifest, loads it and answers its warm-up requests.
+
+    Whether it fits is asked first: one that does not is tried again every minute, and is not to be
+    read whole each time.
 
     Args:
       path: Its folder.
@@ -39,9 +46,9 @@ def load_servable(
       ServingError: If any of it fails, DATA_LOSS if its files are not those of its manifest;
         CANCELLED if it is no longer wanted.
     """
-    _check_files(path, version, is_wanted)
     if memory is not None:
         memory.check(path)
+    _check_files(path, version, is_wanted)
     servable = Servable(path)
     start, status = time.monotonic(), grpc.StatusCode.OK
     try:
@@ -68,7 +75,13 @@ def _check_files(path: str, version: int, is_wanted: Callable[[], bool]) -> None
     try:
         is_checked = check_manifest(path, remedy=remedy, after_file=stop_if_unwanted)
     except DamagedFolderError as error:
-        raise ServingError(grpc.StatusCode.DATA_LOSS, str(error)) from error
+        message = str(error)
+        if error.file.startswith(_CHANGED_ON_PURPOSE):
+            message = (
+                f"{message} If it was changed on purpose: remove "
+                f"{os.path.join(path, MANIFEST_FILE)}, or call `trainer.manifest.add_to_manifest`."
+            )
+        raise ServingError(grpc.StatusCode.DATA_LOSS, message) from error
     except OSError as error:
         raise ServingError(
             grpc.StatusCode.DATA_LOSS, f"{path} cannot be read: {error.strerror or error}."

@@ -16,6 +16,9 @@ _MAX_LINE, _MAX_TRACEBACK = 4_000, 20_000
 # Within so many seconds a line comes once, those of one kind so many times; the rest is counted.
 WINDOW_S = 10.0
 _LINES_OF_A_KIND = 20
+# Of all others together there are no more than of one kind.
+_MAX_KINDS = 200
+_OTHERS = ("", "")
 
 
 def one_line(text: str, limit: int = _MAX_LINE) -> str:
@@ -77,6 +80,16 @@ class _Seen:
         self.num_shown = self.num_hidden = 0
 
 
+def _kind(record: logging.LogRecord) -> tuple:
+    """What the lines of a flood have in common: the text before values are put into it.
+
+    A library may write lines with the values in them: of those, the place that they come from.
+    """
+    if record.args:
+        return (record.name, str(record.msg))
+    return (record.name, record.levelno, record.pathname, record.lineno)
+
+
 class _ServerHandler(logging.StreamHandler):
     """Writes lines, but not all of a flood."""
 
@@ -84,6 +97,7 @@ class _ServerHandler(logging.StreamHandler):
         super().__init__(stream)
         self.setFormatter(_Formatter())
         self._clock = clock
+        # In the order in which they began.
         self._lines: dict[tuple, _Seen] = {}
         self._kinds: dict[tuple, _Seen] = {}
 
@@ -95,7 +109,9 @@ class _ServerHandler(logging.StreamHandler):
         now = self._clock()
         self._forget(now)
         text = record.getMessage()
-        kind = (record.name, str(record.msg))
+        kind = _kind(record)
+        if kind not in self._kinds and len(self._kinds) >= _MAX_KINDS:
+            kind = _OTHERS
         of_kind = self._kinds.setdefault(kind, _Seen(now, text))
         line = (*kind, text)
         same = self._lines.get(line)
@@ -116,8 +132,8 @@ class _ServerHandler(logging.StreamHandler):
     def _forget(self, now: float) -> None:
         """Ends the windows that are over."""
         for seen in (self._lines, self._kinds):
-            for key in [key for key, one in seen.items() if now - one.start >= WINDOW_S]:
-                ended = seen.pop(key)
+            while seen and now - (first := next(iter(seen.items())))[1].start >= WINDOW_S:
+                ended = seen.pop(first[0])
                 if ended.num_hidden:
                     self._count(ended)
 

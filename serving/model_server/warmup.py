@@ -82,9 +82,12 @@ def _compare(
 
 
 def _is_approximate(path: str) -> bool:
-    """Whether a version says that its index is an approximate one."""
+    """Whether a version says that its index is an approximate one; one that is damaged may be."""
+    file_path = os.path.join(path, DESCRIPTION_FILE)
     try:
-        with open_file(os.path.join(path, DESCRIPTION_FILE)) as file:
+        if not is_file(file_path):
+            return False  # none of ours
+        with open_file(file_path) as file:
             return json.load(file)["index"]["kind"] == "scann"
-    except (OSError, ValueError, KeyError, TypeError):
-        return False  # none of ours
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return True

@@ -26,6 +26,7 @@ from tfx_pipeline.run_lock import only_run
 from tfx_pipeline.run_log import read_runs
 from tfx_pipeline.study.trial_store import TrialStore
 from trainer.checkpoints import CheckpointFolder
+from trainer.manifest import write_manifest
 from trainer.whole_files import DamagedFileError, read_json, read_json_lines
 
 DAMAGES = {
@@ -86,6 +87,7 @@ class Project:
         facts = {"kind": "run", "run": "log", "towers": f"/towers/{number}", "num_tags": 3}
         self.version_file(number).parent.mkdir(parents=True, exist_ok=True)
         self.version_file(number).write_text(json.dumps(facts))
+        write_manifest(str(self.base / str(number)))
 
     def version_file(self, number: int) -> Path:
         return self.base / str(number) / "assets.extra" / "version.json"
@@ -147,11 +149,6 @@ class TestVersionFile:
             if how != "other object":  # of a release that knew less, for all one can tell
                 assert "serves, damaged" in out and f"{file} is damaged: it" in out
             assert serving_version(str(project.base)).number == 8
-            status, out, err = project.command(capsys, "rollback")
-            assert (status, err) == (0, "") and "version 7" in out
-            status, out, err = project.command(capsys, "rollback", "--to", "8")
-            assert (status, err) == (0, "") and "version 8" in out
-
             named = "version" if how == "other object" else file
             with pytest.raises(ValueError) as error:
                 training_statistics(project.config)
@@ -160,6 +157,14 @@ class TestVersionFile:
             status, _, err = project.command(capsys, "reindex", "--tags", tags)
             assert status == 2
             one_line(err, named)
+
+            status, out, err = project.command(capsys, "rollback")
+            assert (status, err) == (0, "") and "version 7" in out
+            # It is in the manifest: the version is loaded no more, nor brought back.
+            status, out, err = project.command(capsys, "rollback", "--to", "8")
+            assert (status, out) == (2, "")
+            one_line(err, "is damaged: `assets.extra/version.json`")
+            (project.base / "withdrawn" / "8").rename(project.base / "8")
 
     def test_of_another_version_is_in_nobodys_way(self, project, how):
         with damaged(project.version_file(7), how):

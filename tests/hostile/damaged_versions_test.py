@@ -13,7 +13,9 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
+from serving.model_server import loading, warmup
 from serving.model_server.errors import ServingError
+from serving.model_server.load_memory import LoadMemory, NotEnoughMemoryError
 from serving.model_server.loading import load_servable
 from serving.model_server.model_config import ModelConfig
 from serving.model_server.server import ModelServer
@@ -21,7 +23,7 @@ from serving.warmup_records import record_answers
 from tests.serving.model_server import toy_models
 from tfx_pipeline.cli import main
 from tfx_pipeline.components.pusher import push
-from trainer.manifest import DamagedFolderError, write_manifest
+from trainer.manifest import DamagedFolderError, add_to_manifest, write_manifest
 
 TAGS = [f"tag {i}" for i in range(50)]
 VOCABULARY = "assets/vocabulary.txt"
@@ -148,6 +150,47 @@ def test_other_answers_fail_the_load_where_the_manifest_was_mended(version, reco
     assert e.value.code is grpc.StatusCode.DATA_LOSS
 
 
+@pytest.mark.parametrize(
+    ("description", "is_approximate"),
+    [
+        ('{"index": {"kind": "scann"}}', True),
+        ('{"index": {"kind": "scann"', True),
+        ("[1]", True),
+        ("[" * 100_000, True),
+        ('{"index": {"kind": "exact"}}', False),
+        (None, False),
+    ],
+)
+def test_answers_are_compared_as_approximate_where_nobody_can_tell(
+    version, description, is_approximate, monkeypatch
+):
+    """A version without a manifest may have a damaged description, and an index of ScaNN."""
+    (version / "manifest.json").unlink()
+    if description is not None:
+        (version / "assets.extra/tagtower.json").write_text(description)
+    asked = []
+    monkeypatch.setattr(warmup, "difference", lambda *given: asked.append(given[-1]))
+    load(version)
+    assert asked == [is_approximate]
+
+
+def test_version_that_is_too_large_is_not_read_whole_at_each_try(version, monkeypatch):
+    read = []
+    monkeypatch.setattr(loading, "check_manifest", lambda path, **options: read.append(path))
+    for _ in range(3):
+        with pytest.raises(NotEnoughMemoryError):
+            load_servable(str(version), 1, memory=LoadMemory(0.001))
+    assert read == []
+
+
+@pytest.mark.parametrize("damage", [cut, os.remove])
+def test_graph_that_is_damaged_is_for_the_manifest_to_say(version, damage):
+    damage(version / "saved_model.pb")
+    with pytest.raises(ServingError, match="is damaged: `saved_model.pb`") as caught:
+        load_servable(str(version), 1, memory=LoadMemory(100_000))
+    assert caught.value.code is grpc.StatusCode.DATA_LOSS
+
+
 def test_answers_of_a_servers_log_are_not_compared(version):
     # Of another version, maybe: a log of requests is the usual warm-up of TensorFlow Serving.
     path = str(version / WARMUP)
@@ -159,6 +202,24 @@ def test_answers_of_a_servers_log_are_not_compared(version):
     exchange_lines(version)
     write_manifest(str(version))
     load(version)
+
+
+def test_warmup_records_of_ones_own_are_taken_when_the_manifest_is_told(version):
+    request = predict_pb2.PredictRequest()
+    request.model_spec.signature_name = "retrieve"
+    request.inputs["first"].CopyFrom(tf.make_tensor_proto([7], tf.int64))
+    shutil.rmtree(version / "assets.extra")
+    toy_models.write_warmup(str(version), [request])
+    with pytest.raises(ServingError) as caught:
+        load(version)
+    assert f"If it was changed on purpose: remove {version}/manifest.json" in caught.value.message
+    add_to_manifest(str(version), [WARMUP])
+    load(version)
+    cut(version / VOCABULARY)
+    with pytest.raises(ServingError) as caught:
+        load(version)
+    assert f"`{VOCABULARY}` has " in caught.value.message
+    assert "on purpose" not in caught.value.message
 
 
 def test_version_without_a_manifest_loads(version, capsys):

@@ -40,8 +40,15 @@ class Relay:
         self._thread.join(30)
         self._loop.close()
 
+    def end_connections(self) -> None:
+        """Ends those that there are, as where the server is killed."""
+        asyncio.run_coroutine_threadsafe(self._end_connections(), self._loop).result(30)
+
     async def _end(self) -> None:
         self._server.close()
+        await self._end_connections()
+
+    async def _end_connections(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -81,6 +81,46 @@ def test_control_group_leaves_less_than_the_machine(tmp_path, files):
 
 
 @pytest.mark.parametrize(
+    "files",
+    [
+        {
+            "proc/self/cgroup": V2,
+            "sys/fs/cgroup/pod/one/memory.max": "4000000000\n",
+            "sys/fs/cgroup/pod/one/memory.current": "3820000000\n",
+            "sys/fs/cgroup/pod/one/memory.stat": (
+                "anon 600000000\nfile 3200000000\ninactive_file 0\nactive_file 3200000000\n"
+                "slab_reclaimable 20000000\nslab_unreclaimable 7\n"
+            ),
+        },
+        {
+            "proc/self/cgroup": V1,
+            "sys/fs/cgroup/memory/pod/one/memory.limit_in_bytes": "4000000000\n",
+            "sys/fs/cgroup/memory/pod/one/memory.usage_in_bytes": "3800000000\n",
+            "sys/fs/cgroup/memory/pod/one/memory.stat": (
+                "active_file 7\ntotal_rss 600000000\ntotal_inactive_file 200000000\n"
+                "total_active_file 3000000000\n"
+            ),
+        },
+    ],
+    ids=["v2", "v1"],
+)
+def test_files_that_were_read_twice_take_no_memory_for_ever(tmp_path, files):
+    """The manifest's check and TensorFlow read each file: its pages are active ones."""
+    assert available_memory(system(tmp_path, files)).num_bytes == 3.4e9
+
+
+def test_no_more_is_given_back_than_is_used(tmp_path):
+    """The two numbers are not of one moment."""
+    files = {
+        "proc/self/cgroup": V2,
+        "sys/fs/cgroup/pod/one/memory.max": "2000000000\n",
+        "sys/fs/cgroup/pod/one/memory.current": "1000000\n",
+        "sys/fs/cgroup/pod/one/memory.stat": "inactive_file 900000\nactive_file 900000\n",
+    }
+    assert available_memory(system(tmp_path, files)).num_bytes == 2e9
+
+
+@pytest.mark.parametrize(
     ("limit", "name"), [(resource.RLIMIT_AS, "`ulimit -v`"), (resource.RLIMIT_DATA, "`ulimit -d`")]
 )
 def test_limits_of_the_process(tmp_path, monkeypatch, limit, name):

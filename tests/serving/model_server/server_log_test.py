@@ -89,6 +89,34 @@ def test_lines_that_differ_by_what_callers_send_are_bounded(lines):
     assert lines()[20:] == ["... 980 more lines like: SSL Error on 0", "another"]
 
 
+@pytest.mark.parametrize("name", ["asyncio", "tagtower.model_server"])
+def test_lines_with_the_values_in_them_are_bounded_by_their_place(lines, name):
+    """As asyncio's `Task exception was never retrieved ... at 0x7f...`."""
+    for number in range(20_000):
+        logging.getLogger(name).error(f"Task exception was never retrieved at {number:#x}")  # noqa: G004
+    assert len(lines()) == 20
+    logging.getLogger(name).error("another place")
+    assert lines()[20:] == ["another place"]
+
+
+def test_kinds_are_bounded(lines):
+    for number in range(5_000):
+        _logger.error(f"kind {number} of %s", "line")  # noqa: G004
+    assert len(lines()) == 220
+    lines.now = WINDOW_S
+    _logger.error("after")
+    assert lines()[220:] == ["... 4780 more lines like: kind 200 of line", "after"]
+
+
+def test_windows_end_in_the_order_in_which_they_began(lines):
+    for number in range(4):
+        lines.now = number * WINDOW_S / 2
+        for _ in range(2):
+            _logger.error("kind %d", number)
+    ends = ["... 1 more lines like: kind 0", "... 1 more lines like: kind 1"]
+    assert lines() == ["kind 0", "kind 1", ends[0], "kind 2", ends[1], "kind 3"]
+
+
 def test_end_says_what_was_counted():
     stream = io.StringIO()
     with server_log(stream, lambda: 0.0):
