@@ -236,6 +236,41 @@ def test_columns_that_differ_in_length_are_refused(tmp_path):
     )
 
 
+@pytest.mark.parametrize("is_dictionary", [False, True])
+@pytest.mark.parametrize("length", [1, 1 << 20])
+def test_numbers_that_stand_for_no_text_are_refused(tmp_path, is_dictionary, length):
+    """Before its rows are put together with those of other groups, or their texts weighed."""
+    path = tmp_path / "items.parquet"
+    codes = pa.array([0, 1, 2, 1] * 64, pa.int32())
+    tags = pa.DictionaryArray.from_arrays(codes, pa.array(["a", "b", "x" * length]))
+    tags = tags if is_dictionary else tags.dictionary_decode()
+    ids = list(range(len(codes)))
+    table = pa.table({"item_id": ids, "tags": tags})
+    pq.write_table(table, path, compression="none", row_group_size=128, use_dictionary=["tags"])
+    content = bytearray(path.read_bytes())
+    for group in range(2):
+        start = pq.ParquetFile(path).metadata.row_group(group).column(1).data_page_offset
+        # The numbers 0, 1, 2, 1, of two bits each, become 3.
+        content[content.index(b"\x64" * 6, start)] = 0xFF
+    path.write_bytes(content)
+
+    assert f"{path} cannot be read: " in outcome(path)
+
+
+def test_column_that_a_row_group_calls_otherwise_is_read_or_refused(tmp_path):
+    path = tmp_path / "items.parquet"
+    pq.write_table(pa.table({"item_id": ["i", "j"], "tags": ["a", "b"]}), path)
+    content = bytearray(path.read_bytes())
+    # In the footer: the first is of the schema, the second of the row group.
+    footer = len(content) - 8 - struct.unpack("<I", content[-8:-4])[0]
+    at = content.index(b"tags", content.index(b"tags", footer) + 1)
+    content[at] = ord("x")
+    path.write_bytes(content)
+    assert pq.ParquetFile(path).metadata.row_group(0).column(1).path_in_schema == "xags"
+
+    assert outcome(path) == "{'good': 2, 'bad': 0}"
+
+
 # --- what holds for every compressed file ---
 
 

@@ -227,6 +227,8 @@ def _gathered(
     held: list[pa.RecordBatch] = []
     num_rows, used = 0, 0.0
     for batch, part in batches:
+        for column in batch.columns:
+            _check_codes(column)
         if held and (num_rows + batch.num_rows > batch_rows or used + part > 1):
             yield _together(held)
             held, num_rows, used = [], 0, 0.0
@@ -235,6 +237,16 @@ def _gathered(
         used += part
     if held:
         yield _together(held)
+
+
+def _check_codes(column: pa.Array) -> None:
+    """Refuses numbers that stand for no text, which pyarrow 10 follows wherever they lead."""
+    while pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        column = column.values
+    if pa.types.is_dictionary(column.type) and column.null_count < len(column):
+        ends = pc.min_max(column.indices).as_py()
+        if ends["min"] < 0 or ends["max"] >= len(column.dictionary):
+            raise pa.ArrowInvalid("a number stands for no text of its dictionary")
 
 
 def _together(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
@@ -290,13 +302,13 @@ def _rows_at_once(
             longest = _longest(column)
             if longest > limits.row_bytes:
                 raise limits.too_long(path, f"row group {group + 1}, column `{name}`")
+            # A damaged group may call the column otherwise.
+            most = most_rows.get(name, batch_rows)
             # Where every row had it, which those of an ordinary file have not.
-            fewest = _rows_that_fit(values_of_row[name] * (longest + _VALUE_BYTES))
-            if fewest < min(batch_rows, most_rows[name], metadata.num_rows):
-                bounds = fewest, min(batch_rows, most_rows[name])
-                most_rows[name] = _rows_of_texts(coded, group, name, bounds)
-            else:
-                most_rows[name] = min(most_rows[name], fewest)
+            fewest = _rows_that_fit(values_of_row.get(name, 1) * (longest + _VALUE_BYTES))
+            if fewest < min(batch_rows, most, metadata.num_rows):
+                fewest = _rows_of_texts(coded, group, name, (fewest, min(batch_rows, most)))
+            most_rows[name] = min(most, fewest)
     return min(most_rows.values(), default=batch_rows)
 
 
@@ -361,7 +373,8 @@ def _bytes_of_values(column: pa.Array) -> np.ndarray:
     texts = pc.fill_null(pc.binary_length(column.dictionary), 0).to_numpy(zero_copy_only=False)
     lengths = np.append(texts.astype(np.int64), 0)  # the last is that of null
     codes = pc.fill_null(column.indices, len(texts)).to_numpy(zero_copy_only=False)
-    return lengths[codes] + _VALUE_BYTES
+    # Damaged, one may stand for no text; that is said where the texts are read.
+    return lengths.take(codes, mode="clip") + _VALUE_BYTES
 
 
 def _longest(column: pa.Array) -> int:
