@@ -26,8 +26,9 @@ _TAKEN_TAGS = {f"{_TAG_PREFIX}{name}" for name in "str int float bool null seq m
 # Values that aliases may add to those that are written: a configuration has hundreds.
 _MOST_REPEATED = 100_000
 _MOST_DIGITS = 400
-# PyYAML takes a second for some 100 kB on a busy machine, and twenty times as much memory.
-MOST_BYTES = 1 << 18
+# PyYAML takes a second for some 100 kB on a busy machine, and twenty times as much memory; a list
+# of 17,000 tags has 256 kB.
+MOST_BYTES = 1 << 20
 _MOST_LEVELS = 64
 
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
@@ -61,8 +62,8 @@ def parse_yaml(content: bytes | str, name: str) -> Any:
     """
     if len(content) > MOST_BYTES:
         raise ValueError(
-            f"`config` must be a file of at most {MOST_BYTES >> 10} kB. Received: {name}, which is "
-            "larger."
+            f"`config` must be a file of at most {MOST_BYTES >> 20} MB. Received: {name}, which is "
+            "larger. Check the path, or shorten its lists."
         )
     text = content if isinstance(content, str) else _decoded(content, name)
     try:

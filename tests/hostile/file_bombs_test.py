@@ -148,6 +148,64 @@ def test_deeply_nested_type_is_refused(tmp_path):
     assert str(path) in outcome(path) and "items.parquet" in outcome(path)
 
 
+def numbers_of_rows(path, table=schema.ITEMS):
+    (split,) = list_splits([str(path)])
+    return [batch.rows.num_rows for batch in read_batches(split, table)]
+
+
+@pytest.mark.parametrize("is_list", [False, True])
+@pytest.mark.parametrize("use_dictionary", [False, True])
+def test_one_long_text_does_not_shrink_every_batch(tmp_path, is_list, use_dictionary):
+    path = tmp_path / "items.parquet"
+    texts = ["a"] * 200_000
+    texts[70_000] = "x" * (2 << 20)
+    tags = [[text, None] for text in texts] if is_list else texts
+    table = pa.table({"item_id": list(map(str, range(len(texts)))), "tags": tags})
+    pq.write_table(table, path, use_dictionary=use_dictionary)
+
+    assert numbers_of_rows(path) == [65_536] * 3 + [200_000 - 3 * 65_536]
+
+
+def test_texts_of_some_rows_are_weighed_where_they_are(tmp_path):
+    """A hundred rows of 1 MB, one after the other, in a column that changes to plain pages."""
+    path = tmp_path / "items.parquet"
+    texts = [f"text {n}" for n in range(200_000)]
+    texts[50_000:50_100] = ["x" * (1 << 20)] * 100
+    texts[150_000] = None
+    table = pa.table({"item_id": list(map(str, range(len(texts)))), "tags": texts})
+    pq.write_table(table, path, compression="zstd", dictionary_pagesize_limit=1 << 22)
+
+    (split,) = list_splits([str(path)])
+    rows = [batch.rows for batch in read_batches(split, schema.ITEMS)]
+
+    assert max(batch.nbytes for batch in rows) < 70 << 20
+    tags = pa.chunked_array([batch.column(batch.schema.get_field_index("tags")) for batch in rows])
+    assert tags.to_pylist() == texts
+
+
+@pytest.mark.parametrize("rows_of_group", [100, 999])
+def test_small_row_groups_are_read_together(tmp_path, rows_of_group):
+    path = tmp_path / "items.parquet"
+    tags = [[f"tag {n % 7}", None][: n % 3] if n % 11 else None for n in range(20_000)]
+    table = pa.table({"item_id": list(map(str, range(len(tags)))), "tags": tags})
+    pq.write_table(table, path, row_group_size=rows_of_group)
+
+    (split,) = list_splits([str(path)])
+    (batch,) = read_batches(split, schema.ITEMS)
+
+    assert batch.row_numbers.tolist() == list(range(1, 20_001))
+    assert batch.rows.column(batch.rows.schema.get_field_index("tags")).to_pylist() == tags
+
+
+def test_small_row_groups_of_long_texts_are_not(tmp_path):
+    path = tmp_path / "items.parquet"
+    ids = pa.array(range(3_000))
+    table = {"item_id": ids, "tags": coded("x" * (1 << 17), 3_000)}
+    write_parquet(path, table, row_group_size=100)
+
+    assert set(numbers_of_rows(path)) == {500}
+
+
 def test_thousands_of_row_groups_are_read_together(tmp_path):
     path = str(tmp_path / "items.parquet")
     table = pa.table({"item_id": list(map(str, range(900))), "tags": [["a"]] * 900})
@@ -178,6 +236,41 @@ def test_columns_that_differ_in_length_are_refused(tmp_path):
     )
 
 
+@pytest.mark.parametrize("is_dictionary", [False, True])
+@pytest.mark.parametrize("length", [1, 1 << 20])
+def test_numbers_that_stand_for_no_text_are_refused(tmp_path, is_dictionary, length):
+    """Before its rows are put together with those of other groups, or their texts weighed."""
+    path = tmp_path / "items.parquet"
+    codes = pa.array([0, 1, 2, 1] * 64, pa.int32())
+    tags = pa.DictionaryArray.from_arrays(codes, pa.array(["a", "b", "x" * length]))
+    tags = tags if is_dictionary else tags.dictionary_decode()
+    ids = list(range(len(codes)))
+    table = pa.table({"item_id": ids, "tags": tags})
+    pq.write_table(table, path, compression="none", row_group_size=128, use_dictionary=["tags"])
+    content = bytearray(path.read_bytes())
+    for group in range(2):
+        start = pq.ParquetFile(path).metadata.row_group(group).column(1).data_page_offset
+        # The numbers 0, 1, 2, 1, of two bits each, become 3.
+        content[content.index(b"\x64" * 6, start)] = 0xFF
+    path.write_bytes(content)
+
+    assert f"{path} cannot be read: " in outcome(path)
+
+
+def test_column_that_a_row_group_calls_otherwise_is_read_or_refused(tmp_path):
+    path = tmp_path / "items.parquet"
+    pq.write_table(pa.table({"item_id": ["i", "j"], "tags": ["a", "b"]}), path)
+    content = bytearray(path.read_bytes())
+    # In the footer: the first is of the schema, the second of the row group.
+    footer = len(content) - 8 - struct.unpack("<I", content[-8:-4])[0]
+    at = content.index(b"tags", content.index(b"tags", footer) + 1)
+    content[at] = ord("x")
+    path.write_bytes(content)
+    assert pq.ParquetFile(path).metadata.row_group(0).column(1).path_in_schema == "xags"
+
+    assert outcome(path) == "{'good': 2, 'bad': 0}"
+
+
 # --- what holds for every compressed file ---
 
 
@@ -198,6 +291,16 @@ def test_lines_are_those_of_the_file_at_every_edge_of_a_block(size):
     lines = [b"", b"a" * (size - 2), b"", b"b\r", b"c"]
 
     assert list(lines_of(io.BytesIO(b"\n".join(lines)), "f", ReadLimits())) == lines
+
+
+def test_line_within_the_limit_is_put_together_once():
+    """Three lines of 200 MB took a minute: every block copied what came before."""
+    line = b"a" * (40 << 20)
+    limits = ReadLimits(row_bytes=len(line))
+
+    assert list(lines_of(io.BytesIO(line + b"\n" + line), "f", limits)) == [line, line]
+    with pytest.raises(ValueError, match=r"f must have rows of at most 40 MB.* in line 2\."):
+        list(lines_of(io.BytesIO(line + b"\na" + line + b"\n"), "f", limits))
 
 
 @pytest.mark.parametrize("opened", [gzip.open, bz2.open])

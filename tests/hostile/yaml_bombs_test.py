@@ -52,7 +52,10 @@ NESTED = "is nested more than 64 levels deep."
         ("a: b".encode("utf-32"), "NUL characters"),
         ("a: b".encode("utf-16")[:-1], "truncated data"),
         ("a: b\nc: \x07\n", "f.yaml: line 2: a character that no text has ('\\x07')."),
-        ("a: " + "x" * (1 << 20), "at most 256 kB"),
+        (
+            "a: " + "x" * (1 << 20),
+            "at most 1 MB. Received: f.yaml, which is larger. Check the path, or shorten",
+        ),
     ],
 )
 def test_document_is_refused_in_a_line_at_once(text, said):
@@ -65,6 +68,14 @@ def test_document_is_refused_in_a_line_at_once(text, said):
     assert said in message and "f.yaml" in message
     assert message.isprintable() and len(message) < 300
     assert time.process_time() - started < 30
+
+
+def test_long_list_of_tags_is_read():
+    tags = [f"tag number {n}" for n in range(17_000)]
+    text = "blocked_tags:\n" + "".join(f"- {tag}\n" for tag in tags)
+    assert len(text) > 1 << 18
+
+    assert parse_yaml(text, "f.yaml") == {"blocked_tags": tags}
 
 
 def test_infinity_that_is_written_as_such_is_one():

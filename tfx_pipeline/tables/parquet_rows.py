@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow.compute as pc
@@ -30,7 +30,7 @@ from trainer.arrow import UNSAFE_TYPE, pa
 DEFAULT_BATCH_ROWS = 65_536
 # What becomes of a value beside its bytes while its row is checked: offsets, places, codes.
 _VALUE_BYTES = 100
-# Of a batch of the longest texts, which that of an ordinary file has rarely.
+# Of a batch once it is read: the texts that its rows mean, however seldom each is written.
 _MOST_BATCH_BYTES = 64 << 20
 
 
@@ -176,10 +176,17 @@ def bounded_batches(
     try:
         texts = _text_columns(parquet.metadata, names)
         with open_parquet(path, tuple(texts)) as coded:
-            sizes = [_rows_at_once(coded, path, group, names, texts, limits) for group in groups]
+            sizes = [
+                _rows_at_once(coded, path, group, names, texts, batch_rows, limits)
+                for group in groups
+            ]
         # One by one: over several, damaged ones end the process (pyarrow 10).
-        for group, rows in zip(groups, sizes, strict=True):
-            yield from _of_group(parquet, path, group, names, min(batch_rows, rows))
+        batches = (
+            (batch, batch.num_rows / rows)
+            for group, rows in zip(groups, sizes, strict=True)
+            for batch in _of_group(parquet, path, group, names, min(batch_rows, rows))
+        )
+        yield from _gathered(batches, batch_rows)
     except (pa.ArrowException, MemoryError, *UNREADABLE) as error:
         if isinstance(error, ValueError) and not isinstance(error, pa.ArrowException):
             raise
@@ -205,6 +212,53 @@ def _of_group(
         yield pa.RecordBatch.from_arrays([batch.column(0) for batch in whole], list(names))
 
 
+def _gathered(
+    batches: Iterable[tuple[pa.RecordBatch, float]], batch_rows: int
+) -> Iterator[pa.RecordBatch]:
+    """Small batches together, as every batch costs what follows the same, whatever it holds.
+
+    Args:
+      batches: each with its part of what a batch may cost in memory.
+      batch_rows: largest number of rows in a batch.
+
+    Yields:
+      The rows in their order.
+    """
+    held: list[pa.RecordBatch] = []
+    num_rows, used = 0, 0.0
+    for batch, part in batches:
+        for column in batch.columns:
+            _check_codes(column)
+        if held and (num_rows + batch.num_rows > batch_rows or used + part > 1):
+            yield _together(held)
+            held, num_rows, used = [], 0, 0.0
+        held.append(batch)
+        num_rows += batch.num_rows
+        used += part
+    if held:
+        yield _together(held)
+
+
+def _check_codes(column: pa.Array) -> None:
+    """Refuses numbers that stand for no text, which pyarrow 10 follows wherever they lead."""
+    while pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        column = column.values
+    if pa.types.is_dictionary(column.type) and column.null_count < len(column):
+        ends = pc.min_max(column.indices).as_py()
+        if ends["min"] < 0 or ends["max"] >= len(column.dictionary):
+            raise pa.ArrowInvalid("a number stands for no text of its dictionary")
+
+
+def _together(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    if len(batches) == 1:
+        return batches[0]
+    columns = [
+        pa.concat_arrays([batch.column(i) for batch in batches])
+        for i in range(batches[0].num_columns)
+    ]
+    return pa.RecordBatch.from_arrays(columns, batches[0].schema.names)
+
+
 def _text_columns(metadata: pyarrow.parquet.FileMetaData, names: Sequence[str]) -> dict[str, str]:
     """By the path of a column of texts, which of the columns it is, or is in."""
     columns = map(metadata.schema.column, range(metadata.num_columns))
@@ -223,30 +277,104 @@ def _rows_at_once(
     group: int,
     names: Sequence[str],
     texts: Mapping[str, str],
+    batch_rows: int,
     limits: ReadLimits,
 ) -> int:
     """How many rows of a group fit into memory, if its lists are of like length."""
     metadata = coded.metadata.row_group(group)
     values_of_row: dict[str, float] = {}
+    mean_bytes: dict[str, float] = {}
     for chunk in map(metadata.column, range(metadata.num_columns)):
         name = _owner(chunk.path_in_schema, names)
         if name is not None:
             values_of_row[name] = chunk.num_values / max(1, metadata.num_rows)
-            mean_bytes = chunk.total_uncompressed_size / max(1, chunk.num_values)
-            if max(values_of_row[name], mean_bytes) > limits.row_bytes:
+            mean_bytes[name] = chunk.total_uncompressed_size / max(1, chunk.num_values)
+            if max(values_of_row[name], mean_bytes[name]) > limits.row_bytes:
                 raise limits.too_long(path, f"row group {group + 1}, column `{name}`")
-    longest = dict.fromkeys(values_of_row, 0)
+    most_rows = {
+        name: _rows_that_fit(n * (mean_bytes[name] + _VALUE_BYTES))
+        for name, n in values_of_row.items()
+    }
     if texts:
         columns = list(dict.fromkeys(texts.values()))
         batches = coded.iter_batches(batch_size=1, row_groups=[group], columns=columns)
         for name, column in zip(columns, next(batches, pa.record_batch([])).columns, strict=False):
-            longest[name] = _longest(column)
-            if longest[name] > limits.row_bytes:
+            longest = _longest(column)
+            if longest > limits.row_bytes:
                 raise limits.too_long(path, f"row group {group + 1}, column `{name}`")
-    worst = max(
-        (n * (longest[name] + _VALUE_BYTES) for name, n in values_of_row.items()), default=1
+            # A damaged group may call the column otherwise.
+            most = most_rows.get(name, batch_rows)
+            # Where every row had it, which those of an ordinary file have not.
+            fewest = _rows_that_fit(values_of_row.get(name, 1) * (longest + _VALUE_BYTES))
+            if fewest < min(batch_rows, most, metadata.num_rows):
+                fewest = _rows_of_texts(coded, group, name, (fewest, min(batch_rows, most)))
+            most_rows[name] = min(most, fewest)
+    return min(most_rows.values(), default=batch_rows)
+
+
+def _rows_that_fit(row_bytes: float) -> int:
+    return max(1, int(_MOST_BATCH_BYTES / max(1.0, row_bytes)))
+
+
+def _rows_of_texts(
+    coded: pyarrow.parquet.ParquetFile, group: int, name: str, bounds: tuple[int, int]
+) -> int:
+    """How many rows fit, by the texts that they do have; read as numbers, these are small.
+
+    Args:
+      coded: the file, its texts read as the numbers that stand for them.
+      group: which row group.
+      name: the column.
+      bounds: fewest and most rows of the answer.
+
+    Returns:
+      The number.
+    """
+    fewest, most = bounds
+    # Of a power of two, parts of a half, a quarter begin where batches of that size will.
+    rows = 1 << (most.bit_length() - 1)
+    heaviest = num_rows = 0
+    try:
+        for batch in coded.iter_batches(batch_size=rows, row_groups=[group], columns=[name]):
+            num_rows += batch.num_rows
+            row_bytes = _bytes_of_values(batch.column(0))
+            while rows > fewest:
+                heaviest = max(heaviest, _heaviest_part(row_bytes, rows))
+                if heaviest <= _MOST_BATCH_BYTES:
+                    break
+                rows //= 2
+                heaviest = 0
+            if rows <= fewest:
+                return fewest
+    except pa.ArrowException:  # what pyarrow does not read as numbers it may read as texts
+        return fewest
+    # A group that fits leaves room for those that follow.
+    return (
+        max(rows, int(num_rows * _MOST_BATCH_BYTES / max(1, heaviest)))
+        if num_rows <= rows
+        else rows
     )
-    return max(1, int(_MOST_BATCH_BYTES / max(1.0, worst)))
+
+
+def _heaviest_part(row_bytes: np.ndarray, num_rows: int) -> int:
+    """The most bytes in `num_rows` rows of some, counted from the first."""
+    if not row_bytes.size:
+        return 0
+    return int(np.add.reduceat(row_bytes, np.arange(0, row_bytes.size, num_rows)).max())
+
+
+def _bytes_of_values(column: pa.Array) -> np.ndarray:
+    """Bytes that each value of a column has once its texts are written out; `[values]`, int64."""
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        ends = np.concatenate([[0], np.cumsum(_bytes_of_values(column.values))])
+        return np.diff(ends[column.offsets.to_numpy()])
+    if not pa.types.is_dictionary(column.type):
+        return np.full(len(column), _VALUE_BYTES, np.int64)
+    texts = pc.fill_null(pc.binary_length(column.dictionary), 0).to_numpy(zero_copy_only=False)
+    lengths = np.append(texts.astype(np.int64), 0)  # the last is that of null
+    codes = pc.fill_null(column.indices, len(texts)).to_numpy(zero_copy_only=False)
+    # Damaged, one may stand for no text; that is said where the texts are read.
+    return lengths.take(codes, mode="clip") + _VALUE_BYTES
 
 
 def _longest(column: pa.Array) -> int:

@@ -106,19 +106,28 @@ def lines_of(stream: BinaryIO, file: str, limits: ReadLimits) -> Iterator[bytes]
     Raises:
       ValueError: a line is too long; no more than a block of it beyond the limit was read.
     """
-    rest = b""
-    number = 1  # of the line that `rest` begins
+    # Of the line that is not whole: put together at its end alone, or each block copies it anew.
+    pieces: list[bytes] = []
+    num_bytes = 0
+    number = 1
     while block := stream.read(_BLOCK_BYTES):
-        lines = (rest + block).split(b"\n")
+        first, *lines = block.split(b"\n")
+        pieces.append(first)
+        num_bytes += len(first)
+        if num_bytes > limits.row_bytes:
+            raise limits.too_long(file, f"line {number}")
+        if not lines:
+            continue
+        yield b"".join(pieces)
         rest = lines.pop()
-        # Of the others each is of this block alone.
-        for place, line in ((0, lines[0] if lines else b""), (len(lines), rest)):
-            if len(line) > limits.row_bytes:
-                raise limits.too_long(file, f"line {number + place}")
-        number += len(lines)
         yield from lines
-    if rest:
-        yield rest
+        number += len(lines) + 1
+        # Of the others each is of this block alone.
+        if len(rest) > limits.row_bytes:
+            raise limits.too_long(file, f"line {number}")
+        pieces, num_bytes = [rest], len(rest)
+    if num_bytes:
+        yield b"".join(pieces)
 
 
 def has_text(stream: BinaryIO) -> bool:
