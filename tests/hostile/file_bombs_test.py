@@ -28,7 +28,7 @@ MB = b"x" * (1 << 20)
 
 # Reads a table of items as a run does, all of it; says what became of it, and its peak of memory.
 READ = f"""
-import collections, re, resource, sys
+import collections, os, re, resource, sys
 resource.setrlimit(resource.RLIMIT_DATA, ({MEMORY_BYTES}, {MEMORY_BYTES}))
 from tfx_pipeline.tables import arrow_files, schema, undeclared_lists, validate
 counts = collections.Counter()
@@ -44,7 +44,9 @@ try:
 except ValueError as error:
     print(error)
 with open("/proc/self/status") as status:
-    print(int(re.search(r"VmHWM:\\s+(\\d+)", status.read())[1]) >> 10)
+    print(int(re.search(r"VmHWM:\\s+(\\d+)", status.read())[1]) >> 10, flush=True)
+# As commands end: a thread of Arrow that still reads aborts where Python goes before it.
+os._exit(0)
 """
 
 
