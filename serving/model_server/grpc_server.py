@@ -51,7 +51,7 @@ class GrpcLimits:
       max_requests: Requests under way, and again calls that wait for their message.
       max_message_bytes: Size of a request, unpacked.
       max_memory_bytes: Of requests under way and calls that wait for their message.
-      read_timeout_s: Seconds in which a call's message must come.
+      read_timeout_s: Seconds in which a call's message must come, once it is read.
     """
 
     max_workers: int
@@ -171,6 +171,7 @@ class GrpcServer:
             max_calls=self._limits.max_requests,
             timeout_s=self._limits.read_timeout_s,
             end=end_call,
+            free_bytes=SMALL_BYTES,
         )
 
     async def _answer(self, name: str, method: Method, context: grpc.aio.ServicerContext) -> bytes:

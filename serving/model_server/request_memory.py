@@ -1,9 +1,9 @@
 """Memory that gRPC requests take: calls whose message has not come, and messages under way.
 
 HTTP/2 buffers a message only once somebody reads it, and then up to its whole size: a call that
-waits for its message is counted with the largest there may be. What does not fit waits unread.
-Where callers that send nothing hold all the room, the one that has done so for longest is ended,
-the sooner the more there are behind it. Everything here runs on one event loop, without locks.
+waits for its message is counted with the largest there may be. What does not fit waits unread,
+and connections take turns. Where callers that send nothing hold all the room, calls give way
+(`request_peers.py`). Everything here runs on one event loop, without locks.
 """
 
 import asyncio
@@ -13,23 +13,18 @@ from collections.abc import Awaitable, Callable
 import grpc
 
 from serving.model_server.errors import ServingError
+from serving.model_server.request_peers import (
+    Peer,
+    Peers,
+    Wait,
+    distrust,
+    first_in_turn,
+    giving_way,
+)
 
-# Seconds that a call may wait for its message while others wait for its place: with a few behind
-# it, and at the least.
-_GRACE_S, _MIN_GRACE_S = 1.0, 0.05
+# Seconds that calls may still wait once the server stops.
+_STOP_S = 1.0
 _LOOK_S, _BUSY_LOOK_S = 0.25, 0.02
-
-
-class _Wait:
-    """One call that waits for its message."""
-
-    __slots__ = ("context", "is_open", "opened", "since", "turn")
-
-    def __init__(self, context: grpc.aio.ServicerContext, since: float):
-        self.context = context
-        self.since = self.opened = since
-        self.is_open = False
-        self.turn: asyncio.Future[None] | None = None
 
 
 class WaitingCalls:
@@ -38,9 +33,10 @@ class WaitingCalls:
     Args:
       max_message_bytes: Size of a message, unpacked.
       budget_bytes: For calls that are read and messages that are held; one call always fits.
-      max_calls: Calls that wait; of more, the one that waits for longest is ended.
-      timeout_s: Seconds until a call without its message is ended.
+      max_calls: Calls that wait; of more, the oldest of the connection with the most is ended.
+      timeout_s: Seconds until a call without its message is ended, from when it is read.
       end: Ends a call with an error from outside its handler.
+      free_bytes: Messages up to this size are held beside the budget, so that they keep nobody out.
     """
 
     def __init__(
@@ -51,16 +47,20 @@ class WaitingCalls:
         max_calls: int,
         timeout_s: float,
         end: Callable[[grpc.aio.ServicerContext, ServingError], Awaitable[None]],
+        free_bytes: int = 0,
     ):
         self._max_message_bytes = max_message_bytes
         self._budget_bytes = budget_bytes
         self._max_calls = max_calls
         self._timeout_s = timeout_s
         self._end_call = end
-        self._waits: dict[_Wait, None] = {}  # oldest first
-        self._queue: collections.deque[_Wait] = collections.deque()
-        self._num_open = 0
+        self._free_bytes = free_bytes
+        self._peers = Peers()
+        self._waits: dict[Wait, None] = {}  # oldest first
+        self._open: dict[Wait, None] = {}  # those that are read; oldest first
+        self._queue: dict[Peer, None] = {}  # connections with calls that wait unread
         self._held_bytes = 0
+        self._counted_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._is_stopping = False
         self._ending: set[asyncio.Future] = set()
@@ -98,61 +98,87 @@ class WaitingCalls:
           ServingError: If the call had to go before it was read.
           grpc.aio.AbortError: If it was ended while it was read.
         """
-        loop = asyncio.get_running_loop()
         if len(self._waits) >= self._max_calls:
-            self._end(next(iter(self._waits)), _crowded())
-        wait = _Wait(context, loop.time())
+            self._end(max(self._waits, key=lambda wait: wait.peer.num_calls), _crowded())
+        peer = self._peers.get(context.peer())
+        wait = Wait(context, peer, asyncio.get_running_loop().time())
         self._waits[wait] = None
+        peer.num_calls += 1
         if self._timer is None:
             self._look_again(_LOOK_S)
         try:
             if self._queue or not self._has_room():
                 await self._turn(wait)
             else:
-                self._open(wait)
+                self._begin(wait)
             message = await context.read()
-            self._waits.pop(wait, None)
+            self._leave(wait)
             if message is grpc.aio.EOF:
                 return None
+            peer.has_delivered = True
             message = await unpack(message)
-            self._held_bytes += len(message)
+            self._hold(len(message))
             return message
         finally:
-            self._waits.pop(wait, None)
-            if wait.is_open:
-                self._num_open -= 1
+            self._leave(wait)
+            if wait in self._open:
+                del self._open[wait]
                 self._let_in()
 
     def release(self, message: bytes) -> None:
         """Lets a message go that was read here."""
-        self._held_bytes -= len(message)
+        self._hold(len(message), -1)
         self._let_in()
 
+    def _hold(self, size: int, sign: int = 1) -> None:
+        self._held_bytes += sign * size
+        if size > self._free_bytes:
+            self._counted_bytes += sign * size
+
     def _has_room(self) -> bool:
-        needed = (self._num_open + 1) * self._max_message_bytes + self._held_bytes
-        return needed <= self._budget_bytes or not (self._num_open or self._held_bytes)
+        needed = (len(self._open) + 1) * self._max_message_bytes + self._counted_bytes
+        return needed <= self._budget_bytes or not (self._open or self._counted_bytes)
 
-    def _open(self, wait: _Wait) -> None:
-        wait.is_open = True
+    def _begin(self, wait: Wait) -> None:
         wait.opened = asyncio.get_running_loop().time()
-        self._num_open += 1
+        wait.peer.num_open += 1
+        self._open[wait] = None
 
-    async def _turn(self, wait: _Wait) -> None:
+    async def _turn(self, wait: Wait) -> None:
         wait.turn = asyncio.get_running_loop().create_future()
-        self._queue.append(wait)
+        wait.peer.queue[wait] = None
+        self._queue[wait.peer] = None
         self._look_again(_BUSY_LOOK_S)
         await wait.turn
 
     def _let_in(self) -> None:
         while self._queue and self._has_room():
-            wait = self._queue.popleft()
+            peer = first_in_turn(self._queue, asyncio.get_running_loop().time())[0]
+            wait = next(iter(peer.queue))
+            self._unqueue(wait)
             if wait.turn is not None and not wait.turn.done():
-                self._open(wait)
+                self._begin(wait)
                 wait.turn.set_result(None)
 
-    def _end(self, wait: _Wait, error: ServingError) -> None:
-        self._waits.pop(wait, None)
-        if not wait.is_open:
+    def _unqueue(self, wait: Wait) -> None:
+        wait.peer.queue.pop(wait, None)
+        if not wait.peer.queue:
+            self._queue.pop(wait.peer, None)
+
+    def _leave(self, wait: Wait) -> None:
+        """A call waits no longer; what it was read with is its room until it is gone."""
+        if wait not in self._waits:
+            return
+        del self._waits[wait]
+        self._unqueue(wait)
+        wait.peer.num_calls -= 1
+        if wait.opened is not None:
+            wait.peer.num_open -= 1
+
+    def _end(self, wait: Wait, error: ServingError) -> None:
+        self._leave(wait)
+        wait.is_ended = True
+        if wait.opened is None:
             if wait.turn is not None and not wait.turn.done():
                 wait.turn.set_exception(error)
             return
@@ -172,17 +198,20 @@ class WaitingCalls:
         """Ends the calls whose time is over."""
         self._timer = None
         now = asyncio.get_running_loop().time()
-        timeout_s = min(self._timeout_s, _GRACE_S) if self._is_stopping else self._timeout_s
-        for wait in list(self._waits):
-            if now - wait.since < timeout_s:
-                break
-            self._end(wait, _stopping() if self._is_stopping else _silent(self._timeout_s))
-        waiting = [wait for wait in self._queue if wait.turn and not wait.turn.done()]
-        self._queue = collections.deque(waiting)
-        if waiting:
-            grace_s = max(_MIN_GRACE_S, _GRACE_S / (1 + len(waiting) / max(1, self._num_open)))
-            late = [w for w in self._waits if w.is_open and now - w.opened >= grace_s]
-            for wait in late[: len(waiting)]:
+        if self._is_stopping:
+            for wait in list(self._waits):
+                if now - wait.since >= min(self._timeout_s, _STOP_S):
+                    self._end(wait, _stopping())
+        reading = [wait for wait in self._open if wait in self._waits]
+        for wait in reading:
+            if wait.opened is not None and now - wait.opened >= self._timeout_s:
+                distrust(wait.peer, now)
+                self._end(wait, _silent(self._timeout_s))
+        if self._queue:
+            reading = [wait for wait in reading if wait in self._waits]
+            num_ending = sum(wait.is_ended for wait in self._open)
+            for wait in giving_way(reading, self._queue, num_ending, now):
+                distrust(wait.peer, now)
                 self._end(wait, _crowded())
         self._let_in()
         if self._waits or self._queue:

@@ -1,4 +1,4 @@
-"""The distance between a client and its server: a relay that delays, or says nothing."""
+"""The line between a client and its server: a relay that delays, is slow, or says nothing."""
 
 import asyncio
 import contextlib
@@ -12,6 +12,7 @@ class Relay:
     Args:
       port: Of the server on this machine.
       delay_s: What a byte takes one way, seconds.
+      bytes_per_s: What all connections together carry to the server; None: whatever comes.
 
     Attributes:
       target: `host:port` of the relay.
@@ -19,8 +20,10 @@ class Relay:
       num_connections: How many were taken.
     """
 
-    def __init__(self, port: int, delay_s: float = 0.0):
+    def __init__(self, port: int, delay_s: float = 0.0, bytes_per_s: float | None = None):
         self._port, self._delay_s = port, delay_s
+        self._bytes_per_s = bytes_per_s
+        self._free_at = 0.0
         self.is_silent = False
         self.num_connections = 0
         self._loop = asyncio.new_event_loop()
@@ -66,7 +69,10 @@ class Relay:
             with contextlib.suppress(OSError):
                 from_server, to_server = await asyncio.open_connection("127.0.0.1", self._port)
                 streams.append(to_server)
-                await asyncio.gather(self._copy(reader, to_server), self._copy(from_server, writer))
+                await asyncio.gather(
+                    self._copy(reader, to_server, self._bytes_per_s),
+                    self._copy(from_server, writer),
+                )
         except asyncio.CancelledError:
             pass
         finally:
@@ -74,7 +80,7 @@ class Relay:
             for stream in streams:
                 stream.close()
 
-    async def _copy(self, reader, writer) -> None:
+    async def _copy(self, reader, writer, bytes_per_s=None) -> None:
         """Copies one way; what comes in meanwhile is under way as well."""
         waiting: asyncio.Queue = asyncio.Queue()
 
@@ -95,6 +101,9 @@ class Relay:
                 data = b""
                 with contextlib.suppress(OSError):
                     data = await reader.read(1 << 16)
+                if bytes_per_s:
+                    self._free_at = max(self._free_at, self._loop.time()) + len(data) / bytes_per_s
+                    await asyncio.sleep(self._free_at - self._loop.time())
                 waiting.put_nowait((self._loop.time() + self._delay_s, data))
             with contextlib.suppress(OSError):
                 await writing
@@ -103,7 +112,9 @@ class Relay:
 
 
 @contextlib.contextmanager
-def relay_to(target: str, delay_s: float = 0.0) -> Iterator[Relay]:
+def relay_to(
+    target: str, delay_s: float = 0.0, bytes_per_s: float | None = None
+) -> Iterator[Relay]:
     """Runs a relay to the server at `host:port`."""
-    with Relay(int(target.rpartition(":")[2]), delay_s) as relay:
+    with Relay(int(target.rpartition(":")[2]), delay_s, bytes_per_s) as relay:
         yield relay

@@ -16,7 +16,8 @@ WAIT_S = 30.0
 class Played:
     """A call: its message comes when the test says so, and it can be ended."""
 
-    def __init__(self):
+    def __init__(self, peer):
+        self.peer = lambda: peer
         self.message = asyncio.get_running_loop().create_future()
         self.ended = None
         self.is_read = asyncio.Event()
@@ -35,18 +36,19 @@ async def as_it_is(message):
     return message
 
 
-def waiting(num_open=2, max_calls=100, timeout_s=WAIT_S):
+def waiting(num_open=2, max_calls=100, timeout_s=WAIT_S, free_bytes=0):
     return WaitingCalls(
         max_message_bytes=SIZE,
         budget_bytes=num_open * SIZE,
         max_calls=max_calls,
         timeout_s=timeout_s,
         end=end,
+        free_bytes=free_bytes,
     )
 
 
-def start(calls):
-    call = Played()
+def start(calls, peer="one"):
+    call = Played(peer)
     return call, asyncio.ensure_future(calls.read(call, as_it_is))
 
 
@@ -90,17 +92,102 @@ def test_call_without_room_is_read_when_another_is_done():
     play(scene)
 
 
-def test_silent_calls_make_room_for_those_behind_them_the_oldest_first():
+def test_silent_calls_make_room_for_another_connection_the_oldest_first():
     async def scene():
         calls = waiting(num_open=2)
         silent = [start(calls) for _ in range(6)]
-        honest, reading = start(calls)
+        honest, reading = start(calls, "another")
         honest.message.set_result(b"x")
         assert await reading == b"x"
-        assert [call.ended is not None for call, _ in silent[:4]] == [True] * 4
-        assert {call.ended.code for call, _ in silent[:4]} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+        assert [call.ended is not None for call, _ in silent] == [True] + [False] * 5
+        assert silent[0][0].ended.code is grpc.StatusCode.RESOURCE_EXHAUSTED
         for _, task in silent:
             task.cancel()
+
+    play(scene)
+
+
+def test_silent_connections_make_room_for_one_that_came_last():
+    async def scene():
+        calls = waiting(num_open=2)
+        silent = [start(calls, f"silent {number}") for number in range(20)]
+        honest, reading = start(calls, "honest")
+        honest.message.set_result(b"x")
+        assert await reading == b"x"
+        assert all(call.ended for call, _ in silent[:18])
+        for _, task in silent:
+            task.cancel()
+
+    play(scene)
+
+
+def test_connections_take_turns():
+    async def scene():
+        calls = waiting(num_open=2)
+        first = [start(calls, "busy") for _ in range(10)]
+        honest, reading = start(calls, "honest")
+        await first[0][0].is_read.wait()
+        first[0][0].message.set_result(b"")
+        await first[0][1]
+        await honest.is_read.wait()
+        assert not first[2][0].is_read.is_set()
+        honest.message.set_result(b"x")
+        assert await reading == b"x"
+        assert not any(call.ended for call, _ in first)
+        for _, task in first:
+            task.cancel()
+
+    play(scene)
+
+
+def test_call_waits_for_those_of_its_own_connection():
+    async def scene():
+        calls = waiting(num_open=1)
+        slow, reading = start(calls)
+        later, last = start(calls)
+        await slow.is_read.wait()
+        calls._look()
+        await asyncio.sleep(0.2)
+        assert slow.ended is None
+        slow.message.set_result(b"slow")
+        later.message.set_result(b"y")
+        calls.release(await reading)
+        assert await last == b"y"
+
+    play(scene)
+
+
+def test_call_without_room_is_not_told_that_its_message_did_not_come():
+    async def scene():
+        calls = waiting(num_open=1, timeout_s=0.05)
+        first, reading = start(calls)
+        first.message.set_result(b"x" * SIZE)
+        message = await reading
+        second, later = start(calls)
+        second.message.set_result(b"y")
+        await asyncio.sleep(0.3)  # many times its time
+        assert not later.done()
+        calls.release(message)
+        assert await later == b"y"
+
+    play(scene)
+
+
+def test_small_messages_that_are_held_keep_nobody_out():
+    async def scene():
+        calls = waiting(num_open=1, free_bytes=SIZE // 2)
+        for _ in range(5):
+            call, reading = start(calls)
+            call.message.set_result(b"x" * (SIZE // 2))
+            await reading
+        assert calls.held_bytes == 5 * SIZE // 2
+        large, reading = start(calls)
+        large.message.set_result(b"x" * SIZE)
+        await reading
+        _, last = start(calls)
+        await asyncio.sleep(0)
+        assert not last.done()
+        last.cancel()
 
     play(scene)
 
