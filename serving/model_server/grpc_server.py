@@ -28,7 +28,7 @@ from serving.model_server.grpc_work import Work, parse_message
 from serving.model_server.health import HealthService
 from serving.model_server.message_cost import SMALL_BYTES
 from serving.model_server.ports import with_port
-from serving.model_server.request_memory import LargeRequests, WaitingCalls
+from serving.model_server.request_memory import LargeRequests, WaitingCalls, too_many
 
 _T = TypeVar("_T")
 
@@ -267,7 +267,7 @@ class GrpcServer:
 
     def _require_place(self) -> None:
         if self._num_under_way >= self._limits.max_requests:
-            raise ServingError(grpc.StatusCode.RESOURCE_EXHAUSTED, "Concurrent RPC limit exceeded!")
+            raise too_many()
         if self._unread_bytes > self._limits.max_memory_bytes:
             raise ServingError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -99,7 +99,7 @@ class WaitingCalls:
           grpc.aio.AbortError: If it was ended while it was read.
         """
         if len(self._waits) >= self._max_calls:
-            self._end(max(self._waits, key=lambda wait: wait.peer.num_calls), _crowded())
+            self._end(max(self._waits, key=lambda wait: wait.peer.num_calls), too_many())
         peer = self._peers.get(context.peer())
         wait = Wait(context, peer, asyncio.get_running_loop().time())
         self._waits[wait] = None
@@ -269,6 +269,11 @@ class LargeRequests:
                 self._used_bytes += next_cost
                 turn.set_result(None)
             self._queue.popleft()
+
+
+def too_many() -> ServingError:
+    """What ends a call beyond the number there may be."""
+    return ServingError(grpc.StatusCode.RESOURCE_EXHAUSTED, "Concurrent RPC limit exceeded!")
 
 
 def _silent(timeout_s: float) -> ServingError:

@@ -208,12 +208,13 @@ def test_call_that_stays_silent_is_ended_in_its_time():
 def test_more_calls_than_may_wait_end_the_oldest():
     async def scene():
         calls = waiting(num_open=1, max_calls=2)
-        _, first = start(calls)
+        call, first = start(calls)
         _, queued = start(calls)
         await asyncio.sleep(0)
         start(calls)
         with pytest.raises(grpc.aio.AbortError):
             await first
+        assert call.ended.message == "Concurrent RPC limit exceeded!"
         start(calls)
         with pytest.raises((ServingError, grpc.aio.AbortError)):  # read by now, or not
             await queued
