@@ -9,8 +9,6 @@ import hashlib
 import json
 import logging
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,19 +16,10 @@ import tensorflow as tf
 
 from trainer.early_stopping import EarlyStopping
 from trainer.model_state import Arrays, ModelState, read_arrays, with_prefix, write_arrays
+from trainer.whole_files import PARSE_ERRORS
 
 _FILE = "checkpoint.npz"
 _BEST = "best/"
-# What numpy and JSON say of a file that is empty, cut or something else.
-_DAMAGE = (
-    ValueError,
-    KeyError,
-    TypeError,
-    EOFError,
-    RecursionError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 _progress = logging.getLogger("tagtower.train")
 
@@ -106,7 +95,7 @@ class CheckpointFolder:
                 with_prefix(arrays, _BEST),
                 Progress.from_mapping(progress),
             )
-        except _DAMAGE as error:
+        except PARSE_ERRORS as error:
             _progress.warning(
                 "%s is damaged (%s): the training begins anew", self._path, type(error).__name__
             )

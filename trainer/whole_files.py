@@ -11,6 +11,8 @@ import contextlib
 import itertools
 import json
 import os
+import zipfile
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -24,6 +26,16 @@ from trainer.file_system import (
 from trainer.owner_marks import new_mark
 
 UNFINISHED_SUFFIX = ".tmp"  # of what a killed process leaves, see `trainer.owner_marks`
+# What numpy and JSON raise for a file that is empty, cut or something else.
+PARSE_ERRORS = (
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    RecursionError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 _PIECES_PER_WRITE = 1_000
 
 _KINDS = {

@@ -3,8 +3,6 @@
 import dataclasses
 import io
 import json
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Generic
@@ -15,18 +13,7 @@ from tfx_pipeline.report_file import write_report
 from tfx_pipeline.study.trial import FinishedTrial, TrialDefinition, TrialOutcome
 from tfx_pipeline.study.trials import Definition, Trial
 from trainer.config_loader import from_mapping, to_mapping
-from trainer.whole_files import write_bytes
-
-# What is said of files that are not what was written.
-_DAMAGE = (
-    ValueError,
-    KeyError,
-    TypeError,
-    EOFError,
-    RecursionError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+from trainer.whole_files import PARSE_ERRORS, write_bytes
 
 
 class TrialStore:
@@ -59,7 +46,7 @@ class TrialStore:
                 return FinishedTrial(content["code"], outcome, dict(arrays))
         except FileNotFoundError:
             return None
-        except _DAMAGE:
+        except PARSE_ERRORS:
             return None
 
     def finished(self, definition: TrialDefinition) -> FinishedTrial:
