@@ -19,8 +19,9 @@ from serving.model_server.signature import Signature
 from serving.tensor_proto import is_readable, num_values
 
 MAX_BATCH_SIZE = 4096
-# Of all inputs together. A string costs a model some 300 bytes: itself, its id, its embedding.
-MAX_STRINGS = 2**20
+# Of all inputs together, padding included: 800 users of 2,400 values each. A string costs a model
+# some 300 bytes: itself, its id, its embedding.
+MAX_STRINGS = 2**21
 # Bytes of all elements that a message does not hold, over its inputs.
 MAX_REPEATED_BYTES = 16 << 20
 # A shape of more is none.

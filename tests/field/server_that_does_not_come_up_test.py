@@ -74,8 +74,9 @@ def test_slow_server_outlasts_any_patience_and_says_what_it_does(tmp_path, versi
     lines = [re.sub(r"^20\d\d-\S+Z ", "", line) for line in log.read_text().splitlines()]
     assert lines[0] == "Loading TensorFlow ..."
     assert lines[1] == f"Loading version 7 of default from {versions / '7'} ..."
-    assert lines[2].startswith("Loaded version 7 of default in ")
-    assert lines[3] == f"Serving default version 7: gRPC on {server.port}."
+    assert lines[2] == f"Version 7 has no manifest, not checked: {versions / '7'}"
+    assert lines[3].startswith("Loaded version 7 of default in ")
+    assert lines[4] == f"Serving default version 7: gRPC on {server.port}."
     assert not psutil.pid_exists(server.process_id)
 
 

@@ -276,8 +276,8 @@ CLAIMS = {
         "Shapes must not span more than",
     ),
     "millions of empty strings": (
-        tensor_of([1000, 2000], types_pb2.DT_STRING, tensor_content=bytes(2_000_000)),
-        "A request must not have more than 1048576 strings",
+        tensor_of([1500, 2000], types_pb2.DT_STRING, tensor_content=bytes(3_000_000)),
+        "A request must not have more than 2097152 strings",
     ),
 }
 
