@@ -43,7 +43,7 @@ class Kills:
       equal: Runs whose report was that of an undisturbed one.
       failed: Runs that could not be brought to an end.
       different: Runs with another report.
-      said: Of both, what was wrong.
+      said: What was wrong with runs that differ or failed.
     """
 
     seconds: float

@@ -42,8 +42,8 @@ class RequestOutcomes:
       counts: By interface and outcome: `grpc.answered`, `rest.refused`, `rest.fault`.
       wrong: Good requests in between that were not answered rightly.
       lost: Whether the server was gone at the end.
-      memory_mb: Of the server before, and after.
-      said: Of the faults, the first few.
+      memory_mb: The server's resident memory before, and after.
+      said: The first few faults.
     """
 
     counts: collections.Counter = dataclasses.field(default_factory=collections.Counter)

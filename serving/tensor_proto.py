@@ -85,7 +85,7 @@ def num_values(tensor: tensor_pb2.TensorProto) -> int:
     """How many elements the repeated `*_val` field holds, whatever the shape says; reads none.
 
     Args:
-      tensor: Of a type that `is_readable`.
+      tensor: A tensor whose type `is_readable`.
     """
     values = getattr(tensor, _VALUE_FIELDS.get(tensor.dtype, "int_val"))
     is_complex = tensor.dtype in (types_pb2.DT_COMPLEX64, types_pb2.DT_COMPLEX128)

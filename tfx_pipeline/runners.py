@@ -95,7 +95,7 @@ class ReportingLocalRunner(tfx_runner.IrBasedRunner):
           template: The intermediate representation, without the run's id.
           runs: What nodes did in earlier tries; those that follow are added.
           begun: When nodes were begun; likewise.
-          manifests: Of the whole run.
+          manifests: Manifests of the whole run.
 
         Returns:
           Whether all is done; False: something was damaged and is forgotten, and another try will

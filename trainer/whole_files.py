@@ -147,7 +147,7 @@ def write_json(path: str | os.PathLike[str], content: Any, **options: Any) -> No
     Args:
       path: See `write_bytes`.
       content: Anything that JSON can hold.
-      **options: Of `json.dumps`; by default indented, with sorted keys.
+      **options: Arguments of `json.dumps`; by default indented, with sorted keys.
     """
     write_text(path, json.dumps(content, **{"indent": 1, "sort_keys": True, **options}) + "\n")
 

@@ -82,11 +82,11 @@ class SecuredTarget:
 
     Args:
       target: The server.
-      credentials: Of TLS, ready made; None: what `security` says.
+      credentials: TLS credentials, ready made; None: what `security` says.
       security: Certificates and tokens; None: neither.
 
     Attributes:
-      credentials: Of the channel; None: in clear.
+      credentials: Channel credentials; None: in clear.
       options: Those of the channel that TLS needs.
 
     Raises:

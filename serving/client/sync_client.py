@@ -46,7 +46,7 @@ class TagClient:
       max_attempts: How often a call is made at most.
       list_width: Every list is padded to this width, and longer ones are refused: requests of one
         width can be joined by a TensorFlow Serving with batching. None: the longest of a request.
-      credentials: Of TLS, as `grpc.ssl_channel_credentials()`; None: what `security` says.
+      credentials: TLS, as `grpc.ssl_channel_credentials()`; None: what `security` says.
       security: Certificate files and a token; None: in clear, and as nobody.
 
     Raises:

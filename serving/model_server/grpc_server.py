@@ -50,7 +50,7 @@ class GrpcLimits:
       max_workers: Requests answered at a time.
       max_requests: Requests under way, and again calls that wait for their message.
       max_message_bytes: Size of a request, unpacked.
-      max_memory_bytes: Of requests under way and calls that wait for their message.
+      max_memory_bytes: Memory for requests under way and calls that wait for their message.
       read_timeout_s: Seconds in which a call's message must come, once it is read.
     """
 

@@ -92,7 +92,7 @@ class Metrics:
         """Forgets the counts of all other models and versions.
 
         Args:
-          names: Of models.
+          names: Model names.
           paths: Folders of versions.
         """
         for family in self._families():

@@ -137,7 +137,7 @@ class RestRequest(httputil.HTTPMessageDelegate):
         """Ends a request whose body does not come, or too slowly; called every other second.
 
         Args:
-          now: Of `time.monotonic()`.
+          now: Seconds of `time.monotonic()`.
         """
         if now - self._last > STALL_S or is_slow(self._num_received, now - self._start):
             self._give_up()
@@ -146,7 +146,7 @@ class RestRequest(httputil.HTTPMessageDelegate):
         """Ends a request that has paused, for others; whether it had.
 
         Args:
-          now: Of `time.monotonic()`.
+          now: Seconds of `time.monotonic()`.
         """
         has_paused = now - self._last > _PATIENCE_S and not self._is_over
         if has_paused:

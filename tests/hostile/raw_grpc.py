@@ -16,7 +16,7 @@ class RawCall:
     """One connection with one call, whose bytes are sent as far as the server lets them.
 
     Args:
-      port: Of the server.
+      port: The server's port.
       method: Full name of the method.
       headers: More headers.
     """

@@ -11,6 +11,7 @@ import zlib
 import pytest
 
 from tests.hostile.limited_server import limited_server
+from tests.hostile.raw_rest import read_all
 from tests.serving.model_server import toy_models
 from tests.serving.model_server.server_process import wait_until
 
@@ -56,14 +57,6 @@ def connect(server):
 def head(*headers):
     lines = [f"POST {PATH} HTTP/1.1", "Host: h", *headers]
     return "\r\n".join(lines).encode() + b"\r\n\r\n"
-
-
-def read_all(sock):
-    received = b""
-    with contextlib.suppress(ConnectionError):
-        while chunk := sock.recv(65536):
-            received += chunk
-    return received
 
 
 @pytest.mark.parametrize("length", [LIMIT + 1, 10**40])

@@ -15,6 +15,7 @@ import pytest
 from serving.model_server import rest_connections, rest_request, rest_server
 from serving.model_server.rest_api import Answer
 from serving.model_server.rest_server import RestServer
+from tests.hostile.raw_rest import read_all
 from tests.serving.model_server import toy_models
 from tests.serving.model_server.server_process import server_process, wait_until
 
@@ -51,14 +52,6 @@ def ask(server, path="/", body=b""):
         connection.request("POST", path, body)
         response = connection.getresponse()
         return response.status, response.read().decode()
-
-
-def read_all(sock):
-    received = b""
-    with contextlib.suppress(ConnectionError):
-        while chunk := sock.recv(65536):
-            received += chunk
-    return received
 
 
 @pytest.fixture

@@ -151,7 +151,7 @@ class WatchedCsv:
 
         Args:
           stream: The file from its beginning.
-          row_bytes: Of a row, at most; about, as rows are told by blocks.
+          row_bytes: Size of a row, at most; about, as rows are told by blocks.
         """
         self.watch = QuoteWatch()
         self.too_long_in: int | None = None

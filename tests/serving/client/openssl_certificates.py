@@ -38,7 +38,7 @@ def make_pair(folder: Path, name: str, authority: Pair, names: str = "", days: i
 
     Args:
       folder: Where the files go.
-      name: Of the files and of the holder.
+      name: Name of the files and of the holder.
       authority: Who signs.
       names: The names it holds for, as `IP:127.0.0.1,DNS:tower.test`.
       days: How long it holds; negative: it has expired.

@@ -10,7 +10,7 @@ class Relay:
     """A relay of TCP, to be asked in the place of a server; a context manager that runs it.
 
     Args:
-      port: Of the server on this machine.
+      port: Port of the server on this machine.
       delay_s: What a byte takes one way, seconds.
       bytes_per_s: What all connections together carry to the server; None: whatever comes.
 
