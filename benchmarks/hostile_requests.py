@@ -218,7 +218,8 @@ class _Rest:
 
 def _rest_outcome(status: int, content: bytes) -> str:
     try:
-        answer = json.loads(content)
+        # As in TensorFlow Serving, an error quotes a caller's bytes as they came.
+        answer = json.loads(content.decode("utf-8", "surrogateescape"))
     except ValueError:
         return "fault"
     if status == 200:

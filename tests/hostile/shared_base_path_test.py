@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent import futures
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from tfx_pipeline.base_path_lock import LOCK_FILE, locked, new_staging, remove_abandoned_staging
+from tfx_pipeline.components import pusher
 from tfx_pipeline.components.pusher import push, push_sources
 from tfx_pipeline.pushed_versions import read_versions, roll_back
 from tfx_pipeline.refusals import OutputInUse
@@ -115,6 +117,43 @@ def test_pushes_and_roll_backs_at_once_lose_no_version(tmp_path, base):
         versions = read_versions(folder)
         assert sorted(version.number for version in versions) == sorted(numbers)
         assert all(version.damage is None and version.provenance for version in versions)
+
+
+def test_roll_back_does_not_wait_for_the_copies_of_a_push(tmp_path, base, monkeypatch):
+    servable = make_servable(tmp_path / "servable")
+    bases = [f"{base}_exact", str(base)]
+    sources = push_sources({"base_path": str(base), "exact_base_path": bases[0]}, servable)
+    first, second = push(sources, {"kind": "run"}), push(sources, {"kind": "run"})
+    copying, rolled_back = threading.Event(), threading.Event()
+    copy = pusher.copy_folder
+
+    def slow_copy(*arguments):
+        copying.set()
+        assert rolled_back.wait(60)
+        copy(*arguments)
+
+    monkeypatch.setattr(pusher, "copy_folder", slow_copy)
+    with futures.ThreadPoolExecutor(1) as others:
+        pushing = others.submit(push, sources, {"kind": "run"})
+        assert copying.wait(60)
+        roll_back(bases, first)
+        rolled_back.set()
+        third = pushing.result()
+
+    assert third > second  # a number that a roll-back withdrew is not used again
+    in_service = {v.number for v in read_versions(str(base)) if not v.is_withdrawn}
+    assert in_service == {first, third}
+
+
+def test_push_that_another_made_needless_while_it_copied_leaves_nothing(tmp_path, base):
+    servable = make_servable(tmp_path / "servable")
+    sources = {str(base): push_sources({"base_path": "", "exact_base_path": ""}, servable)[""]}
+    answers = iter([None, pusher.PushOutcome(7)])
+
+    outcome = pusher.push_unless(lambda: next(answers), sources, {})
+
+    assert outcome == pusher.PushOutcome(7, is_new=False)
+    assert os.listdir(base) == [LOCK_FILE]
 
 
 def test_lock_is_waited_for_and_then_refused_in_one_line_with_its_owner(base):

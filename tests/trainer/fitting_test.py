@@ -235,18 +235,18 @@ def test_figures_of_steps_and_epochs_are_logged_for_tensorboard(first_run, folde
 KILLED = """
 import os, signal, sys
 from tests.trainer.fitting_test import trained
-from trainer import model_state
+from trainer import whole_files
 from trainer.checkpoints import CheckpointFolder
 
-rename, left = model_state.tf.io.gfile.rename, [3]
+replace, left = whole_files.replace_file, [3]
 
-def killed_before_the_third_rename(*args, **kwargs):
+def killed_before_the_third_rename(*args):
     left[0] -= 1
     if not left[0]:
         os.kill(os.getpid(), signal.SIGKILL)
-    return rename(*args, **kwargs)
+    replace(*args)
 
-model_state.tf.io.gfile.rename = killed_before_the_third_rename
+whole_files.replace_file = killed_before_the_third_rename
 trained(checkpoints=CheckpointFolder(sys.argv[1]), checkpoint_steps=4)
 """
 

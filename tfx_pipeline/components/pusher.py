@@ -11,12 +11,13 @@ A run has a version for servers with ScaNN's ops and one for servers without; th
 paths under one number. What was rolled back stays so: see `rolled_back_version`.
 """
 
+import contextlib
 import errno
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from tfx import v1 as tfx
 from tfx.components.evaluator import constants
@@ -100,10 +101,14 @@ def AtomicPusher(  # noqa: N802 (a component is a class to its callers)
     pushed = unpushed(paths, is_blessed, {"run": run_name, "recall": recall}, servable.uri)
     if is_blessed:
         sources = push_sources(pushed, servable.uri)
-        with locked(sources):
-            if _withdrawn_version(pushed) is None:
-                already = _already_pushed(pushed, sources)
-                pushed["version"] = already or push(sources, pushed["provenance"])
+
+        def settled() -> PushOutcome | None:
+            if _withdrawn_version(pushed) is not None:
+                return PushOutcome(None)
+            already = _already_pushed(pushed, sources)
+            return None if already is None else PushOutcome(already)
+
+        pushed["version"] = push_unless(settled, sources, pushed["provenance"]).version
     pushed_model.set_int_custom_property("pushed", int(pushed["version"] is not None))
     write_json(os.path.join(pushed_model.uri, PUSHED_FILE), pushed)
 
@@ -147,15 +152,18 @@ def ensure_newest(pushed_uri: str, servable_uri: str) -> int | None:
     if not pushed.get("is_blessed", pushed["version"] is not None):
         return None
     sources = push_sources(pushed, servable_uri)
-    with locked(sources):
+
+    def settled() -> PushOutcome | None:
         if _withdrawn_version(pushed) is not None:
-            return None
+            return PushOutcome(None)
         newest = {_newest(base_path) for base_path in sources}
-        if len(newest) == 1 and _is_own(pushed):
-            return newest.pop()
-        pushed["version"] = push(sources, pushed.get("provenance", {}))
-    write_json(os.path.join(pushed_uri, PUSHED_FILE), pushed)
-    return pushed["version"]
+        return PushOutcome(newest.pop()) if len(newest) == 1 and _is_own(pushed) else None
+
+    outcome = push_unless(settled, sources, pushed.get("provenance", {}))
+    if outcome.is_new:
+        pushed["version"] = outcome.version
+        write_json(os.path.join(pushed_uri, PUSHED_FILE), pushed)
+    return outcome.version
 
 
 def mend_pushed(pushed_uri: str, known: Callable[[], Mapping[str, Any]]) -> None:
@@ -199,33 +207,65 @@ def servable_facts(uri: str) -> dict[str, Any]:
     return facts | {"num_tags": index["num_tags"], "index": index["kind"]}
 
 
+class PushOutcome(NamedTuple):
+    """What came of a push.
+
+    Attributes:
+      version: The version that serves; None: nothing was pushed, and nothing serves in its place.
+      is_new: Whether this push made it.
+    """
+
+    version: int | None
+    is_new: bool = False
+
+
 def push(sources: Mapping[str, str], provenance: Mapping[str, Any] | None = None) -> int:
+    """Pushes folders as a new version, whatever is at their base paths; see `push_unless`."""
+    version = push_unless(lambda: None, sources, provenance or {}).version
+    assert version is not None
+    return version
+
+
+def push_unless(
+    settled: Callable[[], PushOutcome | None],
+    sources: Mapping[str, str],
+    provenance: Mapping[str, Any],
+) -> PushOutcome:
     """Copies folders beside the versions of their base paths, then renames them into place.
 
     All copies are there before the first rename: only a process killed between two renames leaves
-    a version at one base path alone, and the next push is a newer one at each. Who pushes or rolls
-    back there at the same time waits.
+    a version at one base path alone, and the next push is a newer one at each. The locks of the
+    base paths are held for a look at what is there and for the renames, and not for the copies,
+    which take long: a roll-back does not wait for those.
 
     Args:
+      settled: Looks, with the locks held, whether there is nothing to push; None: there is. It is
+        asked before the copies and again after them, as others may have pushed meanwhile.
       sources: Base path -> folder to push there, in the order of the renames.
       provenance: What it was made from, for `version.json`.
 
     Returns:
-      The version, the same everywhere: the time in seconds, or one more than the newest, withdrawn
-      or not, where that is not smaller.
+      What `settled` said, or the new version, the same everywhere: the time in seconds, or one more
+      than the newest, withdrawn or not, where that is not smaller.
 
     Raises:
       DamagedFolderError: A folder or its copy does not hold what its manifest says.
       OSError: A folder is not there, or cannot be copied.
     """
     with locked(sources):
-        return _push(sources, provenance or {})
+        answer = settled()
+        if answer is None:
+            for base_path in sources:
+                remove_abandoned_staging(base_path)
+    if answer is not None:
+        return answer
+    with _staged(sources) as staged, locked(sources):
+        return settled() or PushOutcome(_publish(staged, provenance), is_new=True)
 
 
-def _push(sources: Mapping[str, str], provenance: Mapping[str, Any]) -> int:
-    now = int(time.time())
-    version = max(now, *(_highest(base_path) + 1 for base_path in sources))
-    described = {**provenance, "version": version, "made": utc_text(now)}
+@contextlib.contextmanager
+def _staged(sources: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Copies of folders at their base paths, base path -> copy; what is not renamed is removed."""
     staged: dict[str, str] = {}
     try:
         for base_path, source in sources.items():
@@ -233,18 +273,26 @@ def _push(sources: Mapping[str, str], provenance: Mapping[str, Any]) -> int:
                 raise FileNotFoundError(errno.ENOENT, "no servable to push", source)
             check_manifest(source, remedy=_NOT_PUSHED)
             make_folders(base_path)
-            remove_abandoned_staging(base_path)
             staged[base_path] = new_staging(base_path)
             copy_folder(source, staged[base_path])
-            write_json(os.path.join(staged[base_path], PROVENANCE_FILE), described)
-            add_to_manifest(staged[base_path], [PROVENANCE_FILE])
             check_manifest(staged[base_path], remedy=_NOT_PUSHED)
-        with interrupts.deferred():
-            for base_path, staging in staged.items():
-                move_folder(staging, os.path.join(base_path, str(version)), last=_LAST_FILES)
+        yield staged
     finally:
         for staging in staged.values():
             remove_folder(staging)
+
+
+def _publish(staged: Mapping[str, str], provenance: Mapping[str, Any]) -> int:
+    """Gives copies a number and their place. The caller holds the locks."""
+    now = int(time.time())
+    version = max(now, *(_highest(base_path) + 1 for base_path in staged))
+    described = {**provenance, "version": version, "made": utc_text(now)}
+    for staging in staged.values():
+        write_json(os.path.join(staging, PROVENANCE_FILE), described)
+        add_to_manifest(staging, [PROVENANCE_FILE])
+    with interrupts.deferred():
+        for base_path, staging in staged.items():
+            move_folder(staging, os.path.join(base_path, str(version)), last=_LAST_FILES)
     return version
 
 
