@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import yaml
 
@@ -74,7 +75,7 @@ def test_batch_prediction_of_all_users_equals_online(run, tmp_path, capsys):
         for line in path.read_text(encoding="utf-8").splitlines()
     ]
     assert len({line["instance"]["user_id"] for line in lines}) == len(lines) == 6040
-    num_tags = num_different = 0
+    users_with_other_candidates = set()
 
     capsys.readouterr()
     with ModelServer([ModelConfig("default", str(base_path))], port=0) as server:
@@ -91,20 +92,22 @@ def test_batch_prediction_of_all_users_equals_online(run, tmp_path, capsys):
                     predicted = line["prediction"]
                     offline = dict(zip(predicted["tags"], predicted["scores"], strict=True))
                     online = dict(zip(profile.tags, profile.scores, strict=True))
-                    both = offline.keys() & online.keys()
                     # Scores that are equal to six digits may change places with the batch's shape,
                     # so tags are compared and not their order.
-                    assert [offline[tag] for tag in both] == pytest.approx(
-                        [online[tag] for tag in both], rel=1e-4, abs=1e-4
-                    )
-                    num_tags += len(online)
-                    num_different += len(offline.keys() - both)
+                    both = sorted(offline.keys() & online.keys())
+                    shifts = np.array([offline[tag] - online[tag] for tag in both])
+                    if len(both) < len(online) or np.abs(shifts).max() > 1e-4:
+                        users_with_other_candidates.add(line["instance"]["user_id"])
+                    # Another candidate of the first stage has a share of all others' scores, in one
+                    # direction: they are logarithms of shares of the candidates.
+                    assert np.abs(shifts).max() < 1e-2
+                    assert shifts.max() < 1e-4 or shifts.min() > -1e-4
         query = ["query", "--server", target, "--config", str(config), "--user", "1", "--json"]
         assert main(query) == 0
     # A user's vector differs in its last bits with the batch's shape, and ScaNN's 4-bit hashes have
-    # edges: one of 604,000 tags was seen to lie on the other side of one. Before small batches were
-    # padded it was one in 20,000.
-    assert num_different <= num_tags / 100_000
+    # edges: on some machines one user of 6,040 has a candidate on the other side of one, on others
+    # none. Before small batches were padded it was one tag in 20,000.
+    assert len(users_with_other_candidates) <= len(lines) / 1000
     answer = json.loads(capsys.readouterr().out)
     by_user = {line["instance"]["user_id"]: line["prediction"] for line in lines}
     assert answer["tags"] == by_user["1"]["tags"][:10]
