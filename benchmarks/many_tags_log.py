@@ -14,7 +14,8 @@ import numpy as np
 from trainer import features as f
 from trainer.config import ModelConfig, TrainingConfig
 from trainer.config_loader import to_mapping
-from trainer.snapshots import ListValues, Snapshots
+from trainer.list_column import ListValues
+from trainer.snapshots import Snapshots
 
 SPEC = f.FeatureSpec(profile=(f.ProfileFeature("segment"),), domains=(f.Domain("clicked_tags"),))
 SEGMENTS = ("a", "b", "c")

@@ -206,7 +206,8 @@ def describe(folder: Path) -> dict[str, Any]:
 
 def load(folder: Path) -> TrainingData:
     """Reads what `save` wrote."""
-    from trainer.snapshots import ListValues, Snapshots
+    from trainer.list_column import ListValues
+    from trainer.snapshots import Snapshots
 
     about = describe(folder)
     scalars, lists = {}, {}

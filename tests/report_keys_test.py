@@ -11,7 +11,8 @@ from tests.report_keys import compile_pattern, read_names, read_patterns, undocu
 from tfx_pipeline.tables.schema import REJECT_REASONS, TABLES
 from trainer import features as f
 from trainer.evaluation import CUTS, HISTORY_SLICES, PROFILE_CUTS, evaluate
-from trainer.snapshots import ListValues, Snapshots
+from trainer.list_column import ListValues
+from trainer.snapshots import Snapshots
 
 ROOT = Path(__file__).resolve().parent.parent
 WHO = ("model", "popularity", "own_history", "random")

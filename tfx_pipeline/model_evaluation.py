@@ -12,7 +12,8 @@ from trainer import features as f
 from trainer import metrics
 from trainer.evaluation import TagScorer, evaluate_all_and_users, head_tags, users_at_once
 from trainer.fitted_baselines import FittedBaselines
-from trainer.snapshots import ListValues, Snapshots
+from trainer.list_column import ListValues
+from trainer.snapshots import Snapshots
 
 # A chunk's impressions are padded to the user with the most of them: small chunks, little padding.
 _CHUNK = 64

@@ -19,9 +19,10 @@ from trainer import signatures as s
 from trainer.calibration import Calibrations, tag_outcomes
 from trainer.config_loader import from_mapping
 from trainer.evaluation import TagScorer
+from trainer.list_column import ListValues
 from trainer.memory import DomainMemory, Remembered, remember
 from trainer.second_stage import SecondStage, mixed, two_stage_scores
-from trainer.snapshots import ListValues, Snapshots
+from trainer.snapshots import Snapshots
 from trainer.task import TRAINING_FILE
 
 _BATCH = 256

@@ -1,4 +1,4 @@
-"""Columns of string lists, dictionary-encoded, and stretches of rows in them. Numpy alone."""
+"""Columns of lists, of numbers or of dictionary-encoded strings, and ranges of rows."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -49,6 +49,30 @@ class ListColumn:
         """
         position, places = concatenated_ranges(self.offsets[rows], self.lengths(rows))
         return self.codes[places], position
+
+
+@dataclasses.dataclass(frozen=True)
+class ListValues:
+    """One list-valued column: row i is `values[offsets[i]:offsets[i + 1]]`.
+
+    Attributes:
+      values: int or float [num_values], the lists one after the other.
+      offsets: int64 [num_rows + 1], starting with 0.
+    """
+
+    values: np.ndarray
+    offsets: np.ndarray
+
+    @property
+    def row_ids(self) -> np.ndarray:
+        """The row of each value, int64 [num_values]."""
+        return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+
+    def take(self, rows: np.ndarray) -> "ListValues":
+        """The lists of `rows`, int [n], in that order."""
+        lengths = self.offsets[rows + 1] - self.offsets[rows]
+        _, positions = concatenated_ranges(self.offsets[rows], lengths)
+        return ListValues(self.values[positions], offsets_of(lengths))
 
 
 def concatenated_ranges(starts: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

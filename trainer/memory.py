@@ -20,16 +20,13 @@ Here are the mixture in numpy and its description, which serving reads as well;
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trainer.config_loader import require
 from trainer.features import TAG_VOCABULARY, FeatureSpec, weights_name
 from trainer.history import MIN_WEIGHT
-
-if TYPE_CHECKING:
-    from trainer.snapshots import ListValues
+from trainer.list_column import ListValues
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +177,7 @@ def domain_weights(
     return weights, rest
 
 
-def domain_shares(lists: Mapping[str, "ListValues"], domain: str, num_tags: int) -> DomainShares:
+def domain_shares(lists: Mapping[str, ListValues], domain: str, num_tags: int) -> DomainShares:
     """Shares of tags in the histories of one domain.
 
     Args:
@@ -205,7 +202,7 @@ def domain_shares(lists: Mapping[str, "ListValues"], domain: str, num_tags: int)
 
 
 def remember(
-    memory: Sequence[DomainMemory], lists: Mapping[str, "ListValues"], num_tags: int
+    memory: Sequence[DomainMemory], lists: Mapping[str, ListValues], num_tags: int
 ) -> Remembered:
     """What the histories of some users say.
 

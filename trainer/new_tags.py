@@ -21,9 +21,10 @@ from trainer.config_loader import require
 from trainer.evaluation import TagScorer, users_at_once
 from trainer.fitting import FitResult, fit
 from trainer.linear_path import add_linear_path, fit_path
+from trainer.list_column import ListValues
 from trainer.metrics import mean_defined
 from trainer.model import InterestModel
-from trainer.snapshots import ListValues, Snapshots
+from trainer.snapshots import Snapshots
 from trainer.tag_views import TagAttributes
 
 CUTS = (10, 50, 100)

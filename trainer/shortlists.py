@@ -10,8 +10,9 @@ import numpy as np
 from trainer import features as f
 from trainer import metrics
 from trainer.evaluation import CUTS, users_at_once
+from trainer.list_column import ListValues
 from trainer.memory import domain_shares
-from trainer.snapshots import ListValues, Snapshots
+from trainer.snapshots import Snapshots
 
 # Names of the logits in scalars, float [num_users, n].
 MULTI_CLASS, CLICK = "multi_class_logits", "click_logits"

@@ -16,31 +16,7 @@ import tensorflow as tf
 
 from trainer.config_loader import require
 from trainer.features import SNAPSHOT_TIME, USER_ID
-
-
-@dataclasses.dataclass(frozen=True)
-class ListValues:
-    """One list-valued column: row i is `values[offsets[i]:offsets[i + 1]]`.
-
-    Attributes:
-      values: int or float [num_values], the lists one after the other.
-      offsets: int64 [num_rows + 1], starting with 0.
-    """
-
-    values: np.ndarray
-    offsets: np.ndarray
-
-    @property
-    def row_ids(self) -> np.ndarray:
-        """The row of each value, int64 [num_values]."""
-        return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
-
-    def take(self, rows: np.ndarray) -> "ListValues":
-        """The lists of `rows`, int [n], in that order."""
-        lengths = self.offsets[rows + 1] - self.offsets[rows]
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        positions = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
-        return ListValues(self.values[positions], offsets)
+from trainer.list_column import ListValues
 
 
 @dataclasses.dataclass(frozen=True)

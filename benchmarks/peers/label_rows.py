@@ -14,7 +14,8 @@ import tensorflow as tf
 from trainer import features as f
 
 if TYPE_CHECKING:
-    from trainer.snapshots import ListValues, Snapshots
+    from trainer.list_column import ListValues
+    from trainer.snapshots import Snapshots
 
 # Values of a domain, as a plain implementation caps them: the heaviest, which come first.
 MAX_VALUES = 64

@@ -4,7 +4,8 @@ import pytest
 from trainer import evaluation
 from trainer import features as f
 from trainer.evaluation import CUTS, GAUC_WEIGHT, evaluate, evaluate_users, head_tags, users_at_once
-from trainer.snapshots import ListValues, Snapshots
+from trainer.list_column import ListValues
+from trainer.snapshots import Snapshots
 
 NUM_TAGS = 60
 

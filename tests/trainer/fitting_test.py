@@ -25,8 +25,9 @@ from trainer.checkpoints import CheckpointFolder
 from trainer.early_stopping import InMemoryEvaluator
 from trainer.fitting import build_model, fit
 from trainer.initial_values import set_initial_values
+from trainer.list_column import ListValues
 from trainer.model_state import ModelState
-from trainer.snapshots import ListValues, Snapshots
+from trainer.snapshots import Snapshots
 
 
 def trained(seed: int = 0, checkpoints: CheckpointFolder | None = None, **options):

@@ -11,9 +11,10 @@ from tests.trainer.toy_training import NUM_TAGS, SMALL, SPEC, make_model, snapsh
 from trainer import features as f
 from trainer.fitting import build_model
 from trainer.initial_values import click_rate, label_shares, set_initial_values
+from trainer.list_column import ListValues
 from trainer.model_state import copy_weights
 from trainer.sampled_softmax import TagSampler
-from trainer.snapshots import ListValues, Snapshots
+from trainer.snapshots import Snapshots
 
 # Labels of snapshots: tags and weights. Tag 7 has none, 9 and -1 are out of vocabulary.
 LABELS = [

@@ -4,7 +4,8 @@ import tensorflow_transform as tft
 
 from trainer import features as f
 from trainer.input_data import load_vocabularies, tag_frequencies
-from trainer.snapshots import ListValues, Snapshots
+from trainer.list_column import ListValues
+from trainer.snapshots import Snapshots
 
 
 def snapshots_of(**lists):

@@ -9,6 +9,7 @@ import tensorflow as tf
 from trainer import features as f
 from trainer import new_tags
 from trainer.config import ModelConfig, TrainingConfig
+from trainer.list_column import ListValues
 from trainer.new_tags import (
     choose_new_tags,
     evaluate_new_tags,
@@ -16,7 +17,7 @@ from trainer.new_tags import (
     hide_tags,
     popularity_of_category,
 )
-from trainer.snapshots import ListValues, Snapshots
+from trainer.snapshots import Snapshots
 from trainer.tag_views import TagAttributes
 
 

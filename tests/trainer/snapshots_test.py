@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.snapshots import ListValues, Snapshots
+from trainer.list_column import ListValues
+from trainer.snapshots import Snapshots
 
 
 def sparse(rows, dtype):

@@ -7,10 +7,11 @@ import numpy as np
 
 from trainer import features as f
 from trainer.evaluation import ItemScorer, TagScorer, evaluate, evaluate_users
+from trainer.list_column import ListValues
 from trainer.memory import DomainMemory, remember
 from trainer.model import InterestModel
 from trainer.second_stage import SecondStage, mixed, over_chunks, two_stage_scores
-from trainer.snapshots import ListValues, Snapshots
+from trainer.snapshots import Snapshots
 
 # Metrics that are kept user by user: a study compares models on the same users by them.
 USER_METRICS = (
