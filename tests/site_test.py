@@ -55,7 +55,13 @@ def site(tmp_path_factory) -> Path:
     built = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", target],
         cwd=ROOT,
-        env={**os.environ, "NO_MKDOCS_2_WARNING": "1", "http_proxy": closed, "https_proxy": closed, "no_proxy": ""},
+        env={
+            **os.environ,
+            "NO_MKDOCS_2_WARNING": "1",
+            "http_proxy": closed,
+            "https_proxy": closed,
+            "no_proxy": "",
+        },
         capture_output=True,
         text=True,
     )
