@@ -1,8 +1,9 @@
 """The hooks of mkdocs.yml: what the site takes from outside docs/, and links that leave it.
 
-README.md and CHANGELOG.md become pages without a second copy. Pages keep the links that work in a
-checkout; here each is made to fit the site: a link to a page stays one, and a link to a source
-file, which the site does not have, becomes its path as code. Nothing is written into docs/.
+README.md, CONTRIBUTING.md and CHANGELOG.md become pages without a second copy. Pages keep the links
+that work in a checkout; here each is made to fit the site: a link to a page stays one, and a link
+to a source file, which the site does not have, becomes its path as code. Nothing is written into
+docs/.
 """
 
 import posixpath
@@ -17,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Files of the root by their page in the site.
 ROOT_PAGES = {
     "index.md": "README.md",
+    "contributing.md": "CONTRIBUTING.md",
     "changelog.md": "CHANGELOG.md",
 }
 _PAGES_OF_FILES = {name: page for page, name in ROOT_PAGES.items()}
