@@ -15,7 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _BLOCK = re.compile(r"^( *)```\w*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 # A command stands alone, or behind the time of a scheduler or variables of its own.
-_COMMAND = re.compile(r"(?:[\d*]+ [\d*]+ \* \* \*|\w+=\S+)?\s*(?:\.venv/bin/)?tagtower (?!\S+: )(.+)")
+_COMMAND = re.compile(
+    r"(?:[\d*]+ [\d*]+ \* \* \*|\w+=\S+)?\s*(?:\.venv/bin/)?tagtower (?!\S+: )(.+)"
+)
 
 
 def commands_of(page: str) -> list[list[str]]:
@@ -57,6 +59,6 @@ def test_pages_show_commands():
 
 
 def test_commands_are_read_with_their_continuations_and_without_comments():
-    page = "```\n15 3 * * *  tagtower run --day latest\n.venv/bin/tagtower a \\\n  'b c' & # d\n```\n"
+    page = "```\n15 3 * * *  tagtower run --day x\n.venv/bin/tagtower a \\\n  'b c' & # d\n```\n"
 
-    assert commands_of(page) == [["run", "--day", "latest"], ["a", "b c"]]
+    assert commands_of(page) == [["run", "--day", "x"], ["a", "b c"]]

@@ -124,7 +124,7 @@ def test_links_from_a_folder_of_docs_are_made_to_fit_the_site():
     assert site_links("[a](../../CHANGELOG.md)", page) == "[a](../changelog.md)"
 
 
-# Lists and tables that the site's Markdown takes for text, though not GitHub's: no empty line before.
+# Lists and tables that the site's Markdown takes for text, though GitHub's does not.
 _UNREAD_BLOCK = re.compile(r"^\s*(?:\d+\. |[-*] |```|\| ).*", re.MULTILINE)
 
 
