@@ -60,12 +60,14 @@ bench: setup ## All benchmarks; results in build/bench/NAME.json
 bench-%: setup ## One benchmark, for example bench-index (SIZE=N for its size)
 	@$(VENV)/python -m benchmarks $*
 
-docs: setup ## Generate docs/configuration.md and docs/commands.md from the code
+docs: setup ## Generate docs/configuration.md, commands.md and api.md from the code
 	@mkdir -p build
 	@$(VENV)/python -m tfx_pipeline.config_reference > build/configuration.md
 	@mv build/configuration.md docs/configuration.md
 	@$(VENV)/python -m tfx_pipeline.command_reference > build/commands.md
 	@mv build/commands.md docs/commands.md
+	@$(VENV)/python -m tfx_pipeline.api_reference > build/api.md
+	@mv build/api.md docs/api.md
 
 site: setup ## The documentation as a site, in build/site; a broken link fails
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/python -m mkdocs build --strict
