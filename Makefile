@@ -15,7 +15,7 @@ SOLVE = $(VENV)/uv pip compile --quiet --generate-hashes --python-version 3.10 \
 	--python-platform x86_64-manylinux_2_28 --custom-compile-command "make lock" $(LOCK_FLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-unit test-e2e test-hostile test-flink test-movielens lint format bench docs movielens results \
+.PHONY: help setup run test test-unit test-e2e test-hostile test-flink test-movielens lint format bench docs site movielens results \
 	wheel lock clean distclean
 
 help: ## List the targets
@@ -60,10 +60,17 @@ bench: setup ## All benchmarks; results in build/bench/NAME.json
 bench-%: setup ## One benchmark, for example bench-index (SIZE=N for its size)
 	@$(VENV)/python -m benchmarks $*
 
-docs: setup ## Generate docs/configuration.md from the dataclasses
+docs: setup ## Generate docs/configuration.md, commands.md and api.md from the code
 	@mkdir -p build
 	@$(VENV)/python -m tfx_pipeline.config_reference > build/configuration.md
 	@mv build/configuration.md docs/configuration.md
+	@$(VENV)/python -m tfx_pipeline.command_reference > build/commands.md
+	@mv build/commands.md docs/commands.md
+	@$(VENV)/python -m tfx_pipeline.api_reference > build/api.md
+	@mv build/api.md docs/api.md
+
+site: setup ## The documentation as a site, in build/site; a broken link fails
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/python -m mkdocs build --strict
 
 movielens: setup ## MovieLens-1M from MOVIELENS_DIR through the whole pipeline
 	@$(VENV)/tagtower prepare movielens-1m --source $(MOVIELENS_DIR)/ml-1m \

@@ -41,13 +41,16 @@ setup(
         include=["trainer", "trainer.*", "serving", "serving.*", "tfx_pipeline", "tfx_pipeline.*"]
     ),
     package_data={
+        # The annotations are part of what is installed (PEP 561).
+        "trainer": ["py.typed"],
         "tfx_pipeline": [
+            "py.typed",
             "configs/*.yaml",
             "configs/studies/*.yaml",
             "docker/*",
             "flink/pom.xml",
         ],
-        "serving": ["docker/*", "docker/**/*", "native/*"],
+        "serving": ["py.typed", "docker/*", "docker/**/*", "native/*"],
     },
     entry_points={"console_scripts": ["tagtower = tfx_pipeline.cli:main"]},
     install_requires=[
@@ -79,6 +82,7 @@ setup(
             "chroma-hnswlib>=0.7",
             "faiss-cpu>=1.8",
             "hypothesis>=6",
+            "mkdocs-material>=9.7,<10",
             "mypy>=1.8",
             "pytest>=8",
             "pytest-xdist>=3.5",
