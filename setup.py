@@ -69,6 +69,8 @@ setup(
         "pyarrow>=10,<11",
         # Without it a Parquet file can run code (CVE-2023-47248).
         "pyarrow-hotfix>=0.7,<1",
+        # REST bodies: TensorFlow Serving's parser, in which the messages and offsets were compared.
+        "python-rapidjson>=1.25,<2",
         "pyyaml>=6,<7",
         "scipy>=1.11,<2",
         # tensorboard 2.16 and tensorflow-hub 0.15 import pkg_resources, which 81 dropped.

@@ -50,6 +50,7 @@ ALLOWED = {
 ALLOWED_IN_FILES = {
     "scann": r"serving/scann_index\.py",
     "orjson": r"serving/batch_predict_output\.py",
+    "rapidjson": r"serving/model_server/json_parser\.py",
     "pyarrow": r"trainer/arrow\.py|tfx_pipeline/.*",
     "pyarrow_hotfix": r"trainer/arrow\.py",
     "trainer.arrow": r"serving/batch_predict_files\.py|tfx_pipeline/.*",  # it reads zstd

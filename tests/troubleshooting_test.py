@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from serving.model_server.errors import ServingError
+from serving.model_server.json_parser import parse_json
 from tests.user_messages import (
     ANY,
     MAKERS,
@@ -45,6 +47,25 @@ WORDINGS = frozenset(
         "tfx_pipeline/report.py::build_report",
     }
 )
+
+# Why a REST body is no JSON: the texts are RapidJSON's, here with a body that is refused for each.
+PARSE_ERRORS = {
+    "The document is empty.": b" ",
+    "The document root must not be followed by other values.": b"{}{}",
+    "Invalid value.": b"[nul]",
+    "Missing a name for object member.": b"{1}",
+    "Missing a colon after a name of object member.": b'{"a"}',
+    "Missing a comma or } after an object member.": b'{"a": 1',
+    "Missing a comma or ] after an array element.": b"[1",
+    "Missing a closing quotation mark in string.": b'["a',
+    "Invalid escape character in string.": rb'["\q"]',
+    "The surrogate pair in string is invalid.": rb'["\ud83d"]',
+    "Incorrect hex digit after \\u escape in string.": rb'["\u12"]',
+    "Invalid encoding in string.": b'["\xff"]' + b" " * (1 << 21),
+    "Miss fraction part in number.": b"[1.]",
+    "Miss exponent in number.": b"[1e]",
+    "Number too big to be stored in double.": b"[1e400]",
+}
 
 # Lines that are printed among progress and results, and that ask for something to be done.
 PRINTED = (
@@ -204,6 +225,7 @@ def _met_by_users() -> list[Message]:
     found = [m for m in _found() if not LEFT_OUT.keys() & {m.text, *m.scope}]
     script = ROOT / "scripts" / "setup.sh"
     found += [Message(text, script.name, (script.name, "fail")) for text in shell_messages(script)]
+    found += [Message(text, "RapidJSON", ("RapidJSON", "")) for text in PARSE_ERRORS]
     return found + [Message(text, file, (file, "")) for file, text in PRINTED]
 
 
@@ -250,6 +272,12 @@ class TestPageAndCode:
     def test_every_printed_line_is_in_its_module(self):
         gone = [(f, t) for f, t in PRINTED if t not in all_texts((ROOT / f).read_text())]
         assert gone == []
+
+    @pytest.mark.parametrize("reason", PARSE_ERRORS)
+    def test_every_parse_error_is_said_of_its_body(self, reason):
+        with pytest.raises(ServingError) as caught:
+            parse_json(PARSE_ERRORS[reason])
+        assert caught.value.message.startswith(f"JSON Parse error: {reason} at offset: ")
 
     def test_what_is_left_out_is_there(self):
         scopes = {name for message in _found() for name in (message.text, *message.scope)}

@@ -1,41 +1,44 @@
-"""JSON bodies as the real server's parser reads them: what it takes, what it refuses, where.
+"""JSON bodies by the real server's parser: what it takes, what it refuses, where.
 
-Python's parser is fast and does nearly all bodies. What it refuses, and the little that it takes
-and RapidJSON 1.1.0 does not, is read again the slow way, which knows RapidJSON's grammar, errors
-and offsets (rapidjson/reader.h).
+TensorFlow Serving parses with RapidJSON 1.1.0. python-rapidjson binds a later RapidJSON of the same
+grammar and the same offsets; docs/decisions/0001-rest-json.md has the few differences. Its errors
+get the words of 1.1.0 here. What the binding refuses and 1.1.0 reads is read here as well: bytes
+that are no UTF-8, and second halves of surrogate pairs without a first.
 """
 
-import json
 import re
 from typing import Any
 
-from serving.model_server.errors import invalid_argument
+import rapidjson
 
-# Surrogates, which may be alone, and exponents beyond a double: Python takes them. Two patterns,
-# and the first only where there is an escape, because each search costs about as much as half the
-# parsing.
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_LARGE_EXPONENT = re.compile(rb"[eE][+0-9][0-9][0-9]")
-# The slow way takes a second or two for each megabyte, and holds up all others half of that time.
-_LARGEST_SLOW_BYTES = 1 << 21
+from serving.model_server.errors import ServingError, invalid_argument
+
+# RapidJSON's own numbers: integers of at most 64 bits, and doubles.
+_NUMBERS = rapidjson.NM_NATIVE | rapidjson.NM_NAN
+_decode = rapidjson.Decoder(number_mode=_NUMBERS)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_ESCAPES = {
-    ord('"'): b'"',
-    ord("\\"): b"\\",
-    ord("/"): b"/",
-    ord("b"): b"\b",
-    ord("f"): b"\f",
-    ord("n"): b"\n",
-    ord("r"): b"\r",
-    ord("t"): b"\t",
+_ERROR = re.compile(r"Parse error at offset (\d+): (.*)")
+_WRONG_SURROGATE = "The surrogate pair in string is invalid."
+_WRONG_ENCODING = "Invalid encoding in string."
+# What the later RapidJSON says in other words.
+_WORDS = {
+    "Missing a comma or '}' after an object member.": (
+        "Missing a comma or } after an object member."
+    ),
+    "Missing a comma or ']' after an array element.": (
+        "Missing a comma or ] after an array element."
+    ),
+    _WRONG_ENCODING: "Invalid escape character in string.",  # a control character
 }
-_WORDS = {b"null": None, b"true": True, b"false": False}
-_HEX = re.compile(rb"[0-9A-Fa-f]{4}")
-_DIGITS = re.compile(rb"[0-9]*")
-_INTEGER = re.compile(rb"0|[1-9][0-9]*")
-_PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')
-_SPACE = re.compile(rb"[ \n\r\t]*")
-_LARGEST_EXPONENT = 308
+# Reading text of invalid Unicode takes up to half a second for each megabyte.
+_LARGEST_INVALID_BYTES = 1 << 21
+# Escaped code units and pairs of surrogates. Escaped backslashes are matched first, because the
+# second of them begins no escape.
+_ESCAPE = re.compile(
+    rb"(?:\\\\)+|(?P<pair>\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    rb"|(?P<low>\\u[dD][c-fC-F][0-9a-fA-F]{2})|(?P<unit>\\u[0-9a-fA-F]{4})"
+)
+_TO_ASCII = bytes(byte if byte < 0x80 else ord("?") for byte in range(256))
 
 
 def parse_json(body: bytes) -> Any:
@@ -52,239 +55,79 @@ def parse_json(body: bytes) -> Any:
     """
     if not body:
         raise invalid_argument("JSON Parse error: The document is empty")
-    has_surrogate = b"\\u" in body and _SURROGATE.search(body)
-    if not has_surrogate and not _LARGE_EXPONENT.search(body):
+    text = body.removeprefix(_BYTE_ORDER_MARK)
+    start = len(body) - len(text)
+    is_small = len(text) <= _LARGEST_INVALID_BYTES
+    try:
         try:
-            return json.loads(body.decode())
-        except ValueError as error:
-            if len(body) > _LARGEST_SLOW_BYTES:
-                raise _refused_in_short(error) from error
-        except RecursionError as error:
-            raise _too_deep() from error
-    elif len(body) > _LARGEST_SLOW_BYTES:
-        return _parse_large(body)
-    try:
-        return _Reader(body).document()
-    except _ParseError as error:
-        raise invalid_argument(
-            f"JSON Parse error: {error.message} at offset: {error.offset}"
-        ) from None
+            return _decode(text)
+        except UnicodeDecodeError as error:
+            if not is_small:
+                raise _error(_WRONG_ENCODING, start + error.start) from None
+        except rapidjson.JSONDecodeError as error:
+            if not (is_small and str(error).endswith(_WRONG_SURROGATE)):
+                raise
+        return _decode_invalid_unicode(text)
+    except rapidjson.JSONDecodeError as error:
+        offset, words = _place_and_words(error)
+        raise _error(_WORDS.get(words, words), start + offset) from None
     except RecursionError as error:
-        raise _too_deep() from error
+        raise invalid_argument("JSON Parse error: Nested too deeply.") from error
 
 
-def _parse_large(body: bytes) -> Any:
-    """Parses what is too large for the slow way, and has escapes or exponents of doubtful ones.
+def _decode_invalid_unicode(text: bytes) -> Any:
+    """Parses a text with bytes that are no UTF-8 or with lone halves of surrogate pairs.
 
-    Pairs of surrogates and what fits a double are as in the slow way; single surrogates are refused
-    here, both halves of them.
+    Args:
+      text: The text, without a byte order mark.
+
+    Returns:
+      The document; every such byte, and every byte of such a half, is a lone surrogate in it.
+
+    Raises:
+      rapidjson.JSONDecodeError: If RapidJSON 1.1.0 refuses the text.
     """
-    try:
-        text = body.decode()
-        document = json.loads(text, parse_float=_finite)
-        if _SURROGATE.search(body):
-            # Within strings alone; a pair has become one character.
-            json.dumps(document, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise invalid_argument(
-            "JSON Parse error: The surrogate pair in string is invalid."
-        ) from error
-    except ValueError as error:
-        raise _refused_in_short(error) from error
-    except RecursionError as error:
-        raise _too_deep() from error
-    return document
+    # Two texts: one in ASCII of the same length, for the error and its offset, and one with one
+    # character for each byte, for the document.
+    ascii_text, latin_text, end = bytearray(text), bytearray(), 0
+    for escape in _ESCAPE.finditer(text):
+        if escape["low"]:
+            ascii_text[escape.start() : escape.end()] = rb"\u0041"
+        character = "" if escape.lastgroup is None else _character(escape[0])
+        if not character.isascii():
+            latin_text += text[end : escape.start()]
+            latin_text += character.encode("utf-8", "surrogatepass")
+            end = escape.end()
+    latin_text += text[end:]
+    _decode(ascii_text.translate(_TO_ASCII).decode("ascii"))
+    return _decode_latin(latin_text.decode("latin-1"))
 
 
-def _finite(text: str) -> float:
-    value = float(text)
-    if value in (float("inf"), float("-inf")):
-        raise ValueError("Number too big to be stored in double.")
-    return value
+def _character(escape: bytes) -> str:
+    """What one or two escaped code units of UTF-16 stand for."""
+    units = bytes.fromhex(escape.replace(rb"\u", b"").decode("ascii"))
+    return units.decode("utf-16-be", "surrogatepass")
 
 
-def _refused_in_short(error: ValueError) -> Exception:
-    """What a large body is told: Python's words, without the slow way's."""
-    message = getattr(error, "msg", None) or str(error)
-    place = getattr(error, "pos", None)
-    where = "" if place is None else f" at offset: {place}"
-    return invalid_argument(f"JSON Parse error: {message}{where}")
+class _LatinDecoder(rapidjson.Decoder):
+    """Reads a text whose characters stand for a byte each."""
+
+    def string(self, text: str) -> str:
+        return text.encode("latin-1").decode("utf-8", "surrogateescape")
+
+    def end_object(self, members: dict[str, Any]) -> dict[str, Any]:
+        return {self.string(name): value for name, value in members.items()}
 
 
-def _too_deep() -> Exception:
-    return invalid_argument("JSON Parse error: Nested too deeply.")
+_decode_latin = _LatinDecoder(number_mode=_NUMBERS)
 
 
-class _ParseError(Exception):
-    def __init__(self, message: str, offset: int):
-        super().__init__(message)
-        self.message = message
-        self.offset = offset
+def _place_and_words(error: rapidjson.JSONDecodeError) -> tuple[int, str]:
+    """The offset and the words that a message of the binding consists of."""
+    match = _ERROR.fullmatch(str(error))
+    assert match is not None
+    return int(match[1]), match[2]
 
 
-class _Reader:
-    """A recursive reader, method by method RapidJSON's."""
-
-    def __init__(self, body: bytes):
-        self._body = body
-        self._at = len(_BYTE_ORDER_MARK) if body.startswith(_BYTE_ORDER_MARK) else 0
-
-    def document(self) -> Any:
-        self._skip_space()
-        if not self._peek():
-            raise _ParseError("The document is empty.", self._at)
-        value = self._value()
-        self._skip_space()
-        if self._peek():
-            raise _ParseError("The document root must not be followed by other values.", self._at)
-        return value
-
-    def _peek(self) -> int:
-        """The next byte; 0 at the end, as at a zero byte."""
-        return self._body[self._at] if self._at < len(self._body) else 0
-
-    def _consume(self, text: bytes) -> bool:
-        """Steps over `text` as far as it is there; whether all of it is."""
-        for byte in text:
-            if self._peek() != byte:
-                return False
-            self._at += 1
-        return True
-
-    def _take(self, pattern: re.Pattern[bytes]) -> bytes | None:
-        match = pattern.match(self._body, self._at)
-        if match is None:
-            return None
-        self._at = match.end()
-        return match.group()
-
-    def _skip_space(self) -> None:
-        self._take(_SPACE)
-
-    def _value(self) -> Any:
-        first = self._peek()
-        if first == ord('"'):
-            return self._string()
-        if first == ord("{"):
-            return self._object()
-        if first == ord("["):
-            return self._array()
-        for word, value in _WORDS.items():
-            if first == word[0]:
-                if not self._consume(word):
-                    raise _ParseError("Invalid value.", self._at)
-                return value
-        return self._number()
-
-    def _object(self) -> dict[str, Any]:
-        members: dict[str, Any] = {}
-        self._at += 1
-        self._skip_space()
-        if self._consume(b"}"):
-            return members
-        while True:
-            if self._peek() != ord('"'):
-                raise _ParseError("Missing a name for object member.", self._at)
-            name = self._string()
-            self._skip_space()
-            if not self._consume(b":"):
-                raise _ParseError("Missing a colon after a name of object member.", self._at)
-            self._skip_space()
-            members[name] = self._value()
-            self._skip_space()
-            if self._consume(b"}"):
-                return members
-            if not self._consume(b","):
-                raise _ParseError("Missing a comma or } after an object member.", self._at)
-            self._skip_space()
-
-    def _array(self) -> list[Any]:
-        elements: list[Any] = []
-        self._at += 1
-        self._skip_space()
-        if self._consume(b"]"):
-            return elements
-        while True:
-            elements.append(self._value())
-            self._skip_space()
-            if self._consume(b"]"):
-                return elements
-            if not self._consume(b","):
-                raise _ParseError("Missing a comma or ] after an array element.", self._at)
-            self._skip_space()
-
-    def _string(self) -> str:
-        self._at += 1
-        parts = []
-        while True:
-            parts.append(self._take(_PLAIN) or b"")
-            byte = self._peek()
-            if byte == ord('"'):
-                self._at += 1
-                return b"".join(parts).decode("utf-8", "surrogateescape")
-            if byte == 0:
-                raise _ParseError("Missing a closing quotation mark in string.", self._at)
-            if byte != ord("\\"):
-                raise _ParseError("Invalid escape character in string.", self._at)
-            parts.append(self._escape())
-
-    def _escape(self) -> bytes:
-        start = self._at
-        self._at += 1
-        kind = self._peek()
-        self._at += 1
-        if kind in _ESCAPES:
-            return _ESCAPES[kind]
-        if kind != ord("u"):
-            raise _ParseError("Invalid escape character in string.", start)
-        code = self._hex(start)
-        if 0xD800 <= code <= 0xDBFF:
-            is_pair = self._consume(b"\\u")
-            low = self._hex(start) if is_pair else 0
-            if not 0xDC00 <= low <= 0xDFFF:
-                raise _ParseError("The surrogate pair in string is invalid.", start)
-            code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00)
-        return chr(code).encode("utf-8", "surrogatepass")
-
-    def _hex(self, start: int) -> int:
-        digits = self._take(_HEX)
-        if digits is None:
-            raise _ParseError("Incorrect hex digit after \\u escape in string.", start)
-        return int(digits, 16)
-
-    def _number(self) -> int | float:
-        start = self._at
-        is_negative = self._consume(b"-")
-        integer = self._take(_INTEGER)
-        if integer is None:
-            return self._not_finite(is_negative)
-        fraction = exponent = b""
-        if self._consume(b"."):
-            fraction = self._take(_DIGITS) or b""
-            if not fraction:
-                raise _ParseError("Miss fraction part in number.", self._at)
-        has_exponent = self._peek() in b"eE"
-        if has_exponent:
-            self._at += 1
-            sign = self._peek()
-            if sign in b"+-":
-                self._at += 1
-            exponent = self._take(_DIGITS) or b""
-            if not exponent:
-                raise _ParseError("Miss exponent in number.", self._at)
-            is_large = int(exponent.lstrip(b"0")[:9] or b"0") > _LARGEST_EXPONENT + len(fraction)
-            if is_large and sign != ord("-"):
-                raise _ParseError("Number too big to be stored in double.", start)
-        if len(integer) > _LARGEST_EXPONENT and float(integer) == float("inf"):
-            raise _ParseError("Number too big to be stored in double.", start)
-        text = self._body[start : self._at]
-        return float(text) if fraction or has_exponent else int(text)
-
-    def _not_finite(self, is_negative: bool) -> float:
-        first = self._peek()
-        if first == ord("N") and self._consume(b"NaN"):
-            return float("nan")
-        if first == ord("I") and self._consume(b"Inf"):
-            if self._peek() != ord("i") or self._consume(b"inity"):
-                return float("-inf" if is_negative else "inf")
-        raise _ParseError("Invalid value.", self._at)
+def _error(words: str, offset: int) -> ServingError:
+    return invalid_argument(f"JSON Parse error: {words} at offset: {offset}")

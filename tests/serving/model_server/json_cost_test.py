@@ -1,11 +1,13 @@
-"""The estimate is above what Python takes, for bodies that are made to be dear."""
+"""The estimate is above what parsing takes, for bodies that are made to be dear."""
 
-import json
 import tracemalloc
 
 import pytest
 
+from serving.model_server import json_cost as json_cost_module
+from serving.model_server import json_parser
 from serving.model_server.json_cost import SMALL_BYTES, json_cost
+from serving.model_server.json_parser import parse_json
 
 SIZE = 300_000
 
@@ -26,6 +28,12 @@ BODIES = {
     "strings": repeated('"ab"'),
     "wide strings": repeated('"標籤"'),
     "one wide character": ('["😀' + "a" * SIZE + '"]').encode(),
+    "one escape": ('["\\u6a19' + "a" * SIZE + '"]').encode(),
+    "one pair": ('["\\ud83d\\ude00' + "a" * SIZE + '"]').encode(),
+    "halves of pairs": ('["' + "\\udfff" * (SIZE // 6) + '"]').encode(),
+    "one half of a pair": ('["' + "a" * SIZE + '\\udfff"]').encode(),
+    "no UTF-8": b'["' + b"\xff" * SIZE + b'"]',
+    "objects and no UTF-8": repeated('{"a":1}')[:-1] + b',"\xff"]',
     "many names": ("{" + ",".join(f'"{i}":1' for i in range(SIZE // 9)) + "}").encode(),
 }
 
@@ -34,7 +42,7 @@ BODIES = {
 def test_reading_takes_no_more_than_said(name):
     body = BODIES[name]
     tracemalloc.start()
-    json.loads(body.decode())
+    parse_json(body)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak <= json_cost(body) <= max(6 * peak, 100 * len(body))
@@ -42,3 +50,7 @@ def test_reading_takes_no_more_than_said(name):
 
 def test_small_body_is_not_counted():
     assert json_cost(b"[" * SMALL_BYTES) == 0
+
+
+def test_second_parse_is_counted_as_far_as_there_is_one():
+    assert json_cost_module._LARGEST_SECOND_BYTES == json_parser._LARGEST_INVALID_BYTES
