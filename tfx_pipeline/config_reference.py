@@ -17,6 +17,7 @@ import yaml
 
 from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.option_help import option_help
+from trainer.config_loader import RemovedKey
 
 _INTRODUCTION = """\
 # Configuration
@@ -33,6 +34,12 @@ are text, `1e-3` and `1_000` are numbers, `yes`, `no`, `on` and `off` are true o
 takes these and text elsewhere. A key that is there twice in its section, a tag (`!!python/...`) and
 aliases that blow the file up are refused with their line.
 """
+_REMOVED = """\
+## Removed keys
+
+Keys that earlier versions had. A configuration that still sets one is refused with the line that is
+here; what an earlier version saved itself is read on, as long as the key had its default.
+"""
 _SCALARS = {int: "integer", float: "number", str: "text", bool: "`true` or `false`"}
 
 
@@ -48,7 +55,7 @@ def configuration_reference(cls: type = PipelineConfig) -> str:
     Raises:
       ValueError: An attribute is not documented in its class.
     """
-    return "\n".join([_INTRODUCTION, *_sections(cls, "")])
+    return "\n".join([_INTRODUCTION, *_sections(cls, ""), *_removed(cls)])
 
 
 def _sections(cls: type, path: str) -> Iterator[str]:
@@ -76,6 +83,32 @@ def _sections(cls: type, path: str) -> Iterator[str]:
     yield ""
     for inner_class, inner_path in nested:
         yield from _sections(inner_class, inner_path)
+
+
+def _removed(cls: type) -> Iterator[str]:
+    """The section of removed keys; nothing where there are none."""
+    lines = [f"- `{key}`: {removed.instead}" for key, removed in removed_keys(cls)]
+    if lines:
+        yield "\n".join([_REMOVED, *lines, ""])
+
+
+def removed_keys(cls: type, path: str = "") -> Iterator[tuple[str, RemovedKey]]:
+    """Every removed key of a dataclass and of those in it.
+
+    Args:
+      cls: The dataclass.
+      path: Its dotted path.
+
+    Yields:
+      The dotted path of the key, and what is said of it.
+    """
+    for name, removed in getattr(cls, "REMOVED_KEYS", {}).items():
+        yield f"{path}.{name}" if path else name, removed
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        key = f"{path}.{field.name}" if path else field.name
+        for inner_class, inner_path in _describe(hints[field.name], key)[1]:
+            yield from removed_keys(inner_class, inner_path)
 
 
 def _describe(kind: Any, key: str) -> tuple[str, list[tuple[type, str]]]:

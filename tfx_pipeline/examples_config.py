@@ -4,7 +4,7 @@ import dataclasses
 from typing import Literal
 
 from tfx_pipeline.utc_times import utc_seconds
-from trainer.config_loader import require
+from trainer.config_loader import RemovedKey, require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +31,8 @@ class ExamplesConfig:
       test_days: How many days test: the window's last.
       cut_fraction: Of `user_holdout`, where a held-out user's events are cut: history before,
         labels after.
-      snapshots_per_user: Training snapshots a user, at random times.
-      min_snapshot_fraction: Earliest training snapshot, as a share of the user's events (in
-        `temporal`, of those before validation).
-      max_snapshot_fraction: Latest one.
+      snapshots_per_user: Training snapshots a user, at random times up to 95 % of the user's events
+        (in `temporal`, of those before validation).
       max_events_per_user: Latest events kept of a user. In `temporal` the labels count too: a user
         with that many later events trains nothing.
       max_label_tags: Most frequent label tags kept of a training snapshot.
@@ -43,6 +41,16 @@ class ExamplesConfig:
       num_shards: Output files a split. A worker holds the events of a shard in memory, some 100
         bytes each (the local engine those of a shard for each core): five million are plenty.
     """
+
+    # Without a type, so that it is no key. Read by `trainer.config_loader`.
+    REMOVED_KEYS = {
+        "max_snapshot_fraction": RemovedKey(
+            "Leave it out: training snapshots lie within the first 95 % of a user's events.", 0.95
+        ),
+        "min_snapshot_fraction": RemovedKey(
+            "Leave it out: training snapshots begin with a user's first event.", 0.0
+        ),
+    }
 
     split: Literal["user_holdout", "temporal"] = "user_holdout"
     seed: int = 0
@@ -54,8 +62,6 @@ class ExamplesConfig:
     test_days: int | None = None
     cut_fraction: float = 0.8
     snapshots_per_user: int = 6
-    min_snapshot_fraction: float = 0.0
-    max_snapshot_fraction: float = 0.95
     max_events_per_user: int = 10_000
     max_label_tags: int = 2_000
     max_train_impressions: int = 64
@@ -70,12 +76,6 @@ class ExamplesConfig:
         require(held_out < 1, "test_fraction", "leave something to train on", self.test_fraction)
         self._check_times()
         self._check_days()
-        require(
-            0 <= self.min_snapshot_fraction < self.max_snapshot_fraction <= 1,
-            "min_snapshot_fraction",
-            "be below `max_snapshot_fraction`, both between 0 and 1",
-            self.min_snapshot_fraction,
-        )
         for name in (
             "snapshots_per_user",
             "max_events_per_user",

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from trainer.config_loader import require
+from trainer.config_loader import RemovedKey, require
 from trainer.features import (
     HISTORY_NUM_EVENTS,
     IMPRESSION_CLICKED,
@@ -46,10 +46,12 @@ class GateConfig:
 
     # Without a type, so that it is no key. Read by `trainer.config_loader`.
     REMOVED_KEYS = {
-        "min_distinct_top10": "Lists are compared with the baselines' now: "
-        "`gate.min_relative_distinct`.",
-        "min_coverage_at_10": "Coverage is compared with the baselines' now: "
-        "`gate.min_relative_coverage`.",
+        "min_coverage_at_10": RemovedKey(
+            "Coverage is compared with the baselines' now: `gate.min_relative_coverage`."
+        ),
+        "min_distinct_top10": RemovedKey(
+            "Lists are compared with the baselines' now: `gate.min_relative_distinct`."
+        ),
     }
 
     baselines: tuple[GateBaseline, ...] = (

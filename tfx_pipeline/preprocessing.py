@@ -15,7 +15,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from trainer import features as f
-from trainer.config_loader import from_mapping
+from trainer.config_loader import from_saved
 
 OUT_OF_VOCABULARY = -1
 # Share of the examples by which a quantile may be off; of some ten thousands they are exact.
@@ -34,7 +34,7 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
       By the same names: profile features int64 [batch] (0: unknown); lists and labels as sparse
       int64; weights, counts, identity as they came.
     """
-    spec = from_mapping(f.FeatureSpec, json.loads(custom_config[f.FEATURES_KEY]), f.FEATURES_KEY)
+    spec = from_saved(f.FeatureSpec, json.loads(custom_config[f.FEATURES_KEY]), f.FEATURES_KEY)
     outputs: dict[str, Any] = {}
     for feature in spec.profile:
         column = inputs[feature.name]

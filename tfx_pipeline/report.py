@@ -27,7 +27,7 @@ from tfx_pipeline.planted_score import score_planted
 from tfx_pipeline.runners import NodeRun
 from tfx_pipeline.summary_notes import read_summary
 from tfx_pipeline.table_inputs import tag_normalization
-from trainer.config_loader import from_mapping
+from trainer.config_loader import from_saved
 from trainer.file_system import absolute
 from trainer.linear_path import LinearPath
 from trainer.tag_rows import counting_domain
@@ -75,7 +75,7 @@ def build_report(
         os.path.join(path_utils.serving_model_path(uri("Trainer", "model")), TRAINING_FILE)
     )
     report |= budget_rows(training["fit"])
-    linear_path = from_mapping(LinearPath, training.get("linear_path"), "linear_path")
+    linear_path = from_saved(LinearPath, training.get("linear_path"), "linear_path")
     report["train.linear_path"] = str(linear_path)
     for name, value in training.get("memory_estimate", {}).items():
         report[f"train.memory_estimate.{name}"] = value

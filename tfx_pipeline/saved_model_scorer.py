@@ -17,7 +17,7 @@ from tfx_pipeline.artifact_files import read_artifact_json
 from trainer import features as f
 from trainer import signatures as s
 from trainer.calibration import Calibrations, tag_outcomes
-from trainer.config_loader import from_mapping
+from trainer.config_loader import from_saved
 from trainer.evaluation import TagScorer
 from trainer.list_column import ListValues
 from trainer.memory import DomainMemory, Remembered, remember
@@ -55,8 +55,8 @@ def read_second_stage(towers_dir: str) -> tuple[SecondStage, Calibrations]:
     """
     training = read_artifact_json(os.path.join(towers_dir, TRAINING_FILE))
     return (
-        from_mapping(SecondStage, training.get("second_stage"), "second_stage"),
-        from_mapping(Calibrations, training.get("calibration"), "calibration"),
+        from_saved(SecondStage, training.get("second_stage"), "second_stage"),
+        from_saved(Calibrations, training.get("calibration"), "calibration"),
     )
 
 

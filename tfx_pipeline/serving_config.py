@@ -3,7 +3,11 @@
 import dataclasses
 from typing import Literal
 
-from trainer.config_loader import require
+from trainer.config_loader import RemovedKey, require
+
+# Number of tags under which `auto` takes the exact index: below it an approximate search gains
+# nothing (docs/deployment.md).
+EXACT_BELOW = 20_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -11,8 +15,7 @@ class IndexConfig:
     """The top-k index.
 
     Attributes:
-      kind: `exact`, `scann`, or `auto`: exact below `exact_below` tags.
-      exact_below: Number of tags under which `auto` takes the exact index.
+      kind: `exact`, `scann`, or `auto`: exact below 20,000 tags.
       k: Tags returned for a user; recall is measured at this k, or of all tags when there are
         fewer.
       target_recall: Recall against exact search, below which nothing is pushed.
@@ -21,8 +24,16 @@ class IndexConfig:
         well, for servers without ScaNN's: to `serving.exact_base_path`, under the same number.
     """
 
+    # Without a type, so that it is no key. Read by `trainer.config_loader`.
+    REMOVED_KEYS = {
+        "exact_below": RemovedKey(
+            "Leave it out: `index.kind: auto` is exact below 20,000 tags; `exact` and `scann` "
+            "decide it whatever their number.",
+            EXACT_BELOW,
+        ),
+    }
+
     kind: Literal["auto", "exact", "scann"] = "auto"
-    exact_below: int = 20_000
     k: int = 100
     target_recall: float = 0.98
     num_leaves: int | None = None

@@ -24,6 +24,11 @@ from tfx_pipeline.user_block import UserBlock
 from tfx_pipeline.user_hash import user_hash, user_hashes
 from trainer.features import SPLITS
 
+# Training snapshots lie between these shares of a user's events. From the first event on, so that
+# users with a short history are learned as well; the last twentieth is left for labels, without
+# which a snapshot trains nothing.
+SNAPSHOT_SHARES = (0.0, 0.95)
+
 TRAIN, VALIDATION, TEST = range(len(SPLITS))
 
 
@@ -187,9 +192,7 @@ def _training_moments(
     training = np.flatnonzero(num_training)
     shares = np.empty((len(training), config.snapshots_per_user))
     for row, user in enumerate(training.tolist()):
-        shares[row] = generators.of(user).uniform(
-            config.min_snapshot_fraction, config.max_snapshot_fraction, config.snapshots_per_user
-        )
+        shares[row] = generators.of(user).uniform(*SNAPSHOT_SHARES, config.snapshots_per_user)
     places = (shares * num_training[training, None]).astype(np.int64)
     cut = np.unique(first_of_second[users.offsets[training, None] + places])
     whose = np.searchsorted(users.offsets, cut, side="right") - 1

@@ -13,6 +13,9 @@ from trainer.config import TrainingConfig
 _MIN_BATCH = 32
 # Evaluations of a training at most, where it has more epochs than that.
 _MAX_EVALUATIONS = 20
+# Steps between two of TensorBoard's points of the training: a curve, even of a budget of a few
+# hundred steps.
+LOG_EVERY_STEPS = 50
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from trainer.config_loader import require
+from trainer.config_loader import RemovedKey, require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,15 +22,10 @@ class ModelConfig:
       attention_dim: A, size of the attention's hidden layer and of its query vectors, also between
         pairs of fields in `afm`; size of one head of `autoint`.
       cross_dim: C, size of the latent vectors of the feature crossing.
-      interaction_layers: Cross layers of `dcn`, attention layers of `autoint`.
-      interaction_heads: Heads of `autoint`.
       hidden_dim: D, width of the first fully connected layer.
       output_dim: U, size of user and tag vectors.
-      attention_bias: Whether the heads share the bias of the attention's hidden layer.
-      cross_normalization: Which parts of the crossing are normalised. Other interactions always
-        normalise all of theirs, as `both` does.
-      norm: How: `batch` takes away what all users have in common, `layer` works within a user.
-      last_activation: Activation of the last fully connected layer.
+      norm: How what the interaction makes is normalised: `batch` takes away what all users have in
+        common, `layer` works within a user.
       share_tag_embeddings: Whether domains of tags use the label-side tag table's ids *and* weights
         (needs `embedding_dim` equal to `output_dim`). `bag` has no embeddings to share.
       use_domain_weights: Whether a value's weight multiplies its attention (a value seen n times
@@ -62,20 +57,26 @@ class ModelConfig:
         users without history get a trained answer.
     """
 
+    # Without a type, so that it is no key. Read by `trainer.config_loader`.
+    REMOVED_KEYS = {
+        "attention_bias": RemovedKey("Leave it out: the heads share their bias.", "shared"),
+        "cross_normalization": RemovedKey(
+            "Leave it out: both parts of the crossing are normalised, as `model.norm` says.", "both"
+        ),
+        "interaction_heads": RemovedKey("Leave it out: `autoint` has two heads.", 2),
+        "interaction_layers": RemovedKey("Leave it out: `dcn` and `autoint` have two layers.", 2),
+        "last_activation": RemovedKey("Leave it out: the last layer is linear.", "linear"),
+    }
+
     interaction: Literal["utpm", "youtube_dnn", "afm", "nfm", "dcn", "autoint", "bag"] = "utpm"
     pooling: Literal["default", "attention", "average"] = "default"
     embedding_dim: int = 32
     num_heads: int = 2
     attention_dim: int = 32
     cross_dim: int = 8
-    interaction_layers: int = 2
-    interaction_heads: int = 2
     hidden_dim: int = 512
     output_dim: int = 128
-    attention_bias: Literal["shared", "per_head"] = "shared"
-    cross_normalization: Literal["both", "linear", "none"] = "both"
     norm: Literal["batch", "layer"] = "batch"
-    last_activation: Literal["linear", "relu"] = "linear"
     share_tag_embeddings: bool = False
     use_domain_weights: bool = True
     use_domain_totals: bool = True
@@ -97,8 +98,6 @@ class ModelConfig:
             "num_heads",
             "attention_dim",
             "cross_dim",
-            "interaction_layers",
-            "interaction_heads",
             "hidden_dim",
             "output_dim",
             "num_word_buckets",
@@ -183,7 +182,6 @@ class TrainingConfig:
         ones, of the towers together with the linear path; the others are of the towers alone.
         `click_gauc` suits a training of clicks alone.
       patience: Evaluations without improvement after which training stops.
-      log_every_steps: Steps between two TensorBoard points.
       warm_start: Whether training starts from the last blessed model that was trained on other
         examples; rows of tables are taken over by the value they stand for.
       checkpoint_steps: Steps between two checkpoints beside those after every evaluation; null:
@@ -193,6 +191,13 @@ class TrainingConfig:
       strategy: Of `tf.distribute`: `none`; `mirrored`, all GPUs of this machine; `multi_worker`,
         the processes that `TF_CONFIG` names. `batch_size` is that of all replicas together.
     """
+
+    # Without a type, so that it is no key. Read by `trainer.config_loader`.
+    REMOVED_KEYS = {
+        "log_every_steps": RemovedKey(
+            "Leave it out: TensorBoard has a point of the training every 50 steps.", 50
+        ),
+    }
 
     multi_class_weight: float = 1.0
     multi_class_joint_weight: float = 0.0
@@ -218,7 +223,6 @@ class TrainingConfig:
         "mean_ndcg_at_10", "precision_at_10", "ndcg_at_10", "novel_precision_at_10", "click_gauc"
     ] = "mean_ndcg_at_10"
     patience: int = 4
-    log_every_steps: int = 50
     warm_start: bool = False
     checkpoint_steps: int | None = None
     max_memory_mb: int | None = None
@@ -249,7 +253,6 @@ class TrainingConfig:
             "batch_size",
             "max_epochs",
             "patience",
-            "log_every_steps",
             "full_softmax_max_tags",
             "num_sampled_tags",
         ):
@@ -288,25 +291,28 @@ class RankingConfig:
     """The second stage: what orders the tags that retrieval by the multi-class score proposes.
 
     Attributes:
-      score: `multi_class`, `click`, a `mix` of both, or what is best on `validation` users by
-        `training.early_stopping_metric`: one of nine weights from 0, multi-class alone, to 1.
-      click_weight: w of a mix: (1 - w) * multi-class logit + w * click logit; `validation` chooses
-        its own.
+      score: `multi_class`, `click`, a `mix` of both in equal parts, or what is best on `validation`
+        users by `training.early_stopping_metric`: one of nine weights w of (1 - w) * multi-class
+        logit + w * click logit, from 0, multi-class alone, to 1.
       num_candidates: N, tags proposed, all where there are fewer; at least `index.k`.
       memory: Whether the tags of the user's own history, by their shares there, are a part of the
         score: as much of it as is best on `validation` users (which may be none), or `none`. Only
         domains of clicked events with the vocabulary `tags` are remembered.
     """
 
+    # Without a type, so that it is no key. Read by `trainer.config_loader`.
+    REMOVED_KEYS = {
+        "click_weight": RemovedKey(
+            "Leave it out: `ranking.score: validation` chooses the weight, `mix` is equal parts.",
+            0.5,
+        ),
+    }
+
     score: Literal["validation", "multi_class", "click", "mix"] = "validation"
-    click_weight: float = 0.5
     num_candidates: int = 200
     memory: Literal["validation", "none"] = "validation"
 
     def __post_init__(self):
-        require(
-            0 <= self.click_weight <= 1, "click_weight", "be between 0 and 1", self.click_weight
-        )
         require(
             self.num_candidates >= 1,
             "num_candidates",

@@ -16,6 +16,23 @@ from typing import Any, Literal, TypeVar, Union
 T = TypeVar("T")
 
 
+@dataclasses.dataclass(frozen=True)
+class RemovedKey:
+    """A key that an earlier version had.
+
+    A dataclass names its removed keys in a class variable `REMOVED_KEYS`, by key, without a type
+    annotation, so that it is no field.
+
+    Attributes:
+      instead: What to do about it, a sentence for the user.
+      built_in: The value that the program has now in its place, which was the default; None: what
+        the key did is gone, whatever its value was.
+    """
+
+    instead: str
+    built_in: bool | int | float | str | None = None
+
+
 class BareWord(str):
     """`yes`, `no`, `on` or `off` without quotation marks, as a file has it.
 
@@ -26,7 +43,7 @@ class BareWord(str):
 
 
 def from_mapping(cls: type[T], mapping: Any, path: str = "") -> T:
-    """Builds the dataclass `cls` from `mapping`.
+    """Builds the dataclass `cls` from what a user wrote.
 
     Args:
       cls: A (frozen) dataclass; its fields may be scalars, `Literal`s, optionals, tuples,
@@ -41,6 +58,30 @@ def from_mapping(cls: type[T], mapping: Any, path: str = "") -> T:
       ValueError: A key is unknown, missing, or one of the class's `REMOVED_KEYS`, or a value has
         the wrong type or is inconsistent. The message starts with the dotted path.
     """
+    return _from_mapping(cls, mapping, path, is_saved=False)
+
+
+def from_saved(cls: type[T], mapping: Any, path: str = "") -> T:
+    """Builds the dataclass `cls` from what `to_mapping` wrote, of this version or an earlier one.
+
+    An earlier version wrote every key, those that were removed since among them. Where such a key
+    has the value that is built in now, it is left out; a user never asked for it.
+
+    Args:
+      cls: See `from_mapping`.
+      mapping: See `from_mapping`.
+      path: See `from_mapping`.
+
+    Returns:
+      See `from_mapping`.
+
+    Raises:
+      ValueError: See `from_mapping`; a removed key has another value than the one built in.
+    """
+    return _from_mapping(cls, mapping, path, is_saved=True)
+
+
+def _from_mapping(cls: type[T], mapping: Any, path: str, is_saved: bool) -> T:
     if mapping is None:
         mapping = {}
     if not isinstance(mapping, Mapping):
@@ -51,10 +92,11 @@ def from_mapping(cls: type[T], mapping: Any, path: str = "") -> T:
             f"{_quoted(path)} must be a mapping of keys to values. Received: {mapping!r}.{hint}"
         )
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    for key in mapping:
-        if key in (removed := getattr(cls, "REMOVED_KEYS", {})):
-            raise ValueError(f"{_quoted(_join(path, key))} is no key any more. {removed[key]}")
-        if key not in fields:
+    removed: Mapping[str, RemovedKey] = getattr(cls, "REMOVED_KEYS", {})
+    for key, value in mapping.items():
+        if key in removed:
+            _check_removed(removed[key], value, _join(path, key), is_saved)
+        elif key not in fields:
             close = difflib.get_close_matches(str(key), fields, n=1)
             hint = f" Did you mean `{close[0]}`?" if close else f" Known keys: {', '.join(fields)}."
             raise ValueError(f"{_quoted(_join(path, key))} is not a known key.{hint}")
@@ -63,13 +105,19 @@ def from_mapping(cls: type[T], mapping: Any, path: str = "") -> T:
     for name, field in fields.items():
         here = _join(path, name)
         if name in mapping:
-            values[name] = _convert(hints[name], mapping[name], here)
+            values[name] = _convert(hints[name], mapping[name], here, is_saved)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ValueError(f"{_quoted(here)} is missing and has no default.")
     try:
         return cls(**values)
     except ValueError as error:
         raise ValueError(f"{path}: {error}" if path else str(error)) from error
+
+
+def _check_removed(key: RemovedKey, value: Any, path: str, is_saved: bool) -> None:
+    """Refuses a removed key, unless it is a saved one whose value is the one built in."""
+    if not is_saved or key.built_in is None or value != key.built_in:
+        raise ValueError(f"{_quoted(path)} is no key any more. {key.instead}")
 
 
 def unique_names(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
@@ -124,7 +172,7 @@ def require(condition: bool, name: str, demand: str, value: Any) -> None:
         raise ValueError(f"`{name}` must {demand}. Received: {name}={value!r}.")
 
 
-def _convert(kind: Any, value: Any, path: str) -> Any:
+def _convert(kind: Any, value: Any, path: str, is_saved: bool) -> Any:
     if kind is Any:
         return value
     origin = typing.get_origin(kind)
@@ -133,7 +181,7 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
         if value is None and type(None) in options:
             return None
         (inner,) = (option for option in options if option is not type(None))
-        return _convert(inner, value, path)
+        return _convert(inner, value, path, is_saved)
     if origin is Literal:
         choices = typing.get_args(kind)
         if value not in choices:
@@ -146,14 +194,19 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
         if not isinstance(value, (list, tuple)):
             raise ValueError(f"{_quoted(path)} must be a list. Received: {value!r}.")
         inner = typing.get_args(kind)[0]
-        return tuple(_convert(inner, item, f"{path}[{i}]") for i, item in enumerate(value))
+        return tuple(
+            _convert(inner, item, f"{path}[{i}]", is_saved) for i, item in enumerate(value)
+        )
     if origin is dict:
         if not isinstance(value, Mapping):
             raise ValueError(f"{_quoted(path)} must be a mapping. Received: {value!r}.")
         inner = typing.get_args(kind)[1]
-        return {str(key): _convert(inner, item, _join(path, key)) for key, item in value.items()}
+        return {
+            str(key): _convert(inner, item, _join(path, key), is_saved)
+            for key, item in value.items()
+        }
     if dataclasses.is_dataclass(kind):
-        return from_mapping(typing.cast(type, kind), value, path)
+        return _from_mapping(typing.cast(type, kind), value, path, is_saved)
     return _scalar(kind, value, path)
 
 

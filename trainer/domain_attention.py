@@ -6,7 +6,7 @@ share them. The functions are those of any pooling: an average is an attention t
 but the multiplicities (`value_shares`).
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -16,8 +16,6 @@ from trainer.config_loader import require
 # Up to this many rows of a table the weighted sums of a batch are one matrix product over all rows,
 # which costs less than gathering a vector for every value.
 DENSE_POOLING_MAX_ROWS = 4_096
-
-Bias = Literal["shared", "per_head"]
 
 
 def segment_softmax(logits: tf.Tensor, row_ids: tf.Tensor, num_rows: tf.Tensor) -> tf.Tensor:
@@ -102,18 +100,14 @@ def weighted_sum(table: tf.Tensor, values: tf.RaggedTensor, coefficients: tf.Ten
 
 
 class _AttentionScores(tf_keras.layers.Layer):
-    """s_h = q_h . relu(W_h t + b_h), the part that both levels share."""
+    """s_h = q_h . relu(W_h t + b), the part that both levels share."""
 
-    def __init__(
-        self, num_heads: int, attention_dim: int, bias: Bias = "shared", seed: int = 0, **kwargs
-    ):
+    def __init__(self, num_heads: int, attention_dim: int, seed: int = 0, **kwargs):
         super().__init__(**kwargs)
         require(num_heads >= 1, "num_heads", "be a positive integer", num_heads)
         require(attention_dim >= 1, "attention_dim", "be a positive integer", attention_dim)
-        require(bias in ("shared", "per_head"), "bias", "be shared or per_head", bias)
         self.num_heads = num_heads
         self.attention_dim = attention_dim
-        self.bias = bias
         self.seed = seed
 
     def _build_scores(self, size: int) -> None:
@@ -122,8 +116,8 @@ class _AttentionScores(tf_keras.layers.Layer):
         limit = (6.0 / (size + width)) ** 0.5
         initializer = tf_keras.initializers.RandomUniform(-limit, limit, seed=self.seed)
         self.kernel = self.add_weight("kernel", [heads, size, width], initializer=initializer)
-        bias_heads = 1 if self.bias == "shared" else heads
-        self.bias_vectors = self.add_weight("bias", [bias_heads, width], initializer="zeros")
+        # One for all heads.
+        self.bias_vectors = self.add_weight("bias", [1, width], initializer="zeros")
 
     def _scores(self, vectors: tf.Tensor, queries: tf.Tensor, pattern: str) -> tf.Tensor:
         hidden = tf.nn.relu(tf.einsum(pattern, vectors, self.kernel) + self.bias_vectors)
@@ -134,7 +128,6 @@ class _AttentionScores(tf_keras.layers.Layer):
         own = {
             "num_heads": self.num_heads,
             "attention_dim": self.attention_dim,
-            "bias": self.bias,
             "seed": self.seed,
         }
         return {**super().get_config(), **own}
@@ -150,7 +143,6 @@ class IntraDomainAttention(_AttentionScores):
     Args:
       num_heads: H.
       attention_dim: A, size of the hidden layer and of the query vectors.
-      bias: Whether the heads share b.
       seed: Of the initial values.
     """
 
@@ -223,7 +215,6 @@ class InterDomainAttention(_AttentionScores):
     Args:
       num_heads: H.
       attention_dim: A, size of the hidden layer and of the query vectors.
-      bias: Whether the heads share b.
       seed: Of the initial values.
     """
 

@@ -11,7 +11,6 @@ import tf_keras
 
 from trainer.config_loader import require
 
-Normalization = Literal["both", "linear", "none"]
 Norm = Literal["batch", "layer"]
 
 
@@ -38,7 +37,6 @@ class FeatureCross(tf_keras.layers.Layer):
 
     Args:
       cross_dim: C, size of the latent vectors.
-      normalization: Which parts are normalised: `both`, the `linear` one only, or `none`.
       norm: How: `batch` takes away what all users have in common, `layer` works within a user.
       seed: Of the initial values.
     """
@@ -46,22 +44,14 @@ class FeatureCross(tf_keras.layers.Layer):
     def __init__(
         self,
         cross_dim: int,
-        normalization: Normalization = "both",
         norm: Norm = "batch",
         seed: int = 0,
         **kwargs,
     ):
         super().__init__(**kwargs)
         require(cross_dim >= 1, "cross_dim", "be a positive integer", cross_dim)
-        require(
-            normalization in ("both", "linear", "none"),
-            "normalization",
-            "be one of both, linear, none",
-            normalization,
-        )
         require(norm in ("batch", "layer"), "norm", "be batch or layer", norm)
         self.cross_dim = cross_dim
-        self.normalization = normalization
         self.norm = norm
         self.seed = seed
 
@@ -77,12 +67,8 @@ class FeatureCross(tf_keras.layers.Layer):
         self.linear = self.add_weight("linear", [size], initializer="ones")
         rows, columns = np.triu_indices(size, k=1)
         self._pairs = (rows * size + columns).astype(np.int32)
-        self._linear_norm: tf_keras.layers.Layer | None = None
-        self._cross_norm: tf_keras.layers.Layer | None = None
-        if self.normalization in ("both", "linear"):
-            self._linear_norm = make_norm(self.norm, "linear_norm")
-        if self.normalization == "both":
-            self._cross_norm = make_norm(self.norm, "cross_norm")
+        self._linear_norm = make_norm(self.norm, "linear_norm")
+        self._cross_norm = make_norm(self.norm, "cross_norm")
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
@@ -100,17 +86,14 @@ class FeatureCross(tf_keras.layers.Layer):
         products = tf.matmul(latent, latent, transpose_b=True)
         size = self.linear.shape[0]
         crossed = tf.gather(tf.reshape(products, [-1, size * size]), self._pairs, axis=1)
-        if self._linear_norm is not None:
-            linear = self._linear_norm(linear, training=training)
-        if self._cross_norm is not None:
-            crossed = self._cross_norm(crossed, training=training)
+        linear = self._linear_norm(linear, training=training)
+        crossed = self._cross_norm(crossed, training=training)
         return tf.concat([linear, crossed], axis=1)
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         own = {
             "cross_dim": self.cross_dim,
-            "normalization": self.normalization,
             "norm": self.norm,
             "seed": self.seed,
         }

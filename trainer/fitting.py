@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from trainer.budget import Budget
+from trainer.budget import LOG_EVERY_STEPS, Budget
 from trainer.checkpoints import Checkpoint, CheckpointFolder, Progress
 from trainer.config_loader import require
 from trainer.distribution import Replicas
@@ -313,7 +313,7 @@ class _Training:
             figures = self._step()
             progress.step += 1
             losses.append(figures["loss"])
-            if progress.step % self._config.log_every_steps == 0:
+            if progress.step % LOG_EVERY_STEPS == 0:
                 self._log("train", figures)
             if every is not None and progress.step % every == 0 and progress.step < end:
                 settle()

@@ -14,8 +14,6 @@ from trainer.snapshots import Snapshots
 
 # Labels that every tag is given beside its own, of the average weight: Jeffreys' prior.
 _PRIOR_LABELS = 0.5
-# Of the last layer's kernel with a `relu`, which has no gradient at 0.
-_RELU_KERNEL_SCALE = 1e-3
 
 
 def set_initial_values(model: InterestModel, train: Snapshots) -> None:
@@ -26,7 +24,7 @@ def set_initial_values(model: InterestModel, train: Snapshots) -> None:
     The softmax of b is the shares. They are taken relative to the average tag's, so that a tag
     without an id, which is hidden by id dropout or that training never saw, is an average one with
     its 0. A user vector of 0 is no dead point: the kernel that makes it has gradients by the tags'
-    vectors. With a `relu`, which has none there, the kernel is small instead.
+    vectors.
 
     Args:
       model: Built, of no strategy.
@@ -38,9 +36,8 @@ def set_initial_values(model: InterestModel, train: Snapshots) -> None:
     )
     tower.bias.assign(np.log(model.num_tags * shares).astype(np.float32))
     tower.click_offset.assign(special.logit(click_rate(train)))
-    is_linear = model.model_config.last_activation == "linear"
     kernel = model.user_tower.last.kernel
-    kernel.assign((0.0 if is_linear else _RELU_KERNEL_SCALE) * kernel)
+    kernel.assign(0.0 * kernel)
 
 
 def label_shares(train: Snapshots, num_tags: int, by_sqrt_clicks: bool = False) -> np.ndarray:

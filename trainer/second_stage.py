@@ -33,6 +33,8 @@ from trainer.path_weight import mean_defined
 from trainer.shortlists import CLICK, MULTI_CLASS, known_pairs, shares_of, shortlists, total_of
 from trainer.snapshots import Snapshots
 
+# w of `ranking.score: mix`, equal parts: who wants the weight that suits a log takes `validation`.
+MIX_CLICK_WEIGHT = 0.5
 # Tried on validation users.
 CLICK_WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 # That look at one weight after another: enough to tell weights apart.
@@ -202,7 +204,7 @@ def choose_second_stage(
         chosen = {
             "multi_class": 0.0,
             "click": 1.0,
-            "mix": config.click_weight,
+            "mix": MIX_CLICK_WEIGHT,
             "validation": best_weight(trials) or 0.0,
         }[config.score]
         mixes = [trial for trial in trials if 0 < trial.click_weight < 1]

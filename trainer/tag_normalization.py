@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from trainer.config_loader import from_mapping
+from trainer.config_loader import from_saved
 from trainer.line_breaks import one_line
 
 
@@ -46,7 +46,7 @@ class TagNormalization:
         """
         if isinstance(description, Mapping):
             description = {"nfc": False, **description}
-        return from_mapping(cls, description, path)
+        return from_saved(cls, description, path)
 
     def apply(self, tags: Iterable[str]) -> list[str]:
         """Normalises tags, one by one; an empty one is no tag, and left for the caller to drop."""

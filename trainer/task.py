@@ -16,7 +16,7 @@ from trainer import features as f
 from trainer.calibration import calibrate
 from trainer.checkpoints import CheckpointFolder, training_key
 from trainer.config import ModelConfig, RankingConfig, TrainingConfig
-from trainer.config_loader import from_mapping, to_mapping
+from trainer.config_loader import from_saved, to_mapping
 from trainer.distribution import Replicas
 from trainer.fitting import build_model, fit
 from trainer.initial_values import set_initial_values
@@ -73,10 +73,10 @@ def run_fn(fn_args: "FnArgs", replicas: Replicas | None = None) -> None:
       ValueError: A user's mistake, see `fit`, `Replicas.of` and `start_from`.
     """
     config: Mapping[str, str] = fn_args.custom_config
-    spec = from_mapping(f.FeatureSpec, json.loads(config[f.FEATURES_KEY]), f.FEATURES_KEY)
-    model_config = from_mapping(ModelConfig, json.loads(config[MODEL_KEY]), MODEL_KEY)
-    training_config = from_mapping(TrainingConfig, json.loads(config[TRAINING_KEY]), TRAINING_KEY)
-    ranking_config = from_mapping(RankingConfig, json.loads(config[RANKING_KEY]), RANKING_KEY)
+    spec = from_saved(f.FeatureSpec, json.loads(config[f.FEATURES_KEY]), f.FEATURES_KEY)
+    model_config = from_saved(ModelConfig, json.loads(config[MODEL_KEY]), MODEL_KEY)
+    training_config = from_saved(TrainingConfig, json.loads(config[TRAINING_KEY]), TRAINING_KEY)
+    ranking_config = from_saved(RankingConfig, json.loads(config[RANKING_KEY]), RANKING_KEY)
     seed = int(json.loads(config[SEED_KEY]))
 
     # First of all: processes that train together find one another before TensorFlow does anything.

@@ -177,7 +177,6 @@ class UserFields(tf_keras.layers.Layer):
             self.intra_attention[name] = IntraDomainAttention(
                 config.num_heads,
                 config.attention_dim,
-                config.attention_bias,
                 seed=next(seeds),
                 name=f"intra_{name}",
             )

@@ -85,7 +85,6 @@ class UserTower(tf_keras.Model):
         self.dropout = Dropout(config.dropout, seed=next(seeds))
         self.last = tf_keras.layers.Dense(
             config.output_dim,
-            activation=None if config.last_activation == "linear" else config.last_activation,
             kernel_initializer=tf_keras.initializers.GlorotUniform(seed=next(seeds)),
             name="last",
         )

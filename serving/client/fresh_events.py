@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from serving.feature_tensors import FeatureValue
-from trainer.config_loader import from_mapping, require
+from trainer.config_loader import from_saved, require
 from trainer.event_times import LAST_SECOND
 from trainer.features import FeatureSpec, weights_name
 from trainer.file_system import is_folder, open_file
@@ -66,7 +66,7 @@ class EventFeatures:
             demand = f"name a description with the key `{key}`, as `tagtower run` pushes it"
             require(key in known, "path", demand, os.fspath(path))
         return cls(
-            from_mapping(FeatureSpec, description["features"], "features"),
+            from_saved(FeatureSpec, description["features"], "features"),
             TagNormalization.of_version(description["tag_normalization"], "tag_normalization"),
         )
 

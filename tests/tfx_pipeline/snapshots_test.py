@@ -25,6 +25,7 @@ from tests.trainer.random_logs import (
     naive_feature_values,
     records,
 )
+from tfx_pipeline import snapshot_moments
 from tfx_pipeline.event_chunks import UserChunk, to_user_events
 from tfx_pipeline.example_columns import Texts
 from tfx_pipeline.examples_config import ExamplesConfig
@@ -144,15 +145,11 @@ def test_held_out_user_is_cut_once_and_seen_now():
         assert [snapshot.values[f.SNAPSHOT_TIME] for snapshot in found] == [START + 5, NOW]
 
 
-def test_training_user_has_moments_of_own_events_within_the_fractions():
+def test_training_user_has_moments_of_their_first_95_percent_of_events():
     rows = [row("i0", second) for second in range(100)]
-    config = ExamplesConfig(
-        snapshots_per_user=30, min_snapshot_fraction=0.4, max_snapshot_fraction=0.5
-    )
+    config = ExamplesConfig(snapshots_per_user=1000)
     times = [s.values[f.SNAPSHOT_TIME] - START for s in snapshots(rows, "train", config)[:-1]]
-    assert times == sorted(set(times))
-    assert set(times) <= set(range(40, 50))
-    assert len(times) > 5
+    assert times == list(range(95))
 
 
 def test_training_snapshots_of_one_moment_are_one():
@@ -214,9 +211,10 @@ def test_training_snapshot_has_labels_and_no_history_of_evaluation():
     assert set(values[f.LABEL_TAGS]) >= {"b"}
 
 
-def test_label_cap_keeps_the_most_clicked_of_a_training_snapshot_only():
+def test_label_cap_keeps_the_most_clicked_of_a_training_snapshot_only(monkeypatch):
+    monkeypatch.setattr(snapshot_moments, "SNAPSHOT_SHARES", (0.0, 0.01))
     rows = [row("i0", 1), row("i0", 2), row("i1", 3), row("i10", 4)]  # b 3, a 2, c é zz 1
-    config = ExamplesConfig(max_label_tags=3, min_snapshot_fraction=0.0, max_snapshot_fraction=0.01)
+    config = ExamplesConfig(max_label_tags=3)
     values = snapshots(rows, "train", config)[0].values
     assert values[f.LABEL_TAGS] == ["b", "a", "c"]
     assert values[f.LABEL_TAG_WEIGHTS] == [3.0, 2.0, 1.0]
@@ -227,11 +225,10 @@ def test_label_cap_keeps_the_most_clicked_of_a_training_snapshot_only():
 @pytest.mark.parametrize(
     ("part", "cap"), [("train", "max_train_impressions"), ("test", "max_eval_impressions")]
 )
-def test_impression_cap_takes_a_sample_in_order_and_counts_the_rest(part, cap):
+def test_impression_cap_takes_a_sample_in_order_and_counts_the_rest(monkeypatch, part, cap):
+    monkeypatch.setattr(snapshot_moments, "SNAPSHOT_SHARES", (0.0, 0.1))
     rows = [row("i0" if second % 3 else "i1", second, second % 2) for second in range(60)]
-    config = ExamplesConfig(
-        cut_fraction=0.1, max_snapshot_fraction=0.1, snapshots_per_user=1, **{cap: 20}
-    )
+    config = ExamplesConfig(cut_fraction=0.1, snapshots_per_user=1, **{cap: 20})
     labelled = snapshots(rows, part, config)[0]
     time = labelled.values[f.SNAPSHOT_TIME] - START
     assert len(labelled.values[f.IMPRESSION_CLICKED]) == 20

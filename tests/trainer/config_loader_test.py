@@ -3,11 +3,16 @@ from typing import Literal
 
 import pytest
 
-from trainer.config_loader import from_mapping, require, to_mapping
+from trainer.config_loader import RemovedKey, from_mapping, from_saved, require, to_mapping
 
 
 @dataclasses.dataclass(frozen=True)
 class Wheel:
+    REMOVED_KEYS = {
+        "spokes": RemovedKey("Leave it out: a wheel has 32 spokes.", 32),
+        "valve": RemovedKey("Every valve fits."),
+    }
+
     radius: float = 1.0
     kind: Literal["road", "track"] = "road"
 
@@ -101,6 +106,44 @@ def test_wrong_value_is_refused_with_its_dotted_path(change, message):
     with pytest.raises(ValueError) as error:
         from_mapping(Bicycle, mapping)
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize("spokes", [32, 36])
+def test_removed_key_of_a_user_is_refused_whatever_its_value(spokes):
+    with pytest.raises(
+        ValueError,
+        match=r"^`wheels\[0\].spokes` is no key any more. Leave it out: a wheel has 32 spokes.$",
+    ):
+        from_mapping(Bicycle, {"name": "b", "wheels": [{"spokes": spokes}]})
+
+
+SAVED = {
+    "name": "b",
+    "front": {"radius": 2.0, "spokes": 32},
+    "wheels": [{"spokes": 32}],
+    "by_name": {"spare": {"spokes": 32.0}},
+}
+
+
+def test_saved_mapping_may_have_removed_keys_with_the_value_that_is_built_in():
+    assert from_saved(Bicycle, SAVED) == Bicycle(
+        name="b", front=Wheel(2.0), wheels=(Wheel(),), by_name={"spare": Wheel()}
+    )
+
+
+@pytest.mark.parametrize(
+    ("front", "message"),
+    [
+        ({"spokes": 36}, "`front.spokes` is no key any more. Leave it out: a wheel has 32 spokes."),
+        ({"valve": None}, "`front.valve` is no key any more. Every valve fits."),
+        ({"valve": "long"}, "`front.valve` is no key any more. Every valve fits."),
+        ({"spokse": 32}, "`front.spokse` is not a known key. Known keys: radius, kind."),
+    ],
+)
+def test_saved_mapping_is_read_as_strictly_otherwise(front, message):
+    with pytest.raises(ValueError) as error:
+        from_saved(Bicycle, {**SAVED, "front": front})
+    assert str(error.value) == message
 
 
 def test_missing_key_is_named():

@@ -21,18 +21,15 @@ def softmax(x):
 
 
 def scores_of(vector, kernel, bias, queries):
-    """s_h = q_h . relu(W_h t + b_h), one head at a time."""
+    """s_h = q_h . relu(W_h t + b), one head at a time."""
     return np.array(
-        [
-            queries[h] @ np.maximum(vector @ kernel[h] + bias[h if len(bias) > 1 else 0], 0)
-            for h in range(HEADS)
-        ]
+        [queries[h] @ np.maximum(vector @ kernel[h] + bias[0], 0) for h in range(HEADS)]
     )
 
 
-def make(cls, bias="shared"):
+def make(cls):
     rng = np.random.default_rng(0)
-    layer = cls(HEADS, WIDTH, bias=bias)
+    layer = cls(HEADS, WIDTH)
     layer.build((None, SIZE))
     layer.set_weights([rng.normal(size=weight.shape) for weight in layer.get_weights()])
     return layer, rng.normal(size=(HEADS, WIDTH)).astype(np.float32)
@@ -60,14 +57,13 @@ def slow_intra(layer, queries, values, weights):
     return result
 
 
-@pytest.mark.parametrize("bias", ["shared", "per_head"])
 @pytest.mark.parametrize(
     "values", [VALUES, VALUES[:2]]
 )  # more values than rows of the table, and fewer
 @pytest.mark.parametrize("dense_limit", [0, 100])
-def test_intra_attention_equals_the_loop(monkeypatch, bias, values, dense_limit):
+def test_intra_attention_equals_the_loop(monkeypatch, values, dense_limit):
     monkeypatch.setattr(domain_attention, "DENSE_POOLING_MAX_ROWS", dense_limit)
-    layer, queries = make(IntraDomainAttention, bias)
+    layer, queries = make(IntraDomainAttention)
     weights = WEIGHTS[: len(values)]
     result = layer(TABLE, ragged(values, tf.int64), ragged(weights, tf.float32), queries)
     np.testing.assert_allclose(result, slow_intra(layer, queries, values, weights), atol=1e-5)
@@ -176,9 +172,8 @@ FIELDS = np.random.default_rng(2).normal(size=(3, 4, HEADS, SIZE)).astype(np.flo
 MASK = np.array([[1, 1, 1, 1], [0, 1, 0, 1], [0, 0, 0, 0]], bool)
 
 
-@pytest.mark.parametrize("bias", ["shared", "per_head"])
-def test_inter_attention_equals_the_loop(bias):
-    layer, queries = make(InterDomainAttention, bias)
+def test_inter_attention_equals_the_loop():
+    layer, queries = make(InterDomainAttention)
     kernel, biases = layer.get_weights()
     expected = np.zeros((3, HEADS, SIZE))
     for i in range(2):
@@ -214,7 +209,7 @@ def test_permuting_domains_permutes_their_attention():
 
 
 @pytest.mark.parametrize("cls", [IntraDomainAttention, InterDomainAttention])
-@pytest.mark.parametrize("wrong", [{"num_heads": 0}, {"attention_dim": 0}, {"bias": "none"}])
+@pytest.mark.parametrize("wrong", [{"num_heads": 0}, {"attention_dim": 0}])
 def test_impossible_arguments_are_refused(cls, wrong):
     with pytest.raises(ValueError, match=f"`{next(iter(wrong))}` must be"):
         cls(**{"num_heads": 2, "attention_dim": 3, **wrong})
@@ -222,5 +217,5 @@ def test_impossible_arguments_are_refused(cls, wrong):
 
 @pytest.mark.parametrize("cls", [IntraDomainAttention, InterDomainAttention])
 def test_config_round_trip_gives_an_equal_layer(cls):
-    layer = cls(2, 3, bias="per_head", seed=5)
+    layer = cls(2, 3, seed=5)
     assert cls.from_config(layer.get_config()).get_config() == layer.get_config()

@@ -21,6 +21,7 @@ from tests.trainer.toy_training import (
     train_part,
     validation_part,
 )
+from trainer import fitting
 from trainer.checkpoints import CheckpointFolder
 from trainer.early_stopping import InMemoryEvaluator
 from trainer.fitting import build_model, fit
@@ -45,8 +46,10 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def first_run(folder):
     """Six steps an epoch, an evaluation after each; a checkpoint then and every four steps."""
-    options = {"checkpoint_steps": 4, "log_every_steps": 5, "log_dir": str(folder / "logs")}
-    return trained(checkpoints=Keeps(str(folder)), **options)
+    options = {"checkpoint_steps": 4, "log_dir": str(folder / "logs")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "LOG_EVERY_STEPS", 5)
+        return trained(checkpoints=Keeps(str(folder)), **options)
 
 
 def assert_same_state(model, other):

@@ -137,16 +137,6 @@ def test_before_the_first_step_an_impression_is_clicked_at_the_plain_rate(object
     np.testing.assert_allclose(special.expit(logits), [3 / 8] * 3, rtol=1e-6)
 
 
-def test_a_relu_begins_close_to_popularity_and_has_gradients():
-    model = started(model=dataclasses.replace(SMALL, last_activation="relu"))
-
-    users = model.query_embeddings(planted().features(SPEC.raw_names)).numpy()[:, :-1]
-    assert 0 < np.abs(users).max() < 0.01
-    with tf.GradientTape() as tape:
-        loss = model.compute_loss(planted().features(model.training_names), training=True)
-    assert np.abs(tape.gradient(loss, model.user_tower.last.kernel).numpy()).max() > 0
-
-
 def test_a_user_vector_of_zero_is_no_dead_point():
     model = started()
     with tf.GradientTape() as tape:

@@ -45,8 +45,6 @@ def make(interaction, pooling="default", fields=None, mask=MASK, norm="batch", s
         attention_dim=3,
         cross_dim=2,
         norm=norm,
-        interaction_layers=2,
-        interaction_heads=2,
     )
     rng = np.random.default_rng(seed)
     has_queries = config.effective_pooling == "attention"

@@ -289,8 +289,8 @@ def test_w_is_chosen_again_where_memory_makes_another_one_better():
     assert stage.trials == without.trials
     assert max(t.quality for t in stage.memory_trials) == pytest.approx(1.0)
     # A weight that is configured stays.
-    configured = RankingConfig(num_candidates=40, score="mix", click_weight=0.1)
-    assert choose_second_stage(model, users, configured).click_weight == 0.1
+    configured = RankingConfig(num_candidates=40, score="mix")
+    assert choose_second_stage(model, users, configured).click_weight == 0.5
 
 
 def test_novel_lists_are_the_same_with_memory():

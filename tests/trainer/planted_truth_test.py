@@ -14,6 +14,7 @@ import tensorflow as tf
 import tf_keras
 
 from tests.trainer.planted_logs import PlantedLog, make_planted_log
+from tfx_pipeline import snapshot_moments
 from tfx_pipeline.datasets.demo_config import DemoConfig
 from tfx_pipeline.examples_config import ExamplesConfig
 from trainer import features as f
@@ -74,12 +75,9 @@ CROSS_LOG = DemoConfig(
     cross_exposure_share=0.6,
     cold_user_fraction=0.0,
 )
-CROSS_EXAMPLES = ExamplesConfig(
-    snapshots_per_user=2,
-    min_snapshot_fraction=0.6,
-    max_snapshot_fraction=0.9,
-    test_fraction=0.3,
-)
+CROSS_EXAMPLES = ExamplesConfig(snapshots_per_user=2, test_fraction=0.3)
+# Later moments than by default: a history then tells the interests, and enough follows as labels.
+CROSS_SHARES = (0.6, 0.9)
 CROSS_TRAINING = TrainingConfig(
     joint_weight=0.0,
     batch_size=64,
@@ -116,7 +114,8 @@ def cross_interests_found(log: PlantedLog, model: InterestModel) -> float:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_crossing_recovers_what_two_features_tell_together(tmp_path, seed):
+def test_crossing_recovers_what_two_features_tell_together(monkeypatch, tmp_path, seed):
+    monkeypatch.setattr(snapshot_moments, "SNAPSHOT_SHARES", CROSS_SHARES)
     config = dataclasses.replace(CROSS_LOG, seed=seed)
     log = make_planted_log(tmp_path, config, CROSS_SPEC, CROSS_EXAMPLES)
 
@@ -162,9 +161,8 @@ DRIVING_LOG = DemoConfig(
     click_probability=0.9,
     base_click_probability=0.05,
 )
-DRIVING_EXAMPLES = ExamplesConfig(
-    snapshots_per_user=1, min_snapshot_fraction=0.2, max_snapshot_fraction=0.7
-)
+DRIVING_EXAMPLES = ExamplesConfig(snapshots_per_user=1)
+DRIVING_SHARES = (0.2, 0.7)
 CLICKS_ALONE = {
     "multi_class_weight": 0.0,
     "joint_weight": 0.0,
@@ -210,7 +208,8 @@ def driving_tags_first(log: PlantedLog, model: InterestModel) -> float:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_joint_puts_the_driving_tag_first_where_split_does_not(tmp_path, seed):
+def test_joint_puts_the_driving_tag_first_where_split_does_not(monkeypatch, tmp_path, seed):
+    monkeypatch.setattr(snapshot_moments, "SNAPSHOT_SHARES", DRIVING_SHARES)
     config = dataclasses.replace(DRIVING_LOG, seed=seed)
     log = make_planted_log(tmp_path, config, DRIVING_SPEC, DRIVING_EXAMPLES)
     parts = {**log.parts, "validation": without_clicks(log.parts["validation"])}
@@ -284,7 +283,8 @@ def mean_by_user(values: tf.RaggedTensor, of_interest: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_attention_weighs_the_informative_domain_and_value_higher(tmp_path, seed):
+def test_attention_weighs_the_informative_domain_and_value_higher(monkeypatch, tmp_path, seed):
+    monkeypatch.setattr(snapshot_moments, "SNAPSHOT_SHARES", DRIVING_SHARES)
     config = dataclasses.replace(ATTENTION_LOG, seed=seed)
     examples = dataclasses.replace(DRIVING_EXAMPLES, snapshots_per_user=2)
     log = with_foreign_tags(make_planted_log(tmp_path, config, ATTENTION_SPEC, examples), seed)

@@ -150,11 +150,11 @@ def test_novel_metric_looks_at_lists_without_known_tags():
 
 
 @pytest.mark.parametrize(
-    ("score", "expected"), [("multi_class", 0.0), ("click", 1.0), ("mix", 0.42)]
+    ("score", "expected"), [("multi_class", 0.0), ("click", 1.0), ("mix", 0.5)]
 )
 def test_configured_score_is_kept_and_the_trials_reported(score, expected):
     users = snapshots(LABELS, [[]] * len(LABELS))
-    config = RankingConfig(score=score, click_weight=0.42)
+    config = RankingConfig(score=score)
 
     stage = choose_second_stage(model_of_constants(BIAS, CLICK_BIAS), users, config)
 

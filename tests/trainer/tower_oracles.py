@@ -35,9 +35,9 @@ def normalised(layer, x):
 
 
 def attention_score(layer, queries, vector, head):
-    """q_h . relu(W_h t + b_h)."""
+    """q_h . relu(W_h t + b)."""
     kernel, bias = layer.get_weights()
-    return queries[head] @ relu(vector @ kernel[head] + bias[head if len(bias) > 1 else 0])
+    return queries[head] @ relu(vector @ kernel[head] + bias[0])
 
 
 def interact(layer, fields, mask):

@@ -27,7 +27,7 @@ from tfx_pipeline.distributions import read_comparisons, validator_config, viola
 from tfx_pipeline.gate_config import DistributionThreshold
 from tfx_pipeline.refusals import NotPushed
 from tfx_pipeline.utc_times import is_day
-from trainer.config_loader import from_mapping
+from trainer.config_loader import from_saved
 from trainer.file_system import open_file
 from trainer.whole_files import DamagedFileError, write_bytes, write_json
 
@@ -81,7 +81,7 @@ class Executor(executor.Executor):
         if before:
             _check_statistics(folder, before)
         thresholds = {
-            feature: from_mapping(DistributionThreshold, threshold)
+            feature: from_saved(DistributionThreshold, threshold)
             for feature, threshold in json.loads(exec_properties["thresholds"]).items()
         }
         super().Do(

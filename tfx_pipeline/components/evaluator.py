@@ -34,7 +34,7 @@ from tfx_pipeline.saved_model_scorer import read_second_stage
 from trainer import features as f
 from trainer.baselines import load_tag_clicks
 from trainer.baselines_config import BaselinesConfig
-from trainer.config_loader import from_mapping
+from trainer.config_loader import from_saved
 from trainer.fitted_baselines import columns_of_training, fit_baselines
 from trainer.input_data import load_snapshots, load_tags
 from trainer.manifest import check_manifest
@@ -102,7 +102,7 @@ def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
         split: load_snapshots(files(transformed_examples, split), transform_output)
         for split in ("validation", "test")
     }
-    spec = from_mapping(f.FeatureSpec, json.loads(features), f.FEATURES_KEY)
+    spec = from_saved(f.FeatureSpec, json.loads(features), f.FEATURES_KEY)
     fitted = fit_baselines(
         clicks,
         load_snapshots(
@@ -110,7 +110,7 @@ def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
         ),
         snapshots["validation"],
         spec,
-        from_mapping(BaselinesConfig, json.loads(baselines), "baselines"),
+        from_saved(BaselinesConfig, json.loads(baselines), "baselines"),
         seed,
     )
     metrics: dict[str, Figures] = {}
@@ -134,7 +134,7 @@ def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
             of_users |= users_of_model
         metrics[split], by_user[split] = figures, of_users
     validation = metrics["validation"]
-    config = from_mapping(GateConfig, json.loads(gate), "gate")
+    config = from_saved(GateConfig, json.loads(gate), "gate")
     checks = check_model(validation, by_user["validation"], config, has_click_head)
 
     flat: dict[str, float | str | None] = {

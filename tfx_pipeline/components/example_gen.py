@@ -28,7 +28,7 @@ from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.shuffle import workplace_of
 from tfx_pipeline.summary_notes import read_summary
 from tfx_pipeline.table_inputs import check_counts, find_tables
-from trainer.config_loader import from_mapping
+from trainer.config_loader import from_saved
 from trainer.features import FeatureSpec
 from trainer.file_system import copy_folder, is_folder, remove_folder
 from trainer.whole_files import UNFINISHED_SUFFIX, write_json
@@ -62,15 +62,15 @@ class Executor(base_beam_executor.BaseBeamExecutor):
           output_dict: `examples`, `instances`, `summary`.
           exec_properties: See `TableExampleGenSpec`.
         """
-        data = from_mapping(DataConfig, json.loads(exec_properties["data"]), "data")
+        data = from_saved(DataConfig, json.loads(exec_properties["data"]), "data")
         if exec_properties["day"]:
             data = with_day(data, exec_properties["day"])
         window = find_window(data)
         if window is not None:
             # Whatever comes in meanwhile, the run is of one day.
             data = with_day(data, window.day)
-        spec = from_mapping(FeatureSpec, json.loads(exec_properties["features"]), "features")
-        config = from_mapping(
+        spec = from_saved(FeatureSpec, json.loads(exec_properties["features"]), "features")
+        config = from_saved(
             ExamplesConfig, json.loads(exec_properties["examples_config"]), "examples"
         )
         artifacts = {

@@ -34,9 +34,9 @@ from tfx_pipeline.components.servable_paths import (
 from tfx_pipeline.fingerprints import files_fingerprint
 from tfx_pipeline.log_summary import TAGS_FILE
 from tfx_pipeline.saved_model_scorer import read_second_stage
-from tfx_pipeline.serving_config import IndexConfig, TagPolicyConfig
+from tfx_pipeline.serving_config import EXACT_BELOW, IndexConfig, TagPolicyConfig
 from trainer import signatures as s
-from trainer.config_loader import from_mapping, require, to_mapping
+from trainer.config_loader import from_saved, require, to_mapping
 from trainer.file_system import absolute, files_below
 from trainer.manifest import check_manifest
 from trainer.tag_normalization import TagNormalization
@@ -83,9 +83,9 @@ def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
         towers_dir,
         read_serialized([pattern]),
         servable.uri,
-        from_mapping(IndexConfig, json.loads(index), "index"),
-        from_mapping(TagPolicyConfig, json.loads(policy), "serving.policy"),
-        from_mapping(TagNormalization, json.loads(tag_normalization), "tag_normalization"),
+        from_saved(IndexConfig, json.loads(index), "index"),
+        from_saved(TagPolicyConfig, json.loads(policy), "serving.policy"),
+        from_saved(TagNormalization, json.loads(tag_normalization), "tag_normalization"),
         load_tag_categories(tags_file),
     )
     write_source(servable.uri, model.uri, examples.uri, tags_file)
@@ -240,5 +240,5 @@ def write_source(uri: str, towers: str, examples: str, tags_file: str) -> None:
 def is_exact(config: IndexConfig, num_tags: int) -> bool:
     """Whether the index is exact; ScaNN cannot be built over a handful of tags."""
     if config.kind == "auto":
-        return num_tags < config.exact_below
+        return num_tags < EXACT_BELOW
     return config.kind == "exact" or num_tags < MIN_CANDIDATES

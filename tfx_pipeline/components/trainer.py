@@ -26,7 +26,7 @@ from tfx_pipeline.table_inputs import check_skips
 from tfx_pipeline.training_process import run_in_own_process
 from trainer import task
 from trainer.config import TrainingConfig
-from trainer.config_loader import from_mapping
+from trainer.config_loader import from_saved
 
 SUMMARY_KEY = "summary"
 # Of `custom_config`, for this component and not for `run_fn`: the folder of the pushed versions.
@@ -68,7 +68,7 @@ class TowerTrainerExecutor(GenericExecutor):
         if input_dict.get(SUMMARY_KEY):
             # A local run has said it after ExampleGen.
             counts, _ = read_summary(artifact_utils.get_single_uri(input_dict[SUMMARY_KEY]))
-            check_skips(counts, from_mapping(TrainingConfig, training, "training"))
+            check_skips(counts, from_saved(TrainingConfig, training, "training"))
         if training.get("strategy") == "multi_worker":
             own = run_in_own_process
             exec_properties = {

@@ -12,7 +12,7 @@ import numpy as np
 from tfx_pipeline.report_file import write_report
 from tfx_pipeline.study.trial import FinishedTrial, TrialDefinition, TrialOutcome
 from tfx_pipeline.study.trials import Definition, Trial
-from trainer.config_loader import from_mapping, to_mapping
+from trainer.config_loader import from_saved, to_mapping
 from trainer.whole_files import PARSE_ERRORS, write_bytes
 
 
@@ -41,7 +41,7 @@ class TrialStore:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content["definition"] != _plain(definition):
                 return None
-            outcome = from_mapping(TrialOutcome, content["outcome"])
+            outcome = from_saved(TrialOutcome, content["outcome"])
             with np.load(path.with_suffix(".npz")) as arrays:
                 return FinishedTrial(content["code"], outcome, dict(arrays))
         except FileNotFoundError:

@@ -19,6 +19,11 @@ from trainer.interactions.self_attention import SelfAttention
 # Names of the weights that interactions return from `attention`.
 ATTENTION_NAMES = frozenset({"fields", "field_pairs", "field_self_attention"})
 
+# Layers of `dcn` and `autoint`, and heads of `autoint`: small ones, as the study compares them
+# (docs/results.md); the widths of the model set how large such a tower is.
+NUM_LAYERS = 2
+NUM_HEADS = 2
+
 _Maker = Callable[[ModelConfig, Iterator[int], tf.Variable | None], Interaction]
 
 
@@ -28,15 +33,9 @@ def _utpm(
     attention = None
     if config.effective_pooling == "attention":
         attention = InterDomainAttention(
-            config.num_heads,
-            config.attention_dim,
-            config.attention_bias,
-            seed=next(seeds),
-            name="inter",
+            config.num_heads, config.attention_dim, seed=next(seeds), name="inter"
         )
-    cross = FeatureCross(
-        config.cross_dim, config.cross_normalization, config.norm, seed=next(seeds), name="cross"
-    )
+    cross = FeatureCross(config.cross_dim, config.norm, seed=next(seeds), name="cross")
     return AttentionCrossing(cross, attention, queries, name="utpm")
 
 
@@ -48,11 +47,11 @@ _MAKERS: dict[str, _Maker] = {
     ),
     "nfm": lambda config, seeds, _: NeuralFM(config.norm, name="nfm"),
     "dcn": lambda config, seeds, _: CrossNetwork(
-        config.interaction_layers, config.norm, seed=next(seeds), name="dcn"
+        NUM_LAYERS, config.norm, seed=next(seeds), name="dcn"
     ),
     "autoint": lambda config, seeds, _: SelfAttention(
-        config.interaction_layers,
-        config.interaction_heads,
+        NUM_LAYERS,
+        NUM_HEADS,
         config.attention_dim,
         config.norm,
         seed=next(seeds),
