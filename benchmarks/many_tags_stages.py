@@ -5,7 +5,6 @@ The work is the pipeline's own: `trainer.fitting`, `trainer.saved_towers`,
 """
 
 import dataclasses
-import json
 import logging
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from benchmarks import many_tags_log as log
 from benchmarks.stage_meter import Stage, StageMeter
 from trainer import features as f
 from trainer.snapshots import Snapshots
+from trainer.whole_files import write_json
 
 TRANSFORM, TOWERS, INDEX = "transform", "towers/Format-Serving", "index"
 VALIDATION_EXAMPLES = "validation.tfrecord.gz"
@@ -123,7 +123,7 @@ def train(folder: str, num_tags: int) -> Fitted:
         "second_stage": dataclasses.asdict(stage),
         "calibration": dataclasses.asdict(calibrations),
     }
-    (towers / TRAINING_FILE).write_text(json.dumps(summary), encoding="utf-8")
+    write_json(towers / TRAINING_FILE, summary)
     return Fitted(meter.stages, estimate.total_mb, result.seconds_per_evaluation)
 
 
