@@ -75,7 +75,10 @@ setup(
         "scipy>=1.11,<2",
         # tensorboard 2.16 and tensorflow-hub 0.15 import pkg_resources, which 81 dropped.
         "setuptools<81",
+        "tabulate>=0.9,<1",
         "tornado>=6,<7",
+        # With it tabulate aligns characters that are two columns wide.
+        "wcwidth>=0.2",
     ],
     extras_require={
         "dev": [

@@ -5,7 +5,6 @@ The work is the pipeline's own: `trainer.fitting`, `trainer.saved_towers`,
 """
 
 import dataclasses
-import json
 import logging
 import time
 from pathlib import Path
@@ -16,6 +15,8 @@ import numpy as np
 from benchmarks import many_tags_log as log
 from benchmarks.stage_meter import Stage, StageMeter
 from trainer import features as f
+from trainer.snapshots import Snapshots
+from trainer.whole_files import write_json
 
 TRANSFORM, TOWERS, INDEX = "transform", "towers/Format-Serving", "index"
 VALIDATION_EXAMPLES = "validation.tfrecord.gz"
@@ -122,7 +123,7 @@ def train(folder: str, num_tags: int) -> Fitted:
         "second_stage": dataclasses.asdict(stage),
         "calibration": dataclasses.asdict(calibrations),
     }
-    (towers / TRAINING_FILE).write_text(json.dumps(summary), encoding="utf-8")
+    write_json(towers / TRAINING_FILE, summary)
     return Fitted(meter.stages, estimate.total_mb, result.seconds_per_evaluation)
 
 
@@ -222,14 +223,26 @@ def make_model(num_tags: int) -> Any:
     )
 
 
-def _write_examples(users: Any, tags: list[str], folder: Path) -> None:
+def _write_examples(users: Snapshots, tags: list[str], folder: Path) -> None:
     import tensorflow as tf
 
-    from tfx_pipeline.tf_examples import serialize_snapshot
+    from tfx_pipeline.example_columns import Column, NumberColumn, TextColumn, Texts
+    from tfx_pipeline.tf_examples import serialize_columns
 
+    clicked = users.lists["clicked_tags"]
+    columns: dict[str, Column] = {
+        f.USER_ID: TextColumn.single(
+            Texts(users.scalars[f.USER_ID].astype(str).astype(object)),
+            np.arange(users.num_examples),
+        ),
+        "segment": TextColumn.single(
+            Texts(np.array(["", *log.SEGMENTS], object)), users.scalars["segment"]
+        ),
+        "clicked_tags": TextColumn(Texts(np.array(tags, object)), clicked.values, clicked.offsets),
+        f.weights_name("clicked_tags"): NumberColumn(
+            np.ones(len(clicked.values), np.float32), clicked.offsets
+        ),
+    }
     with tf.io.TFRecordWriter(str(folder / VALIDATION_EXAMPLES), "GZIP") as writer:
-        for user, instance in zip(
-            users.scalars[f.USER_ID], log.instances(users, tags), strict=True
-        ):
-            values = {**instance, f.USER_ID: user.decode()}
-            writer.write(serialize_snapshot(values, log.SPEC))
+        for example in serialize_columns(columns).to_pylist():
+            writer.write(example)

@@ -23,7 +23,6 @@ from tfx_pipeline.report_tables import format_table
 from trainer import features as f
 
 DEFAULT_SIZE = 2_000  # tags
-MAX_RATIO = 1.15  # the target, at both batch sizes
 NUM_CALLS = {1: 400, 64: 60}  # of each case, by batch size
 # Values of a history, by case.
 HISTORIES = {"short": 30, "long": 300}

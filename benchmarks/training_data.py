@@ -21,6 +21,7 @@ from benchmarks.registry import Progress
 from tfx_pipeline.config import PipelineConfig, load_config, to_json
 from tfx_pipeline.datasets.demo_config import DemoConfig
 from tfx_pipeline.fingerprints import code_fingerprint, files_fingerprint
+from trainer.whole_files import write_json
 
 if TYPE_CHECKING:
     from trainer.config import TrainingConfig
@@ -196,7 +197,7 @@ def save(data: TrainingData, names: tuple[str, ...], folder: Path) -> None:
         "vocabulary_sizes": data.vocabulary_sizes,
         "num_tags": data.num_tags,
     }
-    (folder / _ABOUT_FILE).write_text(json.dumps(about), encoding="utf-8")
+    write_json(folder / _ABOUT_FILE, about)
 
 
 def describe(folder: Path) -> dict[str, Any]:

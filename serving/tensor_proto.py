@@ -142,29 +142,12 @@ def to_numpy(tensor: tensor_pb2.TensorProto) -> np.ndarray:
     return _repeat_last(values, size).reshape(shape)
 
 
-def from_numpy(array: np.ndarray) -> tensor_pb2.TensorProto:
+def write_numpy(tensor: tensor_pb2.TensorProto, array: np.ndarray) -> None:
     """Writes an array with its `*_val` field, the form TensorFlow Serving answers in.
 
     Args:
+      tensor: An empty tensor, such as a new entry of a map.
       array: Any shape; bytes, text, or objects that are bytes or text, become strings.
-
-    Returns:
-      The tensor.
-
-    Raises:
-      ValueError: If the type is none TensorFlow has.
-    """
-    tensor = tensor_pb2.TensorProto()
-    write_numpy(tensor, array)
-    return tensor
-
-
-def write_numpy(tensor: tensor_pb2.TensorProto, array: np.ndarray) -> None:
-    """`from_numpy` into an empty tensor that is there already, as a map's entry is.
-
-    Args:
-      tensor: Where to write.
-      array: See `from_numpy`.
 
     Raises:
       ValueError: If the type is none TensorFlow has.

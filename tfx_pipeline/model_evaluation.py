@@ -24,7 +24,7 @@ Figures = dict[str, dict[str, float | None]]
 UserFigures = dict[str, dict[str, np.ndarray]]
 
 
-def evaluate_model(
+def evaluate_model_and_users(
     who: str,
     towers_dir: str,
     tags: Sequence[str],
@@ -33,7 +33,7 @@ def evaluate_model(
     examples: Sequence[str],
     with_stages: bool = False,
     items: HeldOutItems | None = None,
-) -> Figures:
+) -> tuple[Figures, UserFigures]:
     """Figures of saved towers, as they are served and with every second stage.
 
     Args:
@@ -47,28 +47,13 @@ def evaluate_model(
       items: Those that the users clicked; None: no figures of items.
 
     Returns:
-      By `who`: the protocol's metrics and calibration errors by name (None of clicks where there is
-      no click head). By `multi_class_stage` and, where there is a click head, `click_stage` and
-      `mix_stage`: the protocol's metrics without memory and with w = 0, 1, and the best between on
-      validation users; with memory by `without_memory_stage`, with w as served. One of them may be
-      what is served; its figures are then those of `who`.
+      The figures, and what every user adds to those that were computed. By `who`: the protocol's
+      metrics and calibration errors by name (None of clicks where there is no click head). By
+      `multi_class_stage` and, where there is a click head, `click_stage` and `mix_stage`: the
+      protocol's metrics without memory and with w = 0, 1, and the best between on validation users;
+      with memory by `without_memory_stage`, with w as served. One of them may be what is served;
+      its figures are then those of `who`.
     """
-    return evaluate_model_and_users(
-        who, towers_dir, tags, clicks, snapshots, examples, with_stages, items
-    )[0]
-
-
-def evaluate_model_and_users(
-    who: str,
-    towers_dir: str,
-    tags: Sequence[str],
-    clicks: np.ndarray,
-    snapshots: Snapshots,
-    examples: Sequence[str],
-    with_stages: bool = False,
-    items: HeldOutItems | None = None,
-) -> tuple[Figures, UserFigures]:
-    """What `evaluate_model` says, and what every user adds to figures that were computed."""
     scorer = SavedModelScorer(towers_dir, tags, read_examples(examples))
     # Scored once, and found beside the labels by every second stage.
     size = min(_CHUNK, users_at_once(len(tags)))

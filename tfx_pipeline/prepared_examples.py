@@ -13,7 +13,7 @@ import tensorflow_transform as tft
 
 from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.console import Console
-from tfx_pipeline.examples import COUNTS_FILE, TAGS_FILE
+from tfx_pipeline.examples import TAGS_FILE
 from tfx_pipeline.pipeline import create_pipeline
 from tfx_pipeline.run import run_nodes
 from tfx_pipeline.run_lock import only_run
@@ -43,11 +43,6 @@ class PreparedExamples:
     nodes: tuple[NodeRun, ...] = ()
 
     @property
-    def counts_path(self) -> str:
-        """Counts of rows and examples, flat JSON with keys of the report."""
-        return os.path.join(self.summary_dir, COUNTS_FILE)
-
-    @property
     def tags_path(self) -> str:
         """Statistics of the tags, JSON lines."""
         return os.path.join(self.summary_dir, TAGS_FILE)
@@ -56,10 +51,6 @@ class PreparedExamples:
     def transform_output(self) -> tft.TFTransformOutput:
         """The fitted transform."""
         return tft.TFTransformOutput(self.transform_dir)
-
-    def example_files(self, split: str) -> list[str]:
-        """File patterns of the raw examples of one split."""
-        return [os.path.join(self.examples_dir, f"Split-{split}", "*")]
 
     def transformed_files(self, split: str) -> list[str]:
         """File patterns of the transformed examples of one split."""

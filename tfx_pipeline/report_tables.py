@@ -1,7 +1,10 @@
 """A report as tables for people. Knows the keys of docs/report.md and nothing of TFX."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from tabulate import SEPARATING_LINE, DataRow, Line, TableFormat, tabulate
 
 from tfx_pipeline.row_summary import row_lines
 from trainer.baselines_config import BASELINES
@@ -23,20 +26,42 @@ QUALITY = (
     ("distinct", "distinct_top10"),
 )
 
+# Two spaces between columns, a rule below the titles, no frame.
+_PLAIN = TableFormat(
+    lineabove=None,
+    linebelowheader=Line("", "-", "  ", ""),
+    linebetweenrows=None,
+    linebelow=None,
+    headerrow=DataRow("", "  ", ""),
+    datarow=DataRow("", "  ", ""),
+    padding=0,
+    with_header_hide=None,
+)
+# Numbers are also given as text: `1,024`, `0.512 ± 0.004`, `12 of 20`.
+_NUMBER = re.compile(r"[-+]?\.?\d")
+
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A plain table: first column to the left, the others to the right; None is shown as -."""
-    cells = [list(map(str, header))] + [[_cell(value) for value in row] for row in rows]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    lines = [
-        "  ".join(
-            text.ljust(width) if i == 0 else text.rjust(width)
-            for i, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    ]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
+    """A plain table, columns as wide as a terminal shows their characters.
+
+    Args:
+      header: Titles of the columns.
+      rows: Cells; None is shown as -. The first column goes to the left, and so do those with more
+        words than numbers; the others go to the right.
+
+    Returns:
+      Lines without spaces at their ends.
+    """
+    cells = [[_cell(value) for value in row] for row in rows]
+    # The titles are a row like others: as headers they would widen their columns by two.
+    return tabulate(
+        [list(map(str, header)), SEPARATING_LINE, *cells],
+        tablefmt=_PLAIN,
+        colalign=_alignments(len(header), rows),
+        # A tag may look like a number.
+        disable_numparse=True,
+        preserve_whitespace=True,
+    )
 
 
 def stage_weights(mix_weight: float | None, has_click_head: bool = True) -> dict[str, float]:
@@ -117,6 +142,16 @@ def budget_lines(report: Mapping[str, Any]) -> list[str]:
         "           validation users still improved when the budget ended: a higher "
         "`training.max_epochs` or `training.budget_steps` may bring more"
     ]
+
+
+def _alignments(num_columns: int, rows: Sequence[Sequence[Any]]) -> list[str]:
+    """Where the cells of each column go: `left` or `right`."""
+    balances = [0] * num_columns
+    for row in rows:
+        for i, value in enumerate(row):
+            if value not in (None, "", "-"):
+                balances[i] += 1 if _NUMBER.match(str(value)) else -1
+    return ["left" if i == 0 or more < 0 else "right" for i, more in enumerate(balances)]
 
 
 def _cell(value: Any) -> str:

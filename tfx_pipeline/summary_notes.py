@@ -4,7 +4,6 @@ Counts, rejected rows and clicks of the training part travel as one collection o
 a collection of its own for each would cost every run a tenth of a second for Beam's graph.
 """
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -27,7 +26,7 @@ from tfx_pipeline.tables.row_batches import count_reasons, rejected_lines
 from tfx_pipeline.tables.schema import TableSchema
 from trainer.arrow import pa
 from trainer.file_system import is_file
-from trainer.whole_files import write_text
+from trainer.whole_files import write_json, write_text
 
 COUNTS_FILE = "counts.json"
 REJECTED_FILE = "rows-00000-of-00001.jsonl"
@@ -104,15 +103,14 @@ class WriteNotes(beam.DoFn):
             counts: dict[str, int] = {}
             for name, number in values:
                 counts[name] = counts.get(name, 0) + number
-            text = json.dumps(dict(sorted(counts.items())), indent=1) + "\n"
-            write_text(os.path.join(self.summary, COUNTS_FILE), [text])
+            write_json(os.path.join(self.summary, COUNTS_FILE), counts)
         elif kind == _REJECTED:
             write_text(os.path.join(self.rejected, REJECTED_FILE), values)
         elif kind == _FORMS:
             forms = _sum_forms(values)
             if forms:
-                text = json.dumps(forms, ensure_ascii=False, indent=1) + "\n"
-                write_text(os.path.join(self.summary, FORMS_FILE), [text])
+                path = os.path.join(self.summary, FORMS_FILE)
+                write_json(path, forms, ensure_ascii=False, sort_keys=False)
         else:
             total = sum_counts([])
             for part in values:

@@ -2,10 +2,8 @@
 
 import functools
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from tfx_pipeline import wire_format as wire
@@ -32,8 +30,6 @@ _LABEL_COLUMNS = (
 )
 _IDENTITY_COLUMNS = ((f.USER_ID, _BYTES, True), (f.SNAPSHOT_TIME, _INT, True))
 
-_FLOAT_NAMES = {name for name, kind, _ in _LABEL_COLUMNS if kind == _FLOAT}
-
 # Fields of tf.train.Feature.
 _BYTES_LIST, _FLOAT_LIST, _INT64_LIST = b"\x0a", b"\x12", b"\x1a"
 _MAP_KEY, _MAP_VALUE = b"\x0a", b"\x12"
@@ -42,37 +38,8 @@ _FEATURES, _MAP_ENTRY, _PACKED = b"\x0a", b"\x0a", b"\x0a"
 _SMALLEST_TABLE, _LARGEST_TABLE = 1 << 10, 1 << 16
 
 
-def serialize_snapshot(values: Mapping[str, Any], spec: f.FeatureSpec) -> bytes:
-    """Serializes the values of one snapshot with protobuf's own library, deterministically.
-
-    What `serialize_columns` writes many at a time, and is tested against.
-
-    Args:
-      values: By name: a string, a number, or a list of strings, integers or floats.
-      spec: Says which features are floats.
-
-    Returns:
-      A serialized `tf.Example`; equal values give equal bytes.
-    """
-    float_names = _FLOAT_NAMES | {f.weights_name(domain.name) for domain in spec.domains}
-    float_names |= {profile.name for profile in spec.profile if profile.is_number}
-    int_names = {f.SNAPSHOT_TIME, f.IMPRESSION_NUM_TAGS, f.HISTORY_NUM_EVENTS}
-    example = tf.train.Example()
-    for name in sorted(values):
-        value = values[name]
-        items = value if isinstance(value, list) else [value]
-        feature = example.features.feature[name]
-        if name in float_names:
-            feature.float_list.value.extend(items)
-        elif name in int_names:
-            feature.int64_list.value.extend(items)
-        else:
-            feature.bytes_list.value.extend(item.encode() for item in items)
-    return example.SerializeToString(deterministic=True)
-
-
 def serialize_columns(columns: Mapping[str, Column]) -> pa.Array:
-    """Serializes many snapshots at once, to the bytes of `serialize_snapshot`.
+    """Serializes many snapshots at once, to the bytes that protobuf writes deterministically.
 
     Args:
       columns: By feature name, all of the same number of examples, at least one column.

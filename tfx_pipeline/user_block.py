@@ -41,11 +41,6 @@ class UserBlock:
         """Number of users."""
         return len(self.user_ids)
 
-    @property
-    def user_of_event(self) -> np.ndarray:
-        """The user of each event, int [num_events]."""
-        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
-
     def slice(self, first: int, end: int) -> "UserBlock":
         """The users from `first` to below `end`."""
         rows = slice(self.offsets[first], self.offsets[end])

@@ -134,7 +134,7 @@ class Snapshots:
         )
 
     def features(self, names: Collection[str] | None = None) -> dict[str, Any]:
-        """All snapshots as one batch of tensors, as `batch_dataset` gives them."""
+        """All snapshots as one batch of tensors, as `step_dataset` gives them."""
         batch: dict[str, Any] = {}
         for name, column in self.scalars.items():
             if names is None or name in names:
@@ -145,38 +145,6 @@ class Snapshots:
                 values = values.astype(np.int64) if values.dtype.kind == "i" else values
                 batch[name] = tf.RaggedTensor.from_row_splits(values, lists.offsets, validate=False)
         return batch
-
-    def batch_dataset(
-        self,
-        batch_size: int,
-        seed: int = 0,
-        shuffle: bool = True,
-        names: Collection[str] | None = None,
-    ) -> tf.data.Dataset:
-        """Batches of features, shuffled anew at every iteration.
-
-        Args:
-          batch_size: Snapshots a batch; the last one may be smaller.
-          seed: Of the shuffling; the same seed gives the same sequence of epochs.
-          shuffle: Whether to shuffle; else the canonical order.
-          names: The columns wanted; None: all.
-
-        Returns:
-          A dataset of dictionaries: scalars as dense tensors [batch], lists as `tf.RaggedTensor`
-          [batch, None] (ids int64).
-
-        Raises:
-          ValueError: `batch_size` is not positive, or a name is unknown.
-        """
-        require(batch_size >= 1, "batch_size", "be a positive integer", batch_size)
-        gather = self._gatherer(names)
-        dataset = tf.data.Dataset.range(self.num_examples)
-        if shuffle:
-            dataset = dataset.shuffle(
-                max(self.num_examples, 1), seed=seed, reshuffle_each_iteration=True
-            )
-        dataset = dataset.batch(batch_size).map(gather, num_parallel_calls=2, deterministic=True)
-        return dataset.prefetch(2)
 
     def step_dataset(
         self,
@@ -202,7 +170,8 @@ class Snapshots:
             a short step.
 
         Returns:
-          A dataset of batches as of `batch_dataset`, `share.count` of them a step.
+          A dataset of dictionaries, `share.count` of them a step: scalars as dense tensors [batch],
+          lists as `tf.RaggedTensor` [batch, None] (ids int64).
 
         Raises:
           ValueError: `batch_size` is not positive, or a name is unknown.

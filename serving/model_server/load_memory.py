@@ -105,7 +105,7 @@ class LoadMemory:
         if available is None:
             return None
         try:
-            sizes = _Sizes.of(path)
+            sizes = VersionSizes.of(path)
             # A graph that does not fit is not read, either.
             needed = sizes.least_bytes
             if needed <= available.num_bytes:
@@ -140,25 +140,9 @@ def _return_free_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def estimate_bytes(path: str) -> float:
-    """What loading a version adds to the memory of the server, at its peak.
-
-    Args:
-      path: Its folder.
-
-    Returns:
-      Bytes, by measured factors.
-
-    Raises:
-      OSError: If a file cannot be read.
-      DecodeError: If its graph is none.
-    """
-    return _Sizes.of(path).estimated_bytes()
-
-
 @dataclasses.dataclass(frozen=True)
-class _Sizes:
-    """Bytes of a version's files."""
+class VersionSizes:
+    """Bytes of a version's files, and what loading them takes."""
 
     path: str
     graph: int
@@ -166,16 +150,28 @@ class _Sizes:
     assets: int
 
     @classmethod
-    def of(cls, path: str) -> "_Sizes":
+    def of(cls, path: str) -> "VersionSizes":
+        """Sizes of the files in a version's folder.
+
+        Raises:
+          OSError: A file cannot be read.
+        """
         file = os.path.join(path, "saved_model.pb")
         return cls(path, file_size(file), _bytes_in(path, "variables"), _bytes_in(path, "assets"))
 
     @property
     def least_bytes(self) -> float:
+        """What the files alone take in memory, the graph unread."""
         tables = _PER_VARIABLE_BYTE * self.variables + _PER_ASSET_BYTE * self.assets
         return self.graph + tables
 
     def estimated_bytes(self) -> float:
+        """What loading the version adds to the server's memory at its peak, by measured factors.
+
+        Raises:
+          OSError: The graph cannot be read.
+          DecodeError: The graph is none.
+        """
         with open_file(os.path.join(self.path, "saved_model.pb"), "rb") as file:
             model = saved_model_pb2.SavedModel.FromString(file.read())
         num_nodes, constants, has_scann = 0, 0, False

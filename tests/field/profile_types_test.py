@@ -24,6 +24,8 @@ from serving.model_server.server import ModelServer
 from serving.retrieval import TagRetrieval
 from tests.serving.batch_predict_test import RUNNER, read_outputs
 from tests.tfx_pipeline.random_users import file_batch
+from tests.tfx_pipeline.snapshot_messages import serialize_snapshot
+from tests.tfx_pipeline.user_snapshots import user_snapshots
 from tests.trainer.user_tower_test import CONFIG
 from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.example_columns import Texts
@@ -32,12 +34,12 @@ from tfx_pipeline.instance_lines import instance_lines
 from tfx_pipeline.preprocessing import preprocessing_fn
 from tfx_pipeline.request_statistics import request_statistics, request_values
 from tfx_pipeline.shard_users import gather_users
-from tfx_pipeline.snapshots import SnapshotMaker, user_snapshots
+from tfx_pipeline.snapshots import SnapshotMaker
 from tfx_pipeline.table_inputs import users_of
 from tfx_pipeline.tables.arrow_files import read_table
 from tfx_pipeline.tables.row_batches import count_reasons
 from tfx_pipeline.tables.validate import validate_users
-from tfx_pipeline.tf_examples import build_schema, serialize_columns, serialize_snapshot
+from tfx_pipeline.tf_examples import build_schema, serialize_columns
 from tfx_pipeline.user_batches import from_bytes, pack_profiles, to_bytes
 from trainer import features as f
 from trainer import signatures as s

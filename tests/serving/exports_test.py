@@ -16,7 +16,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.feature_tensors import input_slots, to_tensors
 from serving.model_server.errors import ServingError
-from serving.model_server.load_memory import estimate_bytes
+from serving.model_server.load_memory import VersionSizes
 from serving.model_server.loading import load_servable
 from tests.serving.real_exports import NUM_TAGS, USER_IDS, K, make_exports
 from tests.serving.tensor_file import read_tensors, write_tensors
@@ -345,4 +345,5 @@ def test_memory_of_a_load_is_what_was_estimated(exports, kind):
         cwd=ROOT,
     )
     assert finished.returncode == 0, finished.stderr
-    assert 0.7 < estimate_bytes(version_dir) / int(finished.stdout.split()[-1]) < 1.6
+    estimate = VersionSizes.of(version_dir).estimated_bytes()
+    assert 0.7 < estimate / int(finished.stdout.split()[-1]) < 1.6

@@ -20,9 +20,10 @@ from serving.export import export_servable
 from serving.index import BruteForceIndex
 from serving.retrieval import TagRetrieval
 from serving.scann_index import ScannIndex, SearchParameters
+from tests.tfx_pipeline.snapshot_messages import serialize_snapshot
 from tests.trainer.user_tower_test import CONFIG
 from tfx_pipeline.preprocessing import preprocessing_fn
-from tfx_pipeline.tf_examples import build_schema, serialize_snapshot
+from tfx_pipeline.tf_examples import build_schema
 from trainer import features as f
 from trainer import signatures as s
 from trainer.calibration import Calibration

@@ -4,7 +4,7 @@ import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 
 import serving  # noqa: F401  (selects Keras 2 before TensorFlow)
-from serving.tensor_proto import MAX_REPEATED, from_numpy, to_numpy, write_compact
+from serving.tensor_proto import MAX_REPEATED, to_numpy, write_compact, write_numpy
 
 NUMBERS = [
     np.float16,
@@ -27,6 +27,12 @@ NUMBERS = [
 def compact(array):
     tensor = tensor_pb2.TensorProto()
     write_compact(tensor, array)
+    return tensor
+
+
+def from_numpy(array):
+    tensor = tensor_pb2.TensorProto()
+    write_numpy(tensor, array)
     return tensor
 
 

@@ -7,11 +7,12 @@ import pytest
 import tensorflow as tf
 
 from tests.report_keys import undocumented_keys
+from tests.tfx_pipeline.model_figures import model_figures
+from tests.tfx_pipeline.snapshot_messages import serialize_snapshot
 from tests.toy_towers import ToyTowers, write_users
 from tests.trainer.evaluation_test import snapshots as label_snapshots
 from tfx_pipeline.held_out_items import HeldOutItems, load_tag_items, read_held_out_items
-from tfx_pipeline.model_evaluation import evaluate_baselines, evaluate_model
-from tfx_pipeline.tf_examples import serialize_snapshot
+from tfx_pipeline.model_evaluation import evaluate_baselines
 from trainer import baselines
 from trainer import features as f
 from trainer.baselines_config import BaselinesConfig
@@ -135,7 +136,7 @@ def test_model_and_its_stages_recall_through_their_tags(held_out, users, towers,
     examples = tmp_path / "examples.gz"
     write_users(examples, [user.decode() for user in LABELS])
 
-    figures = evaluate_model(
+    figures = model_figures(
         "model",
         towers,
         TAGS,
@@ -165,7 +166,7 @@ def test_log_whose_users_click_no_item_later_has_undefined_recall(
     nothing = read_held_out_items(tag_items, TAGS, examples)
 
     figures, _ = evaluate_baselines(fitted(users), CLICKS, users, nothing)
-    figures |= evaluate_model(
+    figures |= model_figures(
         "model", towers, TAGS, CLICKS, users, examples, with_stages=True, items=nothing
     )
 

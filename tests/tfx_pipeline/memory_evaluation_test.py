@@ -9,12 +9,12 @@ import tensorflow as tf
 
 from tests.report_keys import undocumented_keys
 from tests.serving.tag_memory_test import HistoryTowers, features_of, slow_scores, vectors
+from tests.tfx_pipeline.model_figures import model_figures
 from tests.trainer.evaluation_test import snapshots as label_snapshots
 from tests.trainer.toy_training import make_model
 from tests.trainer.toy_training import snapshots as toy_snapshots
 from tfx_pipeline.components.servable_paths import main_path
 from tfx_pipeline.components.tag_index_builder import build_servables
-from tfx_pipeline.model_evaluation import evaluate_model
 from tfx_pipeline.report_tables import quality_table
 from tfx_pipeline.saved_model_scorer import SavedModelScorer, read_second_stage
 from tfx_pipeline.serving_config import IndexConfig, TagPolicyConfig
@@ -159,7 +159,7 @@ def test_figures_with_and_without_memory_stand_beside_each_other(
         for example in serialized.values():
             writer.write(example)
 
-    figures = evaluate_model(
+    figures = model_figures(
         "model", towers_dir, TAGS, np.ones(NUM_TAGS), users, [str(path)], with_stages=True
     )
 

@@ -9,10 +9,10 @@ import tensorflow as tf
 from serving.index import BruteForceIndex
 from serving.retrieval import TagRetrieval
 from tests.report_keys import undocumented_keys
+from tests.tfx_pipeline.model_figures import model_figures
 from tests.toy_towers import OlderToyTowers, ToyTowers, write_users
 from tests.trainer.evaluation_test import snapshots as label_snapshots
 from tests.trainer.second_stage_test import slow_order
-from tfx_pipeline.model_evaluation import evaluate_model
 from tfx_pipeline.saved_model_scorer import SavedModelScorer, read_examples
 from trainer import features as f
 from trainer import metrics
@@ -148,7 +148,7 @@ def test_a_model_that_knows_fewer_tags_than_candidates_is_scored(users, examples
 def test_older_towers_are_scored_as_they_were_served(vectors, users, examples, tmp_path, training):
     folder = save(tmp_path / "towers", OlderToyTowers(*vectors), training)
 
-    figures = evaluate_model(
+    figures = model_figures(
         "last_blessed", folder, TAGS, np.ones(NUM_TAGS), users, examples, with_stages=True
     )
 
@@ -161,8 +161,8 @@ def test_older_towers_are_scored_as_they_were_served(vectors, users, examples, t
 def test_stages_are_reported_beside_the_one_that_is_served(users, examples, towers_dir):
     clicks = np.ones(NUM_TAGS)
 
-    figures = evaluate_model("model", towers_dir, TAGS, clicks, users, examples, with_stages=True)
-    alone = evaluate_model("model", towers_dir, TAGS, clicks, users, examples)
+    figures = model_figures("model", towers_dir, TAGS, clicks, users, examples, with_stages=True)
+    alone = model_figures("model", towers_dir, TAGS, clicks, users, examples)
 
     assert list(figures) == ["model", "multi_class_stage", "click_stage", "mix_stage"]
     assert alone == {"model": figures["model"]}
@@ -183,8 +183,8 @@ def test_the_stage_that_is_served_has_the_figures_of_the_model(
     folder = save(tmp_path / "t", ToyTowers(*vectors, click_weight=weight), training)
     clicks = np.ones(NUM_TAGS)
 
-    found = evaluate_model("model", folder, TAGS, clicks, users, examples, with_stages=True)
-    other = evaluate_model("model", towers_dir, TAGS, clicks, users, examples, with_stages=True)
+    found = model_figures("model", folder, TAGS, clicks, users, examples, with_stages=True)
+    other = model_figures("model", towers_dir, TAGS, clicks, users, examples, with_stages=True)
 
     assert found[same].items() <= found["model"].items()
     # Whatever is served, the stages are what they are.
@@ -193,7 +193,7 @@ def test_the_stage_that_is_served_has_the_figures_of_the_model(
 
 
 def test_every_key_is_documented(users, examples, towers_dir):
-    figures = evaluate_model(
+    figures = model_figures(
         "model", towers_dir, TAGS, np.ones(NUM_TAGS), users, examples, with_stages=True
     )
 
@@ -207,7 +207,7 @@ def test_without_a_click_head_there_is_nothing_to_mix_and_no_click_probability(
 ):
     folder = save(tmp_path / "t", ToyTowers(*vectors[:2]), {})
 
-    figures = evaluate_model(
+    figures = model_figures(
         "model", folder, TAGS, np.ones(NUM_TAGS), users, examples, with_stages=True
     )
 
@@ -222,7 +222,7 @@ def sigmoid(x):
 
 
 def test_calibration_figures_equal_the_loops(vectors, users, examples, towers_dir):
-    found = evaluate_model("model", towers_dir, TAGS, np.ones(NUM_TAGS), users, examples)["model"]
+    found = model_figures("model", towers_dir, TAGS, np.ones(NUM_TAGS), users, examples)["model"]
 
     logits, shares, clicked, tag_clicked = [], [], [], []
     labels, impressions = users.lists[f.LABEL_TAGS], users.lists[f.IMPRESSION_NUM_TAGS]

@@ -1,6 +1,11 @@
 import pytest
 
-from tfx_pipeline.report_tables import quality_table, skipped_lines, stage_weights
+from tfx_pipeline.report_tables import (
+    format_table,
+    quality_table,
+    skipped_lines,
+    stage_weights,
+)
 
 
 def report(click_weight, mix_weight):
@@ -66,3 +71,38 @@ def test_baselines_left_out_are_named_by_reason():
         "left out   ease own history, ease: too large",
         "left out   shown: nothing skipped",
     ]
+
+
+def test_words_go_to_the_left_and_numbers_to_the_right():
+    rows = [
+        [1, "jazz", 0.5, "1,024", None],
+        [12, "soul", 12.25, "0.512 ± 0.004", "-"],
+        [3, "90s", None, "none", ""],
+    ]
+
+    assert format_table(["rank", "tag", "score", "figure", "none"], rows).splitlines() == [
+        "rank  tag    score         figure  none",
+        "----  ----  ------  -------------  ----",
+        "1     jazz   0.500          1,024     -",
+        "12    soul  12.250  0.512 ± 0.004     -",
+        "3     90s        -           none",
+    ]
+
+
+def test_characters_of_two_columns_are_aligned_as_a_terminal_shows_them():
+    assert format_table(["tag", "score"], [["日本", 1.0], ["jazz", 12.0]]).splitlines() == [
+        "tag    score",
+        "----  ------",
+        "日本   1.000",
+        "jazz  12.000",
+    ]
+
+
+def test_tags_that_look_like_numbers_stay_as_they_are():
+    rows = [["1e5", "007"], ["1_000", "-0.50"]]
+
+    assert [line.split() for line in format_table(["tag", "other"], rows).splitlines()[2:]] == rows
+
+
+def test_table_without_rows_is_its_titles():
+    assert format_table(["figure", "value"], []) == "figure  value\n------  -----"

@@ -8,10 +8,10 @@ import pytest
 import tensorflow as tf
 import tensorflow_data_validation as tfdv
 
+from tests.tfx_pipeline.snapshot_messages import serialize_snapshot
 from tfx_pipeline.distributions import compare_requests
 from tfx_pipeline.gate_config import DistributionThreshold
 from tfx_pipeline.request_statistics import request_statistics, request_values
-from tfx_pipeline.tf_examples import serialize_snapshot
 from trainer.features import Domain, FeatureSpec, ProfileFeature
 
 SPEC = FeatureSpec(profile=(ProfileFeature("segment"),), domains=(Domain("clicked"),))

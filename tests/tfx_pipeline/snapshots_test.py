@@ -14,6 +14,7 @@ from tests.tfx_pipeline.random_users import (
     user_block,
     with_attributes,
 )
+from tests.tfx_pipeline.user_snapshots import user_snapshots
 from tests.trainer.random_logs import (
     DAY,
     ITEMS,
@@ -30,7 +31,7 @@ from tfx_pipeline.event_chunks import UserChunk, to_user_events
 from tfx_pipeline.example_columns import Texts
 from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.snapshot_moments import cut_time, user_part
-from tfx_pipeline.snapshots import SnapshotMaker, user_snapshots
+from tfx_pipeline.snapshots import SnapshotMaker
 from tfx_pipeline.time_split import TimeSplit
 from tfx_pipeline.user_hash import user_hash
 from trainer import features as f

@@ -16,6 +16,7 @@ from tests.tfx_pipeline.random_users import (
     with_attributes,
     write_jsonl,
 )
+from tests.tfx_pipeline.user_snapshots import user_snapshots
 from tests.trainer.random_logs import (
     DAY,
     ITEMS,
@@ -32,7 +33,6 @@ from tfx_pipeline.data_config import WindowConfig
 from tfx_pipeline.event_chunks import to_user_events
 from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.snapshot_moments import num_training_events
-from tfx_pipeline.snapshots import user_snapshots
 from tfx_pipeline.table_inputs import check_counts
 from tfx_pipeline.time_split import TimeSplit
 from tfx_pipeline.user_lookup import find_user

@@ -16,12 +16,13 @@ from tfx_bsl.coders import example_coder
 
 from tests.tfx_pipeline.example_runs import parse
 from tests.tfx_pipeline.random_users import COLUMNS, chunk
+from tests.tfx_pipeline.snapshot_messages import serialize_snapshot
+from tests.tfx_pipeline.user_snapshots import user_snapshots
 from tests.trainer.random_logs import PROPERTY, SPEC, START, records
 from tfx_pipeline.event_chunks import to_user_events
 from tfx_pipeline.example_columns import NumberColumn, TextColumn, Texts
 from tfx_pipeline.examples_config import ExamplesConfig
-from tfx_pipeline.snapshots import user_snapshots
-from tfx_pipeline.tf_examples import build_schema, serialize_columns, serialize_snapshot
+from tfx_pipeline.tf_examples import build_schema, serialize_columns
 from trainer import features as f
 from trainer.list_column import offsets_of
 

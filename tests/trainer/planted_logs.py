@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tests.tfx_pipeline.user_snapshots import Snapshot, user_snapshots
 from tfx_pipeline.datasets.demo import PLANTED_ITEMS_FILE, prepare_demo
 from tfx_pipeline.datasets.demo_config import DemoConfig
 from tfx_pipeline.datasets.planted import PLANTED_FILE, read_planted
@@ -27,7 +28,6 @@ from tfx_pipeline.event_chunks import (
     to_user_events,
 )
 from tfx_pipeline.examples_config import ExamplesConfig
-from tfx_pipeline.snapshots import Snapshot, user_snapshots
 from tfx_pipeline.table_inputs import users_of
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.arrow_files import read_table

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -73,13 +75,6 @@ def test_take_repeats_and_reorders_rows():
     assert as_rows(taken.features()) == [ROWS[SORTED[i]] for i in (3, 1, 3)]
 
 
-def test_dataset_without_shuffling_is_the_store():
-    batches = list(make().batch_dataset(3, shuffle=False))
-    assert [len(batch["user_id"]) for batch in batches] == [3, 1]
-    assert [row for batch in batches for row in as_rows(batch)] == [ROWS[i] for i in SORTED]
-    assert batches[0]["tags"].dtype == tf.int64
-
-
 def many():
     offsets = np.arange(0, 101 * 2, 2)
     return Snapshots(
@@ -91,10 +86,15 @@ def many():
     )
 
 
+def steps_of_an_epoch(snapshots, batch_size, **options):
+    num_steps = math.ceil(snapshots.num_examples / batch_size)
+    return snapshots.step_dataset(batch_size, **options).take(num_steps)
+
+
 def test_shuffling_repeats_with_the_seed_and_differs_between_epochs():
     def epochs(seed):
-        dataset = many().batch_dataset(16, seed=seed)
-        return [np.concatenate([b["snapshot_time"] for b in dataset]).tolist() for _ in range(2)]
+        steps = [b["snapshot_time"].numpy() for b in many().step_dataset(16, seed=seed).take(2 * 7)]
+        return [np.concatenate(epoch).tolist() for epoch in (steps[:7], steps[7:])]
 
     first, second = epochs(1)
     assert sorted(first) == sorted(second) == list(range(100))
@@ -104,13 +104,20 @@ def test_shuffling_repeats_with_the_seed_and_differs_between_epochs():
 
 
 def test_shuffled_batches_keep_lists_with_their_rows():
-    for batch in many().batch_dataset(7, seed=3):
+    for batch in steps_of_an_epoch(many(), 7, seed=3):
         expected = [[2 * i, 2 * i + 1] for i in batch["snapshot_time"].numpy().tolist()]
         assert batch["tags"].to_list() == expected
+        assert batch["tags"].dtype == tf.int64
+
+
+def test_batches_of_an_epoch_are_the_rows():
+    batches = list(steps_of_an_epoch(make(), 3))
+    assert [len(batch["user_id"]) for batch in batches] == [3, 1]
+    assert sorted(row for batch in batches for row in as_rows(batch)) == sorted(ROWS)
 
 
 def test_only_named_columns_are_read():
-    (batch,) = make().batch_dataset(4, names=("tags",))
+    (batch,) = steps_of_an_epoch(make(), 4, names=("tags",))
     assert set(batch) == {"tags"}
 
 
@@ -138,4 +145,4 @@ def test_columns_of_unequal_length_are_refused():
 @pytest.mark.parametrize("kwargs", [{"batch_size": 0}, {"batch_size": 2, "names": ("other",)}])
 def test_impossible_batches_are_refused(kwargs):
     with pytest.raises(ValueError, match="Received: "):
-        make().batch_dataset(**kwargs)
+        make().step_dataset(**kwargs)

@@ -148,8 +148,8 @@ def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
     stage, _ = read_second_stage(path_utils.serving_model_path(model.uri))
     flat["click_weight"], flat["mix_weight"] = stage.click_weight, stage.mix_weight
     flat["memory"] = describe_memory(stage.memory)
-    _write_json(os.path.join(evaluation.uri, METRICS_FILE), flat)
-    _write_json(
+    write_json(os.path.join(evaluation.uri, METRICS_FILE), flat)
+    write_json(
         os.path.join(evaluation.uri, GATE_FILE), [dataclasses.asdict(check) for check in checks]
     )
     is_blessed = all(check.is_passed for check in checks)
@@ -176,7 +176,3 @@ class ModelEvaluatorExecutor(
 
 # TFX's Evaluator is one of Beam's nodes, which this one has no use for.
 ModelEvaluator.EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(ModelEvaluatorExecutor)
-
-
-def _write_json(path, content):
-    write_json(path, content)

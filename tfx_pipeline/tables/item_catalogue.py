@@ -44,31 +44,10 @@ class ItemAttribute:
     offsets: np.ndarray
     vocabulary: pa.Array
 
-    def codes_of(self, item: int) -> np.ndarray:
-        """The codes of one item, int32 [num values of the item]."""
-        return self.codes[self.offsets[item] : self.offsets[item + 1]]
-
     def values_of(self, item: int) -> list[str]:
         """The strings of one item."""
-        return self.vocabulary.take(pa.array(self.codes_of(item))).to_pylist()
-
-    def gather(self, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The codes of many items, one after the other.
-
-        Args:
-          items: integer [n], positions in the catalogue, none negative.
-
-        Returns:
-          codes int32 [sum of lengths] and lengths int64 [n]: item j's codes are the `lengths[j]`
-          codes after those of the items before it.
-        """
-        items = np.asarray(items, dtype=np.int64)
-        starts = self.offsets[items]
-        lengths = self.offsets[items + 1] - starts
-        ends = np.cumsum(lengths)
-        total = int(ends[-1]) if len(ends) else 0
-        positions = np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
-        return self.codes[positions], lengths
+        codes = self.codes[self.offsets[item] : self.offsets[item + 1]]
+        return self.vocabulary.take(pa.array(codes)).to_pylist()
 
 
 @dataclasses.dataclass(frozen=True)

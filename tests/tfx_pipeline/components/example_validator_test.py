@@ -6,8 +6,9 @@ import tensorflow_data_validation as tfdv
 from google.protobuf import text_format
 from tfx.types import artifact_utils, standard_artifacts
 
+from tests.tfx_pipeline.snapshot_messages import serialize_snapshot
 from tfx_pipeline.components.example_validator import Executor
-from tfx_pipeline.tf_examples import build_schema, serialize_snapshot
+from tfx_pipeline.tf_examples import build_schema
 from trainer import features as f
 
 SPEC = f.FeatureSpec(

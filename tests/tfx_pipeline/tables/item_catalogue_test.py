@@ -82,16 +82,6 @@ def test_index_of_unknown_and_missing_ids_is_minus_one():
     assert found.dtype == np.int32
 
 
-def test_gather_equals_one_by_one():
-    catalogue, _ = _build(ROWS[:3])
-    items = np.array([1, 0, 1, 2])
-    codes, lengths = catalogue.tags.gather(items)
-    assert lengths.tolist() == [2, 1, 2, 1]
-    one_by_one = np.concatenate([catalogue.tags.codes_of(i) for i in items])
-    np.testing.assert_array_equal(codes, one_by_one)
-    assert catalogue.tags.gather(np.zeros(0, np.int64))[0].tolist() == []
-
-
 def test_catalogue_survives_pickling():
     catalogue, _ = _build(ROWS)
     assert _contents(pickle.loads(pickle.dumps(catalogue))) == EXPECTED
