@@ -36,13 +36,13 @@ class _ExtensionsOnDemand(MetaPathFinder, Loader):
         def load(name: str) -> types.ModuleType:
             # Whoever only looks at all modules, as `inspect` does, asks for names like this.
             if name.startswith("_"):
-                raise AttributeError(f"module {_PACKAGE!r} has no attribute {name!r}")
+                raise AttributeError(name)
             try:
                 return importlib.import_module(f"{_PACKAGE}.{name}")
             except ModuleNotFoundError as error:
                 if error.name != f"{_PACKAGE}.{name}":
                     raise
-                raise AttributeError(f"module {_PACKAGE!r} has no attribute {name!r}") from None
+                raise AttributeError(name) from None
 
         module.__getattr__ = load  # type: ignore[method-assign]
 
