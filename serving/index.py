@@ -73,12 +73,16 @@ class BruteForceIndex(TopKIndex):
             "have the shape [num, dimension]",
             np.shape(candidates),
         )
-        self._layer = tfrs.layers.factorized_top_k.BruteForce(k=1)
-        self._layer.index(tf.constant(candidates, tf.float32))
+        layer = tfrs.layers.factorized_top_k.BruteForce(k=1)
+        layer.index(tf.constant(candidates, tf.float32))
+        # Saved is what it holds. Tracking the Keras layer itself would make TensorFlow trace its
+        # call once more, and describe it, for seconds and no use.
+        self._variables = list(layer.variables)
+        self._get_layer = lambda: layer
 
     def search(self, queries: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
         """See `TopKIndex.search`; ties go to the lower position."""
-        return self._layer(queries, k=k)
+        return self._get_layer()(queries, k=k)
 
 
 def recall(found: np.ndarray, exact: np.ndarray) -> float:

@@ -1,6 +1,13 @@
-"""How it is produced: readers, Beam transforms, TFX components, wiring, runners, commands."""
+"""How it is produced: readers, Beam transforms, TFX components, wiring, runners, commands.
+
+Importing this package sees to it that TFX is imported without what nothing here needs.
+"""
 
 from typing import Any
+
+from tfx_pipeline.light_imports import import_extensions_on_demand
+
+import_extensions_on_demand()
 
 _ARTIFACTS = ("IndexEvaluation", "Instances", "LogSummary")
 

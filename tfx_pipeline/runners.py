@@ -19,6 +19,7 @@ from tfx.orchestration.portable.mlmd import execution_lib
 from tfx.proto.orchestration import pipeline_pb2
 
 from tfx_pipeline.artifact_manifests import ArtifactManifests
+from tfx_pipeline.beam_bookkeeping import lighten_bookkeeping
 from tfx_pipeline.beam_failure import require_job_server
 from trainer.file_system import bring_all_to_disk, is_remote
 
@@ -77,6 +78,7 @@ class ReportingLocalRunner(tfx_runner.IrBasedRunner):
           What each node did.
         """
         del run_options
+        lighten_bookkeeping()
         runs, begun, manifests = dict[str, NodeRun](), dict[str, float](), ArtifactManifests()
         while not self._run_nodes(pipeline, runs, begun, manifests):
             pass

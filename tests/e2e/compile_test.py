@@ -44,7 +44,10 @@ def compiled(project, tmp_path_factory) -> CompiledPipeline:
         **environment_of(DOCKERFILE),
     }
     pipeline = CompiledPipeline(
-        json.loads(specification.read_text()), environment, tmp_path_factory.mktemp("elsewhere")
+        json.loads(specification.read_text()),
+        environment,
+        tmp_path_factory.mktemp("elsewhere"),
+        tmp_path_factory.mktemp("logs"),
     )
     pipeline.run(num_at_once=2)
     return pipeline
@@ -64,6 +67,7 @@ def test_every_node_with_a_container_runs_in_a_process_of_its_own_to_a_pushed_mo
     for name in with_container:
         container = compiled.executor(name).container
         assert container.image == IMAGE
+        assert container.command == compiled.executor("ExampleGen").container.command
         assert container.args[:4:2] == [
             "--executor_class_path",
             "--json_serialized_invocation_args",
