@@ -112,7 +112,7 @@ def write_users(version: str, path: Path, num_users: int) -> None:
     from benchmarks.retrieve_callers import draw_instances
     from serving.feature_tensors import input_slots
     from serving.model_server.servable import Servable
-    from trainer import signatures as s
+    from trainer.contract import signatures as s
 
     servable = Servable(version)
     slots = input_slots(servable.signature_defs[s.RETRIEVE])

@@ -19,7 +19,7 @@ from benchmarks.examples import generate, measure
 from tfx_pipeline import example_writer
 from tfx_pipeline.example_columns import Column, NumberColumn
 from tfx_pipeline.tf_examples import serialize_columns
-from trainer.arrow import pa
+from trainer.contract.arrow import pa
 
 DEFAULT_INTERACTIONS = 200_000
 NUM_BATCHES, NUM_REPEATS = 40, 15

@@ -122,7 +122,7 @@ def measure(
     """
     from tfx_pipeline.beam_config import BeamConfig
     from tfx_pipeline.config import load_config
-    from trainer.config_loader import from_mapping
+    from trainer.contract.config_loader import from_mapping
 
     config = load_config("demo")
     beam_config = from_mapping(BeamConfig, beam or {}, "beam")

@@ -142,7 +142,7 @@ def measure_in_process(folder: str) -> tuple[Measured, dict[str, float]]:
     from serving.feature_tensors import input_slots, to_list_tensor, to_tensors
     from serving.model_server.predict import run_signature
     from serving.model_server.servable import Servable
-    from trainer import signatures as s
+    from trainer.contract import signatures as s
 
     servable = Servable(str(Path(folder) / _SERVING / "1"))
     slots = input_slots(servable.signature_defs[s.RETRIEVE])

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from trainer.arrow import pa
+from trainer.contract.arrow import pa
 
 _NUM_ROWS = 120
 _MAGIC = (b"PAR1", b"\x1f\x8b\x08", b"BZh9", b"\x28\xb5\x2f\xfd", b"ORC", b"\xff\xfe", b"{", b'"')

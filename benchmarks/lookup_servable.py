@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gaussian_mixture import GaussianMixture
-from trainer import signatures as s
+from trainer.contract import signatures as s
 
 DIMENSION = 64
 K = 100

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from trainer import features as f
 from trainer.config import ModelConfig, TrainingConfig
-from trainer.config_loader import to_mapping
-from trainer.list_column import ListValues
-from trainer.snapshots import Snapshots
+from trainer.contract import features as f
+from trainer.contract.config_loader import to_mapping
+from trainer.contract.list_column import ListValues
+from trainer.data.snapshots import Snapshots
 
 SPEC = f.FeatureSpec(profile=(f.ProfileFeature("segment"),), domains=(f.Domain("clicked_tags"),))
 SEGMENTS = ("a", "b", "c")

@@ -1,6 +1,6 @@
 """What becomes of a large vocabulary, stage by stage; each function runs in a process of its own.
 
-The work is the pipeline's own: `trainer.fitting`, `trainer.saved_towers`,
+The work is the pipeline's own: `trainer.fitting.loop`, `trainer.saved.saved_towers`,
 `tfx_pipeline.components.tag_index_builder` and what they call.
 """
 
@@ -14,9 +14,9 @@ import numpy as np
 
 from benchmarks import many_tags_log as log
 from benchmarks.stage_meter import Stage, StageMeter
-from trainer import features as f
-from trainer.snapshots import Snapshots
-from trainer.whole_files import write_json
+from trainer.contract import features as f
+from trainer.contract.whole_files import write_json
+from trainer.data.snapshots import Snapshots
 
 TRANSFORM, TOWERS, INDEX = "transform", "towers/Format-Serving", "index"
 VALIDATION_EXAMPLES = "validation.tfrecord.gz"
@@ -29,12 +29,12 @@ class StepCase:
     """A training over so many tags, held in its process: steps on request."""
 
     def __init__(self, num_tags: int):
-        """Builds model, optimizer and compiled step as `trainer.fitting.fit` does."""
+        """Builds model, optimizer and compiled step as `trainer.fitting.loop.fit` does."""
         import tensorflow as tf
 
-        from trainer.fitting import build_model, compile_step
-        from trainer.model_state import build_optimizer
-        from trainer.optimizer import make_optimizer
+        from trainer.fitting.loop import build_model, compile_step
+        from trainer.fitting.model_state import build_optimizer
+        from trainer.fitting.optimizer import make_optimizer
 
         train = log.snapshots(NUM_TRAIN, num_tags, log.SEED)
         model = make_model(num_tags)
@@ -83,17 +83,17 @@ def train(folder: str, num_tags: int) -> Fitted:
     """Fits for an epoch, chooses the second stage, calibrates, and saves the towers."""
     import tensorflow_transform as tft
 
-    from trainer.calibration import calibrate
-    from trainer.checkpoints import CheckpointFolder
     from trainer.config import RankingConfig
-    from trainer.config_loader import to_mapping
-    from trainer.fitting import fit
-    from trainer.input_data import load_vocabularies
-    from trainer.memory_estimate import estimate_memory
-    from trainer.saved_towers import save_towers
-    from trainer.second_stage import choose_second_stage
+    from trainer.contract.config_loader import to_mapping
+    from trainer.data.input_data import load_vocabularies
+    from trainer.evaluation.calibration import calibrate
+    from trainer.evaluation.second_stage import choose_second_stage
+    from trainer.fitting.checkpoints import CheckpointFolder
+    from trainer.fitting.loop import fit
+    from trainer.fitting.memory_estimate import estimate_memory
+    from trainer.fitting.warm_start import save_training_state
+    from trainer.saved.saved_towers import save_towers
     from trainer.task import TRAINING_FILE
-    from trainer.warm_start import save_training_state
 
     meter = StageMeter()
     transform = tft.TFTransformOutput(str(Path(folder) / TRANSFORM))
@@ -134,7 +134,7 @@ def build_index(folder: str, export_exact: bool = True) -> dict[str, Stage]:
     from serving.index_evaluation import read_serialized
     from tfx_pipeline.components.tag_index_builder import build_servables
     from tfx_pipeline.serving_config import IndexConfig, TagPolicyConfig
-    from trainer.tag_normalization import TagNormalization
+    from trainer.contract.tag_normalization import TagNormalization
 
     meter, towers = StageMeter(), Path(folder) / TOWERS
     lines = _Lines()
@@ -194,7 +194,7 @@ def instances(folder: str, num_users: int, num_tags: int, seed: int) -> list[dic
     """Raw features of users, for callers."""
     import tensorflow_transform as tft
 
-    from trainer.input_data import load_tags
+    from trainer.data.input_data import load_tags
 
     tags = load_tags(tft.TFTransformOutput(str(Path(folder) / TRANSFORM)))
     return log.instances(log.snapshots(num_users, num_tags, seed), tags)

@@ -20,7 +20,7 @@ from benchmarks.results import OUTPUT_DIR
 from benchmarks.size_option import one_size
 from serving.inference_environment import prefer_small_batches
 from tfx_pipeline.report_tables import format_table
-from trainer import features as f
+from trainer.contract import features as f
 
 DEFAULT_SIZE = 2_000  # tags
 NUM_CALLS = {1: 400, 64: 60}  # of each case, by batch size
@@ -102,8 +102,8 @@ def save(folder: str, num_tags: int) -> None:
     import tensorflow_transform as tft
 
     from benchmarks.many_tags_stages import make_model
-    from trainer.fitting import build_model
-    from trainer.saved_towers import save_towers
+    from trainer.fitting.loop import build_model
+    from trainer.saved.saved_towers import save_towers
 
     model = make_model(num_tags)
     build_model(model, log.snapshots(2, num_tags, log.SEED))
@@ -122,8 +122,8 @@ def export(folder: str, num_tags: int) -> None:
     from serving.scann_index import ScannIndex, SearchParameters, default_num_leaves
     from tfx_pipeline.components.tag_index_builder import is_exact
     from tfx_pipeline.serving_config import IndexConfig
-    from trainer import signatures as s
-    from trainer.memory import DomainMemory
+    from trainer.contract import signatures as s
+    from trainer.contract.memory import DomainMemory
 
     towers = tf.saved_model.load(str(Path(folder) / _TOWERS))
     vectors = towers.signatures[s.CANDIDATES]()[s.CANDIDATE_EMBEDDINGS].numpy()

@@ -110,7 +110,7 @@ class TensorFlowCaller:
         import tensorflow as tf
 
         from serving.scann_index import register_scann_ops
-        from trainer import signatures as s
+        from trainer.contract import signatures as s
 
         register_scann_ops()
         # Kept, as its variables would go with it.
@@ -131,7 +131,7 @@ class TensorFlowCaller:
         import tensorflow as tf
 
         from serving.feature_tensors import to_tensors
-        from trainer import signatures as s
+        from trainer.contract import signatures as s
 
         tensors = to_tensors(instances, self._slots)
         outputs = self._signature(
@@ -198,8 +198,8 @@ def draw_instances(servable: Any, slots: Mapping[str, Any], num_instances: int) 
     Domains of other things than tags get tags as well: what a value is changes no latency.
     """
     from serving.model_server.predict import run_signature
-    from trainer import signatures as s
-    from trainer.features import weights_name
+    from trainer.contract import signatures as s
+    from trainer.contract.features import weights_name
 
     rng = np.random.default_rng(_SEED)
     candidates = run_signature(servable, servable.signatures[s.CANDIDATES], {})
@@ -224,7 +224,7 @@ def rest_retrieve(
 ) -> Callable[[Sequence[Instance]], tuple[list[list[str]], list[list[float]]]]:
     """The REST counterpart of `TagClient.retrieve`, on one connection that stays open."""
     from serving.feature_tensors import to_tensors
-    from trainer import signatures as s
+    from trainer.contract import signatures as s
 
     def call(instances: Sequence[Instance]) -> tuple[list[list[str]], list[list[float]]]:
         tensors = to_tensors(instances, slots)
@@ -253,7 +253,7 @@ def _request(instances: Sequence[Instance], slots: Mapping[str, Any]) -> Any:
     from serving.feature_tensors import to_tensors
     from serving.serving_api import predict_pb2
     from serving.tensor_proto import write_compact
-    from trainer import signatures as s
+    from trainer.contract import signatures as s
 
     request = predict_pb2.PredictRequest()
     request.model_spec.name, request.model_spec.signature_name = "default", s.RETRIEVE

@@ -145,7 +145,7 @@ def measure_floor(folder: str) -> tuple[float, float]:
     """
     import pyarrow.parquet as pq
 
-    import trainer.arrow  # noqa: F401, the hotfix
+    import trainer.contract.arrow  # noqa: F401, the hotfix
 
     paths = sorted(pathlib.Path(folder, "tables", "interactions").glob("*.parquet"))
     wall, cpu = time.perf_counter(), cpu_seconds()

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from trainer.arrow import pa
+from trainer.contract.arrow import pa
 
 HEAVY_USER = "heavy-user"
 HEAVY_TAG = "heavy-tag"

@@ -241,7 +241,7 @@ def _retrieve_callers(server: LocalServer, source: Path) -> list[Callable[[], No
     from serving.client import TagClient
     from serving.feature_tensors import input_slots
     from serving.model_server.servable import Servable
-    from trainer import signatures as s
+    from trainer.contract import signatures as s
 
     servable = Servable(str(source))
     slots = input_slots(servable.signature_defs[s.RETRIEVE])

@@ -1,7 +1,7 @@
 """What is measured of training, each case in a process of its own: ours whole and in parts, peers.
 
 A case is built once, and its `measure` called several times. Model, optimizer, batch size, input
-pipeline and compiled step are those of `trainer.fitting.fit`; peers have the same loop.
+pipeline and compiled step are those of `trainer.fitting.loop.fit`; peers have the same loop.
 """
 
 import dataclasses
@@ -20,13 +20,13 @@ from benchmarks.matrix_products import ProductTimer, record_products, square_pro
 from benchmarks.peers import direct_utpm, tfrs_two_tower
 from benchmarks.peers.label_rows import LabelRows
 from tfx_pipeline.config import PipelineConfig, load_config
-from trainer import features as f
-from trainer.config_loader import require
-from trainer.fitting import build_model, compile_step
+from trainer.contract import features as f
+from trainer.contract.config_loader import require
+from trainer.data.snapshots import Snapshots
+from trainer.fitting.loop import build_model, compile_step
+from trainer.fitting.model_state import build_optimizer
+from trainer.fitting.optimizer import make_optimizer
 from trainer.model import InterestModel
-from trainer.model_state import build_optimizer
-from trainer.optimizer import make_optimizer
-from trainer.snapshots import Snapshots
 
 _SEED = 0
 _WARM_UP_STEPS = 5
@@ -95,7 +95,7 @@ class Ours:
 
     @classmethod
     def on(cls, log_name: str, arrays: Path, embedding_dim: int) -> "Ours":
-        """Builds model and optimizer as `trainer.fitting.fit` does."""
+        """Builds model and optimizer as `trainer.fitting.loop.fit` does."""
         config, data = configured(log_name, embedding_dim), training_data.load(arrays)
         num_steps = max(1, data.snapshots.num_examples // config.training.batch_size)
         num_examples = min(num_steps * config.training.batch_size, data.snapshots.num_examples)

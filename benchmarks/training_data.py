@@ -21,11 +21,11 @@ from benchmarks.registry import Progress
 from tfx_pipeline.config import PipelineConfig, load_config, to_json
 from tfx_pipeline.datasets.demo_config import DemoConfig
 from tfx_pipeline.fingerprints import code_fingerprint, files_fingerprint
-from trainer.whole_files import write_json
+from trainer.contract.whole_files import write_json
 
 if TYPE_CHECKING:
     from trainer.config import TrainingConfig
-    from trainer.snapshots import Snapshots
+    from trainer.data.snapshots import Snapshots
 
 ROOT = Path(__file__).resolve().parent.parent
 MOVIELENS, DEMO = "movielens-1m", "demo"
@@ -38,7 +38,7 @@ _CODE = (
     "tfx_pipeline.preprocessing",
     "tfx_pipeline.datasets.movielens_1m",
     "tfx_pipeline.datasets.demo",
-    "trainer.input_data",
+    "trainer.data.input_data",
 )
 
 
@@ -145,7 +145,7 @@ def write_arrays(log: Log, folder: Path, arrays: Path) -> None:
     """Runs the pipeline's nodes up to Transform and writes the training split's columns."""
     from tfx_pipeline.console import Console
     from tfx_pipeline.prepared_examples import prepare_examples
-    from trainer.input_data import load_tags, vocabulary_sizes
+    from trainer.data.input_data import load_tags, vocabulary_sizes
 
     tables = folder / "tables"
     config = log.config
@@ -168,7 +168,7 @@ def write_arrays(log: Log, folder: Path, arrays: Path) -> None:
 
 def training_columns(config: PipelineConfig) -> tuple[str, ...]:
     """Features and labels: what any objective reads, nothing of the evaluation."""
-    from trainer import features as f
+    from trainer.contract import features as f
 
     return (
         *config.features.raw_names,
@@ -207,8 +207,8 @@ def describe(folder: Path) -> dict[str, Any]:
 
 def load(folder: Path) -> TrainingData:
     """Reads what `save` wrote."""
-    from trainer.list_column import ListValues
-    from trainer.snapshots import Snapshots
+    from trainer.contract.list_column import ListValues
+    from trainer.data.snapshots import Snapshots
 
     about = describe(folder)
     scalars, lists = {}, {}
@@ -229,7 +229,7 @@ def label_examples(snapshots: "Snapshots", config: "TrainingConfig") -> np.ndarr
     impression, where a loss with a weight above 0 reads it. A tag counts once, however often it was
     clicked, and an impression once, however many losses read it.
     """
-    from trainer import features as f
+    from trainer.contract import features as f
 
     total = np.zeros(snapshots.num_examples, np.int64)
     if config.multi_class_weight:

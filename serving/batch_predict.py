@@ -46,11 +46,11 @@ from serving.batch_predict_output import (
 from serving.batch_predict_staging import Staging, files_digests, folder_digest
 from serving.feature_tensors import to_tensors
 from serving.servable_caller import Retrieved, ServableCaller
-from trainer import signatures as s
-from trainer.config_loader import require
-from trainer.file_system import is_file, open_file
-from trainer.manifest import check_manifest
-from trainer.whole_files import DamagedFileError, read_json
+from trainer.contract import signatures as s
+from trainer.contract.config_loader import require
+from trainer.contract.file_system import is_file, open_file
+from trainer.contract.manifest import check_manifest
+from trainer.contract.whole_files import DamagedFileError, read_json
 
 _logger = logging.getLogger("tagtower.batch_predict")
 

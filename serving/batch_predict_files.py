@@ -13,10 +13,10 @@ import struct
 import zlib
 from typing import BinaryIO, cast
 
-from trainer.arrow import pa
-from trainer.config_loader import require
-from trainer.data_files import find_data_files
-from trainer.file_system import is_folder, is_remote, matching, open_file
+from trainer.contract.arrow import pa
+from trainer.contract.config_loader import require
+from trainer.contract.data_files import find_data_files
+from trainer.contract.file_system import is_folder, is_remote, matching, open_file
 
 GZIP, BZIP2, ZSTD = "gzip", "bzip2", "zstd"
 # What reading a damaged file raises; an `OSError` of bzip2 and zstd, and no number of the system's.
@@ -54,7 +54,7 @@ def input_files(pattern: str, name: str = "input") -> list[str]:
     """The files of instances.
 
     Args:
-      pattern: A file, a folder or a glob, see `trainer.data_files`.
+      pattern: A file, a folder or a glob, see `trainer.contract.data_files`.
       name: The flag that names them, for messages.
 
     Returns:

@@ -33,9 +33,9 @@ from serving.batch_predict_files import (
     open_uncompressed,
 )
 from serving.feature_weights import field_without_number
-from trainer.config_loader import RepeatedName, require, unique_names
-from trainer.data_files import find_data_files
-from trainer.file_system import file_size
+from trainer.contract.config_loader import RepeatedName, require, unique_names
+from trainer.contract.data_files import find_data_files
+from trainer.contract.file_system import file_size
 
 JSON_LINES, TF_RECORD, BY_NAME = "jsonl", "tf-record", "auto"  # two of Vertex's `instancesFormat`s
 INPUT_FORMATS = (BY_NAME, JSON_LINES, TF_RECORD)
@@ -102,7 +102,7 @@ def find_shards(
     """Cuts the input into shards, the same ones for the same files.
 
     Args:
-      pattern: File, folder or glob, see `trainer.data_files`.
+      pattern: File, folder or glob, see `trainer.contract.data_files`.
       input_format: One of `INPUT_FORMATS`; `auto`: TFRecords where `tfrecord` is in the name of the
         file, else JSON lines.
       shard_bytes: Size of a shard of JSON lines.

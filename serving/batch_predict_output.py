@@ -21,7 +21,7 @@ from typing import ClassVar, NamedTuple
 import orjson
 
 from serving.batch_predict_input import Instance, Rejected
-from trainer.file_system import open_file
+from trainer.contract.file_system import open_file
 
 RESULTS_PREFIX = "prediction.results"
 ERRORS_PREFIX = "prediction.errors_stats"

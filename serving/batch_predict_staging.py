@@ -29,8 +29,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from serving.batch_predict_output import ABOUT_FILE, ERRORS_PREFIX, RESULTS_PREFIX
-from trainer.config_loader import require
-from trainer.file_system import (
+from trainer.contract.config_loader import require
+from trainer.contract.file_system import (
     exists,
     files_below,
     is_file,
@@ -43,7 +43,7 @@ from trainer.file_system import (
     remove_folder,
     replace_file,
 )
-from trainer.whole_files import DamagedFileError, read_json
+from trainer.contract.whole_files import DamagedFileError, read_json
 
 _BLOCK = 1 << 20
 _FOLDERS = ("work", "complete", "errors", "done")

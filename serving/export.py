@@ -14,9 +14,9 @@ import tensorflow as tf
 from serving.filtered_retrieval import FilteredRetrieval
 from serving.retrieval import TagRetrieval
 from serving.warmup_records import record_answers, write_warmup_records
-from trainer import signatures as s
-from trainer.manifest import write_manifest
-from trainer.whole_files import write_json
+from trainer.contract import signatures as s
+from trainer.contract.manifest import write_manifest
+from trainer.contract.whole_files import write_json
 
 # ScaNN's ops are not TensorFlow's own; `tf.saved_model.save` refuses them unless they are named.
 _OP_NAMESPACES = ("Scann",)

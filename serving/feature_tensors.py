@@ -1,6 +1,6 @@
 """Plain Python values of users to the padded tensors of a signature such as `retrieve`.
 
-Text values become one line each, as in the tables (`trainer.line_breaks`).
+Text values become one line each, as in the tables (`trainer.contract.line_breaks`).
 """
 
 import dataclasses
@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from serving.serving_api import meta_graph_pb2, types_pb2
-from trainer.features import weights_name
-from trainer.line_breaks import one_line
+from trainer.contract.features import weights_name
+from trainer.contract.line_breaks import one_line
 
 # What float32, which a request carries, rounds to infinity.
 _BEYOND_FLOAT32 = (2 - 2.0**-24) * 2.0**127

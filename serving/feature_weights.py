@@ -2,7 +2,7 @@
 
 The log's are such numbers (`tfx_pipeline.tables.validate`), so no model has seen another one. A NaN
 or an infinity would make every score of the user NaN, and what comes back first is then left to
-chance. Servables check it in their graph as well, in fewer words (`trainer.saved_towers`).
+chance. Servables check it in their graph as well, in fewer words (`trainer.saved.saved_towers`).
 """
 
 import json
@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from trainer.history import MAX_WEIGHT
+from trainer.contract.history import MAX_WEIGHT
 
 
 def wrong_weight(weights: np.ndarray) -> float | None:

@@ -17,7 +17,7 @@ from serving.index import NOT_FOUND, trusted_depth
 from serving.retrieval import Candidates, TagRetrieval
 from serving.tag_filter import TagRules
 from serving.tag_memory import History
-from trainer import signatures as s
+from trainer.contract import signatures as s
 
 # Allowed tags up to which an approximate index is not asked: below, a product with each is as fast.
 EXACT_UP_TO = 10_000

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from trainer.config_loader import require
+from trainer.contract.config_loader import require
 
 NOT_FOUND = -1  # in place of a position, where an approximate index found fewer than k
 _TRUSTED_DEPTH = 1.5  # of k

@@ -17,9 +17,9 @@ import tensorflow as tf
 
 from serving.index import BruteForceIndex, recall
 from serving.index_tuning import queries_per_second, search_all, seconds
-from trainer import signatures as s
-from trainer.config_loader import require
-from trainer.whole_files import write_json
+from trainer.contract import signatures as s
+from trainer.contract.config_loader import require
+from trainer.contract.whole_files import write_json
 
 _BATCH = 256
 _TIMED_CALLS = 200

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 
 from serving.tag_memory import log_mixture, mixed_in, value_weights
-from trainer import signatures as s
-from trainer.memory import DomainMemory
+from trainer.contract import signatures as s
+from trainer.contract.memory import DomainMemory
 
 # By domain, the total weight of a history, and that of the explained tag in it, float64; they
 # broadcast.

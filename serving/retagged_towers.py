@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from trainer import signatures as s
-from trainer.config_loader import require
+from trainer.contract import signatures as s
+from trainer.contract.config_loader import require
 
 _TABLES = (s.CANDIDATE_EMBEDDINGS, s.RANKING_EMBEDDINGS, s.CLICK_EMBEDDINGS)
 _REWEIGHTED = (s.CANDIDATE_EMBEDDINGS, s.RANKING_EMBEDDINGS)
@@ -126,7 +126,7 @@ class RetaggedTowers(tf.Module):
         """Wraps towers.
 
         Args:
-          towers: A loaded SavedModel with the signatures of `trainer.signatures`.
+          towers: A loaded SavedModel with the signatures of `trainer.contract.signatures`.
           tables: As `changed_tables` gives them.
         """
         super().__init__(name="retagged_towers")
@@ -154,7 +154,7 @@ class RetaggedTowers(tf.Module):
         return self._get_signatures()
 
     def candidates(self) -> dict[str, tf.Tensor]:
-        """See `trainer.signatures.CANDIDATES`."""
+        """See `trainer.contract.signatures.CANDIDATES`."""
         tables = {name: table.value() for name, table in self._tables.items()}
         return {s.TAGS: self._tags.value(), **tables}
 
@@ -185,7 +185,7 @@ class RetaggedTowers(tf.Module):
     def score_items(
         self, query_embeddings: tf.Tensor, item_tags: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """The click head, by the tables; see `trainer.signatures.SCORE_ITEMS`.
+        """The click head, by the tables; see `trainer.contract.signatures.SCORE_ITEMS`.
 
         Args:
           query_embeddings: float [batch, dimension].

@@ -2,7 +2,7 @@
 
 Two stages: the index proposes the N tags with the highest multi-class logit, and the k returned of
 them are ordered by the ranking score, which may mix that logit with the click head's
-(`trainer.second_stage` chooses how).
+(`trainer.evaluation.second_stage` chooses how).
 
 The towers come as a loaded SavedModel and are called by their signatures; nothing of the model's
 code is needed here, so any towers with these signatures can be served.
@@ -20,9 +20,9 @@ from serving.memory_explanations import explain_with_memory
 from serving.tag_filter import TagFilter
 from serving.tag_memory import History, TagMemory, log_mixture, shares_of, unite
 from serving.tag_neighbours import TagNeighbours
-from trainer import signatures as s
-from trainer.config_loader import require
-from trainer.memory import DomainMemory
+from trainer.contract import signatures as s
+from trainer.contract.config_loader import require
+from trainer.contract.memory import DomainMemory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ class TagRetrieval(tf.Module):
         """Composes the module.
 
         Args:
-          towers: A loaded SavedModel with the signatures of `trainer.signatures`.
+          towers: A loaded SavedModel with the signatures of `trainer.contract.signatures`.
           index: Over the rows of `candidate_embeddings`, or the served ones of them.
           k: Tags returned for a user; the number of tags where there are fewer.
           num_candidates: N, tags proposed by the index; never below k; None: k.
@@ -275,7 +275,7 @@ class TagRetrieval(tf.Module):
         return 2 if self.memory and self._ranking is not None else 1
 
     def candidates(self) -> dict[str, tf.Tensor]:
-        """The towers' tables of the served tags, see `trainer.signatures.CANDIDATES`."""
+        """The towers' tables of the served tags, see `trainer.contract.signatures.CANDIDATES`."""
         tables = self.towers.signatures[s.CANDIDATES]()
         if self._served_rows is None:
             return tables
@@ -335,7 +335,7 @@ class TagRetrieval(tf.Module):
         }
 
     def explain(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Why tags have their scores, see `trainer.signatures.EXPLAIN`.
+        """Why tags have their scores, see `trainer.contract.signatures.EXPLAIN`.
 
         Args:
           inputs: Raw features and `explained_tag`.

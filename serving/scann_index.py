@@ -15,7 +15,7 @@ import tensorflow as tf
 from scann.scann_ops.py import scann_ops
 
 from serving.index import NOT_FOUND, TopKIndex
-from trainer.config_loader import require
+from trainer.contract.config_loader import require
 
 # ScaNN refuses to train its hashing on fewer points.
 MIN_CANDIDATES = 16

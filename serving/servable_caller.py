@@ -10,8 +10,8 @@ from serving.feature_tensors import FeatureValue, input_slots, to_tensors
 from serving.model_server.errors import ServingError
 from serving.model_server.predict import run_signature
 from serving.model_server.servable import Servable
-from trainer import signatures as s
-from trainer.whole_files import read_json
+from trainer.contract import signatures as s
+from trainer.contract.whole_files import read_json
 
 
 class Retrieved(NamedTuple):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from trainer.config_loader import require
+from trainer.contract.config_loader import require
 
 
 @dataclasses.dataclass(frozen=True)

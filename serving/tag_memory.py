@@ -1,8 +1,8 @@
 """Memory in the graph of a servable: what a request's own history adds to the scores of tags.
 
-`trainer.memory` says what it is and holds the same in numpy. The ops are TensorFlow's own, and
-their number does not depend on how long a history is: pairs of user and tag are numbers, and each
-is kept once by `tf.unique`, with the sum of what its values add.
+`trainer.contract.memory` says what it is and holds the same in numpy. The ops are TensorFlow's own,
+and their number does not depend on how long a history is: pairs of user and tag are numbers, and
+each is kept once by `tf.unique`, with the sum of what its values add.
 
 Weights, and what comes of them, are float64, as in numpy: a weight may be any float32, so that sums
 are beyond it, and what a heavy history leaves to the model is less than the least of them.
@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 
 from serving.tag_filter import TagFilter
-from trainer.features import weights_name
-from trainer.history import MIN_WEIGHT
-from trainer.memory import DomainMemory
+from trainer.contract.features import weights_name
+from trainer.contract.history import MIN_WEIGHT
+from trainer.contract.memory import DomainMemory
 
 
 @dataclasses.dataclass(frozen=True)

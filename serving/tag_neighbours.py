@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from serving.tag_filter import TagFilter
-from trainer import signatures as s
+from trainer.contract import signatures as s
 
 # Cosines in memory at a time: 64 MB, and as much again while the greatest are looked for.
 _MAX_COSINES = 2**24

@@ -23,8 +23,8 @@ from serving.feature_tensors import FeatureValue, InputSlot, to_tensors
 from serving.model_server.predict import predict
 from serving.model_server.servable import Servable
 from serving.recorded_answers import RECORDED
-from trainer import signatures as s
-from trainer.file_system import replace_file
+from trainer.contract import signatures as s
+from trainer.contract.file_system import replace_file
 
 _NUM_TAGS = 4  # asked about, in a request that names tags
 # Together they read every table and vocabulary. Each further one builds its graph once more, a

@@ -53,7 +53,7 @@ ALLOWED_IN_FILES = {
     "rapidjson": r"serving/model_server/json_parser\.py",
     "pyarrow": r"trainer/arrow\.py|tfx_pipeline/.*",
     "pyarrow_hotfix": r"trainer/arrow\.py",
-    "trainer.arrow": r"serving/batch_predict_files\.py|tfx_pipeline/.*",  # it reads zstd
+    "trainer.contract.arrow": r"serving/batch_predict_files\.py|tfx_pipeline/.*",  # it reads zstd
     "apache_beam": r"serving/batch_predict\w*\.py|tfx_pipeline/.*",
 }
 # trainer's side of the contract between training and serving. The package itself is there because
@@ -62,20 +62,20 @@ ALLOWED_IN_FILES = {
 # scheme before its path, `data_files` says what is data in a folder, `manifest` whether a folder is
 # as it was written; the others are the contract.
 TRAINER_CONTRACT = (
-    "trainer.config_loader",
-    "trainer.data_files",
-    "trainer.event_times",
-    "trainer.features",
-    "trainer.file_system",
-    "trainer.given_paths",
-    "trainer.history",
-    "trainer.line_breaks",
-    "trainer.manifest",
-    "trainer.memory",
-    "trainer.owner_marks",
-    "trainer.signatures",
-    "trainer.tag_normalization",
-    "trainer.whole_files",
+    "trainer.contract.config_loader",
+    "trainer.contract.data_files",
+    "trainer.contract.event_times",
+    "trainer.contract.features",
+    "trainer.contract.file_system",
+    "trainer.contract.given_paths",
+    "trainer.contract.history",
+    "trainer.contract.line_breaks",
+    "trainer.contract.manifest",
+    "trainer.contract.memory",
+    "trainer.contract.owner_marks",
+    "trainer.contract.signatures",
+    "trainer.contract.tag_normalization",
+    "trainer.contract.whole_files",
 )
 
 
@@ -170,11 +170,11 @@ def source_files(*folders: str) -> Iterator[tuple[str, str]]:
 
 
 def imports_without_hotfix(source: str, path: str) -> list[str]:
-    """Imports of pyarrow, or of what reads files in it, past `trainer.arrow`."""
+    """Imports of pyarrow, or of what reads files in it, past `trainer.contract.arrow`."""
     names = [imported.name for imported in read_imports(path, source)]
     found = [name for name in names if is_below(name, ("pyarrow",)) and name != "pyarrow.compute"]
-    has_hotfix = any(is_below(name, ("trainer.arrow",)) for name in names)
-    if path == "trainer/arrow.py" or (has_hotfix and "pyarrow" not in found):
+    has_hotfix = any(is_below(name, ("trainer.contract.arrow",)) for name in names)
+    if path == "trainer/contract/arrow.py" or (has_hotfix and "pyarrow" not in found):
         return []
     return found
 
@@ -195,8 +195,8 @@ def test_nobody_reads_a_table_without_the_hotfix(package):
         ("import pyarrow as pa", ["pyarrow"]),
         ("import pyarrow.parquet as pq", ["pyarrow.parquet"]),
         ("from pyarrow import csv", ["pyarrow.csv"]),
-        ("import pyarrow as pa\nfrom trainer.arrow import pa", ["pyarrow"]),
-        ("from trainer.arrow import pa\nimport pyarrow.parquet as pq", []),
+        ("import pyarrow as pa\nfrom trainer.contract.arrow import pa", ["pyarrow"]),
+        ("from trainer.contract.arrow import pa\nimport pyarrow.parquet as pq", []),
     ],
 )
 def test_import_without_the_hotfix_is_seen(source, expected):
@@ -264,7 +264,7 @@ def test_forbidden_import_is_reported_with_its_line(path, source):
         ("serving/model_server/rest.py", "from tensorflow_serving.apis import predict_pb2"),
         ("serving/model_server/rest.py", "from ..client import Client"),
         ("serving/export.py", "import trainer\nfrom trainer import signatures"),
-        ("serving/export.py", "from trainer.features import FeatureSpec"),
+        ("serving/export.py", "from trainer.contract.features import FeatureSpec"),
         ("tfx_pipeline/cli.py", "import tfx.v1\nimport apache_beam\nimport trainer.model"),
     ],
 )

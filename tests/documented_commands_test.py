@@ -12,7 +12,7 @@ import pytest
 from tfx_pipeline.command_line import build_parser
 from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.yaml_document import parse_yaml
-from trainer.config_loader import from_mapping
+from trainer.contract.config_loader import from_mapping
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

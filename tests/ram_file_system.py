@@ -13,7 +13,7 @@ from apache_beam.io.filesystem import CompressionTypes, FileMetadata
 from tfx.dsl.io import filesystem_registry
 from tfx.dsl.io.plugins.tensorflow_gfile import TensorflowFilesystem
 
-from trainer import file_system as fs
+from trainer.contract import file_system as fs
 
 
 class RamForBeam(beam_filesystem.FileSystem):

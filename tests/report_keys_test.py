@@ -9,10 +9,10 @@ import pytest
 
 from tests.report_keys import compile_pattern, read_names, read_patterns, undocumented_keys
 from tfx_pipeline.tables.schema import REJECT_REASONS, TABLES
-from trainer import features as f
-from trainer.evaluation import CUTS, HISTORY_SLICES, PROFILE_CUTS, evaluate
-from trainer.list_column import ListValues
-from trainer.snapshots import Snapshots
+from trainer.contract import features as f
+from trainer.contract.list_column import ListValues
+from trainer.data.snapshots import Snapshots
+from trainer.evaluation.figures import CUTS, HISTORY_SLICES, PROFILE_CUTS, evaluate
 
 ROOT = Path(__file__).resolve().parent.parent
 WHO = ("model", "popularity", "own_history", "random")

@@ -1,7 +1,7 @@
 """Saved towers without training: a user's vector is looked up by a profile feature.
 
-A real SavedModel with the signatures of `trainer.signatures`, so index, export, evaluation and push
-work on it as on trained towers.
+A real SavedModel with the signatures of `trainer.contract.signatures`, so index, export, evaluation
+and push work on it as on trained towers.
 """
 
 from collections.abc import Callable
@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from trainer import features as f
-from trainer import signatures as s
-from trainer.second_stage import mixed
+from trainer.contract import features as f
+from trainer.contract import signatures as s
+from trainer.evaluation.second_stage import mixed
 
 
 class ToyTowers(tf.Module):

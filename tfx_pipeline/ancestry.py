@@ -11,8 +11,8 @@ import os
 
 from tfx_pipeline.artifact_files import read_artifact_json
 from tfx_pipeline.pushed_versions import read_versions, rolled_back_as
-from trainer.file_system import absolute, exists, is_file, is_folder
-from trainer.whole_files import write_json
+from trainer.contract.file_system import absolute, exists, is_file, is_folder
+from trainer.contract.whole_files import write_json
 
 ANCESTRY_FILE = "ancestry.json"
 _EXAMPLES, _BASE_MODEL = "examples", "base_model"

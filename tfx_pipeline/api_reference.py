@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 
 import serving.client
-from trainer.tag_items import TagItems
+from trainer.contract.tag_items import TagItems
 
 _INTRODUCTION = """\
 # Python API

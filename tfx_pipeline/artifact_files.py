@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 from tfx_pipeline.artifact_places import ARTIFACTS_DIR
-from trainer.whole_files import read_json
+from trainer.contract.whole_files import read_json
 
 _DEPTH = 3  # `artifacts/NODE/OUTPUT/ID`
 

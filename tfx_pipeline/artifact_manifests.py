@@ -12,8 +12,13 @@ from ml_metadata import proto
 from tfx import types
 from tfx.orchestration import metadata
 
-from trainer.file_system import is_folder
-from trainer.manifest import MANIFEST_SUFFIX, DamagedFolderError, check_manifest, write_manifest
+from trainer.contract.file_system import is_folder
+from trainer.contract.manifest import (
+    MANIFEST_SUFFIX,
+    DamagedFolderError,
+    check_manifest,
+    write_manifest,
+)
 
 # Written to after their node has ended, and read by no other one.
 _CHANGING = ("PushedModel", "ModelRun")

@@ -7,7 +7,7 @@ were relative to whatever folder the run was started in.
 
 import os
 
-from trainer.file_system import absolute, exists
+from trainer.contract.file_system import absolute, exists
 
 ARTIFACTS_DIR = "artifacts"  # of an output folder, where TFX writes
 

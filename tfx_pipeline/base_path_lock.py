@@ -19,8 +19,8 @@ from typing import TextIO
 
 from tfx_pipeline.refusals import OutputInUse
 from tfx_pipeline.run_lock import owner_line
-from trainer.file_system import is_remote, make_folders, names_in, remove_folder
-from trainer.owner_marks import is_abandoned, new_mark
+from trainer.contract.file_system import is_remote, make_folders, names_in, remove_folder
+from trainer.contract.owner_marks import is_abandoned, new_mark
 
 LOCK_FILE = ".lock"
 PATIENCE_S = 600.0

@@ -7,7 +7,7 @@ import dataclasses
 import re
 from typing import Literal
 
-from trainer.config_loader import require
+from trainer.contract.config_loader import require
 
 # Between two stages of a job: a worker's start takes longer than many a stage.
 _WORKER_KEPT_MS = 3_000

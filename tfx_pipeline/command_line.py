@@ -14,7 +14,7 @@ import trainer as _trainer  # noqa: F401  (selects Keras 2 before anything impor
 from tfx_pipeline import interrupts
 from tfx_pipeline.full_disk import full_disk
 from tfx_pipeline.refusals import EXIT_IN_USE, EXIT_NOT_PUSHED, NotPushed, OutputInUse
-from trainer.file_system import is_remote
+from trainer.contract.file_system import is_remote
 
 EXIT_MISTAKE = 2
 

@@ -14,15 +14,15 @@ from tfx_pipeline.gate_config import NUMBER_LABELS, TEXT_LABELS, GateConfig, Val
 from tfx_pipeline.serving_config import BatchConfig, IndexConfig, ServingConfig
 from tfx_pipeline.vertex_config import VertexConfig
 from tfx_pipeline.yaml_document import MOST_BYTES, parse_yaml
-from trainer.baselines_config import BaselinesConfig
 from trainer.config import ModelConfig, RankingConfig, TrainingConfig
-from trainer.config_loader import from_mapping, require, to_mapping
-from trainer.features import (
+from trainer.contract.config_loader import from_mapping, require, to_mapping
+from trainer.contract.features import (
     TAG_VOCABULARY,
     FeatureSpec,
     weights_name,
 )
-from trainer.file_system import absolute, is_file, is_remote, open_file
+from trainer.contract.file_system import absolute, is_file, is_remote, open_file
+from trainer.evaluation.baselines_config import BaselinesConfig
 
 
 @dataclasses.dataclass(frozen=True)

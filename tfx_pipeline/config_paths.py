@@ -3,7 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from trainer.given_paths import given_path, require_no_pattern
+from trainer.contract.given_paths import given_path, require_no_pattern
 
 if TYPE_CHECKING:
     from tfx_pipeline.config import PipelineConfig
@@ -23,7 +23,7 @@ def with_given_paths(config: "PipelineConfig") -> "PipelineConfig":
       config: As it was written.
 
     Returns:
-      It, see `trainer.given_paths`.
+      It, see `trainer.contract.given_paths`.
 
     Raises:
       ValueError: A path means nothing, or has a scheme for which there is no reader.
@@ -50,7 +50,7 @@ def check_written(config: "PipelineConfig") -> None:
       config: The configuration of a run.
 
     Raises:
-      ValueError: See `trainer.given_paths.require_no_pattern`.
+      ValueError: See `trainer.contract.given_paths.require_no_pattern`.
     """
     require_no_pattern(config.output_dir, "output")
     require_no_pattern(config.base_path, "serving.base_path")

@@ -17,7 +17,7 @@ import yaml
 
 from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.option_help import option_help
-from trainer.config_loader import RemovedKey
+from trainer.contract.config_loader import RemovedKey
 
 _INTRODUCTION = """\
 # Configuration

@@ -14,8 +14,8 @@ from tfx_pipeline.data_config import DATE, LATEST_DAY, DataConfig, WindowConfig
 from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.tables.table_files import list_files
 from tfx_pipeline.utc_times import is_day, utc_seconds
-from trainer.config_loader import require
-from trainer.file_system import is_file, is_folder, matching, names_in
+from trainer.contract.config_loader import require
+from trainer.contract.file_system import is_file, is_folder, matching, names_in
 
 SECONDS_PER_DAY = 86_400
 _DATE_PATTERN = r"\d{4}-\d{2}-\d{2}"

@@ -4,7 +4,7 @@ import dataclasses
 import os
 
 from tfx_pipeline.utc_times import is_day
-from trainer.config_loader import require
+from trainer.contract.config_loader import require
 
 DEFAULT_SEPARATOR = "|"
 DATE = "{date}"  # in a path: the day, as 2024-05-03

@@ -10,8 +10,8 @@ import re
 from tfx_pipeline.beam_failure import require_job_server
 from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.table_inputs import find_tables
-from trainer.config_loader import require
-from trainer.file_system import is_file, is_folder, is_remote
+from trainer.contract.config_loader import require
+from trainer.contract.file_system import is_file, is_folder, is_remote
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
 

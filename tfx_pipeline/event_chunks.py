@@ -10,8 +10,8 @@ import numpy as np
 
 from tfx_pipeline.tables.item_catalogue import ItemCatalogue
 from tfx_pipeline.tables.row_batches import ValidatedBatch
-from trainer.arrow import pa
-from trainer.history import ATTRIBUTES, ListColumn, UserEvents
+from trainer.contract.arrow import pa
+from trainer.contract.history import ATTRIBUTES, ListColumn, UserEvents
 
 # Canonical order of one user's events: by these fields, first to last. The item is its position in
 # the catalogue, which is sorted by id, so the order of positions is the order of ids.
@@ -90,7 +90,7 @@ def pack_by_user(validated: ValidatedBatch) -> Iterator[tuple[str, bytes]]:
 
 
 def item_columns(catalogue: ItemCatalogue) -> dict[str, ListColumn]:
-    """The attributes of all items in the form in which `trainer.history` reads them."""
+    """The attributes of all items in the form in which `trainer.contract.history` reads them."""
     columns = {}
     for name in ATTRIBUTES:
         attribute = catalogue.attribute(name)

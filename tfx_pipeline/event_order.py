@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trainer.list_column import concatenated_ranges, offsets_of
+from trainer.contract.list_column import concatenated_ranges, offsets_of
 
 Fields = np.ndarray | Mapping[str, np.ndarray]
 

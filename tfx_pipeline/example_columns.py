@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from tfx_pipeline import wire_format
-from trainer.arrow import pa
+from trainer.contract.arrow import pa
 
 _ESCAPED_IN_JSON = r'[\x00-\x1f"\\]'
 

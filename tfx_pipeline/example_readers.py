@@ -20,7 +20,7 @@ from tfx_pipeline.tables.validate import validate_interactions, validate_items, 
 from tfx_pipeline.threaded_fn import ThreadedFn
 from tfx_pipeline.time_split import LogSpan, count_times
 from tfx_pipeline.user_batches import pack_events, pack_profiles, split_by_shard
-from trainer.arrow import pa
+from trainer.contract.arrow import pa
 
 SPAN = "span"
 # What a batch of a shard holds.

@@ -26,11 +26,11 @@ from tfx_pipeline.tf_examples import serialize_columns
 from tfx_pipeline.threaded_fn import ThreadedFn
 from tfx_pipeline.time_split import LogSpan, TimeSplit, time_split_of_span
 from tfx_pipeline.user_block import UserBlock
-from trainer import features as f
-from trainer.arrow import pa
-from trainer.history import ATTRIBUTES, UserEvents
-from trainer.list_column import ListColumn, concatenated_ranges
-from trainer.whole_files import WholeFile
+from trainer.contract import features as f
+from trainer.contract.arrow import pa
+from trainer.contract.history import ATTRIBUTES, UserEvents
+from trainer.contract.list_column import ListColumn, concatenated_ranges
+from trainer.contract.whole_files import WholeFile
 
 ALL_SPLITS = (*f.SPLITS, f.NOW_SPLIT)
 EXAMPLES_FILE = "data_tfrecord"

@@ -44,7 +44,7 @@ from tfx_pipeline.time_split import (
     merge_spans,
     time_split_of_span,
 )
-from trainer import features as f
+from trainer.contract import features as f
 
 __all__ = [
     "ALL_SPLITS",

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Literal
 
 from tfx_pipeline.utc_times import utc_seconds
-from trainer.config_loader import RemovedKey, require
+from trainer.contract.config_loader import RemovedKey, require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ExamplesConfig:
         bytes each (the local engine those of a shard for each core): five million are plenty.
     """
 
-    # Without a type, so that it is no key. Read by `trainer.config_loader`.
+    # Without a type, so that it is no key. Read by `trainer.contract.config_loader`.
     REMOVED_KEYS = {
         "max_snapshot_fraction": RemovedKey(
             "Leave it out: training snapshots lie within the first 95 % of a user's events.", 0.95

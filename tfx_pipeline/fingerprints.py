@@ -10,7 +10,7 @@ import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
 
-from trainer.file_system import open_file
+from trainer.contract.file_system import open_file
 
 PROJECT_PACKAGES = ("trainer", "serving", "tfx_pipeline")
 _BLOCK = 1 << 20

@@ -12,7 +12,7 @@ import numpy as np
 
 from tfx_pipeline.gate_config import GateConfig
 from tfx_pipeline.paired_comparison import PairedComparison, compare_users
-from trainer.evaluation import GAUC_WEIGHT
+from trainer.evaluation.figures import GAUC_WEIGHT
 
 Metrics = Mapping[str, float | None]
 # By name of the metric, float [num_users]; nan where a user has no such figure.

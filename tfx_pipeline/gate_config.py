@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Literal
 
-from trainer.config_loader import RemovedKey, require
-from trainer.features import (
+from trainer.contract.config_loader import RemovedKey, require
+from trainer.contract.features import (
     HISTORY_NUM_EVENTS,
     IMPRESSION_CLICKED,
     IMPRESSION_TAGS,
@@ -44,7 +44,7 @@ class GateConfig:
       max_relative_loss: P@10 below the last blessed model's that is still accepted, relative.
     """
 
-    # Without a type, so that it is no key. Read by `trainer.config_loader`.
+    # Without a type, so that it is no key. Read by `trainer.contract.config_loader`.
     REMOVED_KEYS = {
         "min_coverage_at_10": RemovedKey(
             "Coverage is compared with the baselines' now: `gate.min_relative_coverage`."

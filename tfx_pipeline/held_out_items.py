@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 
 from serving.index_evaluation import read_serialized
-from trainer import features as f
-from trainer.evaluation import TagScorer
-from trainer.item_recall import NUM_ITEMS, item_recall
-from trainer.snapshots import Snapshots
-from trainer.tag_items import ROW_KEYS, TagItems
-from trainer.whole_files import read_json_lines
+from trainer.contract import features as f
+from trainer.contract.tag_items import ROW_KEYS, TagItems
+from trainer.contract.whole_files import read_json_lines
+from trainer.data.snapshots import Snapshots
+from trainer.evaluation.figures import TagScorer
+from trainer.evaluation.item_recall import NUM_ITEMS, item_recall
 
 _BATCH = 256
 

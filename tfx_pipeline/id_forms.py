@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from tfx_pipeline.user_hash import user_hashes
-from trainer.arrow import pa
+from trainer.contract.arrow import pa
 
 # Forms sampled, in all; a shard gives its share twice over and some.
 SAMPLE_SIZE = 16_384

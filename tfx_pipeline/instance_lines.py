@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from tfx_pipeline import wire_format as wire
 from tfx_pipeline.example_columns import Column, NumberColumn, TextColumn
-from trainer.arrow import pa
+from trainer.contract.arrow import pa
 
 _SEPARATOR = b", "
 # Whole numbers below are looked up and not searched.

@@ -2,7 +2,7 @@
 
 The caller holds the lock of the output folder: no other run makes anything there. Users may: beside
 our folders only names go that bear our mark. Of names that say whose they are only those go whose
-process is no more (`trainer.owner_marks`).
+process is no more (`trainer.contract.owner_marks`).
 """
 
 import contextlib
@@ -17,9 +17,9 @@ from tfx_pipeline.base_path_lock import locked, remove_abandoned_staging
 from tfx_pipeline.metadata_store import STORE_FILE
 from tfx_pipeline.refusals import OutputInUse
 from tfx_pipeline.run_log import RUNS_DIR
-from trainer.file_system import is_folder, is_remote
-from trainer.owner_marks import has_mark, is_abandoned
-from trainer.whole_files import UNFINISHED_SUFFIX
+from trainer.contract.file_system import is_folder, is_remote
+from trainer.contract.owner_marks import has_mark, is_abandoned
+from trainer.contract.whole_files import UNFINISHED_SUFFIX
 
 _OWN_FOLDERS = (RUNS_DIR, ARTIFACTS_DIR, "statistics", "checkpoints")
 # Of MLMD's states of an execution, those in which its outputs count.

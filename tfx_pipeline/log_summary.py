@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from tfx_pipeline.tables.item_catalogue import ItemCatalogue
-from trainer.arrow import pa
-from trainer.history import UserEvents
+from trainer.contract.arrow import pa
+from trainer.contract.history import UserEvents
 
 TAGS_FILE = "tags.jsonl"
 ITEMS_FILE = "items.jsonl"

@@ -8,12 +8,12 @@ from scipy import special
 from tfx_pipeline.held_out_items import HeldOutItems
 from tfx_pipeline.report_tables import WITHOUT_MEMORY, stage_weights
 from tfx_pipeline.saved_model_scorer import SavedModelScorer, read_examples
-from trainer import features as f
-from trainer import metrics
-from trainer.evaluation import TagScorer, evaluate_all_and_users, head_tags, users_at_once
-from trainer.fitted_baselines import FittedBaselines
-from trainer.list_column import ListValues
-from trainer.snapshots import Snapshots
+from trainer.contract import features as f
+from trainer.contract.list_column import ListValues
+from trainer.data.snapshots import Snapshots
+from trainer.evaluation import metrics
+from trainer.evaluation.figures import TagScorer, evaluate_all_and_users, head_tags, users_at_once
+from trainer.evaluation.fitted_baselines import FittedBaselines
 
 # A chunk's impressions are padded to the user with the most of them: small chunks, little padding.
 _CHUNK = 64

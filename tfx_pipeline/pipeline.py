@@ -37,9 +37,9 @@ from tfx_pipeline.table_inputs import check_categories, find_tables
 from tfx_pipeline.tag_vectors import tag_vectors_file
 from tfx_pipeline.tf_examples import build_schema
 from tfx_pipeline.worker_paths import with_absolute_paths
-from trainer import features as f
 from trainer import task
-from trainer.file_system import absolute, is_remote
+from trainer.contract import features as f
+from trainer.contract.file_system import absolute, is_remote
 
 _PREPROCESSING = "tfx_pipeline.preprocessing"
 _TASK = "trainer.task"

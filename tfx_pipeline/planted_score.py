@@ -10,9 +10,9 @@ import tensorflow as tf
 from serving.servable_caller import ServableCaller
 from tfx_pipeline.datasets.planted import planted_precision, read_planted
 from tfx_pipeline.saved_model_scorer import read_examples
-from trainer import features as f
-from trainer.file_system import names_in, open_file
-from trainer.tag_normalization import TagNormalization
+from trainer.contract import features as f
+from trainer.contract.file_system import names_in, open_file
+from trainer.contract.tag_normalization import TagNormalization
 
 _BATCH = 256
 

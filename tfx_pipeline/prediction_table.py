@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import pyarrow.parquet as pq
 
 from serving.batch_predict_output import ERRORS_PREFIX, Predicted, PredictedBy, PredictionWriter
-from trainer.arrow import pa
-from trainer.file_system import open_file
+from trainer.contract.arrow import pa
+from trainer.contract.file_system import open_file
 
 PREDICTION_SCHEMA = pa.schema(
     [

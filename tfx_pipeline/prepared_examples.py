@@ -18,8 +18,8 @@ from tfx_pipeline.pipeline import create_pipeline
 from tfx_pipeline.run import run_nodes
 from tfx_pipeline.run_lock import only_run
 from tfx_pipeline.runners import NodeRun
-from trainer.input_data import load_snapshots
-from trainer.snapshots import Snapshots
+from trainer.data.input_data import load_snapshots
+from trainer.data.snapshots import Snapshots
 
 LAST_NODE = "Transform"
 

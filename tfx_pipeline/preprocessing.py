@@ -14,8 +14,8 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from trainer import features as f
-from trainer.config_loader import from_saved
+from trainer.contract import features as f
+from trainer.contract.config_loader import from_saved
 
 OUT_OF_VOCABULARY = -1
 # Share of the examples by which a quantile may be off; of some ten thousands they are exact.

@@ -17,8 +17,8 @@ from serving.model_server.version_folder import list_versions
 from tfx_pipeline.artifact_places import is_moved
 from tfx_pipeline.base_path_lock import locked
 from tfx_pipeline.fingerprints import files_fingerprint
-from trainer.config_loader import require
-from trainer.file_system import (
+from trainer.contract.config_loader import require
+from trainer.contract.file_system import (
     absolute,
     files_below,
     is_folder,
@@ -27,10 +27,10 @@ from trainer.file_system import (
     names_in,
     remove_folder,
 )
-from trainer.manifest import check_manifest
-from trainer.signatures import DESCRIPTION_FILE, DESCRIPTION_REMEDY, PROVENANCE_FILE
-from trainer.tag_normalization import TagNormalization
-from trainer.whole_files import DamagedFileError, read_json
+from trainer.contract.manifest import check_manifest
+from trainer.contract.signatures import DESCRIPTION_FILE, DESCRIPTION_REMEDY, PROVENANCE_FILE
+from trainer.contract.tag_normalization import TagNormalization
+from trainer.contract.whole_files import DamagedFileError, read_json
 
 WITHDRAWN_DIR = "withdrawn"
 _SAVED_TOWERS = "Format-Serving"  # in TFX's artifact of a model

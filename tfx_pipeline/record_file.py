@@ -14,8 +14,8 @@ import numpy as np
 from isal import isal_zlib
 
 from tfx_pipeline import wire_format as wire
-from trainer.arrow import pa
-from trainer.whole_files import WholeFile
+from trainer.contract.arrow import pa
+from trainer.contract.whole_files import WholeFile
 
 _LEVEL = 2  # of 0 to 3; 3 takes 1.7 times as long for 7 % fewer bytes
 _GZIP_WINDOW = 31  # the largest window, with gzip's header

@@ -45,10 +45,10 @@ from tfx_pipeline.tag_file import (
     read_tag_file,
     tag_changes,
 )
-from trainer import signatures as s
-from trainer.file_system import absolute, files_below
-from trainer.manifest import MANIFEST_SUFFIX, check_manifest
-from trainer.tag_views import load_tag_categories
+from trainer.contract import signatures as s
+from trainer.contract.file_system import absolute, files_below
+from trainer.contract.manifest import MANIFEST_SUFFIX, check_manifest
+from trainer.towers.tag_views import load_tag_categories
 
 # Below the output folder.
 WORK_DIR = "reindex"

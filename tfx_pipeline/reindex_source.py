@@ -2,7 +2,7 @@
 
 from tfx_pipeline.artifact_places import located
 from tfx_pipeline.pushed_versions import PushedVersion, serving_version
-from trainer.file_system import exists
+from trainer.contract.file_system import exists
 
 # Of a version's provenance: what a reindex reads.
 SOURCES = ("towers", "examples", "tags_file")

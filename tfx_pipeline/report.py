@@ -27,12 +27,12 @@ from tfx_pipeline.planted_score import score_planted
 from tfx_pipeline.runners import NodeRun
 from tfx_pipeline.summary_notes import read_summary
 from tfx_pipeline.table_inputs import tag_normalization
-from trainer.config_loader import from_saved
-from trainer.file_system import absolute
-from trainer.linear_path import LinearPath
-from trainer.tag_rows import counting_domain
+from trainer.contract.config_loader import from_saved
+from trainer.contract.file_system import absolute
+from trainer.contract.whole_files import unfinished
+from trainer.evaluation.linear_path import LinearPath
+from trainer.evaluation.tag_rows import counting_domain
 from trainer.task import TRAINING_FILE
-from trainer.whole_files import unfinished
 
 # In the output folder: the instances of *now*, for batch prediction, and the prediction logs of
 # TFX's BulkInferrer where the run has one.
@@ -165,7 +165,7 @@ def budget_rows(fit: Mapping[str, Any]) -> dict[str, Any]:
     """How long a training was, and how long it might have been.
 
     Args:
-      fit: `trainer.fitting.FitResult` as a mapping.
+      fit: `trainer.fitting.loop.FitResult` as a mapping.
 
     Returns:
       Keys of the report.

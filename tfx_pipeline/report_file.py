@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainer.whole_files import write_json
+from trainer.contract.whole_files import write_json
 
 
 def write_report(report: Mapping[str, Any], path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from tabulate import SEPARATING_LINE, DataRow, Line, TableFormat, tabulate
 
 from tfx_pipeline.row_summary import row_lines
-from trainer.baselines_config import BASELINES
+from trainer.evaluation.baselines_config import BASELINES
 
 STAGES = ("multi_class_stage", "click_stage", "mix_stage")
 WITHOUT_MEMORY = "without_memory_stage"

@@ -14,10 +14,10 @@ from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from serving.batch_predict_input import JSON_LINES, InstanceReader, Rejected, find_shards
-from trainer.arrow import pa
-from trainer.config_loader import require
-from trainer.features import SNAPSHOT_TIME, USER_ID, FeatureSpec, weights_name
-from trainer.history import MAX_WEIGHT, is_profile_number, unknown_value
+from trainer.contract.arrow import pa
+from trainer.contract.config_loader import require
+from trainer.contract.features import SNAPSHOT_TIME, USER_ID, FeatureSpec, weights_name
+from trainer.contract.history import MAX_WEIGHT, is_profile_number, unknown_value
 
 _SHARD_BYTES = 1 << 40  # one shard a file: they are read one after the other
 _BATCH_ROWS = 8_192

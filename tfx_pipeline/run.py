@@ -28,7 +28,7 @@ from tfx_pipeline.report import build_report
 from tfx_pipeline.runners import NodeRun, ReportingLocalRunner
 from tfx_pipeline.summary_notes import read_summary
 from tfx_pipeline.table_inputs import check_skips
-from trainer.file_system import is_remote
+from trainer.contract.file_system import is_remote
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,7 @@ from tfx_pipeline.refusals import NotPushed
 from tfx_pipeline.report_file import write_report
 from tfx_pipeline.run_inputs import inputs_fingerprint
 from tfx_pipeline.utc_times import utc_text
-from trainer.whole_files import DamagedFileError, read_json
+from trainer.contract.whole_files import DamagedFileError, read_json
 
 REPORT_FILE = "report.json"
 RUNS_DIR = "runs"

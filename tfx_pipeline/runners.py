@@ -21,7 +21,7 @@ from tfx.proto.orchestration import pipeline_pb2
 from tfx_pipeline.artifact_manifests import ArtifactManifests
 from tfx_pipeline.beam_bookkeeping import lighten_bookkeeping
 from tfx_pipeline.beam_failure import require_job_server
-from trainer.file_system import bring_all_to_disk, is_remote
+from trainer.contract.file_system import bring_all_to_disk, is_remote
 
 
 @dataclasses.dataclass(frozen=True)

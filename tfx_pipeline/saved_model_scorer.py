@@ -14,15 +14,15 @@ import tensorflow as tf
 
 from serving.index_evaluation import embed, read_serialized
 from tfx_pipeline.artifact_files import read_artifact_json
-from trainer import features as f
-from trainer import signatures as s
-from trainer.calibration import Calibrations, tag_outcomes
-from trainer.config_loader import from_saved
-from trainer.evaluation import TagScorer
-from trainer.list_column import ListValues
-from trainer.memory import DomainMemory, Remembered, remember
-from trainer.second_stage import SecondStage, mixed, two_stage_scores
-from trainer.snapshots import Snapshots
+from trainer.contract import features as f
+from trainer.contract import signatures as s
+from trainer.contract.config_loader import from_saved
+from trainer.contract.list_column import ListValues
+from trainer.contract.memory import DomainMemory, Remembered, remember
+from trainer.data.snapshots import Snapshots
+from trainer.evaluation.calibration import Calibrations, tag_outcomes
+from trainer.evaluation.figures import TagScorer
+from trainer.evaluation.second_stage import SecondStage, mixed, two_stage_scores
 from trainer.task import TRAINING_FILE
 
 _BATCH = 256
@@ -61,7 +61,7 @@ def read_second_stage(towers_dir: str) -> tuple[SecondStage, Calibrations]:
 
 
 class SavedModelScorer:
-    """Tag scores and click scores of saved towers, for `trainer.evaluation.evaluate`.
+    """Tag scores and click scores of saved towers, for `trainer.evaluation.figures.evaluate`.
 
     Towers saved before there was a second stage, or calibrations, are served and scored without.
 
@@ -152,7 +152,7 @@ class SavedModelScorer:
     def tag_outcomes(self, chunk: Snapshots) -> tuple[np.ndarray, np.ndarray]:
         """Log shares of every user's candidates, and which are clicked, [num_pairs].
 
-        See `trainer.calibration.tag_outcomes`.
+        See `trainer.evaluation.calibration.tag_outcomes`.
         """
         return tag_outcomes(
             self._multi_class(chunk), chunk, self._num_candidates, self._remembered(chunk)

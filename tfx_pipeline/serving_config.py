@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from trainer.config_loader import RemovedKey, require
+from trainer.contract.config_loader import RemovedKey, require
 
 # Number of tags under which `auto` takes the exact index: below it an approximate search gains
 # nothing (docs/deployment.md).
@@ -24,7 +24,7 @@ class IndexConfig:
         well, for servers without ScaNN's: to `serving.exact_base_path`, under the same number.
     """
 
-    # Without a type, so that it is no key. Read by `trainer.config_loader`.
+    # Without a type, so that it is no key. Read by `trainer.contract.config_loader`.
     REMOVED_KEYS = {
         "exact_below": RemovedKey(
             "Leave it out: `index.kind: auto` is exact below 20,000 tags; `exact` and `scann` "

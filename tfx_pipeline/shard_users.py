@@ -16,10 +16,10 @@ from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.row_batches import concat_rejected, rejected_rows
 from tfx_pipeline.user_batches import PROFILE_PREFIX, unpack_events
 from tfx_pipeline.user_block import PROFILE_TYPES, UserBlock
-from trainer.arrow import pa
-from trainer.features import ProfileFeature
-from trainer.history import ListColumn, UserEvents
-from trainer.list_column import offsets_of
+from trainer.contract.arrow import pa
+from trainer.contract.features import ProfileFeature
+from trainer.contract.history import ListColumn, UserEvents
+from trainer.contract.list_column import offsets_of
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import BinaryIO, NamedTuple
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 
 from tfx_pipeline.user_batches import from_bytes, to_bytes
-from trainer.arrow import pa
+from trainer.contract.arrow import pa
 
 _PREFIX = ".shuffle-"  # of the folders of files
 

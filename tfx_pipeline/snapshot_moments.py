@@ -22,7 +22,7 @@ from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.time_split import TimeSplit
 from tfx_pipeline.user_block import UserBlock
 from tfx_pipeline.user_hash import user_hash, user_hashes
-from trainer.features import SPLITS
+from trainer.contract.features import SPLITS
 
 # Training snapshots lie between these shares of a user's events. From the first event on, so that
 # users with a short history are learned as well; the last twentieth is left for labels, without

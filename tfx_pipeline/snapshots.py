@@ -26,11 +26,11 @@ from tfx_pipeline.snapshot_moments import (
 )
 from tfx_pipeline.time_split import TimeSplit
 from tfx_pipeline.user_block import UserBlock
-from trainer import features as f
-from trainer.arrow import pa
-from trainer.history import HistoryValues, Moments
-from trainer.list_column import concatenated_ranges, offsets_of
-from trainer.value_sums import ValueSums, heaviest
+from trainer.contract import features as f
+from trainer.contract.arrow import pa
+from trainer.contract.history import HistoryValues, Moments
+from trainer.contract.list_column import concatenated_ranges, offsets_of
+from trainer.contract.value_sums import ValueSums, heaviest
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,9 +24,9 @@ from tfx_pipeline.log_summary import (
 from tfx_pipeline.tables.item_catalogue import ItemCatalogue
 from tfx_pipeline.tables.row_batches import count_reasons, rejected_lines
 from tfx_pipeline.tables.schema import TableSchema
-from trainer.arrow import pa
-from trainer.file_system import is_file
-from trainer.whole_files import write_json, write_text
+from trainer.contract.arrow import pa
+from trainer.contract.file_system import is_file
+from trainer.contract.whole_files import write_json, write_text
 
 COUNTS_FILE = "counts.json"
 REJECTED_FILE = "rows-00000-of-00001.jsonl"

@@ -14,8 +14,8 @@ from tfx_pipeline.tables.table_files import find_files, say_unread
 from tfx_pipeline.tables.undeclared_lists import undeclared_lists
 from tfx_pipeline.utc_times import utc_text
 from trainer.config import TrainingConfig
-from trainer.features import SPLITS, FeatureSpec
-from trainer.tag_normalization import TagNormalization
+from trainer.contract.features import SPLITS, FeatureSpec
+from trainer.contract.tag_normalization import TagNormalization
 
 
 def find_tables(data: DataConfig, spec: FeatureSpec) -> dict[str, list[str]]:

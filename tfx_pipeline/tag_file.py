@@ -21,9 +21,9 @@ from tfx_pipeline.tables.arrow_files import read_table
 from tfx_pipeline.tables.line_breaks import without_line_breaks
 from tfx_pipeline.tables.row_batches import FileBatch, rows_as_json
 from tfx_pipeline.tables.schema import ID, LIST, NUMBER, TEXT, WRONG_TYPE, Column, TableSchema
-from trainer.arrow import pa
-from trainer.tag_normalization import TagNormalization
-from trainer.whole_files import write_text
+from trainer.contract.arrow import pa
+from trainer.contract.tag_normalization import TagNormalization
+from trainer.contract.whole_files import write_text
 
 TAG_FILE = TableSchema(
     "tags",

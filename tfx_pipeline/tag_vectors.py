@@ -2,7 +2,7 @@
 
 A table with the columns `tag` and `vector`, in any format of the other tables. It is checked before
 a run starts, whole: unlike an event, a vector cannot be set aside and done without unnoticed. Tags
-are normalised as those of items are. `trainer.tag_views` reads the file.
+are normalised as those of items are. `trainer.towers.tag_views` reads the file.
 """
 
 import json
@@ -17,8 +17,8 @@ from tfx_pipeline.tables import cells
 from tfx_pipeline.tables.arrow_files import check_table, read_batches
 from tfx_pipeline.tables.row_batches import FileBatch
 from tfx_pipeline.tables.schema import ID, LIST, Column, TableSchema
-from trainer.tag_views import VECTOR_TAGS, VECTORS
-from trainer.whole_files import WholeFile
+from trainer.contract.whole_files import WholeFile
+from trainer.towers.tag_views import VECTOR_TAGS, VECTORS
 
 VECTORS_FILE = "tag_vectors.npz"
 TAG_VECTORS = TableSchema(

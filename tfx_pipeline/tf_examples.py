@@ -8,9 +8,9 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from tfx_pipeline import wire_format as wire
 from tfx_pipeline.example_columns import Column, TextColumn
-from trainer import features as f
-from trainer.arrow import pa
-from trainer.list_column import offsets_of
+from trainer.contract import features as f
+from trainer.contract.arrow import pa
+from trainer.contract.list_column import offsets_of
 
 _INT, _FLOAT, _BYTES = schema_pb2.INT, schema_pb2.FLOAT, schema_pb2.BYTES
 

@@ -14,7 +14,7 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from tfx_pipeline.child_processes import tied_to_this_process
 from trainer import task, worker
-from trainer.file_system import remove_file
+from trainer.contract.file_system import remove_file
 
 _progress = logging.getLogger("tagtower.train")
 

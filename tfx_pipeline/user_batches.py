@@ -13,8 +13,8 @@ from tfx_pipeline.event_chunks import EVENT_DTYPE, pack_rows
 from tfx_pipeline.event_order import latest_distinct
 from tfx_pipeline.tables.row_batches import ValidatedBatch
 from tfx_pipeline.user_hash import user_shards
-from trainer.arrow import pa
-from trainer.list_column import offsets_of
+from trainer.contract.arrow import pa
+from trainer.contract.list_column import offsets_of
 
 # A user's events in a batch of rows: `EVENT_DTYPE` as bytes, and what was dropped beyond the cap.
 EVENT_BATCH = pa.schema(

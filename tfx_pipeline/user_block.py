@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from trainer.arrow import pa
-from trainer.history import UserEvents
+from trainer.contract.arrow import pa
+from trainer.contract.history import UserEvents
 
 # As much as the arrays of a block's examples stay in a processor's cache.
 _EVENTS_PER_BLOCK = 16_384

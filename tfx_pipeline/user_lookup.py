@@ -26,9 +26,9 @@ from tfx_pipeline.tables.arrow_files import read_batches, read_table
 from tfx_pipeline.tables.item_catalogue import ItemCatalogue, build_item_catalogue
 from tfx_pipeline.tables.row_batches import FileBatch
 from tfx_pipeline.tables.validate import validate_interactions, validate_items, validate_users
-from trainer.arrow import pa
-from trainer.history import UserEvents
-from trainer.tag_normalization import TagNormalization
+from trainer.contract.arrow import pa
+from trainer.contract.history import UserEvents
+from trainer.contract.tag_normalization import TagNormalization
 
 _logger = logging.getLogger("tagtower.events")
 

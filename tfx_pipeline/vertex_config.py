@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from trainer.config_loader import require
+from trainer.contract.config_loader import require
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,8 +13,8 @@ from collections.abc import Iterable
 import numpy as np
 import pyarrow.compute as pc
 
-from trainer.arrow import pa
-from trainer.list_column import offsets_of
+from trainer.contract.arrow import pa
+from trainer.contract.list_column import offsets_of
 
 # Tags of fields: field number * 8 + wire type 2, "length delimited". What is field 1 of its message
 # has this one: an entry of a list of bytes, of a map, a map's key, and packed numbers.

@@ -3,7 +3,7 @@
 import dataclasses
 
 from tfx_pipeline.config import PipelineConfig
-from trainer.file_system import absolute
+from trainer.contract.file_system import absolute
 
 
 def with_absolute_paths(config: PipelineConfig) -> PipelineConfig:

@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from trainer.config_loader import BareWord
+from trainer.contract.config_loader import BareWord
 
 _TAG_PREFIX = "tag:yaml.org,2002:"
 _TAKEN_TAGS = {f"{_TAG_PREFIX}{name}" for name in "str int float bool null seq map merge".split()}

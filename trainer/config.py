@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from trainer.config_loader import RemovedKey, require
+from trainer.contract.config_loader import RemovedKey, require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ class ModelConfig:
         users without history get a trained answer.
     """
 
-    # Without a type, so that it is no key. Read by `trainer.config_loader`.
+    # Without a type, so that it is no key. Read by `trainer.contract.config_loader`.
     REMOVED_KEYS = {
         "attention_bias": RemovedKey("Leave it out: the heads share their bias.", "shared"),
         "cross_normalization": RemovedKey(
@@ -139,7 +139,7 @@ _LOSS_WEIGHTS = (
 )
 
 
-# Of the towers together with the linear path (`trainer.path_weight`).
+# Of the towers together with the linear path (`trainer.evaluation.path_weight`).
 MEAN_NDCG = "mean_ndcg_at_10"
 
 
@@ -192,7 +192,7 @@ class TrainingConfig:
         the processes that `TF_CONFIG` names. `batch_size` is that of all replicas together.
     """
 
-    # Without a type, so that it is no key. Read by `trainer.config_loader`.
+    # Without a type, so that it is no key. Read by `trainer.contract.config_loader`.
     REMOVED_KEYS = {
         "log_every_steps": RemovedKey(
             "Leave it out: TensorBoard has a point of the training every 50 steps.", 50
@@ -300,7 +300,7 @@ class RankingConfig:
         domains of clicked events with the vocabulary `tags` are remembered.
     """
 
-    # Without a type, so that it is no key. Read by `trainer.config_loader`.
+    # Without a type, so that it is no key. Read by `trainer.contract.config_loader`.
     REMOVED_KEYS = {
         "click_weight": RemovedKey(
             "Leave it out: `ranking.score: validation` chooses the weight, `mix` is equal parts.",

@@ -12,11 +12,9 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras
 
-from trainer import objectives
-from trainer.click_head import ClickHead
 from trainer.config import ModelConfig, TrainingConfig
-from trainer.config_loader import require
-from trainer.features import (
+from trainer.contract.config_loader import require
+from trainer.contract.features import (
     IMPRESSION_CLICKED,
     IMPRESSION_NUM_TAGS,
     IMPRESSION_TAGS,
@@ -25,11 +23,13 @@ from trainer.features import (
     LABEL_TAGS,
     FeatureSpec,
 )
-from trainer.objectives import ItemTags
-from trainer.sampled_softmax import SampledSoftmax, TagSampler, renumber
-from trainer.tag_tower import TagTower, TagVectors
-from trainer.tag_views import TagAttributes
-from trainer.user_tower import UserTower
+from trainer.objectives import losses as objectives
+from trainer.objectives.losses import ItemTags
+from trainer.objectives.sampled_softmax import SampledSoftmax, TagSampler, renumber
+from trainer.towers.click_head import ClickHead
+from trainer.towers.tag_tower import TagTower, TagVectors
+from trainer.towers.tag_views import TagAttributes
+from trainer.towers.user_tower import UserTower
 
 _MULTI_CLASS_LOSSES = ("multi_class", "multi_class_joint")
 _LOSSES = (*_MULTI_CLASS_LOSSES, "joint", "split", "attention")
@@ -132,7 +132,7 @@ class InterestModel(tfrs.models.Model):
         return self.user_tower(features, training=training)
 
     def add_path(self, history_path: tf_keras.layers.Layer, tag_vectors: np.ndarray) -> None:
-        """Adds the linear path to a trained model (`trainer.linear_path` fits it).
+        """Adds the linear path to a trained model (`trainer.evaluation.linear_path` fits it).
 
         Args:
           history_path: Features -> float [batch, R].

@@ -14,18 +14,18 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from trainer import baselines
-from trainer import features as f
 from trainer.config import ModelConfig, TrainingConfig
-from trainer.config_loader import require
-from trainer.evaluation import TagScorer, users_at_once
-from trainer.fitting import FitResult, fit
-from trainer.linear_path import add_linear_path, fit_path
-from trainer.list_column import ListValues
-from trainer.metrics import mean_defined
+from trainer.contract import features as f
+from trainer.contract.config_loader import require
+from trainer.contract.list_column import ListValues
+from trainer.data.snapshots import Snapshots
+from trainer.evaluation import baselines
+from trainer.evaluation.figures import TagScorer, users_at_once
+from trainer.evaluation.linear_path import add_linear_path, fit_path
+from trainer.evaluation.metrics import mean_defined
+from trainer.fitting.loop import FitResult, fit
 from trainer.model import InterestModel
-from trainer.snapshots import Snapshots
-from trainer.tag_views import TagAttributes
+from trainer.towers.tag_views import TagAttributes
 
 CUTS = (10, 50, 100)
 _HIDDEN = -2  # -1 is a label out of vocabulary

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from trainer.features import IMPRESSION_NUM_TAGS, IMPRESSION_TAGS, weights_name
+from trainer.contract.features import IMPRESSION_NUM_TAGS, IMPRESSION_TAGS, weights_name
 from trainer.model import InterestModel
 
 

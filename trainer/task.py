@@ -12,33 +12,33 @@ import tensorflow as tf
 import tensorflow_transform as tft
 import tf_keras
 
-from trainer import features as f
-from trainer.calibration import calibrate
-from trainer.checkpoints import CheckpointFolder, training_key
 from trainer.config import ModelConfig, RankingConfig, TrainingConfig
-from trainer.config_loader import from_saved, to_mapping
-from trainer.distribution import Replicas
-from trainer.fitting import build_model, fit
-from trainer.initial_values import set_initial_values
-from trainer.input_data import (
+from trainer.contract import features as f
+from trainer.contract.config_loader import from_saved, to_mapping
+from trainer.contract.manifest import check_manifest, write_manifest
+from trainer.contract.whole_files import write_json
+from trainer.data.input_data import (
     load_snapshots,
     load_tags,
     load_vocabularies,
     tag_frequencies,
     vocabulary_sizes,
 )
-from trainer.linear_path import add_linear_path, fit_path
-from trainer.manifest import check_manifest, write_manifest
-from trainer.memory_estimate import estimate_memory, require_memory
+from trainer.data.vocabulary_losses import check_nothing_lost
+from trainer.evaluation.calibration import calibrate
+from trainer.evaluation.linear_path import add_linear_path, fit_path
+from trainer.evaluation.second_stage import choose_second_stage
+from trainer.fitting.checkpoints import CheckpointFolder, training_key
+from trainer.fitting.distribution import Replicas
+from trainer.fitting.initial_values import set_initial_values
+from trainer.fitting.loop import build_model, fit
+from trainer.fitting.memory_estimate import estimate_memory, require_memory
+from trainer.fitting.model_state import build_optimizer
+from trainer.fitting.optimizer import make_optimizer
+from trainer.fitting.warm_start import WarmStart, save_training_state, start_from
 from trainer.model import InterestModel
-from trainer.model_state import build_optimizer
-from trainer.optimizer import make_optimizer
-from trainer.saved_towers import save_towers
-from trainer.second_stage import choose_second_stage
-from trainer.tag_views import load_tag_attributes
-from trainer.vocabulary_losses import check_nothing_lost
-from trainer.warm_start import WarmStart, save_training_state, start_from
-from trainer.whole_files import write_json
+from trainer.saved.saved_towers import save_towers
+from trainer.towers.tag_views import load_tag_attributes
 
 if TYPE_CHECKING:
     from tfx.components.trainer.fn_args_utils import FnArgs

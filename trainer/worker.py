@@ -15,10 +15,10 @@ import types
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from trainer.distribution import Replicas
-from trainer.file_system import exists
+from trainer.contract.file_system import exists
+from trainer.contract.whole_files import read_json, write_json
+from trainer.fitting.distribution import Replicas
 from trainer.task import run_fn
-from trainer.whole_files import read_json, write_json
 
 if TYPE_CHECKING:
     from tfx.components.trainer.fn_args_utils import FnArgs

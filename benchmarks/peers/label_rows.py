@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from trainer import features as f
+from trainer.contract import features as f
 
 if TYPE_CHECKING:
-    from trainer.list_column import ListValues
-    from trainer.snapshots import Snapshots
+    from trainer.contract.list_column import ListValues
+    from trainer.data.snapshots import Snapshots
 
 # Values of a domain, as a plain implementation caps them: the heaviest, which come first.
 MAX_VALUES = 64

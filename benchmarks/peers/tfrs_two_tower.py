@@ -8,7 +8,7 @@ import tf_keras
 
 from benchmarks.peers.label_rows import LABEL, PADDING
 from trainer.config import ModelConfig
-from trainer.features import FeatureSpec, profile_vocabulary_name
+from trainer.contract.features import FeatureSpec, profile_vocabulary_name
 
 # Rows a batch; of 256 to 4,096 the fastest here.
 BATCH_SIZE = 1_024

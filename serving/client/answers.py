@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from trainer.signatures import (
+from trainer.contract.signatures import (
     ATTENTION_BY_FEATURE,
     CLICK_LOGITS,
     CLICK_PROBABILITIES,

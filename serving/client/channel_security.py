@@ -13,8 +13,8 @@ import threading
 import grpc
 
 from serving.client.proxies import is_loopback
-from trainer.config_loader import require
-from trainer.file_system import is_remote, open_file
+from trainer.contract.config_loader import require
+from trainer.contract.file_system import is_remote, open_file
 
 Metadata = tuple[tuple[str, str], ...]
 

@@ -45,7 +45,7 @@ from serving.serving_api import (
     prediction_service_pb2_grpc,
 )
 from serving.tensor_proto import to_numpy, write_compact
-from trainer.signatures import (
+from trainer.contract.signatures import (
     ALLOW_CATEGORIES,
     CANDIDATE_TAGS,
     EXCLUDE_TAGS,

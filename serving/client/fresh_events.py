@@ -1,8 +1,8 @@
 """A user's fresh events to the features of one pushed version.
 
-Every value comes from `trainer.history` and `trainer.tag_normalization`, which also made the
-training examples. What the caller must know of a version is in the file beside it, so neither the
-configuration of the run nor TensorFlow is needed. Nothing is asked of a server.
+Every value comes from `trainer.contract.history` and `trainer.contract.tag_normalization`, which
+also made the training examples. What the caller must know of a version is in the file beside it, so
+neither the configuration of the run nor TensorFlow is needed. Nothing is asked of a server.
 """
 
 import dataclasses
@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from serving.feature_tensors import FeatureValue
-from trainer.config_loader import from_saved, require
-from trainer.event_times import LAST_SECOND
-from trainer.features import FeatureSpec, weights_name
-from trainer.file_system import is_folder, open_file
-from trainer.history import UserEvents, check_profile, feature_values
-from trainer.signatures import DESCRIPTION_FILE
-from trainer.tag_normalization import TagNormalization
+from trainer.contract.config_loader import from_saved, require
+from trainer.contract.event_times import LAST_SECOND
+from trainer.contract.features import FeatureSpec, weights_name
+from trainer.contract.file_system import is_folder, open_file
+from trainer.contract.history import UserEvents, check_profile, feature_values
+from trainer.contract.signatures import DESCRIPTION_FILE
+from trainer.contract.tag_normalization import TagNormalization
 
 
 @dataclasses.dataclass(frozen=True)

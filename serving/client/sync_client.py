@@ -28,7 +28,7 @@ from serving.client.dialogues import (
 from serving.client.errors import TagClientError, with_advice
 from serving.client.settings import ClientSettings
 from serving.client.transport import Attempts, channel_options, deadline_after
-from trainer.signatures import SERVING_DEFAULT
+from trainer.contract.signatures import SERVING_DEFAULT
 
 _Answer = TypeVar("_Answer")
 

@@ -23,8 +23,8 @@ from serving.model_server.security_flags import (
     check_security,
     load_security,
 )
-from trainer.file_system import open_file
-from trainer.given_paths import path_flag, require_no_pattern
+from trainer.contract.file_system import open_file
+from trainer.contract.given_paths import path_flag, require_no_pattern
 
 if TYPE_CHECKING:
     from serving.model_server.server import ModelServer

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from serving.model_server.load_memory import NotEnoughMemoryError
 from serving.model_server.servable import Servable
 from serving.model_server.version_state import VersionState, VersionStatus
-from trainer.file_system import files_below, is_remote
+from trainer.contract.file_system import files_below, is_remote
 
 FolderStamp = tuple[tuple[int, int, int], ...]
 

@@ -19,7 +19,7 @@ from tensorflow.core.framework import node_def_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
 from serving.model_server.errors import ServingError
-from trainer.file_system import file_size, files_below, is_folder, open_file
+from trainer.contract.file_system import file_size, files_below, is_folder, open_file
 
 _MB = 1e6
 _FIXED_BYTES = 20e6

@@ -12,7 +12,7 @@ from serving.model_server.load_memory import LoadMemory
 from serving.model_server.metrics import Metrics
 from serving.model_server.servable import Servable
 from serving.model_server.warmup import replay_warmup
-from trainer.manifest import MANIFEST_FILE, DamagedFolderError, check_manifest
+from trainer.contract.manifest import MANIFEST_FILE, DamagedFolderError, check_manifest
 
 _logger = logging.getLogger("tagtower.model_server")
 
@@ -79,7 +79,7 @@ def _check_files(path: str, version: int, is_wanted: Callable[[], bool]) -> None
         if error.file.startswith(_CHANGED_ON_PURPOSE):
             message = (
                 f"{message} If it was changed on purpose: remove "
-                f"{os.path.join(path, MANIFEST_FILE)}, or call `trainer.manifest.add_to_manifest`."
+                f"{os.path.join(path, MANIFEST_FILE)}, or call `trainer.contract.manifest.add_to_manifest`."
             )
         raise ServingError(grpc.StatusCode.DATA_LOSS, message) from error
     except OSError as error:

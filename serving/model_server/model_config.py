@@ -16,8 +16,8 @@ from serving.model_server.version_policy import (
     SpecificVersions,
     VersionPolicy,
 )
-from trainer.file_system import scheme_fault
-from trainer.given_paths import require_no_pattern
+from trainer.contract.file_system import scheme_fault
+from trainer.contract.given_paths import require_no_pattern
 
 PLATFORM = "tensorflow"
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.]*://")

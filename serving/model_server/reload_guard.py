@@ -12,7 +12,7 @@ import grpc
 
 from serving.model_server.errors import ServingError
 from serving.model_server.model_config import ModelConfig
-from trainer.file_system import is_remote
+from trainer.contract.file_system import is_remote
 
 _LOCAL_URI = "file://"
 _DENIED = grpc.StatusCode.PERMISSION_DENIED

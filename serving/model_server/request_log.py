@@ -20,7 +20,7 @@ from collections.abc import Callable
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from trainer.file_system import make_folders, replace_file
+from trainer.contract.file_system import make_folders, replace_file
 
 _logger = logging.getLogger("tagtower.model_server")
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from serving.model_server.ports import DEFAULT_HOST, is_loopback, numeric_address
 from serving.model_server.tokens import FLAG as TOKEN_FLAG
-from trainer.file_system import is_remote
-from trainer.given_paths import path_flag
+from trainer.contract.file_system import is_remote
+from trainer.contract.given_paths import path_flag
 
 if TYPE_CHECKING:
     from serving.model_server.transport_security import TransportSecurity

@@ -24,7 +24,7 @@ from serving.model_server.errors import (
     status_code,
 )
 from serving.model_server.signature import Signature
-from trainer.file_system import is_file
+from trainer.contract.file_system import is_file
 
 # One of our servables has some 500.
 _MANY_FUNCTIONS = 100

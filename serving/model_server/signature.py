@@ -5,7 +5,7 @@ import dataclasses
 from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from trainer.features import weights_name
+from trainer.contract.features import weights_name
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory, text_format
 
-from trainer.file_system import open_file
+from trainer.contract.file_system import open_file
 
 # A list of models is some kilobytes, and four levels deep.
 _MOST_BYTES, _MOST_LEVELS = 4 << 20, 64

@@ -9,7 +9,7 @@ import stat
 import threading
 import time
 
-from trainer.file_system import is_remote, open_file
+from trainer.contract.file_system import is_remote, open_file
 
 _logger = logging.getLogger("tagtower.model_server")
 

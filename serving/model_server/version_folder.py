@@ -4,7 +4,7 @@ import logging
 import os
 import re
 
-from trainer.file_system import names_in
+from trainer.contract.file_system import names_in
 
 _logger = logging.getLogger("tagtower.model_server")
 

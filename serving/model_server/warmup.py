@@ -17,8 +17,8 @@ from serving.model_server.errors import ServingError, invalid_argument, status_c
 from serving.model_server.predict import predict
 from serving.model_server.servable import Servable
 from serving.recorded_answers import RECORDED, difference
-from trainer.file_system import is_file, open_file
-from trainer.signatures import DESCRIPTION_FILE, WARMUP_FILE
+from trainer.contract.file_system import is_file, open_file
+from trainer.contract.signatures import DESCRIPTION_FILE, WARMUP_FILE
 
 MAX_RECORDS = 1000
 

@@ -6,7 +6,7 @@ from benchmarks.many_tags import STAGES, faults, flatten, table
 from benchmarks.many_tags_stages import StepCase
 from benchmarks.stage_meter import Stage, StageMeter
 from tests.report_keys import undocumented_keys
-from trainer import features as f
+from trainer.contract import features as f
 
 OTHERS = {
     "estimate_mb": 2000.0,

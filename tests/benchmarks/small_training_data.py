@@ -4,9 +4,9 @@ import numpy as np
 
 from benchmarks.training_data import TrainingData
 from tfx_pipeline.config import load_config
-from trainer import features as f
-from trainer.list_column import ListValues
-from trainer.snapshots import Snapshots
+from trainer.contract import features as f
+from trainer.contract.list_column import ListValues
+from trainer.data.snapshots import Snapshots
 
 NUM_TAGS, NUM_PROFILE_IDS = 30, 4
 SPEC = load_config("movielens-1m").features

@@ -8,9 +8,9 @@ from benchmarks.training_data import DEMO, MOVIELENS, Log, find_log, fingerprint
 from tests.benchmarks import small_training_data
 from tests.benchmarks.small_training_data import ragged
 from tfx_pipeline.datasets.demo_config import DemoConfig
-from trainer import features as f
 from trainer.config import TrainingConfig
-from trainer.snapshots import Snapshots
+from trainer.contract import features as f
+from trainer.data.snapshots import Snapshots
 
 
 def test_arrays_come_back_as_they_were_saved(tmp_path):

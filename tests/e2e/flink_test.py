@@ -29,7 +29,7 @@ from tfx_pipeline.flink import launch
 from tfx_pipeline.flink.java_class_path import find_java, resolve_class_path
 from tfx_pipeline.flink.local_cluster import bring_up, get_json, running_jobs, take_down
 from tfx_pipeline.flink.processes import find_processes
-from trainer.features import SPLITS
+from trainer.contract.features import SPLITS
 
 pytestmark = pytest.mark.flink
 

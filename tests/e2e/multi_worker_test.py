@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.e2e.small_log import make_small_project, node_states
-from tests.trainer.distribution_test import free_ports
+from tests.trainer.fitting.distribution_test import free_ports
 
 pytestmark = pytest.mark.e2e
 

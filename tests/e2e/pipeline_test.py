@@ -28,7 +28,7 @@ from tfx_pipeline.cli import main
 from tfx_pipeline.config import load_config
 from tfx_pipeline.local_server import local_server
 from tfx_pipeline.snapshot_moments import user_part
-from trainer.tag_items import TagItems
+from trainer.contract.tag_items import TagItems
 
 pytestmark = pytest.mark.e2e
 

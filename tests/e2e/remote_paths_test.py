@@ -27,7 +27,7 @@ from tfx_pipeline.datasets.demo_config import DemoConfig
 from tfx_pipeline.pipeline import create_pipeline
 from tfx_pipeline.pushed_versions import read_versions
 from tfx_pipeline.runners import ReportingLocalRunner
-from trainer import file_system as fs
+from trainer.contract import file_system as fs
 
 pytestmark = pytest.mark.e2e
 

@@ -7,7 +7,7 @@ from tfx_pipeline.data_config import DataConfig
 from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.table_inputs import check_counts, check_skips
 from trainer.config import TrainingConfig
-from trainer.features import Domain, FeatureSpec
+from trainer.contract.features import Domain, FeatureSpec
 
 DATA = DataConfig("log.csv", "items.csv", "users.csv")
 ONE_EACH = dict.fromkeys(("examples.train", "examples.validation", "examples.test"), 1)

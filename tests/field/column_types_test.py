@@ -21,7 +21,7 @@ from tfx_pipeline.tables.declared_columns import check_types
 from tfx_pipeline.tables.row_batches import FileBatch, rejected_rows, rows_as_json
 from tfx_pipeline.tables.validate import validate_interactions, validate_items, validate_users
 from tfx_pipeline.user_lookup import find_user
-from trainer.features import Domain, FeatureSpec, ProfileFeature
+from trainer.contract.features import Domain, FeatureSpec, ProfileFeature
 
 NOW = 1_792_654_024
 D = decimal.Decimal

@@ -6,8 +6,8 @@ from tests.tfx_pipeline.example_runs import run_examples, write_tables
 from tests.tfx_pipeline.random_users import with_attributes
 from tests.trainer.random_logs import DAY, ITEMS, START
 from tfx_pipeline.examples_config import ExamplesConfig
-from trainer.features import Domain, FeatureSpec
-from trainer.history import UserEvents, feature_values
+from trainer.contract.features import Domain, FeatureSpec
+from trainer.contract.history import UserEvents, feature_values
 
 SPEC = FeatureSpec(
     domains=(

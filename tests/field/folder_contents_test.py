@@ -18,8 +18,8 @@ from tfx_pipeline.data_config import DataConfig, WindowConfig
 from tfx_pipeline.table_inputs import find_tables
 from tfx_pipeline.tables import schema, table_files
 from tfx_pipeline.tables.arrow_files import check_table, read_table
-from trainer.data_files import find_data_files
-from trainer.features import Domain, FeatureSpec
+from trainer.contract.data_files import find_data_files
+from trainer.contract.features import Domain, FeatureSpec
 
 # What is no data, whoever wrote it, and needs no word.
 SIDE_FILES = [

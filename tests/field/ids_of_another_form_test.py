@@ -13,7 +13,7 @@ from tfx_pipeline.id_forms import KnownIds, id_form, match_samples, merge_sample
 from tfx_pipeline.row_summary import row_lines
 from tfx_pipeline.summary_notes import read_summary
 from tfx_pipeline.table_inputs import check_counts
-from trainer.features import Domain, FeatureSpec, ProfileFeature
+from trainer.contract.features import Domain, FeatureSpec, ProfileFeature
 
 SPEC = FeatureSpec(domains=(Domain("clicked"),), profile=(ProfileFeature("country"),))
 DATA = DataConfig("log.csv", "items.csv", "users.csv")

@@ -16,7 +16,7 @@ from tfx_pipeline.tables.item_catalogue import build_item_catalogue
 from tfx_pipeline.tables.row_batches import count_reasons
 from tfx_pipeline.tables.validate import validate_interactions, validate_items
 from tfx_pipeline.user_lookup import find_user, read_events
-from trainer.features import Domain, FeatureSpec
+from trainer.contract.features import Domain, FeatureSpec
 
 SPEC = FeatureSpec(domains=(Domain("clicked"), Domain("items", attribute="item_id")))
 BY_CATEGORY = FeatureSpec(domains=(Domain("clicked"), Domain("kinds", attribute="category")))

@@ -15,10 +15,10 @@ from tfx_pipeline.tables import cells, schema, times
 from tfx_pipeline.tables.arrow_files import check_table, read_table
 from tfx_pipeline.tables.json_lines import read_json_lines
 from tfx_pipeline.tables.validate import validate_interactions, validate_items, validate_users
-from trainer.event_times import event_seconds
-from trainer.history import UserEvents
-from trainer.id_text import id_text
-from trainer.tag_normalization import TagNormalization
+from trainer.contract.event_times import event_seconds
+from trainer.contract.history import UserEvents
+from trainer.contract.id_text import id_text
+from trainer.contract.tag_normalization import TagNormalization
 
 NOW = 1_792_654_024
 MISSING, WRONG = "missing", "wrong"

@@ -15,7 +15,7 @@ from tfx_pipeline.fingerprints import files_fingerprint
 from tfx_pipeline.pushed_versions import rolled_back_as, serving_version
 from tfx_pipeline.report import _publish
 from tfx_pipeline.run_log import logged_run
-from trainer.file_system import files_below
+from trainer.contract.file_system import files_below
 
 EXAMPLES = "artifacts/ExampleGen/examples/2"
 STATISTICS = "artifacts/StatisticsGen/statistics/3"

@@ -17,8 +17,8 @@ from tfx_pipeline.data_config import DataConfig, WindowConfig
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.arrow_files import read_table
 from tfx_pipeline.tables.table_files import list_files
-from trainer import file_system as fs
-from trainer.given_paths import given_path
+from trainer.contract import file_system as fs
+from trainer.contract.given_paths import given_path
 
 NAMES = ["win [x]", "a*b", "what?", "é 漢字", "[0-9]", "!a]", "a{b}", "$cash", "~tilde", "-x", "#1"]
 

@@ -21,8 +21,8 @@ from serving.index import BruteForceIndex
 from serving.retrieval import TagRetrieval
 from tests.toy_towers import ToyTowers
 from tfx_pipeline.prediction_table import ParquetWriter
-from trainer.manifest import add_to_manifest
-from trainer.signatures import PROVENANCE_FILE
+from trainer.contract.manifest import add_to_manifest
+from trainer.contract.signatures import PROVENANCE_FILE
 
 RUNNER = ["--runner=DirectRunner", "--direct_running_mode=in_memory"]
 USERS = [("a", "u1"), ("b", "u2"), ("c", "u3")]

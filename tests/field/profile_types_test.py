@@ -26,7 +26,7 @@ from tests.serving.batch_predict_test import RUNNER, read_outputs
 from tests.tfx_pipeline.random_users import file_batch
 from tests.tfx_pipeline.snapshot_messages import serialize_snapshot
 from tests.tfx_pipeline.user_snapshots import user_snapshots
-from tests.trainer.user_tower_test import CONFIG
+from tests.trainer.towers.user_tower_test import CONFIG
 from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.example_columns import Texts
 from tfx_pipeline.examples_config import ExamplesConfig
@@ -41,14 +41,14 @@ from tfx_pipeline.tables.row_batches import count_reasons
 from tfx_pipeline.tables.validate import validate_users
 from tfx_pipeline.tf_examples import build_schema, serialize_columns
 from tfx_pipeline.user_batches import from_bytes, pack_profiles, to_bytes
-from trainer import features as f
-from trainer import signatures as s
 from trainer.config import TrainingConfig
-from trainer.config_loader import from_mapping, to_mapping
-from trainer.history import UserEvents
-from trainer.input_data import load_vocabularies, vocabulary_sizes
+from trainer.contract import features as f
+from trainer.contract import signatures as s
+from trainer.contract.config_loader import from_mapping, to_mapping
+from trainer.contract.history import UserEvents
+from trainer.data.input_data import load_vocabularies, vocabulary_sizes
 from trainer.model import InterestModel
-from trainer.saved_towers import save_towers
+from trainer.saved.saved_towers import save_towers
 
 SPEC = f.FeatureSpec(
     profile=(

@@ -18,10 +18,10 @@ from tfx_pipeline.cli import main
 from tfx_pipeline.data_config import DataConfig
 from tfx_pipeline.datasets.planted import read_planted
 from tfx_pipeline.table_inputs import tag_normalization
-from trainer import signatures as s
-from trainer.config_loader import to_mapping
-from trainer.features import Domain, FeatureSpec
-from trainer.tag_normalization import TagNormalization, spellings
+from trainer.contract import signatures as s
+from trainer.contract.config_loader import to_mapping
+from trainer.contract.features import Domain, FeatureSpec
+from trainer.contract.tag_normalization import TagNormalization, spellings
 
 # One is spelt as no normalisation of today would: the vocabulary of a log that keeps capitals.
 TAGS = ("pixar", "Ghibli", "caf\u00e9", "new age", "folk")

@@ -14,8 +14,8 @@ from tfx_pipeline.gate import check_index
 from tfx_pipeline.gate_config import DistributionThreshold, GateConfig
 from tfx_pipeline.table_inputs import check_counts, find_tables
 from tfx_pipeline.tag_vectors import read_tag_vectors
-from trainer.config_loader import from_mapping
-from trainer.features import Domain, FeatureSpec
+from trainer.contract.config_loader import from_mapping
+from trainer.contract.features import Domain, FeatureSpec
 
 # --- the gates ---
 

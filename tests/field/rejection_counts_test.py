@@ -13,7 +13,7 @@ from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.row_summary import row_lines
 from tfx_pipeline.table_inputs import check_counts
 from tfx_pipeline.tables.row_batches import rejected_lines, rejected_rows, rows_as_json
-from trainer.features import Domain, FeatureSpec
+from trainer.contract.features import Domain, FeatureSpec
 
 SPEC = FeatureSpec(domains=(Domain("clicked"),))
 ITEMS = [

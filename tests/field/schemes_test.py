@@ -13,9 +13,9 @@ from tfx_pipeline.cli import main
 from tfx_pipeline.config import load_config
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.arrow_files import check_table
-from trainer import file_system as fs
-from trainer.data_files import find_data_files
-from trainer.given_paths import given_path
+from trainer.contract import file_system as fs
+from trainer.contract.data_files import find_data_files
+from trainer.contract.given_paths import given_path
 
 SCHEMES = ["s3", "s3a", "abfss", "hdfs", "https", "dbfs"]
 

@@ -19,8 +19,8 @@ from tfx_pipeline.tables.list_notation import JSON, PYTHON, parse_list
 from tfx_pipeline.tables.validate import validate_items
 from tfx_pipeline.tag_file import read_tag_file
 from tfx_pipeline.tag_vectors import read_tag_vectors
-from trainer.features import Domain, FeatureSpec
-from trainer.tag_normalization import TagNormalization
+from trainer.contract.features import Domain, FeatureSpec
+from trainer.contract.tag_normalization import TagNormalization
 
 SPEC = FeatureSpec(domains=(Domain("clicked_tags"),))
 

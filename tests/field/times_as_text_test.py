@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from tfx_pipeline.tables import schema, times
 from tfx_pipeline.tables.arrow_files import check_table, read_table
 from tfx_pipeline.tables.validate import validate_interactions
-from trainer.event_times import event_seconds
-from trainer.history import UserEvents
+from trainer.contract.event_times import event_seconds
+from trainer.contract.history import UserEvents
 
 AT = 1_792_654_024  # 2026-10-22 07:27:04
 UTC = datetime.timezone.utc

@@ -15,11 +15,11 @@ from tfx_pipeline.table_inputs import tag_normalization
 from tfx_pipeline.tag_file import read_tag_file
 from tfx_pipeline.tag_vectors import read_tag_vectors
 from tfx_pipeline.user_lookup import event_record, find_user, read_catalogue
-from trainer.config_loader import to_mapping
-from trainer.features import Domain, FeatureSpec
-from trainer.history import feature_values
-from trainer.signatures import DESCRIPTION_FILE
-from trainer.tag_normalization import TagNormalization
+from trainer.contract.config_loader import to_mapping
+from trainer.contract.features import Domain, FeatureSpec
+from trainer.contract.history import feature_values
+from trainer.contract.signatures import DESCRIPTION_FILE
+from trainer.contract.tag_normalization import TagNormalization
 
 COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
 SPEC = FeatureSpec(domains=(Domain("clicked_tags"),))

@@ -5,7 +5,7 @@ import pytest
 from tests.tfx_pipeline.example_runs import run_examples, write_tables
 from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.row_summary import row_lines
-from trainer.features import Domain, FeatureSpec
+from trainer.contract.features import Domain, FeatureSpec
 
 SPEC = FeatureSpec(domains=(Domain("clicked"),))
 TIMES = {

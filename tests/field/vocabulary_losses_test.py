@@ -20,12 +20,12 @@ from tfx_pipeline.preprocessing import preprocessing_fn
 from tfx_pipeline.snapshot_moments import user_part
 from tfx_pipeline.tables.line_breaks import without_line_breaks
 from tfx_pipeline.tf_examples import build_schema
-from trainer import features as f
-from trainer.config_loader import to_mapping
-from trainer.line_breaks import one_line
-from trainer.snapshots import Snapshots
-from trainer.tag_normalization import TagNormalization
-from trainer.vocabulary_losses import check_nothing_lost, count_lost_values
+from trainer.contract import features as f
+from trainer.contract.config_loader import to_mapping
+from trainer.contract.line_breaks import one_line
+from trainer.contract.tag_normalization import TagNormalization
+from trainer.data.snapshots import Snapshots
+from trainer.data.vocabulary_losses import check_nothing_lost, count_lost_values
 
 # What a table holds -> the value of a category, a profile or an item id.
 VALUES = {
@@ -176,7 +176,7 @@ def test_table_of_the_served_tags_finds_each_of_them(transform):
     output, _ = transform
     tags = output.vocabulary_by_name(f.TAG_VOCABULARY)
 
-    # As `trainer.saved_towers` reads them.
+    # As `trainer.saved.saved_towers` reads them.
     initializer = tf.lookup.TextFileInitializer(
         output.vocabulary_file_by_name(f.TAG_VOCABULARY),
         key_dtype=tf.string,

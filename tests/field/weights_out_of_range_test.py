@@ -1,6 +1,7 @@
 """Weights that no log has: NaN, infinities, negative ones, beyond float32: who gets one says so.
 
-That the graph of a servable refuses them on any server is in `tests/trainer/saved_towers_test.py`.
+That the graph of a servable refuses them on any server is in
+`tests/trainer/saved/saved_towers_test.py`.
 """
 
 import http.client
@@ -16,9 +17,9 @@ from serving.batch_predict_input import JSON_LINES, TF_RECORD, InstanceReader, R
 from serving.client import EventFeatures, TagClient, TagClientError
 from serving.feature_tensors import InputSlot, to_tensors
 from serving.feature_weights import field_without_number, wrong_weight
-from trainer.features import Domain, FeatureSpec, ProfileFeature
-from trainer.history import MAX_WEIGHT
-from trainer.tag_normalization import TagNormalization
+from trainer.contract.features import Domain, FeatureSpec, ProfileFeature
+from trainer.contract.history import MAX_WEIGHT
+from trainer.contract.tag_normalization import TagNormalization
 
 NAN, INF = math.nan, math.inf
 BEYOND = (NAN, INF, -INF, -1.0, -1e-45)

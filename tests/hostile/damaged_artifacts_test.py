@@ -10,7 +10,7 @@ from tfx.orchestration import metadata
 
 from tfx_pipeline.artifact_manifests import ArtifactManifests
 from tfx_pipeline.runners import ReportingLocalRunner
-from trainer.manifest import DamagedFolderError
+from trainer.contract.manifest import DamagedFolderError
 
 Model = tfx.types.standard_artifacts.Model
 Blessing = tfx.types.standard_artifacts.ModelBlessing

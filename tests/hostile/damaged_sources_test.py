@@ -11,7 +11,7 @@ from serving.batch_predict import BatchPredictConfig, batch_predict
 from tfx_pipeline.config import load_config
 from tfx_pipeline.console import Console
 from tfx_pipeline.reindex import reindex
-from trainer.manifest import DamagedFolderError, write_manifest
+from trainer.contract.manifest import DamagedFolderError, write_manifest
 
 
 def fill(folder: Path, *names: str) -> Path:

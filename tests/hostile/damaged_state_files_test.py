@@ -25,9 +25,9 @@ from tfx_pipeline.reindex_source import reindexed_version
 from tfx_pipeline.run_lock import only_run
 from tfx_pipeline.run_log import read_runs
 from tfx_pipeline.study.trial_store import TrialStore
-from trainer.checkpoints import CheckpointFolder
-from trainer.manifest import write_manifest
-from trainer.whole_files import DamagedFileError, read_json, read_json_lines
+from trainer.contract.manifest import write_manifest
+from trainer.contract.whole_files import DamagedFileError, read_json, read_json_lines
+from trainer.fitting.checkpoints import CheckpointFolder
 
 DAMAGES = {
     "empty": lambda whole: b"",

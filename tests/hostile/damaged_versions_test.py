@@ -23,7 +23,7 @@ from serving.warmup_records import record_answers
 from tests.serving.model_server import toy_models
 from tfx_pipeline.cli import main
 from tfx_pipeline.components.pusher import push
-from trainer.manifest import DamagedFolderError, add_to_manifest, write_manifest
+from trainer.contract.manifest import DamagedFolderError, add_to_manifest, write_manifest
 
 TAGS = [f"tag {i}" for i in range(50)]
 VOCABULARY = "assets/vocabulary.txt"

@@ -347,7 +347,7 @@ def test_line_of_instances_that_is_too_long_is_set_aside_and_the_next_is_read(tm
 
 @pytest.mark.parametrize("line", [b"[" * 100_000, b"x", b"[]", b'{"interests": 1}', b"\xff"])
 def test_planted_file_that_is_none_is_named_with_its_line(tmp_path, line):
-    from trainer.tag_normalization import TagNormalization
+    from trainer.contract.tag_normalization import TagNormalization
 
     path = tmp_path / "planted.jsonl"
     path.write_bytes(b'{"interests": [], "cross_interests": []}\n' + line)

@@ -14,9 +14,9 @@ from tfx_pipeline.cli import main
 from tfx_pipeline.components import pusher
 from tfx_pipeline.full_disk import FullDiskError, full_disk, in_one_line
 from tfx_pipeline.run_log import read_runs
-from trainer import file_system, whole_files
-from trainer.model_state import write_arrays
-from trainer.whole_files import write_json
+from trainer.contract import file_system, whole_files
+from trainer.contract.whole_files import write_json
+from trainer.fitting.model_state import write_arrays
 
 ENOSPC = "No space left on device"
 

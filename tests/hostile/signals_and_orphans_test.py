@@ -14,7 +14,7 @@ import pytest
 from tfx_pipeline.base_path_lock import new_staging
 from tfx_pipeline.child_processes import tied_to_this_process
 from tfx_pipeline.leftovers import remove_leftovers
-from trainer.whole_files import unfinished
+from trainer.contract.whole_files import unfinished
 
 PATIENCE_S = 300
 COMMAND = """
@@ -101,7 +101,7 @@ def test_child_is_the_program_with_its_arguments_status_and_input():
 KILLED = """
 import os, sys
 from tfx_pipeline.base_path_lock import new_staging
-from trainer.whole_files import unfinished
+from trainer.contract.whole_files import unfinished
 for path in sys.argv[1:3]:
     open(unfinished(path), "w").close()
 os.makedirs(os.path.join(new_staging(sys.argv[3]), "variables"))

@@ -14,7 +14,7 @@ from serving.model_server.model_config import ModelConfig
 from serving.model_server.servable import Servable
 from serving.model_server.server import ModelServer
 from tests.serving.real_exports import NUM_TAGS, K, make_exports
-from trainer import signatures as s
+from trainer.contract import signatures as s
 
 PAGE = Path(__file__).parents[2] / "docs" / "serving-signatures.md"
 USERS = {"gender", "clicked", "clicked_weights"}

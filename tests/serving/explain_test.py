@@ -15,11 +15,11 @@ from serving.model_server.server import ModelServer
 from serving.retrieval import TagRetrieval
 from tests.serving.model_server.toy_models import save_retriever, save_toy
 from tests.tfx_pipeline.preprocessing_test import SPEC, TAGS
-from tests.trainer.saved_towers_test import CLICK_WEIGHT, make
-from tests.trainer.user_tower_test import CONFIG
+from tests.trainer.saved.saved_towers_test import CLICK_WEIGHT, make
+from tests.trainer.towers.user_tower_test import CONFIG
 from tfx_pipeline.cli import main
-from trainer import signatures as s
-from trainer.saved_towers import save_towers
+from trainer.contract import signatures as s
+from trainer.saved.saved_towers import save_towers
 
 JAZZ = {"gender": "F", "clicked": ["pop", "jazz", "pop"], "clicked_weights": [1.0, 2.0, 3.0]}
 FOLK = {"skipped": ["folk"], "recent": ["never seen"]}

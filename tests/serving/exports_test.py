@@ -20,8 +20,8 @@ from serving.model_server.load_memory import VersionSizes
 from serving.model_server.loading import load_servable
 from tests.serving.real_exports import NUM_TAGS, USER_IDS, K, make_exports
 from tests.serving.tensor_file import read_tensors, write_tensors
-from trainer import signatures as s
-from trainer.manifest import write_manifest
+from trainer.contract import signatures as s
+from trainer.contract.manifest import write_manifest
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "serving" / "native" / "run_signature.c"

@@ -12,7 +12,7 @@ from serving.index_tuning import tune
 from serving.retrieval import TagRetrieval
 from serving.scann_index import ScannIndex, SearchParameters, default_num_leaves
 from tests.toy_towers import ToyTowers
-from trainer import signatures as s
+from trainer.contract import signatures as s
 
 NUM_USERS, NUM_TAGS, SIZE, K, NUM_CANDIDATES = 12, 60, 3, 5, 12
 CLICK_WEIGHT, SLOPE, INTERCEPT = 0.25, 0.8, 0.3

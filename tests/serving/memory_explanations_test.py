@@ -5,10 +5,10 @@ import pytest
 import tensorflow as tf
 
 from tests.serving.real_exports import NUM_USERS, make_exports
-from tests.trainer.memory_test import slow_mixture
-from trainer import features as f
-from trainer import signatures as s
-from trainer.memory import DomainMemory
+from tests.trainer.contract.memory_test import slow_mixture
+from trainer.contract import features as f
+from trainer.contract import signatures as s
+from trainer.contract.memory import DomainMemory
 
 MEMORY = (DomainMemory("clicked", 1.0, 1.0),)
 SPEC = f.FeatureSpec(

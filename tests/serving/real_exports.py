@@ -21,18 +21,18 @@ from serving.index import BruteForceIndex
 from serving.retrieval import TagRetrieval
 from serving.scann_index import ScannIndex, SearchParameters
 from tests.tfx_pipeline.snapshot_messages import serialize_snapshot
-from tests.trainer.user_tower_test import CONFIG
+from tests.trainer.towers.user_tower_test import CONFIG
 from tfx_pipeline.preprocessing import preprocessing_fn
 from tfx_pipeline.tf_examples import build_schema
-from trainer import features as f
-from trainer import signatures as s
-from trainer.calibration import Calibration
 from trainer.config import TrainingConfig
-from trainer.config_loader import to_mapping
-from trainer.input_data import vocabulary_sizes
-from trainer.memory import DomainMemory
+from trainer.contract import features as f
+from trainer.contract import signatures as s
+from trainer.contract.config_loader import to_mapping
+from trainer.contract.memory import DomainMemory
+from trainer.data.input_data import vocabulary_sizes
+from trainer.evaluation.calibration import Calibration
 from trainer.model import InterestModel
-from trainer.saved_towers import save_towers
+from trainer.saved.saved_towers import save_towers
 
 SPEC = f.FeatureSpec(profile=(f.ProfileFeature("gender"),), domains=(f.Domain("clicked"),))
 # Columns that no tower reads, where the transform wants them.

@@ -11,8 +11,8 @@ from serving.retrieval import TagRetrieval
 from tests.tfx_pipeline.preprocessing_test import SPEC, TAGS
 from tests.toy_towers import ToyTowers
 from tests.trainer import embed_tags_test as trained
-from trainer import signatures as s
-from trainer.saved_towers import save_towers
+from trainer.contract import signatures as s
+from trainer.saved.saved_towers import save_towers
 
 NEW = "new jazz"
 RETIRED = TAGS[0]

@@ -12,7 +12,7 @@ from serving.retrieval import TagRetrieval
 from serving.scann_index import ScannIndex, SearchParameters
 from serving.servable_caller import ServableCaller
 from tests.toy_towers import ToyTowers
-from trainer import signatures as s
+from trainer.contract import signatures as s
 
 NUM_USERS, NUM_TAGS, SIZE = 25, 40, 3
 SLOPE, INTERCEPT = 0.8, 0.3

@@ -20,11 +20,11 @@ from tests.serving.real_exports import NUM_TAGS as NUM_REAL_TAGS
 from tests.serving.real_exports import K as REAL_K
 from tests.serving.real_exports import make_exports
 from tests.toy_towers import ToyTowers
-from tests.trainer.memory_test import columns, slow_mixture
-from trainer import features as f
-from trainer import signatures as s
-from trainer.history import MAX_WEIGHT
-from trainer.memory import DomainMemory, remember
+from tests.trainer.contract.memory_test import columns, slow_mixture
+from trainer.contract import features as f
+from trainer.contract import signatures as s
+from trainer.contract.history import MAX_WEIGHT
+from trainer.contract.memory import DomainMemory, remember
 
 NUM_USERS, NUM_TAGS, SIZE = 6, 40, 3
 SLOPE, INTERCEPT = 0.8, 0.3

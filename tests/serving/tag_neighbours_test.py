@@ -11,7 +11,7 @@ from serving.scann_index import ScannIndex, SearchParameters
 from serving.tag_filter import TagFilter
 from serving.tag_neighbours import TagNeighbours
 from tests.toy_towers import ToyTowers
-from trainer import signatures as s
+from trainer.contract import signatures as s
 
 NUM_TAGS, SIZE, K = 40, 5, 7
 NO_DIRECTION = 11  # a tag whose vector is its bias alone

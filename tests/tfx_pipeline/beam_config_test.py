@@ -17,7 +17,7 @@ from apache_beam.runners.portability.portable_runner import PortableRunner
 from apache_beam.transforms import environments
 
 from tfx_pipeline.beam_config import BeamConfig
-from trainer.config_loader import from_mapping
+from trainer.contract.config_loader import from_mapping
 
 DATAFLOW = {
     "project": "some-project",

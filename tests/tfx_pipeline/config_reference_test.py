@@ -10,7 +10,7 @@ import yaml
 
 from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.config_reference import configuration_reference
-from trainer.config_loader import from_mapping
+from trainer.contract.config_loader import from_mapping
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
 

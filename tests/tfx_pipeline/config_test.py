@@ -13,8 +13,8 @@ from tfx_pipeline.data_config import DataConfig, TagNormalizationConfig, WindowC
 from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.gate_config import DistributionThreshold, GateConfig, ValidationConfig
 from tfx_pipeline.serving_config import IndexConfig, ServingConfig
-from trainer.config_loader import from_mapping, to_mapping
-from trainer.features import Domain, FeatureSpec
+from trainer.contract.config_loader import from_mapping, to_mapping
+from trainer.contract.features import Domain, FeatureSpec
 
 MINIMAL = {
     "name": "log",

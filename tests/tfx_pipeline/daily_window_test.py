@@ -18,8 +18,8 @@ from tfx_pipeline.daily_window import (
 from tfx_pipeline.data_config import DataConfig, WindowConfig
 from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.table_inputs import find_tables
-from trainer.features import Domain, FeatureSpec
-from trainer.file_system import make_folders, open_file
+from trainer.contract.features import Domain, FeatureSpec
+from trainer.contract.file_system import make_folders, open_file
 
 SPEC = FeatureSpec(domains=(Domain("clicked"),))
 EVENT = {"user_id": "u", "item_id": "i0", "timestamp": 1_000_000_000, "clicked": 1}

@@ -22,8 +22,8 @@ from tfx_pipeline.beam_config import BeamConfig
 from tfx_pipeline.examples import ExampleOutputs, write_examples
 from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.table_inputs import find_tables
-from trainer.config_loader import from_mapping
-from trainer.features import Domain, FeatureSpec
+from trainer.contract.config_loader import from_mapping
+from trainer.contract.features import Domain, FeatureSpec
 
 SPEC = FeatureSpec(domains=(Domain("clicked"),))
 

@@ -25,7 +25,7 @@ from tfx_pipeline.event_chunks import (
     to_user_events,
 )
 from tfx_pipeline.tables.validate import validate_interactions
-from trainer.history import UserEvents, feature_values
+from trainer.contract.history import UserEvents, feature_values
 
 
 def validated(rows):

@@ -16,7 +16,7 @@ from tfx_pipeline.examples import ExampleOutputs, write_examples
 from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.shuffle import IN_BEAM, Workplace
 from tfx_pipeline.table_inputs import find_tables
-from trainer.features import FeatureSpec
+from trainer.contract.features import FeatureSpec
 
 
 @dataclasses.dataclass(frozen=True)

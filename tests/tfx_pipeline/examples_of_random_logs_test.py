@@ -17,8 +17,8 @@ from tfx_pipeline.examples import ALL_SPLITS
 from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.shuffle import Workplace
 from tfx_pipeline.snapshot_moments import user_part
-from trainer import features as f
-from trainer.history import UserEvents, feature_values
+from trainer.contract import features as f
+from trainer.contract.history import UserEvents, feature_values
 
 CONFIG = ExamplesConfig(
     snapshots_per_user=3, max_train_impressions=8, max_label_tags=6, num_shards=3

@@ -9,8 +9,8 @@ from tests.tfx_pipeline.example_runs import run_examples, write_tables
 from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.snapshot_moments import user_part
 from tfx_pipeline.table_inputs import check_counts
-from trainer import features as f
-from trainer.features import Domain, FeatureSpec, ProfileFeature
+from trainer.contract import features as f
+from trainer.contract.features import Domain, FeatureSpec, ProfileFeature
 
 CONFIG = ExamplesConfig(
     snapshots_per_user=3, max_train_impressions=8, max_label_tags=6, num_shards=3

@@ -110,12 +110,12 @@ def test_several_modules_are_one_fingerprint_in_any_order(package):
 @pytest.mark.parametrize(
     ("module", "edited", "is_affected"),
     [
-        ("tfx_pipeline.examples", "trainer/history.py", True),
+        ("tfx_pipeline.examples", "trainer/contract/history.py", True),
         ("tfx_pipeline.examples", "tfx_pipeline/tables/csv_rows.py", True),
-        ("tfx_pipeline.examples", "trainer/user_tower.py", False),
-        ("tfx_pipeline.preprocessing", "trainer/features.py", True),
-        ("tfx_pipeline.preprocessing", "trainer/history.py", False),
-        ("trainer.task", "trainer/user_tower.py", True),
+        ("tfx_pipeline.examples", "trainer/towers/user_tower.py", False),
+        ("tfx_pipeline.preprocessing", "trainer/contract/features.py", True),
+        ("tfx_pipeline.preprocessing", "trainer/contract/history.py", False),
+        ("trainer.task", "trainer/towers/user_tower.py", True),
     ],
 )
 def test_real_modules_depend_on_what_they_import(monkeypatch, module, edited, is_affected):

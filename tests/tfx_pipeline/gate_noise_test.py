@@ -7,17 +7,17 @@ candidates, as a training's epochs are: the best of noise looks better there tha
 import numpy as np
 import pytest
 
-from tests.trainer.baselines_test import make
+from tests.trainer.evaluation.baselines_test import make
 from tfx_pipeline.gate import check_model
 from tfx_pipeline.gate_config import GateConfig
-from trainer import baselines
-from trainer.baselines_config import BaselinesConfig
-from trainer.ease import Ease, ease_scorer, mean_square
-from trainer.evaluation import evaluate, evaluate_all_and_users
-from trainer.features import Domain, FeatureSpec
-from trainer.fitted_baselines import fit_baselines
-from trainer.snapshots import Snapshots
-from trainer.tag_rows import log_counts, user_rows
+from trainer.contract.features import Domain, FeatureSpec
+from trainer.data.snapshots import Snapshots
+from trainer.evaluation import baselines
+from trainer.evaluation.baselines_config import BaselinesConfig
+from trainer.evaluation.ease import Ease, ease_scorer, mean_square
+from trainer.evaluation.figures import evaluate, evaluate_all_and_users
+from trainer.evaluation.fitted_baselines import fit_baselines
+from trainer.evaluation.tag_rows import log_counts, user_rows
 
 NUM_TAGS = 80
 SPEC = FeatureSpec(domains=(Domain("clicked"),))

@@ -10,14 +10,14 @@ from tests.report_keys import undocumented_keys
 from tests.tfx_pipeline.model_figures import model_figures
 from tests.tfx_pipeline.snapshot_messages import serialize_snapshot
 from tests.toy_towers import ToyTowers, write_users
-from tests.trainer.evaluation_test import snapshots as label_snapshots
+from tests.trainer.evaluation.figures_test import snapshots as label_snapshots
 from tfx_pipeline.held_out_items import HeldOutItems, load_tag_items, read_held_out_items
 from tfx_pipeline.model_evaluation import evaluate_baselines
-from trainer import baselines
-from trainer import features as f
-from trainer.baselines_config import BaselinesConfig
-from trainer.fitted_baselines import fit_baselines
-from trainer.snapshots import Snapshots
+from trainer.contract import features as f
+from trainer.data.snapshots import Snapshots
+from trainer.evaluation import baselines
+from trainer.evaluation.baselines_config import BaselinesConfig
+from trainer.evaluation.fitted_baselines import fit_baselines
 from trainer.task import TRAINING_FILE
 
 # 12 tags with 12 items each: i<tag>_<place>, the first of a tag has 12 clicks and the last 1. Ten

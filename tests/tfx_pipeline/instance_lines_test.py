@@ -11,7 +11,7 @@ import pytest
 from tests.trainer.random_logs import PROPERTY
 from tfx_pipeline.example_columns import NumberColumn, TextColumn, Texts
 from tfx_pipeline.instance_lines import instance_lines
-from trainer.list_column import offsets_of
+from trainer.contract.list_column import offsets_of
 
 WORDS = ["jazz", "ü", "𝄞", 'a "quoted" one', "back\\slash", "new\nline", "\x00\x1f\x7f", "", "</é>"]
 floats = st.floats(0, width=32, allow_nan=False, allow_infinity=False)

@@ -9,7 +9,7 @@ from tests.tfx_pipeline.random_users import item_rows, write_jsonl
 from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.data_config import DataConfig, WindowConfig
 from tfx_pipeline.run_log import Report, logged_run
-from trainer.features import Domain, FeatureSpec
+from trainer.contract.features import Domain, FeatureSpec
 
 EVENT = {"user_id": "u", "item_id": "i0", "timestamp": 1_000_000_000, "clicked": 1}
 DAYS = ("2024-05-01", "2024-05-02")

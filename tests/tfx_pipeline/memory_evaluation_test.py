@@ -10,7 +10,7 @@ import tensorflow as tf
 from tests.report_keys import undocumented_keys
 from tests.serving.tag_memory_test import HistoryTowers, features_of, slow_scores, vectors
 from tests.tfx_pipeline.model_figures import model_figures
-from tests.trainer.evaluation_test import snapshots as label_snapshots
+from tests.trainer.evaluation.figures_test import snapshots as label_snapshots
 from tests.trainer.toy_training import make_model
 from tests.trainer.toy_training import snapshots as toy_snapshots
 from tfx_pipeline.components.servable_paths import main_path
@@ -19,15 +19,15 @@ from tfx_pipeline.report_tables import quality_table
 from tfx_pipeline.saved_model_scorer import SavedModelScorer, read_second_stage
 from tfx_pipeline.serving_config import IndexConfig, TagPolicyConfig
 from tfx_pipeline.study.evaluation import evaluate_stages
-from trainer import features as f
-from trainer import signatures as s
-from trainer.calibration import calibrate, tag_outcomes
-from trainer.config_loader import to_mapping
-from trainer.evaluation import evaluate
-from trainer.memory import DomainMemory, describe_memory, remember
-from trainer.second_stage import SecondStage, two_stage_scores
-from trainer.snapshots import Snapshots
-from trainer.tag_normalization import TagNormalization
+from trainer.contract import features as f
+from trainer.contract import signatures as s
+from trainer.contract.config_loader import to_mapping
+from trainer.contract.memory import DomainMemory, describe_memory, remember
+from trainer.contract.tag_normalization import TagNormalization
+from trainer.data.snapshots import Snapshots
+from trainer.evaluation.calibration import calibrate, tag_outcomes
+from trainer.evaluation.figures import evaluate
+from trainer.evaluation.second_stage import SecondStage, two_stage_scores
 from trainer.task import TRAINING_FILE
 
 NUM_USERS, NUM_TAGS, NUM_CANDIDATES = 6, 40, 8

@@ -11,13 +11,13 @@ from serving.retrieval import TagRetrieval
 from tests.report_keys import undocumented_keys
 from tests.tfx_pipeline.model_figures import model_figures
 from tests.toy_towers import OlderToyTowers, ToyTowers, write_users
-from tests.trainer.evaluation_test import snapshots as label_snapshots
-from tests.trainer.second_stage_test import slow_order
+from tests.trainer.evaluation.figures_test import snapshots as label_snapshots
+from tests.trainer.evaluation.second_stage_test import slow_order
 from tfx_pipeline.saved_model_scorer import SavedModelScorer, read_examples
-from trainer import features as f
-from trainer import metrics
-from trainer import signatures as s
-from trainer.snapshots import Snapshots
+from trainer.contract import features as f
+from trainer.contract import signatures as s
+from trainer.data.snapshots import Snapshots
+from trainer.evaluation import metrics
 from trainer.task import TRAINING_FILE
 
 NUM_USERS, NUM_TAGS, SIZE, NUM_CANDIDATES = 70, 30, 3, 12

@@ -11,7 +11,7 @@ from tfx_pipeline.data_config import DataConfig, WindowConfig
 from tfx_pipeline.gate_config import DistributionThreshold, ValidationConfig
 from tfx_pipeline.pipeline import create_pipeline
 from tfx_pipeline.serving_config import BatchConfig
-from trainer.features import Domain, FeatureSpec
+from trainer.contract.features import Domain, FeatureSpec
 
 
 def test_bulk_inferrer_is_there_on_demand_and_takes_what_is_pushed(tmp_path):

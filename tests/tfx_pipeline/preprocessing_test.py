@@ -11,10 +11,10 @@ from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 
 from tfx_pipeline.preprocessing import OUT_OF_VOCABULARY, preprocessing_fn
 from tfx_pipeline.tf_examples import build_schema
-from trainer import features as f
-from trainer.config_loader import to_mapping
-from trainer.input_data import tag_frequencies
-from trainer.snapshots import Snapshots
+from trainer.contract import features as f
+from trainer.contract.config_loader import to_mapping
+from trainer.data.input_data import tag_frequencies
+from trainer.data.snapshots import Snapshots
 
 SPEC = f.FeatureSpec(
     profile=(f.ProfileFeature("gender"), f.ProfileFeature("age", num_oov_buckets=3)),

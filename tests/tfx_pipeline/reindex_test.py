@@ -23,8 +23,8 @@ from tfx_pipeline.components.tag_index_builder import TagIndexBuilder
 from tfx_pipeline.config import load_config, to_json
 from tfx_pipeline.log_summary import TAGS_FILE
 from tfx_pipeline.pushed_versions import read_versions, roll_back, serving_version
-from trainer import signatures as s
-from trainer.manifest import write_manifest
+from trainer.contract import signatures as s
+from trainer.contract.manifest import write_manifest
 from trainer.task import TRAINING_FILE
 
 NUM_USERS, NUM_TAGS, SIZE, K = 40, 60, 8, 10

@@ -8,7 +8,7 @@ import yaml
 
 from tfx_pipeline.config import PipelineConfig, load_config
 from tfx_pipeline.config_reference import configuration_reference, removed_keys
-from trainer.config_loader import from_saved, to_mapping
+from trainer.contract.config_loader import from_saved, to_mapping
 
 ROOT = Path(__file__).resolve().parents[2]
 MINIMAL = {

@@ -8,8 +8,8 @@ import pytest
 from tests.report_keys import undocumented_keys
 from tfx_pipeline.report import budget_rows, warm_start_rows
 from tfx_pipeline.report_tables import budget_lines
-from trainer.budget import Budget
-from trainer.fitting import FitResult
+from trainer.fitting.budget import Budget
+from trainer.fitting.loop import FitResult
 
 
 @pytest.mark.parametrize("is_improving", [True, False])

@@ -12,7 +12,7 @@ from tests.tfx_pipeline.snapshot_messages import serialize_snapshot
 from tfx_pipeline.distributions import compare_requests
 from tfx_pipeline.gate_config import DistributionThreshold
 from tfx_pipeline.request_statistics import request_statistics, request_values
-from trainer.features import Domain, FeatureSpec, ProfileFeature
+from trainer.contract.features import Domain, FeatureSpec, ProfileFeature
 
 SPEC = FeatureSpec(profile=(ProfileFeature("segment"),), domains=(Domain("clicked"),))
 

@@ -10,7 +10,7 @@ from tests.trainer.random_logs import PROPERTY
 from tfx_pipeline.shard_users import gather_users
 from tfx_pipeline.tables.validate import validate_interactions, validate_users
 from tfx_pipeline.user_batches import pack_events, pack_profiles
-from trainer.features import ProfileFeature
+from trainer.contract.features import ProfileFeature
 
 PROFILE = (ProfileFeature("gender"), ProfileFeature("age"))
 

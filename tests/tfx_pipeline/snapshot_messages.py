@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainer import features as f
+from trainer.contract import features as f
 
 _FLOAT_NAMES = {
     f.LABEL_TAG_WEIGHTS,

@@ -34,8 +34,8 @@ from tfx_pipeline.snapshot_moments import cut_time, user_part
 from tfx_pipeline.snapshots import SnapshotMaker
 from tfx_pipeline.time_split import TimeSplit
 from tfx_pipeline.user_hash import user_hash
-from trainer import features as f
-from trainer.history import UserEvents
+from trainer.contract import features as f
+from trainer.contract.history import UserEvents
 
 CONFIG = ExamplesConfig(snapshots_per_user=4)
 NOW = START + 100 * DAY

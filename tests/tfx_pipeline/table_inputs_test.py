@@ -7,7 +7,7 @@ import pytest
 from tests.tfx_pipeline.random_users import item_rows, write_jsonl
 from tfx_pipeline.data_config import DataConfig, TagNormalizationConfig
 from tfx_pipeline.table_inputs import check_counts, find_tables, tag_normalization
-from trainer.features import Domain, FeatureSpec, ProfileFeature
+from trainer.contract.features import Domain, FeatureSpec, ProfileFeature
 
 SPEC = FeatureSpec(domains=(Domain("clicked"),), profile=(ProfileFeature("gender"),))
 DATA = DataConfig("i.csv", "t.csv", "u.csv")

@@ -11,8 +11,8 @@ from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.data_config import DataConfig, TagNormalizationConfig
 from tfx_pipeline.tag_vectors import read_tag_vectors, tag_vectors_file
 from trainer.config import ModelConfig
-from trainer.features import Domain, FeatureSpec
-from trainer.tag_views import load_tag_attributes
+from trainer.contract.features import Domain, FeatureSpec
+from trainer.towers.tag_views import load_tag_attributes
 
 DATA = DataConfig("i.csv", "t.csv", "u.csv")
 TAGS = [" Dark Comedy", "été", "70"]

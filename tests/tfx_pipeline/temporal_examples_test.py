@@ -37,8 +37,8 @@ from tfx_pipeline.table_inputs import check_counts
 from tfx_pipeline.time_split import TimeSplit
 from tfx_pipeline.user_lookup import find_user
 from tfx_pipeline.utc_times import utc_text
-from trainer import features as f
-from trainer.history import feature_values
+from trainer.contract import features as f
+from trainer.contract.history import feature_values
 
 CONFIG = ExamplesConfig(split="temporal", snapshots_per_user=4)
 NOW = START + 100 * DAY

@@ -23,8 +23,8 @@ from tfx_pipeline.event_chunks import to_user_events
 from tfx_pipeline.example_columns import NumberColumn, TextColumn, Texts
 from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.tf_examples import build_schema, serialize_columns
-from trainer import features as f
-from trainer.list_column import offsets_of
+from trainer.contract import features as f
+from trainer.contract.list_column import offsets_of
 
 DECLARED = f.FeatureSpec(
     profile=(f.ProfileFeature("gender", values=("F", "M")), f.ProfileFeature("age")),

@@ -11,7 +11,7 @@ import tensorflow_model_analysis as tfma
 from apache_beam.testing import util
 from google.protobuf import text_format
 
-from trainer import metrics
+from trainer.evaluation import metrics
 
 NUM_TAGS, K, NUM_USERS = 12, 5, 30
 

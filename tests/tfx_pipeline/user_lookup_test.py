@@ -11,8 +11,8 @@ from tests.trainer.random_logs import SPEC, START, distinct_events
 from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.user_lookup import find_user, read_events, to_records
-from trainer.history import UserEvents, feature_values
-from trainer.tag_normalization import TagNormalization
+from trainer.contract.history import UserEvents, feature_values
+from trainer.contract.tag_normalization import TagNormalization
 
 LOG = random_log(5, num_users=12, num_events=200)
 # As somebody typed them: the readers trim and fold.

@@ -12,8 +12,8 @@ from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.snapshots import SnapshotMaker
 from tfx_pipeline.time_split import TimeSplit
 from tfx_pipeline.user_block import PROFILE_TYPES, UserBlock
-from trainer import features as f
-from trainer.history import UserEvents, profile_value
+from trainer.contract import features as f
+from trainer.contract.history import UserEvents, profile_value
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from tfx_pipeline.config import PipelineConfig
 from tfx_pipeline.worker_paths import with_absolute_paths
-from trainer.config_loader import from_mapping, to_mapping
+from trainer.contract.config_loader import from_mapping, to_mapping
 
 
 def test_workers_get_absolute_paths_and_nothing_else_changes(tmp_path, monkeypatch):

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from trainer.config import ModelConfig, TrainingConfig
-from trainer.config_loader import from_mapping, to_mapping
+from trainer.contract.config_loader import from_mapping, to_mapping
 
 
 @pytest.mark.parametrize("cls", [ModelConfig, TrainingConfig])

@@ -5,12 +5,12 @@ import pytest
 import tensorflow as tf
 
 from tests.tfx_pipeline.preprocessing_test import SPEC, TAGS
-from trainer import signatures as s
 from trainer.config import ModelConfig, TrainingConfig
-from trainer.input_data import vocabulary_sizes
+from trainer.contract import signatures as s
+from trainer.data.input_data import vocabulary_sizes
 from trainer.model import InterestModel
-from trainer.saved_towers import save_towers
-from trainer.tag_views import TagAttributes
+from trainer.saved.saved_towers import save_towers
+from trainer.towers.tag_views import TagAttributes
 
 CLICK_WEIGHT = 0.25
 ATTRIBUTES = TagAttributes(

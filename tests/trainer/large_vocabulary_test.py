@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from tests.trainer.toy_training import SMALL, make_model, train_part
-from trainer.model_state import ModelState, build_optimizer
-from trainer.optimizer import make_optimizer
+from trainer.fitting.model_state import ModelState, build_optimizer
+from trainer.fitting.optimizer import make_optimizer
 
 # More rows than are pooled densely.
 MANY_TAGS = 9_000
@@ -107,7 +107,7 @@ def test_users_of_a_large_vocabulary_get_the_vectors_of_a_small_one(monkeypatch,
     }
     expected = model(users).numpy()
     attention = model.user_tower.attention(users)
-    monkeypatch.setattr("trainer.domain_attention.DENSE_POOLING_MAX_ROWS", 4)
+    monkeypatch.setattr("trainer.towers.domain_attention.DENSE_POOLING_MAX_ROWS", 4)
 
     np.testing.assert_allclose(model(users), expected, rtol=1e-4, atol=1e-5)
     for key, found in model.user_tower.attention(users).items():

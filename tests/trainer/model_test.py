@@ -10,12 +10,12 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from tests.trainer.user_tower_test import CONFIG, SIZES, SPEC, USERS, features
-from trainer import features as f
+from tests.trainer.towers.user_tower_test import CONFIG, SIZES, SPEC, USERS, features
 from trainer.config import TrainingConfig
+from trainer.contract import features as f
+from trainer.fitting.optimizer import make_optimizer
 from trainer.model import InterestModel
-from trainer.optimizer import make_optimizer
-from trainer.sampled_softmax import TagSampler
+from trainer.objectives.sampled_softmax import TagSampler
 
 LABELS = [[0, 6], [2], [-1], []]
 LABEL_WEIGHTS = [[2.0, 1.0], [1.0], [1.0], []]

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer import features as f
 from trainer import new_tags
 from trainer.config import ModelConfig, TrainingConfig
-from trainer.list_column import ListValues
+from trainer.contract import features as f
+from trainer.contract.list_column import ListValues
+from trainer.data.snapshots import Snapshots
 from trainer.new_tags import (
     choose_new_tags,
     evaluate_new_tags,
@@ -17,8 +18,7 @@ from trainer.new_tags import (
     hide_tags,
     popularity_of_category,
 )
-from trainer.snapshots import Snapshots
-from trainer.tag_views import TagAttributes
+from trainer.towers.tag_views import TagAttributes
 
 
 def snapshots(users, lists):

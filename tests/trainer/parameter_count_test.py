@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from tests.trainer.user_tower_test import CONFIG, SIZES, SPEC
+from tests.trainer.towers.user_tower_test import CONFIG, SIZES, SPEC
 from trainer.config import TrainingConfig
 from trainer.model import InterestModel
 from trainer.parameter_count import count_parameters

@@ -33,8 +33,8 @@ from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.arrow_files import read_table
 from tfx_pipeline.tables.item_catalogue import build_item_catalogue
 from tfx_pipeline.tables.validate import validate_interactions, validate_items, validate_users
-from trainer import features as f
-from trainer.snapshots import Snapshots
+from trainer.contract import features as f
+from trainer.data.snapshots import Snapshots
 
 _TAG_LISTS = (f.LABEL_TAGS, f.IMPRESSION_TAGS, f.HISTORY_TAGS)
 _NUMBER_LISTS = (

@@ -17,11 +17,11 @@ from tests.trainer.planted_logs import PlantedLog, make_planted_log
 from tfx_pipeline import snapshot_moments
 from tfx_pipeline.datasets.demo_config import DemoConfig
 from tfx_pipeline.examples_config import ExamplesConfig
-from trainer import features as f
 from trainer.config import ModelConfig, TrainingConfig
-from trainer.fitting import build_model, fit
+from trainer.contract import features as f
+from trainer.data.snapshots import Snapshots
+from trainer.fitting.loop import build_model, fit
 from trainer.model import InterestModel
-from trainer.snapshots import Snapshots
 
 # docs/model.md has a third, measured with the same code: here it would prove what the second does.
 SEEDS = (1, 2)

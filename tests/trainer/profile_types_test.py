@@ -6,22 +6,22 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.trainer.user_tower_test import CONFIG
-from trainer import features as f
-from trainer.bag_of_values import BagOfValues
+from tests.trainer.towers.user_tower_test import CONFIG
 from trainer.config import TrainingConfig
-from trainer.config_loader import from_mapping, to_mapping
-from trainer.explanations import each_left_out, feature_names, without
-from trainer.fitting import build_model
-from trainer.history import UserEvents, check_profile, feature_values
+from trainer.contract import features as f
+from trainer.contract.config_loader import from_mapping, to_mapping
+from trainer.contract.history import UserEvents, check_profile, feature_values
+from trainer.data.snapshots import Snapshots
+from trainer.data.vocabulary_losses import count_lost_values
+from trainer.fitting.loop import build_model
+from trainer.fitting.model_state import ModelState, build_optimizer, named_weights
+from trainer.fitting.optimizer import make_optimizer
+from trainer.fitting.warm_start import save_training_state, start_from, tables
 from trainer.model import InterestModel
-from trainer.model_state import ModelState, build_optimizer, named_weights
-from trainer.optimizer import make_optimizer
 from trainer.parameter_count import count_parameters
-from trainer.snapshots import Snapshots
-from trainer.user_fields import UserFields, num_users
-from trainer.vocabulary_losses import count_lost_values
-from trainer.warm_start import save_training_state, start_from, tables
+from trainer.saved.explanations import each_left_out, feature_names, without
+from trainer.towers.bag_of_values import BagOfValues
+from trainer.towers.user_fields import UserFields, num_users
 
 # The list stands between the single values: the order of the fields is not that of the columns.
 SPEC = f.FeatureSpec(

@@ -1,14 +1,14 @@
 """Random logs for property tests, and a user's features computed the slow and obvious way.
 
 `naive_feature_values` is the oracle: plain loops over raw rows, nothing shared with
-`trainer.history` but the declaration of the features.
+`trainer.contract.history` but the declaration of the features.
 """
 
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 
-from trainer.features import Domain, FeatureSpec, ProfileFeature
+from trainer.contract.features import Domain, FeatureSpec, ProfileFeature
 
 DAY = 86_400
 START = 1_000_000_000

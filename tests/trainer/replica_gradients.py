@@ -12,8 +12,8 @@ import trainer  # noqa: F401, selects Keras 2
 # isort: split
 import tensorflow as tf
 
-from trainer import features as f
 from trainer.config import ModelConfig, TrainingConfig
+from trainer.contract import features as f
 from trainer.model import InterestModel
 
 NUM_TAGS = 7

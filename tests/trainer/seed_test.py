@@ -16,7 +16,7 @@ TRAINING = """
 import hashlib, json
 from tests.trainer.toy_training import make_model, snapshots, validation_part
 from trainer.config import ModelConfig
-from trainer.fitting import fit
+from trainer.fitting.loop import fit
 
 model = make_model(seed=3, model=ModelConfig(), num_tags=1500, batch_size=256, max_epochs=2)
 result = fit(model, snapshots(512), validation_part(), seed=3)

@@ -8,12 +8,12 @@ import itertools
 
 import numpy as np
 
-from trainer.interactions.attention_crossing import AttentionCrossing
-from trainer.interactions.attentional_fm import AttentionalFM
-from trainer.interactions.concatenation import Concatenation
-from trainer.interactions.cross_network import CrossNetwork
-from trainer.interactions.neural_fm import NeuralFM
-from trainer.interactions.self_attention import SelfAttention
+from trainer.towers.field_interactions.attention_crossing import AttentionCrossing
+from trainer.towers.field_interactions.attentional_fm import AttentionalFM
+from trainer.towers.field_interactions.concatenation import Concatenation
+from trainer.towers.field_interactions.cross_network import CrossNetwork
+from trainer.towers.field_interactions.neural_fm import NeuralFM
+from trainer.towers.field_interactions.self_attention import SelfAttention
 
 
 def softmax(x):

@@ -8,12 +8,12 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from trainer import features as f
-from trainer.checkpoints import Checkpoint, CheckpointFolder
 from trainer.config import ModelConfig, TrainingConfig
+from trainer.contract import features as f
+from trainer.data.snapshots import Snapshots
+from trainer.fitting.checkpoints import Checkpoint, CheckpointFolder
 from trainer.model import InterestModel
-from trainer.snapshots import Snapshots
-from trainer.tag_views import TagAttributes
+from trainer.towers.tag_views import TagAttributes
 
 NUM_TAGS, NUM_USERS = 8, 96
 SPEC = f.FeatureSpec(

@@ -16,9 +16,9 @@ import trainer  # noqa: F401, selects Keras 2
 import tensorflow as tf
 
 from tests.trainer.toy_training import SMALL, Keeps, make_model, snapshots, validation_part
-from trainer.checkpoints import CheckpointFolder
-from trainer.distribution import Replicas
-from trainer.fitting import fit
+from trainer.fitting.checkpoints import CheckpointFolder
+from trainer.fitting.distribution import Replicas
+from trainer.fitting.loop import fit
 
 # Replicas hide other things in dropout than one process would.
 MODEL = dataclasses.replace(SMALL, interaction="autoint", dropout=0.0, domain_dropout=0.0)

@@ -3,7 +3,7 @@
 import argparse
 
 from tfx_pipeline.commands.config_flags import add_config_flag, add_output_flag
-from trainer.given_paths import path_flag
+from trainer.contract.given_paths import path_flag
 
 
 def add_base_path_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +36,7 @@ def base_paths(arguments: argparse.Namespace) -> list[str]:
       ValueError: Neither or both of `config` and `model_base_path` are given.
     """
     from tfx_pipeline.config import exact_twin, load_config
-    from trainer.file_system import absolute, is_folder
+    from trainer.contract.file_system import absolute, is_folder
 
     if (arguments.config is None) == (arguments.model_base_path is None):
         raise ValueError("give one of --config and --model_base_path.")

@@ -6,9 +6,9 @@ import os
 from serving.inference_environment import prefer_small_batches
 from tfx_pipeline.commands.engine_flags import add_engine_flags, chosen_engine
 from tfx_pipeline.console import quiet_libraries, temporary_log
-from trainer.config_loader import require
-from trainer.file_system import absolute, exists, is_folder
-from trainer.given_paths import path_flag, require_no_pattern
+from trainer.contract.config_loader import require
+from trainer.contract.file_system import absolute, exists, is_folder
+from trainer.contract.given_paths import path_flag, require_no_pattern
 
 # Of the Parquet table, where no other key is named.
 _USER_KEY = "user_id"

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from trainer.given_paths import path_flag
+from trainer.contract.given_paths import path_flag
 
 if TYPE_CHECKING:
     from serving.client import ChannelSecurity

@@ -8,9 +8,9 @@ from typing import Any
 from serving.batch_predict_files import input_files
 from tfx_pipeline.commands.config_flags import add_config_flag, add_output_flag
 from tfx_pipeline.refusals import EXIT_NOT_PUSHED
-from trainer.config_loader import require
-from trainer.file_system import is_file
-from trainer.given_paths import path_flag
+from trainer.contract.config_loader import require
+from trainer.contract.file_system import is_file
+from trainer.contract.given_paths import path_flag
 
 _SPLIT = "train"
 _NUM_SHOWN = 3

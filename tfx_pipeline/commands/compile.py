@@ -5,8 +5,8 @@ import dataclasses
 
 from tfx_pipeline.commands.config_flags import add_config_flag
 from tfx_pipeline.console import quiet_libraries, temporary_log
-from trainer.given_paths import path_flag
-from trainer.whole_files import write_json
+from trainer.contract.given_paths import path_flag
+from trainer.contract.whole_files import write_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

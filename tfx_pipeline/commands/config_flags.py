@@ -2,7 +2,7 @@
 
 import argparse
 
-from trainer.given_paths import path_flag
+from trainer.contract.given_paths import path_flag
 
 
 def add_config_flag(parser: argparse.ArgumentParser, is_required: bool = True) -> None:

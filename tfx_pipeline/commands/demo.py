@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tfx_pipeline.commands.prepare import add_demo_arguments, demo_config
 from tfx_pipeline.commands.run import exit_status, run_and_report
 from tfx_pipeline.console import Console, quiet_libraries
-from trainer.given_paths import path_flag, require_no_pattern
+from trainer.contract.given_paths import path_flag, require_no_pattern
 
 if TYPE_CHECKING:
     from tfx_pipeline.local_server import LocalServer

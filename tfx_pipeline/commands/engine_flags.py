@@ -5,7 +5,7 @@ import dataclasses
 import shlex
 
 from tfx_pipeline.beam_config import BeamConfig
-from trainer.given_paths import path_flag
+from trainer.contract.given_paths import path_flag
 
 
 @dataclasses.dataclass(frozen=True)

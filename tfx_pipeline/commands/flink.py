@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from tfx_pipeline.flink.launch import DEFAULTS, EMBEDDED, load_cluster
-from trainer.given_paths import path_flag
+from trainer.contract.given_paths import path_flag
 
 _ACTIONS = ("up", "status", "down")
 _EXIT_NOT_UP = 1
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _up(folder: Path, arguments: argparse.Namespace) -> int:
     from tfx_pipeline.flink.local_cluster import bring_up
-    from trainer.config_loader import require
+    from trainer.contract.config_loader import require
 
     options = {
         name: getattr(arguments, name)

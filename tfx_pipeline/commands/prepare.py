@@ -15,9 +15,9 @@ from tfx_pipeline.console import quiet_libraries, temporary_log
 from tfx_pipeline.datasets.demo_config import DemoConfig
 from tfx_pipeline.datasets.mind_options import MindOptions
 from tfx_pipeline.option_help import option_help
-from trainer.config_loader import require
-from trainer.file_system import is_remote
-from trainer.given_paths import path_flag
+from trainer.contract.config_loader import require
+from trainer.contract.file_system import is_remote
+from trainer.contract.given_paths import path_flag
 
 if TYPE_CHECKING:
     from tfx_pipeline.datasets.summary import PreparedSummary

@@ -18,10 +18,10 @@ from tfx_pipeline.commands.query_subject import (
     read_subject,
 )
 from tfx_pipeline.console import silence_imports
-from trainer.given_paths import path_flag
+from trainer.contract.given_paths import path_flag
 
 if TYPE_CHECKING:
-    from trainer.tag_items import TagItems
+    from trainer.contract.tag_items import TagItems
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -121,8 +121,8 @@ def _load_tag_items(arguments: argparse.Namespace) -> "TagItems":
         raise ValueError(f"`items` must be a positive integer. Received: items={arguments.items}.")
     if not arguments.items_file and not arguments.config:
         raise ValueError("give --items_file or --config with --items.")
-    from trainer.tag_items import ROW_KEYS, TagItems
-    from trainer.whole_files import read_json_lines
+    from trainer.contract.tag_items import ROW_KEYS, TagItems
+    from trainer.contract.whole_files import read_json_lines
 
     path = arguments.items_file
     if not path:

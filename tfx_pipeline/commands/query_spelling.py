@@ -1,7 +1,8 @@
 """How `tagtower query` finds a tag that a person typed: as the version that answers spells it.
 
 A server does not say how the tags of its version were normalised, so it is asked for every way in
-which they may be (`trainer.tag_normalization.spellings`), and the first that it knows counts.
+which they may be (`trainer.contract.tag_normalization.spellings`), and the first that it knows
+counts.
 """
 
 import math
@@ -9,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from trainer.tag_normalization import spellings
+from trainer.contract.tag_normalization import spellings
 
 if TYPE_CHECKING:
     from serving.client import TagClient, TagExplanation, TagNeighbours

@@ -4,10 +4,10 @@ import argparse
 import json
 from typing import Any
 
-from trainer.config_loader import unique_names
-from trainer.file_system import is_file, open_file
-from trainer.given_paths import given_path, path_flag
-from trainer.history import check_profile, unknown_value
+from trainer.contract.config_loader import unique_names
+from trainer.contract.file_system import is_file, open_file
+from trainer.contract.given_paths import given_path, path_flag
+from trainer.contract.history import check_profile, unknown_value
 
 # Feature values of a user are some kilobytes.
 _MOST_BYTES = 16 << 20
@@ -87,7 +87,7 @@ def _from_events(arguments: argparse.Namespace) -> tuple[dict[str, Any], set[str
         )
     from tfx_pipeline.config import load_config
     from tfx_pipeline.user_lookup import find_user, read_events, to_records
-    from trainer.history import UserEvents, feature_values
+    from trainer.contract.history import UserEvents, feature_values
 
     config = load_config(arguments.config)
     profile: dict[str, Any] | None = None

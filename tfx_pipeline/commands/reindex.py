@@ -6,7 +6,7 @@ import os
 from tfx_pipeline.commands.config_flags import add_config_flag, add_output_flag
 from tfx_pipeline.commands.run import exit_status
 from tfx_pipeline.console import quiet_libraries
-from trainer.given_paths import path_flag
+from trainer.contract.given_paths import path_flag
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tfx_pipeline.config import load_local_config
     from tfx_pipeline.reindex_source import reindexed_version
     from tfx_pipeline.tables.table_files import list_files
-    from trainer.file_system import absolute
+    from trainer.contract.file_system import absolute
 
     config = load_local_config(arguments.config, output=arguments.output)
     if not os.path.isdir(config.output_dir):

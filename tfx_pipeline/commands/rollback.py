@@ -20,7 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Withdraws what is newer, brings the version back if it was withdrawn."""
     from tfx_pipeline.base_path_lock import locked
     from tfx_pipeline.pushed_versions import WITHDRAWN_DIR, roll_back, version_before
-    from trainer.file_system import is_folder
+    from trainer.contract.file_system import is_folder
 
     paths = base_paths(arguments)
     # Before there is a lock to wait for: what a person wants gone is what serves now.

@@ -5,7 +5,7 @@ import os
 
 from serving.model_server.flags import add_serve_arguments, run_server
 from serving.model_server.server_log import server_log
-from trainer.file_system import absolute
+from trainer.contract.file_system import absolute
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tfx_pipeline.console import Console, quiet_libraries
-from trainer.config_loader import require
-from trainer.given_paths import path_flag
+from trainer.contract.config_loader import require
+from trainer.contract.given_paths import path_flag
 
 # Tables, each its header and rows, and the files written.
 _Outcome = tuple[list[Any], Sequence[Path]]

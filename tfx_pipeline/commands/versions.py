@@ -97,8 +97,8 @@ def verify(versions: Iterable["PushedVersion"]) -> dict[str, str]:
     Returns:
       By folder `sound`, `no manifest, not checked` or `damaged: FILE`.
     """
-    from trainer.file_system import is_folder
-    from trainer.manifest import DamagedFolderError, check_manifest
+    from trainer.contract.file_system import is_folder
+    from trainer.contract.manifest import DamagedFolderError, check_manifest
 
     states = {}
     for version in versions:

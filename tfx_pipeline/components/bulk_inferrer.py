@@ -11,8 +11,8 @@ from tfx.dsl.components.base import executor_spec
 from tfx.types import channel
 
 from serving.scann_index import register_scann_ops
-from trainer import features as f
-from trainer import signatures as s
+from trainer.contract import features as f
+from trainer.contract import signatures as s
 
 _OP_LIBRARY = "serving.scann_index"
 

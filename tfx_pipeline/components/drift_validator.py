@@ -27,9 +27,9 @@ from tfx_pipeline.distributions import read_comparisons, validator_config, viola
 from tfx_pipeline.gate_config import DistributionThreshold
 from tfx_pipeline.refusals import NotPushed
 from tfx_pipeline.utc_times import is_day
-from trainer.config_loader import from_saved
-from trainer.file_system import open_file
-from trainer.whole_files import DamagedFileError, write_bytes, write_json
+from trainer.contract.config_loader import from_saved
+from trainer.contract.file_system import open_file
+from trainer.contract.whole_files import DamagedFileError, write_bytes, write_json
 
 VALIDATOR_ID = "DriftValidator"
 _SECTION = "validation.drift"

@@ -31,15 +31,15 @@ from tfx_pipeline.model_evaluation import (
     evaluate_model_and_users,
 )
 from tfx_pipeline.saved_model_scorer import read_second_stage
-from trainer import features as f
-from trainer.baselines import load_tag_clicks
-from trainer.baselines_config import BaselinesConfig
-from trainer.config_loader import from_saved
-from trainer.fitted_baselines import columns_of_training, fit_baselines
-from trainer.input_data import load_snapshots, load_tags
-from trainer.manifest import check_manifest
-from trainer.memory import describe_memory
-from trainer.whole_files import write_json, write_text
+from trainer.contract import features as f
+from trainer.contract.config_loader import from_saved
+from trainer.contract.manifest import check_manifest
+from trainer.contract.memory import describe_memory
+from trainer.contract.whole_files import write_json, write_text
+from trainer.data.input_data import load_snapshots, load_tags
+from trainer.evaluation.baselines import load_tag_clicks
+from trainer.evaluation.baselines_config import BaselinesConfig
+from trainer.evaluation.fitted_baselines import columns_of_training, fit_baselines
 
 METRICS_FILE = "metrics.json"
 GATE_FILE = "gate.json"

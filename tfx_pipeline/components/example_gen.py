@@ -28,10 +28,10 @@ from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.shuffle import workplace_of
 from tfx_pipeline.summary_notes import read_summary
 from tfx_pipeline.table_inputs import check_counts, find_tables
-from trainer.config_loader import from_saved
-from trainer.features import FeatureSpec
-from trainer.file_system import copy_folder, is_folder, remove_folder
-from trainer.whole_files import UNFINISHED_SUFFIX, write_json
+from trainer.contract.config_loader import from_saved
+from trainer.contract.features import FeatureSpec
+from trainer.contract.file_system import copy_folder, is_folder, remove_folder
+from trainer.contract.whole_files import UNFINISHED_SUFFIX, write_json
 
 WINDOW_FILE = "window.json"  # in the summary: which days were read
 

@@ -41,7 +41,7 @@ from tfx_pipeline.pushed_versions import (
     serving_version,
 )
 from tfx_pipeline.utc_times import utc_text
-from trainer.file_system import (
+from trainer.contract.file_system import (
     copy_folder,
     exists,
     is_folder,
@@ -50,9 +50,9 @@ from trainer.file_system import (
     names_in,
     remove_folder,
 )
-from trainer.manifest import add_to_manifest, check_manifest
-from trainer.signatures import PROVENANCE_FILE
-from trainer.whole_files import DamagedFileError, read_json, write_json
+from trainer.contract.manifest import add_to_manifest, check_manifest
+from trainer.contract.signatures import PROVENANCE_FILE
+from trainer.contract.whole_files import DamagedFileError, read_json, write_json
 
 _progress = logging.getLogger("tagtower.push")
 

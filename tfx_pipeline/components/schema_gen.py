@@ -4,7 +4,7 @@ import os
 
 from tfx import v1 as tfx
 
-from trainer.whole_files import write_text
+from trainer.contract.whole_files import write_text
 
 SCHEMA_FILE = "schema.pbtxt"
 

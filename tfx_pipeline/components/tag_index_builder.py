@@ -35,14 +35,14 @@ from tfx_pipeline.fingerprints import files_fingerprint
 from tfx_pipeline.log_summary import TAGS_FILE
 from tfx_pipeline.saved_model_scorer import read_second_stage
 from tfx_pipeline.serving_config import EXACT_BELOW, IndexConfig, TagPolicyConfig
-from trainer import signatures as s
-from trainer.config_loader import from_saved, require, to_mapping
-from trainer.file_system import absolute, files_below
-from trainer.manifest import check_manifest
-from trainer.tag_normalization import TagNormalization
-from trainer.tag_views import load_tag_categories
+from trainer.contract import signatures as s
+from trainer.contract.config_loader import from_saved, require, to_mapping
+from trainer.contract.file_system import absolute, files_below
+from trainer.contract.manifest import check_manifest
+from trainer.contract.tag_normalization import TagNormalization
+from trainer.contract.whole_files import write_json
 from trainer.task import TRAINING_FILE
-from trainer.whole_files import write_json
+from trainer.towers.tag_views import load_tag_categories
 
 _NUM_WARMUP_USERS = 4
 

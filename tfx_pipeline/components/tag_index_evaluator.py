@@ -14,8 +14,8 @@ from tfx_pipeline.artifact_files import read_artifact_json
 from tfx_pipeline.child_processes import tied_to_this_process
 from tfx_pipeline.components.artifacts import IndexEvaluation
 from tfx_pipeline.gate import check_index
-from trainer.manifest import check_manifest
-from trainer.whole_files import write_text
+from trainer.contract.manifest import check_manifest
+from trainer.contract.whole_files import write_text
 
 INDEX_EVALUATION_FILE = "index_evaluation.json"
 BLESSED_PROPERTY = "blessed"

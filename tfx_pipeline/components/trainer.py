@@ -26,7 +26,7 @@ from tfx_pipeline.table_inputs import check_skips
 from tfx_pipeline.training_process import run_in_own_process
 from trainer import task
 from trainer.config import TrainingConfig
-from trainer.config_loader import from_saved
+from trainer.contract.config_loader import from_saved
 
 SUMMARY_KEY = "summary"
 # Of `custom_config`, for this component and not for `run_fn`: the folder of the pushed versions.

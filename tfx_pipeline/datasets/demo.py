@@ -25,7 +25,7 @@ from tfx_pipeline.datasets.part_files import PartFiles
 from tfx_pipeline.datasets.planted import PLANTED_FILE
 from tfx_pipeline.datasets.summary import PreparedSummary
 from tfx_pipeline.datasets.table_writer import TableWriter
-from trainer.arrow import pa
+from trainer.contract.arrow import pa
 
 COMMAND = "tagtower prepare demo"
 PLANTED_ITEMS_FILE = "planted_items.jsonl"

@@ -8,8 +8,8 @@ from typing import Any, BinaryIO
 
 import pyarrow.parquet as pq
 
-from trainer import file_system
-from trainer.arrow import pa
+from trainer.contract import file_system
+from trainer.contract.arrow import pa
 
 
 class GrowingFiles:

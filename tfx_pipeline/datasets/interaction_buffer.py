@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from tfx_pipeline.datasets.interactions_schema import INTERACTIONS_SCHEMA
-from trainer.arrow import pa
+from trainer.contract.arrow import pa
 
 _ROWS_PER_GROUP = 200_000
 

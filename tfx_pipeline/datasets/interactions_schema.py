@@ -1,6 +1,6 @@
 """What the readers of data sets write as `interactions`, and where."""
 
-from trainer.arrow import pa
+from trainer.contract.arrow import pa
 
 INTERACTIONS_FOLDER = "interactions"
 INTERACTIONS_SCHEMA = pa.schema(

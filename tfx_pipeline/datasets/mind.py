@@ -50,8 +50,8 @@ from tfx_pipeline.datasets.summary import PreparedSummary
 from tfx_pipeline.datasets.table_writer import TableWriter, check_output
 from tfx_pipeline.tables import schema
 from tfx_pipeline.utc_times import utc_text
-from trainer.arrow import pa
-from trainer.file_system import absolute
+from trainer.contract.arrow import pa
+from trainer.contract.file_system import absolute
 
 COMMAND = "tagtower prepare mind"
 REJECTED_FILE = "rejected.jsonl"

@@ -4,7 +4,7 @@ import dataclasses
 import typing
 from typing import Literal
 
-from trainer.config_loader import require
+from trainer.contract.config_loader import require
 
 History = Literal["before_log", "leave_out"]
 

@@ -21,7 +21,7 @@ from tfx_pipeline.datasets.source_lines import RejectedLines, find_source_file, 
 from tfx_pipeline.datasets.summary import PreparedSummary
 from tfx_pipeline.datasets.table_writer import TableWriter, check_output
 from tfx_pipeline.tables import schema
-from trainer.arrow import pa
+from trainer.contract.arrow import pa
 
 COMMAND = "tagtower prepare movielens-1m"
 CLICK_MIN_RATING = 4

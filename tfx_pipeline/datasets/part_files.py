@@ -15,9 +15,9 @@ from typing import Any
 
 from tfx_pipeline.datasets.growing_files import GrowingFiles
 from tfx_pipeline.datasets.interactions_schema import INTERACTIONS_FOLDER, INTERACTIONS_SCHEMA
-from trainer import file_system
-from trainer.arrow import pa
-from trainer.whole_files import write_json
+from trainer.contract import file_system
+from trainer.contract.arrow import pa
+from trainer.contract.whole_files import write_json
 
 # Below the staging folder, until `TableWriter.take_parts` has put the pieces together.
 PIECES_FOLDER = "pieces"

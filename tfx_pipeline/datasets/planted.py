@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tfx_pipeline.tables.read_limits import ReadLimits, lines_of
-from trainer.file_system import open_file
-from trainer.tag_normalization import TagNormalization
+from trainer.contract.file_system import open_file
+from trainer.contract.tag_normalization import TagNormalization
 
 PLANTED_FILE = "planted.jsonl"
 

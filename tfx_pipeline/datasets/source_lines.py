@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.table_files import open_unpacked
-from trainer.file_system import is_file
+from trainer.contract.file_system import is_file
 
 # A published line has some hundred bytes.
 _MOST_LINE_BYTES = 4 << 20

@@ -24,9 +24,9 @@ from tfx_pipeline.datasets.part_files import (
     interactions_file,
     piece_file,
 )
-from trainer import file_system
-from trainer.arrow import pa
-from trainer.whole_files import read_json, write_json
+from trainer.contract import file_system
+from trainer.contract.arrow import pa
+from trainer.contract.whole_files import read_json, write_json
 
 # Says which command wrote a folder, so that no other folder is ever replaced.
 MARKER = "prepared.json"

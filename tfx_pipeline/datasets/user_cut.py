@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from tfx_pipeline.datasets.interactions_schema import INTERACTIONS_FOLDER
 from tfx_pipeline.datasets.table_writer import TableWriter
-from trainer.arrow import pa
-from trainer.config_loader import require
+from trainer.contract.arrow import pa
+from trainer.contract.config_loader import require
 
 COMMAND = "tagtower study"
 

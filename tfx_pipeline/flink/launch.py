@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from trainer.whole_files import write_json, write_text
+from trainer.contract.whole_files import write_json, write_text
 
 JOB_MANAGER, TASK_MANAGER = "job-manager", "task-manager"
 WORKER_POOL, JOB_SERVER = "worker-pool", "job-server"

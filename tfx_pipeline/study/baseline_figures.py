@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 
 from tfx_pipeline.study.evaluation import Figures, figures_of
-from trainer import baselines
-from trainer.fitted_baselines import FittedBaselines
-from trainer.snapshots import Snapshots
+from trainer.data.snapshots import Snapshots
+from trainer.evaluation import baselines
+from trainer.evaluation.fitted_baselines import FittedBaselines
 
 # By seed, then by name of the baseline.
 BaselineFigures = dict[int, dict[str, Figures]]

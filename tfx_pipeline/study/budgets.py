@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 
-from trainer.config_loader import require
+from trainer.contract.config_loader import require
 
 # A width is a whole number, so that counts meet within half a step of it.
 TOLERANCE = 0.02

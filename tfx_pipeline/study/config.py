@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
-from trainer.config_loader import require
+from trainer.contract.config_loader import require
 
 Budget = Literal["width", "parameters"]
 
@@ -36,8 +36,8 @@ Who = Literal[
 # The base configuration's own features and examples.
 BASE_DATA_SET = "base"
 
-# Metrics of `trainer.evaluation`, which this module does not import: a mistyped key is to be said
-# before TensorFlow is loaded.
+# Metrics of `trainer.evaluation.figures`, which this module does not import: a mistyped key is to
+# be said before TensorFlow is loaded.
 METRIC = re.compile(
     r"(novel_)?(precision|recall|ndcg)_at_(1|5|10|20|50)|click_g?auc|distinct_top10|coverage_at_10"
     r"|(tagged_impressions|tag_ctr)_at_(1|3|5|10)"

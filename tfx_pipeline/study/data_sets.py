@@ -8,7 +8,7 @@ from tfx_pipeline.prepared_examples import PreparedExamples, prepare_examples
 from tfx_pipeline.study.baseline_figures import BaselineFigures, baseline_figures
 from tfx_pipeline.study.examples import StudyExamples, load_examples
 from tfx_pipeline.tag_vectors import tag_vectors_file
-from trainer.fitted_baselines import fit_baselines
+from trainer.evaluation.fitted_baselines import fit_baselines
 
 
 class DataSets:

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfx_pipeline.datasets.demo_config import DemoConfig
-from trainer.baselines_config import BASELINES
-from trainer.config_loader import require
+from trainer.contract.config_loader import require
+from trainer.evaluation.baselines_config import BASELINES
 
 # Where no key says otherwise.
 MOVIELENS_VARIABLE = "MOVIELENS_DIR"

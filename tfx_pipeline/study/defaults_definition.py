@@ -9,9 +9,9 @@ from tfx_pipeline.config import PipelineConfig, load_yaml
 from tfx_pipeline.study.config import check_names
 from tfx_pipeline.study.defaults_config import USER_METRICS, DefaultConfig, DefaultsConfig
 from tfx_pipeline.study.definition import FOLDER, check_output, load_base, merged
-from trainer.config_loader import from_mapping, require, to_mapping
-from trainer.features import TAG_VOCABULARY, FeatureSpec
-from trainer.given_paths import given_path
+from trainer.contract.config_loader import from_mapping, require, to_mapping
+from trainer.contract.features import TAG_VOCABULARY, FeatureSpec
+from trainer.contract.given_paths import given_path
 
 
 @dataclasses.dataclass(frozen=True, order=True)

@@ -17,7 +17,7 @@ from tfx_pipeline.study.baseline_figures import BaselineFigures
 from tfx_pipeline.study.defaults_definition import Sample
 from tfx_pipeline.study.statistics import CONFIDENCE, Mean, mean_of
 from tfx_pipeline.study.trial import FinishedTrial
-from trainer.baselines_config import BASELINES
+from trainer.evaluation.baselines_config import BASELINES
 
 # `undefined`: no user has the figure of both, or a single one has.
 Verdict = Literal["above", "not separate", "below", "undefined"]

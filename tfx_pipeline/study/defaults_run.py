@@ -35,8 +35,8 @@ from tfx_pipeline.study.run import CODE, REPORT_FILE, RUNS_FILE, TRIALS_DIR
 from tfx_pipeline.study.training import run_trial
 from tfx_pipeline.study.trial_loop import announce, train_pending
 from tfx_pipeline.study.trial_store import TrialStore, pending_trials
-from trainer.features import USER_ID
-from trainer.whole_files import write_text
+from trainer.contract.features import USER_ID
+from trainer.contract.whole_files import write_text
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,9 +15,9 @@ from tfx_pipeline.config import PipelineConfig, load_config, load_yaml
 from tfx_pipeline.config_paths import with_given_paths
 from tfx_pipeline.study.config import StudyConfig, check_names
 from trainer.config import ModelConfig, TrainingConfig
-from trainer.config_loader import from_mapping, require, to_mapping
-from trainer.file_system import is_remote
-from trainer.given_paths import given_path, require_no_pattern
+from trainer.contract.config_loader import from_mapping, require, to_mapping
+from trainer.contract.file_system import is_remote
+from trainer.contract.given_paths import given_path, require_no_pattern
 
 # In the package: of the studies that come with it. Their names are not those of pipelines.
 FOLDER = "configs/studies"

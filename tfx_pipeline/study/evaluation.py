@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from trainer import features as f
-from trainer.evaluation import ItemScorer, TagScorer, evaluate, evaluate_users
-from trainer.list_column import ListValues
-from trainer.memory import DomainMemory, remember
+from trainer.contract import features as f
+from trainer.contract.list_column import ListValues
+from trainer.contract.memory import DomainMemory, remember
+from trainer.data.snapshots import Snapshots
+from trainer.evaluation.figures import ItemScorer, TagScorer, evaluate, evaluate_users
+from trainer.evaluation.second_stage import SecondStage, mixed, over_chunks, two_stage_scores
 from trainer.model import InterestModel
-from trainer.second_stage import SecondStage, mixed, over_chunks, two_stage_scores
-from trainer.snapshots import Snapshots
 
 # Metrics that are kept user by user: a study compares models on the same users by them.
 USER_METRICS = (
@@ -51,7 +51,7 @@ def figures_of(
     item_scorer: ItemScorer | None = None,
     with_novel: bool = True,
 ) -> Figures:
-    """The protocol's metrics without slices, and those of users; see `trainer.evaluation`."""
+    """The protocol's metrics without slices, and those of users; see `trainer.evaluation.figures`."""
     arguments = (tag_scorer, snapshots, num_tags, item_scorer)
     by_user = evaluate_users(*arguments, with_novel=with_novel)
     return Figures(

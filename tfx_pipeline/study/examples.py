@@ -9,17 +9,17 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow_transform as tft
 
-from trainer import features as f
-from trainer.baselines import load_tag_clicks
-from trainer.input_data import (
+from trainer.contract import features as f
+from trainer.data.input_data import (
     load_snapshots,
     load_vocabularies,
     tag_frequencies,
     vocabulary_sizes,
 )
-from trainer.snapshots import Snapshots
-from trainer.tag_views import TagAttributes, load_tag_attributes
-from trainer.vocabulary_losses import check_nothing_lost
+from trainer.data.snapshots import Snapshots
+from trainer.data.vocabulary_losses import check_nothing_lost
+from trainer.evaluation.baselines import load_tag_clicks
+from trainer.towers.tag_views import TagAttributes, load_tag_attributes
 
 
 @dataclasses.dataclass(frozen=True)

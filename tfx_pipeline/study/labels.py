@@ -3,7 +3,7 @@
 from tfx_pipeline.study.config import Cell, Side
 from tfx_pipeline.study.results import Results
 from tfx_pipeline.study.statistics import Mean
-from trainer.baselines_config import BASELINES
+from trainer.evaluation.baselines_config import BASELINES
 
 _TITLES = {
     "click_auc": "click AUC",

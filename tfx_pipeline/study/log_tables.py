@@ -19,7 +19,7 @@ from tfx_pipeline.report_file import write_report
 from tfx_pipeline.snapshot_moments import training_users
 from tfx_pipeline.study.defaults_config import MOVIELENS_VARIABLE, LogConfig
 from tfx_pipeline.study.defaults_definition import DefaultsStudy, Sample
-from trainer.config_loader import to_mapping
+from trainer.contract.config_loader import to_mapping
 
 _CODE = ("tfx_pipeline.datasets.demo", "tfx_pipeline.datasets.movielens_1m")
 _CUT_CODE = "tfx_pipeline.datasets.user_cut"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from trainer.whole_files import write_text
+from trainer.contract.whole_files import write_text
 
 BEGIN, END = "<!-- study: begin -->", "<!-- study: end -->"
 

@@ -18,7 +18,7 @@ from tfx_pipeline.study.config import Cell, Side
 from tfx_pipeline.study.labels import cell_label, title
 from tfx_pipeline.study.results import Results
 from tfx_pipeline.study.statistics import Mean
-from trainer.baselines_config import BASELINES
+from trainer.evaluation.baselines_config import BASELINES
 
 _MARKERS = "osD^vP*X<>hp"
 _DPI = 110

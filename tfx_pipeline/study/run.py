@@ -31,7 +31,7 @@ from tfx_pipeline.study.trial_loop import announce, train_pending
 from tfx_pipeline.study.trial_store import TrialStore, pending_trials
 from tfx_pipeline.study.trials import Trial, study_trials
 from tfx_pipeline.study.widths import cell_width
-from trainer.whole_files import write_text
+from trainer.contract.whole_files import write_text
 
 TRIALS_DIR = "trials"
 REPORT_FILE = "study.md"

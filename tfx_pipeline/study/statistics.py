@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from trainer.config_loader import require
+from trainer.contract.config_loader import require
 
 CONFIDENCE = 0.95
 

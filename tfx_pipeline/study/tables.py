@@ -6,7 +6,7 @@ from tfx_pipeline.study.config import Cell, Side
 from tfx_pipeline.study.labels import spread, title
 from tfx_pipeline.study.results import Results
 from tfx_pipeline.study.statistics import mean_of
-from trainer.baselines_config import BASELINES
+from trainer.evaluation.baselines_config import BASELINES
 
 Rows = list[list[str]]
 

@@ -12,11 +12,11 @@ from tfx_pipeline.study.evaluation import evaluate_stages
 from tfx_pipeline.study.examples import StudyExamples
 from tfx_pipeline.study.trial import FinishedTrial, TrialDefinition, TrialOutcome
 from trainer.config import ModelConfig, TrainingConfig
-from trainer.fitting import fit
-from trainer.linear_path import add_linear_path, fit_path
+from trainer.evaluation.linear_path import add_linear_path, fit_path
+from trainer.evaluation.second_stage import choose_second_stage
+from trainer.fitting.loop import fit
 from trainer.model import InterestModel
 from trainer.parameter_count import count_parameters
-from trainer.second_stage import choose_second_stage
 
 # Of the report, by split.
 PREFIXES = {"test": "eval", "validation": "eval_validation"}

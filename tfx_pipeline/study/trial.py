@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from trainer.config import ModelConfig, RankingConfig, TrainingConfig
-from trainer.config_loader import to_mapping
-from trainer.features import FeatureSpec
+from trainer.contract.config_loader import to_mapping
+from trainer.contract.features import FeatureSpec
 
 
 @dataclasses.dataclass(frozen=True)

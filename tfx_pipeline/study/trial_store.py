@@ -12,8 +12,8 @@ import numpy as np
 from tfx_pipeline.report_file import write_report
 from tfx_pipeline.study.trial import FinishedTrial, TrialDefinition, TrialOutcome
 from tfx_pipeline.study.trials import Definition, Trial
-from trainer.config_loader import from_saved, to_mapping
-from trainer.whole_files import PARSE_ERRORS, write_bytes
+from trainer.contract.config_loader import from_saved, to_mapping
+from trainer.contract.whole_files import PARSE_ERRORS, write_bytes
 
 
 class TrialStore:

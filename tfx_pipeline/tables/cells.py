@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow.compute as pc
 
 from tfx_pipeline.tables.list_notation import read_lists, split_vectors
-from trainer.arrow import pa
-from trainer.event_times import NUMBER
-from trainer.id_text import LARGEST_EXACT_FLOAT, decimal_text
-from trainer.tag_normalization import TagNormalization
+from trainer.contract.arrow import pa
+from trainer.contract.event_times import NUMBER
+from trainer.contract.id_text import LARGEST_EXACT_FLOAT, decimal_text
+from trainer.contract.tag_normalization import TagNormalization
 
 UUID_BYTES = 16
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
@@ -217,7 +217,7 @@ def as_text(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
 
 @each_type
 def as_id(column: pa.Array) -> tuple[pa.Array, np.ndarray, np.ndarray]:
-    """A column of identifiers as strings, each as `trainer.id_text` has it.
+    """A column of identifiers as strings, each as `trainer.contract.id_text` has it.
 
     Args:
       column: [n] of any type; integers, whole floats and decimals become their decimal string,

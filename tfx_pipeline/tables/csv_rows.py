@@ -19,7 +19,7 @@ from tfx_pipeline.tables.csv_quotes import WatchedCsv, first_record
 from tfx_pipeline.tables.read_limits import ReadLimits, has_text
 from tfx_pipeline.tables.row_batches import FileBatch, rejected_rows
 from tfx_pipeline.tables.unreadable import first_line
-from trainer.arrow import pa
+from trainer.contract.arrow import pa
 
 # The parser counts the header as row 1.
 _UNDECODABLE_ROW = re.compile(r"CSV parse error: Row #(\d+): Expected \d+ columns")

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.cells import UUID_BYTES
 from tfx_pipeline.tables.unreadable import printable
-from trainer.arrow import pa
+from trainer.contract.arrow import pa
 
 _NUM_SHOWN, _SHOWN_CHARACTERS = 50, 1000
 _DEMANDS = {

@@ -20,7 +20,7 @@ from tfx_pipeline.tables.row_batches import (
     rejected_rows,
     rows_as_json,
 )
-from trainer.arrow import pa
+from trainer.contract.arrow import pa
 
 ATTRIBUTES = ("tags", "category", "item_id")
 

@@ -19,7 +19,7 @@ import numpy as np
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.read_limits import BATCH_BYTES
 from tfx_pipeline.tables.row_batches import FileBatch, rejected_rows
-from trainer.arrow import pa
+from trainer.contract.arrow import pa
 
 _ARROW_TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
 _NONE = type(None)

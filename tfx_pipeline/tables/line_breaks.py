@@ -1,7 +1,7 @@
-"""`trainer.line_breaks` for a whole column: next to free where no value has a line break."""
+"""`trainer.contract.line_breaks` for a whole column: next to free where no value has a line break."""
 
-from trainer.arrow import pa
-from trainer.line_breaks import one_line
+from trainer.contract.arrow import pa
+from trainer.contract.line_breaks import one_line
 
 
 def without_line_breaks(texts: pa.StringArray) -> pa.StringArray:

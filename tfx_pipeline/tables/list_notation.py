@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from trainer.arrow import pa
-from trainer.id_text import LARGEST_EXACT_FLOAT
+from trainer.contract.arrow import pa
+from trainer.contract.id_text import LARGEST_EXACT_FLOAT
 
 # Words that stand for a notation where a separator could.
 JSON = "json"

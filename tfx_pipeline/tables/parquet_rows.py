@@ -25,7 +25,7 @@ from tfx_pipeline.tables.row_batches import FileBatch, rejected_rows
 from tfx_pipeline.tables.schema import TableSchema
 from tfx_pipeline.tables.table_files import open_file
 from tfx_pipeline.tables.unreadable import UNREADABLE, first_line, unreadable
-from trainer.arrow import UNSAFE_TYPE, pa
+from trainer.contract.arrow import UNSAFE_TYPE, pa
 
 DEFAULT_BATCH_ROWS = 65_536
 # What becomes of a value beside its bytes while its row is checked: offsets, places, codes.

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.arrow import pa
+from trainer.contract.arrow import pa
 
 # A rejected row keeps its place and its values, so that a person can find and mend it.
 REJECTED_SCHEMA = pa.schema(

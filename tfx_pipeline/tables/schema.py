@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from tfx_pipeline.tables.read_limits import ReadLimits
-from trainer.features import ProfileFeature
+from trainer.contract.features import ProfileFeature
 
 # What a column may hold, see `tfx_pipeline.tables.cells`.
 ID = "id"

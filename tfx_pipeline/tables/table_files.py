@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from typing import BinaryIO, cast
 
 from tfx_pipeline.tables.read_limits import ReadLimits, UnpackedFile
-from trainer import file_system
-from trainer.arrow import pa
-from trainer.data_files import find_data_files
+from trainer.contract import file_system
+from trainer.contract.arrow import pa
+from trainer.contract.data_files import find_data_files
 
 _logger = logging.getLogger("tagtower.tables")
 
@@ -89,7 +89,7 @@ def find_files(pattern: str) -> tuple[list[str], list[str]]:
 
     Args:
       pattern: A file, a folder (its files, those in folders below included) or a glob. What is
-        hidden or known to be no data is passed over, see `trainer.data_files`.
+        hidden or known to be no data is passed over, see `trainer.contract.data_files`.
 
     Returns:
       Paths of the files, at least one, sorted; and of those beside them that are not read, for they

@@ -1,7 +1,8 @@
 """A column of times as found in a file -> seconds since 1970, UTC.
 
-A number says when by its size (`trainer.event_times`), Arrow's timestamps and dates by their unit,
-text as a number or in ISO 8601. A cell is judged by itself: no format is guessed from a column.
+A number says when by its size (`trainer.contract.event_times`), Arrow's timestamps and dates by
+their unit, text as a number or in ISO 8601. A cell is judged by itself: no format is guessed from a
+column.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from tfx_pipeline.tables.cells import (
     each_type,
     is_null_cell,
 )
-from trainer.arrow import pa
-from trainer.event_times import ISO_8601, seconds_of_numbers, zone_offset
+from trainer.contract.arrow import pa
+from trainer.contract.event_times import ISO_8601, seconds_of_numbers, zone_offset
 
 # For messages: what a time may look like.
 TIMES = "be seconds (or ms, us, ns) since 1970, or ISO 8601 such as 2026-10-22 07:27:04, UTC"

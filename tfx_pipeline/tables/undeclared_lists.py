@@ -28,8 +28,8 @@ from tfx_pipeline.tables.read_limits import BATCH_BYTES, ReadLimits, lines_of
 from tfx_pipeline.tables.schema import ITEMS
 from tfx_pipeline.tables.table_files import JSON_LINES, PARQUET, open_file, table_format
 from tfx_pipeline.tables.unreadable import readable
-from trainer.arrow import pa
-from trainer.file_system import is_remote
+from trainer.contract.arrow import pa
+from trainer.contract.file_system import is_remote
 
 # What a list may look like -> how it is said. The first wins among equals.
 _SAID = {

@@ -6,7 +6,7 @@ import contextlib
 import zlib
 from collections.abc import Iterator
 
-from trainer.arrow import pa
+from trainer.contract.arrow import pa
 
 UNREADABLE = (OSError, EOFError, zlib.error)
 

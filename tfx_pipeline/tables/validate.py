@@ -27,9 +27,9 @@ from tfx_pipeline.tables.row_batches import (
     rows_as_json,
 )
 from tfx_pipeline.tables.times import as_seconds
-from trainer.arrow import pa
-from trainer.event_times import LAST_SECOND
-from trainer.tag_normalization import TagNormalization
+from trainer.contract.arrow import pa
+from trainer.contract.event_times import LAST_SECOND
+from trainer.contract.tag_normalization import TagNormalization
 
 INTERACTION_ROWS = pa.schema(
     [

@@ -5,7 +5,7 @@ import numpy as np
 from benchmarks.peers import label_rows
 from benchmarks.peers.label_rows import LABEL, LabelRows, padded
 from tests.benchmarks.small_training_data import SPEC, ragged, training_data
-from trainer import features as f
+from trainer.contract import features as f
 
 
 def test_lists_are_cut_and_padded():

@@ -8,7 +8,7 @@ from serving.client import TagClient
 from serving.client.dialogues import Dialogues
 from serving.serving_api import get_model_metadata_pb2, types_pb2
 from tests.serving.client.listening_towers import CLICKS, TAGS, VECTORS
-from trainer import signatures as s
+from trainer.contract import signatures as s
 
 AUSTRIAN = {"country": "at", "clicked_tags": ["jazz", "folk"], "clicked_tags_weights": [2.0, 0.5]}
 NOBODY: dict = {}

@@ -10,9 +10,9 @@ import pytest
 
 from serving.client import EventFeatures, TagClient
 from tests.serving.client.listening_towers import SPEC
-from trainer.features import Domain, FeatureSpec, ProfileFeature
-from trainer.signatures import DESCRIPTION_FILE
-from trainer.tag_normalization import TagNormalization
+from trainer.contract.features import Domain, FeatureSpec, ProfileFeature
+from trainer.contract.signatures import DESCRIPTION_FILE
+from trainer.contract.tag_normalization import TagNormalization
 
 NOW = 1_700_000_000
 

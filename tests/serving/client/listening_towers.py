@@ -4,10 +4,10 @@ import numpy as np
 import tensorflow as tf
 
 from tests.toy_towers import ToyTowers
-from trainer import signatures as s
-from trainer.config_loader import to_mapping
-from trainer.features import Domain, FeatureSpec, ProfileFeature
-from trainer.tag_normalization import TagNormalization
+from trainer.contract import signatures as s
+from trainer.contract.config_loader import to_mapping
+from trainer.contract.features import Domain, FeatureSpec, ProfileFeature
+from trainer.contract.tag_normalization import TagNormalization
 
 TAGS = ("jazz", "blues", "metal", "techno", "folk")
 COUNTRIES = ("", "at", "fr")

@@ -18,7 +18,7 @@ from serving.scann_index import ScannIndex, SearchParameters
 from serving.servable_caller import ServableCaller
 from tests.toy_towers import ToyTowers, write_users
 from tfx_pipeline.components.bulk_inferrer import now_bulk_inferrer
-from trainer import features as f
+from trainer.contract import features as f
 
 NUM_USERS, NUM_TAGS, SIZE, K = 20, 60, 8, 5
 

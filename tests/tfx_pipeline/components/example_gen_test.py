@@ -19,8 +19,8 @@ from tfx_pipeline.data_config import DataConfig, WindowConfig
 from tfx_pipeline.examples_config import ExamplesConfig
 from tfx_pipeline.user_lookup import find_user
 from tfx_pipeline.utc_times import utc_seconds
-from trainer import features as f
-from trainer.history import UserEvents, feature_values
+from trainer.contract import features as f
+from trainer.contract.history import UserEvents, feature_values
 
 SPEC = f.FeatureSpec(history_window_days=2, domains=(f.Domain("clicked", attribute="item_id"),))
 EXAMPLES = ExamplesConfig(split="temporal", validation_days=1, test_days=1, num_shards=1)

@@ -9,7 +9,7 @@ from tfx.types import artifact_utils, standard_artifacts
 from tests.tfx_pipeline.snapshot_messages import serialize_snapshot
 from tfx_pipeline.components.example_validator import Executor
 from tfx_pipeline.tf_examples import build_schema
-from trainer import features as f
+from trainer.contract import features as f
 
 SPEC = f.FeatureSpec(
     profile=(f.ProfileFeature("gender", values=("F", "M")),), domains=(f.Domain("clicked_tags"),)

@@ -22,10 +22,10 @@ from tfx_pipeline.components.tag_index_evaluator import TagIndexEvaluator
 from tfx_pipeline.config import to_json
 from tfx_pipeline.log_summary import TAGS_FILE
 from tfx_pipeline.serving_config import IndexConfig, TagPolicyConfig
-from trainer import signatures as s
-from trainer.config_loader import to_mapping
-from trainer.features import Domain, FeatureSpec
-from trainer.tag_normalization import TagNormalization
+from trainer.contract import signatures as s
+from trainer.contract.config_loader import to_mapping
+from trainer.contract.features import Domain, FeatureSpec
+from trainer.contract.tag_normalization import TagNormalization
 from trainer.task import TRAINING_FILE
 
 NUM_USERS, NUM_TAGS, SIZE, K = 60, 400, 8, 10

@@ -19,7 +19,7 @@ from tfx_pipeline.data_config import DataConfig
 from tfx_pipeline.datasets.mind import prepare_mind
 from tfx_pipeline.datasets.mind_options import MindOptions
 from tfx_pipeline.table_inputs import check_counts
-from trainer import features as f
+from trainer.contract import features as f
 
 MIDNIGHT = 1_573_257_600  # 2019-11-09, UTC
 START = MIDNIGHT + 5

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tfx_pipeline.datasets.table_writer import INTERACTIONS_SCHEMA, TableWriter
-from trainer import file_system
+from trainer.contract import file_system
 
 
 def _rows(first, n):

@@ -9,8 +9,8 @@ from tests.trainer.toy_training import NUM_TAGS, SHORT, SMALL, SPEC, snapshots
 from tfx_pipeline.study.budgets import Width, is_matched, match_width
 from tfx_pipeline.study.examples import StudyExamples
 from tfx_pipeline.study.training import parameters_of
-from trainer.features import profile_vocabulary_name
-from trainer.tag_views import TagAttributes
+from trainer.contract.features import profile_vocabulary_name
+from trainer.towers.tag_views import TagAttributes
 
 
 def nearest(count, target, max_width=10_000):

@@ -14,8 +14,8 @@ from tfx_pipeline.study import config as c
 from tfx_pipeline.study.defaults_config import is_of_defaults
 from tfx_pipeline.study.definition import FOLDER, OBJECTIVE_KEYS, load_study, merged
 from trainer.config import TrainingConfig
-from trainer.evaluation import CUTS, PROFILE_CUTS
-from trainer.features import Domain
+from trainer.contract.features import Domain
+from trainer.evaluation.figures import CUTS, PROFILE_CUTS
 
 BASE = {
     "name": "log",

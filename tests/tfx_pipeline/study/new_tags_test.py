@@ -30,9 +30,9 @@ from tfx_pipeline.study.new_tags import CODE, new_tags_trials, run_new_tags, wit
 from tfx_pipeline.study.new_tags_table import new_tags_report, new_tags_table
 from tfx_pipeline.study.report import build_report
 from trainer.config import ModelConfig
-from trainer.features import profile_vocabulary_name
+from trainer.contract.features import profile_vocabulary_name
 from trainer.new_tags import choose_new_tags
-from trainer.tag_views import TagAttributes
+from trainer.towers.tag_views import TagAttributes
 
 TAGS = tuple(f"tag {i}" for i in range(NUM_TAGS))
 TOWERS = {
@@ -121,7 +121,7 @@ def test_trials_of_the_grid_do_not_depend_on_the_code_of_new_tags():
     of_grid, of_new_tags = (set(_closure([code])) for code in (study_run.CODE, CODE))
 
     assert not {name for name in of_grid if "new_tags" in name or "held_out" in name}
-    assert {"trainer.new_tags", "trainer.tag_tower"} <= of_new_tags
+    assert {"trainer.new_tags", "trainer.towers.tag_tower"} <= of_new_tags
 
 
 # --- trained once ---

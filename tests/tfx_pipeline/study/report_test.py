@@ -20,7 +20,7 @@ from tfx_pipeline.study.report import build_report
 from tfx_pipeline.study.results import Results
 from tfx_pipeline.study.statistics import Mean, mean_of
 from tfx_pipeline.study.tables import markdown_table, result_table
-from trainer.features import Domain, FeatureSpec
+from trainer.contract.features import Domain, FeatureSpec
 
 A, B = Cell("a", "both"), Cell("b", "both")
 WIDE = Cell("b", "both", budget="parameters")

@@ -21,13 +21,13 @@ from tfx_pipeline.study.evaluation import USER_METRICS, evaluate_stages
 from tfx_pipeline.study.examples import StudyExamples
 from tfx_pipeline.study.training import run_trial
 from tfx_pipeline.study.trial import TrialDefinition
-from trainer.baselines_config import BaselinesConfig
 from trainer.config import MEAN_NDCG, RankingConfig
-from trainer.early_stopping import InMemoryEvaluator
-from trainer.features import profile_vocabulary_name
-from trainer.fitted_baselines import fit_baselines
-from trainer.second_stage import SecondStage
-from trainer.tag_views import TagAttributes
+from trainer.contract.features import profile_vocabulary_name
+from trainer.evaluation.baselines_config import BaselinesConfig
+from trainer.evaluation.fitted_baselines import fit_baselines
+from trainer.evaluation.second_stage import SecondStage
+from trainer.fitting.early_stopping import InMemoryEvaluator
+from trainer.towers.tag_views import TagAttributes
 
 TAGS = TagAttributes(tuple(f"tag {i}" for i in range(NUM_TAGS)), ("",) * NUM_TAGS)
 

@@ -14,7 +14,7 @@ from tfx_pipeline.study.trial import FinishedTrial, TrialDefinition, TrialOutcom
 from tfx_pipeline.study.trial_store import TrialStore, pending_trials
 from tfx_pipeline.study.trials import study_trials
 from trainer.config import ModelConfig, RankingConfig, TrainingConfig
-from trainer.features import Domain, FeatureSpec, Vocabulary
+from trainer.contract.features import Domain, FeatureSpec, Vocabulary
 
 SPEC = FeatureSpec(domains=(Domain("clicked"),), vocabularies={"tags": Vocabulary(max_size=5)})
 DEFINITION = TrialDefinition("ab12", SPEC, ModelConfig(), TrainingConfig(), RankingConfig(), 0)

@@ -13,7 +13,7 @@ import pytest
 from tfx_pipeline.tables import arrow_files, schema, table_files
 from tfx_pipeline.tables.row_batches import concat_rejected, count_reasons
 from tfx_pipeline.tables.validate import validate_interactions, validate_items, validate_users
-from trainer.tag_normalization import TagNormalization
+from trainer.contract.tag_normalization import TagNormalization
 
 ITEMS = [
     {"item_id": "a", "tags": ["Jazz", "blues"], "category": "music"},

@@ -18,7 +18,7 @@ from tfx_pipeline.tables.validate import (
     validate_items,
     validate_users,
 )
-from trainer.tag_normalization import TagNormalization
+from trainer.contract.tag_normalization import TagNormalization
 
 NOW = 1_700_000_000
 GOOD = {"user_id": "u", "item_id": "a", "timestamp": 1_000_000_000, "clicked": 1}

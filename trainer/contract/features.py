@@ -1,0 +1,342 @@
+"""Behaviour domains and profile features as data, and every feature name, written once.
+
+A *domain* lists values (tags, categories or item ids) of a user's earlier events; a *profile
+feature* is something else known of the user: one category, one number, or a list of categories.
+What exists is declared in the configuration: a new log needs no code. Computing the values is
+`trainer.contract.history`'s work, turning them into ids `tfx_pipeline.preprocessing`'s.
+"""
+
+import dataclasses
+from typing import Literal
+
+from trainer.contract.config_loader import require
+
+# Identity of an example. Not features: they never enter a tower.
+USER_ID = "user_id"
+SNAPSHOT_TIME = "snapshot_time"  # seconds, UTC; features see only events before it
+
+# Labels: tags of the items clicked at or after the snapshot's time, with the number of such clicks.
+LABEL_TAGS = "label_tags"
+LABEL_TAG_WEIGHTS = "label_tags_weights"
+
+# Labels of the click head: impressions at or after the snapshot's time. The tags of all impressions
+# lie one after the other; `IMPRESSION_NUM_TAGS` says how many belong to each.
+IMPRESSION_TAGS = "impression_tags"
+IMPRESSION_NUM_TAGS = "impression_num_tags"
+IMPRESSION_CLICKED = "impression_clicked"
+IMPRESSION_WEIGHTS = "impression_weights"
+
+# What evaluation needs beside the labels: every tag clicked before the snapshot's time, uncapped,
+# with counts (the own-history baseline, and what is novel), and the number of events before it.
+HISTORY_TAGS = "history_tags"
+HISTORY_TAG_COUNTS = "history_tags_counts"
+HISTORY_NUM_EVENTS = "history_num_events"
+
+# And what the evaluation of items needs: the distinct items clicked at or after, and before it.
+LABEL_ITEMS = "label_items"
+HISTORY_ITEMS = "history_items"
+
+RESERVED_NAMES = frozenset(
+    {
+        USER_ID,
+        SNAPSHOT_TIME,
+        LABEL_TAGS,
+        LABEL_TAG_WEIGHTS,
+        IMPRESSION_TAGS,
+        IMPRESSION_NUM_TAGS,
+        IMPRESSION_CLICKED,
+        IMPRESSION_WEIGHTS,
+        HISTORY_TAGS,
+        HISTORY_TAG_COUNTS,
+        HISTORY_NUM_EVENTS,
+        LABEL_ITEMS,
+        HISTORY_ITEMS,
+        # Inputs that signatures have beside the features.
+        "examples",
+        "candidate_tags",
+        "item_tags",
+        "explained_tag",
+        "exclude_tags",
+        "allow_categories",
+        "similar_to",
+        "query_embeddings",
+    }
+)
+
+# Of the labels, hence of the candidates; a domain of tags shares it by default.
+TAG_VOCABULARY = "tags"
+
+SPLITS = ("train", "validation", "test")
+NOW_SPLIT = "now"  # one snapshot of every user after all events: the input of batch prediction
+
+
+def weights_name(domain: str) -> str:
+    """Name of the weights beside the values of `domain`."""
+    return f"{domain}_weights"
+
+
+FEATURES_KEY = "features"  # of `custom_config` of Transform and Trainer: the `FeatureSpec` as JSON
+
+
+@dataclasses.dataclass(frozen=True)
+class ProfileFeature:
+    """One feature of a user, a column of the `users` table.
+
+    Attributes:
+      name: The column.
+      type: `text`: one category; a number is its decimal text. `number`: one number, of which the
+        model sees the bucket that it falls into, between quantiles of the training examples.
+        `list`: any number of categories, pooled as those of a domain are.
+      num_oov_buckets: Hash buckets for values of a `text` or a `list` that training never saw; the
+        empty `text` (unknown) is a value of its own.
+      values: The values that the schema allows in a `text` or a `list`, if given; others are
+        anomalies that fail the run.
+      num_buckets: How many buckets a `number` has at most, each of about equally many training
+        examples; equal numbers are never parted. What is missing is a value of its own besides.
+        null: 20.
+      separator: What stands between the values of a `list` where they are one text, as in CSV: any
+        text, `json` or `python`, as `data.list_separator` for tags. null: `json`, so that a text
+        with a separator that nobody declared is set aside and not taken for one value.
+      max_values: How many values of a `list` are kept, the first ones. null: 50.
+    """
+
+    name: str
+    type: Literal["text", "number", "list"] = "text"
+    num_oov_buckets: int = 1
+    values: tuple[str, ...] = ()
+    num_buckets: int | None = None
+    separator: str | None = None
+    max_values: int | None = None
+
+    def __post_init__(self):
+        _check_name(self.name)
+        require(self.num_oov_buckets >= 1, "num_oov_buckets", "be at least 1", self.num_oov_buckets)
+        for key, types, default in (
+            ("num_oov_buckets", ("text", "list"), 1),
+            ("values", ("text", "list"), ()),
+            ("num_buckets", ("number",), None),
+            ("separator", ("list",), None),
+            ("max_values", ("list",), None),
+        ):
+            value = getattr(self, key)
+            require(
+                self.type in types or value == default,
+                key,
+                f"be left out of `{self.name}`, which is of `type: {self.type}`",
+                value,
+            )
+        for key, at_least in (("num_buckets", 2), ("max_values", 1)):
+            value = getattr(self, key)
+            require(value is None or value >= at_least, key, f"be at least {at_least}", value)
+        require(self.separator != "", "separator", "not be empty", self.separator)
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it is one number."""
+        return self.type == "number"
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it has any number of values, without weights."""
+        return self.type == "list"
+
+    @property
+    def vocabulary_name(self) -> str:
+        """Name of its vocabulary, which no other feature has; of `number`: of its buckets."""
+        return profile_vocabulary_name(self.name)
+
+    @property
+    def has_weights(self) -> bool:
+        """As of a `Domain`: its values count once each."""
+        return False
+
+    @property
+    def effective_num_buckets(self) -> int:
+        """`num_buckets`, after the default."""
+        return 20 if self.num_buckets is None else self.num_buckets
+
+    @property
+    def effective_separator(self) -> str:
+        """`separator`, after the default."""
+        return "json" if self.separator is None else self.separator
+
+    @property
+    def effective_max_values(self) -> int:
+        """`max_values`, after the default."""
+        return 50 if self.max_values is None else self.max_values
+
+
+@dataclasses.dataclass(frozen=True)
+class Domain:
+    """One list-valued behaviour feature.
+
+    Attributes:
+      name: Name of the feature; its weights are `<name>_weights`.
+      attribute: Which attribute of the items it lists.
+      events: Of which events: clicked, or shown and skipped.
+      window_days: How far back it looks, in days; null: as far as `history_window_days`.
+      last_events: How many of the events in the window count, the last ones; null: all. One
+        domain of clicked tags should count all events: the linear path and EASE read that one.
+      max_values: How many values at most; those with the highest weight are kept.
+      weighting: `count`: the number of events, whatever their weight; `recency`: the sum of their
+        weights (1 where the log has none), each halved every `half_life_days`.
+      half_life_days: Of `recency`, in days.
+      vocabulary: Name of its vocabulary; domains (and the label, whose vocabulary is `tags`) that
+        name the same one share it. Default: the attribute's name.
+    """
+
+    name: str
+    attribute: Literal["tags", "category", "item_id"] = "tags"
+    events: Literal["clicked", "skipped"] = "clicked"
+    window_days: float | None = None
+    last_events: int | None = None
+    max_values: int = 1_000
+    weighting: Literal["count", "recency"] = "count"
+    half_life_days: float = 30.0
+    vocabulary: str | None = None
+
+    def __post_init__(self):
+        _check_name(self.name)
+        _check_name(weights_name(self.name))
+        require(
+            self.vocabulary is None or self.vocabulary.isidentifier(),
+            "vocabulary",
+            "be a letter followed by letters, digits or _",
+            self.vocabulary,
+        )
+        require(self.max_values >= 1, "max_values", "be a positive integer", self.max_values)
+        require(self.half_life_days > 0, "half_life_days", "be positive", self.half_life_days)
+        if self.window_days is not None:
+            require(self.window_days > 0, "window_days", "be positive or null", self.window_days)
+        require(
+            self.last_events is None or self.last_events >= 1,
+            "last_events",
+            "be a positive integer or null",
+            self.last_events,
+        )
+
+    @property
+    def vocabulary_name(self) -> str:
+        """The vocabulary in use, after the default."""
+        return self.vocabulary or self.attribute
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether weights lie beside its values (`weights_name`)."""
+        return True
+
+
+# What lists values of a vocabulary: every field that pools.
+ListFeature = ProfileFeature | Domain
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """Limits of one vocabulary.
+
+    Attributes:
+      max_size: The most frequent values kept; null: all.
+      min_frequency: Occurrences in training examples below which a value is out of vocabulary.
+      num_oov_buckets: Hash buckets for values out of vocabulary (never for labels).
+    """
+
+    max_size: int | None = None
+    min_frequency: int = 1
+    num_oov_buckets: int = 1
+
+    def __post_init__(self):
+        if self.max_size is not None:
+            require(self.max_size >= 1, "max_size", "be a positive integer or null", self.max_size)
+        require(
+            self.min_frequency >= 1, "min_frequency", "be a positive integer", self.min_frequency
+        )
+        require(self.num_oov_buckets >= 1, "num_oov_buckets", "be at least 1", self.num_oov_buckets)
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureSpec:
+    """All features of a model.
+
+    Attributes:
+      history_window_days: Bounds every domain, in days; null: unlimited.
+      profile: The profile features.
+      domains: The behaviour domains.
+      vocabularies: Limits by vocabulary name; those not named have the defaults of `Vocabulary`.
+    """
+
+    history_window_days: float | None = None
+    profile: tuple[ProfileFeature, ...] = ()
+    domains: tuple[Domain, ...] = ()
+    vocabularies: dict[str, Vocabulary] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.history_window_days is not None:
+            require(
+                self.history_window_days > 0,
+                "history_window_days",
+                "be positive or null",
+                self.history_window_days,
+            )
+        require(
+            bool(self.domains or self.profile),
+            "domains",
+            "name at least one domain or profile feature",
+            (),
+        )
+        names = [feature.name for feature in self.profile]
+        for domain in self.domains:
+            names += [domain.name, weights_name(domain.name)]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        require(not repeated, "domains", "have names of their own", ", ".join(repeated))
+        known = {domain.vocabulary_name for domain in self.domains} | {TAG_VOCABULARY}
+        unknown = sorted(set(self.vocabularies) - known)
+        require(
+            not unknown,
+            "vocabularies",
+            f"name vocabularies in use ({', '.join(sorted(known))})",
+            ", ".join(unknown),
+        )
+        # Files of the transform are named after vocabularies.
+        taken = {profile_vocabulary_name(feature.name) for feature in self.profile}
+        clashing = sorted(known & taken)
+        require(not clashing, "vocabulary", "not be a name kept for others", ", ".join(clashing))
+        for domain in self.domains:
+            if domain.vocabulary_name == TAG_VOCABULARY:
+                require(
+                    domain.attribute == "tags",
+                    "vocabulary",
+                    f"not be `{TAG_VOCABULARY}` for a domain that does not list tags",
+                    domain.name,
+                )
+
+    def vocabulary(self, name: str) -> Vocabulary:
+        """Limits of the vocabulary `name`."""
+        return self.vocabularies.get(name, Vocabulary())
+
+    @property
+    def singles(self) -> tuple[ProfileFeature, ...]:
+        """The profile features with one value, text or number."""
+        return tuple(feature for feature in self.profile if not feature.is_list)
+
+    @property
+    def lists(self) -> tuple[ListFeature, ...]:
+        """All that lists values: the profile features of that type, then the domains."""
+        return (*(feature for feature in self.profile if feature.is_list), *self.domains)
+
+    @property
+    def raw_names(self) -> tuple[str, ...]:
+        """Names of all raw features, profile first, each domain followed by its weights."""
+        names = [feature.name for feature in self.profile]
+        for domain in self.domains:
+            names += [domain.name, weights_name(domain.name)]
+        return tuple(names)
+
+
+def profile_vocabulary_name(feature: str) -> str:
+    """Vocabulary name of a profile feature (a vocabulary of its own)."""
+    return f"profile_{feature}"
+
+
+def _check_name(name: str) -> None:
+    require(name.isidentifier(), "name", "be a letter followed by letters, digits or _", name)
+    require(name not in RESERVED_NAMES, "name", "not be one of the names kept for labels", name)

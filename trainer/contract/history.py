@@ -1,0 +1,319 @@
+"""From one user's events to feature values at a time: the only place where a feature is computed.
+
+The example pipeline asks `HistoryValues` for the snapshots of many users at once, and a caller who
+holds a user's fresh clicks calls `feature_values`, which asks it for one, so that both mean the
+same by a feature. No Beam and no TensorFlow here.
+
+Point in time: a feature at time `at` sees events with `timestamp < at`, and nothing else.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from trainer.contract.config_loader import require
+from trainer.contract.event_times import event_seconds
+from trainer.contract.features import Domain, FeatureSpec, ProfileFeature, weights_name
+from trainer.contract.id_text import id_text
+from trainer.contract.line_breaks import one_line
+from trainer.contract.list_column import ListColumn
+from trainer.contract.value_sums import ChosenValues, ValueSums, heaviest
+
+SECONDS_PER_DAY = 86_400.0
+ATTRIBUTES = ("tags", "category", "item_id")
+# A weight that has decayed to nothing still says that the value was there, and has a logarithm.
+MIN_WEIGHT = 1e-6
+MAX_WEIGHT = float(np.finfo(np.float32).max)
+
+
+@dataclasses.dataclass(frozen=True)
+class UserEvents:
+    """Events of one user, in canonical order: timestamp, then item id, then clicked.
+
+    Attributes:
+      timestamp: int64 [num_events], seconds, UTC.
+      clicked: bool [num_events].
+      weight: float [num_events], weight of an event; 1 where the log has none. Counts of events
+        do not know it.
+      item: int [num_events], row of the event's item in every column of `attributes`.
+      attributes: By name (`tags`, `category`, `item_id`), the item attributes.
+    """
+
+    timestamp: np.ndarray
+    clicked: np.ndarray
+    weight: np.ndarray
+    item: np.ndarray
+    attributes: Mapping[str, ListColumn]
+
+    def __len__(self) -> int:
+        return len(self.timestamp)
+
+    @classmethod
+    def from_records(cls, records: Iterable[Mapping[str, Any]]) -> "UserEvents":
+        """Builds the events of one user from plain records, as a live caller has them.
+
+        Args:
+          records: Each with `item_id`, `timestamp` (seconds, UTC, or any other form of a time
+            that the tables may have), `clicked` (0 or 1), the item's `tags` and
+            `category`, and optionally `weight`. Order does not matter; exact duplicates count once.
+
+        Returns:
+          The events in canonical order.
+
+        Raises:
+          ValueError: A record lacks a key, `clicked` is neither 0 nor 1, or another value is of the
+            wrong kind.
+        """
+        events: dict[tuple[int, str, int, float], Mapping[str, Any]] = {}
+        for record in records:
+            missing = [name for name in ("item_id", "timestamp", "clicked") if name not in record]
+            require(not missing, "events", "have item_id, timestamp and clicked", dict(record))
+            require(record["clicked"] in (0, 1), "clicked", "be 0 or 1", record["clicked"])
+            tags = record.get("tags")
+            require(not isinstance(tags, str), "tags", "be a list of strings", tags)
+            category = record.get("category")
+            is_text = category is None or isinstance(category, str)
+            require(is_text, "category", 'be a string, "" where unknown', category)
+            seconds, weight = _seconds(record["timestamp"]), _weight(record.get("weight"))
+            item_id = one_line(_item_id(record["item_id"]))
+            events[(seconds, item_id, int(record["clicked"]), weight)] = record
+        keys = sorted(events)
+        rows = [events[key] for key in keys]
+        categories = [one_line(row.get("category") or "") for row in rows]
+        lists = {
+            "tags": [list(row.get("tags") or ()) for row in rows],
+            "category": [[category] if category else [] for category in categories],
+            "item_id": [[key[1]] for key in keys],
+        }
+        return cls(
+            timestamp=np.array([key[0] for key in keys], np.int64),
+            clicked=np.array([key[2] for key in keys], bool),
+            weight=np.array([key[3] for key in keys], np.float64),
+            item=np.arange(len(keys)),
+            attributes={name: ListColumn.from_lists(values) for name, values in lists.items()},
+        )
+
+    def num_before(self, at: float) -> int:
+        """Number of events before `at`: as events are in order of time, the first that many."""
+        return int(np.searchsorted(self.timestamp, at, side="left"))
+
+
+def check_profile(profile: Mapping[str, Any], spec: FeatureSpec) -> None:
+    """Checks what a caller says of a user's profile.
+
+    Args:
+      profile: Values by name of the feature.
+      spec: The features.
+
+    Raises:
+      ValueError: A name is no profile feature, or a value is of another kind than the feature.
+    """
+    known = [feature.name for feature in spec.profile]
+    unknown = sorted(set(profile) - set(known))
+    demand = f"name profile features ({', '.join(known)})"
+    require(not unknown, "profile", demand, ", ".join(unknown))
+    for feature in spec.profile:
+        value = profile.get(feature.name, unknown_value(feature))
+        if feature.is_number:
+            require(
+                value is None or is_profile_number(value),
+                feature.name,
+                "be a finite number, NaN where unknown",
+                value,
+            )
+        elif feature.is_list:
+            is_list = isinstance(value, Sequence) and not isinstance(value, str)
+            is_text = is_list and all(isinstance(each, str) for each in value)
+            require(is_text, feature.name, "be a list of strings", value)
+        else:
+            require(isinstance(value, str), feature.name, 'be a string, "" where unknown', value)
+
+
+def unknown_value(feature: ProfileFeature) -> Any:
+    """What a profile feature of which nothing is known has."""
+    return float("nan") if feature.is_number else [] if feature.is_list else ""
+
+
+def is_profile_number(value: Any) -> bool:
+    """Whether a profile feature of `type: number` can have a value: finite in float32, or NaN."""
+    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return is_number and (value != value or abs(value) <= MAX_WEIGHT)
+
+
+def list_values(values: Iterable[str], max_values: int) -> list[str]:
+    """Values of a profile feature of `type: list`, as the tables and live callers have them.
+
+    Args:
+      values: As written.
+      max_values: How many are kept, the first ones.
+
+    Returns:
+      Each once and of one line, without white space at its ends; none is empty.
+    """
+    found = dict.fromkeys(one_line(value).strip() for value in values)
+    found.pop("", None)
+    return list(found)[:max_values]
+
+
+def profile_value(feature: ProfileFeature, profile: Mapping[str, Any]) -> Any:
+    """The value of one profile feature.
+
+    Args:
+      feature: The feature.
+      profile: A user's row of the `users` table, or what a caller says of them; None in it, and
+        what is left out, is unknown.
+
+    Returns:
+      A string, a float (of float32, NaN where unknown), or a list of strings.
+    """
+    value = profile.get(feature.name)
+    if value is None:
+        value = unknown_value(feature)
+    if feature.is_number:
+        return float(np.float32(value))
+    if feature.is_list:
+        return list_values(value, feature.effective_max_values)
+    return one_line(value)
+
+
+def _item_id(item_id: Any) -> str:
+    text = id_text(item_id)
+    if text is None:
+        raise ValueError(f"`item_id` must be text or a whole number. Received: {item_id=}.")
+    return text
+
+
+def _seconds(timestamp: Any) -> int:
+    seconds = event_seconds(timestamp)
+    if seconds is None:
+        raise ValueError(
+            "`timestamp` must be seconds since 1970, UTC (or ms, us, ns, or ISO 8601). "
+            f"Received: {timestamp=}."
+        )
+    return seconds
+
+
+def _weight(weight: Any) -> float:
+    # float32, as the examples' events carry it: an event weighs the same on both ways.
+    weight = 1.0 if weight is None else weight
+    is_number = isinstance(weight, int | float | np.number)
+    is_weight = is_number and 0 <= weight <= MAX_WEIGHT
+    require(is_weight, "weight", "be a number, 0 or more", weight)
+    return float(np.float32(weight))
+
+
+@dataclasses.dataclass(frozen=True)
+class Moments:
+    """Times at which features are wanted, of one user or of many.
+
+    Attributes:
+      first: int [m], row of the user's first event.
+      end: int [m], row after the user's last event before the time.
+      at: [m], seconds, UTC.
+    """
+
+    first: np.ndarray
+    end: np.ndarray
+    at: np.ndarray
+
+
+class HistoryValues:
+    """Values of events, gathered once for all that is asked of them."""
+
+    def __init__(self, events: UserEvents):
+        """Initializes with the events of a user, or those of many, one user after the other."""
+        self.events = events
+        self._chosen: dict[tuple[str, bool], ChosenValues] = {}
+
+    def chosen(self, attribute: str, *, clicked: bool) -> ChosenValues:
+        """Values of an attribute of the clicked, or of the skipped events."""
+        key = (attribute, clicked)
+        if key not in self._chosen:
+            events = self.events
+            self._chosen[key] = ChosenValues(
+                events.attributes[attribute], events.item, events.clicked == clicked
+            )
+        return self._chosen[key]
+
+    def domain_values(
+        self, moments: Moments, domain: Domain, history_window_days: float | None
+    ) -> ValueSums:
+        """The values of a domain.
+
+        Args:
+          moments: When, and of whom.
+          domain: The domain.
+          history_window_days: Of the specification.
+
+        Returns:
+          Of each moment the values, heaviest first, ties in order of the strings, with their
+          weights, float32.
+        """
+        events = self.events
+        windows = [days for days in (domain.window_days, history_window_days) if days is not None]
+        first = moments.first
+        if windows:
+            # The window includes its first moment: events with at - window <= timestamp < at.
+            bound = moments.at - min(windows) * SECONDS_PER_DAY
+            first = _first_at_or_after(events.timestamp, first, moments.end, bound)
+        chosen = self.chosen(domain.attribute, clicked=domain.events == "clicked")
+        if domain.last_events is not None:
+            first = chosen.first_of_last(domain.last_events, first, moments.end)
+        if domain.weighting == "count":
+            found = chosen.count(first, moments.end)
+        else:
+            owner, places = chosen.select(first, moments.end)
+            rows = chosen.rows[chosen.position[places]]
+            age_days = (moments.at[owner] - events.timestamp[rows]) / SECONDS_PER_DAY
+            weights = events.weight[rows] * np.exp2(-age_days / domain.half_life_days)
+            found = chosen.add_up(owner, places, weights, len(first))
+        found = heaviest(found, domain.max_values)
+        # float32 is what examples and requests carry: the same value on both ways, and no infinity.
+        rounded = np.clip(found.sums, MIN_WEIGHT, MAX_WEIGHT).astype(np.float32)
+        return found._replace(sums=rounded)
+
+
+def _first_at_or_after(
+    timestamps: np.ndarray, first: np.ndarray, end: np.ndarray, bound: np.ndarray
+) -> np.ndarray:
+    """In each stretch [first, end) of ascending times, the first row at or after `bound`."""
+    low, high = first.copy(), end.copy()
+    while (is_open := low < high).any():
+        # Closed searches look at row 0, which is there as long as one is open, and stay.
+        middle = np.where(is_open, (low + high) // 2, 0)
+        is_before = is_open & (timestamps[middle] < bound)
+        low = np.where(is_before, middle + 1, low)
+        high = np.where(is_open & ~is_before, middle, high)
+    return low
+
+
+def feature_values(
+    events: UserEvents, profile: Mapping[str, Any] | None, at: float, spec: FeatureSpec
+) -> dict[str, Any]:
+    """Values of every feature of one user at one time.
+
+    Args:
+      events: The user's events; those at or after `at` are ignored.
+      profile: The user's row of the `users` table; None: unknown.
+      at: Seconds, UTC.
+      spec: The features.
+
+    Returns:
+      By raw feature name: for a profile feature a string ("" if unknown), a float (NaN if unknown)
+      or a list of strings; a list of strings for a domain (heaviest first, ties in order of the
+      strings) and a list of floats for its weights.
+    """
+    profile = profile or {}
+    values: dict[str, Any] = {
+        feature.name: profile_value(feature, profile) for feature in spec.profile
+    }
+    history = HistoryValues(events)
+    moment = Moments(np.array([0]), np.array([events.num_before(at)]), np.array([at]))
+    for domain in spec.domains:
+        found = history.domain_values(moment, domain, spec.history_window_days)
+        vocabulary = events.attributes[domain.attribute].vocabulary
+        values[domain.name] = vocabulary[found.codes].tolist()
+        values[weights_name(domain.name)] = found.sums.tolist()
+    return values

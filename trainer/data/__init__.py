@@ -1,0 +1,1 @@
+"""Transformed examples in memory, and how they come there."""

@@ -1,0 +1,65 @@
+"""Whether a vocabulary lacks values that it was made of: what goes in must be in it.
+
+A vocabulary without limits holds every value of the training examples. One that does not has lost
+some on the way to its file, where the transform drops in silence what a line of text cannot hold.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from trainer.contract import features as f
+from trainer.data.snapshots import Snapshots
+
+
+def count_lost_values(
+    train: Snapshots, spec: f.FeatureSpec, num_values: Mapping[str, int]
+) -> dict[str, int]:
+    """Counts the values of training examples that are out of a vocabulary that no limit cuts.
+
+    Args:
+      train: The examples that the vocabularies were made of.
+      spec: The features.
+      num_values: By vocabulary name, how many values it holds, without hash buckets.
+
+    Returns:
+      By vocabulary name, how many places in the examples hold such a value. A vocabulary that
+      `max_size` or `min_frequency` may have cut is left out: there it is as told.
+    """
+    lost = {}
+    for feature in spec.profile:
+        name = feature.vocabulary_name
+        if feature.is_list:
+            ids = train.lists[feature.name].values
+            lost[name] = int(np.count_nonzero(ids >= num_values[name]))
+            continue
+        # 0 is the unknown, which is no value.
+        lost[name] = int(np.count_nonzero(train.scalars[feature.name] > num_values[name]))
+    columns = {f.TAG_VOCABULARY: [f.LABEL_TAGS, f.IMPRESSION_TAGS]}
+    for domain in spec.domains:
+        columns.setdefault(domain.vocabulary_name, []).append(domain.name)
+    for name, columns_of in columns.items():
+        limits, size = spec.vocabulary(name), num_values[name]
+        is_cut = limits.max_size is not None and size >= limits.max_size
+        if is_cut or limits.min_frequency > 1:
+            continue
+        found = [train.lists[column].values for column in columns_of]
+        lost[name] = sum(int(np.count_nonzero((ids < 0) | (ids >= size))) for ids in found)
+    return lost
+
+
+def check_nothing_lost(
+    train: Snapshots, spec: f.FeatureSpec, num_values: Mapping[str, int]
+) -> None:
+    """Fails where a vocabulary has lost a value, see `count_lost_values`.
+
+    Raises:
+      ValueError: It names the vocabulary.
+    """
+    for name, num_lost in count_lost_values(train, spec, num_values).items():
+        if num_lost:
+            raise ValueError(
+                f"The vocabulary `{name}` must hold every value of the training examples, as no "
+                f"limit cuts it. Received: {num_values[name]} values, and {num_lost} others in the "
+                "examples. Take control characters out of that column of the tables."
+            )

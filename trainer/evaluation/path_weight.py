@@ -1,0 +1,120 @@
+"""How much the linear path counts beside the towers: weights tried on validation users.
+
+What decides is the mean of NDCG@10 over all later tags and over the novel ones: the path has
+something to say of both, and two figures tell weights apart with less noise than one.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from trainer.contract import features as f
+from trainer.data.snapshots import Snapshots
+from trainer.evaluation import metrics
+from trainer.evaluation.figures import users_at_once
+from trainer.evaluation.shortlists import known_pairs
+
+# What a standard deviation of the path's scores within a user adds to the logits.
+WEIGHTS = (0.0, 0.1, 0.15, 0.25, 0.4, 0.6, 1.0, 1.5, 2.5, 4.0, 6.0, 10.0, 16.0)
+_CUT = 10
+
+# Scores of every tag for a chunk of snapshots, float [chunk, num_tags].
+Scores = Callable[[Snapshots], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class PathTrial:
+    """One weight on validation users.
+
+    Attributes:
+      weight: Tried.
+      quality: Mean of NDCG@10 and novel NDCG@10, as far as they are defined; None: neither is.
+    """
+
+    weight: float
+    quality: float | None
+
+
+def mean_defined(values: Sequence[float | None]) -> float | None:
+    """The mean of those that are defined; None where none is."""
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else None
+
+
+def try_weights(
+    logits: Scores,
+    path: Scores,
+    users: Snapshots,
+    num_tags: int,
+    weights: Sequence[float] = WEIGHTS,
+) -> list[PathTrial]:
+    """Tries weights on validation users.
+
+    Args:
+      logits: The towers' multi-class logits.
+      path: Scores of the path, of standard deviation 1 within a user.
+      users: One snapshot a user.
+      num_tags: Number of tags.
+      weights: The weights tried.
+
+    Returns:
+      The weights in their order.
+    """
+    size = users_at_once(num_tags)
+    by_user: dict[tuple[float, str], list[np.ndarray]] = {}
+    for first in range(0, users.num_examples, size):
+        chunk = users.take(np.arange(first, min(first + size, users.num_examples)))
+        labels = chunk.lists[f.LABEL_TAGS]
+        num_unknown = np.bincount(labels.row_ids[labels.values < 0], minlength=chunk.num_examples)
+        known = _members(chunk, f.HISTORY_TAGS, num_tags)
+        truth = _members(chunk, f.LABEL_TAGS, num_tags)
+        of_towers, of_path = logits(chunk), path(chunk)
+        for weight in weights:
+            scores = of_towers + np.float32(weight) * of_path
+            for name, relevant in (("all", truth), ("novel", truth & ~known)):
+                if name == "novel":
+                    scores[known] = -np.inf
+                hits = np.take_along_axis(relevant, metrics.top_k(scores, _CUT), axis=1)
+                ndcg = metrics.ndcg_at(hits, relevant.sum(axis=1) + num_unknown, _CUT)
+                by_user.setdefault((weight, name), []).append(ndcg)
+
+    def figure(weight: float, name: str) -> float | None:
+        mean = metrics.mean_defined(np.concatenate(by_user[weight, name]))
+        return None if np.isnan(mean) else float(mean)
+
+    return [
+        PathTrial(weight, mean_defined([figure(weight, name) for name in ("all", "novel")]))
+        for weight in weights
+    ]
+
+
+def best_quality(trials: Sequence[PathTrial]) -> float | None:
+    """The highest quality; None where none is defined."""
+    return max((t.quality for t in trials if t.quality is not None), default=None)
+
+
+def best_weight(trials: Sequence[PathTrial]) -> float:
+    """The weight in whose neighbourhood quality is highest.
+
+    A few hundred users tell neighbouring weights apart by noise alone, so each counts half beside
+    a quarter of both neighbours (itself in the place of one that is missing).
+
+    Args:
+      trials: By ascending weight.
+
+    Returns:
+      The smallest of equally good weights; 0 where no quality is defined.
+    """
+    qualities = [trial.quality for trial in trials]
+    if any(quality is None for quality in qualities) or not qualities:
+        return 0.0
+    padded = np.pad(np.array(qualities, np.float64), 1, mode="edge")
+    smooth = 0.25 * padded[:-2] + 0.5 * padded[1:-1] + 0.25 * padded[2:]
+    return trials[int(np.argmax(smooth))].weight
+
+
+def _members(chunk: Snapshots, name: str, num_tags: int) -> np.ndarray:
+    members = np.zeros((chunk.num_examples, num_tags), bool)
+    members[known_pairs(chunk.lists[name])] = True
+    return members

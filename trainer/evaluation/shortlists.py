@@ -1,0 +1,111 @@
+"""Of every validation user the few tags that can be in a list, whatever the second stage is.
+
+All tags are scored once; what the second stage may be is then tried on these lists alone.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from trainer.contract import features as f
+from trainer.contract.list_column import ListValues
+from trainer.contract.memory import domain_shares
+from trainer.data.snapshots import Snapshots
+from trainer.evaluation import metrics
+from trainer.evaluation.figures import CUTS, users_at_once
+
+# Names of the logits in scalars, float [num_users, n].
+MULTI_CLASS, CLICK = "multi_class_logits", "click_logits"
+
+
+def shortlists(
+    queries: np.ndarray,
+    candidates: np.ndarray,
+    clicks: np.ndarray,
+    users: Snapshots,
+    num_candidates: int,
+    with_novel: bool,
+    domains: Sequence[str] = (),
+) -> Snapshots:
+    """Of every user the tags that decide metrics at cuts, whatever w and memory are.
+
+    These are the N candidates; as many of the best tags as the greatest cut has places; with
+    `with_novel` as many of those that are not in the history; the labels; and what the domains of
+    memory list.
+
+    Args:
+      queries: float [num_users, dimension].
+      candidates: float [num_tags, dimension], for multi-class logits.
+      clicks: float [num_tags, dimension], for click logits.
+      users: With labels and histories.
+      num_candidates: N.
+      with_novel: Whether novel metrics are wanted.
+      domains: That memory may look at.
+
+    Returns:
+      The users, their tags numbered by place in their own list, in order of the tags: both logits,
+      float [num_users, n], in scalars, -inf where a list is shorter; labels and, of the history,
+      what is listed. In scalars, too, shares float [num_users, n] and total weight float
+      [num_users] of every domain.
+    """
+    size = users_at_once(len(candidates))
+    parts = []
+    for first in range(0, users.num_examples, size):
+        rows = np.arange(first, min(first + size, users.num_examples))
+        chunk = users.take(rows)
+        logits = queries[rows] @ candidates.T
+        listed = np.zeros(logits.shape, bool)
+        best = metrics.top_k(logits, max(num_candidates, *CUTS))
+        np.put_along_axis(listed, best, True, axis=1)
+        if with_novel:
+            novel = logits.copy()
+            novel[known_pairs(chunk.lists[f.HISTORY_TAGS])] = -np.inf
+            np.put_along_axis(listed, metrics.top_k(novel, max(CUTS)), True, axis=1)
+        for name in (f.LABEL_TAGS, *domains):
+            listed[known_pairs(chunk.lists[name], len(candidates))] = True
+        user, tags = np.nonzero(listed)
+        products = np.einsum("pd,pd->p", queries[rows[user]], clicks[tags])
+        parts.append((rows[user], tags, logits[listed], products))
+    user, tags, *logits_of_pairs = (np.concatenate(p) for p in zip(*parts, strict=True))
+    starts = np.searchsorted(user, np.arange(users.num_examples))
+    places = np.arange(len(user)) - starts[user]
+    shape = (users.num_examples, int(places.max()) + 1)
+    scores = {}
+    for name, values in zip((MULTI_CLASS, CLICK), logits_of_pairs, strict=True):
+        scores[name] = np.full(shape, -np.inf, np.float32)
+        scores[name][user, places] = values
+    # One number a pair, ascending, so that a pair is found by bisection.
+    keys = user * len(candidates) + tags
+
+    def listed_only(column: ListValues) -> ListValues:
+        wanted = column.row_ids * len(candidates) + column.values
+        found = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        is_listed = (keys[found] == wanted) & (column.values >= 0)
+        return ListValues(np.where(is_listed, places[found], -1), column.offsets)
+
+    lists = {name: listed_only(users.lists[name]) for name in (f.LABEL_TAGS, f.HISTORY_TAGS)}
+    for name in domains:
+        own = domain_shares(users.lists, name, len(candidates))
+        listed = places[np.searchsorted(keys, own.row_ids * len(candidates) + own.tags)]
+        scores[shares_of(name)] = np.zeros(shape, np.float32)
+        scores[shares_of(name)][own.row_ids, listed] = own.shares
+        scores[total_of(name)] = own.totals
+    return Snapshots({**users.scalars, **scores}, lists)
+
+
+def shares_of(domain: str) -> str:
+    """Name of a domain's shares in scalars."""
+    return f"shares_of_{domain}"
+
+
+def total_of(domain: str) -> str:
+    """Name of a domain's total weights in scalars."""
+    return f"total_of_{domain}"
+
+
+def known_pairs(column: ListValues, num_tags: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and tags, those without the unknown: below 0 or, of domains, behind the last tag."""
+    is_known = column.values >= 0
+    if num_tags is not None:
+        is_known &= column.values < num_tags
+    return column.row_ids[is_known], column.values[is_known]

@@ -1,0 +1,118 @@
+"""On which devices and in which processes a training runs: strategies of `tf.distribute`.
+
+A step is one step of all replicas together: each takes its part of the step's batch, losses are
+divided by what the whole batch holds, gradients are added up. A training on several replicas is
+thus the same training, but for the order of additions and for what dropout hides.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any, Literal
+
+import tensorflow as tf
+
+from trainer.contract.config_loader import require
+from trainer.data.snapshots import Share
+
+_TF_CONFIG = "TF_CONFIG"
+
+
+class Replicas:
+    """The replicas of a training, seen from one of its processes.
+
+    Args:
+      strategy: Of `tf.distribute`; None: one replica, without any strategy.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy | None = None):
+        self.is_distributed = strategy is not None
+        # TensorFlow's default strategy runs things as they are.
+        self.strategy = tf.distribute.get_strategy() if strategy is None else strategy
+        # Replicas in this process.
+        self.num_local = 0 if strategy is None else len(strategy.extended.worker_devices)
+        self._num_processes, self.is_chief = 1, True
+        resolver = None if strategy is None else strategy.cluster_resolver
+        if resolver is not None:
+            cluster = resolver.cluster_spec().as_dict()
+            self._num_processes = max(1, sum(len(hosts) for hosts in cluster.values()))
+            # The chief, or the first worker of a cluster that names none.
+            chief = ("chief" if "chief" in cluster else "worker", 0)
+            self.is_chief = not cluster or (resolver.task_type, resolver.task_id) == chief
+
+    @classmethod
+    def of(cls, name: Literal["none", "mirrored", "multi_worker"]) -> "Replicas":
+        """The replicas that a configuration names.
+
+        Args:
+          name: `none`; `mirrored`: the GPUs of this machine, or its CPU; `multi_worker`: those of
+            the processes that `TF_CONFIG` names.
+
+        Returns:
+          The replicas.
+
+        Raises:
+          ValueError: `multi_worker` in a process without `TF_CONFIG`, or in one in which TensorFlow
+            has run already.
+        """
+        if name == "none":
+            return cls()
+        if name == "mirrored":
+            return cls(tf.distribute.MirroredStrategy())
+        require(
+            bool(os.environ.get(_TF_CONFIG)),
+            "training.strategy",
+            f"not be `multi_worker` in a process without `{_TF_CONFIG}` (docs/training.md)",
+            name,
+        )
+        try:
+            return cls(tf.distribute.MultiWorkerMirroredStrategy())
+        except RuntimeError as error:
+            # "Collective ops must be configured at program startup".
+            raise ValueError(
+                "`training.strategy` must be `multi_worker` in processes that begin with the "
+                f"training alone (docs/training.md). Received: {error}"
+            ) from error
+
+    def datasets(self, make: Callable[[Share], tf.data.Dataset]) -> Any:
+        """The batches of this process's replicas, a distributed dataset.
+
+        Args:
+          make: From a share to its batches: one a replica and step.
+
+        Returns:
+          What `tf.distribute` makes of them.
+        """
+
+        def of_process(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            total = context.num_replicas_in_sync
+            count = total // context.num_input_pipelines
+            return make(Share(context.input_pipeline_id * count, count, total))
+
+        return self.strategy.distribute_datasets_from_function(of_process)
+
+    def from_chief(self, value: float | None) -> float | None:
+        """What the chief has; all processes must call this.
+
+        Args:
+          value: Of this process, which counts in the chief alone.
+
+        Returns:
+          The chief's.
+        """
+        if self._num_processes == 1:
+            return value
+        own = float("nan") if value is None else value
+
+        @tf.function(autograph=False)
+        def total() -> tf.Tensor:
+            def of_replica() -> tf.Tensor:
+                # The chief's first replica is the first of all.
+                first = tf.distribute.get_replica_context().replica_id_in_sync_group == 0
+                mine = tf.constant(own if self.is_chief else 0.0, tf.float64)
+                return tf.where(first, mine, tf.zeros([], tf.float64))
+
+            parts = self.strategy.run(of_replica)
+            return self.strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None)
+
+        found = float(total())
+        return None if found != found else found

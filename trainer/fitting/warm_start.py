@@ -1,0 +1,290 @@
+"""A training that begins with another one's weights, row by row for the values both know.
+
+Vocabularies are ordered by frequency, so that a tag's number changes from day to day: rows of
+tables are found again by the string they stand for, the optimizer's slots with them. A row that is
+new begins as in a fresh model. What has no rows is taken over as it is. A bucket of numbers stands
+for a range, and ranges move with the quantiles: it takes over the row of the bucket in which its
+middle lay.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from trainer.contract.config_loader import require
+from trainer.contract.features import TAG_VOCABULARY
+from trainer.fitting.model_state import (
+    Arrays,
+    ModelState,
+    named_weights,
+    read_arrays,
+    write_arrays,
+)
+from trainer.model import InterestModel
+
+# Beside the SavedModel: what a later training begins with.
+TRAINING_STATE_DIR = "training_state"
+_FILE = "state.npz"
+
+# Of the rows of the view `category`, whose values are no vocabulary of the transform. With a hyphen
+# no domain's vocabulary can have this name.
+CATEGORY_VOCABULARY = "tag-categories"
+
+Vocabularies = Mapping[str, Sequence[str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class TableRows:
+    """What the rows of a weight stand for; those behind the values' are hash buckets.
+
+    Attributes:
+      vocabulary: Name of the vocabulary whose values number them.
+      num_before: Rows before those of the values: the unknown value of a profile feature.
+      is_number: Whether the values are the lower bounds of buckets, ascending.
+    """
+
+    vocabulary: str
+    num_before: int = 0
+    is_number: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class RowCounts:
+    """Values of a vocabulary.
+
+    Attributes:
+      kept: In both.
+      new: That the earlier model does not know.
+      retired: That it alone knows.
+    """
+
+    kept: int
+    new: int
+    retired: int
+
+
+@dataclasses.dataclass(frozen=True)
+class WarmStart:
+    """Where a training begins.
+
+    Attributes:
+      state: Of the new model's shapes.
+      rows: By vocabulary.
+      has_slots: Whether the optimizer's slots were taken over: both have the same kind.
+    """
+
+    state: ModelState
+    rows: dict[str, RowCounts]
+    has_slots: bool
+
+
+def tables(model: InterestModel) -> dict[str, TableRows]:
+    """The weights whose rows stand for values of a vocabulary.
+
+    Args:
+      model: A built model.
+
+    Returns:
+      By name of the weight.
+    """
+    names = {id(variable): name for name, variable in named_weights(model).items()}
+    tower = model.tag_tower
+    found = {
+        names[id(variable)]: TableRows(TAG_VOCABULARY)
+        for variable in (tower.embeddings, tower.bias, tower.click_bias)
+    }
+    if tower.views is not None and "category" in model.model_config.tag_views:
+        found[names[id(tower.views.category_rows)]] = TableRows(CATEGORY_VOCABULARY)
+    singles = {feature.name: feature for feature in model.spec.singles}
+    for feature, table in model.user_tower.embedding_tables.items():
+        # A table that begins behind the values has hash buckets alone, which have no strings.
+        if table.vocabulary is not None and table.first_id == 0:
+            found[names[id(table.variable)]] = TableRows(
+                table.vocabulary,
+                num_before=int(feature in singles),
+                is_number=feature in singles and singles[feature].is_number,
+            )
+    return found
+
+
+def vocabularies_of(model: InterestModel, of_transform: Vocabularies) -> dict[str, list[str]]:
+    """The vocabularies that number rows of a model's tables.
+
+    Args:
+      model: A built model.
+      of_transform: Values in order of their ids, by name of the transform's vocabularies.
+
+    Returns:
+      Values in order of their rows, by name.
+    """
+    known = dict(of_transform)
+    if model.tag_tower.views is not None and "category" in model.model_config.tag_views:
+        known[CATEGORY_VOCABULARY] = model.tag_tower.views.categories
+    used = {rows.vocabulary for rows in tables(model).values()}
+    return {name: list(known[name]) for name in sorted(used)}
+
+
+def save_training_state(directory: str, model: InterestModel, of_transform: Vocabularies) -> None:
+    """Saves what a later training can begin with.
+
+    Args:
+      directory: Of the SavedModel.
+      model: The trained model: weights of its best state, slots as its last step left them.
+      of_transform: Values in order of their ids, by name of the transform's vocabularies.
+    """
+    folder = os.path.join(directory, TRAINING_STATE_DIR)
+    tf.io.gfile.makedirs(folder)
+    rest = {
+        "vocabularies": vocabularies_of(model, of_transform),
+        "tables": {name: dataclasses.asdict(rows) for name, rows in tables(model).items()},
+    }
+    write_arrays(os.path.join(folder, _FILE), ModelState.of(model).to_arrays(), rest)
+
+
+def start_from(directory: str, model: InterestModel, of_transform: Vocabularies) -> WarmStart:
+    """Remaps a saved training state to a new model.
+
+    Args:
+      directory: Of the earlier SavedModel.
+      model: A fresh model, built, with a fresh optimizer.
+      of_transform: Values in order of their ids, by name of the transform's vocabularies.
+
+    Returns:
+      Where to begin. Where the optimizers differ, slots are fresh and steps are counted from 0.
+
+    Raises:
+      ValueError: There is no training state, or it is of another architecture.
+    """
+    path = os.path.join(directory, TRAINING_STATE_DIR, _FILE)
+    require(
+        tf.io.gfile.exists(path),
+        "training.warm_start",
+        f"be false: the last blessed model has no `{TRAINING_STATE_DIR}` ({directory})",
+        True,
+    )
+    arrays, rest = read_arrays(path)
+    old, fresh = ModelState.from_arrays(arrays), ModelState.of(model)
+    old_tables = {name: TableRows(**rows) for name, rows in rest["tables"].items()}
+    new_tables = tables(model)
+    mismatches = _mismatches(old.weights, old_tables, fresh.weights, new_tables)
+    require(
+        not mismatches,
+        "training.warm_start",
+        "be false for a model of another architecture than the last blessed one "
+        f"({'; '.join(mismatches[:3])})",
+        True,
+    )
+    vocabularies = vocabularies_of(model, of_transform)
+    of_numbers = {rows.vocabulary for rows in new_tables.values() if rows.is_number}
+    places = {
+        name: (_bucket_places if name in of_numbers else _places)(
+            rest["vocabularies"][name], values
+        )
+        for name, values in vocabularies.items()
+    }
+
+    def remap(before: Arrays, now: Arrays) -> Arrays:
+        return {
+            name: _remap(before[name], value, places, rest["vocabularies"], new_tables.get(name))
+            for name, value in now.items()
+        }
+
+    # What counts draws of random numbers begins anew, as the order of examples does.
+    floats = {n: v for n, v in fresh.weights.items() if np.issubdtype(v.dtype, np.floating)}
+    has_slots = old.slots.keys() == fresh.slots.keys()
+    slots = fresh.slots
+    if has_slots:
+        slots = {kind: remap(old.slots[kind], now) for kind, now in fresh.slots.items()}
+    return WarmStart(
+        ModelState(
+            weights={**fresh.weights, **remap(old.weights, floats)},
+            slots=slots,
+            iterations=old.iterations if has_slots else 0,
+        ),
+        rows={
+            name: RowCounts(
+                kept=int(np.sum(found >= 0)),
+                new=int(np.sum(found < 0)),
+                # Several buckets may have the row of one.
+                retired=len(rest["vocabularies"][name]) - len(np.unique(found[found >= 0])),
+            )
+            for name, found in places.items()
+        },
+        has_slots=has_slots,
+    )
+
+
+def _places(old: Sequence[str], new: Sequence[str]) -> np.ndarray:
+    """Where each new value stood in the old vocabulary, int [n]; -1: nowhere."""
+    numbers = {value: i for i, value in enumerate(old)}
+    return np.array([numbers.get(value, -1) for value in new], np.int64)
+
+
+def _bucket_places(old: Sequence[str], new: Sequence[str]) -> np.ndarray:
+    """The old bucket in which the middle of each new one lies, int [n].
+
+    Args:
+      old: Lower bounds of the buckets, ascending; the first one is below all numbers.
+      new: Likewise.
+
+    Returns:
+      Places in `old`. The outermost buckets have no middle: the lowest begins as the lowest, the
+      highest as the highest.
+    """
+    bounds = np.array([*new, np.inf], np.float64)
+    middles = (bounds[:-1] + bounds[1:]) / 2
+    middles[0] = float(old[0])
+    return np.searchsorted(np.array(old, np.float64), middles, side="right") - 1
+
+
+def _remap(
+    before: np.ndarray,
+    now: np.ndarray,
+    places: Mapping[str, np.ndarray],
+    old_vocabularies: Vocabularies,
+    rows: TableRows | None,
+) -> np.ndarray:
+    """An array of the new shape with the rows of the old one that mean the same."""
+    if rows is None:
+        return before
+    found = places[rows.vocabulary]
+    first, num_old = rows.num_before, len(old_vocabularies[rows.vocabulary])
+    remapped = now.copy()
+    remapped[:first] = before[:first]
+    known = np.flatnonzero(found >= 0)
+    remapped[first + known] = before[first + found[known]]
+    # Another number of buckets is another hash: then none of them means what it did.
+    buckets = before[first + num_old :]
+    if len(buckets) == len(now) - first - len(found) > 0:
+        remapped[-len(buckets) :] = buckets
+    return remapped
+
+
+def _mismatches(
+    old: Arrays,
+    old_tables: Mapping[str, TableRows],
+    new: Arrays,
+    new_tables: Mapping[str, TableRows],
+) -> list[str]:
+    """What of the new model has no counterpart in the old one, and the reverse, in words."""
+
+    def shape(arrays: Arrays, table_rows: Mapping[str, TableRows], name: str) -> Any:
+        if name not in arrays:
+            return "nothing"
+        if name not in table_rows:
+            return list(arrays[name].shape)
+        # The number of rows may differ, what they mean may not.
+        rows = table_rows[name]
+        kind = ["number"] if rows.is_number else ["text"] if rows.num_before else []
+        return [rows.vocabulary, *kind, *arrays[name].shape[1:]]
+
+    lines = []
+    for name in sorted(old.keys() | new.keys()):
+        here, there = shape(new, new_tables, name), shape(old, old_tables, name)
+        if here != there:
+            lines.append(f"{name}: {here} here, {there} there")
+    return lines

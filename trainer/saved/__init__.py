@@ -1,0 +1,1 @@
+"""What is saved of a trained model: towers with signatures, and their explanations."""

@@ -1,0 +1,365 @@
+"""The trained towers as a SavedModel: raw features in, vectors and scores out.
+
+The transform is inside, so that a caller sends strings. The index is not: it is built from these
+signatures in a node of its own (`CANDIDATES` gives what it needs), and rebuilt without training.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from trainer.contract import features as f
+from trainer.contract import signatures as s
+from trainer.contract.raw_features import parse_examples, raw_signature, transform_inputs, unknown
+from trainer.evaluation.calibration import Calibration
+from trainer.evaluation.second_stage import mixed
+from trainer.model import InterestModel
+from trainer.saved.explanations import explain, padded_outputs
+from trainer.towers.tag_tower import TagVectors
+
+
+class SavedTowers(tf.Module):
+    """What is saved of a trained model."""
+
+    def __init__(
+        self,
+        model: InterestModel,
+        transform_output: tft.TFTransformOutput,
+        click_weight: float = 0.0,
+        item_calibration: Calibration | None = None,
+    ):
+        """Wraps a trained model.
+
+        Args:
+          model: The model, called at least once.
+          transform_output: The transform its examples came from.
+          click_weight: w of the second stage.
+          item_calibration: Of click probabilities; None: the sigmoid of the logits.
+        """
+        super().__init__(name="towers")
+        # Views of the tags are computed now and not in every request.
+        model.tag_tower.freeze()
+        views = model.tag_tower.views
+        self._category_table = None if views is None else views.category_table
+        # Saved are the variables and the functions below. Tracking the Keras model itself would
+        # make TensorFlow trace and describe every layer again, for half a minute and no use.
+        self._variables = list(model.variables)
+        self._get_model = lambda: model
+        self._spec: f.FeatureSpec = model.spec
+        self._click_weight = click_weight
+        self._item_calibration = item_calibration or Calibration()
+        # Of this Keras layer what it has loaded, for the same reason.
+        layer = transform_output.transform_features_layer()
+        self._transform_state = tf.train.TrackableView.children(layer)
+        self._get_transform = lambda: layer
+        initializer = tf.lookup.TextFileInitializer(
+            transform_output.vocabulary_file_by_name(f.TAG_VOCABULARY),
+            key_dtype=tf.string,
+            key_index=tf.lookup.TextFileIndex.WHOLE_LINE,
+            value_dtype=tf.int64,
+            value_index=tf.lookup.TextFileIndex.LINE_NUMBER,
+        )
+        self._tag_ids = tf.lookup.StaticHashTable(initializer, default_value=-1)
+        tags = transform_output.vocabulary_by_name(f.TAG_VOCABULARY)
+        self._tags = tf.Variable(tags, trainable=False, name="tags")
+
+    def raw_signature(self) -> dict[str, tf.TensorSpec]:
+        """One tensor a raw feature: single values [batch], lists and weights [batch, n]."""
+        return raw_signature(self._spec)
+
+    def parse_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Serialized `tf.Example`s [batch] -> raw features; what is absent is unknown or empty."""
+        return parse_examples(examples, self._spec)
+
+    def model_features(self, raw: dict[str, tf.Tensor]) -> dict[str, Any]:
+        """Raw features -> the ids that the towers take."""
+        inputs = transform_inputs(raw, self._spec)
+        transformed = self._get_transform()(inputs)
+        return {
+            name: tf.RaggedTensor.from_sparse(value)
+            if isinstance(value, tf.SparseTensor)
+            else value
+            for name, value in transformed.items()
+            if name in inputs
+        }
+
+    def query_embeddings(self, raw: dict[str, tf.Tensor]) -> tf.Tensor:
+        """User vectors of raw features, float [batch, U + R + 1]."""
+        return self._get_model().query_embeddings(self.model_features(raw))
+
+    def candidates(self) -> dict[str, tf.Tensor]:
+        """The tags, [n], and their vectors for both stages, float [n, U + R + 1]."""
+        vectors = self._get_model().tag_tower.vectors()
+        return {s.TAGS: self._tags.value(), **self._tag_embeddings(vectors)}
+
+    def embed_tags(
+        self, tags: tf.Tensor, categories: tf.Tensor, vectors: tf.Tensor | None = None
+    ) -> dict[str, tf.Tensor]:
+        """Vectors of any tags for both stages: a known tag's own, another's by its views alone.
+
+        Args:
+          tags: string [n], normalised as those of the log.
+          categories: string [n], "" where unknown; those of known tags are not looked at.
+          vectors: float [n, d], zeros where there is none; needed where that view is on.
+
+        Returns:
+          The embeddings of `candidates`, of these tags, and `is_known` bool [n].
+        """
+        ids = self._tag_ids.lookup(tags)
+        found = self._get_model().tag_tower.embed(ids, tags, categories, vectors)
+        return {**self._tag_embeddings(found), s.IS_KNOWN: ids >= 0}
+
+    def _tag_embeddings(self, tags: TagVectors) -> dict[str, tf.Tensor]:
+        model = self._get_model()
+        embeddings = tags.candidate_embeddings
+        if model.training_config.click_objective is None:
+            # Nothing has trained the click head: it has no opinion to show.
+            return {s.CANDIDATE_EMBEDDINGS: embeddings, s.RANKING_EMBEDDINGS: embeddings}
+        clicks = model.click_candidate_embeddings(tags)
+        return {
+            s.CANDIDATE_EMBEDDINGS: embeddings,
+            s.CLICK_EMBEDDINGS: clicks,
+            s.RANKING_EMBEDDINGS: mixed(embeddings, clicks, self._click_weight),
+        }
+
+    def score_tags(self, query_embeddings: tf.Tensor, tags: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Scores of given tags, as retrieval's.
+
+        Args:
+          query_embeddings: float [batch, U + R + 1].
+          tags: string [batch, m].
+
+        Returns:
+          `scores` of the second stage and `multi_class_logits`, float [batch, m]; NaN for a tag
+          without a vector.
+        """
+        ids = self._tag_ids.lookup(tags)
+        # Of these tags alone: a large table would be copied at every request.
+        found = self._get_model().tag_tower.vectors(tf.reshape(tf.maximum(ids, 0), [-1]))
+        shape = tf.concat([tf.shape(ids), [query_embeddings.shape[1]]], axis=0)
+        vectors = tf.reshape(found.candidate_embeddings, shape)
+        logits = tf.einsum("bd,bmd->bm", query_embeddings, vectors)
+        logits = tf.where(ids >= 0, logits, tf.constant(float("nan")))
+        scores = logits
+        if self._click_weight:
+            # Each tag as an item of its own.
+            clicks = self.score_items(query_embeddings, tags[:, :, tf.newaxis])[s.CLICK_LOGITS]
+            scores = mixed(logits, clicks, self._click_weight)
+        return {s.SCORES: scores, s.MULTI_CLASS_LOGITS: logits}
+
+    def score_items(
+        self, query_embeddings: tf.Tensor, item_tags: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Click head.
+
+        Args:
+          query_embeddings: float [batch, U + R + 1].
+          item_tags: string [batch, m, n]: m items a user, each given by its tags, padded with "".
+
+        Returns:
+          `click_logits` and calibrated `click_probabilities`, float [batch, m]. An item none of
+          whose tags has a vector gets the click head's constant.
+        """
+        return self._score_items(query_embeddings, self._tag_ids.lookup(item_tags))
+
+    def score_items_by_table(
+        self,
+        query_embeddings: tf.Tensor,
+        item_tag_rows: tf.Tensor,
+        candidate_embeddings: tf.Tensor,
+        click_embeddings: tf.Tensor | None = None,
+    ) -> dict[str, tf.Tensor]:
+        """`score_items` of tags that the caller has the vectors of.
+
+        Args:
+          query_embeddings: float [batch, U + R + 1].
+          item_tag_rows: int64 [batch, m, n], rows of the tables; -1: none.
+          candidate_embeddings: float [num_tags, U + R + 1], as `candidates` has them.
+          click_embeddings: float [num_tags, U + R + 1], as well; needed where a click loss was
+            trained.
+
+        Returns:
+          The outputs of `score_items`.
+        """
+        # Tables may be large, and a request names few of their rows.
+        distinct, places = tf.unique(tf.reshape(tf.maximum(item_tag_rows, 0), [-1]))
+        places = tf.reshape(tf.cast(places, tf.int64), tf.shape(item_tag_rows))
+        candidates = tf.gather(candidate_embeddings, distinct)
+        click_bias = tf.zeros_like(candidates[:, -1])
+        if click_embeddings is not None:
+            constants = tf.gather(click_embeddings, distinct)[:, -1]
+            click_bias = constants - self._get_model().tag_tower.click_offset
+        size = self._get_model().model_config.output_dim
+        vectors = TagVectors(candidates[:, :size], candidates[:, -1], click_bias)
+        ids = tf.where(item_tag_rows >= 0, places, -1)
+        return self._score_items(query_embeddings, ids, vectors)
+
+    def _score_items(
+        self, query_embeddings: tf.Tensor, ids: tf.Tensor, vectors: TagVectors | None = None
+    ) -> dict[str, tf.Tensor]:
+        shape = tf.shape(ids, tf.int64)
+        logits = self._get_model().click_logits(
+            query_embeddings,
+            tf.RaggedTensor.from_tensor(tf.reshape(ids, [shape[0], shape[1] * shape[2]])),
+            tf.RaggedTensor.from_tensor(tf.fill(shape[:2], shape[2])),
+            vectors,
+        )
+        logits = tf.reshape(logits, shape[:2])
+        calibration = self._item_calibration
+        probabilities = tf.sigmoid(calibration.slope * logits + calibration.intercept)
+        return {s.CLICK_LOGITS: logits, s.CLICK_PROBABILITIES: probabilities}
+
+    def ranking_embeddings(self, tags: tf.Tensor) -> tf.Tensor:
+        """Rows of `candidates`' table of that name, of string [n]; NaN without a vector."""
+        ids = self._tag_ids.lookup(tags)
+        found = self._get_model().tag_tower.vectors(tf.maximum(ids, 0))
+        rows = self._tag_embeddings(found)[s.RANKING_EMBEDDINGS]
+        return tf.where((ids >= 0)[:, tf.newaxis], rows, tf.constant(float("nan")))
+
+    def explain_by_embedding(
+        self, raw: dict[str, tf.Tensor], embeddings: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Why tags have their scores.
+
+        Args:
+          raw: Raw features.
+          embeddings: float [batch, U + R + 1], of `ranking_embeddings`, one a user.
+
+        Returns:
+          The outputs that `trainer.contract.signatures.EXPLAIN` lists.
+        """
+        # One more user, of whom nothing is known: what is left out is taken from there.
+        shapes = {name: [1, *tf.unstack(tf.shape(column)[1:])] for name, column in raw.items()}
+        nobody = {name: unknown(shapes[name], column.dtype) for name, column in raw.items()}
+        everybody = {name: tf.concat([column, nobody[name]], 0) for name, column in raw.items()}
+
+        def score(query_embeddings: tf.Tensor, users: tf.Tensor) -> tf.Tensor:
+            return tf.reduce_sum(query_embeddings * tf.gather(embeddings, users), axis=1)
+
+        explanation = explain(self._get_model(), self.model_features(everybody), score)
+        return padded_outputs(explanation, raw, self._spec)
+
+    def signatures(self) -> dict[str, Any]:
+        """The signatures by name, as concrete functions."""
+        raw = self.raw_signature()
+        # Traced once for all: the user tower is most of a graph, and what is saved is loaded often.
+        embed = tf.function(self.query_embeddings, input_signature=[raw], autograph=False)
+
+        def embed_examples(**inputs):
+            return {s.QUERY_EMBEDDINGS: embed(self.parse_examples(inputs[s.EXAMPLES]))}
+
+        def embed_users(**inputs):
+            return {s.QUERY_EMBEDDINGS: embed(inputs)}
+
+        def candidates():
+            return self.candidates()
+
+        def score_tags(**inputs):
+            tags = inputs.pop(s.CANDIDATE_TAGS)
+            return self.score_tags(embed(inputs), tags)
+
+        def score_tags_by_embedding(**inputs):
+            return self.score_tags(inputs[s.QUERY_EMBEDDINGS], inputs[s.CANDIDATE_TAGS])
+
+        def score_items(**inputs):
+            item_tags = inputs.pop(s.ITEM_TAGS)
+            return self.score_items(embed(inputs), item_tags)
+
+        def score_items_by_embedding(**inputs):
+            return self.score_items(inputs[s.QUERY_EMBEDDINGS], inputs[s.ITEM_TAGS])
+
+        def score_items_by_table(**inputs):
+            return self.score_items_by_table(
+                inputs[s.QUERY_EMBEDDINGS],
+                inputs[s.ITEM_TAG_ROWS],
+                inputs[s.CANDIDATE_EMBEDDINGS],
+                inputs.get(s.CLICK_EMBEDDINGS),
+            )
+
+        # Traced once for both: it is the largest graph of all.
+        explain_vectors = tf.function(self.explain_by_embedding, autograph=False)
+
+        def explain_by_embedding(**inputs):
+            embeddings = inputs.pop(s.EXPLAINED_EMBEDDING)
+            return explain_vectors(inputs, embeddings)
+
+        def explain_tags(**inputs):
+            tags = inputs.pop(s.EXPLAINED_TAG)
+            return explain_vectors(inputs, self.ranking_embeddings(tags))
+
+        def embed_tags(**inputs):
+            return self.embed_tags(
+                inputs[s.TAGS], inputs[s.TAG_CATEGORIES], inputs.get(s.TAG_VECTORS)
+            )
+
+        candidate_tags = {
+            s.CANDIDATE_TAGS: tf.TensorSpec([None, None], tf.string, s.CANDIDATE_TAGS)
+        }
+        item_tags = {s.ITEM_TAGS: tf.TensorSpec([None, None, None], tf.string, s.ITEM_TAGS)}
+        explained = {s.EXPLAINED_TAG: tf.TensorSpec([None], tf.string, s.EXPLAINED_TAG)}
+        dimension = self._get_model().query_dim
+        queries = {
+            s.QUERY_EMBEDDINGS: tf.TensorSpec([None, dimension], tf.float32, s.QUERY_EMBEDDINGS)
+        }
+
+        def vectors(name: str) -> dict[str, tf.TensorSpec]:
+            return {name: tf.TensorSpec([None, dimension], tf.float32, name)}
+
+        tables = vectors(s.CANDIDATE_EMBEDDINGS)
+        if self._get_model().training_config.click_objective is not None:
+            tables |= vectors(s.CLICK_EMBEDDINGS)
+        item_rows = {s.ITEM_TAG_ROWS: tf.TensorSpec([None] * 3, tf.int64, s.ITEM_TAG_ROWS)}
+        functions = [
+            (
+                s.EMBED_EXAMPLES,
+                embed_examples,
+                {s.EXAMPLES: tf.TensorSpec([None], tf.string, s.EXAMPLES)},
+            ),
+            (s.EMBED_USERS, embed_users, raw),
+            (s.CANDIDATES, candidates, {}),
+            (s.SCORE_TAGS, score_tags, {**raw, **candidate_tags}),
+            (s.SCORE_TAGS_BY_EMBEDDING, score_tags_by_embedding, {**queries, **candidate_tags}),
+            (s.SCORE_ITEMS, score_items, {**raw, **item_tags}),
+            (s.SCORE_ITEMS_BY_EMBEDDING, score_items_by_embedding, {**queries, **item_tags}),
+            (s.SCORE_ITEMS_BY_TABLE, score_items_by_table, {**queries, **item_rows, **tables}),
+            (s.EXPLAIN, explain_tags, {**raw, **explained}),
+            (
+                s.EXPLAIN_BY_EMBEDDING,
+                explain_by_embedding,
+                {**raw, **vectors(s.EXPLAINED_EMBEDDING)},
+            ),
+        ]
+        views = self._get_model().tag_tower.views
+        if views is not None:
+            names = (s.TAGS, s.TAG_CATEGORIES)
+            tags = {name: tf.TensorSpec([None], tf.string, name) for name in names}
+            if views.vector_dim is not None:
+                tags[s.TAG_VECTORS] = tf.TensorSpec(
+                    [None, views.vector_dim], tf.float32, s.TAG_VECTORS
+                )
+            functions.append((s.EMBED_TAGS, embed_tags, tags))
+        return {
+            name: tf.function(function, autograph=False).get_concrete_function(**inputs)
+            for name, function, inputs in functions
+        }
+
+
+def save_towers(
+    model: InterestModel,
+    transform_output: tft.TFTransformOutput,
+    directory: str,
+    click_weight: float = 0.0,
+    item_calibration: Calibration | None = None,
+) -> None:
+    """Saves the towers as a SavedModel.
+
+    Args:
+      model: The trained model.
+      transform_output: The transform its examples came from.
+      directory: Where to write.
+      click_weight: w of the second stage.
+      item_calibration: Of click probabilities; None: the sigmoid of the logits.
+    """
+    towers = SavedTowers(model, transform_output, click_weight, item_calibration)
+    tf.saved_model.save(towers, directory, signatures=towers.signatures())
