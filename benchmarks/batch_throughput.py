@@ -36,7 +36,7 @@ def measure_batch_throughput(
     Returns:
       The figures.
     """
-    from serving.batch_predict import BatchPredictConfig, batch_predict
+    from serving.batch.batch_predict import BatchPredictConfig, batch_predict
     from tfx_pipeline.beam_config import BeamConfig
 
     lines = [json.dumps(instance) + "\n" for instance in instances]

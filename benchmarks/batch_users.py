@@ -110,8 +110,8 @@ def faults(figures: Figures) -> list[str]:
 def write_users(version: str, path: Path, num_users: int) -> None:
     """Writes instances: some made-up users again and again, each time with an id of its own."""
     from benchmarks.retrieve_callers import draw_instances
-    from serving.feature_tensors import input_slots
-    from serving.model_server.servable import Servable
+    from serving.model_server.session.servable import Servable
+    from serving.wire.feature_tensors import input_slots
     from trainer.contract import signatures as s
 
     servable = Servable(version)
@@ -127,8 +127,8 @@ def write_users(version: str, path: Path, num_users: int) -> None:
 
 def measure(version: str, path: Path, num_users: int) -> BatchMeasurement:
     """Predicts for all users of a file, in this process."""
-    from serving.batch_predict import BatchPredictConfig, batch_predict
-    from serving.batch_predict_output import RESULTS_PREFIX
+    from serving.batch.batch_predict import BatchPredictConfig, batch_predict
+    from serving.batch.output import RESULTS_PREFIX
     from tfx_pipeline.beam_config import BeamConfig
 
     output = path.parent / "predictions"

@@ -139,9 +139,9 @@ def read_made_up(folder: Path) -> MadeUpTags:
 
 def measure_in_process(folder: str) -> tuple[Measured, dict[str, float]]:
     """Times the calls of a version that this process loads itself; and recall by rule."""
-    from serving.feature_tensors import input_slots, to_list_tensor, to_tensors
-    from serving.model_server.predict import run_signature
-    from serving.model_server.servable import Servable
+    from serving.model_server.session.predict import run_signature
+    from serving.model_server.session.servable import Servable
+    from serving.wire.feature_tensors import input_slots, to_list_tensor, to_tensors
     from trainer.contract import signatures as s
 
     servable = Servable(str(Path(folder) / _SERVING / "1"))

@@ -55,7 +55,7 @@ def _table(path: str, kind: str) -> int:
 
 
 def _instances(path: str) -> Iterator[Any]:
-    from serving.batch_predict_input import InstanceReader, find_shards
+    from serving.batch.input import InstanceReader, find_shards
 
     is_list = {"clicked_tags": True, "clicked_tags_weights": True, "segment": False}
     input_format, shards = find_shards(path, "auto", 1 << 20)

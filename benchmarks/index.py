@@ -153,9 +153,9 @@ def measure(kind: str, folder: str) -> IndexMeasurement:
 def _measure(kind: str, folder: Path) -> IndexMeasurement:
     import tensorflow as tf
 
-    from serving.index import BruteForceIndex, TopKIndex, recall
-    from serving.index_tuning import queries_per_second, search_all, seconds, tune
-    from serving.scann_index import ScannIndex, SearchParameters, default_num_leaves
+    from serving.index.scann_index import ScannIndex, SearchParameters, default_num_leaves
+    from serving.index.top_k import BruteForceIndex, TopKIndex, recall
+    from serving.index.tuning import queries_per_second, search_all, seconds, tune
 
     tf.random.set_seed(_SEED)
     candidates, tuning, queries, truth = (

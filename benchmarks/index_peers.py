@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 # Share of the distance between target and 1 that the tuned recall should lie above the target, as
-# `serving.index_tuning` has it.
+# `serving.index.tuning` has it.
 _MARGIN = 0.5
 
 

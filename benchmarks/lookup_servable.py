@@ -62,10 +62,10 @@ def export_lookup_servable(made_up: MadeUpTags, version_dir: Path) -> None:
     """Builds and tunes an index as a run does, and writes the servable."""
     import tensorflow as tf
 
-    from serving.export import export_servable
-    from serving.index_tuning import tune
-    from serving.retrieval import TagRetrieval
-    from serving.scann_index import ScannIndex, SearchParameters, default_num_leaves
+    from serving.index.scann_index import ScannIndex, SearchParameters, default_num_leaves
+    from serving.index.tuning import tune
+    from serving.servable.export import export_servable
+    from serving.servable.retrieval import TagRetrieval
 
     tf.random.set_seed(_SEED)
     num_leaves = default_num_leaves(len(made_up.vectors))

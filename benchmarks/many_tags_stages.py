@@ -131,7 +131,7 @@ def build_index(folder: str, export_exact: bool = True) -> dict[str, Stage]:
     """Builds and tunes the index over saved towers, and exports both servables."""
     import tensorflow as tf
 
-    from serving.index_evaluation import read_serialized
+    from serving.index.evaluation import read_serialized
     from tfx_pipeline.components.tag_index_builder import build_servables
     from tfx_pipeline.serving_config import IndexConfig, TagPolicyConfig
     from trainer.contract.tag_normalization import TagNormalization
@@ -180,8 +180,8 @@ def servable_path(folder: str) -> Path:
 
 def evaluate_index(folder: str, servable: Path) -> tuple[dict[str, Stage], dict[str, Any]]:
     """The gate's own measurement, from the saved files."""
-    from serving.index_evaluation import evaluate_servable
-    from serving.scann_index import register_scann_ops
+    from serving.index.evaluation import evaluate_servable
+    from serving.index.scann_index import register_scann_ops
 
     register_scann_ops()
     meter = StageMeter()

@@ -116,10 +116,10 @@ def export(folder: str, num_tags: int) -> None:
     """Exports the towers without and with memory."""
     import tensorflow as tf
 
-    from serving.export import export_servable
-    from serving.index import BruteForceIndex, TopKIndex
-    from serving.retrieval import TagRetrieval
-    from serving.scann_index import ScannIndex, SearchParameters, default_num_leaves
+    from serving.index.scann_index import ScannIndex, SearchParameters, default_num_leaves
+    from serving.index.top_k import BruteForceIndex, TopKIndex
+    from serving.servable.export import export_servable
+    from serving.servable.retrieval import TagRetrieval
     from tfx_pipeline.components.tag_index_builder import is_exact
     from tfx_pipeline.serving_config import IndexConfig
     from trainer.contract import signatures as s
@@ -142,8 +142,8 @@ def export(folder: str, num_tags: int) -> None:
 
 def measure(folder: str, num_tags: int) -> dict[tuple[str, int], MemoryMeasurement]:
     """Times both servables in turns, so that both meet the same machine."""
-    from serving.scann_index import register_scann_ops
-    from serving.servable_caller import ServableCaller
+    from serving.batch.servable_caller import ServableCaller
+    from serving.index.scann_index import register_scann_ops
 
     register_scann_ops()
     callers = {name: ServableCaller(str(Path(folder) / name)) for name in (WITHOUT, WITH)}

@@ -71,15 +71,15 @@ class InProcessCaller:
     """
 
     def __init__(self, version_dir: str):
-        from serving.servable_caller import ServableCaller
+        from serving.batch.servable_caller import ServableCaller
 
         self._caller = ServableCaller(version_dir)
         self._instances: list[Instance] = []
 
     def prepare(self, version_dir: str, batch_sizes: Sequence[int]) -> Asked:
         """Draws users, and sees how large their requests are."""
-        from serving.model_server.predict import predict
-        from serving.model_server.servable import Servable
+        from serving.model_server.session.predict import predict
+        from serving.model_server.session.servable import Servable
 
         servable = Servable(version_dir)
         slots = self._caller.slots
@@ -109,7 +109,7 @@ class TensorFlowCaller:
             os.environ.pop(name, None)
         import tensorflow as tf
 
-        from serving.scann_index import register_scann_ops
+        from serving.index.scann_index import register_scann_ops
         from trainer.contract import signatures as s
 
         register_scann_ops()
@@ -130,7 +130,7 @@ class TensorFlowCaller:
     def _retrieve(self, instances: Sequence[Instance]) -> Any:
         import tensorflow as tf
 
-        from serving.feature_tensors import to_tensors
+        from serving.wire.feature_tensors import to_tensors
         from trainer.contract import signatures as s
 
         tensors = to_tensors(instances, self._slots)
@@ -197,7 +197,7 @@ def draw_instances(servable: Any, slots: Mapping[str, Any], num_instances: int) 
 
     Domains of other things than tags get tags as well: what a value is changes no latency.
     """
-    from serving.model_server.predict import run_signature
+    from serving.model_server.session.predict import run_signature
     from trainer.contract import signatures as s
     from trainer.contract.features import weights_name
 
@@ -223,7 +223,7 @@ def rest_retrieve(
     connection: http.client.HTTPConnection, slots: Mapping[str, Any]
 ) -> Callable[[Sequence[Instance]], tuple[list[list[str]], list[list[float]]]]:
     """The REST counterpart of `TagClient.retrieve`, on one connection that stays open."""
-    from serving.feature_tensors import to_tensors
+    from serving.wire.feature_tensors import to_tensors
     from trainer.contract import signatures as s
 
     def call(instances: Sequence[Instance]) -> tuple[list[list[str]], list[list[float]]]:
@@ -250,9 +250,9 @@ def together(calls: Iterable[Calls]) -> float:
 
 
 def _request(instances: Sequence[Instance], slots: Mapping[str, Any]) -> Any:
-    from serving.feature_tensors import to_tensors
-    from serving.serving_api import predict_pb2
-    from serving.tensor_proto import write_compact
+    from serving.wire.feature_tensors import to_tensors
+    from serving.wire.serving_api import predict_pb2
+    from serving.wire.tensor_proto import write_compact
     from trainer.contract import signatures as s
 
     request = predict_pb2.PredictRequest()

@@ -239,8 +239,8 @@ def _is_alone(client: Any, version: int) -> bool:
 def _retrieve_callers(server: LocalServer, source: Path) -> list[Callable[[], None]]:
     """Callers of `retrieve` who know what the servable answers: what it answered at first."""
     from serving.client import TagClient
-    from serving.feature_tensors import input_slots
-    from serving.model_server.servable import Servable
+    from serving.model_server.session.servable import Servable
+    from serving.wire.feature_tensors import input_slots
     from trainer.contract import signatures as s
 
     servable = Servable(str(source))

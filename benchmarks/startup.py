@@ -62,7 +62,9 @@ STARTS = (
     Start("version", (_TAGTOWER, "--version")),
     Start("query_help", (_TAGTOWER, "query", "--help")),
     Start("client", ("-c", "import serving.client")),
-    Start("batch_predict", ("-c", "import serving.batch_predict"), may_import=("tensorflow",)),
+    Start(
+        "batch_predict", ("-c", "import serving.batch.batch_predict"), may_import=("tensorflow",)
+    ),
     Start("model_server", ("-c", "import serving.model_server.server"), may_import=("tensorflow",)),
     Start("run", ("-c", "import tfx_pipeline.run"), may_import=_HEAVY),
 )
@@ -123,8 +125,8 @@ def faults(figures: Figures) -> list[str]:
 def is_imported(package: str, import_times: str) -> bool:
     """Whether a package itself is among what `python -X importtime` lists.
 
-    A module below it does not count: `serving.serving_api` loads messages of TensorFlow's without
-    the package.
+    A module below it does not count: `serving.wire.serving_api` loads messages of TensorFlow's
+    without the package.
     """
     return any(
         line.startswith("import time:") and line.rpartition("|")[2].strip() == package

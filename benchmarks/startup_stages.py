@@ -30,8 +30,8 @@ def serve(version_dir: str) -> Iterator[str]:
     importlib.import_module("tensorflow")
     yield "tensorflow"
     importlib.import_module("serving.model_server.server")
-    from serving.model_server.servable import Servable
-    from serving.model_server.warmup import replay_warmup
+    from serving.model_server.models.warmup import replay_warmup
+    from serving.model_server.session.servable import Servable
 
     yield "server"
     servable = Servable(version_dir)

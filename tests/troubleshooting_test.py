@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from serving.model_server.errors import ServingError
-from serving.model_server.json_parser import parse_json
+from serving.model_server.rest.json_parser import parse_json
 from tests.user_messages import (
     ANY,
     MAKERS,
@@ -37,7 +37,7 @@ WORDINGS = frozenset(
         "serving/client/errors.py::with_advice",
         "serving/client/errors.py::_ADVICE",
         "serving/client/errors.py::_HANDSHAKES",
-        "serving/model_server/known_version.py::place_taken",
+        "serving/model_server/models/known_version.py::place_taken",
         "tfx_pipeline/beam_failure.py::_MEANINGS",
         "tfx_pipeline/beam_failure.py::failure_reason",
         "tfx_pipeline/full_disk.py::_sentence",
@@ -141,18 +141,18 @@ LEFT_OUT = {
     "trainer/towers/tag_views.py::embed": LAYER,
     "trainer/towers/user_fields.py": LAYER,
     "trainer/towers/user_tower.py": LAYER,
-    "serving/retrieval.py": LAYER,
-    "serving/scann_index.py::__init__": LAYER,
-    "serving/scann_index.py::__post_init__": LAYER,
-    "serving/tag_filter.py": LAYER,
-    "serving/index.py": ARRAYS,
-    "serving/index_evaluation.py": "files that the run itself has written",
-    "serving/tensor_proto.py": "the server words a tensor that cannot be read itself",
-    "serving/batch_predict_input.py::_refuse_constant": "quoted in `The line is no JSON`",
-    "serving/model_server/grpc_handlers.py::_with_errors": "gRPC's `abort` raises by itself",
+    "serving/servable/retrieval.py": LAYER,
+    "serving/index/scann_index.py::__init__": LAYER,
+    "serving/index/scann_index.py::__post_init__": LAYER,
+    "serving/servable/tag_filter.py": LAYER,
+    "serving/index/top_k.py": ARRAYS,
+    "serving/index/evaluation.py": "files that the run itself has written",
+    "serving/wire/tensor_proto.py": "the server words a tensor that cannot be read itself",
+    "serving/batch/input.py::_refuse_constant": "quoted in `The line is no JSON`",
+    "serving/model_server/grpc/handlers.py::_with_errors": "gRPC's `abort` raises by itself",
     "The caller has gone.": "told to nobody",
-    "serving/model_server/json_tensor.py::_format_error": CALLERS,
-    "serving/feature_tensors.py::_wrong_kind": CALLERS,
+    "serving/model_server/rest/json_tensor.py::_format_error": CALLERS,
+    "serving/wire/feature_tensors.py::_wrong_kind": CALLERS,
     "trainer/contract/config_loader.py::require": CALLERS,
     "trainer/evaluation/figures.py": ARRAYS,
     "trainer/data/input_data.py": "files that the run itself has written",

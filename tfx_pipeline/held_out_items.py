@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
-from serving.index_evaluation import read_serialized
+from serving.index.evaluation import read_serialized
 from trainer.contract import features as f
 from trainer.contract.tag_items import ROW_KEYS, TagItems
 from trainer.contract.whole_files import read_json_lines

@@ -196,8 +196,8 @@ def create_pipeline(
         target_recall=config.index.target_recall,
         code=code_fingerprint(
             "tfx_pipeline.components.tag_index_evaluator",
-            "serving.index_evaluation",
-            "serving.scann_index",
+            "serving.index.evaluation",
+            "serving.index.scann_index",
         ),
     )
     pusher = AtomicPusher(

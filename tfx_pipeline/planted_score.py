@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from serving.servable_caller import ServableCaller
+from serving.batch.servable_caller import ServableCaller
 from tfx_pipeline.datasets.planted import planted_precision, read_planted
 from tfx_pipeline.saved_model_scorer import read_examples
 from trainer.contract import features as f

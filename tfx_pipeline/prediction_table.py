@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pyarrow.parquet as pq
 
-from serving.batch_predict_output import ERRORS_PREFIX, Predicted, PredictedBy, PredictionWriter
+from serving.batch.output import ERRORS_PREFIX, Predicted, PredictedBy, PredictionWriter
 from trainer.contract.arrow import pa
 from trainer.contract.file_system import open_file
 

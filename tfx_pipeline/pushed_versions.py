@@ -13,7 +13,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from serving.model_server.version_folder import list_versions
+from serving.model_server.models.version_folder import list_versions
 from tfx_pipeline.artifact_places import is_moved
 from tfx_pipeline.base_path_lock import locked
 from tfx_pipeline.fingerprints import files_fingerprint

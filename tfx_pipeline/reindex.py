@@ -17,8 +17,13 @@ from typing import Any
 import tensorflow as tf
 from tfx.utils import path_utils
 
-from serving.index_evaluation import read_serialized
-from serving.retagged_towers import RetaggedTowers, TagChanges, changed_tables, embed_new_tags
+from serving.index.evaluation import read_serialized
+from serving.servable.retagged_towers import (
+    RetaggedTowers,
+    TagChanges,
+    changed_tables,
+    embed_new_tags,
+)
 from tfx_pipeline.artifact_places import located
 from tfx_pipeline.components.pusher import push, push_sources, servable_facts
 from tfx_pipeline.components.servable_paths import main_path

@@ -13,7 +13,7 @@ import tensorflow_data_validation as tfdv
 from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from serving.batch_predict_input import JSON_LINES, InstanceReader, Rejected, find_shards
+from serving.batch.input import JSON_LINES, InstanceReader, Rejected, find_shards
 from trainer.contract.arrow import pa
 from trainer.contract.config_loader import require
 from trainer.contract.features import SNAPSHOT_TIME, USER_ID, FeatureSpec, weights_name

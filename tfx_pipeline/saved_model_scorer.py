@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from serving.index_evaluation import embed, read_serialized
+from serving.index.evaluation import embed, read_serialized
 from tfx_pipeline.artifact_files import read_artifact_json
 from trainer.contract import features as f
 from trainer.contract import signatures as s

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.retagged_towers import TagChanges
+from serving.servable.retagged_towers import TagChanges
 from tfx_pipeline.data_config import DataConfig
 from tfx_pipeline.table_inputs import limited, tag_normalization
 from tfx_pipeline.tables import cells

@@ -27,7 +27,7 @@ from serving.client.answers import (
     read_tag_scores,
 )
 from serving.client.errors import TagClientError
-from serving.feature_tensors import (
+from serving.wire.feature_tensors import (
     FeatureValue,
     InputSlot,
     input_slots,
@@ -35,7 +35,7 @@ from serving.feature_tensors import (
     to_nested_list_tensor,
     to_tensors,
 )
-from serving.serving_api import (
+from serving.wire.serving_api import (
     COMPACT_ANSWER,
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -44,7 +44,7 @@ from serving.serving_api import (
     predict_pb2,
     prediction_service_pb2_grpc,
 )
-from serving.tensor_proto import to_numpy, write_compact
+from serving.wire.tensor_proto import to_numpy, write_compact
 from trainer.contract.signatures import (
     ALLOW_CATEGORIES,
     CANDIDATE_TAGS,

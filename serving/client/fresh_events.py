@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.feature_tensors import FeatureValue
+from serving.wire.feature_tensors import FeatureValue
 from trainer.contract.config_loader import from_saved, require
 from trainer.contract.event_times import LAST_SECOND
 from trainer.contract.features import FeatureSpec, weights_name

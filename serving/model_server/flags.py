@@ -11,24 +11,24 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from serving.inference_environment import prefer_small_batches
-from serving.model_server.limit_flags import (
+from serving.model_server.callers.limit_flags import (
     add_limit_flags,
     add_switch,
     check_limit_flags,
     limit_arguments,
 )
-from serving.model_server.ports import check_port
-from serving.model_server.security_flags import (
+from serving.model_server.callers.security_flags import (
     add_security_arguments,
     check_security,
     load_security,
 )
+from serving.model_server.ports import check_port
 from trainer.contract.file_system import open_file
 from trainer.contract.given_paths import path_flag, require_no_pattern
 
 if TYPE_CHECKING:
+    from serving.model_server.callers.transport_security import TransportSecurity
     from serving.model_server.server import ModelServer
-    from serving.model_server.transport_security import TransportSecurity
 
 _logger = logging.getLogger("tagtower.model_server")
 
@@ -232,9 +232,9 @@ def _load_server(arguments: argparse.Namespace, security: "TransportSecurity") -
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     _logger.info("Loading TensorFlow ...")
-    from serving.model_server.config_file import read_config_file
     from serving.model_server.errors import ServingError
-    from serving.model_server.model_config import ModelConfig
+    from serving.model_server.models.config_file import read_config_file
+    from serving.model_server.models.model_config import ModelConfig
     from serving.model_server.server import ModelServer
 
     config_file = arguments.model_config_file
@@ -266,7 +266,7 @@ def _load_server(arguments: argparse.Namespace, security: "TransportSecurity") -
 
 
 def _serve(server: "ModelServer", arguments: argparse.Namespace, stopping: _Stopping) -> None:
-    from serving.model_server.config_file import ConfigFileWatcher
+    from serving.model_server.models.config_file import ConfigFileWatcher
 
     is_drained = True
     server.start()
@@ -312,8 +312,8 @@ def _wait(server: "ModelServer", stopping: threading.Event) -> None:
 
 
 def _metrics_path(config_file: str) -> str:
-    from serving.model_server.metrics import DEFAULT_PATH
-    from serving.model_server.text_proto import new_monitoring_config, read_text_proto
+    from serving.model_server.counts.metrics import DEFAULT_PATH
+    from serving.model_server.models.text_proto import new_monitoring_config, read_text_proto
 
     if not config_file:
         return DEFAULT_PATH

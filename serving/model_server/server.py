@@ -3,23 +3,23 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from serving.model_server.grpc_server import GrpcLimits, GrpcServer
-from serving.model_server.grpc_service import service_methods
-from serving.model_server.load_memory import LoadMemory
-from serving.model_server.manager import ModelManager
-from serving.model_server.metrics import DEFAULT_PATH, Metrics
-from serving.model_server.model_config import ModelConfig
+from serving.model_server.callers.reload_guard import ReloadGuard
+from serving.model_server.callers.transport_security import TransportSecurity
+from serving.model_server.counts.metrics import DEFAULT_PATH, Metrics
+from serving.model_server.grpc.server import GrpcLimits, GrpcServer
+from serving.model_server.grpc.service import service_methods
+from serving.model_server.models.load_memory import LoadMemory
+from serving.model_server.models.manager import ModelManager
+from serving.model_server.models.model_config import ModelConfig
 from serving.model_server.ports import (
     DEFAULT_HOST,
     check_range,
     numeric_address,
     port_taken,
 )
-from serving.model_server.reload_guard import ReloadGuard
-from serving.model_server.request_limits import MAX_BATCH_SIZE, RequestLimits
-from serving.model_server.rest_api import RestApi
-from serving.model_server.rest_server import RestServer
-from serving.model_server.transport_security import TransportSecurity
+from serving.model_server.rest.api import RestApi
+from serving.model_server.rest.server import RestServer
+from serving.model_server.session.request_limits import MAX_BATCH_SIZE, RequestLimits
 
 # Of a message that a process can be made to hold at all.
 _MOST_MESSAGE_BYTES = 2**31 - 1

@@ -6,9 +6,9 @@ import pytest
 
 from benchmarks import batch_users
 from benchmarks.batch_users import BatchMeasurement, MemoryOverTime, faults, flatten, measure, table
-from serving.export import export_servable
-from serving.index import BruteForceIndex
-from serving.retrieval import TagRetrieval
+from serving.index.top_k import BruteForceIndex
+from serving.servable.export import export_servable
+from serving.servable.retrieval import TagRetrieval
 from tests.report_keys import undocumented_keys
 from tests.toy_towers import ToyTowers
 

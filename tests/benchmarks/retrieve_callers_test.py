@@ -13,9 +13,9 @@ from benchmarks.retrieve_callers import (
     rest_retrieve,
     time_calls,
 )
-from serving.feature_tensors import InputSlot
-from serving.model_server.model_config import ModelConfig
+from serving.model_server.models.model_config import ModelConfig
 from serving.model_server.server import ModelServer
+from serving.wire.feature_tensors import InputSlot
 from tests.serving.model_server import toy_models
 
 SLOTS = {

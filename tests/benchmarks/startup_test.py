@@ -65,7 +65,7 @@ def test_only_what_needs_not_import_tfx_or_tensorflow_is_a_fault():
     assert faults(wrong) == [
         "`tagtower query --help` must not import tfx.",
         "`import serving.client` must not import tensorflow.",
-        "`import serving.batch_predict` must not import tfx.",
+        "`import serving.batch.batch_predict` must not import tfx.",
     ]
 
 

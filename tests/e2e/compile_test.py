@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.servable_caller import ServableCaller
+from serving.batch.servable_caller import ServableCaller
 from tests.docker_recipes import environment_of
 from tests.e2e.compiled_pipeline import PLACEHOLDER, CompiledPipeline, schema_title
 from tests.e2e.small_log import SMALLEST_GRAPH, make_small_project

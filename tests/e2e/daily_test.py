@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from serving.client import TagClient
-from serving.model_server.model_config import ModelConfig
+from serving.model_server.models.model_config import ModelConfig
 from serving.model_server.server import ModelServer
 from tests.e2e.small_log import SMALLEST_GRAPH
 from tests.report_keys import undocumented_keys

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from serving.client import TagClient
-from serving.model_server.model_config import ModelConfig
+from serving.model_server.models.model_config import ModelConfig
 from serving.model_server.server import ModelServer
 from tests.movielens_data import RATINGS_DIR, TAGS_FILE, needs_movielens
 from tests.report_keys import undocumented_keys

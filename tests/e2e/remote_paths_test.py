@@ -11,10 +11,10 @@ import uuid
 import pytest
 from tfx.orchestration import metadata
 
-from serving import index_evaluation
-from serving.batch_predict import BatchPredictConfig, batch_predict
-from serving.batch_predict_output import ABOUT_FILE
-from serving.servable_caller import ServableCaller
+from serving.batch.batch_predict import BatchPredictConfig, batch_predict
+from serving.batch.output import ABOUT_FILE
+from serving.batch.servable_caller import ServableCaller
+from serving.index import evaluation as index_evaluation
 from tests.e2e.small_log import SMALLEST_GRAPH, make_small_project
 from tests.ram_file_system import mend_ram  # the import registers `ram://`
 from tfx_pipeline.beam_config import BeamConfig

@@ -13,17 +13,17 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from serving.batch_predict_input import (
+from serving.batch.input import (
     Instance,
     InstanceReader,
     Rejected,
     UnreadableInput,
     find_shards,
 )
-from serving.export import export_servable
-from serving.feature_tensors import InputSlot, to_tensors
-from serving.index import BruteForceIndex
-from serving.retrieval import TagRetrieval
+from serving.index.top_k import BruteForceIndex
+from serving.servable.export import export_servable
+from serving.servable.retrieval import TagRetrieval
+from serving.wire.feature_tensors import InputSlot, to_tensors
 from tests.toy_towers import ToyTowers, write_users
 from tfx_pipeline.cli import main
 

@@ -12,7 +12,7 @@ import os
 import pyarrow as pa
 import pytest
 
-from serving.batch_predict_input import TF_RECORD, InstanceReader, find_shards
+from serving.batch.input import TF_RECORD, InstanceReader, find_shards
 from tfx_pipeline.daily_window import find_window
 from tfx_pipeline.data_config import DataConfig, WindowConfig
 from tfx_pipeline.table_inputs import find_tables

@@ -9,11 +9,11 @@ from tensorflow_serving.apis import model_management_pb2, model_service_pb2_grpc
 from tensorflow_serving.config import model_server_config_pb2
 
 from serving.model_server.errors import ServingError
-from serving.model_server.model_config import ModelConfig, read_model_configs
-from serving.model_server.request_log import RequestLogConfig
+from serving.model_server.models.model_config import ModelConfig, read_model_configs
+from serving.model_server.models.text_proto import new_monitoring_config
+from serving.model_server.models.version_policy import AllVersions, LatestVersions, SpecificVersions
 from serving.model_server.server import ModelServer
-from serving.model_server.text_proto import new_monitoring_config
-from serving.model_server.version_policy import AllVersions, LatestVersions, SpecificVersions
+from serving.model_server.session.request_log import RequestLogConfig
 from tfx_pipeline.cli import main
 
 MODEL = 'name: "m" base_path: "/m" model_platform: "tensorflow"'

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from serving.batch_predict_input import find_shards
+from serving.batch.input import find_shards
 from tfx_pipeline.cli import main
 from tfx_pipeline.config import load_config, load_local_config
 from tfx_pipeline.daily_window import find_window, table_patterns

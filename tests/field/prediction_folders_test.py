@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from serving.batch_predict import BatchPredictConfig, batch_predict
-from serving.batch_predict_output import JsonLinesWriter
-from serving.batch_predict_staging import Staging
-from serving.export import export_servable
-from serving.index import BruteForceIndex
-from serving.retrieval import TagRetrieval
+from serving.batch.batch_predict import BatchPredictConfig, batch_predict
+from serving.batch.output import JsonLinesWriter
+from serving.batch.staging import Staging
+from serving.index.top_k import BruteForceIndex
+from serving.servable.export import export_servable
+from serving.servable.retrieval import TagRetrieval
 from tests.toy_towers import ToyTowers
 from tfx_pipeline.prediction_table import ParquetWriter
 from trainer.contract.manifest import add_to_manifest

@@ -14,15 +14,15 @@ import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from tensorflow_transform.tf_metadata import dataset_metadata
 
-from serving.batch_predict import BatchPredictConfig, batch_predict
-from serving.batch_predict_input import InstanceReader
+from serving.batch.batch_predict import BatchPredictConfig, batch_predict
+from serving.batch.input import InstanceReader
 from serving.client import EventFeatures, TagClient, TagClientError
-from serving.export import export_servable
-from serving.index import BruteForceIndex
-from serving.model_server.model_config import ModelConfig
+from serving.index.top_k import BruteForceIndex
+from serving.model_server.models.model_config import ModelConfig
 from serving.model_server.server import ModelServer
-from serving.retrieval import TagRetrieval
-from tests.serving.batch_predict_test import RUNNER, read_outputs
+from serving.servable.export import export_servable
+from serving.servable.retrieval import TagRetrieval
+from tests.serving.batch.batch_predict_test import RUNNER, read_outputs
 from tests.tfx_pipeline.random_users import file_batch
 from tests.tfx_pipeline.snapshot_messages import serialize_snapshot
 from tests.tfx_pipeline.user_snapshots import user_snapshots

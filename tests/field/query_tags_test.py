@@ -7,11 +7,11 @@ import pytest
 import tensorflow as tf
 
 from serving.client import EventFeatures, TagClient
-from serving.export import export_servable
-from serving.index import BruteForceIndex
-from serving.model_server.model_config import ModelConfig
+from serving.index.top_k import BruteForceIndex
+from serving.model_server.models.model_config import ModelConfig
 from serving.model_server.server import ModelServer
-from serving.retrieval import TagRetrieval
+from serving.servable.export import export_servable
+from serving.servable.retrieval import TagRetrieval
 from tests.serving.client.listening_towers import DESCRIPTION, VECTORS, K, ListeningTowers
 from tests.serving.model_server.toy_models import save_retriever
 from tfx_pipeline.cli import main

@@ -6,9 +6,9 @@ import os
 import pytest
 import yaml
 
-from serving.batch_predict_input import find_shards
+from serving.batch.input import find_shards
 from serving.model_server.errors import ServingError
-from serving.model_server.model_config import read_model_configs
+from serving.model_server.models.model_config import read_model_configs
 from tfx_pipeline.cli import main
 from tfx_pipeline.config import load_config
 from tfx_pipeline.tables import schema

@@ -12,7 +12,7 @@ import tensorflow_transform.beam as tft_beam
 from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 
 from serving.client import EventFeatures
-from serving.feature_tensors import InputSlot, to_list_tensor, to_tensors
+from serving.wire.feature_tensors import InputSlot, to_list_tensor, to_tensors
 from tests.tfx_pipeline.example_runs import run_examples
 from tfx_pipeline.data_config import DataConfig
 from tfx_pipeline.examples_config import ExamplesConfig

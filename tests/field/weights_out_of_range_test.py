@@ -13,10 +13,10 @@ import grpc
 import numpy as np
 import pytest
 
-from serving.batch_predict_input import JSON_LINES, TF_RECORD, InstanceReader, Rejected
+from serving.batch.input import JSON_LINES, TF_RECORD, InstanceReader, Rejected
 from serving.client import EventFeatures, TagClient, TagClientError
-from serving.feature_tensors import InputSlot, to_tensors
-from serving.feature_weights import field_without_number, wrong_weight
+from serving.wire.feature_tensors import InputSlot, to_tensors
+from serving.wire.feature_weights import field_without_number, wrong_weight
 from trainer.contract.features import Domain, FeatureSpec, ProfileFeature
 from trainer.contract.history import MAX_WEIGHT
 from trainer.contract.tag_normalization import TagNormalization
@@ -169,7 +169,7 @@ def test_logged_request_that_the_server_refuses_is_not_counted(wrong):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    from serving.model_server.model_config import ModelConfig
+    from serving.model_server.models.model_config import ModelConfig
     from serving.model_server.server import ModelServer
     from tests.serving.model_server import toy_models
 

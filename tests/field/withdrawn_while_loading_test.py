@@ -15,12 +15,12 @@ from google.protobuf import text_format
 from tensorflow_serving.apis import model_management_pb2, model_service_pb2_grpc
 
 from serving.client import TagClient
+from serving.model_server.counts.metrics import Metrics
 from serving.model_server.errors import ServingError
-from serving.model_server.metrics import Metrics
-from serving.model_server.model_config import ModelConfig
-from serving.model_server.served_model import ServedModel
+from serving.model_server.models.model_config import ModelConfig
+from serving.model_server.models.version_lifecycle import ServedModel
+from serving.model_server.models.version_policy import AllVersions, LatestVersions, SpecificVersions
 from serving.model_server.server import ModelServer
-from serving.model_server.version_policy import AllVersions, LatestVersions, SpecificVersions
 from tests.serving.model_server import toy_models
 from tests.serving.model_server.server_process import wait_until
 from tfx_pipeline.pushed_versions import roll_back

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.batch_predict import BatchPredictConfig, batch_predict
+from serving.batch.batch_predict import BatchPredictConfig, batch_predict
 from tfx_pipeline.config import load_config
 from tfx_pipeline.console import Console
 from tfx_pipeline.reindex import reindex

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.batch_predict_staging import Staging
+from serving.batch.staging import Staging
 from tests.tfx_pipeline.logged_runs import daily_config, push
 from tfx_pipeline.artifact_files import read_artifact_json
 from tfx_pipeline.cli import main

@@ -13,13 +13,13 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from serving.model_server import loading, warmup
 from serving.model_server.errors import ServingError
-from serving.model_server.load_memory import LoadMemory, NotEnoughMemoryError
-from serving.model_server.loading import load_servable
-from serving.model_server.model_config import ModelConfig
+from serving.model_server.models import loading, warmup
+from serving.model_server.models.load_memory import LoadMemory, NotEnoughMemoryError
+from serving.model_server.models.loading import load_servable
+from serving.model_server.models.model_config import ModelConfig
 from serving.model_server.server import ModelServer
-from serving.warmup_records import record_answers
+from serving.servable.warmup_records import record_answers
 from tests.serving.model_server import toy_models
 from tfx_pipeline.cli import main
 from tfx_pipeline.components.pusher import push

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from serving.batch_predict_input import InstanceReader, Rejected, Shard
+from serving.batch.input import InstanceReader, Rejected, Shard
 from tfx_pipeline.datasets.planted import read_planted
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.arrow_files import list_splits, read_batches

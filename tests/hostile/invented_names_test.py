@@ -9,13 +9,13 @@ import grpc
 import pytest
 from tensorflow_serving.apis import get_model_status_pb2, predict_pb2, prediction_service_pb2_grpc
 
-from serving.model_server import served_model
+from serving.model_server.counts.metrics import Metrics
 from serving.model_server.errors import ServingError
-from serving.model_server.known_version import MAX_ENDED_VERSIONS
-from serving.model_server.manager import MAX_REMOVED_MODELS, ModelManager
-from serving.model_server.metrics import Metrics
-from serving.model_server.model_config import ModelConfig
-from serving.model_server.model_info import model_status
+from serving.model_server.models import version_lifecycle as served_model
+from serving.model_server.models.known_version import MAX_ENDED_VERSIONS
+from serving.model_server.models.manager import MAX_REMOVED_MODELS, ModelManager
+from serving.model_server.models.model_config import ModelConfig
+from serving.model_server.models.model_info import model_status
 from serving.model_server.server import ModelServer
 
 WAIT_S = 60

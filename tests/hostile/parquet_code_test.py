@@ -198,11 +198,11 @@ READERS = {
     ),
     "batch-predict --input": (
         "events",
-        "from serving.batch_predict_files import check_lines\ncheck_lines(PATH)",
+        "from serving.batch.files import check_lines\ncheck_lines(PATH)",
     ),
     "check-requests --requests": (
         "events",
-        "from serving.batch_predict_files import check_lines\ncheck_lines(PATH, 'requests')",
+        "from serving.batch.files import check_lines\ncheck_lines(PATH, 'requests')",
     ),
     "prepare, a part's file": (
         "items",

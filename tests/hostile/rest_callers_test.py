@@ -12,9 +12,11 @@ import types
 
 import pytest
 
-from serving.model_server import rest_connections, rest_request, rest_server
-from serving.model_server.rest_api import Answer
-from serving.model_server.rest_server import RestServer
+from serving.model_server.rest import connections as rest_connections
+from serving.model_server.rest import request as rest_request
+from serving.model_server.rest import server as rest_server
+from serving.model_server.rest.api import Answer
+from serving.model_server.rest.server import RestServer
 from tests.hostile.raw_rest import read_all
 from tests.serving.model_server import toy_models
 from tests.serving.model_server.server_process import server_process, wait_until

@@ -16,11 +16,11 @@ from tensorflow_serving.apis import (
 )
 
 from serving.client import ChannelSecurity, TagClient, TagClientError
-from serving.model_server.model_config import ModelConfig
+from serving.model_server.callers.tokens import TokenFile
+from serving.model_server.callers.transport_security import TransportSecurity, read_certificates
+from serving.model_server.models.model_config import ModelConfig
 from serving.model_server.ports import numeric_address
 from serving.model_server.server import ModelServer
-from serving.model_server.tokens import TokenFile
-from serving.model_server.transport_security import TransportSecurity, read_certificates
 from tests.hostile.certificates import Authority, ssl_config
 
 WAIT_S = 60.0

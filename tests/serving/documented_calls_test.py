@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from serving.client import TagClient
-from serving.model_server.model_config import ModelConfig
-from serving.model_server.servable import Servable
+from serving.model_server.models.model_config import ModelConfig
 from serving.model_server.server import ModelServer
+from serving.model_server.session.servable import Servable
 from tests.serving.real_exports import NUM_TAGS, K, make_exports
 from trainer.contract import signatures as s
 

@@ -14,12 +14,12 @@ import tensorflow as tf
 from tensorflow.python.saved_model import loader_impl
 from tensorflow_serving.apis import prediction_log_pb2
 
-from serving.feature_tensors import input_slots, to_tensors
 from serving.model_server.errors import ServingError
-from serving.model_server.load_memory import VersionSizes
-from serving.model_server.loading import load_servable
+from serving.model_server.models.load_memory import VersionSizes
+from serving.model_server.models.loading import load_servable
+from serving.wire.feature_tensors import input_slots, to_tensors
 from tests.serving.real_exports import NUM_TAGS, USER_IDS, K, make_exports
-from tests.serving.tensor_file import read_tensors, write_tensors
+from tests.serving.wire.tensor_file import read_tensors, write_tensors
 from trainer.contract import signatures as s
 from trainer.contract.manifest import write_manifest
 
@@ -189,7 +189,7 @@ def test_warmup_sees_tags_that_changed_places(exports, kind, tmp_path):
 def test_warmup_takes_the_answers_of_other_kernels(exports, onednn):
     # What differs between machines, as far as one has it: kernels, and threads of an operation.
     script = (
-        "import sys\nfrom serving.model_server.loading import load_servable\n"
+        "import sys\nfrom serving.model_server.models.loading import load_servable\n"
         "for path in sys.argv[1:]: load_servable(path, 1).close()"
     )
     environment = {**ENVIRONMENT, "TF_ENABLE_ONEDNN_OPTS": onednn, "TF_NUM_INTRAOP_THREADS": "1"}

@@ -12,8 +12,8 @@ from serving.inference_environment import prefer_small_batches
 
 prefer_small_batches(1)
 
-from serving.model_server.loading import load_servable  # noqa: E402
-from serving.scann_index import register_scann_ops  # noqa: E402
+from serving.index.scann_index import register_scann_ops  # noqa: E402
+from serving.model_server.models.loading import load_servable  # noqa: E402
 
 
 def main(version_dir: str) -> None:

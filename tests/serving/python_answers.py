@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tests.serving.tensor_file import write_tensors
+from tests.serving.wire.tensor_file import write_tensors
 
 
 def main(library: str, *arguments: str) -> None:

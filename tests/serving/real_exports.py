@@ -16,10 +16,10 @@ import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from tensorflow_transform.tf_metadata import dataset_metadata
 
-from serving.export import export_servable
-from serving.index import BruteForceIndex
-from serving.retrieval import TagRetrieval
-from serving.scann_index import ScannIndex, SearchParameters
+from serving.index.scann_index import ScannIndex, SearchParameters
+from serving.index.top_k import BruteForceIndex
+from serving.servable.export import export_servable
+from serving.servable.retrieval import TagRetrieval
 from tests.tfx_pipeline.snapshot_messages import serialize_snapshot
 from tests.trainer.towers.user_tower_test import CONFIG
 from tfx_pipeline.preprocessing import preprocessing_fn

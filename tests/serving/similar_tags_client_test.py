@@ -8,11 +8,11 @@ import pytest
 import tensorflow as tf
 
 from serving.client import AsyncTagClient, SimilarTags, TagClient, TagClientError, TagNeighbours
-from serving.export import export_servable
-from serving.index import BruteForceIndex
-from serving.model_server.model_config import ModelConfig
+from serving.index.top_k import BruteForceIndex
+from serving.model_server.models.model_config import ModelConfig
 from serving.model_server.server import ModelServer
-from serving.retrieval import TagRetrieval
+from serving.servable.export import export_servable
+from serving.servable.retrieval import TagRetrieval
 from tests.serving.model_server.toy_models import save_retriever
 from tests.toy_towers import ToyTowers
 from tfx_pipeline.cli import main

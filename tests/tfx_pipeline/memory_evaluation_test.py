@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tests.report_keys import undocumented_keys
-from tests.serving.tag_memory_test import HistoryTowers, features_of, slow_scores, vectors
+from tests.serving.servable.tag_memory_test import HistoryTowers, features_of, slow_scores, vectors
 from tests.tfx_pipeline.model_figures import model_figures
 from tests.trainer.evaluation.figures_test import snapshots as label_snapshots
 from tests.trainer.toy_training import make_model

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving.index import BruteForceIndex
-from serving.retrieval import TagRetrieval
+from serving.index.top_k import BruteForceIndex
+from serving.servable.retrieval import TagRetrieval
 from tests.report_keys import undocumented_keys
 from tests.tfx_pipeline.model_figures import model_figures
 from tests.toy_towers import OlderToyTowers, ToyTowers, write_users

@@ -29,7 +29,7 @@ def test_bulk_inferrer_is_there_on_demand_and_takes_what_is_pushed(tmp_path):
     assert nodes["Pusher"] in nodes["BulkInferrer"].upstream_nodes
     # The pipeline's own engine, and ScaNN's op library in each of its workers.
     args = nodes["BulkInferrer"].executor_spec.beam_pipeline_args
-    assert args == [*config.beam.pipeline_args(), "--beam_plugin=serving.scann_index"]
+    assert args == [*config.beam.pipeline_args(), "--beam_plugin=serving.index.scann_index"]
 
 
 def test_drift_is_asked_before_anything_is_transformed_and_knows_its_baseline(tmp_path):

@@ -3,8 +3,8 @@ import datetime
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from serving.batch_predict_input import Instance
-from serving.batch_predict_output import Predicted, PredictedBy
+from serving.batch.input import Instance
+from serving.batch.output import Predicted, PredictedBy
 from tfx_pipeline import prediction_table
 from tfx_pipeline.prediction_table import ParquetWriter
 

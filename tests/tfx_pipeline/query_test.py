@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving.batch_predict import BatchPredictConfig, batch_predict
+from serving.batch.batch_predict import BatchPredictConfig, batch_predict
 from serving.client import TagClient
-from serving.export import export_servable
-from serving.index import BruteForceIndex
-from serving.model_server.model_config import ModelConfig
+from serving.index.top_k import BruteForceIndex
+from serving.model_server.callers.tokens import TokenFile
+from serving.model_server.callers.transport_security import Certificates, TransportSecurity
+from serving.model_server.models.model_config import ModelConfig
 from serving.model_server.server import ModelServer
-from serving.model_server.tokens import TokenFile
-from serving.model_server.transport_security import Certificates, TransportSecurity
-from serving.retrieval import TagRetrieval
+from serving.servable.export import export_servable
+from serving.servable.retrieval import TagRetrieval
 from tests.serving.client.certificates import make_certificate
 from tests.serving.model_server.toy_models import save_retriever
 from tests.toy_towers import ToyTowers

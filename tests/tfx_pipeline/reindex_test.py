@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfx.components.evaluator import constants
 from tfx.types import artifact_utils, standard_artifacts
 
-from serving.scann_index import SearchParameters
+from serving.index.scann_index import SearchParameters
 from tests.toy_towers import ToyTowers, write_users
 from tfx_pipeline import reindex as reindex_module
 from tfx_pipeline.cli import main

@@ -87,7 +87,7 @@ def test_bulk_inferrer_runs_where_scanns_ops_are_known(config):
     args = containers(compile_pipeline(asked))["BulkInferrer"]["args"]
 
     assert args[1] == "tfx_pipeline.components.bulk_inferrer.NowBulkInferrerExecutor"
-    assert args[-1] == "--beam_plugin=serving.scann_index"
+    assert args[-1] == "--beam_plugin=serving.index.scann_index"
 
 
 @pytest.mark.parametrize(

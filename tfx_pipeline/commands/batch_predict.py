@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Predicts; prints the counts."""
-    from serving.batch_predict_files import input_files
+    from serving.batch.files import input_files
     from tfx_pipeline.beam_failure import BeamJobError, require_job_server
 
     pipeline_args = chosen_engine(arguments).pipeline_args
@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _version_folder(arguments: argparse.Namespace) -> str:
-    from serving.model_server.version_folder import list_versions
+    from serving.model_server.models.version_folder import list_versions
 
     base_path = absolute(arguments.model_base_path)
     versions = list_versions(base_path) if is_folder(base_path) else {}
@@ -121,8 +121,8 @@ def _predict(
         console.line("loading Beam and TensorFlow ...")
         # As the model server does: online and batch compute alike.
         prefer_small_batches()
-        from serving.batch_predict import BatchPredictConfig, batch_predict
-        from serving.batch_predict_output import JsonLinesWriter, PredictionWriter
+        from serving.batch.batch_predict import BatchPredictConfig, batch_predict
+        from serving.batch.output import JsonLinesWriter, PredictionWriter
         from tfx_pipeline.beam_failure import one_line_failures
 
         writer: type[PredictionWriter] = JsonLinesWriter

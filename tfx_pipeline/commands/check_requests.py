@@ -5,7 +5,7 @@ import json
 import os
 from typing import Any
 
-from serving.batch_predict_files import input_files
+from serving.batch.files import input_files
 from tfx_pipeline.commands.config_flags import add_config_flag, add_output_flag
 from tfx_pipeline.refusals import EXIT_NOT_PUSHED
 from trainer.contract.config_loader import require

@@ -10,11 +10,11 @@ from tfx.components.bulk_inferrer import executor
 from tfx.dsl.components.base import executor_spec
 from tfx.types import channel
 
-from serving.scann_index import register_scann_ops
+from serving.index.scann_index import register_scann_ops
 from trainer.contract import features as f
 from trainer.contract import signatures as s
 
-_OP_LIBRARY = "serving.scann_index"
+_OP_LIBRARY = "serving.index.scann_index"
 
 
 class NowBulkInferrerExecutor(executor.Executor):

@@ -17,12 +17,17 @@ from tfx import v1 as tfx
 from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
-from serving.export import export_servable
-from serving.index import BruteForceIndex, TopKIndex
-from serving.index_evaluation import embed, read_serialized
-from serving.index_tuning import tune
-from serving.retrieval import TagRetrieval
-from serving.scann_index import MIN_CANDIDATES, ScannIndex, SearchParameters, default_num_leaves
+from serving.index.evaluation import embed, read_serialized
+from serving.index.scann_index import (
+    MIN_CANDIDATES,
+    ScannIndex,
+    SearchParameters,
+    default_num_leaves,
+)
+from serving.index.top_k import BruteForceIndex, TopKIndex
+from serving.index.tuning import tune
+from serving.servable.export import export_servable
+from serving.servable.retrieval import TagRetrieval
 from tfx_pipeline.artifact_files import read_artifact_json
 from tfx_pipeline.components.artifacts import LogSummary
 from tfx_pipeline.components.servable_paths import (
@@ -104,7 +109,7 @@ def build_servables(
     """Builds an index over all tags of towers, tunes it and writes the servables.
 
     Args:
-      towers: As `serving.retrieval` takes them.
+      towers: As `serving.servable.retrieval` takes them.
       towers_dir: The saved towers, with `training.json`.
       users: Serialized examples of validation users: the queries, the first the warm-up requests.
       uri: Where to write, see `servable_paths`.

@@ -75,12 +75,12 @@ def evaluate_in_own_process(
       output: JSON file to write the figures to.
 
     Returns:
-      By split, `serving.index_evaluation.IndexFigures`.
+      By split, `serving.index.evaluation.IndexFigures`.
 
     Raises:
       RuntimeError: It cannot be loaded or asked.
     """
-    command = [sys.executable, "-m", "serving.index_evaluation", "--output", output]
+    command = [sys.executable, "-m", "serving.index.evaluation", "--output", output]
     command += ["--servable", servable]
     for split, pattern in patterns.items():
         command += ["--examples", f"{split}={pattern}"]

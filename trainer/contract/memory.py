@@ -15,8 +15,8 @@ so that a share of p above 0 is left whatever the domains are. Tags that nobody 
 empty history has lambda = 0, and so the model's score.
 
 Here are the mixture in numpy and its description, which serving reads as well;
-`trainer.evaluation.memory_choice` chooses it and `serving.tag_memory` computes it in a servable's
-graph.
+`trainer.evaluation.memory_choice` chooses it and `serving.servable.tag_memory` computes it in a
+servable's graph.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """Raw features as a servable's tensors: their signature, how they are parsed, what is refused.
 
 What the transform makes of them is `tfx_pipeline.preprocessing`'s work, from values to tensors
-`serving.feature_tensors`'.
+`serving.wire.feature_tensors`'.
 """
 
 from collections.abc import Mapping, Sequence

@@ -66,10 +66,10 @@ EMBED_TAGS = "embed_tags"
 SCORE_TAGS_BY_EMBEDDING = "score_tags_by_embedding"
 # `query_embeddings`, `item_tags` -> the outputs of `score_items`
 SCORE_ITEMS_BY_EMBEDDING = "score_items_by_embedding"
-# What a servable with other tags than its towers' (`serving.retagged_towers`) asks, as it has the
-# tables: `query_embeddings`, `item_tag_rows` int64 [batch, m, n] (-1: none), rows of
-# `candidate_embeddings` and, where a click loss was trained, `click_embeddings`, float
-# [any, dimension], as `candidates` gives them -> the outputs of `score_items`
+# What a servable with other tags than its towers' (`serving.servable.retagged_towers`) asks, as it
+# has the tables: `query_embeddings`, `item_tag_rows` int64 [batch, m, n] (-1: none), rows of
+# `candidate_embeddings` and, where a click loss was trained, `click_embeddings`, float [any,
+# dimension], as `candidates` gives them -> the outputs of `score_items`
 SCORE_ITEMS_BY_TABLE = "score_items_by_table"
 # The inputs of `retrieve`, `explained_embedding` float [batch, dimension], one row of
 # `ranking_embeddings` a user -> the outputs of `explain`

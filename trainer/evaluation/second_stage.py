@@ -11,7 +11,7 @@ takes the tags of the user's own history as well, and orders all of them by the 
 shares there and of the model's p, the softmax of `query . ranking` over the N.
 
 Here is the same in numpy, for validation, which chooses w and memory, and for the Evaluator.
-Building the servable is `serving.retrieval`'s work.
+Building the servable is `serving.servable.retrieval`'s work.
 """
 
 import dataclasses

@@ -3,11 +3,11 @@
 import pytest
 import tensorflow as tf
 
-from serving.export import export_servable
-from serving.index import BruteForceIndex
-from serving.model_server.model_config import ModelConfig
+from serving.index.top_k import BruteForceIndex
+from serving.model_server.models.model_config import ModelConfig
 from serving.model_server.server import ModelServer
-from serving.retrieval import TagRetrieval
+from serving.servable.export import export_servable
+from serving.servable.retrieval import TagRetrieval
 from tests.serving.client.flaky_service import FlakyService, serve
 from tests.serving.client.listening_towers import DESCRIPTION, TAGS, VECTORS, K, ListeningTowers
 

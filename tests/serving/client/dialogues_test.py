@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from serving.client import TagClient
 from serving.client.dialogues import Dialogues
-from serving.serving_api import get_model_metadata_pb2, types_pb2
+from serving.wire.serving_api import get_model_metadata_pb2, types_pb2
 from tests.serving.client.listening_towers import CLICKS, TAGS, VECTORS
 from trainer.contract import signatures as s
 

@@ -11,8 +11,8 @@ import pytest
 from google.protobuf import json_format
 
 from serving.client import TagClient
-from serving.serving_api import predict_pb2, prediction_service_pb2_grpc
-from serving.tensor_proto import to_numpy
+from serving.wire.serving_api import predict_pb2, prediction_service_pb2_grpc
+from serving.wire.tensor_proto import to_numpy
 
 PAGE = Path(__file__).parents[3] / "docs" / "client.md"
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
-from serving.serving_api import predict_pb2, prediction_service_pb2_grpc
-from serving.tensor_proto import to_numpy, write_numpy
+from serving.wire.serving_api import predict_pb2, prediction_service_pb2_grpc
+from serving.wire.tensor_proto import to_numpy, write_numpy
 
 
 class FlakyService(prediction_service_pb2_grpc.PredictionServiceServicer):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from serving.client import TagClient, TagClientError
-from serving.serving_api import COMPACT_ANSWER, prediction_service_pb2_grpc
+from serving.wire.serving_api import COMPACT_ANSWER, prediction_service_pb2_grpc
 from tests.serving.client.certificates import make_certificate
 from tests.serving.client.flaky_service import FlakyService, serve
 

@@ -16,9 +16,9 @@ from grpc_reflection.v1alpha import reflection_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from serving.model_server.errors import ServingError
-from serving.model_server.json_text import MAX_QUOTED, value_text
-from serving.model_server.predict import run_signature
-from serving.model_server.servable import Servable
+from serving.model_server.rest.json_text import MAX_QUOTED, value_text
+from serving.model_server.session.predict import run_signature
+from serving.model_server.session.servable import Servable
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 NO_MESSAGE = b"\x0a\xff\xff"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from serving.client import TagClient, TagClientError, TagProfile
-from serving.model_server.model_config import ModelConfig
+from serving.model_server.models.model_config import ModelConfig
 from serving.model_server.server import ModelServer
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from serving.model_server.model_config import ModelConfig
+from serving.model_server.models.model_config import ModelConfig
+from serving.model_server.models.version_policy import LatestVersions
 from serving.model_server.server import ModelServer
-from serving.model_server.version_policy import LatestVersions
 from tests.serving.model_server import toy_models
 
 

@@ -20,9 +20,9 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from serving.model_server.model_config import ModelConfig
+from serving.model_server.models.model_config import ModelConfig
+from serving.model_server.models.version_policy import AllVersions
 from serving.model_server.server import ModelServer
-from serving.model_server.version_policy import AllVersions
 
 WAIT_S = 60.0
 

@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
+from serving.model_server.callers.limit_flags import channel_arguments
 from serving.model_server.flags import add_serve_arguments, run_server
-from serving.model_server.limit_flags import channel_arguments
 
 
 def parse(*arguments):

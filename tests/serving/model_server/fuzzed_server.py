@@ -8,9 +8,9 @@ import hypothesis
 import numpy as np
 import tensorflow as tf
 
-from serving.export import export_servable
-from serving.retrieval import TagRetrieval
-from serving.scann_index import ScannIndex, SearchParameters
+from serving.index.scann_index import ScannIndex, SearchParameters
+from serving.servable.export import export_servable
+from serving.servable.retrieval import TagRetrieval
 from tests.serving.model_server import toy_models
 from tests.serving.model_server.server_process import server_process
 from tests.toy_towers import ToyTowers

@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from serving.client import TagClient
-from serving.model_server.model_config import ModelConfig
+from serving.model_server.models.model_config import ModelConfig
 from serving.model_server.server import ModelServer
 from tests.serving.model_server import toy_models
 from tests.serving.model_server.server_process import wait_until

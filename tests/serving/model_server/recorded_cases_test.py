@@ -33,9 +33,9 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from serving.model_server.model_config import ModelConfig
+from serving.model_server.models.model_config import ModelConfig
+from serving.model_server.models.version_policy import AllVersions
 from serving.model_server.server import ModelServer
-from serving.model_server.version_policy import AllVersions
 
 CONTRACT = pathlib.Path(__file__).parents[4] / "shared" / "contract"
 RECORDING = CONTRACT / "recorded_cases.txt"

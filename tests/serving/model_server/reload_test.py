@@ -19,11 +19,11 @@ from tensorflow_serving.apis import (
 )
 
 from serving.client import TagClient, TagClientError
-from serving.model_server.config_file import ConfigFileWatcher
 from serving.model_server.errors import ServingError
-from serving.model_server.model_config import ModelConfig
+from serving.model_server.models.config_file import ConfigFileWatcher
+from serving.model_server.models.model_config import ModelConfig
+from serving.model_server.models.version_policy import AllVersions
 from serving.model_server.server import ModelServer
-from serving.model_server.version_policy import AllVersions
 
 X = {"x": np.array([1.0], np.float32)}
 WAIT_S = 60.0

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from serving.client import TagClient, TagClientError
-from serving.model_server.model_config import ModelConfig
+from serving.model_server.models.model_config import ModelConfig
+from serving.model_server.models.version_state import VersionState
 from serving.model_server.server import ModelServer
-from serving.model_server.version_state import VersionState
 
 X = {"x": np.array([1.0], np.float32)}
 WAIT_S = 30.0

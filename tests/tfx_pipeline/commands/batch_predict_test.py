@@ -8,10 +8,10 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from serving.export import export_servable
-from serving.index import BruteForceIndex
-from serving.retrieval import TagRetrieval
-from serving.servable_caller import ServableCaller
+from serving.batch.servable_caller import ServableCaller
+from serving.index.top_k import BruteForceIndex
+from serving.servable.export import export_servable
+from serving.servable.retrieval import TagRetrieval
 from tests.toy_towers import ToyTowers
 from tfx_pipeline.cli import main
 

@@ -12,10 +12,10 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, channel_utils, standard_artifacts
 
-from serving.export import export_servable
-from serving.retrieval import TagRetrieval
-from serving.scann_index import ScannIndex, SearchParameters
-from serving.servable_caller import ServableCaller
+from serving.batch.servable_caller import ServableCaller
+from serving.index.scann_index import ScannIndex, SearchParameters
+from serving.servable.export import export_servable
+from serving.servable.retrieval import TagRetrieval
 from tests.toy_towers import ToyTowers, write_users
 from tfx_pipeline.components.bulk_inferrer import now_bulk_inferrer
 from trainer.contract import features as f

@@ -11,7 +11,7 @@ from tfx.components.evaluator import constants
 from tfx.types import artifact_utils, standard_artifacts
 
 from serving.client import EventFeatures
-from serving.scann_index import SearchParameters
+from serving.index.scann_index import SearchParameters
 from tests.toy_towers import ToyTowers, write_users
 from tfx_pipeline.base_path_lock import LOCK_FILE
 from tfx_pipeline.components import tag_index_builder

@@ -1,0 +1,80 @@
+"""A servable called in this process, with the instances and signatures of a server's callers."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from serving.model_server.errors import ServingError
+from serving.model_server.session.predict import run_signature
+from serving.model_server.session.servable import Servable
+from serving.wire.feature_tensors import FeatureValue, input_slots, to_tensors
+from trainer.contract import signatures as s
+from trainer.contract.whole_files import read_json
+
+
+class Retrieved(NamedTuple):
+    """Tags of users, best first.
+
+    Attributes:
+      tags: [batch][k].
+      scores: [batch][k].
+      probabilities: [batch][k]; None: the servable is older than probabilities.
+    """
+
+    tags: list[list[str]]
+    scores: list[list[float]]
+    probabilities: list[list[float]] | None
+
+
+class ServableCaller:
+    """Loads a version folder and answers `retrieve` and `serving_default`.
+
+    Attributes:
+      slots: What `retrieve` takes, by feature.
+      num_tags: Tags in the index.
+    """
+
+    def __init__(self, version_dir: str):
+        """Loads the servable.
+
+        Args:
+          version_dir: The version folder.
+        """
+        self._servable = Servable(version_dir)
+        self.slots = input_slots(self._servable.signature_defs[s.RETRIEVE])
+        path = os.path.join(version_dir, s.DESCRIPTION_FILE)
+        description = read_json(path, s.DESCRIPTION_REMEDY, required={"index": dict})
+        self.num_tags: int = description["index"]["num_tags"]
+
+    def retrieve(self, features: Sequence[Mapping[str, FeatureValue]]) -> Retrieved:
+        """Tags, scores and probabilities of users, best first.
+
+        Args:
+          features: One instance a user.
+
+        Returns:
+          What the servable answers.
+
+        Raises:
+          ValueError: A feature is unknown or of the wrong kind, or the model refuses the values.
+        """
+        return self._run(s.RETRIEVE, to_tensors(features, self.slots))
+
+    def retrieve_examples(self, examples: Sequence[bytes]) -> Retrieved:
+        """The same for serialized `tf.Example`s of raw features."""
+        return self._run(s.SERVING_DEFAULT, {s.EXAMPLES: np.array(examples, object)})
+
+    def _run(self, signature: str, tensors: dict[str, np.ndarray]) -> Retrieved:
+        try:
+            outputs = run_signature(self._servable, self._servable.signatures[signature], tensors)
+        except ServingError as error:
+            raise ValueError(f"The model refuses the instances: {error.message}") from error
+        tags = [list(map(bytes.decode, row)) for row in outputs[s.TAGS].tolist()]
+        probabilities = outputs.get(s.PROBABILITIES)
+        return Retrieved(
+            tags,
+            outputs[s.SCORES].tolist(),
+            None if probabilities is None else probabilities.tolist(),
+        )

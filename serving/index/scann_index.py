@@ -1,0 +1,156 @@
+"""Approximate top-k search with ScaNN: the only file that imports `scann`.
+
+TFRS's `ScaNN` layer fixes the number of leaves searched and of candidates re-ordered when it builds
+the index; here they are arguments of the search, so that one built index can be tuned. The rest is
+as there: a tree of leaves, asymmetric hashing within a leaf, re-ordering by exact inner products.
+"""
+
+import dataclasses
+import importlib.metadata
+import math
+import uuid
+
+import numpy as np
+import tensorflow as tf
+from scann.scann_ops.py import scann_ops
+
+from serving.index.top_k import NOT_FOUND, TopKIndex
+from trainer.contract.config_loader import require
+
+# ScaNN refuses to train its hashing on fewer points.
+MIN_CANDIDATES = 16
+# Measured with ScaNN 1.3.2: 1 to 9 queries search one way, 16 and more another.
+_MIN_BATCH = 16
+# A wider search: what is far down a list lies in more leaves, and hashes tell less there.
+_LEAVES_OF_WIDER = 4  # times those searched
+_REORDERING_OF_WIDER = 1.5  # times k, at least; it is most of what a search costs
+# Others do not load with this TensorFlow, or load, answer, and spin at exit.
+SUPPORTED_VERSION = "1.3.2"
+if importlib.metadata.version("scann") != SUPPORTED_VERSION:
+    raise ImportError(
+        f"`scann` must be {SUPPORTED_VERSION}, the version that works with TensorFlow 2.16. "
+        f"Received: scann {importlib.metadata.version('scann')}."
+    )
+
+
+def register_scann_ops() -> None:
+    """Makes ScaNN's ops known to TensorFlow, so that a SavedModel that uses them can be loaded.
+
+    Importing this module has done it; the function exists to be called where a reader should see
+    it.
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchParameters:
+    """What a search trades for speed.
+
+    Attributes:
+      num_leaves_to_search: Leaves of the tree looked into.
+      num_reordering_candidates: Candidates whose inner product is computed exactly.
+    """
+
+    num_leaves_to_search: int
+    num_reordering_candidates: int
+
+    def __post_init__(self):
+        for name in ("num_leaves_to_search", "num_reordering_candidates"):
+            value = getattr(self, name)
+            require(value >= 1, name, "be a positive integer", value)
+
+
+def default_num_leaves(num_candidates: int) -> int:
+    """Rule of thumb: the square root of the number of candidates."""
+    return max(1, round(math.sqrt(num_candidates)))
+
+
+class ScannIndex(TopKIndex):
+    """A ScaNN index that can be saved in a SavedModel."""
+
+    is_exact = False
+
+    def __init__(
+        self,
+        candidates: np.ndarray,
+        num_leaves: int,
+        search_parameters: SearchParameters,
+        training_iterations: int = 12,
+        name: str | None = None,
+    ):
+        """Trains the tree and the hashing.
+
+        Args:
+          candidates: float32 [num_candidates, dimension].
+          num_leaves: Leaves of the tree.
+          search_parameters: Of `search`; replace the attribute to search otherwise.
+          training_iterations: Of the clustering.
+          name: Name of the module.
+
+        Raises:
+          ValueError: There are too few candidates for ScaNN, or fewer than leaves.
+        """
+        super().__init__(name=name)
+        num_candidates = len(candidates)
+        require(
+            num_candidates >= MIN_CANDIDATES,
+            "candidates",
+            f"be at least {MIN_CANDIDATES} for ScaNN; use the exact index",
+            num_candidates,
+        )
+        require(
+            1 <= num_leaves <= num_candidates,
+            "num_leaves",
+            "be between 1 and the candidates",
+            num_leaves,
+        )
+        self.num_leaves = num_leaves
+        self.search_parameters = search_parameters
+        self._state = (
+            scann_ops.builder(tf.constant(candidates, tf.float32), 1, "dot_product")
+            .tree(
+                num_leaves=num_leaves,
+                num_leaves_to_search=num_leaves,
+                training_iterations=training_iterations,
+                training_sample_size=num_candidates,
+            )
+            .score_ah(dimensions_per_block=2)
+            .reorder(search_parameters.num_reordering_candidates)
+            # The default name is a hash of the configuration: two indexes would share one searcher.
+            .build(shared_name=f"tags/{uuid.uuid4()}")
+            .serialize_to_module()
+        )
+
+    def search(self, queries: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `TopKIndex.search`."""
+        return self._search(queries, k, self.search_parameters)
+
+    def search_wider(self, queries: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `TopKIndex.search_wider`: four times the leaves, and 1.5 times k re-ordered."""
+        tuned = self.search_parameters
+        num_reordering = max(int(_REORDERING_OF_WIDER * k), tuned.num_reordering_candidates)
+        wider = SearchParameters(_LEAVES_OF_WIDER * tuned.num_leaves_to_search, num_reordering)
+        return self._search(queries, k, wider)
+
+    def _search(
+        self, queries: tf.Tensor, k: int, parameters: SearchParameters
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        # `recreate_handle` makes the searcher from the saved tensors, once by its shared name.
+        searcher = scann_ops.ScannSearcher(self._state.recreate_handle())
+        # Below some ten queries ScaNN takes another way through its hashes, with other results near
+        # the end of a list: a user must get the same tags alone as in a batch.
+        num_queries = tf.shape(queries)[0]
+        num_padding = tf.maximum(_MIN_BATCH - num_queries, 0)
+        result = searcher.search_batched(
+            tf.pad(queries, [[0, num_padding], [0, 0]]),
+            final_num_neighbors=k,
+            pre_reorder_num_neighbors=max(k, parameters.num_reordering_candidates),
+            leaves_to_search=min(self.num_leaves, parameters.num_leaves_to_search),
+        )
+        # With few leaves searched ScaNN returns fewer columns, or NaN in place of a score.
+        num_missing = k - tf.shape(result.indices)[1]
+        padding = [[0, 0], [0, num_missing]]
+        distances, indices = result.distances[:num_queries], result.indices[:num_queries]
+        scores = tf.pad(distances, padding, constant_values=float("nan"))
+        positions = tf.pad(indices, padding)
+        positions = tf.where(tf.math.is_nan(scores), NOT_FOUND, positions)
+        return tf.ensure_shape(scores, [None, k]), tf.ensure_shape(positions, [None, k])

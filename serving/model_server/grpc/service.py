@@ -1,0 +1,175 @@
+"""TensorFlow Serving's two gRPC services over a model manager: functions of messages."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    inference_pb2,
+    model_management_pb2,
+    predict_pb2,
+    regression_pb2,
+)
+
+from serving.model_server.callers.reload_guard import ReloadGuard
+from serving.model_server.counts.metrics import Metrics
+from serving.model_server.errors import ServingError, invalid_argument, unimplemented
+from serving.model_server.grpc.message_cost import predict_request_cost, worst_cost
+from serving.model_server.models.manager import ModelManager
+from serving.model_server.models.model_config import read_model_configs
+from serving.model_server.models.model_info import model_metadata, model_status
+from serving.model_server.session.predict import predict
+from serving.model_server.session.request_limits import RequestLimits
+from serving.wire.serving_api import COMPACT_ANSWER
+from serving.wire.tensor_proto import write_compact, write_numpy
+
+PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
+MODEL_SERVICE = "tensorflow.serving.ModelService"
+
+
+class Call:
+    """What a method is told of its call beside the message.
+
+    Attributes:
+      metadata: Pairs of key and value.
+      is_active: Whether somebody still waits for the answer.
+    """
+
+    def __init__(self, metadata: Sequence[tuple[str, str | bytes]]):
+        self.metadata = metadata
+        self.is_active = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A method with one message and one answer.
+
+    Attributes:
+      request_type: Class of its message.
+      answer: The answer to a message; raises a `ServingError`.
+      is_slow: Whether it takes minutes, so that it must not hold a thread of the others.
+      max_bytes: Size of its message, below that of any message.
+      cost: The memory that a message takes, from its bytes.
+    """
+
+    request_type: Any
+    answer: Callable[[Any, Call], Any]
+    is_slow: bool = False
+    max_bytes: int = 1 << 20
+    cost: Callable[[bytes], int] = worst_cost
+
+
+def service_methods(
+    manager: ModelManager, metrics: Metrics, limits: RequestLimits, guard: ReloadGuard
+) -> dict[str, Method]:
+    """The methods of both services.
+
+    Args:
+      manager: The models.
+      metrics: Where requests are counted.
+      limits: What a Predict request may cost.
+      guard: What a reload may do.
+
+    Returns:
+      Full name, such as `/tensorflow.serving.ModelService/GetModelStatus`, -> method.
+    """
+    prediction = _PredictionService(manager, metrics, limits)
+    model = _ModelService(manager, guard)
+    services: Mapping[str, Mapping[str, Method]] = {
+        PREDICTION_SERVICE: {
+            "Predict": Method(
+                predict_pb2.PredictRequest,
+                prediction.predict,
+                max_bytes=2**31 - 1,
+                cost=predict_request_cost,
+            ),
+            "GetModelMetadata": Method(
+                get_model_metadata_pb2.GetModelMetadataRequest, prediction.metadata
+            ),
+            "Classify": _not_here("Classify", classification_pb2.ClassificationRequest),
+            "Regress": _not_here("Regress", regression_pb2.RegressionRequest),
+            "MultiInference": _not_here("MultiInference", inference_pb2.MultiInferenceRequest),
+        },
+        MODEL_SERVICE: {
+            "GetModelStatus": Method(get_model_status_pb2.GetModelStatusRequest, model.status),
+            "HandleReloadConfigRequest": Method(
+                model_management_pb2.ReloadConfigRequest, model.reload, is_slow=True
+            ),
+        },
+    }
+    return {
+        f"/{service}/{name}": method
+        for service, methods in services.items()
+        for name, method in methods.items()
+    }
+
+
+class _PredictionService:
+    """Predict and GetModelMetadata; the calls that take tf.Example are not implemented."""
+
+    def __init__(self, manager: ModelManager, metrics: Metrics, limits: RequestLimits):
+        self._manager = manager
+        self._metrics = metrics
+        self._limits = limits
+
+    def predict(self, request: predict_pb2.PredictRequest, call: Call) -> Any:
+        """Runs a signature on the request's tensors."""
+        start = time.perf_counter()
+        spec = request.model_spec
+        is_compact = COMPACT_ANSWER in call.metadata
+        write = write_compact if is_compact else write_numpy
+        try:
+            if not request.HasField("model_spec"):
+                raise invalid_argument("Missing ModelSpec")
+            with self._manager.acquire(spec) as lease:
+                response = predict(lease.servable, lease.version, request, write, self._limits)
+        except ServingError as error:
+            self._metrics.count_error(spec.name, error.code.name)
+            raise
+        self._metrics.count_answer(spec.name, "Predict", "GRPC", time.perf_counter() - start)
+        log = self._manager.request_log(spec.name)
+        if log is not None and log.is_sampled():
+            log.add(request, response)
+        return response
+
+    def metadata(self, request: Any, call: Call) -> Any:
+        """Says which signatures a model has."""
+        return model_metadata(self._manager, request)
+
+
+class _ModelService:
+    """GetModelStatus, and HandleReloadConfigRequest, which changes what is served."""
+
+    def __init__(self, manager: ModelManager, guard: ReloadGuard):
+        self._manager = manager
+        self._guard = guard
+
+    def status(self, request: Any, call: Call) -> Any:
+        """Says in which state the versions of a model are."""
+        return model_status(self._manager, request)
+
+    def reload(self, request: Any, call: Call) -> Any:
+        """Replaces the configuration; answers when its new models can be asked."""
+        self._guard.check_allowed()
+        if request.metric_names:
+            raise unimplemented(
+                "`metric_names` must be left out, as this local model server does not report "
+                f"metrics here. Received: {', '.join(request.metric_names)}."
+            )
+        configs = read_model_configs(request.config)
+        self._guard.check(configs)
+        self._manager.reload(configs, lambda: call.is_active)
+        response = model_management_pb2.ReloadConfigResponse()
+        response.status.SetInParent()
+        return response
+
+
+def _not_here(name: str, request_type: Any) -> Method:
+    def answer(request: Any, call: Call) -> Any:
+        raise unimplemented(f"{name} is not implemented by this local model server.")
+
+    return Method(request_type, answer)

@@ -1,0 +1,69 @@
+"""One message and its answer, computed in a thread."""
+
+import asyncio
+import logging
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from serving.model_server.errors import ServingError, invalid_argument
+from serving.model_server.grpc.service import Call, Method
+
+_logger = logging.getLogger("tagtower.model_server")
+
+
+def parse_message(request_type: Any, message: bytes) -> Any:
+    """Reads a message.
+
+    Args:
+      request_type: Its class.
+      message: Its bytes.
+
+    Raises:
+      ServingError: INVALID_ARGUMENT if they are none.
+    """
+    # Left to itself, gRPC answers these with INTERNAL, the code of a server's own faults, so that
+    # monitoring would alarm about every scanner.
+    try:
+        return request_type.FromString(message)
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise invalid_argument("The request is not a message of this method.") from error
+
+
+class Work:
+    """A message and its answer."""
+
+    def __init__(self, method: Method, message: bytes, call: Call, answer: asyncio.Future[None]):
+        self.message = message
+        self.answer = answer
+        self.cost = 0
+        self.request: Any = None
+        self.result = b""
+        self.error: ServingError | None = None
+        self.method = method
+        self._call = call
+
+    def run(self) -> None:
+        """Computes the answer, or the error."""
+        request_type = self.method.request_type
+        try:
+            if not self._call.is_active:
+                raise ServingError(grpc.StatusCode.CANCELLED, "The caller has gone.")
+            if self.request is None:
+                self.request = parse_message(request_type, self.message)
+            self.result = self.method.answer(self.request, self._call).SerializeToString()
+        except ServingError as error:
+            # Not itself: its traceback holds the request.
+            self.error = ServingError(error.code, error.message)
+        except MemoryError:
+            self.error = ServingError(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "The server has not the memory for this request.",
+            )
+        except Exception:
+            _logger.exception("Answering a %s failed.", request_type.DESCRIPTOR.name)
+            self.error = ServingError(
+                grpc.StatusCode.INTERNAL, "Internal error of the server; see its log."
+            )
+        self.request = None  # it may be large, and the answer may have to wait

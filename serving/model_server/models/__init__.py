@@ -1,0 +1,1 @@
+"""The models of the server: their configuration, versions, loading and warm-up."""

@@ -1,0 +1,352 @@
+"""All models of the server: looks them up for requests, and watches their base paths."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import grpc
+from tensorflow_serving.apis import model_pb2
+
+from serving.model_server.counts.metrics import Metrics
+from serving.model_server.errors import ServingError, invalid_argument, servable_not_found
+from serving.model_server.models.known_version import Lease
+from serving.model_server.models.load_memory import LoadMemory
+from serving.model_server.models.model_config import ModelConfig
+from serving.model_server.models.version_labels import VersionLabels
+from serving.model_server.models.version_lifecycle import ServedModel
+from serving.model_server.models.version_state import VersionState
+from serving.model_server.session.request_log import RequestLog
+
+_logger = logging.getLogger("tagtower.model_server")
+
+# Models taken out of the configuration, whose states are still told; earlier ones are forgotten.
+MAX_REMOVED_MODELS = 100
+# Between two looks whether the sender of a reload still waits for it.
+_PATIENCE_S = 0.2
+
+
+class ModelManager:
+    """Model name -> served model, kept up to date by one thread.
+
+    Args:
+      configs: The models.
+      poll_wait_s: Seconds between two looks at the base paths; 0: look once.
+      metrics: Where loads and calls are counted.
+      allows_labels_for_unavailable: Whether a new label may name a version that is not available.
+      memory: Whether a version fits; None: as what is available says.
+
+    Raises:
+      ValueError: If two models have one name, or the time is negative.
+    """
+
+    def __init__(
+        self,
+        configs: Sequence[ModelConfig],
+        poll_wait_s: float = 1.0,
+        *,
+        metrics: Metrics | None = None,
+        allows_labels_for_unavailable: bool = False,
+        memory: LoadMemory | None = None,
+    ):
+        if poll_wait_s < 0:
+            raise ValueError(
+                f"`file_system_poll_wait_seconds` must not be negative. Received: {poll_wait_s}."
+            )
+        if len({config.name for config in configs}) < len(configs):
+            raise ValueError(
+                f"`name` must be one model's own. Received: {[config.name for config in configs]}."
+            )
+        self._poll_wait_s = poll_wait_s
+        self._metrics = metrics or Metrics()
+        self._memory = memory or LoadMemory()
+        self._changed = threading.Condition(threading.RLock())
+        # Those of the configuration, and the last ones that were: replaced as a whole, so that
+        # looking up takes no lock.
+        self._models: Mapping[str, ServedModel] = {}
+        self._metrics.is_served = self._is_served
+        self._labels = VersionLabels(allows_labels_for_unavailable)
+        self._request_logs: Mapping[str, RequestLog] = {}
+        self._first_configs: Sequence[ModelConfig] | None = configs
+        self._failure: ServingError | None = None
+        self._reload_lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="poll-base-paths", daemon=True)
+        self._configure(configs)
+
+    @property
+    def models(self) -> Mapping[str, ServedModel]:
+        """The models by name, the last ones that are no longer configured among them."""
+        return self._models
+
+    @property
+    def failure(self) -> ServingError | None:
+        """Why the first configuration cannot be served, if it cannot."""
+        return self._failure
+
+    def start(self) -> None:
+        """Starts to look for versions; returns at once."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float | None = None) -> None:
+        """Stops to look for versions and unloads all; those in use go with their last request.
+
+        Args:
+          timeout_s: Seconds to wait for a load that is under way; None: as long as it takes.
+        """
+        for model in self._models.values():
+            model.close()
+        self._stopping.set()
+        self._wake.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        for model in self._models.values():
+            model.unload_all()
+        for log in self._request_logs.values():
+            log.close()
+
+    @property
+    def has_requests(self) -> bool:
+        """Whether a version is in use by a request."""
+        return any(model.has_requests for model in self._models.values())
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether a load is under way."""
+        return any(model.is_loading for model in self._models.values())
+
+    def acquire(self, spec: model_pb2.ModelSpec) -> Lease:
+        """Takes the version a request names; the highest available if it names none.
+
+        Args:
+          spec: The request's `model_spec`.
+
+        Returns:
+          The version, to be used in a `with` statement.
+
+        Raises:
+          ServingError: If the name is empty, the label unknown or the version not available.
+        """
+        if not spec.name:
+            raise invalid_argument("ModelSpec has no name specified.")
+        choice = spec.WhichOneof("version_choice")
+        version = None
+        if choice == "version":
+            version = spec.version.value
+        elif choice == "version_label":
+            version = self._labels.version_of(spec.name, spec.version_label)
+        model = self._models.get(spec.name)
+        if model is None:
+            raise servable_not_found(spec.name, version)
+        return model.acquire(version)
+
+    def request_log(self, name: str) -> RequestLog | None:
+        """Where requests of a model are logged; None: nowhere."""
+        return self._request_logs.get(name)
+
+    def reload(
+        self, configs: Sequence[ModelConfig], is_awaited: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Replaces the configuration: what it does not name goes, what is new is loaded.
+
+        Labels are checked against what is available before, as by the real server: a label for a
+        version that is still to be loaded takes a second reload.
+
+        Args:
+          configs: All models to serve from now on.
+          is_awaited: Whether somebody still waits for the new models.
+
+        Raises:
+          ServingError: FAILED_PRECONDITION if a label names a version that is not available, and
+            nothing changes; UNKNOWN if a new model does not become available, and the rest of the
+            configuration holds.
+        """
+        with self._reload_lock:
+            if self._first_configs is not None and list(configs) == list(self._first_configs):
+                return  # on its way already, with its labels
+            self._labels.assign(configs, self._is_available)
+            self._first_configs = None
+            new = self._configure(configs)
+        self._wake.set()
+        while not self.wait_until(
+            lambda: all(self._is_settled(model) for model in new), _PATIENCE_S
+        ):
+            if self._stopping.is_set() or not is_awaited():
+                return
+        failed = [model for model in new if not self._available(model) and model.is_configured]
+        if failed:
+            texts = "".join(f"{{{_failure_text(model)}}}, " for model in failed)
+            raise ServingError(
+                grpc.StatusCode.UNKNOWN,
+                f"{len(failed)} model(s) did not become available: {{{texts}}}",
+            )
+
+    def wait_until(self, predicate: Callable[[], bool], timeout_s: float) -> bool:
+        """Waits until a condition on the models' states holds.
+
+        Args:
+          predicate: The condition; called whenever a state changes.
+          timeout_s: Seconds to wait at most.
+
+        Returns:
+          Whether it holds.
+        """
+        with self._changed:
+            return self._changed.wait_for(predicate, timeout_s)
+
+    def wait_until_available(self, timeout_s: float) -> dict[str, int]:
+        """Waits until every model has a version that serves.
+
+        Args:
+          timeout_s: Seconds to wait at most.
+
+        Returns:
+          Model name -> its highest available version.
+
+        Raises:
+          ServingError: If the configuration cannot be served.
+          TimeoutError: If a model has no version by then; the text says why.
+        """
+        is_ready = self.wait_until(lambda: self.is_ready or self._failure is not None, timeout_s)
+        if self._failure is not None:
+            raise self._failure
+        if is_ready:
+            return {name: numbers[0] for name, numbers in self.available_versions().items()}
+        reasons = []
+        for name, numbers in self.available_versions().items():
+            model = self._models[name]
+            failures = [
+                f"version {status.version}: {status.message}" for status in model.failures()
+            ]
+            if not numbers:
+                reasons.append(f"{name}: {'; '.join(failures) or model.problem or 'still loading'}")
+        raise TimeoutError(f"No version available after {timeout_s:g} s. {' '.join(reasons)}")
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every model has a version that serves, and all labels are given."""
+        return self._first_configs is None and all(self.available_versions().values())
+
+    def available_versions(self) -> dict[str, list[int]]:
+        """Name of each configured model -> the versions that serve, highest first."""
+        return {
+            name: self._available(model)
+            for name, model in self._models.items()
+            if model.is_configured
+        }
+
+    def _configure(self, configs: Sequence[ModelConfig]) -> list[ServedModel]:
+        """Adds, changes and removes models; returns those that are new."""
+        models = dict(self._models)
+        new = []
+        for config in configs:
+            model = models.get(config.name)
+            if model is None:
+                model = ServedModel(config, self._changed, self._metrics, memory=self._memory)
+                models[config.name] = model
+                new.append(model)
+            else:
+                if not model.is_configured:
+                    new.append(model)
+                model.reconfigure(config)
+        names = {config.name for config in configs}
+        for name in [name for name in models if name not in names]:
+            model = models[name]
+            if model.is_configured:
+                model.remove()
+                models[name] = models.pop(name)  # in the order in which they were removed
+        self._models = models
+        self._configure_logs(configs)
+        self._forget_removed()
+        return new
+
+    def _forget_removed(self) -> None:
+        """Forgets removed models, but for the last ones and those that are still to be unloaded."""
+        models = self._models
+        gone = [name for name, m in models.items() if not m.is_configured and m.has_ended]
+        # Of what never had a version there is no state to tell.
+        forgotten = {name for name in gone if not models[name].paths}
+        forgotten.update([name for name in gone if name not in forgotten][:-MAX_REMOVED_MODELS])
+        if forgotten:
+            self._models = {name: m for name, m in models.items() if name not in forgotten}
+
+    def _forget_counts(self) -> None:
+        """Forgets the counts of models that went, and of versions that are forgotten."""
+        kept = {name: m for name, m in self._models.items() if m.is_configured or not m.has_ended}
+        self._metrics.keep(kept, {path for model in kept.values() for path in model.paths})
+
+    def _configure_logs(self, configs: Sequence[ModelConfig]) -> None:
+        """Keeps the logs whose configuration has not changed, opens others, closes the rest."""
+        before, logs = self._request_logs, {}
+        for config in configs:
+            if config.request_log is None:
+                continue
+            log = before.get(config.name)
+            if log is None or log.config != config.request_log:
+                count = self._metrics.request_log_counter(config.name)
+                log = RequestLog(config.request_log, count)
+            logs[config.name] = log
+        self._request_logs = logs
+        for name, log in before.items():
+            if logs.get(name) is not log:
+                log.close()
+
+    def _is_served(self, name: str) -> bool:
+        model = self._models.get(name)
+        return model is not None and model.is_configured
+
+    def _is_available(self, name: str, version: int) -> bool:
+        model = self._models.get(name)
+        return model is not None and model.is_configured and model.is_available(version)
+
+    def _available(self, model: ServedModel) -> list[int]:
+        return [
+            status.version for status in model.statuses() if status.state is VersionState.AVAILABLE
+        ]
+
+    def _is_settled(self, model: ServedModel) -> bool:
+        """Whether it serves, or nothing of it is left to try."""
+        has_failed = bool(model.failures()) and not model.is_polling
+        return bool(self._available(model)) or has_failed or not model.is_configured
+
+    def _assign_first_labels(self) -> None:
+        """Gives the labels of the first configuration, once its models are loaded."""
+        with self._reload_lock:
+            configs = self._first_configs
+            if configs is None or not all(
+                self._is_settled(self._models[config.name]) for config in configs
+            ):
+                return
+            try:
+                self._labels.assign(configs, self._is_available)
+            except ServingError as error:
+                self._failure = error
+            self._first_configs = None
+        with self._changed:
+            self._changed.notify_all()
+
+    def _watch(self) -> None:
+        while not self._stopping.is_set():
+            start = time.monotonic()
+            for model in self._models.values():
+                try:
+                    model.poll()
+                except Exception:
+                    # The thread must outlive whatever one look at one base path brings.
+                    _logger.exception("Looking for versions of %s failed.", model.config.name)
+            self._assign_first_labels()
+            with self._reload_lock:
+                self._forget_removed()
+            self._forget_counts()
+            elapsed = time.monotonic() - start
+            self._wake.wait(max(0.0, self._poll_wait_s - elapsed) if self._poll_wait_s else None)
+            self._wake.clear()
+
+
+def _failure_text(model: ServedModel) -> str:
+    failure = model.failures()[0]
+    return (
+        f"{{name: {model.config.name} version: {failure.version}}} due to error: "
+        f"{failure.code.name}: {failure.message}"
+    )

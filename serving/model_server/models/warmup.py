@@ -1,0 +1,93 @@
+"""Warm-up: the requests a version carries with it are answered before it serves.
+
+The first call of a graph is slow, and an operation the process does not know is found only when it
+is called: a version whose warm-up fails does not become available. Nor does one that answers
+otherwise than it did when it was exported, where its records say what that was.
+"""
+
+import json
+import os
+from collections.abc import Callable
+
+import grpc
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+from serving.model_server.errors import ServingError, invalid_argument, status_code, unimplemented
+from serving.model_server.session.predict import predict
+from serving.model_server.session.servable import Servable
+from serving.wire.recorded_answers import RECORDED, difference
+from trainer.contract.file_system import is_file, open_file
+from trainer.contract.signatures import DESCRIPTION_FILE, WARMUP_FILE
+
+MAX_RECORDS = 1000
+
+
+def replay_warmup(
+    servable: Servable, version: int, is_wanted: Callable[[], bool] = lambda: True
+) -> int:
+    """Answers the recorded requests of a version; the model and version they name do not matter.
+
+    Args:
+      servable: The loaded version.
+      version: Its number.
+      is_wanted: Whether the version is still wanted; asked before each record.
+
+    Returns:
+      How many records there were.
+
+    Raises:
+      ServingError: If a record is not one of Predict, fails, is answered otherwise than it says,
+        or there are more than 1,000; CANCELLED if the version is no longer wanted.
+    """
+    path = os.path.join(servable.path, WARMUP_FILE)
+    if not is_file(path):
+        return 0
+    num_records = 0
+    is_approximate = _is_approximate(servable.path)
+    try:
+        for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
+            num_records += 1
+            if not is_wanted():
+                raise ServingError(grpc.StatusCode.CANCELLED, "The version is no longer wanted.")
+            if num_records > MAX_RECORDS:
+                raise invalid_argument(
+                    f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {path}"
+                )
+            log = prediction_log_pb2.PredictionLog.FromString(record)
+            kind = log.WhichOneof("log_type")
+            if kind != "predict_log":
+                raise unimplemented(f"Unsupported log_type for warmup: {kind}")
+            recorded = log.predict_log.response
+            answered = predict(servable, version, log.predict_log.request)
+            if recorded.model_spec.version_label == RECORDED:
+                _compare(recorded, answered, is_approximate)
+    except tf.errors.OpError as error:
+        raise ServingError(status_code(error.error_code), error.message) from error
+    return num_records
+
+
+def _compare(
+    recorded: predict_pb2.PredictResponse,
+    answered: predict_pb2.PredictResponse,
+    is_approximate: bool,
+) -> None:
+    fault = difference(recorded, answered, is_approximate)
+    if fault is not None:
+        raise ServingError(
+            grpc.StatusCode.DATA_LOSS,
+            f"Warm-up: signature `{answered.model_spec.signature_name}` answers otherwise than "
+            f"when it was exported: {fault}. Push the version again.",
+        )
+
+
+def _is_approximate(path: str) -> bool:
+    """Whether a version says that its index is an approximate one; one that is damaged may be."""
+    file_path = os.path.join(path, DESCRIPTION_FILE)
+    try:
+        if not is_file(file_path):
+            return False  # none of ours
+        with open_file(file_path) as file:
+            return json.load(file)["index"]["kind"] == "scann"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return True

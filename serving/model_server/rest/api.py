@@ -1,0 +1,250 @@
+"""TensorFlow Serving's REST interface as a function from request to answer; no sockets in it."""
+
+import dataclasses
+import json
+import re
+import time
+from collections.abc import Mapping
+from urllib.parse import unquote
+
+import grpc
+import numpy as np
+from google.protobuf import json_format
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_pb2,
+    predict_pb2,
+)
+
+from serving.model_server.counts.metrics import Metrics
+from serving.model_server.errors import ServingError, invalid_argument, unimplemented
+from serving.model_server.models.manager import ModelManager
+from serving.model_server.models.model_info import model_metadata, model_status
+from serving.model_server.rest.json_tensor import parse_body, read_inputs, signature_name
+from serving.model_server.rest.json_text import columns_text, error_text, rows_text
+from serving.model_server.session.predict import DEFAULT_SIGNATURE, run_signature
+from serving.model_server.session.request_limits import RequestLimits
+from serving.wire.tensor_proto import write_numpy
+
+_VERSION_OR_LABEL = r"(?:(?:/versions/(?P<version>\d+))|(?:/labels/(?P<label>[^/:]+)))?"
+_PREDICTION = re.compile(
+    rf"/v1/models/(?P<name>[^/:]+){_VERSION_OR_LABEL}:(?P<verb>classify|regress|predict)",
+    re.IGNORECASE | re.ASCII,
+)
+_INFORMATION = re.compile(
+    rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION_OR_LABEL}(?:/(?P<part>metadata))?",
+    re.IGNORECASE | re.ASCII,
+)
+_ANY = re.compile(r"/v1/.*", re.IGNORECASE | re.DOTALL)
+_WEB_ORIGIN = re.compile(r"https?://")
+_NOT_FOUND = (
+    "<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n"
+    "</HEAD><BODY>\n<H1>Not Found</H1>\n</BODY></HTML>\n"
+)
+_LARGEST_VERSION = 2**63 - 1
+
+_HTTP_STATUS = {
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.FAILED_PRECONDITION: 400,
+    grpc.StatusCode.OUT_OF_RANGE: 400,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ALREADY_EXISTS: 409,
+    grpc.StatusCode.ABORTED: 409,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.CANCELLED: 499,
+    grpc.StatusCode.UNIMPLEMENTED: 501,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """An HTTP answer.
+
+    Attributes:
+      status: The status code.
+      body: The text.
+      content_type: Its type.
+      headers: Further headers.
+    """
+
+    status: int
+    body: str
+    content_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def encoded(self) -> bytes:
+        """The text as bytes; those of a string that were no UTF-8 are as they came."""
+        return self.body.encode("utf-8", "surrogateescape")
+
+
+@dataclasses.dataclass
+class _Target:
+    """What a request is about, as far as its path says: for the counts."""
+
+    model_name: str = ""
+    verb: str = ""
+
+
+class RestApi:
+    """Answers predict, status, metadata and metrics requests.
+
+    Args:
+      manager: The models.
+      metrics: Where requests are counted.
+      metrics_path: Where Prometheus reads the counts; empty: nowhere.
+      limits: What a predict request may cost; None: anything.
+    """
+
+    def __init__(
+        self,
+        manager: ModelManager,
+        metrics: Metrics,
+        metrics_path: str = "",
+        limits: RequestLimits | None = None,
+    ):
+        self._limits = limits
+        self._manager = manager
+        self._metrics = metrics
+        self._metrics_path = metrics_path
+
+    def count_refusal(self, code: grpc.StatusCode = grpc.StatusCode.RESOURCE_EXHAUSTED) -> None:
+        """Counts a request that was not let in: for there are too many, unless `code` says else."""
+        self._metrics.count_error("", code.name)
+
+    def answer(self, method: str, path: str, body: bytes, origin: str = "") -> Answer:
+        """Answers one request.
+
+        Args:
+          method: `GET`, `POST` and so on.
+          path: The path, still percent-encoded.
+          body: The body, not compressed.
+          origin: The header `Origin`, for `OPTIONS`.
+
+        Returns:
+          The answer; an error of the request is one, too.
+        """
+        if path == self._metrics_path:
+            return Answer(200, self._metrics.page(), "text/plain")
+        if not _ANY.fullmatch(path):
+            return Answer(404, _NOT_FOUND, "text/html")
+        start = time.perf_counter()
+        target = _Target()
+        try:
+            answer = self._answer(method, path, body, origin, target)
+        except ServingError as error:
+            self._metrics.count_error(target.model_name, error.code.name)
+            return Answer(_HTTP_STATUS.get(error.code, 500), error_text(error.message))
+        if answer.status == 200:
+            seconds = time.perf_counter() - start
+            self._metrics.count_answer(target.model_name, target.verb, "REST", seconds)
+        return answer
+
+    def _answer(self, method: str, path: str, body: bytes, origin: str, target: _Target) -> Answer:
+        if method == "OPTIONS":
+            is_web = _WEB_ORIGIN.search(origin) is not None
+            if not is_web:
+                self._metrics.count_error("", grpc.StatusCode.FAILED_PRECONDITION.name)
+            return Answer(200 if is_web else 400, "", "text/html; charset=ISO-8859-1")
+        malformed = invalid_argument(f"Malformed request: {method} {path}")
+        pattern = {"POST": _PREDICTION, "GET": _INFORMATION}.get(method)
+        match = pattern.fullmatch(path) if pattern else None
+        if match is None:
+            raise malformed
+        spec = _model_spec(match)
+        target.model_name = spec.name if spec else unquote(match["name"] or "")
+        target.verb = match["verb"] if method == "POST" else ""
+        if spec is None:
+            self._metrics.count_error(target.model_name, grpc.StatusCode.INVALID_ARGUMENT.name)
+            return Answer(400, "")
+        if method == "POST":
+            if target.verb in ("classify", "regress"):
+                raise unimplemented(f"{target.verb} is not implemented by this local model server.")
+            if target.verb != "predict":  # the pattern ignores case, the verb does not
+                raise malformed
+            return Answer(200, self._predict(spec, body))
+        if not spec.name:
+            raise invalid_argument("Missing model name in request.")
+        # As the verb: `/METADATA` matches, and asks for the status.
+        is_metadata = match["part"] == "metadata"
+        return Answer(200, self._metadata(spec) if is_metadata else self._status(spec))
+
+    def _predict(self, spec: model_pb2.ModelSpec, body: bytes) -> str:
+        document = parse_body(body)
+        name = signature_name(document) or DEFAULT_SIGNATURE
+        with self._manager.acquire(spec) as lease:
+            signature = lease.servable.signatures.get(name)
+            if signature is None:
+                raise invalid_argument(
+                    f'Serving signature name: "{name}" not found in signature def'
+                )
+            if not signature.inputs:
+                given = signature_name(document) or "DEFAULT"
+                raise invalid_argument(f"Failed to get input map for signature: {given}")
+            if self._limits:
+                self._limits.check_rows(signature, document.get("instances"))
+            inputs, is_by_row = read_inputs(document, signature)
+            outputs = run_signature(lease.servable, signature, inputs, limits=self._limits)
+        log = self._manager.request_log(spec.name)
+        if log is not None and log.is_sampled():
+            spec.signature_name = name
+            log.add(*_as_messages(spec, lease.version, inputs, outputs))
+        return rows_text(outputs) if is_by_row else columns_text(outputs)
+
+    def _status(self, spec: model_pb2.ModelSpec) -> str:
+        request = get_model_status_pb2.GetModelStatusRequest(model_spec=spec)
+        return _json(model_status(self._manager, request)) + "\n"
+
+    def _metadata(self, spec: model_pb2.ModelSpec) -> str:
+        request = get_model_metadata_pb2.GetModelMetadataRequest(
+            model_spec=spec, metadata_field=["signature_def"]
+        )
+        response = model_metadata(self._manager, request)
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(signatures)
+        document = {
+            "model_spec": json.loads(_json(response.model_spec)),
+            "metadata": {"signature_def": json.loads(_json(signatures))},
+        }
+        return json.dumps(document, indent=1) + "\n"
+
+
+def _model_spec(match: re.Match) -> model_pb2.ModelSpec | None:
+    """The model a path names; None if its version is too large a number."""
+    spec = model_pb2.ModelSpec(name=unquote(match["name"] or ""))
+    if match["version"]:
+        digits = match["version"].lstrip("0") or "0"
+        # Python reads no number of thousands of digits.
+        if len(digits) > len(str(_LARGEST_VERSION)) or int(digits) > _LARGEST_VERSION:
+            return None
+        spec.version.value = int(digits)
+    if match["label"]:
+        spec.version_label = unquote(match["label"])
+    return spec
+
+
+def _as_messages(
+    spec: model_pb2.ModelSpec,
+    version: int,
+    inputs: Mapping[str, np.ndarray],
+    outputs: Mapping[str, np.ndarray],
+) -> tuple[predict_pb2.PredictRequest, predict_pb2.PredictResponse]:
+    """A REST request and its answer as those of gRPC, for the log."""
+    request = predict_pb2.PredictRequest(model_spec=spec)
+    response = predict_pb2.PredictResponse()
+    response.model_spec.name, response.model_spec.signature_name = spec.name, spec.signature_name
+    response.model_spec.version.value = version
+    for arrays, tensors in ((inputs, request.inputs), (outputs, response.outputs)):
+        for name, array in arrays.items():
+            write_numpy(tensors[name], array)
+    return request, response
+
+
+def _json(message) -> str:
+    return json_format.MessageToJson(
+        message, including_default_value_fields=True, preserving_proto_field_name=True, indent=1
+    )

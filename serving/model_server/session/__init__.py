@@ -1,0 +1,1 @@
+"""One loaded SavedModel and what a Predict request asks of it."""

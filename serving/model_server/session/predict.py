@@ -1,0 +1,189 @@
+"""What Predict means: which inputs it takes, which outputs it gives, what it refuses and how."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+import grpc
+import numpy as np
+from tensorflow.core.framework import tensor_pb2, types_pb2
+from tensorflow_serving.apis import predict_pb2
+
+from serving.model_server.errors import ServingError, invalid_argument
+from serving.model_server.session.request_limits import RequestLimits
+from serving.model_server.session.servable import Servable
+from serving.model_server.session.signature import Signature, TensorSlot
+from serving.wire.feature_weights import wrong_weight
+from serving.wire.tensor_proto import (
+    data_type_name,
+    data_type_of,
+    is_readable,
+    to_numpy,
+    write_numpy,
+)
+
+DEFAULT_SIGNATURE = "serving_default"
+
+
+def predict(
+    servable: Servable,
+    version: int,
+    request: predict_pb2.PredictRequest,
+    write: Callable[[tensor_pb2.TensorProto, np.ndarray], None] = write_numpy,
+    limits: RequestLimits | None = None,
+) -> predict_pb2.PredictResponse:
+    """Answers one Predict request.
+
+    Args:
+      servable: The model.
+      version: Its version, for the answer.
+      request: The request; the model its `model_spec` names has been looked up already.
+      write: How the answer's tensors are written; by default with their `*_val` fields filled, as
+        TensorFlow Serving does.
+      limits: What the request may cost; None: anything, for requests that no stranger sends.
+
+    Returns:
+      The answer; its `model_spec` is complete.
+
+    Raises:
+      ServingError: With the code and the message of TensorFlow Serving.
+    """
+    signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
+    signature = servable.signatures.get(signature_name)
+    if signature is None:
+        raise ServingError(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f'Serving signature key "{signature_name}" not found.',
+        )
+    tensors = dict(request.inputs.items())
+    if limits is not None:
+        limits.check_tensors(signature, tensors)
+    inputs = _read_inputs(signature, tensors)
+    outputs = run_signature(servable, signature, inputs, request.output_filter)
+    response = predict_pb2.PredictResponse()
+    response.model_spec.name = request.model_spec.name
+    response.model_spec.signature_name = signature_name
+    response.model_spec.version.value = version
+    for name, array in outputs.items():
+        write(response.outputs[name], array)
+    return response
+
+
+def run_signature(
+    servable: Servable,
+    signature: Signature,
+    inputs: Mapping[str, np.ndarray],
+    output_filter: Sequence[str] = (),
+    limits: RequestLimits | None = None,
+) -> dict[str, np.ndarray]:
+    """Runs one signature.
+
+    Args:
+      servable: The model.
+      signature: One of its signatures.
+      inputs: Name -> value for exactly the signature's inputs.
+      output_filter: The outputs wanted; none: all.
+      limits: What the values may cost; None: anything, for values that are our own, or a message's
+        whose claims were looked at before.
+
+    Returns:
+      Output name -> value.
+
+    Raises:
+      ServingError: If an output is unknown or named twice, an input has another type than the
+        signature says, a weight is negative, infinite or NaN, or the model refuses the values.
+    """
+    if limits is not None:
+        limits.check_arrays(signature, inputs)
+    wanted = _wanted(signature, output_filter)
+    for position, slot in enumerate(signature.inputs.values()):
+        received = data_type_of(inputs[slot.name])
+        if received != slot.data_type:
+            raise _wrong_type(position, slot, received)
+    for name in signature.weights:
+        weight = wrong_weight(inputs[name])
+        if weight is not None:
+            raise invalid_argument(
+                f"`{name}` must hold finite numbers, 0 or more. Received: {weight}."
+            )
+    values = servable.run(signature, [inputs[name] for name in signature.inputs])
+    return {
+        slot.name: _as_array(value, slot.data_type)
+        for slot, value in zip(signature.outputs.values(), values, strict=True)
+        if slot.name in wanted
+    }
+
+
+def _read_inputs(
+    signature: Signature, tensors: Mapping[str, tensor_pb2.TensorProto]
+) -> dict[str, np.ndarray]:
+    """The values of the signature's inputs, from the request or the signature's defaults."""
+    slots = enumerate(signature.inputs.values())
+    if tensors.keys() == signature.inputs.keys():
+        return {slot.name: _parse(position, slot, tensors[slot.name]) for position, slot in slots}
+    sent, required = set(tensors), set(signature.inputs)
+    if len(sent) > len(required) or (len(sent) < len(required) and not signature.defaults):
+        raise invalid_argument(
+            f"input size does not match signature: {len(sent)}!={len(required)} "
+            f"len({_braced(sent)}) != len({_braced(required)}). "
+            f"Sent extra: {_braced(sent - required)}. "
+            f"Missing but required: {_braced(required - sent)}."
+        )
+    values = {}
+    for position, slot in slots:
+        tensor = tensors.get(slot.name, signature.defaults.get(slot.name))
+        if tensor is None:
+            raise invalid_argument(
+                f"Signature input alias: {slot.name}(feed name: {slot.tensor_name}) not found in "
+                "request and no default value provided. Inputs expected to be in the request "
+                f"{_braced(sent)}, or default input alias set: "
+                f"{','.join(sorted(signature.defaults))}"
+            )
+        values[slot.name] = _parse(position, slot, tensor)
+    if not sent <= required:
+        raise invalid_argument(
+            "Inputs contains invalid name. Used request inputs: "
+            f"{','.join(sorted(sent & required))}, request input: {','.join(sorted(sent))}"
+        )
+    return values
+
+
+def _wanted(signature: Signature, output_filter: Sequence[str]) -> Collection[str]:
+    if not output_filter:
+        return signature.outputs
+    for position, name in enumerate(output_filter):
+        if name not in signature.outputs:
+            raise invalid_argument(
+                f"output tensor alias not found in signature: {name} Outputs expected to be in the "
+                f"set {_braced(signature.outputs)}."
+            )
+        if name in output_filter[:position]:
+            raise invalid_argument(f"duplicate output tensor alias: {name}")
+    return output_filter
+
+
+def _parse(position: int, slot: TensorSlot, tensor: tensor_pb2.TensorProto) -> np.ndarray:
+    try:
+        return to_numpy(tensor)
+    except (ValueError, MemoryError) as error:
+        # A type TensorFlow has and numpy has not: the tensor is sound, and of another type.
+        is_known = (
+            tensor.dtype in types_pb2.DataType.values() and tensor.dtype != types_pb2.DT_INVALID
+        )
+        if is_known and not is_readable(tensor.dtype) and tensor.dtype != slot.data_type:
+            raise _wrong_type(position, slot, tensor.dtype) from error
+        raise invalid_argument(f"tensor parsing error: {slot.name}") from error
+
+
+def _wrong_type(position: int, slot: TensorSlot, received: int) -> ServingError:
+    return invalid_argument(
+        f"Expects arg[{position}] to be {data_type_name(slot.data_type)} "
+        f"but {data_type_name(received)} is provided"
+    )
+
+
+def _as_array(value, data_type: int) -> np.ndarray:
+    # A string of rank 0 comes out of a session as bare bytes, which numpy would cut at a zero byte.
+    return np.array(value, dtype=object if data_type == types_pb2.DT_STRING else None, copy=False)
+
+
+def _braced(names: Iterable[str]) -> str:
+    return "{" + ",".join(sorted(names)) + "}"

@@ -1,0 +1,144 @@
+"""What a Predict request may cost, found out before anything is expanded.
+
+A tensor's shape is a claim. A value may stand for all the elements of its shape (`*_val` repeats
+its last one), so that a few hundred bytes name millions of users; and a string of two bytes in a
+message takes some hundred in the model, which looks it up and embeds it. What a request claims is
+therefore compared with what it carries, and counted over all its inputs together, while it is still
+a message.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from tensorflow.core.framework import tensor_pb2, types_pb2
+
+from serving.model_server.errors import ServingError, invalid_argument
+from serving.model_server.session.signature import Signature
+from serving.wire.tensor_proto import is_readable, num_values
+
+MAX_BATCH_SIZE = 4096
+# Of all inputs together, padding included: 800 users of 2,400 values each. A string costs a model
+# some 300 bytes: itself, its id, its embedding.
+MAX_STRINGS = 2**21
+# Bytes of all elements that a message does not hold, over its inputs.
+MAX_REPEATED_BYTES = 16 << 20
+# A shape of more is none.
+_MOST_ELEMENTS = 2**63 - 1
+# TensorFlow's string, without what it points to.
+_STRING_BYTES = 24
+
+
+@dataclasses.dataclass(frozen=True)
+class RequestLimits:
+    """Bounds on one Predict request.
+
+    Attributes:
+      max_batch_size: Size of the first dimension of an input, where the signature leaves it open.
+      max_strings: Strings of all inputs together, padding included.
+      max_repeated_bytes: Size of all elements that a message claims and does not hold.
+    """
+
+    max_batch_size: int = MAX_BATCH_SIZE
+    max_strings: int = MAX_STRINGS
+    max_repeated_bytes: int = MAX_REPEATED_BYTES
+
+    def check_tensors(
+        self, signature: Signature, tensors: Mapping[str, tensor_pb2.TensorProto]
+    ) -> None:
+        """Refuses a request that claims too much; looks at shapes and lengths alone.
+
+        Args:
+          signature: What is asked.
+          tensors: Input name -> its tensor as it came; names that are none of the signature's are
+            left to others, as are shapes that cannot be read.
+
+        Raises:
+          ServingError: INVALID_ARGUMENT, with what was claimed and the flag or the bound.
+        """
+        num_strings = repeated_bytes = 0
+        for name, tensor in tensors.items():
+            shape = [dimension.size for dimension in tensor.tensor_shape.dim]
+            size = math.prod(shape)
+            is_shape = all(length >= 0 for length in shape) and size <= _MOST_ELEMENTS
+            if name not in signature.inputs or not is_shape:
+                continue
+            self._check_batch(signature, name, shape)
+            if tensor.dtype == types_pb2.DT_STRING:
+                num_strings += size
+            if tensor.tensor_content or not is_readable(tensor.dtype):
+                continue  # must fit its shape exactly, or is refused for its type
+            carried = num_values(tensor)
+            if carried >= size:
+                continue
+            if shape and shape[0] > max(carried, 1):
+                raise invalid_argument(
+                    f"`{name}` must have a value for each of its {shape[0]} examples: values are "
+                    f"repeated within an example alone. Received: {carried} values."
+                )
+            repeated_bytes += (size - carried) * _element_bytes(tensor)
+        self._check_strings(num_strings)
+        if repeated_bytes > self.max_repeated_bytes:
+            raise invalid_argument(
+                "Shapes must not span more than "
+                f"{self.max_repeated_bytes} bytes that the message does not hold. "
+                f"Received: {repeated_bytes}."
+            )
+
+    def check_arrays(self, signature: Signature, arrays: Mapping[str, np.ndarray]) -> None:
+        """The same for values that are there already, as those of JSON.
+
+        Args:
+          signature: What is asked.
+          arrays: Input name -> its value.
+
+        Raises:
+          ServingError: INVALID_ARGUMENT.
+        """
+        num_strings = 0
+        for name, array in arrays.items():
+            self._check_batch(signature, name, array.shape)
+            if array.dtype == object:
+                num_strings += array.size
+        self._check_strings(num_strings)
+
+    def check_rows(self, signature: Signature, rows: object) -> None:
+        """The same for the `instances` of a body, before each is looked at.
+
+        Args:
+          signature: What is asked.
+          rows: What stands there; what is no list is left to others.
+
+        Raises:
+          ServingError: INVALID_ARGUMENT.
+        """
+        for name in signature.inputs if isinstance(rows, list) else ():
+            self._check_batch(signature, name, (len(rows),))  # type: ignore[arg-type]
+
+    def _check_batch(
+        self, signature: Signature, name: str, shape: list[int] | tuple[int, ...]
+    ) -> None:
+        if shape and signature.inputs[name].is_batched and shape[0] > self.max_batch_size:
+            raise _too_large("max_batch_size", self.max_batch_size, name, shape[0])
+
+    def _check_strings(self, num_strings: int) -> None:
+        if num_strings > self.max_strings:
+            raise invalid_argument(
+                f"A request must not have more than {self.max_strings} strings, padding included. "
+                f"Received: {num_strings}."
+            )
+
+
+def _too_large(flag: str, limit: int, name: str, size: int) -> ServingError:
+    return invalid_argument(
+        f"`{name}` must have at most --{flag}={limit} examples. Received: {size}. "
+        "Ask for them in several requests."
+    )
+
+
+def _element_bytes(tensor: tensor_pb2.TensorProto) -> int:
+    """What one repeated element takes; of a string, with its own copy of the bytes."""
+    if tensor.dtype == types_pb2.DT_STRING:
+        return _STRING_BYTES + (len(tensor.string_val[-1]) if tensor.string_val else 0)
+    return 16  # the largest number there is, a complex of two doubles

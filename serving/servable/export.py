@@ -1,0 +1,132 @@
+"""Writes the servable: a SavedModel with named signatures, warm-up records, description, manifest.
+
+It loads in a process that has nothing of this project, where TensorFlow (and for a ScaNN index its
+op library) is. With an exact index it has TensorFlow's own ops alone, so that stock TensorFlow
+Serving, Triton or Java can load it.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from serving.servable.filtered_retrieval import FilteredRetrieval
+from serving.servable.retrieval import TagRetrieval
+from serving.servable.warmup_records import record_answers, write_warmup_records
+from trainer.contract import signatures as s
+from trainer.contract.manifest import write_manifest
+from trainer.contract.whole_files import write_json
+
+# ScaNN's ops are not TensorFlow's own; `tf.saved_model.save` refuses them unless they are named.
+_OP_NAMESPACES = ("Scann",)
+
+
+def export_servable(
+    module: TagRetrieval,
+    directory: str,
+    description: Mapping[str, Any],
+    warmup_examples: Sequence[bytes] = (),
+) -> None:
+    """Saves a servable.
+
+    Args:
+      module: Towers and index.
+      directory: The version folder to write; it must not exist.
+      description: Written as JSON to `assets.extra/tagtower.json`, for clients and people.
+      warmup_examples: Serialized `tf.Example`s of a handful of users, see `write_warmup_records`.
+    """
+    signatures = build_signatures(module)
+    tf.saved_model.save(
+        module,
+        directory,
+        signatures=signatures,
+        options=tf.saved_model.SaveOptions(namespace_whitelist=list(_OP_NAMESPACES)),
+    )
+    write_warmup_records(directory, signatures, warmup_examples)
+    write_json(os.path.join(directory, s.DESCRIPTION_FILE), dict(description), ensure_ascii=False)
+    record_answers(directory)
+    write_manifest(directory)
+
+
+def build_signatures(module: TagRetrieval) -> dict[str, Any]:
+    """The servable's signatures by name, as concrete functions.
+
+    The raw features are read off the towers' own signature, so that a servable takes exactly what
+    its towers were trained with.
+    """
+    towers = module.towers.signatures
+    raw = towers[s.EMBED_USERS].structured_input_signature[1]
+    by_score_tags = towers[s.SCORE_TAGS].structured_input_signature[1]
+    by_score_items = towers[s.SCORE_ITEMS].structured_input_signature[1]
+    dimension = towers[s.EMBED_USERS].structured_outputs[s.QUERY_EMBEDDINGS].shape[-1]
+    filtered = FilteredRetrieval(module)
+
+    def serve_examples(**inputs):
+        examples = inputs[s.EXAMPLES]
+        return module.search(module.embed_examples(examples), module.read_examples(examples))
+
+    def retrieve(**inputs):
+        return module.search(module.embed_users(inputs), module.read_history(inputs))
+
+    def retrieve_filtered(**inputs):
+        excluded, allowed = (inputs.pop(name) for name in (s.EXCLUDE_TAGS, s.ALLOW_CATEGORIES))
+        history = module.read_history(inputs)
+        return filtered.search(module.embed_users(inputs), excluded, allowed, history)
+
+    def retrieve_by_embedding(**inputs):
+        return module.search(inputs[s.QUERY_EMBEDDINGS])
+
+    def retrieve_candidates(**inputs):
+        return module.search_candidates(inputs[s.QUERY_EMBEDDINGS])
+
+    def embed_users(**inputs):
+        return {s.QUERY_EMBEDDINGS: module.embed_users(inputs)}
+
+    def embed_examples(**inputs):
+        return {s.QUERY_EMBEDDINGS: module.embed_examples(inputs[s.EXAMPLES])}
+
+    def candidates():
+        return module.candidates()
+
+    def score_tags(**inputs):
+        tags = inputs.pop(s.CANDIDATE_TAGS)
+        return module.score_tags(module.embed_users(inputs), tags, module.read_history(inputs))
+
+    def similar_tags(**inputs):
+        return module.tag_neighbours.search(inputs[s.SIMILAR_TO])
+
+    def score_items(**inputs):
+        return towers[s.SCORE_ITEMS](**inputs)
+
+    def explain(**inputs):
+        return module.explain(inputs)
+
+    examples = {s.EXAMPLES: tf.TensorSpec([None], tf.string, s.EXAMPLES)}
+    embeddings = {
+        s.QUERY_EMBEDDINGS: tf.TensorSpec([None, dimension], tf.float32, s.QUERY_EMBEDDINGS)
+    }
+    similar_to = {s.SIMILAR_TO: tf.TensorSpec([None], tf.string, s.SIMILAR_TO)}
+    rules = {
+        name: tf.TensorSpec([None, None], tf.string, name)
+        for name in (s.EXCLUDE_TAGS, s.ALLOW_CATEGORIES)
+    }
+    functions = [
+        (s.SERVING_DEFAULT, serve_examples, examples),
+        (s.RETRIEVE, retrieve, raw),
+        (s.RETRIEVE_FILTERED, retrieve_filtered, {**raw, **rules}),
+        (s.RETRIEVE_BY_EMBEDDING, retrieve_by_embedding, embeddings),
+        (s.RETRIEVE_CANDIDATES, retrieve_candidates, embeddings),
+        (s.EMBED_USERS, embed_users, raw),
+        (s.EMBED_EXAMPLES, embed_examples, examples),
+        (s.CANDIDATES, candidates, {}),
+        (s.SCORE_TAGS, score_tags, by_score_tags),
+        (s.SIMILAR_TAGS, similar_tags, similar_to),
+        (s.SCORE_ITEMS, score_items, by_score_items),
+    ]
+    if s.EXPLAIN in towers:  # not those of older versions
+        functions.append((s.EXPLAIN, explain, towers[s.EXPLAIN].structured_input_signature[1]))
+    return {
+        name: tf.function(function, autograph=False).get_concrete_function(**inputs)
+        for name, function, inputs in functions
+    }

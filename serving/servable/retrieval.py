@@ -1,0 +1,373 @@
+"""The servable module: user tower and index composed into "which tags interest this user".
+
+Two stages: the index proposes the N tags with the highest multi-class logit, and the k returned of
+them are ordered by the ranking score, which may mix that logit with the click head's
+(`trainer.evaluation.second_stage` chooses how).
+
+The towers come as a loaded SavedModel and are called by their signatures; nothing of the model's
+code is needed here, so any towers with these signatures can be served.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from serving.index.top_k import NOT_FOUND, TopKIndex
+from serving.servable.memory_explanations import explain_with_memory
+from serving.servable.tag_filter import TagFilter
+from serving.servable.tag_memory import History, TagMemory, log_mixture, shares_of, unite
+from serving.servable.tag_neighbours import TagNeighbours
+from trainer.contract import signatures as s
+from trainer.contract.config_loader import require
+from trainer.contract.memory import DomainMemory
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidates:
+    """What the first stage proposes, best first.
+
+    Attributes:
+      rows: int32 [batch, N], of the tag tables; 0 where nothing was found.
+      is_found: bool [batch, N]; an approximate index may find fewer.
+      logits: float32 [batch, N], multi-class and exact; -inf where nothing was found.
+      log_normalizer: float32 [batch, 1], the logarithm of the sum of their exponentials; with
+        memory and a ranking score of its own [batch, 2], the latter's behind it.
+    """
+
+    rows: tf.Tensor
+    is_found: tf.Tensor
+    logits: tf.Tensor
+    log_normalizer: tf.Tensor
+
+
+class TagRetrieval(tf.Module):
+    """Towers, index, tags, second stage.
+
+    An approximate index only proposes: scores are computed again from the tag vectors, and the
+    results are ordered by them.
+    """
+
+    def __init__(
+        self,
+        towers: Any,
+        index: TopKIndex,
+        k: int,
+        *,
+        num_candidates: int | None = None,
+        tag_slope: float = 1.0,
+        tag_intercept: float = 0.0,
+        tag_categories: Sequence[str] | None = None,
+        served_rows: np.ndarray | None = None,
+        min_probability: float = 0.0,
+        memory: Sequence[DomainMemory] = (),
+        name: str | None = None,
+    ):
+        """Composes the module.
+
+        Args:
+          towers: A loaded SavedModel with the signatures of `trainer.contract.signatures`.
+          index: Over the rows of `candidate_embeddings`, or the served ones of them.
+          k: Tags returned for a user; the number of tags where there are fewer.
+          num_candidates: N, tags proposed by the index; never below k; None: k.
+          tag_slope: a of `sigmoid(a * log p + b)`, the probability of a click on a tag; p is the
+            tag's share in the softmax over the candidates, with memory the mixture.
+          tag_intercept: b of the same.
+          tag_categories: Of each served tag, "" where it has none; None: no tag has one.
+          served_rows: int [num_served], ascending, of the towers' candidates; what is left out is
+            never retrieved; None: all.
+          min_probability: Below it a tag is not retrieved, and its place stays empty. The first
+            stage alone, `search_candidates`, does not ask.
+          memory: Domains whose tags are remembered; none: scores are logits.
+          name: Name of the module.
+
+        Raises:
+          ValueError: `k`, `num_candidates` or `tag_slope` is not positive, or `min_probability` is
+            none.
+        """
+        super().__init__(name=name)
+        require(k >= 1, "k", "be a positive integer", k)
+        num_candidates = k if num_candidates is None else num_candidates
+        require(num_candidates >= 1, "num_candidates", "be a positive integer", num_candidates)
+        require(tag_slope > 0, "tag_slope", "be positive", tag_slope)
+        require(
+            0 <= min_probability < 1,
+            "min_probability",
+            "be at least 0 and below 1",
+            min_probability,
+        )
+        self._served_rows: tf.Variable | None = None
+        if served_rows is not None:
+            rows = np.asarray(served_rows, np.int32)
+            self._served_rows = tf.Variable(rows, trainable=False, name="served_rows")
+        self._min_probability = min_probability
+        self.towers = towers
+        tables = self.candidates()
+        embeddings, ranking = tables[s.CANDIDATE_EMBEDDINGS], tables[s.RANKING_EMBEDDINGS]
+        self.index = index
+        self.tag_filter = TagFilter(np.array(tables[s.TAGS]), tag_categories)
+        self._tags = tf.Variable(tables[s.TAGS], trainable=False, name="tags")
+        self._embeddings = tf.Variable(embeddings, trainable=False, name="candidate_embeddings")
+        self._ranking: tf.Variable | None = None
+        if not np.array_equal(embeddings, ranking):
+            self._ranking = tf.Variable(ranking, trainable=False, name="ranking_embeddings")
+        self._tag_slope, self._tag_intercept = tag_slope, tag_intercept
+        self.memory = TagMemory(memory) if memory else None
+        self.num_tags = int(self._tags.shape[0])
+        self.k = min(k, self.num_tags)
+        self.num_candidates = min(max(num_candidates, k), self.num_tags)
+        self.tag_neighbours = TagNeighbours(self._tags, self._embeddings, self.tag_filter, self.k)
+
+    def read_history(self, features: dict[str, tf.Tensor]) -> History | None:
+        """What memory takes of raw features, one tensor a feature; None: there is no memory."""
+        return None if self.memory is None else self.memory.read(features, self.tag_filter)
+
+    def read_examples(self, examples: tf.Tensor) -> History | None:
+        """What memory takes of serialized `tf.Example`s [batch]; None: there is no memory."""
+        if self.memory is None:
+            return None
+        return self.memory.read_examples(examples, self.tag_filter)
+
+    def search(
+        self, query_embeddings: tf.Tensor, history: History | None = None
+    ) -> dict[str, tf.Tensor]:
+        """Finds the tags that interest a user.
+
+        Args:
+          query_embeddings: float32 [batch, dimension].
+          history: What is remembered; None: nothing, and scores are logits.
+
+        Returns:
+          `tags` string [batch, k]; `scores` float32 [batch, k], of the second stage, exact, highest
+          first; `probabilities` float32 [batch, k] of a click on the tag in the label period. Where
+          an approximate index found fewer than k, the rest is "" with the score -inf and the
+          probability 0.
+        """
+        return self.rank(query_embeddings, self.propose(query_embeddings), history)
+
+    def rank(
+        self, query_embeddings: tf.Tensor, found: Candidates, history: History | None = None
+    ) -> dict[str, tf.Tensor]:
+        """The second stage: the outputs of `search`, out of what was found and is remembered."""
+        if history is not None:
+            return self._rank_with_memory(query_embeddings, found, history)
+        if self._min_probability:
+            probabilities = self.probabilities(found.logits, found.log_normalizer)
+            is_found = found.is_found & (probabilities >= self._min_probability)
+            logits = tf.where(is_found, found.logits, tf.constant(float("-inf")))
+            found = dataclasses.replace(found, is_found=is_found, logits=logits)
+        scores = found.logits
+        if self._ranking is not None:
+            vectors = tf.gather(self._ranking, found.rows)
+            ranking = tf.einsum("bd,bnd->bn", query_embeddings, vectors)
+            scores = tf.where(found.is_found, ranking, tf.constant(float("-inf")))
+        # Equal scores stay in the order of the first stage.
+        top, order = tf.math.top_k(scores, k=self.k)
+        answer = self._answer(found)
+        answer = {n: tf.gather(column, order, batch_dims=1) for n, column in answer.items()}
+        return answer | {s.SCORES: top}
+
+    def _rank_with_memory(
+        self, query_embeddings: tf.Tensor, found: Candidates, history: History
+    ) -> dict[str, tf.Tensor]:
+        united = unite(found.rows, found.is_found, history, self.num_tags)
+        rows = tf.concat([found.rows, united.rows], axis=1)
+        is_found = tf.concat([found.is_found, united.is_found], axis=1)
+        shares = tf.concat([united.candidate_shares, united.shares], axis=1)
+        vectors = tf.gather(self.candidate_embeddings(), united.rows)
+        others = tf.einsum("bd,bnd->bn", query_embeddings, vectors)
+        logits = tf.concat([found.logits, others], axis=1)
+        own_normalizer = found.log_normalizer[:, :1]
+        log_shares = log_mixture(logits - own_normalizer, history.rest, shares)
+        if self._min_probability:
+            is_found &= self._calibrated(log_shares) >= self._min_probability
+        scores = log_shares
+        if self._ranking is not None:
+            vectors = tf.gather(self._ranking, rows)
+            ranking = tf.einsum("bd,bnd->bn", query_embeddings, vectors)
+            scores = log_mixture(ranking - found.log_normalizer[:, 1:], history.rest, shares)
+        scores = tf.where(is_found, scores, tf.constant(float("-inf")))
+        top, order = tf.math.top_k(scores, k=self.k)
+        rows, is_found, log_shares = (
+            tf.gather(column, order, batch_dims=1) for column in (rows, is_found, log_shares)
+        )
+        return {
+            s.TAGS: tf.where(is_found, tf.gather(self._tags, rows), ""),
+            s.PROBABILITIES: tf.where(is_found, self._calibrated(log_shares), 0.0),
+            s.SCORES: top,
+        }
+
+    def search_candidates(self, query_embeddings: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The first stage alone: the outputs of `search` for N tags, by the multi-class logit."""
+        found = self.propose(query_embeddings)
+        return self._answer(found) | {s.SCORES: found.logits}
+
+    def propose(self, query_embeddings: tf.Tensor) -> Candidates:
+        """The first stage.
+
+        Args:
+          query_embeddings: float32 [batch, dimension].
+
+        Returns:
+          The candidates, highest multi-class logit first.
+        """
+        logits, positions = self.index.search(query_embeddings, self.num_candidates)
+        return self.rescored(query_embeddings, logits, positions)
+
+    def rescored(
+        self,
+        query_embeddings: tf.Tensor,
+        logits: tf.Tensor,
+        positions: tf.Tensor,
+        log_normalizer: tf.Tensor | None = None,
+    ) -> Candidates:
+        """What the index answered, with exact logits.
+
+        Args:
+          query_embeddings: float32 [batch, dimension].
+          logits: float32 [batch, n], the index's scores.
+          positions: int32 [batch, n], what it found.
+          log_normalizer: float32 [batch, `num_normalizers`]; None: that of these candidates.
+
+        Returns:
+          The candidates, highest multi-class logit first.
+        """
+        is_found = tf.not_equal(positions, NOT_FOUND)
+        rows = tf.maximum(positions, 0)
+        if not self.index.is_exact:
+            vectors = tf.gather(self.candidate_embeddings(), rows)
+            exact = tf.einsum("bd,bnd->bn", query_embeddings, vectors)
+            exact = tf.where(is_found, exact, tf.constant(float("-inf")))
+            logits, order = tf.math.top_k(exact, k=positions.shape[1])
+            rows = tf.gather(rows, order, batch_dims=1)
+            is_found = tf.gather(is_found, order, batch_dims=1)
+        if log_normalizer is None:
+            log_normalizer = self.log_normalizer(query_embeddings, rows, logits)
+        return Candidates(rows, is_found, logits, log_normalizer)
+
+    def log_normalizer(
+        self, query_embeddings: tf.Tensor, rows: tf.Tensor, logits: tf.Tensor
+    ) -> tf.Tensor:
+        """Logarithm of the sums that make shares of candidates' scores.
+
+        Args:
+          query_embeddings: float32 [batch, dimension].
+          rows: int32 [batch, N].
+          logits: float32 [batch, N], multi-class; -inf where nothing was found.
+
+        Returns:
+          float32 [batch, `num_normalizers`].
+        """
+        normalizer = tf.reduce_logsumexp(logits, axis=1, keepdims=True)
+        if self.num_normalizers == 1 or self._ranking is None:
+            return normalizer
+        none = tf.constant(float("-inf"))
+        vectors = tf.gather(self._ranking, rows)
+        ranking = tf.einsum("bd,bnd->bn", query_embeddings, vectors)
+        ranking = tf.where(logits > none, ranking, none)
+        return tf.concat([normalizer, tf.reduce_logsumexp(ranking, axis=1, keepdims=True)], axis=1)
+
+    @property
+    def num_normalizers(self) -> int:
+        """Sums over a user's candidates: a second one where memory needs shares of the ranking."""
+        return 2 if self.memory and self._ranking is not None else 1
+
+    def candidates(self) -> dict[str, tf.Tensor]:
+        """The towers' tables of the served tags, see `trainer.contract.signatures.CANDIDATES`."""
+        tables = self.towers.signatures[s.CANDIDATES]()
+        if self._served_rows is None:
+            return tables
+        return {name: tf.gather(table, self._served_rows) for name, table in tables.items()}
+
+    def candidate_embeddings(self) -> tf.Tensor:
+        """Vectors of the tags for the first stage, float32 [num_tags, dimension].
+
+        Rows must be gathered from these: after one gather from the variable itself TensorFlow
+        copies the whole table at every later reading.
+        """
+        return self._embeddings.value()
+
+    def probabilities(self, logits: tf.Tensor, log_normalizer: tf.Tensor) -> tf.Tensor:
+        """Calibrated probability of a click on a tag in the label period.
+
+        Args:
+          logits: float32 [batch, m], multi-class.
+          log_normalizer: float32 [batch, `num_normalizers`], of the user's candidates.
+
+        Returns:
+          float32 [batch, m].
+        """
+        if self.num_normalizers > 1:
+            log_normalizer = log_normalizer[:, :1]
+        return self._calibrated(logits - log_normalizer)
+
+    def _calibrated(self, log_shares: tf.Tensor) -> tf.Tensor:
+        return tf.sigmoid(self._tag_slope * log_shares + self._tag_intercept)
+
+    def score_tags(
+        self, query_embeddings: tf.Tensor, tags: tf.Tensor, history: History | None = None
+    ) -> dict[str, tf.Tensor]:
+        """Scores and probabilities of given tags, as `search` gives them.
+
+        Args:
+          query_embeddings: float32 [batch, dimension].
+          tags: string [batch, m], any: also those that the index would not propose.
+          history: What is remembered; None: nothing.
+
+        Returns:
+          `scores` and `probabilities`, float32 [batch, m]; NaN for a tag without a vector.
+        """
+        scored = self.towers.signatures[s.SCORE_TAGS_BY_EMBEDDING](
+            **{s.QUERY_EMBEDDINGS: query_embeddings, s.CANDIDATE_TAGS: tags}
+        )
+        normalizer = self.propose(query_embeddings).log_normalizer
+        if history is None:
+            probabilities = self.probabilities(scored[s.MULTI_CLASS_LOGITS], normalizer)
+            return {s.SCORES: scored[s.SCORES], s.PROBABILITIES: probabilities}
+        shares = shares_of(tags, history)
+        log_shares = scored[s.MULTI_CLASS_LOGITS] - normalizer[:, :1]
+        scores = scored[s.SCORES] - normalizer[:, -1:]
+        return {
+            s.SCORES: log_mixture(scores, history.rest, shares),
+            s.PROBABILITIES: self._calibrated(log_mixture(log_shares, history.rest, shares)),
+        }
+
+    def explain(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Why tags have their scores, see `trainer.contract.signatures.EXPLAIN`.
+
+        Args:
+          inputs: Raw features and `explained_tag`.
+
+        Returns:
+          The towers' explanation; with memory, that of the score with it.
+        """
+        explained = self.towers.signatures[s.EXPLAIN](**inputs)
+        if self.memory is None:
+            return explained
+        features = {name: column for name, column in inputs.items() if name != s.EXPLAINED_TAG}
+        found = self.propose(self.embed_users(features))
+        return explain_with_memory(
+            explained,
+            features,
+            inputs[s.EXPLAINED_TAG],
+            found.log_normalizer[:, -1:],
+            self.memory.domains,
+        )
+
+    def _answer(self, found: Candidates) -> dict[str, tf.Tensor]:
+        probabilities = self.probabilities(found.logits, found.log_normalizer)
+        return {
+            s.TAGS: tf.where(found.is_found, tf.gather(self._tags, found.rows), ""),
+            s.PROBABILITIES: tf.where(found.is_found, probabilities, 0.0),
+        }
+
+    def embed_users(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Query embeddings [batch, dimension] of raw features, one tensor a feature."""
+        return self.towers.signatures[s.EMBED_USERS](**features)[s.QUERY_EMBEDDINGS]
+
+    def embed_examples(self, examples: tf.Tensor) -> tf.Tensor:
+        """Query embeddings [batch, dimension] of serialized `tf.Example`s [batch]."""
+        embedded = self.towers.signatures[s.EMBED_EXAMPLES](**{s.EXAMPLES: examples})
+        return embedded[s.QUERY_EMBEDDINGS]

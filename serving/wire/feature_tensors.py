@@ -1,0 +1,315 @@
+"""Plain Python values of users to the padded tensors of a signature such as `retrieve`.
+
+Text values become one line each, as in the tables (`trainer.contract.line_breaks`).
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from serving.wire.serving_api import meta_graph_pb2, types_pb2
+from trainer.contract.features import weights_name
+from trainer.contract.line_breaks import one_line
+
+# What float32, which a request carries, rounds to infinity.
+_BEYOND_FLOAT32 = (2 - 2.0**-24) * 2.0**127
+
+FeatureValue = str | float | None | Sequence[str] | Sequence[float]
+
+
+@dataclasses.dataclass(frozen=True)
+class InputSlot:
+    """One input of a signature.
+
+    Attributes:
+      is_text: Whether its values are strings, else they are numbers.
+      is_list: Whether an instance has a list of values, else it has one.
+    """
+
+    is_text: bool
+    is_list: bool
+
+
+def input_slots(definition: meta_graph_pb2.SignatureDef) -> dict[str, InputSlot]:
+    """Reads which features a signature takes.
+
+    Args:
+      definition: The signature; an input of rank 1 is a profile feature, one of rank 2 a list.
+
+    Returns:
+      Input name -> what it takes, by name.
+    """
+    return {
+        name: InputSlot(
+            is_text=definition.inputs[name].dtype == types_pb2.DT_STRING,
+            is_list=len(definition.inputs[name].tensor_shape.dim) > 1,
+        )
+        for name in sorted(definition.inputs)
+    }
+
+
+def to_tensors(
+    features: Sequence[Mapping[str, FeatureValue]],
+    slots: Mapping[str, InputSlot],
+    list_width: int | None = None,
+) -> dict[str, np.ndarray]:
+    """Makes one tensor an input out of instances.
+
+    Lists are padded to the longest of the batch with empty strings and zero weights; what an
+    instance leaves out is unknown (an empty string; of a number NaN, as which None counts) or an
+    empty list; weights left out are 1 each.
+
+    Args:
+      features: One mapping a user, feature name -> value.
+      slots: The inputs there are.
+      list_width: n; None: the longest list of the feature, 1 at least.
+
+    Returns:
+      Input name -> array [batch] or [batch, n]; strings are object arrays of bytes.
+
+    Raises:
+      ValueError: If there is no instance, a feature is unknown, a value is of the wrong kind (a
+        number that is no finite float32, NaN where it is one of a list, a negative weight), or a
+        list is longer than `list_width`.
+    """
+    if not features:
+        raise ValueError("`features` must hold at least one instance. Received: none.")
+    known = set(slots)
+    for position, instance in enumerate(features):
+        unknown = set(instance) - known
+        if unknown:
+            raise ValueError(
+                f"`features[{position}]` must name features of the model ({', '.join(slots)}). "
+                f"Received: {', '.join(sorted(unknown))}."
+            )
+    tensors = {}
+    weights_of = {weights_name(name): name for name in slots if weights_name(name) in slots}
+    for name, slot in slots.items():
+        if not slot.is_list:
+            values = [_scalar(features, position, name, slot) for position in range(len(features))]
+            tensors[name] = np.array(values, dtype=object if slot.is_text else np.float32)
+            continue
+        rows = _rows(features, name, slot, name in weights_of)
+        if name in weights_of:
+            rows = [
+                _weights(features, position, weights_of[name], name, row)
+                for position, row in enumerate(rows)
+            ]
+        width = _width(name, rows, list_width, at_least=1)
+        tensors[name] = (
+            _padded_text(name, rows, width) if slot.is_text else _padded_numbers(rows, width)
+        )
+    return tensors
+
+
+def to_list_tensor(
+    name: str,
+    rows: Sequence[Sequence[str]] | None,
+    num_instances: int,
+    list_width: int | None = None,
+) -> np.ndarray:
+    """Makes a tensor out of one list of strings a user, which is no feature.
+
+    Args:
+      name: What the lists are, for the error.
+      rows: The lists; None: all are empty.
+      num_instances: How many there must be.
+      list_width: n; None: the longest list.
+
+    Returns:
+      Bytes, object array [num_instances, n], padded with empty strings.
+
+    Raises:
+      ValueError: If these are not lists of strings, one for each instance, or one is longer than
+        `list_width`.
+    """
+    rows = [()] * num_instances if rows is None else rows
+    if isinstance(rows, str) or any(not _is_list_of_text(row) for row in rows):
+        raise ValueError(f"`{name}` must be a list of lists of strings. Received: {rows!r}.")
+    _check_count(name, rows, num_instances)
+    return _padded_text(name, rows, _width(name, rows, list_width))
+
+
+def to_nested_list_tensor(
+    name: str,
+    rows: Sequence[Sequence[Sequence[str]]],
+    num_instances: int,
+    list_width: int | None = None,
+) -> np.ndarray:
+    """Makes a tensor out of several lists of strings a user, such as the tags of items.
+
+    Args:
+      name: What the lists are, for the error.
+      rows: Of each user, the lists.
+      num_instances: How many users there must be.
+      list_width: m and n; None: the most lists, and the longest one, 1 at least.
+
+    Returns:
+      Bytes, object array [num_instances, m, n], padded with empty strings.
+
+    Raises:
+      ValueError: If these are not lists of lists of strings, one for each instance, or there is
+        more than `list_width`.
+    """
+    if isinstance(rows, str) or any(
+        isinstance(row, str) or not all(_is_list_of_text(inner) for inner in row) for row in rows
+    ):
+        raise ValueError(
+            f"`{name}` must be, for each instance, a list of lists of strings. Received: {rows!r}."
+        )
+    _check_count(name, rows, num_instances)
+    num_lists = _width(name, rows, list_width, at_least=1)
+    lists = [inner for row in rows for inner in [*row, *[()] * (num_lists - len(row))]]
+    width = _width(name, lists, list_width, at_least=1)
+    return _padded_text(name, lists, width).reshape(num_instances, num_lists, width)
+
+
+def _is_list(row: Any) -> bool:
+    if type(row) is list:  # nearly always, and the other question takes ten times as long
+        return True
+    return isinstance(row, Sequence | np.ndarray) and not isinstance(row, str | bytes)
+
+
+def _are_text(values: Sequence[Any]) -> bool:
+    # Types first: thousands of values a request are nearly always of one type each.
+    return all(issubclass(kind, str) for kind in set(map(type, values)))
+
+
+def _is_list_of_text(row: Any) -> bool:
+    return _is_list(row) and _are_text(row)
+
+
+def _check_count(name: str, rows: Sequence[Any], num_instances: int) -> None:
+    if len(rows) != num_instances:
+        raise ValueError(
+            f"`{name}` must have one list for each of the {num_instances} instances. "
+            f"Received: {len(rows)} lists."
+        )
+
+
+def _width(
+    name: str, rows: Sequence[Sequence[Any]], list_width: int | None, at_least: int = 0
+) -> int:
+    longest = max((len(row) for row in rows), default=0)
+    if list_width is None:
+        return max(at_least, longest)
+    if longest > list_width:
+        raise ValueError(
+            f"`{name}` must have at most `list_width`={list_width} values. Received: {longest}."
+        )
+    return list_width
+
+
+def _padded_text(name: str, rows: Sequence[Sequence[str]], width: int) -> np.ndarray:
+    """Bytes, object array [len(rows), width]: all values at once, not row by row."""
+    tensor = np.full((len(rows), width), b"", object)
+    values = list(itertools.chain.from_iterable(rows))
+    joined = "".join(values)
+    if "\n" in joined or "\r" in joined:
+        values = list(map(one_line, values))
+    try:
+        encoded = list(map(str.encode, values))
+    except UnicodeEncodeError as error:
+        raise _no_utf8(name, error) from error
+    tensor[_is_filled(rows, width)] = encoded
+    return tensor
+
+
+def _no_utf8(name: str, error: UnicodeEncodeError) -> ValueError:
+    return ValueError(
+        f"`{name}` must be text that UTF-8 can hold, without lone surrogates. "
+        f"Received: {error.object!a}."
+    )
+
+
+def _padded_numbers(rows: Sequence[Sequence[float]], width: int) -> np.ndarray:
+    """float32 [len(rows), width], likewise."""
+    tensor = np.zeros((len(rows), width), np.float32)
+    values = list(itertools.chain.from_iterable(rows))
+    tensor[_is_filled(rows, width)] = np.array(values, np.float64)
+    return tensor
+
+
+def _is_filled(rows: Sequence[Sequence[Any]], width: int) -> np.ndarray:
+    """Bool [len(rows), width]: where a row has a value, and no padding."""
+    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+    return np.arange(width) < lengths[:, np.newaxis]
+
+
+def _scalar(
+    features: Sequence[Mapping[str, Any]], position: int, name: str, slot: InputSlot
+) -> bytes | float:
+    value = features[position].get(name, "" if slot.is_text else math.nan)
+    if slot.is_text and isinstance(value, str):
+        try:
+            return one_line(value).encode()
+        except UnicodeEncodeError as error:
+            raise _no_utf8(name, error) from error
+    if not slot.is_text and value is None:  # as instances of JSON have it
+        return math.nan
+    if not slot.is_text and (_is_number(value) or _is_nan(value)):
+        return value
+    kind = "a string" if slot.is_text else "a finite number of float32, or NaN where unknown"
+    raise _wrong_kind(position, name, kind, value)
+
+
+def _rows(
+    features: Sequence[Mapping[str, Any]], name: str, slot: InputSlot, are_weights: bool
+) -> list[Sequence[Any]]:
+    """The lists of a feature, checked all at once; one by one only to say which is wrong."""
+    rows = [instance.get(name, ()) for instance in features]
+    are_right = _are_text if slot.is_text else _are_weights if are_weights else _are_numbers
+    if all(map(_is_list, rows)) and are_right(list(itertools.chain.from_iterable(rows))):
+        return rows
+    position = next(i for i, row in enumerate(rows) if not (_is_list(row) and are_right(row)))
+    kind = "a list of strings" if slot.is_text else "a list of finite numbers of float32"
+    if are_weights:
+        kind += ", 0 or more"
+    raise _wrong_kind(position, name, kind, rows[position])
+
+
+def _weights(
+    features: Sequence[Mapping[str, Any]],
+    position: int,
+    domain: str,
+    name: str,
+    weights: Sequence[Any],
+) -> Sequence[Any]:
+    num_values = len(features[position].get(domain, ()))
+    if name not in features[position]:
+        return [1.0] * num_values
+    if len(weights) != num_values:
+        raise ValueError(
+            f"`{name}` of `features[{position}]` must have a weight for each of the {num_values} "
+            f"values of `{domain}`. Received: {len(weights)} weights."
+        )
+    return weights
+
+
+def _are_weights(values: Sequence[Any]) -> bool:
+    return _are_numbers(values, at_least=0.0)
+
+
+def _are_numbers(values: Sequence[Any], at_least: float = -_BEYOND_FLOAT32) -> bool:
+    if set(map(type, values)) <= {float}:
+        array = np.array(values, np.float64)
+        # Of a NaN neither holds.
+        return not array.size or bool(array.min() >= at_least and array.max() < _BEYOND_FLOAT32)
+    return all(_is_number(value) and value >= at_least for value in values)
+
+
+def _is_number(value: Any) -> bool:
+    is_real = isinstance(value, int | float | np.floating | np.integer)
+    return is_real and not isinstance(value, bool) and abs(value) < _BEYOND_FLOAT32
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float | np.floating) and bool(np.isnan(value))
+
+
+def _wrong_kind(position: int, name: str, kind: str, value: Any) -> ValueError:
+    return ValueError(f"`{name}` of `features[{position}]` must be {kind}. Received: {value!r}.")

@@ -1,0 +1,324 @@
+"""numpy arrays to and from TensorProto, as TensorFlow's C++ reads and writes them.
+
+Written with numpy and the protos alone, so that the client does not need TensorFlow's runtime for
+it. Both directions are whole-array operations: no Python loop over elements, except over strings.
+Floats in `*_val` fields travel as the bytes that they are on the wire (a packed field is the array,
+little-endian, behind a tag and its length), some seventy times as fast as value by value.
+"""
+
+import io
+import math
+
+import numpy as np
+
+from serving.wire.serving_api import tensor_pb2, types_pb2
+
+_NUMPY_TYPES: dict[int, type] = {
+    types_pb2.DT_FLOAT: np.float32,
+    types_pb2.DT_DOUBLE: np.float64,
+    types_pb2.DT_HALF: np.float16,
+    types_pb2.DT_INT8: np.int8,
+    types_pb2.DT_INT16: np.int16,
+    types_pb2.DT_INT32: np.int32,
+    types_pb2.DT_INT64: np.int64,
+    types_pb2.DT_UINT8: np.uint8,
+    types_pb2.DT_UINT16: np.uint16,
+    types_pb2.DT_UINT32: np.uint32,
+    types_pb2.DT_UINT64: np.uint64,
+    types_pb2.DT_BOOL: np.bool_,
+    types_pb2.DT_COMPLEX64: np.complex64,
+    types_pb2.DT_COMPLEX128: np.complex128,
+}
+_DATA_TYPES: dict[np.dtype, int] = {
+    np.dtype(numpy_type): number for number, numpy_type in _NUMPY_TYPES.items()
+}
+
+# The repeated field that holds values of each type; types not named here share `int_val`.
+_VALUE_FIELDS = {
+    types_pb2.DT_FLOAT: "float_val",
+    types_pb2.DT_DOUBLE: "double_val",
+    types_pb2.DT_HALF: "half_val",
+    types_pb2.DT_INT64: "int64_val",
+    types_pb2.DT_UINT32: "uint32_val",
+    types_pb2.DT_UINT64: "uint64_val",
+    types_pb2.DT_BOOL: "bool_val",
+    types_pb2.DT_COMPLEX64: "scomplex_val",
+    types_pb2.DT_COMPLEX128: "dcomplex_val",
+    types_pb2.DT_STRING: "string_val",
+}
+
+# The last length of a packed string that takes one byte.
+_LAST_SHORT = 0x7F
+# Tag on the wire of the packed fields whose values are the array's own bytes: number and kind 2.
+_PACKED_TAGS = {types_pb2.DT_FLOAT: 5 << 3 | 2, types_pb2.DT_DOUBLE: 6 << 3 | 2}
+# Elements that a shape may claim beyond those that the message holds. TensorFlow allocates whatever
+# the shape says, so that a request of twenty bytes takes the machine's memory.
+MAX_REPEATED = 2**20
+
+
+def data_type_name(data_type: int) -> str:
+    """TensorFlow's name of a data type, such as `float` for DT_FLOAT."""
+    return types_pb2.DataType.Name(data_type)[len("DT_") :].lower()
+
+
+def data_type_of(array: np.ndarray) -> int:
+    """Number of the DataType of an array; objects, bytes and text are strings.
+
+    Raises:
+      ValueError: If TensorFlow has no such type, or this module does not know it.
+    """
+    if array.dtype.kind in "OSU":
+        return types_pb2.DT_STRING
+    if array.dtype not in _DATA_TYPES:
+        raise ValueError(
+            f"`dtype` must be a number, a bool or a string. Received: dtype={array.dtype}."
+        )
+    return _DATA_TYPES[array.dtype]
+
+
+def is_readable(data_type: int) -> bool:
+    """Whether this module reads tensors of a data type."""
+    return data_type == types_pb2.DT_STRING or data_type in _NUMPY_TYPES
+
+
+def num_values(tensor: tensor_pb2.TensorProto) -> int:
+    """How many elements the repeated `*_val` field holds, whatever the shape says; reads none.
+
+    Args:
+      tensor: A tensor whose type `is_readable`.
+    """
+    values = getattr(tensor, _VALUE_FIELDS.get(tensor.dtype, "int_val"))
+    is_complex = tensor.dtype in (types_pb2.DT_COMPLEX64, types_pb2.DT_COMPLEX128)
+    return len(values) // 2 if is_complex else len(values)
+
+
+def to_numpy(tensor: tensor_pb2.TensorProto) -> np.ndarray:
+    """Reads a tensor in either of its forms, `tensor_content` or the repeated `*_val` field.
+
+    A `*_val` shorter than the shape repeats its last value (zero when it has none), and what goes
+    beyond the shape is dropped: so does TensorFlow. What it does not do is to refuse a shape that
+    is out of all proportion to the message: one with more than `MAX_REPEATED` elements that the
+    message does not hold, or an empty one whose other sizes span as much, for which an operation
+    that reduces over the empty axis would make room.
+
+    Args:
+      tensor: Any dense tensor of a number, bool or string type.
+
+    Returns:
+      Array of the tensor's shape, not writable when it shares the proto's memory; strings are an
+      object array of bytes.
+
+    Raises:
+      ValueError: If the type is unknown, a dimension is negative, or the content does not fit the
+        shape or is too little for it.
+    """
+    if tensor.tensor_shape.unknown_rank:
+        raise ValueError("`tensor_shape` must have a rank. Received: unknown_rank=True.")
+    shape = [dimension.size for dimension in tensor.tensor_shape.dim]
+    if any(size < 0 for size in shape):
+        raise ValueError(f"`tensor_shape` must have no negative size. Received: {shape}.")
+    size = math.prod(shape)
+    if not size:
+        _require_proportion(shape, math.prod(dimension for dimension in shape if dimension))
+    if tensor.dtype == types_pb2.DT_STRING:
+        if not tensor.tensor_content and len(tensor.string_val) < size:
+            _require_proportion(shape, size)
+        return _string_values(tensor, size).reshape(shape)
+    numpy_type = _NUMPY_TYPES.get(tensor.dtype)
+    if numpy_type is None:
+        raise ValueError(
+            f"`dtype` must be a number, a bool or a string. Received: dtype={tensor.dtype}."
+        )
+    if tensor.tensor_content:
+        content = tensor.tensor_content
+        if len(content) != size * np.dtype(numpy_type).itemsize:
+            raise ValueError(
+                f"`tensor_content` must fit the shape {shape}. Received: {len(content)} bytes."
+            )
+        return np.frombuffer(content, dtype=numpy_type).reshape(shape)
+    values = _numeric_values(tensor, numpy_type)
+    if len(values) < size:
+        _require_proportion(shape, size)
+    return _repeat_last(values, size).reshape(shape)
+
+
+def write_numpy(tensor: tensor_pb2.TensorProto, array: np.ndarray) -> None:
+    """Writes an array with its `*_val` field, the form TensorFlow Serving answers in.
+
+    Args:
+      tensor: An empty tensor, such as a new entry of a map.
+      array: Any shape; bytes, text, or objects that are bytes or text, become strings.
+
+    Raises:
+      ValueError: If the type is none TensorFlow has.
+    """
+    data_type = data_type_of(array)
+    _write_type(tensor, array, data_type)
+    flat = array.reshape(-1)
+    if data_type == types_pb2.DT_STRING:
+        tensor.string_val.extend(_as_bytes(flat))
+        return
+    if data_type in _PACKED_TAGS:
+        _write_packed(tensor, _PACKED_TAGS[data_type], flat)
+        return
+    if data_type == types_pb2.DT_HALF:
+        flat = flat.view(np.uint16)
+    elif data_type in (types_pb2.DT_COMPLEX64, types_pb2.DT_COMPLEX128):
+        flat = flat.view(flat.real.dtype)
+    getattr(tensor, _VALUE_FIELDS.get(data_type, "int_val")).extend(flat.tolist())
+
+
+def write_compact(tensor: tensor_pb2.TensorProto, array: np.ndarray) -> None:
+    """Writes an array with `tensor_content`, the form that is cheapest to read.
+
+    Strings are packed as TensorFlow packs them (`port::EncodeStringList`): a request of 64 users
+    then costs a third of what one field a string does.
+
+    Args:
+      tensor: Where to write; empty.
+      array: Any shape.
+
+    Raises:
+      ValueError: If the type is none TensorFlow has.
+    """
+    data_type = data_type_of(array)
+    _write_type(tensor, array, data_type)
+    if data_type == types_pb2.DT_STRING:
+        tensor.tensor_content = _encode_strings(_as_bytes(array.reshape(-1)))
+    else:
+        tensor.tensor_content = array.tobytes()
+
+
+def _write_type(tensor: tensor_pb2.TensorProto, array: np.ndarray, data_type: int) -> None:
+    tensor.dtype = data_type
+    # There, and empty, for a scalar as well.
+    tensor.tensor_shape.SetInParent()
+    for size in array.shape:
+        tensor.tensor_shape.dim.add(size=size)
+
+
+def _as_bytes(flat: np.ndarray) -> list[bytes]:
+    values = flat.tolist()
+    kinds = set(map(type, values))
+    if kinds <= {bytes}:
+        return values
+    if not kinds <= {bytes, str, np.bytes_, np.str_}:
+        names = sorted(kind.__name__ for kind in kinds)
+        raise ValueError(
+            f"`array` of objects must hold bytes or text alone. Received: {', '.join(names)}."
+        )
+    return [value.encode() if isinstance(value, str) else bytes(value) for value in values]
+
+
+def _write_packed(tensor: tensor_pb2.TensorProto, tag: int, flat: np.ndarray) -> None:
+    content = flat.astype(flat.dtype.newbyteorder("<"), copy=False).tobytes()
+    if content:
+        tensor.MergeFromString(bytes([tag]) + _varint(len(content)) + content)
+
+
+def _varint(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+def _read_packed(tensor: tensor_pb2.TensorProto, numpy_type: type) -> np.ndarray:
+    """The values of a packed field, by its bytes."""
+    field = _VALUE_FIELDS[tensor.dtype]
+    # With no other field beside it: its bytes are the last.
+    alone = tensor_pb2.TensorProto()
+    alone.CopyFrom(tensor)
+    alone.DiscardUnknownFields()
+    for other, _ in tensor.ListFields():
+        if other.name != field:
+            alone.ClearField(other.name)
+    content = alone.SerializeToString()
+    count = len(getattr(tensor, field))
+    wire_type: np.dtype = np.dtype(numpy_type).newbyteorder("<")
+    return np.frombuffer(content, wire_type, count, len(content) - count * wire_type.itemsize)
+
+
+def _require_proportion(shape: list[int], size: int) -> None:
+    if size > MAX_REPEATED:
+        raise ValueError(
+            f"`tensor_shape` must not span more than {MAX_REPEATED} elements that the message does "
+            f"not hold. Received: {shape}."
+        )
+
+
+def _numeric_values(tensor: tensor_pb2.TensorProto, numpy_type: type) -> np.ndarray:
+    if tensor.dtype in _PACKED_TAGS:
+        return _read_packed(tensor, numpy_type)
+    values = getattr(tensor, _VALUE_FIELDS.get(tensor.dtype, "int_val"))
+    if tensor.dtype == types_pb2.DT_HALF:
+        return np.array(values, dtype=np.uint32).astype(np.uint16).view(np.float16)
+    if tensor.dtype in (types_pb2.DT_COMPLEX64, types_pb2.DT_COMPLEX128):
+        part = np.float32 if tensor.dtype == types_pb2.DT_COMPLEX64 else np.float64
+        return np.array(values[: len(values) // 2 * 2], dtype=part).view(numpy_type)
+    if _VALUE_FIELDS.get(tensor.dtype) is None:
+        return np.array(values, dtype=np.int32).astype(numpy_type)  # cuts as a C++ cast does
+    return np.array(values, dtype=numpy_type)
+
+
+def _repeat_last(values: np.ndarray, size: int) -> np.ndarray:
+    if len(values) >= size:
+        return values[:size]
+    repeated = np.full(size, values[-1] if len(values) else 0, dtype=values.dtype)
+    repeated[: len(values)] = values
+    return repeated
+
+
+def _string_values(tensor: tensor_pb2.TensorProto, size: int) -> np.ndarray:
+    if tensor.tensor_content:
+        strings = _decode_strings(tensor.tensor_content, size)
+    else:
+        strings = list(tensor.string_val[:size])
+        strings += [strings[-1] if strings else b""] * (size - len(strings))
+    array = np.empty(size, dtype=object)
+    array[:] = strings
+    return array
+
+
+def _encode_strings(strings: list[bytes]) -> bytes:
+    """Writes TensorFlow's packed strings: all lengths as varints, then all bytes."""
+    lengths = list(map(len, strings))
+    if max(lengths, default=0) > _LAST_SHORT:
+        return b"".join([*map(_varint, lengths), *strings])
+    return bytes(lengths) + b"".join(strings)
+
+
+def _decode_strings(content: bytes, size: int) -> list[bytes]:
+    """Reads what `_encode_strings` writes."""
+    if size > len(content):
+        raise ValueError("`tensor_content` must hold a length for each string.")
+    lengths, position = _decode_lengths(content, size)
+    if len(content) - position != sum(lengths):
+        raise ValueError("`tensor_content` must hold as many bytes as its strings are long.")
+    # A file in memory cuts four times as fast as slices do.
+    file = io.BytesIO(content)
+    file.seek(position)
+    return list(map(file.read, lengths))
+
+
+def _decode_lengths(content: bytes, size: int) -> tuple[list[int], int]:
+    """The lengths, and where they end."""
+    if size == 0 or max(content[:size]) <= _LAST_SHORT:
+        return list(content[:size]), size
+    position = 0
+    lengths: list[int] = []
+    while len(lengths) < size:
+        length = shift = 0
+        while True:
+            if position >= len(content) or shift > 63:
+                raise ValueError("`tensor_content` must hold a length for each string.")
+            byte = content[position]
+            position += 1
+            length |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+        lengths.append(length)
+    return lengths, position
