@@ -62,11 +62,11 @@ bench-%: setup ## One benchmark, for example bench-index (SIZE=N for its size)
 
 docs: setup ## Generate docs/configuration.md, commands.md and api.md from the code
 	@mkdir -p build
-	@$(VENV)/python -m tfx_pipeline.config_reference > build/configuration.md
+	@$(VENV)/python -m tfx_pipeline.reference.configuration > build/configuration.md
 	@mv build/configuration.md docs/configuration.md
-	@$(VENV)/python -m tfx_pipeline.command_reference > build/commands.md
+	@$(VENV)/python -m tfx_pipeline.reference.commands > build/commands.md
 	@mv build/commands.md docs/commands.md
-	@$(VENV)/python -m tfx_pipeline.api_reference > build/api.md
+	@$(VENV)/python -m tfx_pipeline.reference.api > build/api.md
 	@mv build/api.md docs/api.md
 
 site: setup ## The documentation as a site, in build/site; a broken link fails

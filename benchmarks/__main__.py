@@ -3,7 +3,7 @@
 import sys
 
 from benchmarks.command_line import main
-from tfx_pipeline.direct_loopback import reach_loopback_directly
+from tfx_pipeline.engines.direct_loopback import reach_loopback_directly
 
 if __name__ == "__main__":
     reach_loopback_directly()

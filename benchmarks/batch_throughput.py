@@ -37,7 +37,7 @@ def measure_batch_throughput(
       The figures.
     """
     from serving.batch.batch_predict import BatchPredictConfig, batch_predict
-    from tfx_pipeline.beam_config import BeamConfig
+    from tfx_pipeline.config.beam import BeamConfig
 
     lines = [json.dumps(instance) + "\n" for instance in instances]
     seconds = []

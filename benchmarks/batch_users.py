@@ -19,7 +19,7 @@ from benchmarks.registry import Figures, Progress
 from benchmarks.results import OUTPUT_DIR
 from benchmarks.serving import DEFAULT_BASE_PATH, latest_version
 from benchmarks.size_option import one_size
-from tfx_pipeline.report_tables import format_table
+from tfx_pipeline.terminal.tables import format_table
 
 DEFAULT_USERS = 1_000_000
 # What the memory may grow by, from the second tenth of the run to the last: a leak of a batch's
@@ -129,7 +129,7 @@ def measure(version: str, path: Path, num_users: int) -> BatchMeasurement:
     """Predicts for all users of a file, in this process."""
     from serving.batch.batch_predict import BatchPredictConfig, batch_predict
     from serving.batch.output import RESULTS_PREFIX
-    from tfx_pipeline.beam_config import BeamConfig
+    from tfx_pipeline.config.beam import BeamConfig
 
     output = path.parent / "predictions"
     config = BatchPredictConfig(version, str(path), str(output))

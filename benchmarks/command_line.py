@@ -9,8 +9,8 @@ from pathlib import Path
 
 from benchmarks.registry import BENCHMARKS, Entry
 from benchmarks.results import OUTPUT_DIR, machine_figures
-from tfx_pipeline.console import Console, quiet_libraries
-from tfx_pipeline.report_file import write_report
+from tfx_pipeline.terminal.console import Console, quiet_libraries
+from tfx_pipeline.terminal.report_file import write_report
 
 EXIT_FAULT = 1
 EXIT_MISTAKE = 2

@@ -16,9 +16,9 @@ from unittest import mock
 import numpy as np
 
 from benchmarks.examples import generate, measure
-from tfx_pipeline import example_writer
-from tfx_pipeline.example_columns import Column, NumberColumn
-from tfx_pipeline.tf_examples import serialize_columns
+from tfx_pipeline.examples import writer as example_writer
+from tfx_pipeline.examples.columns import Column, NumberColumn
+from tfx_pipeline.examples.tf_examples import serialize_columns
 from trainer.contract.arrow import pa
 
 DEFAULT_INTERACTIONS = 200_000

@@ -1,4 +1,4 @@
-"""Tables to point-in-time examples: the demo log through `tfx_pipeline.examples`."""
+"""Tables to point-in-time examples: the demo log through `tfx_pipeline.examples.write_examples`."""
 
 import dataclasses
 import json
@@ -15,8 +15,8 @@ from benchmarks.fresh_process import call_in_fresh_process
 from benchmarks.registry import Figures, Progress
 from benchmarks.results import OUTPUT_DIR
 from benchmarks.size_option import one_size
-from tfx_pipeline.memory import PeakMemory
-from tfx_pipeline.report_tables import format_table
+from tfx_pipeline.runs.memory import PeakMemory
+from tfx_pipeline.terminal.tables import format_table
 
 DEFAULT_SIZE = 1_000_000
 
@@ -120,8 +120,8 @@ def measure(
     Returns:
       The measurement.
     """
-    from tfx_pipeline.beam_config import BeamConfig
-    from tfx_pipeline.config import load_config
+    from tfx_pipeline.config.beam import BeamConfig
+    from tfx_pipeline.config.pipeline import load_config
     from trainer.contract.config_loader import from_mapping
 
     config = load_config("demo")
@@ -163,9 +163,9 @@ def _make_examples(config: Any, out: str, num_threads: int | None) -> tuple[int,
     import apache_beam as beam
     from apache_beam.metrics import MetricsFilter
 
-    from tfx_pipeline import examples
-    from tfx_pipeline.shuffle import workplace_of
-    from tfx_pipeline.table_inputs import find_tables
+    from tfx_pipeline.examples import write_examples as examples
+    from tfx_pipeline.examples.shuffle import workplace_of
+    from tfx_pipeline.tables.inputs import find_tables
 
     outputs = examples.ExampleOutputs(
         **{

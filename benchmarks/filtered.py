@@ -19,8 +19,8 @@ from benchmarks.lookup_servable import K, MadeUpTags, export_lookup_servable
 from benchmarks.registry import Figures, Progress
 from benchmarks.results import OUTPUT_DIR
 from benchmarks.size_option import one_size
-from tfx_pipeline.local_server import local_server
-from tfx_pipeline.report_tables import format_table
+from tfx_pipeline.runs.local_server import local_server
+from tfx_pipeline.terminal.tables import format_table
 
 DEFAULT_SIZE = 100_000  # tags
 IN_PROCESS, GRPC = "in_process", "grpc"

@@ -17,7 +17,7 @@ from benchmarks.fresh_process import call_in_fresh_process
 from benchmarks.registry import Figures, Progress
 from benchmarks.results import OUTPUT_DIR
 from benchmarks.size_option import one_size
-from tfx_pipeline.report_tables import format_table
+from tfx_pipeline.terminal.tables import format_table
 
 DEFAULT_SIZE = 20  # logs of each kind
 MAX_NOISE_PUSHED = 1  # of 20
@@ -92,12 +92,12 @@ def measure(folder: str, kind: str, seed: int) -> GateRun:
       What the gate said.
     """
     from tfx_pipeline.components.evaluator import GATE_FILE
-    from tfx_pipeline.config import load_config
-    from tfx_pipeline.console import PROGRESS_LOGGER, Console, quiet_libraries
+    from tfx_pipeline.config.pipeline import load_config
     from tfx_pipeline.datasets.demo import prepare_demo
     from tfx_pipeline.datasets.demo_config import DemoConfig
     from tfx_pipeline.pipeline import create_pipeline
-    from tfx_pipeline.run import run_nodes
+    from tfx_pipeline.runs.run import run_nodes
+    from tfx_pipeline.terminal.console import PROGRESS_LOGGER, Console, quiet_libraries
 
     tables = os.path.join(folder, "tables")
     prepare_demo(tables, DemoConfig(**_LOG, **_KINDS[kind], seed=seed))

@@ -15,7 +15,7 @@ from benchmarks.hostile_requests import request_figures, request_outcomes
 from benchmarks.registry import Figures, Progress
 from benchmarks.results import OUTPUT_DIR
 from benchmarks.size_option import sizes
-from tfx_pipeline.report_tables import format_table
+from tfx_pipeline.terminal.tables import format_table
 
 DEFAULT_SIZES = (10_000, 100_000, 100)
 # A server's buffers and pools grow at first, for good.

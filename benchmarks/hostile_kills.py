@@ -20,8 +20,8 @@ from typing import Any
 import yaml
 
 from benchmarks.registry import Figures, Progress
-from tfx_pipeline.base_path_lock import LOCK_FILE
-from tfx_pipeline.report_file import write_report
+from tfx_pipeline.terminal.report_file import write_report
+from tfx_pipeline.versions.base_path_lock import LOCK_FILE
 
 _MOST_KILLS_OF_A_RUN = 6
 _NUM_SHOWN = 5

@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.hostile_mutations import mutated
 from benchmarks.registry import Figures, Progress
 from benchmarks.results import OUTPUT_DIR
-from tfx_pipeline.local_server import LocalServer, ServerNotUp, local_server
+from tfx_pipeline.runs.local_server import LocalServer, ServerNotUp, local_server
 
 _MODEL = "default"
 _AT_ONCE = 16  # requests over gRPC under way

@@ -13,8 +13,8 @@ from benchmarks.index_peers import FaissIndex, HnswIndex, tune_peer
 from benchmarks.registry import Figures, Progress
 from benchmarks.results import OUTPUT_DIR
 from benchmarks.size_option import sizes
-from tfx_pipeline.memory import PeakMemory
-from tfx_pipeline.report_tables import format_table
+from tfx_pipeline.runs.memory import PeakMemory
+from tfx_pipeline.terminal.tables import format_table
 
 DEFAULT_SIZES = (100_000, 1_000_000)
 DIMENSION = 64

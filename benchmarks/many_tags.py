@@ -14,8 +14,8 @@ from benchmarks.resident_process import ResidentProcess
 from benchmarks.results import OUTPUT_DIR
 from benchmarks.size_option import one_size
 from benchmarks.stage_meter import Stage
-from tfx_pipeline.local_server import local_server
-from tfx_pipeline.report_tables import format_table
+from tfx_pipeline.runs.local_server import local_server
+from tfx_pipeline.terminal.tables import format_table
 
 FEW_TAGS, MANY_TAGS = 1_000, 1_000_000
 # Of `fit`, which includes the validation.

@@ -117,8 +117,8 @@ def write_transform(num_tags: int, folder: Path) -> None:
     import tensorflow_transform.beam as tft_beam
     from tensorflow_transform.tf_metadata import dataset_metadata
 
+    from tfx_pipeline.examples.tf_examples import build_schema
     from tfx_pipeline.preprocessing import preprocessing_fn
-    from tfx_pipeline.tf_examples import build_schema
 
     config = {f.FEATURES_KEY: json.dumps(to_mapping(SPEC))}
     metadata = dataset_metadata.DatasetMetadata(build_schema(SPEC))

@@ -133,7 +133,7 @@ def build_index(folder: str, export_exact: bool = True) -> dict[str, Stage]:
 
     from serving.index.evaluation import read_serialized
     from tfx_pipeline.components.tag_index_builder import build_servables
-    from tfx_pipeline.serving_config import IndexConfig, TagPolicyConfig
+    from tfx_pipeline.config.serving import IndexConfig, TagPolicyConfig
     from trainer.contract.tag_normalization import TagNormalization
 
     meter, towers = StageMeter(), Path(folder) / TOWERS
@@ -226,8 +226,8 @@ def make_model(num_tags: int) -> Any:
 def _write_examples(users: Snapshots, tags: list[str], folder: Path) -> None:
     import tensorflow as tf
 
-    from tfx_pipeline.example_columns import Column, NumberColumn, TextColumn, Texts
-    from tfx_pipeline.tf_examples import serialize_columns
+    from tfx_pipeline.examples.columns import Column, NumberColumn, TextColumn, Texts
+    from tfx_pipeline.examples.tf_examples import serialize_columns
 
     clicked = users.lists["clicked_tags"]
     columns: dict[str, Column] = {

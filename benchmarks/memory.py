@@ -19,7 +19,7 @@ from benchmarks.registry import Figures, Progress
 from benchmarks.results import OUTPUT_DIR
 from benchmarks.size_option import one_size
 from serving.inference_environment import prefer_small_batches
-from tfx_pipeline.report_tables import format_table
+from tfx_pipeline.terminal.tables import format_table
 from trainer.contract import features as f
 
 DEFAULT_SIZE = 2_000  # tags
@@ -121,7 +121,7 @@ def export(folder: str, num_tags: int) -> None:
     from serving.servable.export import export_servable
     from serving.servable.retrieval import TagRetrieval
     from tfx_pipeline.components.tag_index_builder import is_exact
-    from tfx_pipeline.serving_config import IndexConfig
+    from tfx_pipeline.config.serving import IndexConfig
     from trainer.contract import signatures as s
     from trainer.contract.memory import DomainMemory
 

@@ -17,10 +17,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfx_pipeline.config import load_config
-from tfx_pipeline.console import Console
-from tfx_pipeline.report_file import write_report
-from tfx_pipeline.report_tables import QUALITY, WHO, has_figures
+from tfx_pipeline.config.pipeline import load_config
+from tfx_pipeline.terminal.console import Console
+from tfx_pipeline.terminal.report_file import write_report
+from tfx_pipeline.terminal.tables import QUALITY, WHO, has_figures
 
 CONFIG = os.path.join("tfx_pipeline", "configs", "movielens-1m.yaml")
 REPORTS = Path("build") / "bench" / "movielens"

@@ -19,7 +19,7 @@ from benchmarks.scale_flink import measure_on_flink, why_not
 from benchmarks.scale_skew import write_skewed
 from benchmarks.scale_stages import stage_seconds
 from benchmarks.size_option import sizes
-from tfx_pipeline.report_tables import format_table
+from tfx_pipeline.terminal.tables import format_table
 
 DEFAULT_SIZES = (1_000_000,)
 LOCAL, MULTI_PROCESS, FLINK = "local", "multi_process", "flink"

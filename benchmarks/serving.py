@@ -32,8 +32,8 @@ from benchmarks.retrieve_callers import (
 )
 from benchmarks.version_memory import measure_version_memory
 from serving.inference_environment import prefer_small_batches
-from tfx_pipeline.local_server import local_server
-from tfx_pipeline.report_tables import format_table
+from tfx_pipeline.runs.local_server import local_server
+from tfx_pipeline.terminal.tables import format_table
 
 DEFAULT_BASE_PATH = OUTPUT_DIR.parent / "demo" / "run" / "serving"
 NUM_CALLS = {1: 100, 64: 20}  # a round, by batch size

@@ -24,8 +24,8 @@ from benchmarks.results import OUTPUT_DIR
 from benchmarks.retrieve_callers import draw_instances, rest_retrieve
 from benchmarks.serving import DEFAULT_BASE_PATH, latest_version
 from benchmarks.size_option import one_size
-from tfx_pipeline.local_server import LocalServer, local_server
-from tfx_pipeline.report_tables import format_table
+from tfx_pipeline.runs.local_server import LocalServer, local_server
+from tfx_pipeline.terminal.tables import format_table
 
 DEFAULT_SECONDS = 180
 

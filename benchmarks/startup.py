@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks import startup_stages
 from benchmarks.registry import Figures, Progress
 from benchmarks.serving import DEFAULT_BASE_PATH, latest_version
-from tfx_pipeline.report_tables import format_table
+from tfx_pipeline.terminal.tables import format_table
 
 _NUM_RUNS = 3
 _STAGES = {"serve": startup_stages.SERVE_STAGES, "query": startup_stages.QUERY_STAGES}
@@ -66,7 +66,7 @@ STARTS = (
         "batch_predict", ("-c", "import serving.batch.batch_predict"), may_import=("tensorflow",)
     ),
     Start("model_server", ("-c", "import serving.model_server.server"), may_import=("tensorflow",)),
-    Start("run", ("-c", "import tfx_pipeline.run"), may_import=_HEAVY),
+    Start("run", ("-c", "import tfx_pipeline.runs.run"), may_import=_HEAVY),
 )
 OWN_STARTS = tuple(start for start in STARTS if not start.is_floor)
 

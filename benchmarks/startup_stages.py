@@ -19,7 +19,7 @@ QUERY_STAGES = ("interpreter", "command_line", "client", "answer_table")
 def serve(version_dir: str) -> Iterator[str]:
     """Does what `tagtower serve` does until a version serves; yields the name of what was done."""
     yield "interpreter"
-    from tfx_pipeline.command_line import build_parser
+    from tfx_pipeline.terminal.command_line import build_parser
 
     build_parser("serve")
     yield "command_line"
@@ -43,13 +43,13 @@ def serve(version_dir: str) -> Iterator[str]:
 def query() -> Iterator[str]:
     """The same for `tagtower query --features`, without the call."""
     yield "interpreter"
-    from tfx_pipeline.command_line import build_parser
+    from tfx_pipeline.terminal.command_line import build_parser
 
     build_parser("query")
     yield "command_line"
     importlib.import_module("serving.client")
     yield "client"
-    importlib.import_module("tfx_pipeline.report_tables")
+    importlib.import_module("tfx_pipeline.terminal.tables")
 
     yield "answer_table"
 

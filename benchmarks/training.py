@@ -23,7 +23,7 @@ from benchmarks.registry import Figures, Progress
 from benchmarks.resident_process import ResidentProcess
 from benchmarks.results import OUTPUT_DIR
 from benchmarks.size_option import sizes
-from tfx_pipeline.report_tables import format_table
+from tfx_pipeline.terminal.tables import format_table
 
 if TYPE_CHECKING:
     from benchmarks.training_cases import Products, Work

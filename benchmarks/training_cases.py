@@ -19,7 +19,7 @@ from benchmarks import training_data
 from benchmarks.matrix_products import ProductTimer, record_products, square_product
 from benchmarks.peers import direct_utpm, tfrs_two_tower
 from benchmarks.peers.label_rows import LabelRows
-from tfx_pipeline.config import PipelineConfig, load_config
+from tfx_pipeline.config.pipeline import PipelineConfig, load_config
 from trainer.contract import features as f
 from trainer.contract.config_loader import require
 from trainer.data.snapshots import Snapshots

@@ -1,8 +1,8 @@
 """The log that the benchmark of training reads: prepared once, kept as plain arrays.
 
-Tables, examples and transform are the pipeline's own (`tfx_pipeline.prepared_examples`). What comes
-out is kept under build/bench/training/ with a fingerprint of everything it was made from: a second
-run loads arrays and never imports TFX.
+Tables, examples and transform are the pipeline's own (`tfx_pipeline.runs.prepared_examples`). What
+comes out is kept under build/bench/training/ with a fingerprint of everything it was made from: a
+second run loads arrays and never imports TFX.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.fresh_process import call_in_fresh_process
 from benchmarks.registry import Progress
-from tfx_pipeline.config import PipelineConfig, load_config, to_json
+from tfx_pipeline.config.pipeline import PipelineConfig, load_config, to_json
 from tfx_pipeline.datasets.demo_config import DemoConfig
 from tfx_pipeline.fingerprints import code_fingerprint, files_fingerprint
 from trainer.contract.whole_files import write_json
@@ -143,8 +143,8 @@ def write_tables(log: Log, output: Path) -> None:
 
 def write_arrays(log: Log, folder: Path, arrays: Path) -> None:
     """Runs the pipeline's nodes up to Transform and writes the training split's columns."""
-    from tfx_pipeline.console import Console
-    from tfx_pipeline.prepared_examples import prepare_examples
+    from tfx_pipeline.runs.prepared_examples import prepare_examples
+    from tfx_pipeline.terminal.console import Console
     from trainer.data.input_data import load_tags, vocabulary_sizes
 
     tables = folder / "tables"

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from tfx_pipeline.local_server import local_server
+from tfx_pipeline.runs.local_server import local_server
 
 _NUM_ADDED = 2
 

@@ -224,7 +224,10 @@ def test_direct_imports_keep_to_the_import_table(package):
         ("trainer/model.py", "import scann"),
         ("trainer/model.py", "import grpc"),
         ("trainer/model.py", "from serving import index"),
-        ("trainer/model.py", "def build():\n    from tfx_pipeline.config import PipelineConfig"),
+        (
+            "trainer/model.py",
+            "def build():\n    from tfx_pipeline.config.pipeline import PipelineConfig",
+        ),
         ("trainer/model.py", "import importlib\nimportlib.import_module('tfx_pipeline.cli')"),
         ("trainer/task.py", "if TYPE_CHECKING:\n    from tfx.components import Trainer"),
         ("trainer/model.py", "import pandas"),
@@ -298,7 +301,7 @@ def test_what_a_live_caller_imports_needs_neither_tensorflow_nor_beam(name):
 
 def test_start_of_the_command_line_imports_no_tfx():
     # It takes 20 seconds to import, and serve, query and batch prediction do not need it.
-    pending, seen = ["tfx_pipeline/cli.py", "tfx_pipeline/command_line.py"], set()
+    pending, seen = ["tfx_pipeline/cli.py", "tfx_pipeline/terminal/command_line.py"], set()
     while pending:
         path = pending.pop()
         seen.add(path)

@@ -8,7 +8,7 @@ import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 
 import trainer  # noqa: E402, F401
-from tfx_pipeline.direct_loopback import reach_loopback_directly  # noqa: E402
+from tfx_pipeline.engines.direct_loopback import reach_loopback_directly  # noqa: E402
 
 # Tests connect to servers of this machine with clients of all kinds.
 reach_loopback_directly()

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tfx_pipeline.command_line import build_parser
-from tfx_pipeline.config import PipelineConfig
-from tfx_pipeline.yaml_document import parse_yaml
+from tfx_pipeline.config.pipeline import PipelineConfig
+from tfx_pipeline.config.yaml_document import parse_yaml
+from tfx_pipeline.terminal.command_line import build_parser
 from trainer.contract.config_loader import from_mapping
 
 ROOT = Path(__file__).resolve().parent.parent

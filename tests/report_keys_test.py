@@ -75,11 +75,11 @@ def test_every_metric_of_the_evaluation_is_documented():
 @pytest.mark.parametrize(
     "path",
     [
-        "tfx_pipeline/report.py",
-        "tfx_pipeline/run.py",
-        "tfx_pipeline/planted_score.py",
-        "tfx_pipeline/examples.py",
-        "tfx_pipeline/example_writer.py",
+        "tfx_pipeline/runs/report.py",
+        "tfx_pipeline/runs/run.py",
+        "tfx_pipeline/evaluation/planted_score.py",
+        "tfx_pipeline/examples/write_examples.py",
+        "tfx_pipeline/examples/writer.py",
     ],
 )
 def test_every_key_written_out_in_the_source_is_documented(path):

@@ -33,18 +33,18 @@ PACKAGES = ("trainer", "serving", "tfx_pipeline")
 # Functions, and tables of a module, all of whose texts are messages.
 WORDINGS = frozenset(
     {
-        "tfx_pipeline/gate.py::check_index",
+        "tfx_pipeline/evaluation/gate.py::check_index",
         "serving/client/errors.py::with_advice",
         "serving/client/errors.py::_ADVICE",
         "serving/client/errors.py::_HANDSHAKES",
         "serving/model_server/models/known_version.py::place_taken",
-        "tfx_pipeline/beam_failure.py::_MEANINGS",
-        "tfx_pipeline/beam_failure.py::failure_reason",
-        "tfx_pipeline/full_disk.py::_sentence",
-        "tfx_pipeline/distributions.py::__str__",
-        "tfx_pipeline/gate.py::check_model",
-        "tfx_pipeline/gate.py::_PERSONAL",
-        "tfx_pipeline/report.py::build_report",
+        "tfx_pipeline/engines/beam_failure.py::_MEANINGS",
+        "tfx_pipeline/engines/beam_failure.py::failure_reason",
+        "tfx_pipeline/terminal/full_disk.py::_sentence",
+        "tfx_pipeline/evaluation/distributions.py::__str__",
+        "tfx_pipeline/evaluation/gate.py::check_model",
+        "tfx_pipeline/evaluation/gate.py::_PERSONAL",
+        "tfx_pipeline/runs/report.py::build_report",
     }
 )
 
@@ -81,34 +81,37 @@ PRINTED = (
         "tfx_pipeline/commands/study.py",
         "stopped; the same command goes on after the last finished trial",
     ),
-    ("tfx_pipeline/study/log_tables.py", "log … is left out: …"),
+    ("tfx_pipeline/study/grid/log_tables.py", "log … is left out: …"),
     (
-        "tfx_pipeline/study/trial_loop.py",
+        "tfx_pipeline/study/trials/trial_loop.py",
         "Finished trials of other code than this, trained again: … (--accept_changed_code takes "
         "them as they are).",
     ),
     (
-        "tfx_pipeline/row_summary.py",
+        "tfx_pipeline/terminal/row_summary.py",
         "untagged … items have no tags: they and … interactions with them are set aside",
     ),
-    ("tfx_pipeline/row_summary.py", "profiles … of … users with events have no row in users"),
-    ("tfx_pipeline/row_summary.py", "missing of … users, …"),
+    (
+        "tfx_pipeline/terminal/row_summary.py",
+        "profiles … of … users with events have no row in users",
+    ),
+    ("tfx_pipeline/terminal/row_summary.py", "missing of … users, …"),
     # Of a check within the graph.
     ("trainer/contract/raw_features.py", "`…` must hold finite numbers, or NaN where unknown"),
     (
-        "tfx_pipeline/row_summary.py",
+        "tfx_pipeline/terminal/row_summary.py",
         "item ids … interactions of unknown_item name an item in another form, …",
     ),
     (
-        "tfx_pipeline/row_summary.py",
+        "tfx_pipeline/terminal/row_summary.py",
         "one time … users have several events, all of one second: none is history of another, and "
         "no cut in time parts them",
     ),
-    ("tfx_pipeline/report_tables.py", "left out …: …"),
-    ("tfx_pipeline/report_tables.py", "unsure …"),
+    ("tfx_pipeline/terminal/tables.py", "left out …: …"),
+    ("tfx_pipeline/terminal/tables.py", "unsure …"),
     ("tfx_pipeline/components/drift_validator.py", "drift from …: …"),
     (
-        "tfx_pipeline/report_tables.py",
+        "tfx_pipeline/terminal/tables.py",
         "validation users still improved when the budget ended: a higher `training.max_epochs` or "
         "`training.budget_steps` may bring more",
     ),
@@ -123,7 +126,7 @@ ARRAYS = "shapes of arrays that one function of the project hands to another"
 CALLERS = "the words are those of the callers, which have rows of their own"
 # By file, `file::function` or text: why only somebody who changes this code can meet it.
 LEFT_OUT = {
-    "tfx_pipeline/yaml_document.py::_refused": CALLERS,
+    "tfx_pipeline/config/yaml_document.py::_refused": CALLERS,
     "trainer/evaluation/calibration.py": LAYER,
     "trainer/towers/domain_attention.py": LAYER,
     "trainer/towers/dropout.py": LAYER,
@@ -156,21 +159,21 @@ LEFT_OUT = {
     "trainer/contract/config_loader.py::require": CALLERS,
     "trainer/evaluation/figures.py": ARRAYS,
     "trainer/data/input_data.py": "files that the run itself has written",
-    "trainer/new_tags.py::evaluate_new_tags": ARRAYS,
-    "trainer/new_tags.py::held_out_tags_experiment": ARRAYS,
+    "tfx_pipeline/study/trials/hidden_tags.py::evaluate_new_tags": ARRAYS,
+    "tfx_pipeline/study/trials/hidden_tags.py::held_out_tags_experiment": ARRAYS,
     "trainer/data/snapshots.py": ARRAYS,
     "trainer/contract/tag_items.py": ARRAYS,
     "trainer/towers/tag_views.py::__post_init__": ARRAYS,
     "tfx_pipeline/__init__.py": "Python's own words for a name that a module lacks",
-    "tfx_pipeline/command_reference.py": "`make docs`, where a flag has no description",
-    "tfx_pipeline/config_reference.py": "`make docs`, where a key has no description",
+    "tfx_pipeline/reference/commands.py": "`make docs`, where a flag has no description",
+    "tfx_pipeline/reference/configuration.py": "`make docs`, where a key has no description",
     "tfx_pipeline/datasets/demo_config.py::_require": CALLERS,
     "tfx_pipeline/datasets/planted.py": ARRAYS,
-    "tfx_pipeline/study/budgets.py": ARRAYS,
+    "tfx_pipeline/study/grid/budgets.py": ARRAYS,
     "tfx_pipeline/study/statistics.py": ARRAYS,
     "tfx_pipeline/tables/item_catalogue.py::attribute": ARRAYS,
-    "tfx_pipeline/tag_vectors.py::_refusal": CALLERS,
-    "tfx_pipeline/tag_vectors.py::_require_none": CALLERS,
+    "tfx_pipeline/tables/tag_vectors.py::_refusal": CALLERS,
+    "tfx_pipeline/tables/tag_vectors.py::_require_none": CALLERS,
     "`make_replica` must be given with a strategy.": ARRAYS,
     "CANCELLED: client cancelled|UNAVAILABLE": "Java's words, looked for and not shown",
     "Timeout has occurred|NoResourceAvailable": "Java's words, looked for and not shown",
@@ -297,7 +300,7 @@ class TestPageAndCode:
         assert explained == reasons
 
     def test_every_reason_of_a_tag_set_aside_is_explained_in_order(self):
-        source = (ROOT / "tfx_pipeline/tag_file.py").read_text()
+        source = (ROOT / "tfx_pipeline/runs/tag_file.py").read_text()
         reasons = [
             ast.literal_eval(node.value)
             for node in ast.parse(source).body

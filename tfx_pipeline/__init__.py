@@ -5,7 +5,7 @@ Importing this package sees to it that TFX is imported without what nothing here
 
 from typing import Any
 
-from tfx_pipeline.light_imports import import_extensions_on_demand
+from tfx_pipeline.engines.light_imports import import_extensions_on_demand
 
 import_extensions_on_demand()
 

@@ -1,7 +1,7 @@
 """The command `tagtower`: however it ends, it ends in order.
 
-A mistake is one line (`tfx_pipeline.command_line`), an interrupt as well, and a closed pipe none.
-Nothing is imported here before signals are seen to.
+A mistake is one line (`tfx_pipeline.terminal.command_line`), an interrupt as well, and a closed
+pipe none. Nothing is imported here before signals are seen to.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from tfx_pipeline import interrupts
+from tfx_pipeline.terminal import interrupts
 
 # A mistake can be found while threads of a library still read: an interpreter that goes to its end
 # under them may abort.
@@ -44,8 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str], is_process: bool) -> int:
-    from tfx_pipeline.command_line import build_parser, run_command
-    from tfx_pipeline.direct_loopback import reach_loopback_directly
+    from tfx_pipeline.engines.direct_loopback import reach_loopback_directly
+    from tfx_pipeline.terminal.command_line import build_parser, run_command
 
     if is_process:
         interrupts.mark_started_processes()
@@ -59,7 +59,11 @@ def _run(arguments: Sequence[str], is_process: bool) -> int:
 
 def _status_of(error: BaseException, name: str) -> int:
     """The exit status of a command that did not return; says why, where that is to be said."""
-    from tfx_pipeline.closed_pipe import EXIT_CLOSED_PIPE, forget_closed_pipes, is_of_closed_pipe
+    from tfx_pipeline.terminal.closed_pipe import (
+        EXIT_CLOSED_PIPE,
+        forget_closed_pipes,
+        is_of_closed_pipe,
+    )
 
     number = interrupts.requested()
     if number is not None or isinstance(error, KeyboardInterrupt):

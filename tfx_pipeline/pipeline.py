@@ -10,7 +10,7 @@ from tfx.dsl.components.common import resolver
 from tfx.orchestration import metadata
 from tfx.types import standard_artifacts
 
-from tfx_pipeline.artifact_places import ARTIFACTS_DIR
+from tfx_pipeline.artifacts.places import ARTIFACTS_DIR
 from tfx_pipeline.components.bulk_inferrer import now_bulk_inferrer
 from tfx_pipeline.components.drift_validator import (
     VALIDATOR_ID,
@@ -30,13 +30,13 @@ from tfx_pipeline.components.schema_gen import CuratedSchema
 from tfx_pipeline.components.tag_index_builder import TagIndexBuilder
 from tfx_pipeline.components.tag_index_evaluator import TagIndexEvaluator
 from tfx_pipeline.components.trainer import BASE_PATH_KEY, TowerTrainer
-from tfx_pipeline.config import PipelineConfig, to_json
-from tfx_pipeline.daily_window import find_window
+from tfx_pipeline.config.pipeline import PipelineConfig, to_json
+from tfx_pipeline.engines.worker_paths import with_absolute_paths
+from tfx_pipeline.examples.tf_examples import build_schema
 from tfx_pipeline.fingerprints import code_fingerprint, files_fingerprint
-from tfx_pipeline.table_inputs import check_categories, find_tables
-from tfx_pipeline.tag_vectors import tag_vectors_file
-from tfx_pipeline.tf_examples import build_schema
-from tfx_pipeline.worker_paths import with_absolute_paths
+from tfx_pipeline.tables.daily_window import find_window
+from tfx_pipeline.tables.inputs import check_categories, find_tables
+from tfx_pipeline.tables.tag_vectors import tag_vectors_file
 from trainer import task
 from trainer.contract import features as f
 from trainer.contract.file_system import absolute, is_remote
@@ -63,7 +63,7 @@ def create_pipeline(
       until: Id of the last node wanted, `Transform` for prepared examples; None: all nodes.
       stock_resolvers: Whether TFX's own strategy finds the last blessed model, the only one that
         its Kubeflow runner takes. What ours see beyond it, the components then decide, see
-        `tfx_pipeline.ancestry`.
+        `tfx_pipeline.versions.ancestry`.
 
     Returns:
       The pipeline, for any TFX runner.

@@ -2,9 +2,9 @@ import numpy as np
 from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
 from benchmarks.example_encoders import record_batch
-from tests.tfx_pipeline.example_runs import parse
-from tfx_pipeline.example_columns import NumberColumn, TextColumn, Texts
-from tfx_pipeline.tf_examples import serialize_columns
+from tests.tfx_pipeline.examples.example_runs import parse
+from tfx_pipeline.examples.columns import NumberColumn, TextColumn, Texts
+from tfx_pipeline.examples.tf_examples import serialize_columns
 
 COLUMNS = {
     "user_id": TextColumn.single(Texts(np.array(["ü", "b"], object)), np.array([1, 0])),

@@ -57,9 +57,9 @@ def test_stages_are_sums_of_cumulative_times_of_their_functions():
         return (1, 1, 0.0, seconds, {})
 
     stats = {
-        ("/x/tfx_pipeline/user_batches.py", 1, "pack_events"): entry(1.0),
-        ("/x/tfx_pipeline/user_batches.py", 2, "split_by_shard"): entry(0.5),
-        ("/x/tfx_pipeline/snapshots.py", 3, "snapshots"): entry(2.0),
+        ("/x/tfx_pipeline/examples/user_batches.py", 1, "pack_events"): entry(1.0),
+        ("/x/tfx_pipeline/examples/user_batches.py", 2, "split_by_shard"): entry(0.5),
+        ("/x/tfx_pipeline/examples/snapshots.py", 3, "snapshots"): entry(2.0),
         ("/x/trainer/data/snapshots.py", 3, "snapshots"): entry(50.0),
         ("/x/tfx_pipeline/other.py", 3, "pack_events"): entry(50.0),
     }

@@ -3,7 +3,7 @@
 import numpy as np
 
 from benchmarks.training_data import TrainingData
-from tfx_pipeline.config import load_config
+from tfx_pipeline.config.pipeline import load_config
 from trainer.contract import features as f
 from trainer.contract.list_column import ListValues
 from trainer.data.snapshots import Snapshots

@@ -23,12 +23,12 @@ import tensorflow_data_validation as tfdv
 from tests.e2e.equal_lists import assert_equal_order
 from tests.e2e.small_log import make_small_project
 from tfx_pipeline.cli import main
-from tfx_pipeline.config import load_config
-from tfx_pipeline.console import Console
+from tfx_pipeline.config.pipeline import load_config
 from tfx_pipeline.flink import launch
 from tfx_pipeline.flink.java_class_path import find_java, resolve_class_path
 from tfx_pipeline.flink.local_cluster import bring_up, get_json, running_jobs, take_down
 from tfx_pipeline.flink.processes import find_processes
+from tfx_pipeline.terminal.console import Console
 from trainer.contract.features import SPLITS
 
 pytestmark = pytest.mark.flink
@@ -81,7 +81,7 @@ def write_config(project, cluster) -> Callable[..., Path]:
 def run_until(config_path: Path, node: str) -> Path:
     """Runs the first part of the pipeline in this process; returns the output folder."""
     from tfx_pipeline.pipeline import create_pipeline
-    from tfx_pipeline.run import run_nodes
+    from tfx_pipeline.runs.run import run_nodes
 
     config = load_config(str(config_path))
     os.makedirs(config.output_dir, exist_ok=True)

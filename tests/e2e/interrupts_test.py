@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from tests.e2e.small_log import make_small_project
-from tfx_pipeline.run_log import read_runs
+from tfx_pipeline.run_log.log import read_runs
 
 pytestmark = pytest.mark.e2e
 

@@ -25,9 +25,9 @@ from tests.e2e.equal_lists import assert_equal_order
 from tests.e2e.small_log import make_small_project, node_states
 from tests.report_keys import undocumented_keys
 from tfx_pipeline.cli import main
-from tfx_pipeline.config import load_config
-from tfx_pipeline.local_server import local_server
-from tfx_pipeline.snapshot_moments import user_part
+from tfx_pipeline.config.pipeline import load_config
+from tfx_pipeline.examples.moments import user_part
+from tfx_pipeline.runs.local_server import local_server
 from trainer.contract.tag_items import TagItems
 
 pytestmark = pytest.mark.e2e

@@ -14,7 +14,7 @@ from serving.client import TagClient
 from tests.e2e.small_log import SMALLEST_GRAPH, make_small_project
 from tests.report_keys import undocumented_keys
 from tfx_pipeline.cli import main
-from tfx_pipeline.local_server import local_server
+from tfx_pipeline.runs.local_server import local_server
 
 pytestmark = pytest.mark.e2e
 

@@ -15,7 +15,7 @@ import yaml
 from tests.e2e.small_log import make_small_project
 from tests.report_keys import undocumented_keys
 from tfx_pipeline.cli import main
-from tfx_pipeline.study.page import BEGIN, END
+from tfx_pipeline.study.report.page import BEGIN, END
 
 pytestmark = pytest.mark.e2e
 

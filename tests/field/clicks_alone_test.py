@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.tfx_pipeline.example_runs import run_examples, write_tables
-from tfx_pipeline.data_config import DataConfig
-from tfx_pipeline.examples_config import ExamplesConfig
-from tfx_pipeline.table_inputs import check_counts, check_skips
+from tests.tfx_pipeline.examples.example_runs import run_examples, write_tables
+from tfx_pipeline.config.data import DataConfig
+from tfx_pipeline.config.examples import ExamplesConfig
+from tfx_pipeline.tables.inputs import check_counts, check_skips
 from trainer.config import TrainingConfig
 from trainer.contract.features import Domain, FeatureSpec
 

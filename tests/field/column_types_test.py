@@ -10,17 +10,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tfx_pipeline.config import PipelineConfig
-from tfx_pipeline.data_config import DataConfig
-from tfx_pipeline.example_readers import PROFILES, ReadUsers
-from tfx_pipeline.shuffle import IN_BEAM, open_parcel
-from tfx_pipeline.table_inputs import users_of
+from tfx_pipeline.config.data import DataConfig
+from tfx_pipeline.config.pipeline import PipelineConfig
+from tfx_pipeline.examples.readers import PROFILES, ReadUsers
+from tfx_pipeline.examples.shuffle import IN_BEAM, open_parcel
+from tfx_pipeline.examples.user_lookup import find_user
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.arrow_files import FileSplit, check_table, read_table
 from tfx_pipeline.tables.declared_columns import check_types
+from tfx_pipeline.tables.inputs import users_of
 from tfx_pipeline.tables.row_batches import FileBatch, rejected_rows, rows_as_json
 from tfx_pipeline.tables.validate import validate_interactions, validate_items, validate_users
-from tfx_pipeline.user_lookup import find_user
 from trainer.contract.features import Domain, FeatureSpec, ProfileFeature
 
 NOW = 1_792_654_024

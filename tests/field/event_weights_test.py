@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.tfx_pipeline.example_runs import run_examples, write_tables
-from tests.tfx_pipeline.random_users import with_attributes
+from tests.tfx_pipeline.examples.example_runs import run_examples, write_tables
+from tests.tfx_pipeline.examples.random_users import with_attributes
 from tests.trainer.random_logs import DAY, ITEMS, START
-from tfx_pipeline.examples_config import ExamplesConfig
+from tfx_pipeline.config.examples import ExamplesConfig
 from trainer.contract.features import Domain, FeatureSpec
 from trainer.contract.history import UserEvents, feature_values
 

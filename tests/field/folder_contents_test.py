@@ -13,11 +13,11 @@ import pyarrow as pa
 import pytest
 
 from serving.batch.input import TF_RECORD, InstanceReader, find_shards
-from tfx_pipeline.daily_window import find_window
-from tfx_pipeline.data_config import DataConfig, WindowConfig
-from tfx_pipeline.table_inputs import find_tables
+from tfx_pipeline.config.data import DataConfig, WindowConfig
 from tfx_pipeline.tables import schema, table_files
 from tfx_pipeline.tables.arrow_files import check_table, read_table
+from tfx_pipeline.tables.daily_window import find_window
+from tfx_pipeline.tables.inputs import find_tables
 from trainer.contract.data_files import find_data_files
 from trainer.contract.features import Domain, FeatureSpec
 

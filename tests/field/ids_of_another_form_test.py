@@ -6,13 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.tfx_pipeline.example_runs import run_examples, write_tables
-from tfx_pipeline.data_config import DataConfig
-from tfx_pipeline.examples_config import ExamplesConfig
-from tfx_pipeline.id_forms import KnownIds, id_form, match_samples, merge_samples, sample_ids
-from tfx_pipeline.row_summary import row_lines
-from tfx_pipeline.summary_notes import read_summary
-from tfx_pipeline.table_inputs import check_counts
+from tests.tfx_pipeline.examples.example_runs import run_examples, write_tables
+from tfx_pipeline.config.data import DataConfig
+from tfx_pipeline.config.examples import ExamplesConfig
+from tfx_pipeline.examples.notes import read_summary
+from tfx_pipeline.tables.id_forms import KnownIds, id_form, match_samples, merge_samples, sample_ids
+from tfx_pipeline.tables.inputs import check_counts
+from tfx_pipeline.terminal.row_summary import row_lines
 from trainer.contract.features import Domain, FeatureSpec, ProfileFeature
 
 SPEC = FeatureSpec(domains=(Domain("clicked"),), profile=(ProfileFeature("country"),))

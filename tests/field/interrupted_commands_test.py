@@ -122,7 +122,7 @@ sys.exit(cli.main())
 BEAM = """import logging
     logging.disable()  # to a file, in a command
     import apache_beam as beam
-    from tfx_pipeline.beam_failure import one_line_failures
+    from tfx_pipeline.engines.beam_failure import one_line_failures
     def interrupt(element):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(3600)

@@ -4,18 +4,18 @@ import dataclasses
 
 import pytest
 
-from tests.tfx_pipeline.example_runs import run_examples, write_tables
-from tests.tfx_pipeline.random_users import write_jsonl
-from tfx_pipeline.config import PipelineConfig
-from tfx_pipeline.examples_config import ExamplesConfig
-from tfx_pipeline.row_summary import row_lines
-from tfx_pipeline.table_inputs import check_categories, check_counts, find_tables
+from tests.tfx_pipeline.examples.example_runs import run_examples, write_tables
+from tests.tfx_pipeline.examples.random_users import write_jsonl
+from tfx_pipeline.config.examples import ExamplesConfig
+from tfx_pipeline.config.pipeline import PipelineConfig
+from tfx_pipeline.examples.user_lookup import find_user, read_events
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.arrow_files import read_table
+from tfx_pipeline.tables.inputs import check_categories, check_counts, find_tables
 from tfx_pipeline.tables.item_catalogue import build_item_catalogue
 from tfx_pipeline.tables.row_batches import count_reasons
 from tfx_pipeline.tables.validate import validate_interactions, validate_items
-from tfx_pipeline.user_lookup import find_user, read_events
+from tfx_pipeline.terminal.row_summary import row_lines
 from trainer.contract.features import Domain, FeatureSpec
 
 SPEC = FeatureSpec(domains=(Domain("clicked"), Domain("items", attribute="item_id")))

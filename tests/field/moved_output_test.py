@@ -6,15 +6,15 @@ import os
 import pytest
 import yaml
 
-from tests.tfx_pipeline.distributions_test import statistics
-from tests.tfx_pipeline.reindex_test import NUM_TAGS, Project
-from tfx_pipeline.artifact_places import located
+from tests.tfx_pipeline.evaluation.distributions_test import statistics
+from tests.tfx_pipeline.runs.reindex_test import NUM_TAGS, Project
+from tfx_pipeline.artifacts.places import located
 from tfx_pipeline.cli import main
-from tfx_pipeline.config import load_config
+from tfx_pipeline.config.pipeline import load_config
 from tfx_pipeline.fingerprints import files_fingerprint
-from tfx_pipeline.pushed_versions import rolled_back_as, serving_version
-from tfx_pipeline.report import _publish
-from tfx_pipeline.run_log import logged_run
+from tfx_pipeline.run_log.log import logged_run
+from tfx_pipeline.runs.report import _publish
+from tfx_pipeline.versions.pushed_versions import rolled_back_as, serving_version
 from trainer.contract.file_system import files_below
 
 EXAMPLES = "artifacts/ExampleGen/examples/2"

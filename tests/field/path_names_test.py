@@ -11,11 +11,11 @@ import yaml
 
 from serving.batch.input import find_shards
 from tfx_pipeline.cli import main
-from tfx_pipeline.config import load_config, load_local_config
-from tfx_pipeline.daily_window import find_window, table_patterns
-from tfx_pipeline.data_config import DataConfig, WindowConfig
+from tfx_pipeline.config.data import DataConfig, WindowConfig
+from tfx_pipeline.config.pipeline import load_config, load_local_config
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.arrow_files import read_table
+from tfx_pipeline.tables.daily_window import find_window, table_patterns
 from tfx_pipeline.tables.table_files import list_files
 from trainer.contract import file_system as fs
 from trainer.contract.given_paths import given_path

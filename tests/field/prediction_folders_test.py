@@ -20,7 +20,7 @@ from serving.index.top_k import BruteForceIndex
 from serving.servable.export import export_servable
 from serving.servable.retrieval import TagRetrieval
 from tests.toy_towers import ToyTowers
-from tfx_pipeline.prediction_table import ParquetWriter
+from tfx_pipeline.commands.prediction_table import ParquetWriter
 from trainer.contract.manifest import add_to_manifest
 from trainer.contract.signatures import PROVENANCE_FILE
 

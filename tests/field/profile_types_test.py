@@ -23,24 +23,24 @@ from serving.model_server.server import ModelServer
 from serving.servable.export import export_servable
 from serving.servable.retrieval import TagRetrieval
 from tests.serving.batch.batch_predict_test import RUNNER, read_outputs
-from tests.tfx_pipeline.random_users import file_batch
-from tests.tfx_pipeline.snapshot_messages import serialize_snapshot
-from tests.tfx_pipeline.user_snapshots import user_snapshots
+from tests.tfx_pipeline.examples.random_users import file_batch
+from tests.tfx_pipeline.examples.snapshot_messages import serialize_snapshot
+from tests.tfx_pipeline.examples.user_snapshots import user_snapshots
 from tests.trainer.towers.user_tower_test import CONFIG
-from tfx_pipeline.config import PipelineConfig
-from tfx_pipeline.example_columns import Texts
-from tfx_pipeline.examples_config import ExamplesConfig
-from tfx_pipeline.instance_lines import instance_lines
+from tfx_pipeline.config.examples import ExamplesConfig
+from tfx_pipeline.config.pipeline import PipelineConfig
+from tfx_pipeline.evaluation.request_statistics import request_statistics, request_values
+from tfx_pipeline.examples.columns import Texts
+from tfx_pipeline.examples.instance_lines import instance_lines
+from tfx_pipeline.examples.shard_users import gather_users
+from tfx_pipeline.examples.snapshots import SnapshotMaker
+from tfx_pipeline.examples.tf_examples import build_schema, serialize_columns
+from tfx_pipeline.examples.user_batches import from_bytes, pack_profiles, to_bytes
 from tfx_pipeline.preprocessing import preprocessing_fn
-from tfx_pipeline.request_statistics import request_statistics, request_values
-from tfx_pipeline.shard_users import gather_users
-from tfx_pipeline.snapshots import SnapshotMaker
-from tfx_pipeline.table_inputs import users_of
 from tfx_pipeline.tables.arrow_files import read_table
+from tfx_pipeline.tables.inputs import users_of
 from tfx_pipeline.tables.row_batches import count_reasons
 from tfx_pipeline.tables.validate import validate_users
-from tfx_pipeline.tf_examples import build_schema, serialize_columns
-from tfx_pipeline.user_batches import from_bytes, pack_profiles, to_bytes
 from trainer.config import TrainingConfig
 from trainer.contract import features as f
 from trainer.contract import signatures as s

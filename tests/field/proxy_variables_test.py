@@ -12,7 +12,7 @@ from serving.client import AsyncTagClient, TagClient, TagClientError
 from serving.client.proxies import host_of, is_loopback, proxy_variable
 from tests.serving.client.flaky_service import FlakyService, serve
 from tfx_pipeline.cli import main
-from tfx_pipeline.direct_loopback import reach_loopback_directly
+from tfx_pipeline.engines.direct_loopback import reach_loopback_directly
 
 VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy", "no_grpc_proxy", "no_proxy", "all_proxy")
 X = {"x": np.array([1.5, 2.0], np.float32)}

@@ -15,9 +15,9 @@ from serving.servable.retrieval import TagRetrieval
 from tests.serving.client.listening_towers import DESCRIPTION, VECTORS, K, ListeningTowers
 from tests.serving.model_server.toy_models import save_retriever
 from tfx_pipeline.cli import main
-from tfx_pipeline.data_config import DataConfig
+from tfx_pipeline.config.data import DataConfig
 from tfx_pipeline.datasets.planted import read_planted
-from tfx_pipeline.table_inputs import tag_normalization
+from tfx_pipeline.tables.inputs import tag_normalization
 from trainer.contract import signatures as s
 from trainer.contract.config_loader import to_mapping
 from trainer.contract.features import Domain, FeatureSpec

@@ -5,15 +5,15 @@ import typing
 
 import pytest
 
-from tests.tfx_pipeline.gate_test import GATE, checks_of
-from tfx_pipeline import config as c
-from tfx_pipeline import distributions
-from tfx_pipeline.daily_window import find_window
-from tfx_pipeline.data_config import DataConfig, WindowConfig
-from tfx_pipeline.gate import check_index
-from tfx_pipeline.gate_config import DistributionThreshold, GateConfig
-from tfx_pipeline.table_inputs import check_counts, find_tables
-from tfx_pipeline.tag_vectors import read_tag_vectors
+from tests.tfx_pipeline.evaluation.gate_test import GATE, checks_of
+from tfx_pipeline.config import pipeline as c
+from tfx_pipeline.config.data import DataConfig, WindowConfig
+from tfx_pipeline.config.gate import DistributionThreshold, GateConfig
+from tfx_pipeline.evaluation import distributions
+from tfx_pipeline.evaluation.gate import check_index
+from tfx_pipeline.tables.daily_window import find_window
+from tfx_pipeline.tables.inputs import check_counts, find_tables
+from tfx_pipeline.tables.tag_vectors import read_tag_vectors
 from trainer.contract.config_loader import from_mapping
 from trainer.contract.features import Domain, FeatureSpec
 

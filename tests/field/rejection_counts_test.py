@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.tfx_pipeline.example_runs import run_examples, write_tables
-from tfx_pipeline.examples_config import ExamplesConfig
-from tfx_pipeline.row_summary import row_lines
-from tfx_pipeline.table_inputs import check_counts
+from tests.tfx_pipeline.examples.example_runs import run_examples, write_tables
+from tfx_pipeline.config.examples import ExamplesConfig
+from tfx_pipeline.tables.inputs import check_counts
 from tfx_pipeline.tables.row_batches import rejected_lines, rejected_rows, rows_as_json
+from tfx_pipeline.terminal.row_summary import row_lines
 from trainer.contract.features import Domain, FeatureSpec
 
 SPEC = FeatureSpec(domains=(Domain("clicked"),))

@@ -10,7 +10,7 @@ from serving.batch.input import find_shards
 from serving.model_server.errors import ServingError
 from serving.model_server.models.model_config import read_model_configs
 from tfx_pipeline.cli import main
-from tfx_pipeline.config import load_config
+from tfx_pipeline.config.pipeline import load_config
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.arrow_files import check_table
 from trainer.contract import file_system as fs

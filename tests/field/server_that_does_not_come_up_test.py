@@ -16,9 +16,9 @@ import pytest
 
 from serving.client import TagClient
 from tests.serving.model_server import toy_models
-from tfx_pipeline import local_server as local_server_module
-from tfx_pipeline.local_server import ServerNotUp, local_server
-from tfx_pipeline.process_progress import ProcessProgress, last_words, stop_process
+from tfx_pipeline.engines.process_progress import ProcessProgress, last_words, stop_process
+from tfx_pipeline.runs import local_server as local_server_module
+from tfx_pipeline.runs.local_server import ServerNotUp, local_server
 
 
 @pytest.fixture(scope="module")

@@ -9,16 +9,16 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from tfx_pipeline.config import load_config
-from tfx_pipeline.data_config import DataConfig
-from tfx_pipeline.table_inputs import find_tables
+from tfx_pipeline.config.data import DataConfig
+from tfx_pipeline.config.pipeline import load_config
+from tfx_pipeline.runs.tag_file import read_tag_file
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.arrow_files import read_table
 from tfx_pipeline.tables.cells import as_lists, as_number_lists
+from tfx_pipeline.tables.inputs import find_tables
 from tfx_pipeline.tables.list_notation import JSON, PYTHON, parse_list
+from tfx_pipeline.tables.tag_vectors import read_tag_vectors
 from tfx_pipeline.tables.validate import validate_items
-from tfx_pipeline.tag_file import read_tag_file
-from tfx_pipeline.tag_vectors import read_tag_vectors
 from trainer.contract.features import Domain, FeatureSpec
 from trainer.contract.tag_normalization import TagNormalization
 

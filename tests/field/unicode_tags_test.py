@@ -8,13 +8,13 @@ import hypothesis.strategies as st
 import pytest
 
 from serving.client import EventFeatures
-from tfx_pipeline.config import load_config
-from tfx_pipeline.data_config import DataConfig, TagNormalizationConfig
-from tfx_pipeline.pushed_versions import serving_version, tag_normalization_of
-from tfx_pipeline.table_inputs import tag_normalization
-from tfx_pipeline.tag_file import read_tag_file
-from tfx_pipeline.tag_vectors import read_tag_vectors
-from tfx_pipeline.user_lookup import event_record, find_user, read_catalogue
+from tfx_pipeline.config.data import DataConfig, TagNormalizationConfig
+from tfx_pipeline.config.pipeline import load_config
+from tfx_pipeline.examples.user_lookup import event_record, find_user, read_catalogue
+from tfx_pipeline.runs.tag_file import read_tag_file
+from tfx_pipeline.tables.inputs import tag_normalization
+from tfx_pipeline.tables.tag_vectors import read_tag_vectors
+from tfx_pipeline.versions.pushed_versions import serving_version, tag_normalization_of
 from trainer.contract.config_loader import to_mapping
 from trainer.contract.features import Domain, FeatureSpec
 from trainer.contract.history import feature_values

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.tfx_pipeline.example_runs import run_examples, write_tables
-from tfx_pipeline.examples_config import ExamplesConfig
-from tfx_pipeline.row_summary import row_lines
+from tests.tfx_pipeline.examples.example_runs import run_examples, write_tables
+from tfx_pipeline.config.examples import ExamplesConfig
+from tfx_pipeline.terminal.row_summary import row_lines
 from trainer.contract.features import Domain, FeatureSpec
 
 SPEC = FeatureSpec(domains=(Domain("clicked"),))

@@ -13,13 +13,13 @@ from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 
 from serving.client import EventFeatures
 from serving.wire.feature_tensors import InputSlot, to_list_tensor, to_tensors
-from tests.tfx_pipeline.example_runs import run_examples
-from tfx_pipeline.data_config import DataConfig
-from tfx_pipeline.examples_config import ExamplesConfig
+from tests.tfx_pipeline.examples.example_runs import run_examples
+from tfx_pipeline.config.data import DataConfig
+from tfx_pipeline.config.examples import ExamplesConfig
+from tfx_pipeline.examples.moments import user_part
+from tfx_pipeline.examples.tf_examples import build_schema
 from tfx_pipeline.preprocessing import preprocessing_fn
-from tfx_pipeline.snapshot_moments import user_part
 from tfx_pipeline.tables.line_breaks import without_line_breaks
-from tfx_pipeline.tf_examples import build_schema
 from trainer.contract import features as f
 from trainer.contract.config_loader import to_mapping
 from trainer.contract.line_breaks import one_line

@@ -157,7 +157,7 @@ def test_record_is_refused_by_its_field(wrong):
 
 @pytest.mark.parametrize("wrong", [NAN, INF, -1.0, 1e39])
 def test_logged_request_that_the_server_refuses_is_not_counted(wrong):
-    from tfx_pipeline.request_statistics import request_values
+    from tfx_pipeline.evaluation.request_statistics import request_values
 
     message = "`clicked_weights` must be a list of finite numbers, 0 or more, one for each of"
     with pytest.raises(ValueError, match=message):

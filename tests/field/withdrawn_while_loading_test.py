@@ -23,7 +23,7 @@ from serving.model_server.models.version_policy import AllVersions, LatestVersio
 from serving.model_server.server import ModelServer
 from tests.serving.model_server import toy_models
 from tests.serving.model_server.server_process import wait_until
-from tfx_pipeline.pushed_versions import roll_back
+from tfx_pipeline.versions.pushed_versions import roll_back
 
 X = {"x": np.array([1.0], np.float32)}
 WAIT_S = 60.0

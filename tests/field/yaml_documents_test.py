@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from tfx_pipeline import config as c
 from tfx_pipeline.cli import main
-from tfx_pipeline.study.definition import load_study
-from tfx_pipeline.yaml_document import parse_yaml
+from tfx_pipeline.config import pipeline as c
+from tfx_pipeline.config.yaml_document import parse_yaml
+from tfx_pipeline.study.grid.definition import load_study
 
 MINIMAL = (
     "name: log\n"

@@ -8,8 +8,8 @@ from tfx import v1 as tfx
 from tfx.dsl.components.common import resolver
 from tfx.orchestration import metadata
 
-from tfx_pipeline.artifact_manifests import ArtifactManifests
-from tfx_pipeline.runners import ReportingLocalRunner
+from tfx_pipeline.artifacts.manifests import ArtifactManifests
+from tfx_pipeline.runs.local_runner import ReportingLocalRunner
 from trainer.contract.manifest import DamagedFolderError
 
 Model = tfx.types.standard_artifacts.Model

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from serving.batch.batch_predict import BatchPredictConfig, batch_predict
-from tfx_pipeline.config import load_config
-from tfx_pipeline.console import Console
-from tfx_pipeline.reindex import reindex
+from tfx_pipeline.config.pipeline import load_config
+from tfx_pipeline.runs.reindex import reindex
+from tfx_pipeline.terminal.console import Console
 from trainer.contract.manifest import DamagedFolderError, write_manifest
 
 

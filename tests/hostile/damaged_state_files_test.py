@@ -14,17 +14,17 @@ from pathlib import Path
 import pytest
 
 from serving.batch.staging import Staging
-from tests.tfx_pipeline.logged_runs import daily_config, push
-from tfx_pipeline.artifact_files import read_artifact_json
+from tests.tfx_pipeline.run_log.logged_runs import daily_config, push
+from tfx_pipeline.artifacts.json_files import read_artifact_json
 from tfx_pipeline.cli import main
 from tfx_pipeline.commands.check_requests import training_statistics
-from tfx_pipeline.config import to_json
-from tfx_pipeline.finished_run import finished_run
-from tfx_pipeline.pushed_versions import read_versions, rolled_back_as, serving_version
-from tfx_pipeline.reindex_source import reindexed_version
-from tfx_pipeline.run_lock import only_run
-from tfx_pipeline.run_log import read_runs
-from tfx_pipeline.study.trial_store import TrialStore
+from tfx_pipeline.config.pipeline import to_json
+from tfx_pipeline.run_log.lock import only_run
+from tfx_pipeline.run_log.log import read_runs
+from tfx_pipeline.runs.finished_run import finished_run
+from tfx_pipeline.runs.reindex_source import reindexed_version
+from tfx_pipeline.study.trials.trial_store import TrialStore
+from tfx_pipeline.versions.pushed_versions import read_versions, rolled_back_as, serving_version
 from trainer.contract.manifest import write_manifest
 from trainer.contract.whole_files import DamagedFileError, read_json, read_json_lines
 from trainer.fitting.checkpoints import CheckpointFolder

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tfx_pipeline import command_line
 from tfx_pipeline.cli import main
 from tfx_pipeline.components import pusher
-from tfx_pipeline.full_disk import FullDiskError, full_disk, in_one_line
-from tfx_pipeline.run_log import read_runs
+from tfx_pipeline.run_log.log import read_runs
+from tfx_pipeline.terminal import command_line
+from tfx_pipeline.terminal.full_disk import FullDiskError, full_disk, in_one_line
 from trainer.contract import file_system, whole_files
 from trainer.contract.whole_files import write_json
 from trainer.fitting.model_state import write_arrays
@@ -178,8 +178,8 @@ def test_run_that_cannot_write_its_report_is_a_line(tmp_path):
 
 
 def _small_config(folder: Path) -> Path:
-    from tests.tfx_pipeline.logged_runs import daily_config
-    from tfx_pipeline.config import to_json
+    from tests.tfx_pipeline.run_log.logged_runs import daily_config
+    from tfx_pipeline.config.pipeline import to_json
 
     path = folder / "config.yaml"
     path.write_text(to_json(daily_config(folder)))

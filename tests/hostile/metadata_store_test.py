@@ -7,11 +7,11 @@ import subprocess
 
 import pytest
 
-from tests.tfx_pipeline.logged_runs import daily_config
+from tests.tfx_pipeline.run_log.logged_runs import daily_config
+from tfx_pipeline.artifacts.metadata_store import check_store
 from tfx_pipeline.cli import main
-from tfx_pipeline.config import to_json
-from tfx_pipeline.metadata_store import check_store
-from tfx_pipeline.run_log import read_runs
+from tfx_pipeline.config.pipeline import to_json
+from tfx_pipeline.run_log.log import read_runs
 
 NUM_ROWS = 4000
 

@@ -179,21 +179,21 @@ def assert_refused(finished, trap, path):
 READERS = {
     "compile": (
         "interactions",
-        "from tfx_pipeline.config import load_config\n"
-        "from tfx_pipeline.table_inputs import find_tables\n"
+        "from tfx_pipeline.config.pipeline import load_config\n"
+        "from tfx_pipeline.tables.inputs import find_tables\n"
         "config = load_config(FOLDER + '/log.yaml')\n"
         "find_tables(config.data, config.features)",
     ),
     "run, the tags' vectors": (
         "tag_vectors",
-        "from tfx_pipeline.config import load_config\n"
-        "from tfx_pipeline.tag_vectors import read_tag_vectors\n"
+        "from tfx_pipeline.config.pipeline import load_config\n"
+        "from tfx_pipeline.tables.tag_vectors import read_tag_vectors\n"
         "read_tag_vectors(load_config(FOLDER + '/log.yaml').data, PATH)",
     ),
     "reindex --tags": (
         "tag_vectors",
-        "from tfx_pipeline.config import load_config\n"
-        "from tfx_pipeline.tag_file import read_tag_file\n"
+        "from tfx_pipeline.config.pipeline import load_config\n"
+        "from tfx_pipeline.runs.tag_file import read_tag_file\n"
         "read_tag_file(PATH, load_config(FOLDER + '/log.yaml').data)",
     ),
     "batch-predict --input": (

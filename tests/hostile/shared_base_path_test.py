@@ -16,11 +16,16 @@ from typing import Any
 
 import pytest
 
-from tfx_pipeline.base_path_lock import LOCK_FILE, locked, new_staging, remove_abandoned_staging
 from tfx_pipeline.components import pusher
 from tfx_pipeline.components.pusher import push, push_sources
-from tfx_pipeline.pushed_versions import read_versions, roll_back
-from tfx_pipeline.refusals import OutputInUse
+from tfx_pipeline.terminal.refusals import OutputInUse
+from tfx_pipeline.versions.base_path_lock import (
+    LOCK_FILE,
+    locked,
+    new_staging,
+    remove_abandoned_staging,
+)
+from tfx_pipeline.versions.pushed_versions import read_versions, roll_back
 
 NUM_PROCESSES = 6
 PUSHES_EACH = 6
@@ -30,7 +35,7 @@ _forks = multiprocessing.get_context("fork")
 
 HOLDER = """
 import sys
-from tfx_pipeline.base_path_lock import locked
+from tfx_pipeline.versions.base_path_lock import locked
 with locked([sys.argv[1]]):
     print("mine", flush=True)
     sys.stdin.read()
@@ -194,7 +199,7 @@ def test_only_staging_whose_owner_is_dead_or_long_silent_is_removed(base):
     own = Path(new_staging(str(base)))
     script = (
         "import sys, os\n"
-        "from tfx_pipeline.base_path_lock import new_staging\n"
+        "from tfx_pipeline.versions.base_path_lock import new_staging\n"
         "path = new_staging(sys.argv[1]); os.makedirs(path); print(path)\n"
     )
     dead = Path(start(script, str(base)).communicate()[0].strip())

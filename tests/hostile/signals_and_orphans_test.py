@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tfx_pipeline.base_path_lock import new_staging
-from tfx_pipeline.child_processes import tied_to_this_process
-from tfx_pipeline.leftovers import remove_leftovers
+from tfx_pipeline.engines.child_processes import tied_to_this_process
+from tfx_pipeline.runs.leftovers import remove_leftovers
+from tfx_pipeline.versions.base_path_lock import new_staging
 from trainer.contract.whole_files import unfinished
 
 PATIENCE_S = 300
@@ -32,7 +32,7 @@ sys.exit(cli.main())
 # A command that is killed while a process that it has started works on.
 PARENT = """
 import subprocess, sys
-from tfx_pipeline.child_processes import tied_to_this_process
+from tfx_pipeline.engines.child_processes import tied_to_this_process
 child = [sys.executable, "-c", "import time; print('works', flush=True); time.sleep(3600)"]
 process = subprocess.Popen(tied_to_this_process(child), stdout=subprocess.PIPE)
 process.stdout.readline()
@@ -100,7 +100,7 @@ def test_child_is_the_program_with_its_arguments_status_and_input():
 # What another process has begun, and was killed.
 KILLED = """
 import os, sys
-from tfx_pipeline.base_path_lock import new_staging
+from tfx_pipeline.versions.base_path_lock import new_staging
 from trainer.contract.whole_files import unfinished
 for path in sys.argv[1:3]:
     open(unfinished(path), "w").close()

@@ -7,7 +7,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from serving.model_server.models.text_proto import read_text_proto
 from tfx_pipeline.cli import main
-from tfx_pipeline.yaml_document import parse_yaml
+from tfx_pipeline.config.yaml_document import parse_yaml
 
 
 def laughs(levels, width):

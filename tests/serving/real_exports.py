@@ -20,10 +20,10 @@ from serving.index.scann_index import ScannIndex, SearchParameters
 from serving.index.top_k import BruteForceIndex
 from serving.servable.export import export_servable
 from serving.servable.retrieval import TagRetrieval
-from tests.tfx_pipeline.snapshot_messages import serialize_snapshot
+from tests.tfx_pipeline.examples.snapshot_messages import serialize_snapshot
 from tests.trainer.towers.user_tower_test import CONFIG
+from tfx_pipeline.examples.tf_examples import build_schema
 from tfx_pipeline.preprocessing import preprocessing_fn
-from tfx_pipeline.tf_examples import build_schema
 from trainer.config import TrainingConfig
 from trainer.contract import features as f
 from trainer.contract import signatures as s

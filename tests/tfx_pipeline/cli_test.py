@@ -3,7 +3,7 @@
 import pytest
 
 from tfx_pipeline.cli import main
-from tfx_pipeline.command_line import COMMANDS, build_parser
+from tfx_pipeline.terminal.command_line import COMMANDS, build_parser
 
 
 @pytest.mark.parametrize(

@@ -110,9 +110,9 @@ def test_several_modules_are_one_fingerprint_in_any_order(package):
 @pytest.mark.parametrize(
     ("module", "edited", "is_affected"),
     [
-        ("tfx_pipeline.examples", "trainer/contract/history.py", True),
-        ("tfx_pipeline.examples", "tfx_pipeline/tables/csv_rows.py", True),
-        ("tfx_pipeline.examples", "trainer/towers/user_tower.py", False),
+        ("tfx_pipeline.examples.write_examples", "trainer/contract/history.py", True),
+        ("tfx_pipeline.examples.write_examples", "tfx_pipeline/tables/csv_rows.py", True),
+        ("tfx_pipeline.examples.write_examples", "trainer/towers/user_tower.py", False),
         ("tfx_pipeline.preprocessing", "trainer/contract/features.py", True),
         ("tfx_pipeline.preprocessing", "trainer/contract/history.py", False),
         ("trainer.task", "trainer/towers/user_tower.py", True),

@@ -4,13 +4,13 @@ import dataclasses
 import os
 
 from tests.e2e.small_log import make_small_project
-from tests.tfx_pipeline.random_users import item_rows, write_jsonl
+from tests.tfx_pipeline.examples.random_users import item_rows, write_jsonl
 from tfx_pipeline.components.drift_validator import statistics_file
-from tfx_pipeline.config import PipelineConfig, load_config
-from tfx_pipeline.data_config import DataConfig, WindowConfig
-from tfx_pipeline.gate_config import DistributionThreshold, ValidationConfig
+from tfx_pipeline.config.data import DataConfig, WindowConfig
+from tfx_pipeline.config.gate import DistributionThreshold, ValidationConfig
+from tfx_pipeline.config.pipeline import PipelineConfig, load_config
+from tfx_pipeline.config.serving import BatchConfig
 from tfx_pipeline.pipeline import create_pipeline
-from tfx_pipeline.serving_config import BatchConfig
 from trainer.contract.features import Domain, FeatureSpec
 
 

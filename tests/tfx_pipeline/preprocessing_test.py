@@ -9,8 +9,8 @@ import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 
+from tfx_pipeline.examples.tf_examples import build_schema
 from tfx_pipeline.preprocessing import OUT_OF_VOCABULARY, preprocessing_fn
-from tfx_pipeline.tf_examples import build_schema
 from trainer.contract import features as f
 from trainer.contract.config_loader import to_mapping
 from trainer.data.input_data import tag_frequencies

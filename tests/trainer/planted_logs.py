@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tests.tfx_pipeline.user_snapshots import Snapshot, user_snapshots
+from tests.tfx_pipeline.examples.user_snapshots import Snapshot, user_snapshots
+from tfx_pipeline.config.examples import ExamplesConfig
 from tfx_pipeline.datasets.demo import PLANTED_ITEMS_FILE, prepare_demo
 from tfx_pipeline.datasets.demo_config import DemoConfig
 from tfx_pipeline.datasets.planted import PLANTED_FILE, read_planted
-from tfx_pipeline.event_chunks import (
+from tfx_pipeline.examples.packed_events import (
     EVENT_DTYPE,
     UserChunk,
     canonical,
@@ -27,10 +28,9 @@ from tfx_pipeline.event_chunks import (
     pack_by_user,
     to_user_events,
 )
-from tfx_pipeline.examples_config import ExamplesConfig
-from tfx_pipeline.table_inputs import users_of
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.arrow_files import read_table
+from tfx_pipeline.tables.inputs import users_of
 from tfx_pipeline.tables.item_catalogue import build_item_catalogue
 from tfx_pipeline.tables.validate import validate_interactions, validate_items, validate_users
 from trainer.contract import features as f

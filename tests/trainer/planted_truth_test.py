@@ -14,9 +14,9 @@ import tensorflow as tf
 import tf_keras
 
 from tests.trainer.planted_logs import PlantedLog, make_planted_log
-from tfx_pipeline import snapshot_moments
+from tfx_pipeline.config.examples import ExamplesConfig
 from tfx_pipeline.datasets.demo_config import DemoConfig
-from tfx_pipeline.examples_config import ExamplesConfig
+from tfx_pipeline.examples import moments as snapshot_moments
 from trainer.config import ModelConfig, TrainingConfig
 from trainer.contract import features as f
 from trainer.data.snapshots import Snapshots

@@ -35,7 +35,7 @@ def base_paths(arguments: argparse.Namespace) -> list[str]:
     Raises:
       ValueError: Neither or both of `config` and `model_base_path` are given.
     """
-    from tfx_pipeline.config import exact_twin, load_config
+    from tfx_pipeline.config.pipeline import exact_twin, load_config
     from trainer.contract.file_system import absolute, is_folder
 
     if (arguments.config is None) == (arguments.model_base_path is None):

@@ -5,7 +5,7 @@ import os
 
 from serving.inference_environment import prefer_small_batches
 from tfx_pipeline.commands.engine_flags import add_engine_flags, chosen_engine
-from tfx_pipeline.console import quiet_libraries, temporary_log
+from tfx_pipeline.terminal.console import quiet_libraries, temporary_log
 from trainer.contract.config_loader import require
 from trainer.contract.file_system import absolute, exists, is_folder
 from trainer.contract.given_paths import path_flag, require_no_pattern
@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Predicts; prints the counts."""
     from serving.batch.files import input_files
-    from tfx_pipeline.beam_failure import BeamJobError, require_job_server
+    from tfx_pipeline.engines.beam_failure import BeamJobError, require_job_server
 
     pipeline_args = chosen_engine(arguments).pipeline_args
     output = arguments.output.rstrip("/")
@@ -123,12 +123,12 @@ def _predict(
         prefer_small_batches()
         from serving.batch.batch_predict import BatchPredictConfig, batch_predict
         from serving.batch.output import JsonLinesWriter, PredictionWriter
-        from tfx_pipeline.beam_failure import one_line_failures
+        from tfx_pipeline.engines.beam_failure import one_line_failures
 
         writer: type[PredictionWriter] = JsonLinesWriter
         key_field = arguments.key_field
         if arguments.output_format == "parquet":
-            from tfx_pipeline.prediction_table import ParquetWriter
+            from tfx_pipeline.commands.prediction_table import ParquetWriter
 
             writer = ParquetWriter
             key_field = key_field or _USER_KEY

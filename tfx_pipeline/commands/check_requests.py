@@ -7,7 +7,7 @@ from typing import Any
 
 from serving.batch.files import input_files
 from tfx_pipeline.commands.config_flags import add_config_flag, add_output_flag
-from tfx_pipeline.refusals import EXIT_NOT_PUSHED
+from tfx_pipeline.terminal.refusals import EXIT_NOT_PUSHED
 from trainer.contract.config_loader import require
 from trainer.contract.file_system import is_file
 from trainer.contract.given_paths import path_flag
@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compares; 0 where nothing fails, 3 where a threshold of `validation.skew` does."""
-    from tfx_pipeline.config import load_config
-    from tfx_pipeline.console import silence_imports
+    from tfx_pipeline.config.pipeline import load_config
+    from tfx_pipeline.terminal.console import silence_imports
 
     config = load_config(arguments.config, output=arguments.output)
     if not config.validation.skew:
@@ -45,8 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     silence_imports()
     import tensorflow_data_validation as tfdv
 
-    from tfx_pipeline.distributions import compare_requests, violations
-    from tfx_pipeline.request_statistics import request_statistics
+    from tfx_pipeline.evaluation.distributions import compare_requests, violations
+    from tfx_pipeline.evaluation.request_statistics import request_statistics
 
     requests = request_statistics(arguments.requests, config.features)
     total = requests.num_requests + len(requests.rejected)
@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         facts = {"version": version, "num_requests": requests.num_requests}
         print(json.dumps(facts | {"num_rejected": len(requests.rejected), "features": rows}))
     else:
-        from tfx_pipeline.report_tables import format_table
+        from tfx_pipeline.terminal.tables import format_table
 
         print(
             f"{requests.num_requests:,} requests ({len(requests.rejected)} more could not be read) "
@@ -97,9 +97,9 @@ def training_statistics(config) -> tuple[int, str]:
     Raises:
       ValueError: There is no version, or the run that made its examples is not in the run log.
     """
-    from tfx_pipeline.artifact_places import located
-    from tfx_pipeline.pushed_versions import serving_version
-    from tfx_pipeline.run_log import read_runs
+    from tfx_pipeline.artifacts.places import located
+    from tfx_pipeline.run_log.log import read_runs
+    from tfx_pipeline.versions.pushed_versions import serving_version
 
     version = serving_version(config.base_path)
     if version is None:

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 
 from tfx_pipeline.commands.config_flags import add_config_flag
-from tfx_pipeline.console import quiet_libraries, temporary_log
+from tfx_pipeline.terminal.console import quiet_libraries, temporary_log
 from trainer.contract.given_paths import path_flag
 from trainer.contract.whole_files import write_json
 
@@ -29,10 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compiles; prints what was written."""
-    from tfx_pipeline.config import load_config
-    from tfx_pipeline.config_paths import check_written
-    from tfx_pipeline.early_checks import check_compilable, check_new_file
-    from tfx_pipeline.table_inputs import find_tables
+    from tfx_pipeline.config.paths import check_written
+    from tfx_pipeline.config.pipeline import load_config
+    from tfx_pipeline.runs.early_checks import check_compilable, check_new_file
+    from tfx_pipeline.tables.inputs import find_tables
 
     config = load_config(arguments.config, output=arguments.root)
     check_written(config)
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _compile(config, output: str, log_path: str) -> None:
     with quiet_libraries(log_path) as console:
         console.line("loading TFX ...")
-        from tfx_pipeline.vertex import compile_pipeline
+        from tfx_pipeline.runs.vertex import compile_pipeline
 
         job = compile_pipeline(config)
         write_json(output, job)

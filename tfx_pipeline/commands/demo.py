@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from tfx_pipeline.commands.prepare import add_demo_arguments, demo_config
 from tfx_pipeline.commands.run import exit_status, run_and_report
-from tfx_pipeline.console import Console, quiet_libraries
+from tfx_pipeline.terminal.console import Console, quiet_libraries
 from trainer.contract.given_paths import path_flag, require_no_pattern
 
 if TYPE_CHECKING:
-    from tfx_pipeline.local_server import LocalServer
+    from tfx_pipeline.runs.local_server import LocalServer
 
 _NUM_SHOWN = 6
 
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prepares, runs, serves, asks, and shows the planted beside the served."""
-    from tfx_pipeline.config import load_config
+    from tfx_pipeline.config.pipeline import load_config
 
     require_no_pattern(arguments.output, "output")
     tables = os.path.join(arguments.output, "tables")
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
             console.line(f"    {line}")
         result = run_and_report(config, console)
         if result.is_pushed:
-            from tfx_pipeline.local_server import local_server
+            from tfx_pipeline.runs.local_server import local_server
 
             log_path = os.path.join(config.output_dir, "logs", "server.log")
             console.line(f"\nstarting the model server, log in {log_path}")
@@ -77,9 +77,9 @@ def _demo_actions() -> list[argparse.Action]:
 def _show_users(config, instances_dir: str, server: "LocalServer", console: Console) -> None:
     from serving.client import TagClient
     from tfx_pipeline.datasets.planted import read_planted
-    from tfx_pipeline.planted_score import read_instances
-    from tfx_pipeline.snapshot_moments import user_part
-    from tfx_pipeline.table_inputs import tag_normalization
+    from tfx_pipeline.evaluation.planted_score import read_instances
+    from tfx_pipeline.examples.moments import user_part
+    from tfx_pipeline.tables.inputs import tag_normalization
 
     users = [
         row

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import shlex
 
-from tfx_pipeline.beam_config import BeamConfig
+from tfx_pipeline.config.beam import BeamConfig
 from trainer.contract.given_paths import path_flag
 
 
@@ -58,7 +58,7 @@ def chosen_engine(arguments: argparse.Namespace) -> Engine:
     """
     section = BeamConfig(arguments.runner or "local", arguments.num_workers)
     if arguments.config is not None and arguments.runner is None:
-        from tfx_pipeline.config import load_config
+        from tfx_pipeline.config.pipeline import load_config
 
         section = load_config(arguments.config).beam
     if arguments.beam_pipeline_args is not None:

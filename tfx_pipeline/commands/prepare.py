@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from tfx_pipeline.commands.engine_flags import Engine, add_engine_flags, chosen_engine
-from tfx_pipeline.console import quiet_libraries, temporary_log
+from tfx_pipeline.config.option_help import option_help
 from tfx_pipeline.datasets.demo_config import DemoConfig
 from tfx_pipeline.datasets.mind_options import MindOptions
-from tfx_pipeline.option_help import option_help
+from tfx_pipeline.terminal.console import quiet_libraries, temporary_log
 from trainer.contract.config_loader import require
 from trainer.contract.file_system import is_remote
 from trainer.contract.given_paths import path_flag
@@ -125,7 +125,11 @@ def _check_engine(arguments: argparse.Namespace, engine: Engine) -> None:
 def _prepare_on_engine(
     arguments: argparse.Namespace, pipeline_args: Sequence[str]
 ) -> PreparedSummary:
-    from tfx_pipeline.beam_failure import BeamJobError, one_line_failures, require_job_server
+    from tfx_pipeline.engines.beam_failure import (
+        BeamJobError,
+        one_line_failures,
+        require_job_server,
+    )
 
     require_job_server(pipeline_args)
     with (

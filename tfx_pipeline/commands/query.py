@@ -17,7 +17,7 @@ from tfx_pipeline.commands.query_subject import (
     named_subjects,
     read_subject,
 )
-from tfx_pipeline.console import silence_imports
+from tfx_pipeline.terminal.console import silence_imports
 from trainer.contract.given_paths import path_flag
 
 if TYPE_CHECKING:
@@ -126,8 +126,8 @@ def _load_tag_items(arguments: argparse.Namespace) -> "TagItems":
 
     path = arguments.items_file
     if not path:
-        from tfx_pipeline.config import load_config
-        from tfx_pipeline.log_summary import ITEMS_FILE
+        from tfx_pipeline.config.pipeline import load_config
+        from tfx_pipeline.examples.log_summary import ITEMS_FILE
 
         path = os.path.join(load_config(arguments.config).output_dir, ITEMS_FILE)
     return TagItems.from_rows(read_json_lines(path, ROW_KEYS))

@@ -26,7 +26,7 @@ def show_profile(
             content["items"] = items
         print(json.dumps(content, ensure_ascii=False))
         return
-    from tfx_pipeline.report_tables import format_table
+    from tfx_pipeline.terminal.tables import format_table
 
     # A version before probabilities shows none.
     probabilities = profile.probabilities or [None] * len(profile.tags)
@@ -59,7 +59,7 @@ def show_explanation(
         }
         print(json.dumps(content, ensure_ascii=False))
         return
-    from tfx_pipeline.report_tables import format_table
+    from tfx_pipeline.terminal.tables import format_table
 
     print(f"{explanation.tag}: score {explanation.score:.3f}; without ... it changes by")
     print()
@@ -87,7 +87,7 @@ def show_neighbours(
         content = {**dataclasses.asdict(neighbours), "version": model_version}
         print(json.dumps(content, ensure_ascii=False))
         return
-    from tfx_pipeline.report_tables import format_table
+    from tfx_pipeline.terminal.tables import format_table
 
     columns = zip(neighbours.tags, neighbours.scores, strict=True)
     rows = [[rank, *row] for rank, row in enumerate(columns, start=1)]

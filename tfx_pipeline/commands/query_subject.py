@@ -72,8 +72,8 @@ def read_subject(arguments: argparse.Namespace) -> tuple[dict[str, Any], set[str
 def _normalized(features: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
     """Feature values with their tags as the version that serves spells them."""
     from serving.client import EventFeatures
-    from tfx_pipeline.config import load_config
-    from tfx_pipeline.user_lookup import served_tag_normalization
+    from tfx_pipeline.config.pipeline import load_config
+    from tfx_pipeline.examples.user_lookup import served_tag_normalization
 
     config = load_config(arguments.config)
     return EventFeatures(config.features, served_tag_normalization(config)).normalized(features)
@@ -85,8 +85,8 @@ def _from_events(arguments: argparse.Namespace) -> tuple[dict[str, Any], set[str
         raise ValueError(
             "`config` must say where the tables are. Give --config with --user or --events."
         )
-    from tfx_pipeline.config import load_config
-    from tfx_pipeline.user_lookup import find_user, read_events, to_records
+    from tfx_pipeline.config.pipeline import load_config
+    from tfx_pipeline.examples.user_lookup import find_user, read_events, to_records
     from trainer.contract.history import UserEvents, feature_values
 
     config = load_config(arguments.config)

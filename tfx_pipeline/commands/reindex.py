@@ -5,7 +5,7 @@ import os
 
 from tfx_pipeline.commands.config_flags import add_config_flag, add_output_flag
 from tfx_pipeline.commands.run import exit_status
-from tfx_pipeline.console import quiet_libraries
+from tfx_pipeline.terminal.console import quiet_libraries
 from trainer.contract.given_paths import path_flag
 
 
@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Reindexes and prints what came of it."""
-    from tfx_pipeline.config import load_local_config
-    from tfx_pipeline.reindex_source import reindexed_version
+    from tfx_pipeline.config.pipeline import load_local_config
+    from tfx_pipeline.runs.reindex_source import reindexed_version
     from tfx_pipeline.tables.table_files import list_files
     from trainer.contract.file_system import absolute
 
@@ -46,10 +46,10 @@ def run(arguments: argparse.Namespace) -> int:
     log = os.path.join(config.output_dir, "logs", "reindex.log")
     with quiet_libraries(log) as console:
         console.line(f"{config.name}: loading TensorFlow and TFX ...")
-        from tfx_pipeline.tag_file import read_tag_file
+        from tfx_pipeline.runs.tag_file import read_tag_file
 
         read_tag_file(arguments.tags, config.data)  # TFX takes longer than to read it twice
-        from tfx_pipeline.reindex import REJECTED_FILE, WORK_DIR, reindex
+        from tfx_pipeline.runs.reindex import REJECTED_FILE, WORK_DIR, reindex
 
         result = reindex(config, arguments.tags, arguments.complete, console)
         facts = result.provenance

@@ -18,8 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Withdraws what is newer, brings the version back if it was withdrawn."""
-    from tfx_pipeline.base_path_lock import locked
-    from tfx_pipeline.pushed_versions import WITHDRAWN_DIR, roll_back, version_before
+    from tfx_pipeline.versions.base_path_lock import locked
+    from tfx_pipeline.versions.pushed_versions import WITHDRAWN_DIR, roll_back, version_before
     from trainer.contract.file_system import is_folder
 
     paths = base_paths(arguments)

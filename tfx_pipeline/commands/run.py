@@ -6,12 +6,12 @@ import os
 from typing import TYPE_CHECKING
 
 from tfx_pipeline.commands.config_flags import add_config_flag, add_output_flag
-from tfx_pipeline.console import Console, quiet_libraries
-from tfx_pipeline.refusals import EXIT_NOT_PUSHED
+from tfx_pipeline.terminal.console import Console, quiet_libraries
+from tfx_pipeline.terminal.refusals import EXIT_NOT_PUSHED
 
 if TYPE_CHECKING:
-    from tfx_pipeline.config import PipelineConfig
-    from tfx_pipeline.run_log import Report
+    from tfx_pipeline.config.pipeline import PipelineConfig
+    from tfx_pipeline.run_log.log import Report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,9 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the pipeline and prints the report."""
-    from tfx_pipeline.config import load_local_config
-    from tfx_pipeline.daily_window import with_day
-    from tfx_pipeline.finished_run import finished_run
+    from tfx_pipeline.config.pipeline import load_local_config
+    from tfx_pipeline.runs.finished_run import finished_run
+    from tfx_pipeline.tables.daily_window import with_day
 
     config = load_local_config(arguments.config, output=arguments.output, seed=arguments.seed)
     if arguments.day is not None:
@@ -69,14 +69,14 @@ def run_and_report(config, console: Console):
       console: Where to print.
 
     Returns:
-      The `tfx_pipeline.run.RunResult`.
+      The `tfx_pipeline.runs.run.RunResult`.
     """
-    from tfx_pipeline.early_checks import check_inputs
-    from tfx_pipeline.full_disk import in_one_line
-    from tfx_pipeline.leftovers import remove_leftovers
-    from tfx_pipeline.metadata_store import check_store
-    from tfx_pipeline.run_lock import only_run
-    from tfx_pipeline.run_log import REPORT_FILE, logged_run
+    from tfx_pipeline.artifacts.metadata_store import check_store
+    from tfx_pipeline.run_log.lock import only_run
+    from tfx_pipeline.run_log.log import REPORT_FILE, logged_run
+    from tfx_pipeline.runs.early_checks import check_inputs
+    from tfx_pipeline.runs.leftovers import remove_leftovers
+    from tfx_pipeline.terminal.full_disk import in_one_line
 
     console.line(
         f"{config.name}: output in {config.output_dir}, library logs in {config.output_dir}/logs"
@@ -98,9 +98,9 @@ def run_and_report(config, console: Console):
         check_inputs(logged.config)
         console.line("loading TFX ...")
         from tfx_pipeline.pipeline import REJECTED_DIR
-        from tfx_pipeline.report import INFERENCE_LINK
-        from tfx_pipeline.report_tables import quality_table, summary_lines
-        from tfx_pipeline.run import run_pipeline
+        from tfx_pipeline.runs.report import INFERENCE_LINK
+        from tfx_pipeline.runs.run import run_pipeline
+        from tfx_pipeline.terminal.tables import quality_table, summary_lines
 
         result = run_pipeline(logged.config, console)
         logged.end(result.report, result.failed_checks)
@@ -135,7 +135,7 @@ def window_line(report: "Report") -> str:
 
 
 def _say_finished(report: "Report", config: "PipelineConfig") -> int:
-    from tfx_pipeline.run_log import PUSHED
+    from tfx_pipeline.run_log.log import PUSHED
 
     day, name = report["window.day"], report["run.id"]
     if report["run.state"] == PUSHED:

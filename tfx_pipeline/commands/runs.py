@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints one line a run, newest first, or two runs beside each other."""
-    from tfx_pipeline.run_log import find_run, read_runs
+    from tfx_pipeline.run_log.log import find_run, read_runs
 
     output = _output_dir(arguments)
     if arguments.words:
@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def list_runs(reports: Sequence[Mapping[str, Any]]) -> str:
     """A table of runs, and below it why nothing was pushed."""
-    from tfx_pipeline.report_tables import format_table
+    from tfx_pipeline.terminal.tables import format_table
 
     rows = [[_cell(report.get(key)) for _, key in _COLUMNS] for report in reports]
     lines = [format_table([title for title, _ in _COLUMNS], rows)]
@@ -100,7 +100,7 @@ def list_runs(reports: Sequence[Mapping[str, Any]]) -> str:
 
 def compare(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
     """A table of what two runs measured, a row a figure, with the difference of numbers."""
-    from tfx_pipeline.report_tables import format_table
+    from tfx_pipeline.terminal.tables import format_table
 
     keys = [key for key in {**first, **second} if _is_compared(key)]
     keys.sort(key=lambda key: next(i for i, p in enumerate(_COMPARED) if key.startswith(p)))
@@ -126,7 +126,7 @@ def _is_compared(key: str) -> bool:
 
 def _output_dir(arguments: argparse.Namespace) -> str:
     if arguments.config is not None:
-        from tfx_pipeline.config import load_config
+        from tfx_pipeline.config.pipeline import load_config
 
         return load_config(arguments.config, output=arguments.output).output_dir
     if arguments.output is None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfx_pipeline.console import Console, quiet_libraries
+from tfx_pipeline.terminal.console import Console, quiet_libraries
 from trainer.contract.config_loader import require
 from trainer.contract.given_paths import path_flag
 
@@ -43,10 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the study and prints its report."""
-    from tfx_pipeline.config import load_yaml
-    from tfx_pipeline.study.defaults_config import is_of_defaults
-    from tfx_pipeline.study.definition import FOLDER, load_study
+    from tfx_pipeline.config.pipeline import load_yaml
     from tfx_pipeline.study.early_checks import check_study
+    from tfx_pipeline.study.grid.defaults_config import is_of_defaults
+    from tfx_pipeline.study.grid.definition import FOLDER, load_study
 
     if is_of_defaults(load_yaml(arguments.config, FOLDER)):
         return _run_defaults(arguments)
@@ -55,9 +55,9 @@ def run(arguments: argparse.Namespace) -> int:
     check_study(study)
 
     def run_and_tabulate(console: Console) -> _Outcome:
-        from tfx_pipeline.study.new_tags_table import new_tags_table
+        from tfx_pipeline.study.report.new_tags_table import new_tags_table
+        from tfx_pipeline.study.report.tables import result_table
         from tfx_pipeline.study.run import run_study
-        from tfx_pipeline.study.tables import result_table
 
         outcome = run_study(study, console, arguments.accept_changed_code)
         tables = [result_table(outcome.results, study.config.metrics)]
@@ -70,8 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _run_defaults(arguments: argparse.Namespace) -> int:
     """Runs a study of defaults and prints what came out over all logs."""
-    from tfx_pipeline.study.defaults_definition import load_defaults
     from tfx_pipeline.study.early_checks import check_defaults
+    from tfx_pipeline.study.grid.defaults_definition import load_defaults
 
     study = load_defaults(
         arguments.config, output=arguments.output, seeds=arguments.seeds, logs=arguments.logs
@@ -79,8 +79,8 @@ def _run_defaults(arguments: argparse.Namespace) -> int:
     check_defaults(study)
 
     def run_and_tabulate(console: Console) -> _Outcome:
-        from tfx_pipeline.study.defaults_report import summary_table
         from tfx_pipeline.study.defaults_run import run_defaults
+        from tfx_pipeline.study.report.defaults_report import summary_table
 
         outcome = run_defaults(study, console, arguments.accept_changed_code)
         return [summary_table(outcome.results)], outcome.files
@@ -93,7 +93,7 @@ def _run(name: str, output: str, run_and_tabulate: Callable[[Console], _Outcome]
     with quiet_libraries(os.path.join(output, "logs", "study.log")) as console:
         console.line(f"{name}: output in {output}, library logs in {output}/logs")
         console.line("loading TFX ...")
-        from tfx_pipeline.report_tables import format_table
+        from tfx_pipeline.terminal.tables import format_table
 
         try:
             tables, files = run_and_tabulate(console)

@@ -15,7 +15,7 @@ from tfx_pipeline.commands.base_paths import add_base_path_arguments, base_paths
 from tfx_pipeline.commands.channel_flags import add_channel_arguments, channel_security
 
 if TYPE_CHECKING:
-    from tfx_pipeline.pushed_versions import PushedVersion
+    from tfx_pipeline.versions.pushed_versions import PushedVersion
 
 _HEADER = ("version", "made", "kind", "from", "tags", "index", "recall", "state")
 _REMEDY = "`tagtower rollback` serves another; without its folder `tagtower run` pushes it anew."
@@ -47,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints one line a version, newest first."""
-    from tfx_pipeline.pushed_versions import read_versions
-    from tfx_pipeline.report_tables import format_table
+    from tfx_pipeline.terminal.tables import format_table
+    from tfx_pipeline.versions.pushed_versions import read_versions
 
     paths = base_paths(arguments)
     base_path = paths[0]
@@ -169,7 +169,7 @@ def _state(version: "PushedVersion", serving: Sequence[int], states: dict[int, s
 
 
 def _server_states(arguments: argparse.Namespace) -> dict[int, str]:
-    from tfx_pipeline.console import silence_imports
+    from tfx_pipeline.terminal.console import silence_imports
 
     silence_imports()
     from serving.client import TagClient, TagClientError

@@ -22,11 +22,11 @@ from tfx.types import artifact, artifact_utils, channel, component_spec, standar
 from tfx.types import standard_component_specs as names
 from tfx.utils import json_utils
 
-from tfx_pipeline.artifact_files import read_artifact_json
-from tfx_pipeline.distributions import read_comparisons, validator_config, violations
-from tfx_pipeline.gate_config import DistributionThreshold
-from tfx_pipeline.refusals import NotPushed
-from tfx_pipeline.utc_times import is_day
+from tfx_pipeline.artifacts.json_files import read_artifact_json
+from tfx_pipeline.config.gate import DistributionThreshold
+from tfx_pipeline.config.utc_times import is_day
+from tfx_pipeline.evaluation.distributions import read_comparisons, validator_config, violations
+from tfx_pipeline.terminal.refusals import NotPushed
 from trainer.contract.config_loader import from_saved
 from trainer.contract.file_system import open_file
 from trainer.contract.whole_files import DamagedFileError, write_bytes, write_json

@@ -18,19 +18,19 @@ from tfx.dsl.components.base import executor_spec
 from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
-from tfx_pipeline.ancestry import other_model
 from tfx_pipeline.components.artifacts import LogSummary
-from tfx_pipeline.gate import check_model
-from tfx_pipeline.gate_config import GateConfig
-from tfx_pipeline.held_out_items import load_tag_items, read_held_out_items
-from tfx_pipeline.log_summary import ITEMS_FILE, TAGS_FILE
-from tfx_pipeline.model_evaluation import (
+from tfx_pipeline.config.gate import GateConfig
+from tfx_pipeline.evaluation.figures import (
     Figures,
     UserFigures,
     evaluate_baselines,
     evaluate_model_and_users,
 )
-from tfx_pipeline.saved_model_scorer import read_second_stage
+from tfx_pipeline.evaluation.gate import check_model
+from tfx_pipeline.evaluation.held_out_items import load_tag_items, read_held_out_items
+from tfx_pipeline.evaluation.saved_model_scorer import read_second_stage
+from tfx_pipeline.examples.log_summary import ITEMS_FILE, TAGS_FILE
+from tfx_pipeline.versions.ancestry import other_model
 from trainer.contract import features as f
 from trainer.contract.config_loader import from_saved
 from trainer.contract.manifest import check_manifest

@@ -20,14 +20,14 @@ from tfx.dsl.io import fileio
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, channel, component_spec, standard_artifacts
 
-from tfx_pipeline import examples as table_examples
 from tfx_pipeline.components.artifacts import Instances, LogSummary
-from tfx_pipeline.daily_window import find_window, with_cut_days, with_day
-from tfx_pipeline.data_config import DataConfig
-from tfx_pipeline.examples_config import ExamplesConfig
-from tfx_pipeline.shuffle import workplace_of
-from tfx_pipeline.summary_notes import read_summary
-from tfx_pipeline.table_inputs import check_counts, find_tables
+from tfx_pipeline.config.data import DataConfig
+from tfx_pipeline.config.examples import ExamplesConfig
+from tfx_pipeline.examples import write_examples as table_examples
+from tfx_pipeline.examples.notes import read_summary
+from tfx_pipeline.examples.shuffle import workplace_of
+from tfx_pipeline.tables.daily_window import find_window, with_cut_days, with_day
+from tfx_pipeline.tables.inputs import check_counts, find_tables
 from trainer.contract.config_loader import from_saved
 from trainer.contract.features import FeatureSpec
 from trainer.contract.file_system import copy_folder, is_folder, remove_folder
@@ -52,7 +52,7 @@ class TableExampleGenSpec(component_spec.ComponentSpec):
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
-    """Runs `tfx_pipeline.examples` on the configured Beam engine."""
+    """Runs `tfx_pipeline.examples.write_examples` on the configured Beam engine."""
 
     def Do(self, input_dict, output_dict, exec_properties) -> None:  # noqa: N802 (TFX's name)
         """Writes the examples; raises `ValueError` where too many rows were rejected.

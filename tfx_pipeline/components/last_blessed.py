@@ -16,7 +16,7 @@ from tfx import types
 from tfx.components.evaluator import constants
 from tfx.dsl.components.common import resolver
 
-from tfx_pipeline.pushed_versions import rolled_back_as
+from tfx_pipeline.versions.pushed_versions import rolled_back_as
 
 CURRENT, MODEL, MODEL_BLESSING = "current", "model", "model_blessing"
 

@@ -22,17 +22,12 @@ from typing import Any, NamedTuple
 from tfx import v1 as tfx
 from tfx.components.evaluator import constants
 
-from tfx_pipeline import interrupts
-from tfx_pipeline.artifact_files import read_artifact_json
-from tfx_pipeline.base_path_lock import locked, new_staging, remove_abandoned_staging
-from tfx_pipeline.components.servable_paths import (
-    INDEX_FILE,
-    SOURCE_FILE,
-    exact_path,
-    main_path,
-)
+from tfx_pipeline.artifacts.json_files import read_artifact_json
 from tfx_pipeline.components.tag_index_evaluator import BLESSED_PROPERTY, RECALL_PROPERTY
-from tfx_pipeline.pushed_versions import (
+from tfx_pipeline.config.utc_times import utc_text
+from tfx_pipeline.terminal import interrupts
+from tfx_pipeline.versions.base_path_lock import locked, new_staging, remove_abandoned_staging
+from tfx_pipeline.versions.pushed_versions import (
     REINDEX,
     RUN,
     WITHDRAWN_DIR,
@@ -40,7 +35,12 @@ from tfx_pipeline.pushed_versions import (
     rolled_back_as,
     serving_version,
 )
-from tfx_pipeline.utc_times import utc_text
+from tfx_pipeline.versions.servable_paths import (
+    INDEX_FILE,
+    SOURCE_FILE,
+    exact_path,
+    main_path,
+)
 from trainer.contract.file_system import (
     copy_folder,
     exists,

@@ -28,18 +28,18 @@ from serving.index.top_k import BruteForceIndex, TopKIndex
 from serving.index.tuning import tune
 from serving.servable.export import export_servable
 from serving.servable.retrieval import TagRetrieval
-from tfx_pipeline.artifact_files import read_artifact_json
+from tfx_pipeline.artifacts.json_files import read_artifact_json
 from tfx_pipeline.components.artifacts import LogSummary
-from tfx_pipeline.components.servable_paths import (
+from tfx_pipeline.config.serving import EXACT_BELOW, IndexConfig, TagPolicyConfig
+from tfx_pipeline.evaluation.saved_model_scorer import read_second_stage
+from tfx_pipeline.examples.log_summary import TAGS_FILE
+from tfx_pipeline.fingerprints import files_fingerprint
+from tfx_pipeline.versions.servable_paths import (
     INDEX_FILE,
     SOURCE_FILE,
     main_path,
     second_path,
 )
-from tfx_pipeline.fingerprints import files_fingerprint
-from tfx_pipeline.log_summary import TAGS_FILE
-from tfx_pipeline.saved_model_scorer import read_second_stage
-from tfx_pipeline.serving_config import EXACT_BELOW, IndexConfig, TagPolicyConfig
 from trainer.contract import signatures as s
 from trainer.contract.config_loader import from_saved, require, to_mapping
 from trainer.contract.file_system import absolute, files_below

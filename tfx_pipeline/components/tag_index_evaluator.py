@@ -10,10 +10,10 @@ from tfx import v1 as tfx
 from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
-from tfx_pipeline.artifact_files import read_artifact_json
-from tfx_pipeline.child_processes import tied_to_this_process
+from tfx_pipeline.artifacts.json_files import read_artifact_json
 from tfx_pipeline.components.artifacts import IndexEvaluation
-from tfx_pipeline.gate import check_index
+from tfx_pipeline.engines.child_processes import tied_to_this_process
+from tfx_pipeline.evaluation.gate import check_index
 from trainer.contract.manifest import check_manifest
 from trainer.contract.whole_files import write_text
 

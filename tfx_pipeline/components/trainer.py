@@ -18,12 +18,12 @@ from tfx.types import standard_component_specs as specs
 from tfx.types.component_spec import ChannelParameter
 from tfx.utils import json_utils
 
-from tfx_pipeline.ancestry import model_of_other_examples, write_ancestry
 from tfx_pipeline.components.artifacts import LogSummary
-from tfx_pipeline.log_summary import TAGS_FILE
-from tfx_pipeline.summary_notes import read_summary
-from tfx_pipeline.table_inputs import check_skips
-from tfx_pipeline.training_process import run_in_own_process
+from tfx_pipeline.engines.training_process import run_in_own_process
+from tfx_pipeline.examples.log_summary import TAGS_FILE
+from tfx_pipeline.examples.notes import read_summary
+from tfx_pipeline.tables.inputs import check_skips
+from tfx_pipeline.versions.ancestry import model_of_other_examples, write_ancestry
 from trainer import task
 from trainer.config import TrainingConfig
 from trainer.contract.config_loader import from_saved

@@ -35,6 +35,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from tfx_pipeline.config.utc_times import utc_text
 from tfx_pipeline.datasets.interaction_buffer import InteractionBuffer
 from tfx_pipeline.datasets.mind_options import MindOptions
 from tfx_pipeline.datasets.part_engine import write_parts
@@ -49,7 +50,6 @@ from tfx_pipeline.datasets.source_lines import (
 from tfx_pipeline.datasets.summary import PreparedSummary
 from tfx_pipeline.datasets.table_writer import TableWriter, check_output
 from tfx_pipeline.tables import schema
-from tfx_pipeline.utc_times import utc_text
 from trainer.contract.arrow import pa
 from trainer.contract.file_system import absolute
 

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
-from tfx_pipeline import interrupts
 from tfx_pipeline.datasets.growing_files import GrowingFiles
 from tfx_pipeline.datasets.interactions_schema import INTERACTIONS_FOLDER, INTERACTIONS_SCHEMA
 from tfx_pipeline.datasets.part_files import (
@@ -24,6 +23,7 @@ from tfx_pipeline.datasets.part_files import (
     interactions_file,
     piece_file,
 )
+from tfx_pipeline.terminal import interrupts
 from trainer.contract import file_system
 from trainer.contract.arrow import pa
 from trainer.contract.whole_files import read_json, write_json

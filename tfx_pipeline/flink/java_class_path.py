@@ -10,8 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tfx_pipeline.child_processes import tied_to_this_process
-from tfx_pipeline.process_progress import ProcessProgress, stop_process
+from tfx_pipeline.engines.child_processes import tied_to_this_process
+from tfx_pipeline.engines.process_progress import ProcessProgress, stop_process
 
 POM = Path(__file__).with_name("pom.xml")
 MIN_JAVA = 11

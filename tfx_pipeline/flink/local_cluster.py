@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tfx_pipeline.engines.process_progress import ProcessProgress
 from tfx_pipeline.flink import launch
 from tfx_pipeline.flink.java_class_path import find_java, jars_folder, resolve_class_path
 from tfx_pipeline.flink.launch import LocalCluster, load_cluster
 from tfx_pipeline.flink.processes import find_processes, start_process, stop_processes
-from tfx_pipeline.process_progress import ProcessProgress
 
 _POLL_S = 0.1
 # A Java machine that waits for another, and logs that it does, takes a few hundredths.

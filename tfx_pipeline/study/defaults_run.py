@@ -12,29 +12,29 @@ from typing import Any
 
 import numpy as np
 
-from tfx_pipeline.console import Console
 from tfx_pipeline.fingerprints import code_fingerprint
-from tfx_pipeline.run_lock import only_run
-from tfx_pipeline.study.data_sets import DataSets
-from tfx_pipeline.study.defaults_definition import DefaultsStudy, Sample
-from tfx_pipeline.study.defaults_report import build_defaults_report
-from tfx_pipeline.study.defaults_results import (
+from tfx_pipeline.run_log.lock import only_run
+from tfx_pipeline.study.grid.defaults_definition import DefaultsStudy, Sample
+from tfx_pipeline.study.grid.log_tables import make_tables
+from tfx_pipeline.study.report.defaults_report import build_defaults_report
+from tfx_pipeline.study.report.labels import title
+from tfx_pipeline.study.run import CODE, REPORT_FILE, RUNS_FILE, TRIALS_DIR
+from tfx_pipeline.study.trials.data_sets import DataSets
+from tfx_pipeline.study.trials.defaults_results import (
     DefaultRun,
     DefaultsResults,
     SampleBaselines,
 )
-from tfx_pipeline.study.defaults_trials import (
+from tfx_pipeline.study.trials.defaults_trials import (
     DefaultsTrial,
     data_set_configs,
     defaults_trials,
     trial_definitions,
 )
-from tfx_pipeline.study.labels import title
-from tfx_pipeline.study.log_tables import make_tables
-from tfx_pipeline.study.run import CODE, REPORT_FILE, RUNS_FILE, TRIALS_DIR
-from tfx_pipeline.study.training import run_trial
-from tfx_pipeline.study.trial_loop import announce, train_pending
-from tfx_pipeline.study.trial_store import TrialStore, pending_trials
+from tfx_pipeline.study.trials.training import run_trial
+from tfx_pipeline.study.trials.trial_loop import announce, train_pending
+from tfx_pipeline.study.trials.trial_store import TrialStore, pending_trials
+from tfx_pipeline.terminal.console import Console
 from trainer.contract.features import USER_ID
 from trainer.contract.whole_files import write_text
 

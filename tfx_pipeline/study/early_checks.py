@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from tfx_pipeline.early_checks import check_inputs
-from tfx_pipeline.study.defaults_definition import DefaultsStudy
-from tfx_pipeline.study.definition import Study
-from tfx_pipeline.study.page import check_page
+from tfx_pipeline.runs.early_checks import check_inputs
+from tfx_pipeline.study.grid.defaults_definition import DefaultsStudy
+from tfx_pipeline.study.grid.definition import Study
+from tfx_pipeline.study.report.page import check_page
 
 
 def check_study(study: Study) -> None:

@@ -10,27 +10,27 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tfx_pipeline.console import Console
 from tfx_pipeline.fingerprints import code_fingerprint
-from tfx_pipeline.run_lock import only_run
-from tfx_pipeline.study.baseline_figures import BaselineFigures
-from tfx_pipeline.study.config import Cell
-from tfx_pipeline.study.data_sets import DataSets
-from tfx_pipeline.study.definition import Study
-from tfx_pipeline.study.labels import title
-from tfx_pipeline.study.new_tags import run_new_tags
-from tfx_pipeline.study.new_tags_results import NewTagsResults
-from tfx_pipeline.study.page import check_page, write_page
-from tfx_pipeline.study.plots import write_plots
-from tfx_pipeline.study.questions import answer
-from tfx_pipeline.study.report import build_report
-from tfx_pipeline.study.results import Results, Run
-from tfx_pipeline.study.training import run_trial
-from tfx_pipeline.study.trial import TrialDefinition
-from tfx_pipeline.study.trial_loop import announce, train_pending
-from tfx_pipeline.study.trial_store import TrialStore, pending_trials
-from tfx_pipeline.study.trials import Trial, study_trials
-from tfx_pipeline.study.widths import cell_width
+from tfx_pipeline.run_log.lock import only_run
+from tfx_pipeline.study.grid.config import Cell
+from tfx_pipeline.study.grid.definition import Study
+from tfx_pipeline.study.report.labels import title
+from tfx_pipeline.study.report.page import check_page, write_page
+from tfx_pipeline.study.report.plots import write_plots
+from tfx_pipeline.study.report.questions import answer
+from tfx_pipeline.study.report.report import build_report
+from tfx_pipeline.study.trials.baseline_figures import BaselineFigures
+from tfx_pipeline.study.trials.data_sets import DataSets
+from tfx_pipeline.study.trials.new_tags import run_new_tags
+from tfx_pipeline.study.trials.new_tags_results import NewTagsResults
+from tfx_pipeline.study.trials.results import Results, Run
+from tfx_pipeline.study.trials.training import run_trial
+from tfx_pipeline.study.trials.trial import TrialDefinition
+from tfx_pipeline.study.trials.trial_loop import announce, train_pending
+from tfx_pipeline.study.trials.trial_store import TrialStore, pending_trials
+from tfx_pipeline.study.trials.trials import Trial, study_trials
+from tfx_pipeline.study.trials.widths import cell_width
+from tfx_pipeline.terminal.console import Console
 from trainer.contract.whole_files import write_text
 
 TRIALS_DIR = "trials"
@@ -39,7 +39,7 @@ RUNS_FILE = "study.json"
 NEW_TAGS_FILE = "new_tags.json"
 
 # What a trial's figures depend on beside its definition: this module and all that it imports.
-CODE = "tfx_pipeline.study.training"
+CODE = "tfx_pipeline.study.trials.training"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow.compute as pc
 
-from tfx_pipeline.data_config import DEFAULT_SEPARATOR
+from tfx_pipeline.config.data import DEFAULT_SEPARATOR
 from tfx_pipeline.tables.arrow_files import (
     read_batches,
 )

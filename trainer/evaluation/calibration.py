@@ -10,7 +10,7 @@ outputs for support vector machines", 1999). Two of them:
   With memory (`trainer.contract.memory`) p is the mixture, and the tags of the history are among
   those that it is fitted on.
 
-How well they hold on other users is `tfx_pipeline.model_evaluation`'s question.
+How well they hold on other users is `tfx_pipeline.evaluation.figures`'s question.
 """
 
 import dataclasses

@@ -2,7 +2,8 @@
 
 A tag that training never saw has them all the same, so that a tower that reads them has a vector
 for it on its first day. What becomes of the views, and when a tag's id is hidden, is
-`trainer.towers.tag_tower`'s work; vectors are read and checked by `tfx_pipeline.tag_vectors`.
+`trainer.towers.tag_tower`'s work; vectors are read and checked by
+`tfx_pipeline.tables.tag_vectors`.
 """
 
 import dataclasses
@@ -71,7 +72,7 @@ def load_tag_attributes(
     Args:
       tags_file: `tags.jsonl` of the example generator: `tag` and `category`, a line a tag.
       tags: The tags in order of their ids.
-      vectors_file: Vectors as `tfx_pipeline.tag_vectors` writes them; "": none.
+      vectors_file: Vectors as `tfx_pipeline.tables.tag_vectors` writes them; "": none.
 
     Returns:
       The attributes. A tag that a file does not know has no category, and a vector of zeros.

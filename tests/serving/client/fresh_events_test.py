@@ -1,6 +1,6 @@
 """Fresh events to instances, by the description of a version.
 
-That they equal the pipeline's is in `tests/tfx_pipeline/user_lookup_test.py`.
+That they equal the pipeline's is in `tests/tfx_pipeline/examples/user_lookup_test.py`.
 """
 
 import re

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from benchmarks.soak import push, soak
-from tfx_pipeline.local_server import local_server
+from tfx_pipeline.runs.local_server import local_server
 
 SECONDS, PUSH_INTERVAL_S = 20.0, 1.0
 MIN_VERSIONS = 10

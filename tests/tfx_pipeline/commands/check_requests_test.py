@@ -5,10 +5,10 @@ import json
 import pytest
 import yaml
 
-from tests.tfx_pipeline.distributions_test import statistics
+from tests.tfx_pipeline.evaluation.distributions_test import statistics
 from tfx_pipeline.cli import main
-from tfx_pipeline.config import load_config
-from tfx_pipeline.run_log import logged_run
+from tfx_pipeline.config.pipeline import load_config
+from tfx_pipeline.run_log.log import logged_run
 
 EXAMPLES = "artifacts/examples/2"
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.tfx_pipeline.logged_runs import daily_config
-from tfx_pipeline.config import to_json
+from tests.tfx_pipeline.run_log.logged_runs import daily_config
+from tfx_pipeline.config.pipeline import to_json
 
 
 @pytest.fixture

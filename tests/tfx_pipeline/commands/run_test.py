@@ -3,13 +3,13 @@
 import dataclasses
 import os
 
-from tests.tfx_pipeline.logged_runs import fail
+from tests.tfx_pipeline.run_log.logged_runs import fail
 from tfx_pipeline.cli import main
 from tfx_pipeline.commands.run import accepting_drift
-from tfx_pipeline.gate_config import DistributionThreshold, ValidationConfig
-from tfx_pipeline.refusals import NotPushed
-from tfx_pipeline.run_lock import only_run
-from tfx_pipeline.run_log import read_runs
+from tfx_pipeline.config.gate import DistributionThreshold, ValidationConfig
+from tfx_pipeline.run_log.lock import only_run
+from tfx_pipeline.run_log.log import read_runs
+from tfx_pipeline.terminal.refusals import NotPushed
 
 
 def test_second_start_in_a_folder_in_use_is_one_line_and_4(config, config_path, capfd):

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from tests.tfx_pipeline.logged_runs import fail, push
+from tests.tfx_pipeline.run_log.logged_runs import fail, push
 from tfx_pipeline.cli import main
-from tfx_pipeline.refusals import NotPushed
-from tfx_pipeline.run_log import logged_run, read_runs
+from tfx_pipeline.run_log.log import logged_run, read_runs
+from tfx_pipeline.terminal.refusals import NotPushed
 
 
 def test_runs_are_listed_newest_first_with_reasons(config, config_path, capsys):

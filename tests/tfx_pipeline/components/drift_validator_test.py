@@ -6,14 +6,14 @@ import logging
 import pytest
 from tfx.types import artifact_utils, standard_artifacts
 
-from tests.tfx_pipeline.distributions_test import statistics
+from tests.tfx_pipeline.evaluation.distributions_test import statistics
 from tfx_pipeline.components.drift_validator import (
     Executor,
     drift_rows,
     last_baseline,
     statistics_file,
 )
-from tfx_pipeline.refusals import NotPushed
+from tfx_pipeline.terminal.refusals import NotPushed
 
 FIRST_SPAN = 19_844  # 2024-05-01
 EVEN = [["a"], ["b"]] * 10

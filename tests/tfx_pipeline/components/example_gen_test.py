@@ -9,16 +9,16 @@ import tensorflow as tf
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import standard_artifacts
 
-from tests.tfx_pipeline.example_runs import parse, read_jsonl
-from tests.tfx_pipeline.random_users import item_rows, write_jsonl
-from tfx_pipeline.beam_config import BeamConfig
+from tests.tfx_pipeline.examples.example_runs import parse, read_jsonl
+from tests.tfx_pipeline.examples.random_users import item_rows, write_jsonl
 from tfx_pipeline.components.artifacts import Instances, LogSummary
 from tfx_pipeline.components.example_gen import WINDOW_FILE, Executor
-from tfx_pipeline.config import PipelineConfig, to_json
-from tfx_pipeline.data_config import DataConfig, WindowConfig
-from tfx_pipeline.examples_config import ExamplesConfig
-from tfx_pipeline.user_lookup import find_user
-from tfx_pipeline.utc_times import utc_seconds
+from tfx_pipeline.config.beam import BeamConfig
+from tfx_pipeline.config.data import DataConfig, WindowConfig
+from tfx_pipeline.config.examples import ExamplesConfig
+from tfx_pipeline.config.pipeline import PipelineConfig, to_json
+from tfx_pipeline.config.utc_times import utc_seconds
+from tfx_pipeline.examples.user_lookup import find_user
 from trainer.contract import features as f
 from trainer.contract.history import UserEvents, feature_values
 

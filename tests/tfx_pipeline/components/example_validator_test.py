@@ -6,9 +6,9 @@ import tensorflow_data_validation as tfdv
 from google.protobuf import text_format
 from tfx.types import artifact_utils, standard_artifacts
 
-from tests.tfx_pipeline.snapshot_messages import serialize_snapshot
+from tests.tfx_pipeline.examples.snapshot_messages import serialize_snapshot
 from tfx_pipeline.components.example_validator import Executor
-from tfx_pipeline.tf_examples import build_schema
+from tfx_pipeline.examples.tf_examples import build_schema
 from trainer.contract import features as f
 
 SPEC = f.FeatureSpec(

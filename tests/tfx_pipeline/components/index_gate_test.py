@@ -13,15 +13,15 @@ from tfx.types import artifact_utils, standard_artifacts
 from serving.client import EventFeatures
 from serving.index.scann_index import SearchParameters
 from tests.toy_towers import ToyTowers, write_users
-from tfx_pipeline.base_path_lock import LOCK_FILE
 from tfx_pipeline.components import tag_index_builder
 from tfx_pipeline.components.artifacts import IndexEvaluation, LogSummary
 from tfx_pipeline.components.pusher import AtomicPusher
 from tfx_pipeline.components.tag_index_builder import TagIndexBuilder
 from tfx_pipeline.components.tag_index_evaluator import TagIndexEvaluator
-from tfx_pipeline.config import to_json
-from tfx_pipeline.log_summary import TAGS_FILE
-from tfx_pipeline.serving_config import IndexConfig, TagPolicyConfig
+from tfx_pipeline.config.pipeline import to_json
+from tfx_pipeline.config.serving import IndexConfig, TagPolicyConfig
+from tfx_pipeline.examples.log_summary import TAGS_FILE
+from tfx_pipeline.versions.base_path_lock import LOCK_FILE
 from trainer.contract import signatures as s
 from trainer.contract.config_loader import to_mapping
 from trainer.contract.features import Domain, FeatureSpec

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tfx_pipeline.base_path_lock import LOCK_FILE
 from tfx_pipeline.components import pusher
 from tfx_pipeline.components.pusher import ensure_newest, push
-from tfx_pipeline.components.servable_paths import exact_path, main_path
+from tfx_pipeline.versions.base_path_lock import LOCK_FILE
+from tfx_pipeline.versions.servable_paths import exact_path, main_path
 
 
 @pytest.fixture

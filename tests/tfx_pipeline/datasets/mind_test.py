@@ -13,12 +13,12 @@ from tests.tfx_pipeline.datasets.mind_folder import (
     OPTIONS,
     write_source,
 )
-from tests.tfx_pipeline.example_runs import run_examples
-from tfx_pipeline.config import load_config
-from tfx_pipeline.data_config import DataConfig
+from tests.tfx_pipeline.examples.example_runs import run_examples
+from tfx_pipeline.config.data import DataConfig
+from tfx_pipeline.config.pipeline import load_config
 from tfx_pipeline.datasets.mind import prepare_mind
 from tfx_pipeline.datasets.mind_options import MindOptions
-from tfx_pipeline.table_inputs import check_counts
+from tfx_pipeline.tables.inputs import check_counts
 from trainer.contract import features as f
 
 MIDNIGHT = 1_573_257_600  # 2019-11-09, UTC

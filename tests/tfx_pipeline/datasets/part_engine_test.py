@@ -11,14 +11,14 @@ from tests.mind_data import MIND_DIR, needs_mind
 from tests.tfx_pipeline.datasets.failing_parts import FailingParts
 from tests.tfx_pipeline.datasets.mind_folder import BEHAVIORS, NEWS, OPTIONS, write_source
 from tests.tfx_pipeline.datasets.written_files import files_below
-from tfx_pipeline.beam_config import BeamConfig
-from tfx_pipeline.beam_failure import BeamJobError, one_line_failures
+from tfx_pipeline.config.beam import BeamConfig
 from tfx_pipeline.datasets.demo import DemoParts, prepare_demo
 from tfx_pipeline.datasets.demo_config import DemoConfig
 from tfx_pipeline.datasets.mind import prepare_mind
 from tfx_pipeline.datasets.part_engine import write_parts
 from tfx_pipeline.datasets.part_files import open_part
 from tfx_pipeline.datasets.table_writer import TableWriter
+from tfx_pipeline.engines.beam_failure import BeamJobError, one_line_failures
 
 WORKERS = BeamConfig("multi_process").pipeline_args()
 IN_MEMORY = BeamConfig("local").pipeline_args()

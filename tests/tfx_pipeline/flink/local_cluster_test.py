@@ -137,7 +137,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_section_of_a_cluster_is_a_configuration(tmp_path):
-    from tfx_pipeline.beam_config import BeamConfig
+    from tfx_pipeline.config.beam import BeamConfig
     from trainer.contract.config_loader import from_mapping
 
     cluster = launch.LocalCluster(tmp_path, 3, 1001, 1002, 1003, 1004, None)

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tfx_pipeline.study.config import Cell, NewTagsConfig
-from tfx_pipeline.study.evaluation import Figures
-from tfx_pipeline.study.new_tags_results import NewTagsResults, NewTagsRun
-from tfx_pipeline.study.results import Results, Run
-from tfx_pipeline.study.trial import FinishedTrial, TrialOutcome
+from tfx_pipeline.study.grid.config import Cell, NewTagsConfig
+from tfx_pipeline.study.trials.evaluation import Figures
+from tfx_pipeline.study.trials.new_tags_results import NewTagsResults, NewTagsRun
+from tfx_pipeline.study.trials.results import Results, Run
+from tfx_pipeline.study.trials.trial import FinishedTrial, TrialOutcome
 
 METRICS = ("precision_at_10", "click_gauc", "distinct_top10")
 

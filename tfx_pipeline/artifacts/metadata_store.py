@@ -1,0 +1,86 @@
+"""The store in which TFX notes what each node has made: looked at before a run opens it.
+
+Without it every artifact that is there is nobody's: a new store would begin to count at 1 and write
+among them. So one that is lost or damaged is not replaced unasked.
+"""
+
+import contextlib
+import os
+import shlex
+import sqlite3
+
+from tfx_pipeline.artifacts.places import ARTIFACTS_DIR
+
+STORE_FILE = "metadata.sqlite"
+_TABLES = {"Artifact", "Execution", "Event", "MLMDEnv"}
+_READ_ONLY = "read-only"
+_HEADER = b"SQLite format 3\0"
+
+
+def check_store(output_dir: str) -> None:
+    """Refuses an output folder whose store is lost or damaged.
+
+    Args:
+      output_dir: Local. The caller holds its lock.
+
+    Raises:
+      ValueError: In one line what is wrong, what is lost, and the command that goes on.
+    """
+    path = os.path.join(output_dir, STORE_FILE)
+    artifacts = os.path.join(output_dir, ARTIFACTS_DIR)
+    fault = _fault(path, os.path.isdir(artifacts) and bool(os.listdir(artifacts)))
+    if fault is None:
+        return
+    if fault == _READ_ONLY:
+        raise ValueError(
+            f"{path} must be writable, with its folder: it is read-only. `chmod u+w` lets the same "
+            "command go on."
+        )
+    raise ValueError(
+        f"{path} must be the store of the artifacts beside it: {fault}. Lost are the cache and "
+        "which model was blessed last (the next run makes all anew, with nothing to compare with "
+        "or to begin with); pushed versions and the log of runs are not. "
+        f"`{_moving_away(output_dir, path, artifacts)}` and the same command go on."
+    )
+
+
+def _fault(path: str, has_artifacts: bool) -> str | None:
+    if not os.path.lexists(path):
+        return "it is not there" if has_artifacts else None
+    if os.path.isdir(path):
+        return "it is a folder"
+    if not os.path.exists(path):
+        return "it is a link to nothing"
+    if not os.access(path, os.R_OK | os.W_OK) or not os.access(os.path.dirname(path), os.W_OK):
+        return _READ_ONLY
+    if os.path.getsize(path) == 0:
+        # A store whose first transaction was killed is that as well.
+        return "it is empty" if has_artifacts else None
+    with open(path, "rb") as file:
+        if file.read(len(_HEADER)) != _HEADER:
+            return "it is no SQLite database"
+    return _damage(path, has_artifacts)
+
+
+def _damage(path: str, has_artifacts: bool) -> str | None:
+    """What SQLite says against a store; it may first take back what a killed run had begun."""
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=10)) as store:
+            found = store.execute("PRAGMA quick_check(1)").fetchone()
+            tables = {name for (name,) in store.execute("SELECT name FROM sqlite_master")}
+    except sqlite3.Error as error:
+        return f"it is cut or damaged ({error})"
+    if found != ("ok",):
+        return f"it is cut or damaged ({' '.join(str(found[0]).split())})"
+    if has_artifacts and not tables >= _TABLES:
+        return "it is another database"
+    return None
+
+
+def _moving_away(output_dir: str, path: str, artifacts: str) -> str:
+    lost, number = os.path.join(output_dir, "lost"), 1
+    while os.path.lexists(lost):
+        number += 1
+        lost = os.path.join(output_dir, f"lost-{number}")
+    parts = [part for part in (path, artifacts) if os.path.lexists(part)]
+    return f"mkdir {shlex.quote(lost)} && mv {shlex.join(parts)} {shlex.quote(lost)}"

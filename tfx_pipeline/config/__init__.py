@@ -1,0 +1,1 @@
+"""The pipeline's configuration: its sections, how YAML becomes them."""

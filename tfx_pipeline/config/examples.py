@@ -1,0 +1,138 @@
+"""How tables become point-in-time examples: moments, parts and caps."""
+
+import dataclasses
+from typing import Literal
+
+from tfx_pipeline.config.utc_times import utc_seconds
+from trainer.contract.config_loader import RemovedKey, require
+
+
+@dataclasses.dataclass(frozen=True)
+class ExamplesConfig:
+    """How tables become point-in-time examples.
+
+    Attributes:
+      split: `user_holdout`: users fall by a hash of their id into train, validation and test, and
+        a held-out user's events are cut in time. `temporal`: everything before a time trains, the
+        next stretch validates, the last one tests; a user may be in all three.
+      seed: Of the users' parts, the training snapshots' times and the sampling of impressions. The
+        run's own seed does not change the examples, so that runs over seeds compare on the same
+        ones.
+      validation_fraction: Share held out for validation: of the users, or, in `temporal`, of the
+        log's events (the latest before the test's).
+      test_fraction: Share held out for test: of the users, or, in `temporal`, of the log's events
+        (the latest).
+      validation_start: Of `temporal`, where validation begins, in place of the fractions: a date or
+        time, ISO 8601, UTC unless it has a zone (`2019-11-13` or `2019-11-13T06:00:00`). Together
+        with `test_start`; null: by the fractions.
+      test_start: Of `temporal`, where test begins.
+      validation_days: Of `temporal` with a `data.window`, how many days validate, in place of the
+        fractions: those before the test's. Together with `test_days`; null: by the fractions.
+      test_days: How many days test: the window's last.
+      cut_fraction: Of `user_holdout`, where a held-out user's events are cut: history before,
+        labels after.
+      snapshots_per_user: Training snapshots a user, at random times up to 95 % of the user's events
+        (in `temporal`, of those before validation).
+      max_events_per_user: Latest events kept of a user. In `temporal` the labels count too: a user
+        with that many later events trains nothing.
+      max_label_tags: Most frequent label tags kept of a training snapshot.
+      max_train_impressions: Impressions sampled of a training snapshot for the click head.
+      max_eval_impressions: The same of a held-out user.
+      num_shards: Output files a split. A worker holds the events of a shard in memory, some 100
+        bytes each (the local engine those of a shard for each core): five million are plenty.
+    """
+
+    # Without a type, so that it is no key. Read by `trainer.contract.config_loader`.
+    REMOVED_KEYS = {
+        "max_snapshot_fraction": RemovedKey(
+            "Leave it out: training snapshots lie within the first 95 % of a user's events.", 0.95
+        ),
+        "min_snapshot_fraction": RemovedKey(
+            "Leave it out: training snapshots begin with a user's first event.", 0.0
+        ),
+    }
+
+    split: Literal["user_holdout", "temporal"] = "user_holdout"
+    seed: int = 0
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.2
+    validation_start: str | None = None
+    test_start: str | None = None
+    validation_days: int | None = None
+    test_days: int | None = None
+    cut_fraction: float = 0.8
+    snapshots_per_user: int = 6
+    max_events_per_user: int = 10_000
+    max_label_tags: int = 2_000
+    max_train_impressions: int = 64
+    max_eval_impressions: int = 1_000
+    num_shards: int = 4
+
+    def __post_init__(self):
+        for name in ("validation_fraction", "test_fraction", "cut_fraction"):
+            value = getattr(self, name)
+            require(0 < value < 1, name, "be between 0 and 1", value)
+        held_out = self.validation_fraction + self.test_fraction
+        require(held_out < 1, "test_fraction", "leave something to train on", self.test_fraction)
+        self._check_times()
+        self._check_days()
+        for name in (
+            "snapshots_per_user",
+            "max_events_per_user",
+            "max_label_tags",
+            "max_train_impressions",
+            "max_eval_impressions",
+            "num_shards",
+        ):
+            value = getattr(self, name)
+            require(value >= 1, name, "be a positive integer", value)
+
+    def _check_times(self) -> None:
+        times = {}
+        for name in ("validation_start", "test_start"):
+            text = getattr(self, name)
+            require(
+                text is None or self.split == "temporal",
+                name,
+                "be null unless `split` is temporal",
+                text,
+            )
+            if text is not None:
+                try:
+                    times[name] = utc_seconds(text)
+                except ValueError as error:
+                    raise ValueError(
+                        f"`{name}` must be an ISO 8601 date or time. Received: {name}={text!r}."
+                    ) from error
+        require(
+            len(times) != 1,
+            "test_start",
+            "be given where `validation_start` is, and only there",
+            self.test_start,
+        )
+        if times:
+            require(
+                times["validation_start"] < times["test_start"],
+                "test_start",
+                f"be later than `validation_start` ({self.validation_start})",
+                self.test_start,
+            )
+
+    def _check_days(self) -> None:
+        days = (self.validation_days, self.test_days)
+        if days == (None, None):
+            return
+        for name in ("validation_days", "test_days"):
+            value = getattr(self, name)
+            require(
+                value is not None and value >= 1, name, "be a positive integer as the other", value
+            )
+        require(
+            self.split == "temporal", "test_days", "be null unless `split` is temporal", days[1]
+        )
+        require(
+            self.test_start is None,
+            "test_days",
+            "be null where `validation_start` and `test_start` are given",
+            days[1],
+        )

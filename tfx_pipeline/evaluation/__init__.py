@@ -1,0 +1,1 @@
+"""What the Evaluator computes and the gate decides, and drift between days."""

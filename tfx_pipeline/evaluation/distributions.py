@@ -1,0 +1,146 @@
+"""How far distributions of features lie apart, by TensorFlow Data Validation, and how far they may.
+
+Two measures: the largest difference of a value's share (L-infinity), and the Jensen-Shannon
+divergence. Drift compares the training examples of two days, skew requests with training examples.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import tensorflow_data_validation as tfdv
+from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
+from tfx.proto import distribution_validator_pb2
+
+from tfx_pipeline.config.gate import DistributionThreshold
+
+Thresholds = Mapping[str, DistributionThreshold]
+
+FAIL = "fail"
+_MEASURES = {
+    anomalies_pb2.DriftSkewInfo.Measurement.L_INFTY: "l_infinity",
+    anomalies_pb2.DriftSkewInfo.Measurement.JENSEN_SHANNON_DIVERGENCE: "jensen_shannon",
+}
+_WORDS = {"l_infinity": "L-infinity distance", "jensen_shannon": "Jensen-Shannon divergence"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """One feature by one measure.
+
+    Attributes:
+      feature: Its name.
+      measure: `l_infinity` or `jensen_shannon`.
+      value: How far apart; None: one of the two has no value of it, so that nothing was compared.
+      threshold: How far is accepted.
+      on_violation: `fail` or `warn`.
+    """
+
+    feature: str
+    measure: str
+    value: float | None
+    threshold: float
+    on_violation: str
+
+    @property
+    def is_violated(self) -> bool:
+        """Whether it is too far, or could not be compared."""
+        return self.value is None or self.value > self.threshold
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether it is violated, and that is more than a warning."""
+        return self.is_violated and self.on_violation == FAIL
+
+    def __str__(self) -> str:
+        measured = "not comparable, as one side has no value"
+        if self.value is not None:
+            measured = f"{_WORDS[self.measure]} {self.value:.4f}"
+        return f"feature `{self.feature}`: {measured}, at most {self.threshold:g} is accepted"
+
+
+def validator_config(
+    thresholds: Thresholds,
+) -> distribution_validator_pb2.DistributionValidatorConfig:
+    """The thresholds as TFX's DistributionValidator takes them."""
+    config = distribution_validator_pb2.DistributionValidatorConfig()
+    for feature, threshold in sorted(thresholds.items()):
+        entry = config.default_slice_config.feature.add()
+        entry.path.step.append(feature)
+        _set_comparator(entry.distribution_comparator, threshold)
+    return config
+
+
+def read_comparisons(
+    anomalies: anomalies_pb2.Anomalies, thresholds: Thresholds
+) -> list[Comparison]:
+    """What a validation measured.
+
+    Args:
+      anomalies: Its result.
+      thresholds: By feature, what it was asked for.
+
+    Returns:
+      One comparison for each feature and each measure asked for, in order of their names.
+    """
+    measured = {}
+    for info in anomalies.drift_skew_info:
+        for measurement in (*info.drift_measurements, *info.skew_measurements):
+            name = ".".join(info.path.step)
+            measured[name, _MEASURES[measurement.type]] = measurement.value
+    return [
+        Comparison(feature, name, measured.get((feature, name)), accepted, threshold.on_violation)
+        for feature, threshold in sorted(thresholds.items())
+        for name in ("l_infinity", "jensen_shannon")
+        if (accepted := getattr(threshold, name)) is not None
+    ]
+
+
+def compare_requests(
+    requests: statistics_pb2.DatasetFeatureStatisticsList,
+    training: statistics_pb2.DatasetFeatureStatisticsList,
+    thresholds: Thresholds,
+) -> list[Comparison]:
+    """Compares requests with training examples.
+
+    Args:
+      requests: Statistics of the requests.
+      training: Statistics of the training examples.
+      thresholds: By feature.
+
+    Returns:
+      See `read_comparisons`.
+    """
+    schema = tfdv.infer_schema(training)
+    known = {feature.name for feature in schema.feature}
+    for feature, threshold in thresholds.items():
+        if feature in known:  # else training has no value of it
+            _set_comparator(tfdv.get_feature(schema, feature).skew_comparator, threshold)
+    anomalies = tfdv.validate_statistics(training, schema, serving_statistics=requests)
+    return read_comparisons(anomalies, thresholds)
+
+
+def violations(comparisons: Sequence[Comparison], section: str, *, failed: bool) -> list[str]:
+    """The violations that fail, or those that only warn, in words.
+
+    Args:
+      comparisons: What was compared.
+      section: Where in the configuration the thresholds are.
+      failed: Which of the two.
+
+    Returns:
+      A line each, with the key of its threshold.
+    """
+    return [
+        f"{c} (`{section}.{c.feature}.{c.measure}`)"
+        for c in comparisons
+        if c.is_violated and c.is_failed == failed
+    ]
+
+
+def _set_comparator(
+    comparator: schema_pb2.FeatureComparator, threshold: DistributionThreshold
+) -> None:
+    if threshold.l_infinity is not None:
+        comparator.infinity_norm.threshold = threshold.l_infinity
+    if threshold.jensen_shannon is not None:
+        comparator.jensen_shannon_divergence.threshold = threshold.jensen_shannon

@@ -1,0 +1,173 @@
+"""The protocol's figures of a model, the last blessed one and the baselines, on the same users."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy import special
+
+from tfx_pipeline.evaluation.held_out_items import HeldOutItems
+from tfx_pipeline.evaluation.saved_model_scorer import SavedModelScorer, read_examples
+from tfx_pipeline.terminal.tables import WITHOUT_MEMORY, stage_weights
+from trainer.contract import features as f
+from trainer.contract.list_column import ListValues
+from trainer.data.snapshots import Snapshots
+from trainer.evaluation import metrics
+from trainer.evaluation.figures import TagScorer, evaluate_all_and_users, head_tags, users_at_once
+from trainer.evaluation.fitted_baselines import FittedBaselines
+
+# A chunk's impressions are padded to the user with the most of them: small chunks, little padding.
+_CHUNK = 64
+_CLICK_LOGITS = "click_logits"
+
+Figures = dict[str, dict[str, float | None]]
+# By name of who ranks and of the metric: what every user adds to it, float [num_users].
+UserFigures = dict[str, dict[str, np.ndarray]]
+
+
+def evaluate_model_and_users(
+    who: str,
+    towers_dir: str,
+    tags: Sequence[str],
+    clicks: np.ndarray,
+    snapshots: Snapshots,
+    examples: Sequence[str],
+    with_stages: bool = False,
+    items: HeldOutItems | None = None,
+) -> tuple[Figures, UserFigures]:
+    """Figures of saved towers, as they are served and with every second stage.
+
+    Args:
+      who: Name of the model.
+      towers_dir: The saved towers.
+      tags: The tags in order of their ids in `snapshots`.
+      clicks: float [num_tags], of the train users; says which tags are head and tail.
+      snapshots: Transformed examples, one a user.
+      examples: File patterns of the same examples, raw.
+      with_stages: Whether to evaluate the second stages beside each other.
+      items: Those that the users clicked; None: no figures of items.
+
+    Returns:
+      The figures, and what every user adds to those that were computed. By `who`: the protocol's
+      metrics and calibration errors by name (None of clicks where there is no click head). By
+      `multi_class_stage` and, where there is a click head, `click_stage` and `mix_stage`: the
+      protocol's metrics without memory and with w = 0, 1, and the best between on validation users;
+      with memory by `without_memory_stage`, with w as served. One of them may be what is served;
+      its figures are then those of `who`.
+    """
+    scorer = SavedModelScorer(towers_dir, tags, read_examples(examples))
+    # Scored once, and found beside the labels by every second stage.
+    size = min(_CHUNK, users_at_once(len(tags)))
+    logits, probabilities = _in_chunks(scorer.score_impressions, snapshots, size)
+    offsets = snapshots.lists[f.IMPRESSION_NUM_TAGS].offsets
+    scored = Snapshots(
+        snapshots.scalars, {**snapshots.lists, _CLICK_LOGITS: ListValues(logits, offsets)}
+    )
+
+    by_user: UserFigures = {}
+
+    def figures(tag_scorer: TagScorer, name: str) -> dict[str, float | None]:
+        of_tags, by_user[name] = evaluate_all_and_users(
+            tag_scorer,
+            scored,
+            len(tags),
+            lambda chunk: chunk.lists[_CLICK_LOGITS].values,
+            is_head=head_tags(clicks),
+            chunk_size=size,
+        )
+        return of_tags | (items.figures(tag_scorer, snapshots) if items else {})
+
+    # What nothing has trained has no calibration.
+    rows = slice(None if scorer.has_click_head else 0)
+    click_calibration = _calibration_figures(
+        "click",
+        probabilities[rows],
+        special.expit(logits[rows].astype(np.float64)),
+        snapshots.lists[f.IMPRESSION_CLICKED].values[rows],
+        snapshots.lists[f.IMPRESSION_WEIGHTS].values[rows],
+    )
+    log_shares, is_clicked = _in_chunks(scorer.tag_outcomes, snapshots, size)
+    tag_calibration = _calibration_figures(
+        "tag", scorer.calibrations.tags.probabilities(log_shares), np.exp(log_shares), is_clicked
+    )
+    served = figures(scorer.score_tags, who)
+    result: Figures = {who: served | click_calibration | tag_calibration}
+    if with_stages:
+        stage = scorer.second_stage
+        without_memory = served
+        if stage.memory:
+            without_memory = figures(scorer.stage_scorer(stage.click_weight), WITHOUT_MEMORY)
+            result[WITHOUT_MEMORY] = without_memory
+        for name, weight in stage_weights(stage.mix_weight, scorer.has_click_head).items():
+            is_there = weight == stage.click_weight
+            found = without_memory if is_there else figures(scorer.stage_scorer(weight), name)
+            result[name] = dict(found)
+    return result, by_user
+
+
+def _in_chunks(
+    function: Callable[[Snapshots], tuple[np.ndarray, np.ndarray]], snapshots: Snapshots, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    rows = np.arange(snapshots.num_examples)
+    parts = [
+        function(snapshots.take(rows[first : first + size])) for first in range(0, len(rows), size)
+    ]
+    first, second = zip(*parts, strict=True)
+    return np.concatenate(first), np.concatenate(second)
+
+
+def _calibration_figures(
+    prefix: str,
+    calibrated: np.ndarray,
+    uncalibrated: np.ndarray,
+    outcomes: np.ndarray,
+    weights: np.ndarray | None = None,
+) -> dict[str, float | None]:
+    """Calibration error, log loss and Brier score, as served and before calibration."""
+    outcomes = outcomes.astype(np.float64)
+    figures: dict[str, float | None] = {}
+    for suffix, probabilities in (("", calibrated), ("_uncalibrated", uncalibrated)):
+        for name, metric in (
+            ("ece", metrics.expected_calibration_error),
+            ("log_loss", metrics.log_loss),
+            ("brier", metrics.brier_score),
+        ):
+            value = metric(probabilities, outcomes, weights)
+            figures[f"{prefix}_{name}{suffix}"] = None if np.isnan(value) else value
+    return figures
+
+
+def evaluate_baselines(
+    fitted: FittedBaselines,
+    clicks: np.ndarray,
+    snapshots: Snapshots,
+    items: HeldOutItems | None = None,
+) -> tuple[Figures, UserFigures]:
+    """Figures of everything that has no model.
+
+    Args:
+      fitted: The baselines.
+      clicks: float [num_tags], of the train users; says which tags are head and tail.
+      snapshots: One a user, evaluated.
+      items: Those that the users clicked; None: no figures of items.
+
+    Returns:
+      Metrics by name of the baseline, and by `popular_items` those of items; and what every user
+      adds to them.
+    """
+    is_head = head_tags(clicks)
+    figures: Figures = {}
+    by_user: UserFigures = {}
+    for who, baseline in fitted.by_name.items():
+        figures[who], by_user[who] = evaluate_all_and_users(
+            baseline.tag_scorer,
+            snapshots,
+            len(clicks),
+            baseline.item_scorer,
+            is_head=is_head,
+            with_novel=baseline.has_novel,
+        )
+        if items:
+            figures[who] |= items.figures(baseline.tag_scorer, snapshots)
+    if items:
+        figures["popular_items"] = items.figures(None, snapshots)
+    return figures, by_user

@@ -1,0 +1,273 @@
+"""The quality gate: what a model must show on validation users before it may be pushed.
+
+Every mean over users is compared user by user, with an interval. Why which interval is asked for is
+in docs/gate.md.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfx_pipeline.config.gate import GateConfig
+from tfx_pipeline.evaluation.paired_comparison import PairedComparison, compare_users
+from trainer.evaluation.figures import GAUC_WEIGHT
+
+Metrics = Mapping[str, float | None]
+# By name of the metric, float [num_users]; nan where a user has no such figure.
+UserMetrics = Mapping[str, np.ndarray]
+
+_ABOVE, _NOT_BELOW, _AT_LEAST = "above", "not below", "at least"
+# Deep lists tell a personal order from popularity's with a tenth of the users that P@10 takes.
+_PERSONAL = {
+    "ndcg_at_50": "personal lists (NDCG@50) against popularity",
+    "novel_ndcg_at_50": "personal lists (novel NDCG@50) against popularity",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One condition.
+
+    Attributes:
+      name: What is compared, in words.
+      value: The figure; None: undefined, which passes no check.
+      bound: What it is compared with.
+      is_passed: Whether it passes, with a warning or without.
+      demand: `above`, `not below` (both by the interval) or `at least`.
+      key: The key of the configuration that decides; empty: none is said.
+      setting: Its value.
+      low: Lower end of the interval of value less bound; None: there is no interval.
+      high: Upper end.
+      confidence: Level of the interval.
+      num_users: Users compared.
+      num_needed: Where users are too few for a claim, how many it would take; None: there are
+        enough, or the figure lies on the wrong side anyway.
+      too_few_users: What then follows: `gate.too_few_users`.
+    """
+
+    name: str
+    value: float | None
+    bound: float
+    is_passed: bool
+    demand: str = _AT_LEAST
+    key: str = ""
+    setting: Any = None
+    low: float | None = None
+    high: float | None = None
+    confidence: float | None = None
+    num_users: int | None = None
+    num_needed: int | None = None
+    too_few_users: str = ""
+
+    @property
+    def is_warning(self) -> bool:
+        """Whether it passes for want of users."""
+        return self.is_passed and self.num_needed is not None
+
+    def __str__(self) -> str:
+        value = "undefined" if self.value is None else f"{self.value:.4f}"
+        line = f"{self.name}: {value}, must be {self.demand} {self.bound:.4f}"
+        if self.confidence is not None and self.num_users is not None:
+            line += f" by the {100 * self.confidence:g} % interval of {self.num_users:,} users"
+            if self.low is not None and self.high is not None:
+                line += f", which is {self.low:+.4f} to {self.high:+.4f}"
+        if self.key:
+            setting = f"{self.setting:g}" if isinstance(self.setting, float) else self.setting
+            line += f" (`{self.key}` is {setting})"
+        if self.num_needed is not None:
+            line += (
+                f"; too few users for a claim, about {self.num_needed:,} are needed "
+                f"(`gate.too_few_users` is {self.too_few_users})"
+            )
+        return line
+
+
+_ALWAYS_THERE = ("blend", "own_history", "popularity")
+
+
+def check_model(
+    figures: Mapping[str, Metrics],
+    by_user: Mapping[str, UserMetrics],
+    gate: GateConfig,
+    has_click_head: bool,
+) -> list[Check]:
+    """All checks of a model.
+
+    Args:
+      figures: By `model`, the baselines and, where there is one, `last_blessed`: the protocol's
+        metrics on the same validation users.
+      by_user: By the same names: what every user adds to them.
+      gate: What is asked for.
+      has_click_head: Whether the click loss was trained.
+
+    Returns:
+      The checks; a model is blessed if all are passed. What no user has a truth for is not asked.
+    """
+    faced: list[str] = [who for who in gate.baselines if who in figures]
+    # Those named may all be left out on a log; a gate that faces nobody would let anything through.
+    faced = faced or [who for who in _ALWAYS_THERE if who in figures]
+    checks = []
+    for name, metric, margin_key in (
+        ("P@10 against the best of the baselines", "precision_at_10", "min_relative_gain"),
+        (
+            "novel P@10 against the best of the baselines",
+            "novel_precision_at_10",
+            "min_relative_novel_gain",
+        ),
+    ):
+        best = _best(figures, faced, metric)
+        if best is not None or metric == "precision_at_10":
+            checks.append(_against(name, metric, best, margin_key, by_user, gate))
+    checks.append(_is_personal(by_user, gate))
+
+    personal = [who for who in faced if who != "popularity"] or faced
+    for name, metric, key in (
+        ("distinct top-10 lists (collapse)", "distinct_top10", "min_relative_distinct"),
+        ("tags in anyone's top 10 (coverage)", "coverage_at_10", "min_relative_coverage"),
+    ):
+        value, share = figures["model"].get(metric), getattr(gate, key)
+        bound = share * min((figures[who].get(metric) or 0.0 for who in personal), default=0.0)
+        is_passed = value is not None and value >= bound
+        checks.append(Check(name, value, bound, is_passed, key=f"gate.{key}", setting=share))
+
+    if has_click_head:
+        gauc, weight = (
+            _metric(by_user["model"], name, by_user) for name in ("click_gauc", GAUC_WEIGHT)
+        )
+        compared = compare_users(gauc, gate.min_click_gauc * weight, gate.confidence)
+        key = "gate.min_click_gauc"
+        checks.append(_not_below("click GAUC", compared, gate, key, gate.min_click_gauc))
+    if "last_blessed" in by_user:
+        last = _metric(by_user["last_blessed"], "precision_at_10", by_user)
+        if not np.isnan(last).all():
+            model = _metric(by_user["model"], "precision_at_10", by_user)
+            compared = compare_users(model, (1 - gate.max_relative_loss) * last, gate.confidence)
+            name, key = "P@10 against the last blessed model", "gate.max_relative_loss"
+            checks.append(_not_below(name, compared, gate, key, gate.max_relative_loss))
+    return checks
+
+
+def check_index(recall: float, target_recall: float) -> Check:
+    """The check of an index: recall against exact search, of validation users.
+
+    Args:
+      recall: As measured.
+      target_recall: `index.target_recall`.
+
+    Returns:
+      The check.
+    """
+    return Check(
+        "index recall",
+        recall,
+        target_recall,
+        recall >= target_recall,
+        key="index.target_recall",
+        setting=target_recall,
+    )
+
+
+def _best(figures: Mapping[str, Metrics], faced: Sequence[str], metric: str) -> str | None:
+    """The baseline with the highest figure, the first of equal ones; None: none has one."""
+    defined = {who: value for who in faced if (value := figures[who].get(metric)) is not None}
+    return max(defined, key=lambda who: defined[who]) if defined else None
+
+
+def _words(who: str | None) -> str:
+    return "none" if who is None else who.replace("_", " ")
+
+
+def _metric(users: UserMetrics, metric: str, by_user: Mapping[str, UserMetrics]) -> np.ndarray:
+    """A figure of every user; nan where it was not computed."""
+    num_users = max((len(v) for figures in by_user.values() for v in figures.values()), default=0)
+    return users.get(metric, np.full(num_users, np.nan))
+
+
+def _against(
+    name: str,
+    metric: str,
+    best: str | None,
+    margin_key: str,
+    by_user: Mapping[str, UserMetrics],
+    gate: GateConfig,
+) -> Check:
+    """A figure of the model against that of a baseline, by the rule."""
+    model = _metric(by_user["model"], metric, by_user)
+    margin = getattr(gate, margin_key)
+    bound = np.zeros(len(model)) if best is None else (1 + margin) * by_user[best][metric]
+    compared = compare_users(model, bound, gate.confidence)
+    check = _above if gate.rule == "above" else _not_below
+    key, setting = (margin_key, margin) if margin else ("rule", gate.rule)
+    name = f"{name}, {_words(best)}"
+    return check(name, compared, gate, f"gate.{key}", setting)
+
+
+def _is_personal(by_user: Mapping[str, UserMetrics], gate: GateConfig) -> Check:
+    """Whether the lists say more of users than popularity, on one truth or the other.
+
+    Two chances by luck: both intervals are wider (Bonferroni).
+    """
+    confidence = 1 - (1 - gate.confidence) / len(_PERSONAL)
+    margins = (1 + gate.min_relative_gain, 1 + gate.min_relative_novel_gain)
+    checks = []
+    for (metric, name), margin in zip(_PERSONAL.items(), margins, strict=True):
+        model = _metric(by_user["model"], metric, by_user)
+        popular = _metric(by_user.get("popularity", {}), metric, by_user)
+        compared = compare_users(model, margin * popular, confidence)
+        checks.append(_above(name, compared, gate, "gate.confidence", gate.confidence))
+
+    def certainty(check: Check) -> tuple[bool, bool, float]:
+        width = (check.high or 0.0) - (check.low or 0.0)
+        return check.is_passed, check.value is not None, (check.low or 0.0) / (width or 1.0)
+
+    return max(checks, key=certainty)
+
+
+def _above(
+    name: str, compared: PairedComparison, gate: GateConfig, key: str, setting: Any
+) -> Check:
+    is_claim = compared.num_users >= gate.min_users and compared.is_above
+    is_open = not is_claim and compared.difference is not None and compared.difference > 0
+    return _check(name, compared, gate, is_claim, is_open, _ABOVE, key, setting)
+
+
+def _not_below(
+    name: str, compared: PairedComparison, gate: GateConfig, key: str, setting: Any
+) -> Check:
+    is_enough = compared.num_users >= gate.min_users
+    is_claim = is_enough and not compared.is_below
+    is_open = not is_enough and compared.num_users > 0 and not compared.is_below
+    return _check(name, compared, gate, is_claim, is_open, _NOT_BELOW, key, setting)
+
+
+def _check(
+    name: str,
+    compared: PairedComparison,
+    gate: GateConfig,
+    is_claim: bool,
+    is_open: bool,
+    demand: str,
+    key: str,
+    setting: Any,
+) -> Check:
+    num_needed = None
+    if is_open:
+        wanted = compared.num_needed if demand == _ABOVE else gate.min_users
+        num_needed = max(wanted or 0, gate.min_users)
+    return Check(
+        name,
+        compared.first,
+        0.0 if compared.second is None else compared.second,
+        is_claim or (is_open and gate.too_few_users == "warn"),
+        demand,
+        key,
+        setting,
+        compared.low,
+        compared.high,
+        compared.confidence,
+        compared.num_users,
+        num_needed,
+        gate.too_few_users,
+    )

@@ -1,0 +1,160 @@
+"""What Beam functions note beside their output, and the files that are written of it.
+
+Counts, rejected rows and clicks of the training part travel as one collection of (kind, value):
+a collection of its own for each would cost every run a tenth of a second for Beam's graph.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam import pvalue
+
+from tfx_pipeline.artifacts.json_files import read_artifact_json
+from tfx_pipeline.examples.log_summary import (
+    ITEMS_FILE,
+    TAGS_FILE,
+    TrainingCounts,
+    item_lines,
+    sum_counts,
+    tag_lines,
+)
+from tfx_pipeline.tables.id_forms import FormMatches, IdSample, match_samples, merge_samples
+from tfx_pipeline.tables.item_catalogue import ItemCatalogue
+from tfx_pipeline.tables.row_batches import count_reasons, rejected_lines
+from tfx_pipeline.tables.schema import TableSchema
+from trainer.contract.arrow import pa
+from trainer.contract.file_system import is_file
+from trainer.contract.whole_files import write_json, write_text
+
+COUNTS_FILE = "counts.json"
+REJECTED_FILE = "rows-00000-of-00001.jsonl"
+FORMS_FILE = "id_forms.json"  # keys of the report, where ids differ in form; else no file
+# Tag of the output.
+NOTES = "notes"
+_COUNT, _REJECTED, _CLICKS, _FORMS = "count", "rejected", "clicks", "forms"
+_USERS, _ITEMS = "users", "items"
+
+
+def count(name: str, number: int, *, is_zero_noted: bool = False) -> Iterator[pvalue.TaggedOutput]:
+    """Notes a count; a count of 0 has no key, unless it is asked for."""
+    if number or is_zero_noted:
+        yield pvalue.TaggedOutput(NOTES, (_COUNT, (name, number)))
+
+
+def row_counts(
+    table: TableSchema, num_read: int, rejected: pa.RecordBatch
+) -> Iterator[pvalue.TaggedOutput]:
+    """Notes rows read, and the rejected ones with their counts.
+
+    Args:
+      table: Where they are from.
+      num_read: Rows read, the rejected ones included.
+      rejected: `REJECTED_SCHEMA`.
+
+    Yields:
+      The notes.
+    """
+    yield from count(f"rows.read.{table.name}", num_read)
+    if not rejected.num_rows:
+        return
+    for reason, number in count_reasons(rejected).items():
+        yield from count(f"rows.rejected.{reason}", number)
+        yield from count(f"rows.rejected_of.{table.name}.{reason}", number)
+    yield from count(f"rows.rejected_of.{table.name}", rejected.num_rows)
+    # One note for all: of a catalogue with many items without tags there are many.
+    yield pvalue.TaggedOutput(NOTES, (_REJECTED, "".join(rejected_lines(rejected))))
+
+
+def clicks(counts: TrainingCounts) -> Iterator[pvalue.TaggedOutput]:
+    """Notes clicks and impressions of a shard."""
+    yield pvalue.TaggedOutput(NOTES, (_CLICKS, counts))
+
+
+def user_forms(log: IdSample, table: IdSample) -> pvalue.TaggedOutput:
+    """Notes ids of a shard: those of users with events alone, and those of the users table."""
+    return pvalue.TaggedOutput(NOTES, (_FORMS, (_USERS, (log, table))))
+
+
+def item_forms(matches: FormMatches) -> pvalue.TaggedOutput:
+    """Notes interactions whose item is in the items table under an id of another form."""
+    return pvalue.TaggedOutput(NOTES, (_FORMS, (_ITEMS, matches)))
+
+
+class WriteNotes(beam.DoFn):
+    """All notes of one kind -> their files."""
+
+    def __init__(self, summary: str, rejected: str):
+        """Initializes with folders.
+
+        Args:
+          summary: Folder of `counts.json`, `tags.jsonl`, `items.jsonl` and, where ids differ in
+            form, `id_forms.json`.
+          rejected: Folder of the rows set aside; left alone where there are none.
+        """
+        self.summary = summary
+        self.rejected = rejected
+
+    def process(self, notes: tuple[str, Iterable[Any]], catalogue: ItemCatalogue) -> None:
+        """Sums and writes."""
+        kind, values = notes
+        if kind == _COUNT:
+            counts: dict[str, int] = {}
+            for name, number in values:
+                counts[name] = counts.get(name, 0) + number
+            write_json(os.path.join(self.summary, COUNTS_FILE), counts)
+        elif kind == _REJECTED:
+            write_text(os.path.join(self.rejected, REJECTED_FILE), values)
+        elif kind == _FORMS:
+            forms = _sum_forms(values)
+            if forms:
+                path = os.path.join(self.summary, FORMS_FILE)
+                write_json(path, forms, ensure_ascii=False, sort_keys=False)
+        else:
+            total = sum_counts([])
+            for part in values:
+                total = sum_counts([total, part])
+            write_text(os.path.join(self.summary, TAGS_FILE), tag_lines(total, catalogue))
+            write_text(os.path.join(self.summary, ITEMS_FILE), item_lines(total, catalogue))
+
+
+def read_summary(folder: str) -> tuple[dict[str, int], dict[str, Any]]:
+    """What a run of the examples noted.
+
+    Args:
+      folder: The summary's.
+
+    Returns:
+      The counts, and keys of the report for ids that differ in form, none where none does.
+    """
+    found: list[dict[str, Any]] = []
+    for name in (COUNTS_FILE, FORMS_FILE):
+        path = os.path.join(folder, name)
+        if is_file(path):
+            found.append(read_artifact_json(path))
+        else:
+            found.append({})
+    return found[0], found[1]
+
+
+def _sum_forms(notes: Iterable[tuple[str, Any]]) -> dict[str, int | str]:
+    """Keys of the report for ids that differ in form; none where none does."""
+    logs, tables = [], []
+    items: list[FormMatches] = []
+    for kind, value in notes:
+        if kind == _USERS:
+            logs.append(value[0])
+            tables.append(value[1])
+        else:
+            items.append(value)
+    found = {_USERS: match_samples(merge_samples(logs), merge_samples(tables))}
+    if items:
+        first = min(items, key=lambda matches: matches[1:])
+        found[_ITEMS] = first._replace(num=sum(matches.num for matches in items))
+    return {
+        f"id_forms.{name}.{key}": value
+        for name, matches in found.items()
+        if matches is not None
+        for key, value in matches._asdict().items()
+    }

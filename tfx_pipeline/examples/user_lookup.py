@@ -1,0 +1,211 @@
+"""One user's events and profile, straight from the tables: for asking a server about a user now."""
+
+import dataclasses
+import json
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tfx_pipeline.config.pipeline import PipelineConfig
+from tfx_pipeline.examples.packed_events import (
+    EVENT_DTYPE,
+    UserChunk,
+    canonical,
+    item_columns,
+    pack_by_user,
+    to_user_events,
+)
+from tfx_pipeline.tables import schema
+from tfx_pipeline.tables.arrow_files import read_batches, read_table
+from tfx_pipeline.tables.daily_window import SECONDS_PER_DAY, find_window
+from tfx_pipeline.tables.inputs import (
+    find_tables,
+    limited,
+    table_files,
+    tag_normalization,
+    users_of,
+)
+from tfx_pipeline.tables.item_catalogue import ItemCatalogue, build_item_catalogue
+from tfx_pipeline.tables.row_batches import FileBatch
+from tfx_pipeline.tables.validate import validate_interactions, validate_items, validate_users
+from tfx_pipeline.versions.pushed_versions import serving_version, tag_normalization_of
+from trainer.contract.arrow import pa
+from trainer.contract.history import UserEvents
+from trainer.contract.tag_normalization import TagNormalization
+
+_logger = logging.getLogger("tagtower.events")
+
+
+class FoundUser(NamedTuple):
+    """What the tables know of a user.
+
+    Attributes:
+      events: The user's events.
+      profile: The user's row, None in it where a number is missing; None: unknown.
+      now: Seconds, UTC: one after the last event of the log, as in the pipeline's snapshot *now*,
+        and not before the window's last day ends.
+    """
+
+    events: UserEvents
+    profile: dict[str, Any] | None
+    now: int
+
+
+def served_tag_normalization(config: PipelineConfig) -> TagNormalization:
+    """How tags are normalised in the version that serves; without one, as the configuration says.
+
+    A server compares tags with the vocabulary of its version, which may be older than the
+    configuration.
+    """
+    version = serving_version(config.base_path)
+    found = None if version is None else tag_normalization_of(version)
+    return found or tag_normalization(config.data)
+
+
+def read_catalogue(config: PipelineConfig) -> ItemCatalogue:
+    """Reads the items table, with tags as the version that serves knows them."""
+    separator = config.data.list_notation
+    normalization = served_tag_normalization(config)
+    return build_item_catalogue(
+        validate_items(batch, normalization=normalization, list_separator=separator)
+        for batch in _read_all(config, schema.ITEMS)
+    )[0]
+
+
+def _read_all(config: PipelineConfig, table: schema.TableSchema) -> Iterator[FileBatch]:
+    """Reads a table, of the window's days alone where there is one."""
+    for path in table_files(config.data, table):
+        yield from read_batches(path, limited(table, config.data))
+
+
+def find_user(config: PipelineConfig, user_id: str) -> FoundUser:
+    """Looks a user up in the tables, in the way of the example pipeline.
+
+    Args:
+      config: Where the tables are.
+      user_id: The user.
+
+    Returns:
+      Events, profile and the time.
+
+    Raises:
+      ValueError: Neither `interactions` nor `users` knows the user.
+    """
+    find_tables(config.data, config.features)
+    catalogue = read_catalogue(config)
+    window = find_window(config.data)
+    chunks, now = [], 0 if window is None else window.end
+    latest = (int(time.time()) if window is None else window.end) + SECONDS_PER_DAY
+    for batch in _read_all(config, schema.INTERACTIONS):
+        validated = validate_interactions(batch, now=latest, item_index=catalogue)
+        if validated.rows.num_rows:
+            now = max(now, int(validated.rows.column("timestamp").to_numpy().max()) + 1)
+            chunks += [chunk for user, chunk in pack_by_user(validated) if user == user_id]
+    users = users_of(config.features)
+    profiles = [
+        {name: value for name, value in row.items() if name != "user_id"}
+        for batch in _read_all(config, users)
+        for row in validate_users(batch, users).rows.to_pylist()
+        if row["user_id"] == user_id
+    ]
+    if not chunks and not profiles:
+        raise ValueError(
+            f"`user` must be in {config.data.interactions} or {config.data.users}. "
+            f"Received: user={user_id!r}."
+        )
+    events = canonical(np.frombuffer(b"".join(chunks), EVENT_DTYPE))[
+        -config.examples.max_events_per_user :
+    ]
+    # Of several rows for one user the one that `tfx_pipeline.examples.shard_users` keeps.
+    profile = min(profiles, key=lambda row: json.dumps(row, sort_keys=True), default=None)
+    return FoundUser(
+        to_user_events(UserChunk(events.tobytes()), item_columns(catalogue)), profile, now
+    )
+
+
+def read_events(path: str, config: PipelineConfig) -> list[dict[str, Any]]:
+    """Reads a file of fresh events of one user.
+
+    Args:
+      path: CSV, JSON lines or Parquet with `item_id`, `timestamp`, `clicked` and optionally
+        `weight`.
+      config: Where the items table is, which says what tags they have.
+
+    Returns:
+      Records for `UserEvents.from_records`. Events of items without tags are left out, as they are
+      of the examples, and a line on standard error says how many.
+
+    Raises:
+      ValueError: The file cannot be read, or a row is bad; the first bad row is named.
+    """
+    catalogue = read_catalogue(config)
+    num_untagged = 0
+    columns = schema.INTERACTIONS.columns[1:]
+    table = limited(schema.TableSchema("events", columns), config.data)
+    records = []
+    for batch in read_table(path, table):
+        validated = validate_interactions(
+            _with_user(batch), now=int(time.time()) + 86_400, item_index=catalogue
+        )
+        for bad in validated.rejected.to_pylist():
+            if bad["reason"] in schema.ORDINARY_REASONS:
+                num_untagged += 1
+                continue
+            raise ValueError(
+                f"`events` must have good rows only. Received: {path}, "
+                f"row {bad['row']}: {bad['reason']}."
+            )
+        records += [event_record(row, catalogue) for row in validated.rows.to_pylist()]
+    if num_untagged:
+        _logger.warning(
+            "%d of the events are of items without tags: they count for nothing", num_untagged
+        )
+    return records
+
+
+def event_record(row: Mapping[str, Any], catalogue: ItemCatalogue) -> dict[str, Any]:
+    """A checked interaction with its item's tags and category."""
+    item = row["item_index"]
+    category = catalogue.category.values_of(item)
+    return {
+        "item_id": row["item_id"],
+        "timestamp": row["timestamp"],
+        "clicked": row["clicked"],
+        "weight": row["weight"],
+        "tags": catalogue.tags.values_of(item),
+        "category": category[0] if category else "",
+    }
+
+
+def to_records(events: UserEvents) -> Iterable[dict[str, Any]]:
+    """A user's events as records, so that fresh ones can be added."""
+
+    def values(attribute: str, row: int) -> list[str]:
+        column = events.attributes[attribute]
+        codes, _ = column.select(events.item[row : row + 1])
+        return column.vocabulary[codes].tolist()
+
+    for row in range(len(events)):
+        category = values("category", row)
+        yield {
+            "item_id": values("item_id", row)[0],
+            "timestamp": int(events.timestamp[row]),
+            "clicked": int(events.clicked[row]),
+            "weight": float(events.weight[row]),
+            "tags": values("tags", row),
+            "category": category[0] if category else "",
+        }
+
+
+def _with_user(batch: FileBatch) -> FileBatch:
+    rows = batch.rows
+    users = pa.array(["events"] * rows.num_rows)
+    columns = [
+        users,
+        *(c for n, c in zip(rows.schema.names, rows.columns, strict=True) if n != "user_id"),
+    ]
+    names = ["user_id", *(n for n in rows.schema.names if n != "user_id")]
+    return dataclasses.replace(batch, rows=pa.RecordBatch.from_arrays(columns, names=names))

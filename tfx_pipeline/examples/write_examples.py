@@ -1,0 +1,159 @@
+"""Beam: the three tables -> point-in-time examples, instances, statistics of the tags, counts.
+
+The way of the data:
+
+    items ---------> one catalogue, a side input
+    interactions --> check rows, pack a batch's events by user --> part by shard of users --+
+    users ---------> check rows ---------------------------------> part by shard of users --+
+                                                                                  by shard <-'
+    by shard --> users in order of their ids, their latest events --> examples --> the shard's files
+
+The one grouping is by shard and not by user because a shard is written by one worker in order of
+user id: files and their order are the same on any engine. What travels are record batches of many
+users, 17 bytes an event, before snapshots multiply it. The reading is in `example_readers`, the
+shuffle in `shuffle`, the making and writing in `example_writer`.
+"""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam import pvalue
+from apache_beam.metrics import Metrics
+
+from tfx_pipeline.config.data import DataConfig
+from tfx_pipeline.config.examples import ExamplesConfig
+from tfx_pipeline.examples.log_summary import TAGS_FILE
+from tfx_pipeline.examples.notes import COUNTS_FILE, NOTES, WriteNotes, count
+from tfx_pipeline.examples.readers import SPAN, ReadInteractions, ReadItems, ReadUsers
+from tfx_pipeline.examples.shuffle import IN_BEAM, Parcel, Workplace, parcel_size
+from tfx_pipeline.examples.time_split import (
+    LogSpan,
+    given_time_split,
+    merge_spans,
+    time_split_of_span,
+)
+from tfx_pipeline.examples.writer import (
+    ALL_SPLITS,
+    EXAMPLES_FILE,
+    INSTANCES_FILE,
+    ExampleOutputs,
+    WriteShard,
+)
+from tfx_pipeline.tables.arrow_files import list_splits
+from tfx_pipeline.tables.inputs import limited, users_of
+from tfx_pipeline.tables.schema import INTERACTIONS
+from trainer.contract import features as f
+
+__all__ = [
+    "ALL_SPLITS",
+    "COUNTS_FILE",
+    "EXAMPLES_FILE",
+    "INSTANCES_FILE",
+    "TAGS_FILE",
+    "ExampleOutputs",
+    "write_examples",
+]
+# Of Beam: bytes that went through the shuffle, or through its files.
+SHUFFLED_BYTES = Metrics.counter("examples", "shuffled_bytes")
+
+
+def write_examples(
+    pipeline: beam.Pipeline,
+    data: DataConfig,
+    spec: f.FeatureSpec,
+    config: ExamplesConfig,
+    outputs: ExampleOutputs,
+    files: dict[str, list[str]],
+    workplace: Workplace = IN_BEAM,
+    day_end: int | None = None,
+) -> None:
+    """Adds everything from the tables to the written examples to a Beam pipeline.
+
+    Args:
+      pipeline: The pipeline.
+      data: How rows are read.
+      spec: The features.
+      config: Moments, parts and caps.
+      outputs: Where to write.
+      files: By table name, its files, found and checked before.
+      workplace: What workers may use of their machine, see `shuffle.workplace_of`; the examples are
+        the same bytes whatever it is.
+      day_end: Where the log ends, seconds, UTC: *now* is not before it, and the future begins a day
+        after it. None: it ends with its last event, and the future is the clock's.
+    """
+    # A day of grace for clocks that run ahead.
+    latest = (int(time.time()) if day_end is None else day_end) + 86_400
+    counts_times = config.split == "temporal" and given_time_split(config) is None
+    parts = {name: list_splits(paths) for name, paths in files.items()}
+    # `Create` spreads what it creates over the workers.
+    items = (
+        pipeline
+        | "ItemFiles" >> beam.Create([parts["items"]])
+        | "ReadItems" >> beam.ParDo(ReadItems(data)).with_outputs(NOTES, main="catalogue")
+    )
+    catalogue = pvalue.AsSingleton(items.catalogue)
+    read_interactions = ReadInteractions(
+        limited(INTERACTIONS, data),
+        latest,
+        counts_times,
+        config.max_events_per_user,
+        config.num_shards,
+        workplace,
+    )
+    interactions = (
+        pipeline
+        | "InteractionFiles" >> beam.Create(parts["interactions"])
+        | "ReadInteractions"
+        >> beam.ParDo(read_interactions, catalogue).with_outputs(NOTES, SPAN, main="parcels")
+    )
+    users = (
+        pipeline
+        | "UserFiles" >> beam.Create(parts["users"])
+        | "ReadUsers"
+        >> beam.ParDo(
+            ReadUsers(limited(users_of(spec), data), config.num_shards, workplace)
+        ).with_outputs(NOTES, main="parcels")
+    )
+    span = (
+        interactions[SPAN]
+        | "SpanOfLog" >> beam.CombineGlobally(merge_spans)
+        | "EndOfDay" >> beam.Map(_ending_not_before, (day_end or 0) - 1)
+    )
+    written = (
+        (interactions.parcels, users.parcels)
+        | "AllParcels" >> beam.Flatten()
+        | "CountBytes" >> beam.Map(_counted)
+        | "GroupShards" >> beam.GroupByKey()
+        | "WriteShard"
+        >> beam.ParDo(
+            WriteShard(outputs, spec, config, workplace), catalogue, pvalue.AsSingleton(span)
+        ).with_outputs(NOTES)
+    )
+    split_counts = span | "SplitCounts" >> beam.FlatMap(_split_counts, config).with_outputs(NOTES)
+    (
+        [source[NOTES] for source in (items, interactions, users, written, split_counts)]
+        | "AllNotes" >> beam.Flatten()
+        | "GroupNotes" >> beam.GroupByKey()
+        | "WriteNotes" >> beam.ParDo(WriteNotes(outputs.summary, outputs.rejected), catalogue)
+    )
+
+
+def _ending_not_before(span: LogSpan, earliest: int) -> LogSpan:
+    return span._replace(end=max(span.end, earliest))
+
+
+def _counted(parcel: tuple[int, tuple[str, Parcel]]) -> tuple[int, tuple[str, Parcel]]:
+    SHUFFLED_BYTES.inc(parcel_size(parcel[1][1]))
+    return parcel
+
+
+def _split_counts(span: LogSpan, config: ExamplesConfig) -> Iterator[Any]:
+    time_split = time_split_of_span(span, config)
+    if time_split is not None:
+        for name, start in (
+            ("split.validation_start", time_split.validation_start),
+            ("split.test_start", time_split.test_start),
+        ):
+            yield from count(name, start, is_zero_noted=True)

@@ -1,0 +1,85 @@
+"""What a command can say before it loads TFX, which takes longer than most mistakes deserve.
+
+The same is checked again where it is used: by then it may have changed, and not every caller comes
+through a command.
+"""
+
+import os
+import re
+
+from tfx_pipeline.config.pipeline import PipelineConfig
+from tfx_pipeline.engines.beam_failure import require_job_server
+from tfx_pipeline.tables.inputs import find_tables
+from trainer.contract.config_loader import require
+from trainer.contract.file_system import is_file, is_folder, is_remote
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
+
+
+def check_inputs(config: PipelineConfig) -> None:
+    """Looks at what a run reads: tables, planted interests, and where Beam's jobs go.
+
+    Raises:
+      ValueError: A file is missing or lacks a column, or the job server does not answer.
+    """
+    planted = config.data.planted
+    require(planted is None or is_file(planted), "data.planted", "be a file or null", planted)
+    find_tables(config.data, config.features)
+    require_job_server(config.beam.pipeline_args())
+
+
+def check_compilable(config: PipelineConfig) -> None:
+    """Looks at whether nodes on other machines could run a configuration.
+
+    Raises:
+      ValueError: There is no image, or the name or a path does not do there.
+    """
+    require(
+        config.vertex.image is not None,
+        "vertex.image",
+        "name the image of the nodes",
+        config.vertex.image,
+    )
+    require(
+        _NAME.fullmatch(config.name) is not None,
+        "name",
+        "consist of lower case letters, digits and -, as Vertex AI wants it",
+        config.name,
+    )
+    for key, path in _paths(config).items():
+        require(
+            path.startswith("/") or is_remote(path),
+            key,
+            "be a path that every node reaches, such as gs://BUCKET/FOLDER, or an absolute one",
+            path,
+        )
+
+
+def check_new_file(key: str, path: str) -> None:
+    """Looks at whether a local file could be written.
+
+    Args:
+      key: The name of the flag.
+      path: The file.
+
+    Raises:
+      ValueError: It is a folder, or its folder is not there.
+    """
+    if is_remote(path):
+        return
+    require(not is_folder(path), key, "be a file", path)
+    folder = os.path.dirname(os.path.abspath(path))
+    require(os.path.isdir(folder), key, "be in a folder that exists", path)
+
+
+def _paths(config: PipelineConfig) -> dict[str, str]:
+    """The paths that nodes read or write, by their keys."""
+    paths: dict[str, str | None] = {
+        "output": config.output_dir,
+        "serving.base_path": config.base_path,
+        "serving.exact_base_path": config.exact_base_path,
+        "data.interactions": config.data.interactions,
+        "data.items": config.data.items,
+        "data.users": config.data.users,
+    }
+    return {key: path for key, path in paths.items() if path is not None}

@@ -1,0 +1,234 @@
+"""Saved towers and a file of tags -> a new version, without training, through the same recall gate.
+
+The towers are those of the version that serves, and the tags those that they were trained with and
+what the file changes of them: a file says the whole difference, so that the same file gives the
+same version whatever was reindexed before. Index, tuning, exports, gate and push are the
+pipeline's.
+
+Imports TFX, hence is itself imported only when the command runs.
+"""
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+from tfx.utils import path_utils
+
+from serving.index.evaluation import read_serialized
+from serving.servable.retagged_towers import (
+    RetaggedTowers,
+    TagChanges,
+    changed_tables,
+    embed_new_tags,
+)
+from tfx_pipeline.artifacts.places import located
+from tfx_pipeline.components.pusher import push, push_sources, servable_facts
+from tfx_pipeline.components.tag_index_builder import build_servables, write_source
+from tfx_pipeline.components.tag_index_evaluator import (
+    DECIDING_SPLIT,
+    EVALUATED_SPLITS,
+    INDEX_EVALUATION_FILE,
+    evaluate_in_own_process,
+)
+from tfx_pipeline.config.pipeline import PipelineConfig
+from tfx_pipeline.evaluation.gate import check_index
+from tfx_pipeline.fingerprints import files_fingerprint
+from tfx_pipeline.run_log.lock import only_run
+from tfx_pipeline.runs.reindex_source import SOURCES, reindexed_version
+from tfx_pipeline.runs.tag_file import (
+    UNKNOWN_TO_VIEWS,
+    TagFile,
+    check_rejected,
+    read_tag_file,
+    tag_changes,
+)
+from tfx_pipeline.tables.inputs import tag_normalization
+from tfx_pipeline.tables.table_files import list_files
+from tfx_pipeline.terminal.console import Console
+from tfx_pipeline.versions.pushed_versions import REINDEX, PushedVersion, tag_normalization_of
+from tfx_pipeline.versions.servable_paths import main_path
+from trainer.contract import signatures as s
+from trainer.contract.file_system import absolute, files_below
+from trainer.contract.manifest import MANIFEST_SUFFIX, check_manifest
+from trainer.towers.tag_views import load_tag_categories
+
+# Below the output folder.
+WORK_DIR = "reindex"
+REJECTED_FILE = "rejected.jsonl"
+_NOT_BUILT = "Nothing was built from it; `tagtower run` makes it anew."
+_NOT_BUILT_FROM_VERSION = (
+    "Nothing was built from it; roll back, or remove its folder and `tagtower run` pushes it anew."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class ReindexResult:
+    """What came of it.
+
+    Attributes:
+      version: The version pushed; None: the gate held it.
+      provenance: What is known of it, as in `version.json`.
+      num_rejected: Rows of the file that were set aside.
+      failed_checks: Why nothing was pushed; empty if a version was.
+    """
+
+    version: int | None
+    provenance: Mapping[str, Any]
+    num_rejected: int
+    failed_checks: tuple[str, ...]
+
+    @property
+    def is_pushed(self) -> bool:
+        """Whether the index was good enough."""
+        return not self.failed_checks
+
+
+def reindex(
+    config: PipelineConfig, tags: str, is_complete: bool, console: Console
+) -> ReindexResult:
+    """Builds, measures and pushes a version with other tags.
+
+    Args:
+      config: Of the run whose towers serve.
+      tags: The file of tags, see `tfx_pipeline.runs.tag_file`.
+      is_complete: Whether it is the whole catalogue; else it lists changes.
+      console: Where progress goes.
+
+    Returns:
+      The result.
+
+    Raises:
+      ValueError: A user's mistake, in one line.
+    """
+    base_path = absolute(config.base_path)
+    source = reindexed_version(base_path, config.output_dir)
+    _check_sources(source, config.output_dir)
+    source = _with_its_towers(source, config.output_dir)
+    with only_run(config.output_dir):
+        work = absolute(os.path.join(config.output_dir, WORK_DIR))
+        servable = os.path.join(work, "servable")
+        shutil.rmtree(servable, ignore_errors=True)  # of one that was killed
+        try:
+            return _reindex(config, tags, is_complete, source, work, servable, console)
+        finally:
+            shutil.rmtree(servable, ignore_errors=True)
+
+
+def _reindex(
+    config: PipelineConfig,
+    tags: str,
+    is_complete: bool,
+    source: PushedVersion,
+    work: str,
+    servable: str,
+    console: Console,
+) -> ReindexResult:
+    # The tags are compared with those of the towers, whatever the configuration says today.
+    normalization = tag_normalization_of(source) or tag_normalization(config.data)
+    file = read_tag_file(tags, config.data, normalization)
+    towers_uri, examples_uri, tags_file = (
+        located(source.provenance[name], config.output_dir) for name in SOURCES
+    )
+    towers_dir = path_utils.serving_model_path(towers_uri)
+    towers = tf.saved_model.load(towers_dir)
+    changes = _changes(towers, file, is_complete)
+    check_rejected(file, config.data, os.path.join(work, REJECTED_FILE))
+    console.line(
+        f"{len(changes.new)} new, {len(changes.retired)} retired, {len(changes.weights)} "
+        f"re-weighted tags; the towers of version {source.number}"
+    )
+    patterns = {
+        split: os.path.join(examples_uri, f"Split-{split}", "*") for split in EVALUATED_SPLITS
+    }
+    console.line("building the index ...")
+    os.makedirs(servable)
+    build_servables(
+        RetaggedTowers(towers, changed_tables(towers, changes)),
+        towers_dir,
+        read_serialized([patterns[DECIDING_SPLIT]]),
+        servable,
+        config.index,
+        config.serving.policy,
+        normalization,
+        load_tag_categories(tags_file) | dict(zip(changes.new, changes.categories, strict=True)),
+    )
+    write_source(servable, towers_uri, examples_uri, tags_file)
+    console.line("measuring it in a process of its own ...")
+    figures = evaluate_in_own_process(
+        main_path(servable), patterns, os.path.join(work, INDEX_EVALUATION_FILE)
+    )
+    recall = figures[DECIDING_SPLIT]["recall"]
+    provenance = {
+        **servable_facts(servable),
+        # By these names it is the same towers, wherever they are now.
+        **{name: source.provenance[name] for name in SOURCES},
+        "kind": REINDEX,
+        "run": config.name,
+        "recall": recall,
+        "towers_of": source.number,
+        "tag_file": files_fingerprint(list_files(tags)),
+        "is_complete": is_complete,
+        "num_new": len(changes.new),
+        "num_retired": len(changes.retired),
+        "num_reweighted": len(changes.weights),
+    }
+    check = check_index(recall, config.index.target_recall)
+    if not check.is_passed:
+        return ReindexResult(None, provenance, len(file.rejected), (str(check),))
+    paths = {"base_path": absolute(config.base_path), "exact_base_path": ""}
+    if config.exact_base_path:
+        paths["exact_base_path"] = absolute(config.exact_base_path)
+    version = push(push_sources(paths, servable), provenance)
+    return ReindexResult(version, provenance, len(file.rejected), ())
+
+
+def _check_sources(version: PushedVersion, output_dir: str) -> None:
+    """Nothing is built from files that are damaged: those of the version and of what it came from.
+
+    Raises:
+      DamagedFolderError: The first that is.
+    """
+    check_manifest(version.path, remedy=_NOT_BUILT_FROM_VERSION)
+    artifacts = {name: located(version.provenance[name], output_dir) for name in SOURCES}
+    artifacts["tags_file"] = os.path.dirname(artifacts["tags_file"])
+    read_splits = [f"Split-{split}" for split in EVALUATED_SPLITS]
+    for name, folder in artifacts.items():
+        # Of the examples, most are those of training, which are not read.
+        only = read_splits if name == "examples" else ()
+        check_manifest(folder, folder + MANIFEST_SUFFIX, remedy=_NOT_BUILT, only=only)
+    check_manifest(path_utils.serving_model_path(artifacts["towers"]), remedy=_NOT_BUILT)
+
+
+def _with_its_towers(version: PushedVersion, output_dir: str) -> PushedVersion:
+    """The version, once it is sure that towers in a moved folder are those it was made from."""
+    towers = located(version.provenance["towers"], output_dir)
+    if towers != absolute(version.provenance["towers"]):
+        files = files_below(path_utils.serving_model_path(towers))
+        if files_fingerprint(files) != version.provenance["towers_fingerprint"]:
+            raise ValueError(
+                f"`output` must be the folder of the run that made version {version.number}, whose "
+                f"towers were {version.provenance['towers']}. Received: {output_dir} with others."
+            )
+    return version
+
+
+def _changes(towers: Any, file: TagFile, is_complete: bool) -> TagChanges:
+    known = [tag.decode() for tag in towers.signatures[s.CANDIDATES]()[s.TAGS].numpy()]
+    changes = tag_changes(file, known, is_complete)
+    blank = _unknown_to_views(towers, changes)
+    if blank:
+        # All zeros: as if it were of everybody's interest to the same degree.
+        file.set_aside(blank, UNKNOWN_TO_VIEWS)
+        changes = tag_changes(file, known, is_complete)
+    return changes
+
+
+def _unknown_to_views(towers: Any, changes: TagChanges) -> Sequence[str]:
+    if not changes.new:
+        return ()
+    tables = embed_new_tags(towers, changes.new, changes.categories, changes.vectors)
+    is_known = tables[s.CANDIDATE_EMBEDDINGS].any(axis=1)
+    return [tag for tag, is_one in zip(changes.new, is_known, strict=True) if not is_one]

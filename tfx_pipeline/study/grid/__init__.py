@@ -1,0 +1,1 @@
+"""What a study compares: its configuration and what that means."""

@@ -1,0 +1,195 @@
+"""What a study's configuration means: base and overrides put together, and checked whole.
+
+What may differ between trials is what the study compares, and nothing else: a tower may set keys of
+`model`, an objective those of the loss. Epochs, batches, learning rate and seeds are the study's,
+equal for all; no tower is tuned for itself.
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tfx_pipeline.config.paths import with_given_paths
+from tfx_pipeline.config.pipeline import PipelineConfig, load_config, load_yaml
+from tfx_pipeline.study.grid.config import StudyConfig, check_names
+from trainer.config import ModelConfig, TrainingConfig
+from trainer.contract.config_loader import from_mapping, require, to_mapping
+from trainer.contract.file_system import is_remote
+from trainer.contract.given_paths import given_path, require_no_pattern
+
+# In the package: of the studies that come with it. Their names are not those of pipelines.
+FOLDER = "configs/studies"
+
+# What an objective may set: the losses, and which of their figures chooses the state kept. A loss
+# of clicks alone says nothing about retrieval, so that no retrieval metric could stop it.
+OBJECTIVE_KEYS = (
+    "multi_class_weight",
+    "multi_class_joint_weight",
+    "joint_weight",
+    "split_weight",
+    "attention_weight",
+    "mask_positives",
+    "user_weighting",
+    "full_softmax_max_tags",
+    "num_sampled_tags",
+    "sampling_power",
+    "early_stopping_metric",
+)
+DATA_SET_KEYS = ("features", "examples")
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A study whose parts have been put together and checked.
+
+    Attributes:
+      config: As written.
+      base: The pipeline's configuration that all trials share.
+    """
+
+    config: StudyConfig
+    base: PipelineConfig
+
+    def __post_init__(self):
+        for tower in self.config.towers:
+            require(
+                "vectors" not in self.model_config(tower).tag_views
+                or self.base.data.tag_vectors is not None,
+                f"towers.{tower}.tag_views",
+                "not name `vectors` without `base.overrides.data.tag_vectors`",
+                list(self.model_config(tower).tag_views),
+            )
+        for tower in self.config.new_tags.towers if self.config.new_tags else ():
+            require(
+                bool(self.model_config(tower).tag_views),
+                "new_tags.towers",
+                "name towers with `tag_views`",
+                tower,
+            )
+        for objective in self.config.objectives:
+            self.training_config(objective)
+        for data_set in self.config.data_sets:
+            self.pipeline_config(data_set)
+
+    @functools.cached_property
+    def _base(self) -> dict[str, Any]:
+        return to_mapping(self.base)
+
+    def model_config(self, tower: str) -> ModelConfig:
+        """The model of a tower, as wide as it is configured."""
+        mapping = merged(self._base["model"], self.config.towers[tower])
+        return from_mapping(ModelConfig, mapping, f"towers.{tower}")
+
+    def training_config(self, objective: str) -> TrainingConfig:
+        """The training with an objective.
+
+        Raises:
+          ValueError: It sets what is equal for all trials, or what does not exist.
+        """
+        path, overrides = f"objectives.{objective}", self.config.objectives[objective]
+        common = {field.name for field in dataclasses.fields(TrainingConfig)} - {*OBJECTIVE_KEYS}
+        for key, value in overrides.items():
+            require(
+                key not in common,
+                f"{path}.{key}",
+                "not differ between objectives (`base.overrides.training` sets it for all)",
+                value,
+            )
+        return from_mapping(TrainingConfig, merged(self._base["training"], overrides), path)
+
+    def pipeline_config(self, data_set: str) -> PipelineConfig:
+        """The configuration that prepares a data set, in a folder of its own."""
+        overrides = self.config.data_sets.get(data_set, {})
+        path = f"data_sets.{data_set}"
+        check_names(overrides, DATA_SET_KEYS, path)
+        mapping = merged(self._base, overrides)
+        mapping["output"] = os.path.join(self.config.output_dir, "data", data_set)
+        return from_mapping(PipelineConfig, mapping, path)
+
+
+def merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the keys of `overrides` replaced: mappings key by key, lists as a whole."""
+    result = dict(base)
+    for key, value in overrides.items():
+        if isinstance(result.get(key), Mapping) and isinstance(value, Mapping):
+            result[key] = merged(result[key], value)
+        else:
+            result[key] = value
+    return result
+
+
+def load_base(path_or_name: str, overrides: Mapping[str, Any], key: str) -> PipelineConfig:
+    """The configuration of a pipeline with some of its keys replaced.
+
+    Args:
+      path_or_name: A YAML file, or the name of a configuration that comes with the package.
+      overrides: Keys that replace those of the file, nested as there; lists as a whole.
+      key: Names the overrides in messages.
+
+    Returns:
+      The checked configuration.
+
+    Raises:
+      ValueError: There is no such file, or file or overrides are wrong.
+    """
+    mapping = merged(to_mapping(load_config(path_or_name)), overrides)
+    return with_given_paths(from_mapping(PipelineConfig, mapping, key))
+
+
+def load_study(
+    path_or_name: str, output: str | None = None, seeds: Iterable[int] | None = None
+) -> Study:
+    """Loads a study.
+
+    Args:
+      path_or_name: A YAML file, or the name of a study that comes with the package.
+      output: Output folder that replaces the file's; with it no page is written.
+      seeds: Seeds that replace the file's.
+
+    Returns:
+      The checked study.
+
+    Raises:
+      ValueError: There is no such file, it is no YAML, or a key is unknown, mistyped or
+        inconsistent.
+    """
+    mapping = load_yaml(path_or_name, FOLDER)
+    if isinstance(mapping, dict):
+        if output is not None:
+            mapping |= {"output": output, "page": None}
+        if seeds is not None:
+            mapping["seeds"] = list(seeds)
+    try:
+        config = _with_given_paths(from_mapping(StudyConfig, mapping))
+        base = load_base(config.base.config, config.base.overrides, "base.overrides")
+        return Study(config, base)
+    except ValueError as error:
+        raise ValueError(f"{path_or_name}: {error}") from error
+
+
+def _with_given_paths(config: StudyConfig) -> StudyConfig:
+    paths: dict[str, Any] = {
+        name: given_path(getattr(config, name), name)
+        for name in ("output", "page")
+        if getattr(config, name) is not None
+    }
+    config = dataclasses.replace(config, **paths)
+    check_output(config.output_dir)
+    return config
+
+
+def check_output(output: str) -> None:
+    """Refuses an output folder that a study cannot use.
+
+    Raises:
+      ValueError: It is remote, or below a folder where TFX would not find its files.
+    """
+    require(
+        not is_remote(output),
+        "output",
+        "be a local folder, as the trials of a study and its lock are local files",
+        output,
+    )
+    require_no_pattern(output, "output")

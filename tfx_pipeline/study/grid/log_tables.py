@@ -1,0 +1,158 @@
+"""The tables of a study's logs: made once, and again only where what makes them has changed."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tfx_pipeline.config.examples import ExamplesConfig
+from tfx_pipeline.datasets.demo import prepare_demo
+from tfx_pipeline.datasets.movielens_1m import GET_1M, GET_10M, prepare_movielens_1m
+from tfx_pipeline.datasets.user_cut import cut_users
+from tfx_pipeline.examples.moments import training_users
+from tfx_pipeline.fingerprints import code_fingerprint
+from tfx_pipeline.study.grid.defaults_config import MOVIELENS_VARIABLE, LogConfig
+from tfx_pipeline.study.grid.defaults_definition import DefaultsStudy, Sample
+from tfx_pipeline.terminal.console import Console
+from tfx_pipeline.terminal.report_file import write_report
+from trainer.contract.config_loader import to_mapping
+
+_CODE = ("tfx_pipeline.datasets.demo", "tfx_pipeline.datasets.movielens_1m")
+_CUT_CODE = "tfx_pipeline.datasets.user_cut"
+_CHOICE_CODE = "tfx_pipeline.examples.moments"
+# Of users who are drawn from those that are trained on: the hash that parts users parts these anew,
+# and in every draw alike, so that who is in several counts once.
+_PREFIX = "drawn-"
+_RATINGS = os.path.join("ml-1m", "ratings.dat")
+_TAGS = os.path.join("ml-10m-tags", "tags.dat")
+
+
+@dataclasses.dataclass(frozen=True)
+class MadeTables:
+    """What of a study's logs there is.
+
+    Attributes:
+      samples: The samples whose tables there are, log by log.
+      skipped: By name of a log that is left out, why.
+    """
+
+    samples: tuple[Sample, ...]
+    skipped: Mapping[str, str]
+
+
+def make_tables(study: DefaultsStudy, console: Console) -> MadeTables:
+    """Makes the tables that are missing.
+
+    Args:
+      study: Says what the logs are.
+      console: Where progress goes.
+
+    Returns:
+      What there is.
+
+    Raises:
+      ValueError: No log is there, or a cut asks for more users than there are.
+    """
+    skipped = {}
+    for name, log in study.config.logs.items():
+        reason = _missing_movielens(study) if log.movielens_1m is not None else ""
+        if reason:
+            skipped[name] = reason
+            console.line(f"log {name} is left out: {reason}")
+    samples = tuple(sample for sample in study.samples if sample.log not in skipped)
+    if not samples:
+        raise ValueError(f"`logs` must name a log that is there. Received: {', '.join(skipped)}.")
+    for sample in samples:
+        output, log = study.tables_dir(sample), study.config.logs[sample.log]
+        if output is None:
+            continue
+        if log.num_users is None or sample.draw is None:
+            _make_whole(study, log, output, console)
+            continue
+        source = _make_shared(study, log, console)
+        number, draw = log.num_users, sample.draw
+        wanted: dict[str, Any] = {
+            "cut_of": os.path.basename(source),
+            "num_users": number,
+            "seed": draw,
+            "code": code_fingerprint(*_CODE, _CUT_CODE),
+        }
+        examples = None
+        if log.from_training_users:
+            examples = study.bases[sample.log].examples
+            wanted["from_training_users_of"] = to_mapping(examples)
+            wanted["code"] = code_fingerprint(*_CODE, _CUT_CODE, _CHOICE_CODE)
+            wanted["prefix"] = _PREFIX
+        _make(output, wanted, functools.partial(_cut, source, number, draw, examples), console)
+    return MadeTables(samples, skipped)
+
+
+def _missing_movielens(study: DefaultsStudy) -> str:
+    """What to do where the data is not there; "": it is."""
+    folder = study.config.movielens_folder
+    for name in (_RATINGS, _TAGS):
+        path = os.path.join(folder, name)
+        if not (os.path.isfile(path) or os.path.isfile(f"{path}.gz")):
+            ratings, tags = (os.path.join(folder, name) for name in ("ml-1m", "ml-10m-tags"))
+            return (
+                f"no {path}. {GET_1M}, and unpack it to {ratings}. {GET_10M}, and put its tags.dat "
+                f"into {tags}. Another folder than {folder} is named by `movielens_dir` or "
+                f"{MOVIELENS_VARIABLE}."
+            )
+    return ""
+
+
+def _make_shared(study: DefaultsStudy, log: LogConfig, console: Console) -> str:
+    """The tables that a log is cut out of: logs with the same options share them."""
+    options = json.dumps(to_mapping([log.demo, log.movielens_1m]), sort_keys=True)
+    name = f"whole.{hashlib.blake2b(options.encode(), digest_size=4).hexdigest()}"
+    folder = os.path.join(study.config.output_dir, "tables", name)
+    _make_whole(study, log, folder, console)
+    return folder
+
+
+def _cut(
+    source: str, num_users: int, draw: int, examples: ExamplesConfig | None, output: str
+) -> None:
+    if examples is None:
+        cut_users(source, output, num_users, draw)
+        return
+    choose = functools.partial(training_users, config=examples)
+    cut_users(source, output, num_users, draw, choose, prefix=_PREFIX)
+
+
+def _make_whole(study: DefaultsStudy, log: LogConfig, output: str, console: Console) -> None:
+    wanted: dict[str, Any] = {"code": code_fingerprint(*_CODE)}
+    if log.demo is not None:
+        demo = log.demo
+        wanted["demo"] = to_mapping(demo)
+        _make(output, wanted, lambda to: prepare_demo(to, demo), console)
+    elif log.movielens_1m is not None:
+        options = to_mapping(log.movielens_1m)
+        folder = study.config.movielens_folder
+        wanted |= {"movielens_1m": options, "folder": os.path.abspath(folder)}
+        source, tags = os.path.join(folder, "ml-1m"), os.path.join(folder, _TAGS)
+        if not os.path.isfile(tags):
+            tags += ".gz"
+        _make(output, wanted, lambda to: prepare_movielens_1m(source, tags, to, **options), console)
+
+
+def _make(
+    output: str, wanted: Mapping[str, Any], make: Callable[[str], object], console: Console
+) -> None:
+    """Makes tables, unless they are there and were made of the same."""
+    note = Path(f"{output}.json")
+    try:
+        if os.path.isdir(output) and json.loads(note.read_text(encoding="utf-8")) == wanted:
+            return
+    except (FileNotFoundError, ValueError):
+        pass
+    console.line(f"tables of {os.path.basename(output)}, in {output}")
+    # First the note goes: tables that are half replaced are nobody's.
+    note.unlink(missing_ok=True)
+    make(output)
+    write_report(wanted, note)

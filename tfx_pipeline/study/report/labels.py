@@ -1,0 +1,74 @@
+"""How a study names metrics, cells and figures to people."""
+
+from tfx_pipeline.study.grid.config import Cell, Side
+from tfx_pipeline.study.statistics import Mean
+from tfx_pipeline.study.trials.results import Results
+from trainer.evaluation.baselines_config import BASELINES
+
+_TITLES = {
+    "click_auc": "click AUC",
+    "click_gauc": "click GAUC",
+    "distinct_top10": "distinct",
+    "coverage_at_10": "coverage@10",
+    # No metric of a table: what chooses the state kept.
+    "mean_ndcg_at_10": "mean of NDCG@10 and novel NDCG@10",
+}
+_STAGES = {
+    "model": "as served",
+    "without_memory_stage": "without memory",
+    "multi_class_stage": "without second stage",
+    "click_stage": "ordered by the click head",
+    "mix_stage": "ordered by the best mix",
+}
+_COUNTS = ("distinct_top10",)
+_KINDS = {
+    "precision": "P",
+    "recall": "R",
+    "ndcg": "NDCG",
+    "tagged_impressions": "tagged",
+    "tag_ctr": "tag CTR",
+}
+
+
+def title(metric: str) -> str:
+    """A metric as a column names it: `novel P@10` for `novel_precision_at_10`."""
+    if metric in _TITLES:
+        return _TITLES[metric]
+    name = metric.removeprefix("novel_")
+    kind, _, cut = name.rpartition("_at_")
+    return f"{'novel ' if name != metric else ''}{_KINDS[kind]}@{cut}"
+
+
+def spread(mean: Mean | None, metric: str) -> str:
+    """`0.7347 ± 0.0014`; without the deviation where there is none, `-` where there is nothing."""
+    if mean is None:
+        return "-"
+    digits = 1 if metric in _COUNTS else 4
+    text = f"{mean.mean:.{digits}f}"
+    return f"{text} ± {mean.deviation:.{digits}f}" if mean.deviation else text
+
+
+def cell_label(cell: Cell, results: Results) -> str:
+    """A cell by what tells the cells of a study apart."""
+    words = [cell.tower, cell.objective]
+    words += [cell.data_set] * results.has_data_sets + [cell.budget] * results.has_budgets
+    return " · ".join(words)
+
+
+def side_labels(reference: Side, other: Side) -> tuple[str, str]:
+    """Two sides of a comparison by what tells them apart; their tower at least."""
+    return _side_label(reference, other), _side_label(other, reference)
+
+
+def _side_label(side: Side, opposite: Side) -> str:
+    if side.who in BASELINES:
+        return side.who.replace("_", " ")
+    words = [f"`{side.cell.tower}`"]
+    words += [
+        f"`{getattr(side.cell, kind)}`"
+        for kind in ("objective", "data_set")
+        if getattr(side.cell, kind) != getattr(opposite.cell, kind)
+    ]
+    if side.who != opposite.who and opposite.who not in BASELINES:
+        words.append(_STAGES[side.who])
+    return " ".join(words)

@@ -1,0 +1,159 @@
+"""One at a time changes what is at a base path, whatever output folders they come from.
+
+Pushing, rolling back, reindexing and clearing away hold the lock of every base path that they
+touch, from the look at what is there to the last rename. The lock is a file in the folder, whose
+name no server takes for a version; it goes with its process, however that ends.
+
+An object store has no locks: there two who push at once must be kept apart by whoever starts them.
+"""
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import TextIO
+
+from tfx_pipeline.run_log.lock import owner_line
+from tfx_pipeline.terminal.refusals import OutputInUse
+from trainer.contract.file_system import is_remote, make_folders, names_in, remove_folder
+from trainer.contract.owner_marks import is_abandoned, new_mark
+
+LOCK_FILE = ".lock"
+PATIENCE_S = 600.0
+# A name that no server takes for a version.
+_STAGING_PREFIX = ".staging-"
+# Of mounts that know no locks, such as NFS with `nolock`, or none of a file that is only read.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
+_POLL_S = 0.05
+_SILENT_S = 2.0
+
+_logger = logging.getLogger("tagtower.base_path")
+
+
+class _Held(threading.local):
+    """The locks of this thread, so that who holds one may call what takes it."""
+
+    def __init__(self) -> None:
+        self.paths: set[str] = set()
+
+
+_held = _Held()
+
+
+@contextlib.contextmanager
+def locked(base_paths: Iterable[str], patience_s: float = PATIENCE_S) -> Iterator[None]:
+    """Holds the locks of base paths; waits for whoever has one.
+
+    Args:
+      base_paths: Folders of versions; made where they are not there. Of remote ones there is none.
+      patience_s: How long to wait for each.
+
+    Raises:
+      OutputInUse: Another push or roll-back has not ended by then; the line names its process.
+    """
+    paths = {os.path.realpath(path) for path in base_paths if not is_remote(path)}
+    with contextlib.ExitStack() as stack:
+        # In one order for all, so that no two wait for each other.
+        for path in sorted(paths - _held.paths):
+            make_folders(path)
+            stack.enter_context(_lock(path, patience_s))
+            _held.paths.add(path)
+            stack.callback(_held.paths.discard, path)
+        yield
+
+
+def new_staging(base_path: str) -> str:
+    """Path of a folder at a base path in which a version grows; nobody else has this one."""
+    return os.path.join(base_path, f"{_STAGING_PREFIX}{new_mark()}")
+
+
+def remove_abandoned_staging(base_path: str) -> int:
+    """Removes what pushes that were killed have left. The caller holds the lock.
+
+    Args:
+      base_path: Folder of versions.
+
+    Returns:
+      How many folders there were; those of processes that run, or may run on another machine, stay.
+    """
+    names = [name for name in names_in(base_path) if name.startswith(_STAGING_PREFIX)]
+    abandoned = [path for name in names if is_abandoned(path := os.path.join(base_path, name))]
+    for path in abandoned:
+        remove_folder(path)
+    return len(abandoned)
+
+
+@contextlib.contextmanager
+def _lock(base_path: str, patience_s: float) -> Iterator[None]:
+    with _opened(base_path, patience_s) as lock:
+        if lock.writable():
+            # Not truncated before it is ours: it says whose it is.
+            lock.seek(0)
+            lock.truncate(0)
+            lock.write(owner_line())
+            lock.flush()
+        yield
+
+
+@contextlib.contextmanager
+def _opened(base_path: str, patience_s: float) -> Iterator[TextIO]:
+    """The lock file, once it is ours."""
+    path = os.path.join(base_path, LOCK_FILE)
+    began = time.monotonic()
+    has_said = False
+    while True:
+        with _open(path) as lock:
+            if _is_taken(lock) and _is_still(lock, path):
+                yield lock
+                return
+            lock.seek(0)
+            owner = lock.read().strip() or "a process that has just started"
+        waited_s = time.monotonic() - began
+        if waited_s > patience_s:
+            raise OutputInUse(
+                "`base_path` must be a folder that no other push or roll-back is using. "
+                f"Received: {base_path}, in use by {owner}."
+            )
+        if waited_s > _SILENT_S and not has_said:
+            _logger.warning("waits for %s, which pushes to or rolls back %s", owner, base_path)
+            has_said = True
+        time.sleep(_POLL_S)
+
+
+def _open(path: str) -> TextIO:
+    """Opens the lock file; that of another account is only read, which suffices to lock it."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS) or not os.path.exists(path):
+            raise
+        descriptor = os.open(path, os.O_RDONLY)
+        return open(descriptor, encoding="utf-8", errors="replace")
+    with contextlib.suppress(PermissionError):
+        os.fchmod(descriptor, 0o644)  # whatever the umask: others are to read it
+    return open(descriptor, "r+", encoding="utf-8", errors="replace")
+
+
+def _is_taken(lock: TextIO) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        _logger.warning("%s can be locked by nobody: push there one at a time", lock.name)
+    return True
+
+
+def _is_still(lock: TextIO, path: str) -> bool:
+    """Whether the file is the one that others would open: the folder may have been removed."""
+    try:
+        return os.path.samestat(os.fstat(lock.fileno()), os.stat(path))
+    except FileNotFoundError:
+        make_folders(os.path.dirname(path))
+        return False
