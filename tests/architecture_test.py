@@ -48,35 +48,18 @@ ALLOWED = {
 }
 # Allowed in the named files alone.
 ALLOWED_IN_FILES = {
-    "scann": r"serving/scann_index\.py",
-    "orjson": r"serving/batch_predict_output\.py",
-    "rapidjson": r"serving/model_server/json_parser\.py",
-    "pyarrow": r"trainer/arrow\.py|tfx_pipeline/.*",
-    "pyarrow_hotfix": r"trainer/arrow\.py",
-    "trainer.contract.arrow": r"serving/batch_predict_files\.py|tfx_pipeline/.*",  # it reads zstd
-    "apache_beam": r"serving/batch_predict\w*\.py|tfx_pipeline/.*",
+    "scann": r"serving/index/scann_index\.py",
+    "orjson": r"serving/batch/output\.py",
+    "rapidjson": r"serving/model_server/rest/json_parser\.py",
+    "pyarrow": r"trainer/contract/arrow\.py|tfx_pipeline/.*",
+    "pyarrow_hotfix": r"trainer/contract/arrow\.py",
+    "trainer.contract.arrow": r"serving/batch/files\.py|tfx_pipeline/.*",  # it reads zstd
+    "apache_beam": r"serving/batch/\w+\.py|tfx_pipeline/.*",
 }
-# trainer's side of the contract between training and serving. The package itself is there because
-# importing it selects Keras 2; a test below holds that it brings no model code along.
-# `config_loader` holds the strict loader and the one error form, `file_system` opens what has a
-# scheme before its path, `data_files` says what is data in a folder, `manifest` whether a folder is
-# as it was written; the others are the contract.
-TRAINER_CONTRACT = (
-    "trainer.contract.config_loader",
-    "trainer.contract.data_files",
-    "trainer.contract.event_times",
-    "trainer.contract.features",
-    "trainer.contract.file_system",
-    "trainer.contract.given_paths",
-    "trainer.contract.history",
-    "trainer.contract.line_breaks",
-    "trainer.contract.manifest",
-    "trainer.contract.memory",
-    "trainer.contract.owner_marks",
-    "trainer.contract.signatures",
-    "trainer.contract.tag_normalization",
-    "trainer.contract.whole_files",
-)
+# What of the trainer serving may import; the package itself is there because importing it selects
+# Keras 2. A test below holds that neither brings model code along. Who else may import whom is in
+# `docs/rooms.toml`.
+TRAINER_CONTRACT = ("trainer.contract",)
 
 
 class Import(NamedTuple):
@@ -263,10 +246,10 @@ def test_forbidden_import_is_reported_with_its_line(path, source):
         ),
         ("serving/index/scann_index.py", "import scann\nfrom scann import scann_ops"),
         ("serving/batch/batch_predict.py", "import apache_beam as beam"),
-        ("serving/batch_predict_io.py", "import apache_beam as beam"),
+        ("serving/batch/input.py", "import apache_beam as beam"),
         ("serving/model_server/rest.py", "from tensorflow_serving.apis import predict_pb2"),
         ("serving/model_server/rest.py", "from ..client import Client"),
-        ("serving/servable/export.py", "import trainer\nfrom trainer import signatures"),
+        ("serving/servable/export.py", "import trainer\nfrom trainer.contract import signatures"),
         ("serving/servable/export.py", "from trainer.contract.features import FeatureSpec"),
         ("tfx_pipeline/cli.py", "import tfx.v1\nimport apache_beam\nimport trainer.model"),
     ],
@@ -276,7 +259,7 @@ def test_allowed_import_is_not_reported(path, source):
 
 
 def test_trainer_contract_imports_no_model_code():
-    files = ["trainer/__init__.py", *(name.replace(".", "/") + ".py" for name in TRAINER_CONTRACT)]
+    files = ["trainer/__init__.py", *(path for path, _ in source_files("trainer/contract"))]
     found = []
     for path in files:
         for imported in read_imports(path, (ROOT / path).read_text(encoding="utf-8")):
@@ -289,7 +272,7 @@ def test_trainer_contract_imports_no_model_code():
 @pytest.mark.parametrize("name", ["history", "tag_items", "tag_normalization"])
 def test_what_a_live_caller_imports_needs_neither_tensorflow_nor_beam(name):
     # Fresh clicks become feature values, and tags items, in a process without either.
-    pending, seen = [f"trainer/{name}.py"], set()
+    pending, seen = [f"trainer/contract/{name}.py"], set()
     while pending:
         path = pending.pop()
         seen.add(path)

@@ -1,4 +1,4 @@
-"""`trainer.contract.line_breaks` for a whole column: next to free where no value has a line break."""
+"""`trainer.contract.line_breaks` for a whole column: cheap where no value has a line break."""
 
 from trainer.contract.arrow import pa
 from trainer.contract.line_breaks import one_line

@@ -84,7 +84,7 @@ class TagSampler:
 
 
 class SampledSoftmax:
-    """p(t|u) over the label and a sample, with logQ correction; a `trainer.objectives.losses.Softmax`.
+    """p(t|u) over the label and a sample, with logQ correction; a `losses.Softmax`.
 
         s'_t = u . t + b_t - log pi_t,   p(t|u) = exp s'_t / sum_{j in {t} + sample} exp s'_j
 

@@ -79,7 +79,8 @@ def _check_files(path: str, version: int, is_wanted: Callable[[], bool]) -> None
         if error.file.startswith(_CHANGED_ON_PURPOSE):
             message = (
                 f"{message} If it was changed on purpose: remove "
-                f"{os.path.join(path, MANIFEST_FILE)}, or call `trainer.contract.manifest.add_to_manifest`."
+                f"{os.path.join(path, MANIFEST_FILE)}, or call "
+                "`trainer.contract.manifest.add_to_manifest`."
             )
         raise ServingError(grpc.StatusCode.DATA_LOSS, message) from error
     except OSError as error:

@@ -51,7 +51,10 @@ def figures_of(
     item_scorer: ItemScorer | None = None,
     with_novel: bool = True,
 ) -> Figures:
-    """The protocol's metrics without slices, and those of users; see `trainer.evaluation.figures`."""
+    """Computes the protocol's metrics without slices, and those of users.
+
+    See `trainer.evaluation.figures`.
+    """
     arguments = (tag_scorer, snapshots, num_tags, item_scorer)
     by_user = evaluate_users(*arguments, with_novel=with_novel)
     return Figures(
