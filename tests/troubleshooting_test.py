@@ -44,7 +44,7 @@ WORDINGS = frozenset(
         "tfx_pipeline/evaluation/distributions.py::__str__",
         "tfx_pipeline/evaluation/gate.py::check_model",
         "tfx_pipeline/evaluation/gate.py::_PERSONAL",
-        "tfx_pipeline/runs/report.py::build_report",
+        "tfx_pipeline/runs/outcome.py::ensure_pushed",
     }
 )
 

@@ -19,7 +19,6 @@ from tests.e2e.small_log import SMALLEST_GRAPH, make_small_project
 from tests.ram_file_system import mend_ram  # the import registers `ram://`
 from tfx_pipeline.cli import main
 from tfx_pipeline.components import tag_index_evaluator
-from tfx_pipeline.components.pusher import push, push_sources
 from tfx_pipeline.config.beam import BeamConfig
 from tfx_pipeline.config.pipeline import load_config
 from tfx_pipeline.datasets.demo import prepare_demo
@@ -27,6 +26,7 @@ from tfx_pipeline.datasets.demo_config import DemoConfig
 from tfx_pipeline.pipeline import create_pipeline
 from tfx_pipeline.runs.local_runner import ReportingLocalRunner
 from tfx_pipeline.versions.pushed_versions import read_versions
+from tfx_pipeline.versions.pushing import push, push_sources
 from trainer.contract import file_system as fs
 
 pytestmark = pytest.mark.e2e

@@ -13,7 +13,7 @@ from tfx_pipeline.cli import main
 from tfx_pipeline.config.pipeline import load_config
 from tfx_pipeline.fingerprints import files_fingerprint
 from tfx_pipeline.run_log.log import logged_run
-from tfx_pipeline.runs.report import _publish
+from tfx_pipeline.runs.outcome import _link
 from tfx_pipeline.versions.pushed_versions import rolled_back_as, serving_version
 from trainer.contract.file_system import files_below
 
@@ -148,9 +148,9 @@ def test_links_of_an_output_folder_hold_when_it_is_moved(tmp_path, monkeypatch):
     artifact = "out/artifacts/ExampleGen/instances/4"
     os.makedirs(artifact)
     (tmp_path / artifact / "part.jsonl").write_text("{}")
-    _publish(artifact, "out/instances")
+    _link(artifact, "out/instances")
     os.symlink("out", "link")
-    _publish(artifact, "link/by_link")
+    _link(artifact, "link/by_link")
 
     os.rename("out", "moved")
 

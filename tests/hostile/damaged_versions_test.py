@@ -22,7 +22,7 @@ from serving.model_server.server import ModelServer
 from serving.servable.warmup_records import record_answers
 from tests.serving.model_server import toy_models
 from tfx_pipeline.cli import main
-from tfx_pipeline.components.pusher import push
+from tfx_pipeline.versions.pushing import push
 from trainer.contract.manifest import DamagedFolderError, add_to_manifest, write_manifest
 
 TAGS = [f"tag {i}" for i in range(50)]
@@ -255,13 +255,13 @@ def test_pushed_version_has_a_manifest_with_its_provenance(version, tmp_path):
 
 def test_copy_that_lost_bytes_is_not_pushed(version, tmp_path, monkeypatch):
     # A full disk, or a store that acknowledges what it does not keep.
-    from tfx_pipeline.components import pusher
+    from tfx_pipeline.versions import pushing
 
     def losing(source, target, *arguments, **options):
         shutil.copytree(source, target)
         cut(Path(target) / VOCABULARY)
 
-    monkeypatch.setattr(pusher, "copy_folder", losing)
+    monkeypatch.setattr(pushing, "copy_folder", losing)
     with pytest.raises(DamagedFolderError, match=f"`{VOCABULARY}` has "):
         push({str(tmp_path / "base"): str(version)})
     assert list_versions(tmp_path / "base") == []

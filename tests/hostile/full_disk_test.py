@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tfx_pipeline.cli import main
-from tfx_pipeline.components import pusher
 from tfx_pipeline.run_log.log import read_runs
 from tfx_pipeline.terminal import command_line
 from tfx_pipeline.terminal.full_disk import FullDiskError, full_disk, in_one_line
+from tfx_pipeline.versions import pushing
 from trainer.contract import file_system, whole_files
 from trainer.contract.whole_files import write_json
 from trainer.fitting.model_state import write_arrays
@@ -127,7 +127,7 @@ def test_push_leaves_no_version_and_no_staging(full, tmp_path):
     servable.mkdir()
     (servable / "saved_model.pb").write_text("model")
     with pytest.raises(OSError):
-        pusher.push({str(full / "serving"): str(servable), str(full / "exact"): str(servable)})
+        pushing.push({str(full / "serving"): str(servable), str(full / "exact"): str(servable)})
     left = [path.name for path in full.rglob("*") if path.is_file()]
     assert set(left) <= {".lock"}
     assert sorted(path.name for path in full.rglob("*") if path.is_dir()) == [

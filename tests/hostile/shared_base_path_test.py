@@ -16,9 +16,8 @@ from typing import Any
 
 import pytest
 
-from tfx_pipeline.components import pusher
-from tfx_pipeline.components.pusher import push, push_sources
 from tfx_pipeline.terminal.refusals import OutputInUse
+from tfx_pipeline.versions import pushing
 from tfx_pipeline.versions.base_path_lock import (
     LOCK_FILE,
     locked,
@@ -26,6 +25,7 @@ from tfx_pipeline.versions.base_path_lock import (
     remove_abandoned_staging,
 )
 from tfx_pipeline.versions.pushed_versions import read_versions, roll_back
+from tfx_pipeline.versions.pushing import push, push_sources
 
 NUM_PROCESSES = 6
 PUSHES_EACH = 6
@@ -130,20 +130,20 @@ def test_roll_back_does_not_wait_for_the_copies_of_a_push(tmp_path, base, monkey
     sources = push_sources({"base_path": str(base), "exact_base_path": bases[0]}, servable)
     first, second = push(sources, {"kind": "run"}), push(sources, {"kind": "run"})
     copying, rolled_back = threading.Event(), threading.Event()
-    copy = pusher.copy_folder
+    copy = pushing.copy_folder
 
     def slow_copy(*arguments):
         copying.set()
         assert rolled_back.wait(60)
         copy(*arguments)
 
-    monkeypatch.setattr(pusher, "copy_folder", slow_copy)
+    monkeypatch.setattr(pushing, "copy_folder", slow_copy)
     with futures.ThreadPoolExecutor(1) as others:
-        pushing = others.submit(push, sources, {"kind": "run"})
+        running = others.submit(push, sources, {"kind": "run"})
         assert copying.wait(60)
         roll_back(bases, first)
         rolled_back.set()
-        third = pushing.result()
+        third = running.result()
 
     assert third > second  # a number that a roll-back withdrew is not used again
     in_service = {v.number for v in read_versions(str(base)) if not v.is_withdrawn}
@@ -153,11 +153,11 @@ def test_roll_back_does_not_wait_for_the_copies_of_a_push(tmp_path, base, monkey
 def test_push_that_another_made_needless_while_it_copied_leaves_nothing(tmp_path, base):
     servable = make_servable(tmp_path / "servable")
     sources = {str(base): push_sources({"base_path": "", "exact_base_path": ""}, servable)[""]}
-    answers = iter([None, pusher.PushOutcome(7)])
+    answers = iter([None, pushing.PushOutcome(7)])
 
-    outcome = pusher.push_unless(lambda: next(answers), sources, {})
+    outcome = pushing.push_unless(lambda: next(answers), sources, {})
 
-    assert outcome == pusher.PushOutcome(7, is_new=False)
+    assert outcome == pushing.PushOutcome(7, is_new=False)
     assert os.listdir(base) == [LOCK_FILE]
 
 

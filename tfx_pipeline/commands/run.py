@@ -98,7 +98,7 @@ def run_and_report(config, console: Console):
         check_inputs(logged.config)
         console.line("loading TFX ...")
         from tfx_pipeline.pipeline import REJECTED_DIR
-        from tfx_pipeline.runs.report import INFERENCE_LINK
+        from tfx_pipeline.runs.outcome import INFERENCE_LINK
         from tfx_pipeline.runs.run import run_pipeline
         from tfx_pipeline.terminal.tables import quality_table, summary_lines
 

@@ -25,7 +25,6 @@ from serving.servable.retagged_towers import (
     embed_new_tags,
 )
 from tfx_pipeline.artifacts.places import located
-from tfx_pipeline.components.pusher import push, push_sources, servable_facts
 from tfx_pipeline.components.tag_index_builder import build_servables, write_source
 from tfx_pipeline.components.tag_index_evaluator import (
     DECIDING_SPLIT,
@@ -49,6 +48,7 @@ from tfx_pipeline.tables.inputs import tag_normalization
 from tfx_pipeline.tables.table_files import list_files
 from tfx_pipeline.terminal.console import Console
 from tfx_pipeline.versions.pushed_versions import REINDEX, PushedVersion, tag_normalization_of
+from tfx_pipeline.versions.pushing import push, push_sources, servable_facts
 from tfx_pipeline.versions.servable_paths import main_path
 from trainer.contract import signatures as s
 from trainer.contract.file_system import absolute, files_below

@@ -22,7 +22,8 @@ from tfx_pipeline.pipeline import create_pipeline
 from tfx_pipeline.runs.early_checks import check_inputs
 from tfx_pipeline.runs.local_runner import NodeRun, ReportingLocalRunner
 from tfx_pipeline.runs.memory import PeakMemory
-from tfx_pipeline.runs.report import build_report
+from tfx_pipeline.runs.outcome import ensure_pushed, link_outputs
+from tfx_pipeline.runs.report import NodeOutputs, build_report, planted_rows
 from tfx_pipeline.tables.inputs import check_skips
 from tfx_pipeline.terminal import interrupts
 from tfx_pipeline.terminal.console import Console
@@ -72,9 +73,16 @@ def run_pipeline(config: PipelineConfig, console: Console) -> RunResult:
     pipeline = create_pipeline(config)
     with PeakMemory() as memory:
         nodes = run_nodes(pipeline, console, partial(_check_node, config))
-        report, failed_checks, instances_dir = build_report(config, nodes)
+        outputs = NodeOutputs(nodes)
+        report, failed_checks = build_report(config, outputs)
+        recall = report[f"index.validation_recall_at_{config.index.k}"]
+        report["push.version"], held_by = ensure_pushed(config, outputs, not failed_checks, recall)
+        failed_checks += [held_by] if held_by else []
+        link_outputs(config, outputs, report["gate.is_model_blessed"])
+        report |= planted_rows(config, outputs)
     report["time.total_seconds"] = time.perf_counter() - started
     report["memory.peak_mb"] = memory.peak_mb
+    instances_dir = outputs.uri("ExampleGen", "instances")
     return RunResult(report, tuple(nodes), tuple(failed_checks), instances_dir)
 
 

@@ -3,7 +3,7 @@
 A server serves the highest number among the children of a base path. A version that was rolled back
 lies in the folder `withdrawn` there, whose name no server takes for a version: within one file
 system, so that one rename takes a version out of service or brings it back, whole. Files and
-folders alone: who looks or rolls back waits for no library. Pushing is `components.pusher`'s work.
+folders alone: who looks or rolls back waits for no library. Pushing is `pushing`'s work.
 
 An object store has no renames of folders: there each of these steps copies files one by one.
 """

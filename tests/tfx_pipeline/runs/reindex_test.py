@@ -14,15 +14,17 @@ from tfx.types import artifact_utils, standard_artifacts
 from serving.index.scann_index import SearchParameters
 from tests.toy_towers import ToyTowers, write_users
 from tfx_pipeline.cli import main
-from tfx_pipeline.components import pusher, tag_index_builder
+from tfx_pipeline.components import tag_index_builder
 from tfx_pipeline.components.artifacts import LogSummary
 from tfx_pipeline.components.last_blessed import LatestOtherBlessedModelStrategy
-from tfx_pipeline.components.pusher import AtomicPusher, ensure_newest, rolled_back_version
+from tfx_pipeline.components.pusher import AtomicPusher
 from tfx_pipeline.components.tag_index_builder import TagIndexBuilder
 from tfx_pipeline.config.pipeline import load_config, to_json
 from tfx_pipeline.examples.log_summary import TAGS_FILE
 from tfx_pipeline.runs import reindex as reindex_module
+from tfx_pipeline.versions import pushing
 from tfx_pipeline.versions.pushed_versions import read_versions, roll_back, serving_version
+from tfx_pipeline.versions.pushing import ensure_newest, rolled_back_version
 from trainer.contract import signatures as s
 from trainer.contract.manifest import write_manifest
 from trainer.task import TRAINING_FILE
@@ -306,7 +308,7 @@ def test_killed_on_the_way_leaves_no_half_version(run, monkeypatch):
     def killed(*unused):
         raise Killed
 
-    for module, name in ((reindex_module, "evaluate_in_own_process"), (pusher, "copy_folder")):
+    for module, name in ((reindex_module, "evaluate_in_own_process"), (pushing, "copy_folder")):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, killed)
             with pytest.raises(Killed):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tfx_pipeline.components import pusher
-from tfx_pipeline.components.pusher import ensure_newest, push
+from tfx_pipeline.versions import pushing
 from tfx_pipeline.versions.base_path_lock import LOCK_FILE
+from tfx_pipeline.versions.pushing import ensure_newest, push
 from tfx_pipeline.versions.servable_paths import exact_path, main_path
 
 
@@ -116,7 +116,7 @@ def test_push_killed_between_its_renames_is_healed_by_the_next(run, monkeypatch,
         pass
 
     done = []
-    rename = pusher.move_folder
+    rename = pushing.move_folder
 
     def killed(*arguments, **options):
         if len(done) == renames_done:
@@ -124,7 +124,7 @@ def test_push_killed_between_its_renames_is_healed_by_the_next(run, monkeypatch,
         done.append(rename(*arguments, **options))
 
     with monkeypatch.context() as patch:
-        patch.setattr(pusher, "move_folder", killed)
+        patch.setattr(pushing, "move_folder", killed)
         with pytest.raises(Killed):
             run.push()
     # The base path that says what was pushed never has a version that the other one lacks.
@@ -163,8 +163,8 @@ def test_damaged_note_of_a_push_is_written_anew_and_pushes_nothing_twice(run, co
     (run.servable / "source.json").write_text(json.dumps(source))
     (run.servable / "index.json").write_text(json.dumps({"kind": "scann", "num_tags": 3}))
     facts = {"run": "log", "recall": 1.0}
-    known = pusher.unpushed((str(run.base), str(run.exact_base)), True, facts, str(run.servable))
-    version = push(pusher.push_sources(known, str(run.servable)), known["provenance"])
+    known = pushing.unpushed((str(run.base), str(run.exact_base)), True, facts, str(run.servable))
+    version = push(pushing.push_sources(known, str(run.servable)), known["provenance"])
     note = run.pushed / "pushed.json"
     if content is None:
         note.mkdir()
@@ -174,8 +174,8 @@ def test_damaged_note_of_a_push_is_written_anew_and_pushes_nothing_twice(run, co
         run.ensure()
     assert "\n" not in str(error.value)
 
-    pusher.mend_pushed(str(run.pushed), lambda: known)
+    pushing.mend_pushed(str(run.pushed), lambda: known)
 
     assert run.ensure() == version
     assert run.versions() == ([str(version)], [str(version)])
-    assert pusher.rolled_back_version(str(run.pushed)) is None
+    assert pushing.rolled_back_version(str(run.pushed)) is None

@@ -1,0 +1,84 @@
+"""What a run leaves beside its report: a pushed version, and links to its outputs."""
+
+import os
+import shutil
+
+from tfx_pipeline.config.pipeline import PipelineConfig
+from tfx_pipeline.examples.log_summary import ITEMS_FILE
+from tfx_pipeline.pipeline import REJECTED_DIR
+from tfx_pipeline.runs.report import NodeOutputs
+from tfx_pipeline.versions.pushing import (
+    ensure_newest,
+    mend_pushed,
+    rolled_back_version,
+    unpushed,
+)
+from trainer.contract.file_system import absolute
+from trainer.contract.whole_files import unfinished
+
+# In the output folder: the instances of *now*, for batch prediction, and the prediction logs of
+# TFX's BulkInferrer where the run has one.
+INSTANCES_LINK = "instances"
+INFERENCE_LINK = "inference_result"
+
+
+def ensure_pushed(
+    config: PipelineConfig, outputs: NodeOutputs, is_blessed: bool, recall: float
+) -> tuple[int | None, str | None]:
+    """Sees to it that the run's version serves, also where the Pusher's answer is from the cache.
+
+    Args:
+      config: The run's configuration.
+      outputs: Where the artifacts are.
+      is_blessed: Whether model and index are.
+      recall: The index's recall on validation users, for `version.json`.
+
+    Returns:
+      The version that serves, None: none was pushed; why a blessed one was not, in words.
+    """
+    pushed_model = outputs.uri("Pusher", "pushed_model")
+    servable = outputs.uri("TagIndexBuilder", "servable")
+    facts = {"run": config.name, "recall": recall}
+    paths = (
+        absolute(config.base_path),
+        absolute(config.exact_base_path) if config.exact_base_path else "",
+    )
+    mend_pushed(pushed_model, lambda: unpushed(paths, is_blessed, facts, servable))
+    version = ensure_newest(pushed_model, servable)
+    withdrawn = rolled_back_version(pushed_model)
+    if withdrawn is None or not is_blessed:
+        return version, None
+    return version, (
+        f"version {withdrawn} of these towers was rolled back; `tagtower rollback "
+        f"--to {withdrawn}` serves it again"
+    )
+
+
+def link_outputs(config: PipelineConfig, outputs: NodeOutputs, is_model_blessed: bool) -> None:
+    """Puts links to what people and later commands read into the output folder."""
+    summary = outputs.uri("ExampleGen", "summary")
+    _link(outputs.uri("ExampleGen", "instances"), os.path.join(config.output_dir, INSTANCES_LINK))
+    _link(os.path.join(summary, ITEMS_FILE), os.path.join(config.output_dir, ITEMS_FILE))
+    inference_link = os.path.join(config.output_dir, INFERENCE_LINK)
+    if "BulkInferrer" in outputs.runs and is_model_blessed:
+        _link(outputs.uri("BulkInferrer", "inference_result"), inference_link)
+    elif os.path.lexists(inference_link):  # of an earlier run
+        os.remove(inference_link)
+    _copy_rejected(
+        os.path.join(summary, REJECTED_DIR), os.path.join(config.output_dir, REJECTED_DIR)
+    )
+
+
+def _link(target: str, link: str) -> None:
+    """Points a link in the output folder at an artifact, whatever it pointed at before."""
+    temporary = unfinished(link)
+    # From the folder it is in, so that it holds when the output folder is moved.
+    os.symlink(os.path.relpath(target, os.path.realpath(os.path.dirname(link))), temporary)
+    os.replace(temporary, link)
+
+
+def _copy_rejected(kept: str, shown: str) -> None:
+    """Shows the rows set aside of the tables of this run, also where they come from the cache."""
+    shutil.rmtree(shown, ignore_errors=True)
+    if os.path.isdir(kept):
+        shutil.copytree(kept, shown)
