@@ -96,6 +96,7 @@ def measure(folder: str, kind: str, seed: int) -> GateRun:
     from tfx_pipeline.datasets.demo import prepare_demo
     from tfx_pipeline.datasets.demo_config import DemoConfig
     from tfx_pipeline.pipeline import create_pipeline
+    from tfx_pipeline.pipeline_inputs import find_inputs
     from tfx_pipeline.runs.run import run_nodes
     from tfx_pipeline.terminal.console import PROGRESS_LOGGER, Console, quiet_libraries
 
@@ -113,7 +114,9 @@ def measure(folder: str, kind: str, seed: int) -> GateRun:
     os.makedirs(config.output_dir)
     with quiet_libraries(os.path.join(folder, "log.txt")), open(os.devnull, "w") as nowhere:
         logging.getLogger(PROGRESS_LOGGER).setLevel(logging.WARNING)
-        nodes = run_nodes(create_pipeline(config, until=_LAST_NODE), Console(nowhere))
+        nodes = run_nodes(
+            create_pipeline(config, find_inputs(config), until=_LAST_NODE), Console(nowhere)
+        )
     evaluation = next(run.outputs["evaluation"][0].uri for run in nodes if run.node == _LAST_NODE)
     with open(os.path.join(evaluation, GATE_FILE), encoding="utf-8") as file:
         checks = json.load(file)

@@ -1,24 +1,21 @@
-"""`create_pipeline`: the wiring, and nothing else."""
+"""`create_pipeline`: the wiring, and nothing else. `pipeline_inputs` looks at files before it."""
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from google.protobuf import text_format
 from tfx import v1 as tfx
+from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common import resolver
 from tfx.orchestration import metadata
 from tfx.types import standard_artifacts
 
 from tfx_pipeline.artifacts.places import ARTIFACTS_DIR
 from tfx_pipeline.components.bulk_inferrer import now_bulk_inferrer
-from tfx_pipeline.components.drift_validator import (
-    VALIDATOR_ID,
-    DriftValidator,
-    last_baseline,
-    statistics_file,
-)
-from tfx_pipeline.components.evaluator import ModelEvaluator
+from tfx_pipeline.components.drift_validator import VALIDATOR_ID, DriftValidator
+from tfx_pipeline.components.evaluator import EvaluationSpec, ModelEvaluator
 from tfx_pipeline.components.example_gen import TableExampleGen
 from tfx_pipeline.components.example_validator import StrictExampleValidator
 from tfx_pipeline.components.last_blessed import (
@@ -33,33 +30,31 @@ from tfx_pipeline.components.trainer import BASE_PATH_KEY, TowerTrainer
 from tfx_pipeline.config.pipeline import PipelineConfig, to_json
 from tfx_pipeline.engines.worker_paths import with_absolute_paths
 from tfx_pipeline.examples.tf_examples import build_schema
-from tfx_pipeline.fingerprints import code_fingerprint, files_fingerprint
-from tfx_pipeline.tables.daily_window import find_window
-from tfx_pipeline.tables.inputs import check_categories, find_tables
-from tfx_pipeline.tables.tag_vectors import tag_vectors_file
+from tfx_pipeline.pipeline_inputs import PREPROCESSING, TASK, PipelineInputs
 from trainer import task
 from trainer.contract import features as f
 from trainer.contract.file_system import absolute, is_remote
 
-_PREPROCESSING = "tfx_pipeline.preprocessing"
-_TASK = "trainer.task"
 # Of stock components' `custom_config`: read by nobody, but part of the cache's key.
 _CODE_KEY = "code"
 
 REJECTED_DIR = "rejected"
-BASELINES_DIR = "statistics"  # of the days whose distributions were accepted
 CHECKPOINTS_DIR = "checkpoints"  # of trainings that are not finished
 TRAINER_ID = "Trainer"
 
 
 def create_pipeline(
-    config: PipelineConfig, until: str | None = None, *, stock_resolvers: bool = False
+    config: PipelineConfig,
+    inputs: PipelineInputs,
+    until: str | None = None,
+    *,
+    stock_resolvers: bool = False,
 ) -> tfx.dsl.Pipeline:
     """Wires the whole pipeline, or its first part.
 
     Args:
-      config: The checked configuration. The tables it names are looked at: their contents are a
-        part of the example generator's cache key.
+      config: The checked configuration.
+      inputs: What its nodes must know of files.
       until: Id of the last node wanted, `Transform` for prepared examples; None: all nodes.
       stock_resolvers: Whether TFX's own strategy finds the last blessed model, the only one that
         its Kubeflow runner takes. What ours see beyond it, the components then decide, see
@@ -67,174 +62,13 @@ def create_pipeline(
 
     Returns:
       The pipeline, for any TFX runner.
-
-    Raises:
-      ValueError: A table is missing, empty, unreadable or lacks a column.
     """
     if config.beam.runner == "flink":
         config = with_absolute_paths(config)
-    output = config.output_dir
-    features = to_json(config.features)
-    tables = find_tables(config.data, config.features)
-    if "category" in config.model.tag_views:
-        check_categories(tables["items"], config.data, "`model.tag_views` names it")
-
-    example_gen = TableExampleGen(
-        # What is planted is looked at after the run, vectors of tags by the Trainer: neither
-        # changes an example.
-        data=to_json(dataclasses.replace(config.data, planted=None, tag_vectors=None)),
-        day="" if config.data.window is None else config.data.window.day,
-        features=features,
-        examples_config=to_json(config.examples),
-        rejected_dir=absolute(os.path.join(output, REJECTED_DIR)),
-        tables=files_fingerprint(path for paths in tables.values() for path in paths),
-        code=code_fingerprint("tfx_pipeline.components.example_gen"),
-    ).with_id("ExampleGen")
-    examples = example_gen.outputs["examples"]
-
-    statistics_gen = tfx.components.StatisticsGen(examples=examples, exclude_splits=[f.NOW_SPLIT])
-    schema_gen = CuratedSchema(
-        text=text_format.MessageToString(build_schema(config.features)),
-    ).with_id("CuratedSchema")
-    schema = schema_gen.outputs["schema"]
-    validator = StrictExampleValidator(
-        statistics=statistics_gen.outputs["statistics"], schema=schema
-    ).with_id("ExampleValidator")
-
-    drift_validator = None
-    if config.validation.drift:
-        drift_validator = _drift_validator(config, statistics_gen, validator)
-
-    transform = tfx.components.Transform(
-        examples=examples,
-        schema=schema,
-        preprocessing_fn=f"{_PREPROCESSING}.preprocessing_fn",
-        splits_config=tfx.proto.SplitsConfig(analyze=["train"], transform=list(f.SPLITS)),
-        disable_statistics=True,
-        # Nobody reads the cache: every run's examples are others.
-        disable_analyzer_cache=True,
-        custom_config={f.FEATURES_KEY: features, _CODE_KEY: code_fingerprint(_PREPROCESSING)},
-    )
-    # Anomalies stop the run before anything is learned from them.
-    transform.add_upstream_node(drift_validator or validator)
-
-    transformed_examples = transform.outputs["transformed_examples"]
-    base_path = absolute(config.base_path)
-
-    def last_blessed_model(strategy: type, current: tfx.types.BaseChannel) -> resolver.Resolver:
-        ours: dict[str, Any] = {"config": {"base_path": base_path}, "current": current}
-        return resolver.Resolver(
-            strategy_class=tfx.dsl.experimental.LatestBlessedModelStrategy
-            if stock_resolvers
-            else strategy,
-            model=tfx.dsl.Channel(type=standard_artifacts.Model, producer_component_id=TRAINER_ID),
-            model_blessing=tfx.dsl.Channel(type=standard_artifacts.ModelBlessing),
-            **({} if stock_resolvers else ours),
-        )
-
-    base_model = None
-    if config.training.warm_start:
-        base_model = last_blessed_model(
-            LatestBlessedModelOfOtherExamplesStrategy, transformed_examples
-        ).with_id("WarmStart")
-    tag_vectors = tag_vectors_file(config.data, output)
-    trainer = TowerTrainer(
-        run_fn=f"{_TASK}.run_fn",
-        examples=transformed_examples,
-        transform_graph=transform.outputs["transform_graph"],
-        summary=example_gen.outputs["summary"],
-        base_model=None if base_model is None else base_model.outputs["model"],
-        train_args=tfx.proto.TrainArgs(splits=["train"]),
-        eval_args=tfx.proto.EvalArgs(splits=["validation"]),
-        custom_config={
-            f.FEATURES_KEY: features,
-            task.MODEL_KEY: to_json(config.model),
-            task.TRAINING_KEY: to_json(config.training),
-            task.RANKING_KEY: to_json(config.ranking),
-            task.SEED_KEY: str(config.seed),
-            task.CHECKPOINTS_KEY: absolute(os.path.join(output, CHECKPOINTS_DIR)),
-            task.TAG_VECTORS_KEY: absolute(tag_vectors) if tag_vectors else "",
-            task.TAG_VECTORS_FINGERPRINT_KEY: files_fingerprint(
-                [tag_vectors] if tag_vectors else []
-            ),
-            **({BASE_PATH_KEY: base_path} if config.training.warm_start else {}),
-            _CODE_KEY: code_fingerprint(_TASK, "tfx_pipeline.components.trainer"),
-        },
-    ).with_id(TRAINER_ID)
-    model = trainer.outputs["model"]
-
-    last_blessed = last_blessed_model(LatestOtherBlessedModelStrategy, model).with_id("LastBlessed")
-    evaluator = ModelEvaluator(
-        examples=examples,
-        transformed_examples=transformed_examples,
-        transform_graph=transform.outputs["transform_graph"],
-        summary=example_gen.outputs["summary"],
-        model=model,
-        baseline=last_blessed.outputs["model"],
-        features=features,
-        baselines=to_json(config.baselines),
-        gate=to_json(config.gate),
-        seed=config.seed,
-        base_path=base_path,
-        has_click_head=config.training.click_objective is not None,
-        code=code_fingerprint("tfx_pipeline.components.evaluator"),
-    ).with_id("Evaluator")
-
-    index_builder = TagIndexBuilder(
-        model=model,
-        examples=examples,
-        summary=example_gen.outputs["summary"],
-        index=to_json(config.index),
-        policy=to_json(config.serving.policy),
-        tag_normalization=to_json(config.data.tag_normalization),
-        code=code_fingerprint("tfx_pipeline.components.tag_index_builder"),
-    )
-    servable = index_builder.outputs["servable"]
-    index_evaluator = TagIndexEvaluator(
-        servable=servable,
-        examples=examples,
-        target_recall=config.index.target_recall,
-        code=code_fingerprint(
-            "tfx_pipeline.components.tag_index_evaluator",
-            "serving.index.evaluation",
-            "serving.index.scann_index",
-        ),
-    )
-    pusher = AtomicPusher(
-        servable=servable,
-        model_blessing=evaluator.outputs["blessing"],
-        index_blessing=index_evaluator.outputs["blessing"],
-        base_path=base_path,
-        exact_base_path=absolute(config.exact_base_path) if config.exact_base_path else "",
-        run_name=config.name,
-        code=code_fingerprint("tfx_pipeline.components.pusher"),
-    ).with_id("Pusher")
-
-    bulk_inferrer = None
-    if config.batch.bulk_inferrer:
-        bulk_inferrer = now_bulk_inferrer(examples, servable, evaluator.outputs["blessing"])
-        # What is served must not wait for predictions of every user, nor fail with them.
-        bulk_inferrer.add_upstream_node(pusher)
-
-    # In the order of their work.
-    components = [
-        example_gen,
-        statistics_gen,
-        schema_gen,
-        validator,
-        *([] if drift_validator is None else [drift_validator]),
-        transform,
-        *([] if base_model is None else [base_model]),
-        trainer,
-        last_blessed,
-        evaluator,
-        index_builder,
-        index_evaluator,
-        pusher,
-        *([] if bulk_inferrer is None else [bulk_inferrer]),
-    ]
+    components = _Wiring(config, inputs, stock_resolvers).nodes()
     if until is not None:
         components = components[: [component.id for component in components].index(until) + 1]
+    output = config.output_dir
     return tfx.dsl.Pipeline(
         pipeline_name=config.name,
         pipeline_root=os.path.join(output, ARTIFACTS_DIR),
@@ -248,18 +82,231 @@ def create_pipeline(
     )
 
 
-def _drift_validator(config: PipelineConfig, statistics_gen, validator) -> DriftValidator:
-    window = find_window(config.data)
-    baselines = absolute(os.path.join(config.output_dir, BASELINES_DIR))
-    before = last_baseline(baselines, window.day) if window is not None else None
-    drift_validator = DriftValidator(
-        statistics=statistics_gen.outputs["statistics"],
-        thresholds=to_json(config.validation.drift),
-        baselines_dir=baselines,
-        # Other statistics of the day before are another comparison.
-        baseline=files_fingerprint([statistics_file(baselines, before)] if before else []),
-        code=code_fingerprint("tfx_pipeline.components.drift_validator"),
-    ).with_id(VALIDATOR_ID)
-    # Values that the schema does not allow are the clearer word.
-    drift_validator.add_upstream_node(validator)
-    return drift_validator
+class _Wiring:
+    """The nodes of one configuration, each made from the outputs of those before it."""
+
+    def __init__(self, config: PipelineConfig, inputs: PipelineInputs, stock_resolvers: bool):
+        self._config = config
+        self._inputs = inputs
+        self._stock_resolvers = stock_resolvers
+        self._features = to_json(config.features)
+        self._base_path = absolute(config.base_path)
+
+    def nodes(self) -> list[BaseNode]:
+        """All nodes, in the order of their work."""
+        example_gen = self._example_gen()
+        schema_gen = self._schema_gen()
+        checks = self._checks(example_gen, schema_gen)
+        transform = self._transform(example_gen, schema_gen)
+        # Anomalies stop the run before anything is learned from them.
+        transform.add_upstream_node(checks[-1])
+        base_model = self._base_model(transform)
+        trainer = self._trainer(example_gen, transform, base_model)
+        last_blessed = self._last_blessed_model(
+            LatestOtherBlessedModelStrategy, trainer.outputs["model"]
+        ).with_id("LastBlessed")
+        evaluator = self._evaluator(example_gen, transform, trainer, last_blessed)
+        index_builder = self._index_builder(example_gen, trainer)
+        index_evaluator = self._index_evaluator(example_gen, index_builder)
+        pusher = self._pusher(index_builder, evaluator, index_evaluator)
+        return [
+            example_gen,
+            schema_gen,
+            *checks,
+            transform,
+            *([] if base_model is None else [base_model]),
+            trainer,
+            last_blessed,
+            evaluator,
+            index_builder,
+            index_evaluator,
+            pusher,
+            *self._bulk_inferrer(example_gen, index_builder, evaluator, pusher),
+        ]
+
+    def _example_gen(self) -> BaseNode:
+        config = self._config
+        return TableExampleGen(
+            # What is planted is looked at after the run, vectors of tags by the Trainer: neither
+            # changes an example.
+            data=to_json(dataclasses.replace(config.data, planted=None, tag_vectors=None)),
+            day="" if config.data.window is None else config.data.window.day,
+            features=self._features,
+            examples_config=to_json(config.examples),
+            rejected_dir=absolute(os.path.join(config.output_dir, REJECTED_DIR)),
+            tables=self._inputs.tables,
+            code=self._inputs.code["ExampleGen"],
+        ).with_id("ExampleGen")
+
+    def _schema_gen(self) -> BaseNode:
+        return CuratedSchema(
+            text=text_format.MessageToString(build_schema(self._config.features)),
+        ).with_id("CuratedSchema")
+
+    def _checks(self, example_gen: BaseNode, schema_gen: BaseNode) -> list[BaseNode]:
+        """Statistics and what compares them; whatever follows waits for the last one."""
+        statistics_gen = tfx.components.StatisticsGen(
+            examples=example_gen.outputs["examples"], exclude_splits=[f.NOW_SPLIT]
+        )
+        validator = StrictExampleValidator(
+            statistics=statistics_gen.outputs["statistics"], schema=schema_gen.outputs["schema"]
+        ).with_id("ExampleValidator")
+        nodes: list[BaseNode] = [statistics_gen, validator]
+        if self._config.validation.drift:
+            drift_validator = DriftValidator(
+                statistics=statistics_gen.outputs["statistics"],
+                thresholds=to_json(self._config.validation.drift),
+                baselines_dir=self._inputs.baselines_dir,
+                # Other statistics of the day before are another comparison.
+                baseline=self._inputs.last_baseline,
+                code=self._inputs.code["DriftValidator"],
+            ).with_id(VALIDATOR_ID)
+            # Values that the schema does not allow are the clearer word.
+            drift_validator.add_upstream_node(validator)
+            nodes.append(drift_validator)
+        return nodes
+
+    def _transform(self, example_gen: BaseNode, schema_gen: BaseNode) -> BaseNode:
+        return tfx.components.Transform(
+            examples=example_gen.outputs["examples"],
+            schema=schema_gen.outputs["schema"],
+            preprocessing_fn=f"{PREPROCESSING}.preprocessing_fn",
+            splits_config=tfx.proto.SplitsConfig(analyze=["train"], transform=list(f.SPLITS)),
+            disable_statistics=True,
+            # Nobody reads the cache: every run's examples are others.
+            disable_analyzer_cache=True,
+            custom_config={
+                f.FEATURES_KEY: self._features,
+                _CODE_KEY: self._inputs.code["Transform"],
+            },
+        )
+
+    def _last_blessed_model(
+        self, strategy: type, current: tfx.types.BaseChannel
+    ) -> resolver.Resolver:
+        ours: dict[str, Any] = {"config": {"base_path": self._base_path}, "current": current}
+        return resolver.Resolver(
+            strategy_class=tfx.dsl.experimental.LatestBlessedModelStrategy
+            if self._stock_resolvers
+            else strategy,
+            model=tfx.dsl.Channel(type=standard_artifacts.Model, producer_component_id=TRAINER_ID),
+            model_blessing=tfx.dsl.Channel(type=standard_artifacts.ModelBlessing),
+            **({} if self._stock_resolvers else ours),
+        )
+
+    def _base_model(self, transform: BaseNode) -> BaseNode | None:
+        """Finds the model whose weights a training starts from; None: it starts anew."""
+        if not self._config.training.warm_start:
+            return None
+        return self._last_blessed_model(
+            LatestBlessedModelOfOtherExamplesStrategy, transform.outputs["transformed_examples"]
+        ).with_id("WarmStart")
+
+    def _trainer(
+        self, example_gen: BaseNode, transform: BaseNode, base_model: BaseNode | None
+    ) -> BaseNode:
+        config, inputs = self._config, self._inputs
+        custom_config = {
+            f.FEATURES_KEY: self._features,
+            task.MODEL_KEY: to_json(config.model),
+            task.TRAINING_KEY: to_json(config.training),
+            task.RANKING_KEY: to_json(config.ranking),
+            task.SEED_KEY: str(config.seed),
+            task.CHECKPOINTS_KEY: absolute(os.path.join(config.output_dir, CHECKPOINTS_DIR)),
+            task.TAG_VECTORS_KEY: inputs.tag_vectors,
+            task.TAG_VECTORS_FINGERPRINT_KEY: inputs.tag_vectors_fingerprint,
+            _CODE_KEY: inputs.code["Trainer"],
+        }
+        if base_model is not None:
+            custom_config[BASE_PATH_KEY] = self._base_path
+        return TowerTrainer(
+            run_fn=f"{TASK}.run_fn",
+            examples=transform.outputs["transformed_examples"],
+            transform_graph=transform.outputs["transform_graph"],
+            summary=example_gen.outputs["summary"],
+            base_model=None if base_model is None else base_model.outputs["model"],
+            train_args=tfx.proto.TrainArgs(splits=["train"]),
+            eval_args=tfx.proto.EvalArgs(splits=["validation"]),
+            custom_config=custom_config,
+        ).with_id(TRAINER_ID)
+
+    def _evaluator(
+        self,
+        example_gen: BaseNode,
+        transform: BaseNode,
+        trainer: BaseNode,
+        last_blessed: BaseNode,
+    ) -> BaseNode:
+        config = self._config
+        return ModelEvaluator(
+            examples=example_gen.outputs["examples"],
+            transformed_examples=transform.outputs["transformed_examples"],
+            transform_graph=transform.outputs["transform_graph"],
+            summary=example_gen.outputs["summary"],
+            model=trainer.outputs["model"],
+            baseline=last_blessed.outputs["model"],
+            specification=to_json(
+                EvaluationSpec(
+                    features=config.features,
+                    baselines=config.baselines,
+                    gate=config.gate,
+                    seed=config.seed,
+                    has_click_head=config.training.click_objective is not None,
+                    base_path=self._base_path,
+                )
+            ),
+            code=self._inputs.code["Evaluator"],
+        ).with_id("Evaluator")
+
+    def _index_builder(self, example_gen: BaseNode, trainer: BaseNode) -> BaseNode:
+        config = self._config
+        return TagIndexBuilder(
+            model=trainer.outputs["model"],
+            examples=example_gen.outputs["examples"],
+            summary=example_gen.outputs["summary"],
+            index=to_json(config.index),
+            policy=to_json(config.serving.policy),
+            tag_normalization=to_json(config.data.tag_normalization),
+            code=self._inputs.code["TagIndexBuilder"],
+        )
+
+    def _index_evaluator(self, example_gen: BaseNode, index_builder: BaseNode) -> BaseNode:
+        return TagIndexEvaluator(
+            servable=index_builder.outputs["servable"],
+            examples=example_gen.outputs["examples"],
+            target_recall=self._config.index.target_recall,
+            code=self._inputs.code["TagIndexEvaluator"],
+        )
+
+    def _pusher(
+        self, index_builder: BaseNode, evaluator: BaseNode, index_evaluator: BaseNode
+    ) -> BaseNode:
+        config = self._config
+        return AtomicPusher(
+            servable=index_builder.outputs["servable"],
+            model_blessing=evaluator.outputs["blessing"],
+            index_blessing=index_evaluator.outputs["blessing"],
+            base_path=self._base_path,
+            exact_base_path=absolute(config.exact_base_path) if config.exact_base_path else "",
+            run_name=config.name,
+            code=self._inputs.code["Pusher"],
+        ).with_id("Pusher")
+
+    def _bulk_inferrer(
+        self,
+        example_gen: BaseNode,
+        index_builder: BaseNode,
+        evaluator: BaseNode,
+        pusher: BaseNode,
+    ) -> Sequence[BaseNode]:
+        """TFX's batch prediction, where the configuration asks for it."""
+        if not self._config.batch.bulk_inferrer:
+            return []
+        bulk_inferrer = now_bulk_inferrer(
+            example_gen.outputs["examples"],
+            index_builder.outputs["servable"],
+            evaluator.outputs["blessing"],
+        )
+        # What is served must not wait for predictions of every user, nor fail with them.
+        bulk_inferrer.add_upstream_node(pusher)
+        return [bulk_inferrer]

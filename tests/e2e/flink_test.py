@@ -81,11 +81,12 @@ def write_config(project, cluster) -> Callable[..., Path]:
 def run_until(config_path: Path, node: str) -> Path:
     """Runs the first part of the pipeline in this process; returns the output folder."""
     from tfx_pipeline.pipeline import create_pipeline
+    from tfx_pipeline.pipeline_inputs import find_inputs
     from tfx_pipeline.runs.run import run_nodes
 
     config = load_config(str(config_path))
     os.makedirs(config.output_dir, exist_ok=True)
-    run_nodes(create_pipeline(config, until=node), Console(io.StringIO()))
+    run_nodes(create_pipeline(config, find_inputs(config), until=node), Console(io.StringIO()))
     return Path(config.output_dir)
 
 

@@ -24,6 +24,7 @@ from tfx_pipeline.config.pipeline import load_config
 from tfx_pipeline.datasets.demo import prepare_demo
 from tfx_pipeline.datasets.demo_config import DemoConfig
 from tfx_pipeline.pipeline import create_pipeline
+from tfx_pipeline.pipeline_inputs import find_inputs
 from tfx_pipeline.runs.local_runner import ReportingLocalRunner
 from tfx_pipeline.versions.pushed_versions import read_versions
 from tfx_pipeline.versions.pushing import push, push_sources
@@ -76,7 +77,7 @@ def run(config, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(tag_index_evaluator, "evaluate_in_own_process", evaluate_in_this_process)
-        pipeline = create_pipeline(config)
+        pipeline = create_pipeline(config, find_inputs(config))
         pipeline.metadata_connection_config = metadata.sqlite_metadata_connection_config(
             str(folder / "metadata.sqlite")
         )

@@ -11,6 +11,7 @@ from tfx_pipeline.config.gate import DistributionThreshold, ValidationConfig
 from tfx_pipeline.config.pipeline import PipelineConfig, load_config
 from tfx_pipeline.config.serving import BatchConfig
 from tfx_pipeline.pipeline import create_pipeline
+from tfx_pipeline.pipeline_inputs import find_inputs
 from trainer.contract.features import Domain, FeatureSpec
 
 
@@ -18,8 +19,8 @@ def test_bulk_inferrer_is_there_on_demand_and_takes_what_is_pushed(tmp_path):
     config = load_config(str(make_small_project(tmp_path).config_path))
     asked = dataclasses.replace(config, batch=BatchConfig(bulk_inferrer=True))
 
-    without = {node.id: node for node in create_pipeline(config).components}
-    nodes = {node.id: node for node in create_pipeline(asked).components}
+    without = {node.id: node for node in create_pipeline(config, find_inputs(config)).components}
+    nodes = {node.id: node for node in create_pipeline(asked, find_inputs(asked)).components}
 
     assert set(nodes) - set(without) == {"BulkInferrer"}
     inputs, pushed = nodes["BulkInferrer"].inputs, nodes["Pusher"].inputs
@@ -51,7 +52,7 @@ def test_drift_is_asked_before_anything_is_transformed_and_knows_its_baseline(tm
     asked = dataclasses.replace(config, validation=drift)
 
     def nodes(config):
-        return {node.id: node for node in create_pipeline(config).components}
+        return {node.id: node for node in create_pipeline(config, find_inputs(config)).components}
 
     without, first = nodes(config), nodes(asked)
 

@@ -9,6 +9,7 @@ decides is kept as TFX keeps it, a `ModelBlessing`, so stock components and reso
 import dataclasses
 import json
 import os
+from collections.abc import Collection, Mapping, Sequence
 
 import tensorflow_transform as tft
 from tfx import v1 as tfx
@@ -16,6 +17,7 @@ from tfx.components.evaluator import constants
 from tfx.components.evaluator import executor as stock_executor
 from tfx.dsl.components.base import executor_spec
 from tfx.types import artifact_utils
+from tfx.types.artifact import Artifact
 from tfx.utils import path_utils
 
 from tfx_pipeline.components.artifacts import LogSummary
@@ -26,7 +28,7 @@ from tfx_pipeline.evaluation.figures import (
     evaluate_baselines,
     evaluate_model_and_users,
 )
-from tfx_pipeline.evaluation.gate import check_model
+from tfx_pipeline.evaluation.gate import Check, check_model
 from tfx_pipeline.evaluation.held_out_items import load_tag_items, read_held_out_items
 from tfx_pipeline.evaluation.saved_model_scorer import read_second_stage
 from tfx_pipeline.examples.log_summary import ITEMS_FILE, TAGS_FILE
@@ -37,13 +39,40 @@ from trainer.contract.manifest import check_manifest
 from trainer.contract.memory import describe_memory
 from trainer.contract.whole_files import write_json, write_text
 from trainer.data.input_data import load_snapshots, load_tags
+from trainer.data.snapshots import Snapshots
 from trainer.evaluation.baselines import load_tag_clicks
 from trainer.evaluation.baselines_config import BaselinesConfig
-from trainer.evaluation.fitted_baselines import columns_of_training, fit_baselines
+from trainer.evaluation.fitted_baselines import (
+    FittedBaselines,
+    columns_of_training,
+    fit_baselines,
+)
 
 METRICS_FILE = "metrics.json"
 GATE_FILE = "gate.json"
+_EVALUATED = ("validation", "test")
 _NOT_COMPARED = "Nothing is compared with it; roll its version back, or remove its folder."
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSpec:
+    """What is evaluated, and what the gate asks.
+
+    Attributes:
+      features: What a user is.
+      baselines: What is fitted beside the model.
+      gate: The checks.
+      seed: Seed of the random baseline.
+      has_click_head: Whether the click loss was trained.
+      base_path: Folder of the pushed versions, which knows what was rolled back.
+    """
+
+    features: f.FeatureSpec
+    baselines: BaselinesConfig
+    gate: GateConfig
+    seed: int
+    has_click_head: bool
+    base_path: str
 
 
 @tfx.dsl.components.component
@@ -55,12 +84,7 @@ def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
     model: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Model],
     evaluation: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.ModelEvaluation],
     blessing: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.ModelBlessing],
-    features: tfx.dsl.components.Parameter[str],
-    baselines: tfx.dsl.components.Parameter[str],
-    gate: tfx.dsl.components.Parameter[str],
-    seed: tfx.dsl.components.Parameter[int],
-    has_click_head: tfx.dsl.components.Parameter[bool],
-    base_path: tfx.dsl.components.Parameter[str],
+    specification: tfx.dsl.components.Parameter[str],
     code: tfx.dsl.components.Parameter[str],
     baseline: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Model] = None,  # type: ignore[assignment]
 ):
@@ -74,69 +98,95 @@ def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
       model: The towers.
       evaluation: `metrics.json` (flat, `<part>.<who>.<metric>`) and `gate.json`.
       blessing: Blessed if every check passed.
-      features: `FeatureSpec` as JSON.
-      baselines: `BaselinesConfig` as JSON.
-      gate: `GateConfig` as JSON.
-      seed: Of the random baseline.
-      has_click_head: Whether the click loss was trained.
-      base_path: Folder of the pushed versions, which knows what was rolled back.
+      specification: `EvaluationSpec` as JSON.
       code: Fingerprint of the code, for the cache.
       baseline: The last other model that was blessed.
     """
     del code
-    transform_output = tft.TFTransformOutput(transform_graph.uri)
-    tags = load_tags(transform_output)
-    clicks = load_tag_clicks(os.path.join(summary.uri, TAGS_FILE), tags)
-    tag_items = load_tag_items(os.path.join(summary.uri, ITEMS_FILE))
-    models = {"model": model.uri}
-    other = other_model(baseline.uri, model.uri, base_path) if baseline else None
-    if other is not None:
-        models["last_blessed"] = other
+    spec = from_saved(EvaluationSpec, json.loads(specification), "evaluation")
+    other = other_model(baseline.uri, model.uri, spec.base_path) if baseline else None
+    models = {"model": model.uri} | ({} if other is None else {"last_blessed": other})
     for uri in models.values():
         check_manifest(path_utils.serving_model_path(uri), remedy=_NOT_COMPARED)
-
-    def files(artifact, split):
-        return [os.path.join(artifact_utils.get_split_uri([artifact], split), "*")]
-
-    snapshots = {
-        split: load_snapshots(files(transformed_examples, split), transform_output)
-        for split in ("validation", "test")
-    }
-    spec = from_saved(f.FeatureSpec, json.loads(features), f.FEATURES_KEY)
-    fitted = fit_baselines(
-        clicks,
-        load_snapshots(
-            files(transformed_examples, "train"), transform_output, columns_of_training(spec)
-        ),
-        snapshots["validation"],
-        spec,
-        from_saved(BaselinesConfig, json.loads(baselines), "baselines"),
-        seed,
-    )
+    log = _Log(examples, transformed_examples, transform_graph, summary)
+    fitted = log.fit(spec)
     metrics: dict[str, Figures] = {}
     by_user: dict[str, UserFigures] = {}
-    for split, part in snapshots.items():
-        items = read_held_out_items(tag_items, tags, files(examples, split))
-        figures, of_users = evaluate_baselines(fitted, clicks, part, items)
+    for split in _EVALUATED:
+        metrics[split], by_user[split] = log.evaluate(split, models, fitted)
+    checks = check_model(
+        metrics["validation"], by_user["validation"], spec.gate, spec.has_click_head
+    )
+    write_json(os.path.join(evaluation.uri, METRICS_FILE), _flat(metrics, fitted, model.uri))
+    write_json(
+        os.path.join(evaluation.uri, GATE_FILE), [dataclasses.asdict(check) for check in checks]
+    )
+    _bless(blessing, model, checks)
+
+
+class _Log:
+    """The examples of a run, and what its figures are computed from."""
+
+    def __init__(
+        self,
+        examples: Artifact,
+        transformed_examples: Artifact,
+        transform_graph: Artifact,
+        summary: Artifact,
+    ):
+        self._examples, self._transformed_examples = examples, transformed_examples
+        self._transform = tft.TFTransformOutput(transform_graph.uri)
+        self._tags = load_tags(self._transform)
+        self._clicks = load_tag_clicks(os.path.join(summary.uri, TAGS_FILE), self._tags)
+        self._tag_items = load_tag_items(os.path.join(summary.uri, ITEMS_FILE))
+        self._snapshots = {split: self._load(split) for split in _EVALUATED}
+
+    def fit(self, spec: EvaluationSpec) -> FittedBaselines:
+        """Fits the baselines on training users; validation users choose between their settings."""
+        return fit_baselines(
+            self._clicks,
+            self._load("train", columns_of_training(spec.features)),
+            self._snapshots["validation"],
+            spec.features,
+            spec.baselines,
+            spec.seed,
+        )
+
+    def evaluate(
+        self, split: str, models: Mapping[str, str], fitted: FittedBaselines
+    ) -> tuple[Figures, UserFigures]:
+        """Computes the figures of one split, of the baselines and of models by name."""
+        files = _files(self._examples, split)
+        items = read_held_out_items(self._tag_items, self._tags, files)
+        snapshots = self._snapshots[split]
+        figures, of_users = evaluate_baselines(fitted, self._clicks, snapshots, items)
         for who, uri in models.items():
-            towers = path_utils.serving_model_path(uri)
             of_model, users_of_model = evaluate_model_and_users(
                 who,
-                towers,
-                tags,
-                clicks,
-                part,
-                files(examples, split),
+                path_utils.serving_model_path(uri),
+                self._tags,
+                self._clicks,
+                snapshots,
+                files,
                 with_stages=who == "model",
                 items=items,
             )
             figures |= of_model
             of_users |= users_of_model
-        metrics[split], by_user[split] = figures, of_users
-    validation = metrics["validation"]
-    config = from_saved(GateConfig, json.loads(gate), "gate")
-    checks = check_model(validation, by_user["validation"], config, has_click_head)
+        return figures, of_users
 
+    def _load(self, split: str, names: Collection[str] | None = None) -> Snapshots:
+        return load_snapshots(_files(self._transformed_examples, split), self._transform, names)
+
+
+def _files(artifact: Artifact, split: str) -> list[str]:
+    return [os.path.join(artifact_utils.get_split_uri([artifact], split), "*")]
+
+
+def _flat(
+    metrics: Mapping[str, Figures], fitted: FittedBaselines, model_uri: str
+) -> dict[str, float | str | None]:
+    """The figures as one mapping, with what the baselines and the second stage chose."""
     flat: dict[str, float | str | None] = {
         f"{split}.{who}.{name}": value
         for split, figures in metrics.items()
@@ -145,13 +195,14 @@ def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
     }
     flat |= fitted.settings
     flat |= {f"{who}_skipped": reason for who, reason in fitted.skipped.items()}
-    stage, _ = read_second_stage(path_utils.serving_model_path(model.uri))
+    stage, _ = read_second_stage(path_utils.serving_model_path(model_uri))
     flat["click_weight"], flat["mix_weight"] = stage.click_weight, stage.mix_weight
     flat["memory"] = describe_memory(stage.memory)
-    write_json(os.path.join(evaluation.uri, METRICS_FILE), flat)
-    write_json(
-        os.path.join(evaluation.uri, GATE_FILE), [dataclasses.asdict(check) for check in checks]
-    )
+    return flat
+
+
+def _bless(blessing: Artifact, model: Artifact, checks: Sequence[Check]) -> None:
+    """Keeps the verdict as TFX's Evaluator does."""
     is_blessed = all(check.is_passed for check in checks)
     name = constants.BLESSED_FILE_NAME if is_blessed else constants.NOT_BLESSED_FILE_NAME
     failed = "\n".join(str(check) for check in checks if not check.is_passed)

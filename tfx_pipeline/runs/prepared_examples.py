@@ -14,6 +14,7 @@ import tensorflow_transform as tft
 from tfx_pipeline.config.pipeline import PipelineConfig
 from tfx_pipeline.examples.write_examples import TAGS_FILE
 from tfx_pipeline.pipeline import create_pipeline
+from tfx_pipeline.pipeline_inputs import find_inputs
 from tfx_pipeline.run_log.lock import only_run
 from tfx_pipeline.runs.local_runner import NodeRun
 from tfx_pipeline.runs.run import run_nodes
@@ -77,7 +78,7 @@ def prepare_examples(config: PipelineConfig, console: Console) -> PreparedExampl
     """
     os.makedirs(config.output_dir, exist_ok=True)
     with only_run(config.output_dir):
-        nodes = run_nodes(create_pipeline(config, until=LAST_NODE), console)
+        nodes = run_nodes(create_pipeline(config, find_inputs(config), until=LAST_NODE), console)
     outputs: dict[tuple[str, str], Any] = {
         (run.node, name): artifacts[0].uri
         for run in nodes

@@ -19,6 +19,7 @@ from tfx_pipeline.config.pipeline import PipelineConfig
 from tfx_pipeline.engines.beam_failure import one_line_failures, without_place
 from tfx_pipeline.examples.notes import read_summary
 from tfx_pipeline.pipeline import create_pipeline
+from tfx_pipeline.pipeline_inputs import find_inputs
 from tfx_pipeline.runs.early_checks import check_inputs
 from tfx_pipeline.runs.local_runner import NodeRun, ReportingLocalRunner
 from tfx_pipeline.runs.memory import PeakMemory
@@ -70,7 +71,7 @@ def run_pipeline(config: PipelineConfig, console: Console) -> RunResult:
     """
     started = time.perf_counter()
     check_inputs(config)
-    pipeline = create_pipeline(config)
+    pipeline = create_pipeline(config, find_inputs(config))
     with PeakMemory() as memory:
         nodes = run_nodes(pipeline, console, partial(_check_node, config))
         outputs = NodeOutputs(nodes)

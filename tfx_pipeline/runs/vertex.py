@@ -16,6 +16,7 @@ from tfx.orchestration.kubeflow.v2.step_builder import ContainerSpec
 from tfx_pipeline.config.pipeline import PipelineConfig
 from tfx_pipeline.config.vertex import VertexConfig
 from tfx_pipeline.pipeline import TRAINER_ID, create_pipeline
+from tfx_pipeline.pipeline_inputs import find_inputs
 from tfx_pipeline.runs.early_checks import check_compilable
 
 
@@ -34,7 +35,7 @@ def compile_pipeline(config: PipelineConfig) -> dict[str, Any]:
       ValueError: A user's mistake.
     """
     check_compilable(config)
-    pipeline = create_pipeline(config, stock_resolvers=True)
+    pipeline = create_pipeline(config, find_inputs(config), stock_resolvers=True)
     resources = _resources(config.vertex)
     if resources is not None:
         for component in pipeline.components:
