@@ -8,16 +8,18 @@ import pytest
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "decisions"
 RECORDS = sorted(FOLDER.glob("[0-9]*.md"))
 PARTS = ["Context", "Decision", "Consequences"]
+# Of a library that was tried in place of our own code: what was run, and what was seen.
+PARTS_OF_A_TRIAL = ["Context", "Tried", "Decision", "Consequences"]
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
-def test_record_has_its_number_and_three_short_parts(path):
+def test_record_has_its_number_and_short_parts(path):
     title, *parts = path.read_text(encoding="utf-8").split("\n## ")
 
     assert re.fullmatch(r"\d{4}-[a-z0-9-]+", path.stem)
     assert title.startswith(f"# {path.stem[:4]}: ")
-    assert [part.partition("\n")[0] for part in parts] == PARTS
-    assert all(3 < len(part.partition("\n")[2].split()) < 150 for part in parts)
+    assert [part.partition("\n")[0] for part in parts] in (PARTS, PARTS_OF_A_TRIAL)
+    assert all(3 < len(part.partition("\n")[2].split()) < 300 for part in parts)
 
 
 def test_no_number_is_there_twice():
