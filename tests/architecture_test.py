@@ -443,6 +443,18 @@ def test_every_test_file_is_collected():
     assert not ignoring
 
 
+def test_no_conftest_imports_a_test_module():
+    # What every test needs must not fail with one test file, nor be collected twice.
+    found = [
+        f"{path}:{imported.line}: {imported.name}"
+        for path, source in source_files("tests")
+        if path.endswith("/conftest.py")
+        for imported in read_imports(path, source)
+        if any(part.endswith("_test") for part in imported.name.split("."))
+    ]
+    assert not found, "\n".join(found)
+
+
 def test_lanes_together_run_every_test():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     lanes = read_lanes(makefile)

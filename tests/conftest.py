@@ -20,10 +20,10 @@ hypothesis.settings.load_profile("tagtower")
 
 @pytest.fixture(scope="session")
 def toy_graph(tmp_path_factory):
-    """The analysed rows of `preprocessing_test`, for whoever saves towers; nothing changes it.
+    """The analysed `tests.tfx_pipeline.toy_rows`, for whoever saves towers; nothing changes it.
 
     Made once in a process: Beam takes some ten seconds.
     """
-    from tests.tfx_pipeline.preprocessing_test import analysed
+    from tests.tfx_pipeline.toy_rows import analysed
 
     return analysed(tmp_path_factory.mktemp("toy_graph"))

@@ -14,7 +14,7 @@ from serving.model_server.server import ModelServer
 from serving.servable.export import export_servable
 from serving.servable.retrieval import TagRetrieval
 from tests.serving.model_server.toy_models import save_retriever, save_toy
-from tests.tfx_pipeline.preprocessing_test import SPEC, TAGS
+from tests.tfx_pipeline.toy_rows import SPEC, TAGS
 from tests.trainer.saved.saved_towers_test import CLICK_WEIGHT, make
 from tests.trainer.towers.user_tower_test import CONFIG
 from tfx_pipeline.cli import main

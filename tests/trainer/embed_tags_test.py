@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.tfx_pipeline.preprocessing_test import SPEC, TAGS
+from tests.tfx_pipeline.toy_rows import SPEC, TAGS
 from trainer.config import ModelConfig, TrainingConfig
 from trainer.contract import signatures as s
 from trainer.data.input_data import vocabulary_sizes

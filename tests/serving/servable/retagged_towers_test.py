@@ -8,7 +8,7 @@ from serving.index.top_k import BruteForceIndex
 from serving.servable.export import export_servable
 from serving.servable.retagged_towers import RetaggedTowers, TagChanges, changed_tables
 from serving.servable.retrieval import TagRetrieval
-from tests.tfx_pipeline.preprocessing_test import SPEC, TAGS
+from tests.tfx_pipeline.toy_rows import SPEC, TAGS
 from tests.toy_towers import ToyTowers
 from tests.trainer import embed_tags_test as trained
 from trainer.contract import signatures as s

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from tests.tfx_pipeline.preprocessing_test import SPEC, TAGS
+from tests.tfx_pipeline.toy_rows import SPEC, TAGS
 from tests.trainer.towers.user_tower_test import CONFIG
 from trainer.config import TrainingConfig
 from trainer.contract import features as f
