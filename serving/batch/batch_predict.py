@@ -114,7 +114,7 @@ class PredictShard(beam.DoFn):
         writer: type[PredictionWriter],
         predicted_by: PredictedBy,
     ):
-        """Initializes the function.
+        """Initializes the function of the pipeline.
 
         Args:
           config: Settings of the batch prediction; the input format is not `auto`.

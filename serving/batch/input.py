@@ -158,7 +158,7 @@ class InstanceReader:
         excluded_fields: Collection[str],
         is_list: Mapping[str, bool],
     ):
-        """Initializes the reader.
+        """Initializes the reader of shards.
 
         Args:
           input_format: Format of the input, `jsonl` or `tf-record`.

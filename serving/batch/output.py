@@ -38,7 +38,7 @@ class Predicted(NamedTuple):
       instance: Instance that the tags are for.
       tags: Tag names; fewer than requested if an approximate index found fewer.
       scores: Score of each tag.
-      probabilities: Probability of each tag; None if the servable is older than probabilities.
+      probabilities: Probability of each tag; None if an old servable gives no probabilities.
     """
 
     instance: Instance

@@ -20,7 +20,7 @@ class Retrieved(NamedTuple):
     Attributes:
       tags: [batch][k], tag names.
       scores: [batch][k], scores of the tags.
-      probabilities: [batch][k], probabilities of the tags; None if the servable is older than
+      probabilities: [batch][k], probabilities of the tags; None if an old servable gives no
         probabilities.
     """
 

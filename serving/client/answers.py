@@ -34,7 +34,7 @@ class TagProfile:
       tags: Tag names, best first.
       scores: Score of each tag.
       probabilities: Calibrated probability of each tag that the user will click it; None if the
-        model version is older than probabilities.
+        version is so old that it gives no probabilities.
     """
 
     tags: tuple[str, ...]

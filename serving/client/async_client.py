@@ -42,7 +42,7 @@ class AsyncTagClient:
     RuntimeError. A call that is cancelled is cancelled at the server as well.
 
     Args:
-      target: `host:port` of the gRPC interface; all other arguments are those of `TagClient`, too.
+      target: `host:port` of the gRPC interface; this and all others are arguments of `TagClient`.
 
     Raises:
       ValueError: If an argument is out of its range.

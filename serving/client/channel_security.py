@@ -46,7 +46,7 @@ class ChannelSecurity:
       allows_token_in_clear: Whether a token may be sent to another machine without TLS.
 
     Raises:
-      ValueError: If two settings exclude each other, or the token is not valid.
+      ValueError: If settings do not fit together, or the token is not valid.
     """
 
     ca_file: str | os.PathLike | None = None

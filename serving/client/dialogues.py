@@ -174,7 +174,7 @@ class Dialogues:
             prediction = yield from self.predict(own, SIMILAR_TAGS)
         except TagClientError as error:
             if error.code is grpc.StatusCode.FAILED_PRECONDITION:
-                # This raises a clearer error if the version is older than `similar_tags`.
+                # This raises a clearer error if the version is too old to have `similar_tags`.
                 yield from self._learn_slots(SIMILAR_TAGS, own)
             raise
         neighbours = read_neighbours(prediction.outputs, tags, num_tags)
@@ -224,7 +224,7 @@ class Dialogues:
             slots, is_fresh = (yield from self._learn_slots(signature_name, own)), True
         try:
             tensors = {**to_tensors(features, slots, self._list_width), **own}
-            # No output filter: versions older than probabilities refuse one that names them.
+            # No output filter: old versions without probabilities refuse one that names them.
             prediction = yield from self.predict(tensors, signature_name)
             return prediction, tensors
         except (TagClientError, ValueError) as error:

@@ -119,10 +119,11 @@ class TagClient:
 
         Args:
           features: One instance per user, as for `retrieve`.
-          exclude_tags: For each user a list of tags that the answer must not have, as the model
-            spells them; None: no tag is excluded.
-          allow_categories: For each user the categories whose tags are allowed; an empty list: all
-            categories; None: all categories for every user. An unknown category has no tags.
+          exclude_tags: Lists of tags that the answers must not have, one list per user, as the
+            model spells them; None: no tag is excluded.
+          allow_categories: Lists of categories whose tags are allowed, one list per user; an empty
+            list: all categories; None: all categories for every user. An unknown category has no
+            tags.
           num_tags: Maximum number of tags per user; None: as many as the model gives.
           timeout_s: Deadline in seconds; None: the client's deadline.
 
@@ -133,7 +134,7 @@ class TagClient:
         Raises:
           ValueError: If there is no instance or not one list for each, a feature is unknown, or a
             value is of the wrong kind.
-          TagClientError: If the call failed, or the version is older than filters.
+          TagClientError: If the call failed, or the version is so old that it has no filters.
         """
         dialogue = self._dialogues.retrieve_filtered(
             features, exclude_tags, allow_categories, num_tags
@@ -151,7 +152,7 @@ class TagClient:
 
         Args:
           features: One instance per user, as for `retrieve`.
-          tags: For each user the tags to score, as the model spells them.
+          tags: Lists of tags to score, one list per user, as the model spells them.
           timeout_s: Deadline in seconds; None: the client's deadline.
 
         Returns:
@@ -176,7 +177,7 @@ class TagClient:
 
         Args:
           features: One instance per user, as for `retrieve`.
-          item_tags: For each user the items to score, each as the list of its tags.
+          item_tags: Lists of items to score, one list per user; an item is the list of its tags.
           timeout_s: Deadline in seconds; None: the client's deadline.
 
         Returns:
@@ -214,7 +215,7 @@ class TagClient:
         Raises:
           ValueError: If there is no instance or not one tag for each, a feature is unknown, or a
             value is of the wrong kind.
-          TagClientError: If the call failed, or the version is older than explanations.
+          TagClientError: If the call failed, or the version is so old that it has no explanations.
         """
         return self._run(self._dialogues.explain(features, tags), timeout_s)
 
@@ -237,7 +238,7 @@ class TagClient:
 
         Raises:
           ValueError: If `tags` is not a list of strings, or empty.
-          TagClientError: If the call failed, or the version is older than neighbours.
+          TagClientError: If the call failed, or the version is so old that it has no neighbours.
         """
         return self._run(self._dialogues.similar_tags(tags, num_tags), timeout_s)
 

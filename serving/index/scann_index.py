@@ -25,7 +25,7 @@ _MIN_BATCH = 16
 # reliably.
 _LEAVES_OF_WIDER = 4  # times the leaves of `search`
 _REORDERING_OF_WIDER = 1.5  # times k, at least; re-ordering is most of the cost of a search
-# Other versions do not load with this TensorFlow, or load and answer but hang at exit.
+# Other versions do not load with this TensorFlow, or load and answer but spin at exit.
 SUPPORTED_VERSION = "1.3.2"
 if importlib.metadata.version("scann") != SUPPORTED_VERSION:
     raise ImportError(

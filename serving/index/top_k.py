@@ -29,7 +29,11 @@ def trusted_depth(k: int, num_neighbors: int) -> int:
 
 
 class TopKIndex(tf.Module, abc.ABC):
-    """Finds the candidates with the greatest inner product."""
+    """An index that finds the candidates with the greatest inner products.
+
+    Attributes:
+      is_exact: Whether the scores and the positions are those of an exact search.
+    """
 
     is_exact: bool
 

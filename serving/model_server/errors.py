@@ -1,4 +1,4 @@
-"""Errors of a request: one status code and one message, the same for gRPC and REST."""
+"""Errors of a request: a status code and a message, the same for gRPC and REST."""
 
 import grpc
 

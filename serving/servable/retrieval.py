@@ -66,7 +66,7 @@ class TagRetrieval(tf.Module):
         memory: Sequence[DomainMemory] = (),
         name: str | None = None,
     ):
-        """Composes the module.
+        """Composes the module from its parts.
 
         Args:
           towers: Loaded SavedModel with the signatures of `trainer.contract.signatures`.

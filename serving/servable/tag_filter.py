@@ -44,7 +44,7 @@ class TagFilter(tf.Module):
     def __init__(
         self, tags: np.ndarray, categories: Sequence[str] | None = None, name: str | None = None
     ):
-        """Builds the tables.
+        """Builds the lookup tables.
 
         Args:
           tags: bytes [num_tags], names of the tags.

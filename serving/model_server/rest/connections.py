@@ -52,7 +52,7 @@ class RestConnections(tornado.httpserver.HTTPServer):
         make_room: Callable[[], bool],
         context: ssl.SSLContext | None,
     ) -> None:
-        """Initializes the server.
+        """Initializes the server of connections.
 
         Args:
           requests: Delegate that makes request objects.
