@@ -1,28 +1,29 @@
-"""How TensorFlow computes in a process that answers requests."""
+"""Settings of TensorFlow in a process that answers requests."""
 
 import os
 import sys
 
-# What is read once, when TensorFlow is first imported.
+# Variables that TensorFlow reads once, when it is first imported.
 ONEDNN_VARIABLE = "TF_ENABLE_ONEDNN_OPTS"
 INTRA_OP_VARIABLE = "TF_NUM_INTRAOP_THREADS"
 
 
 def prefer_small_batches(intra_op_parallelism: int = 1) -> None:
-    """Chooses for many small operations; to be called before TensorFlow is first imported.
+    """Sets TensorFlow up for many small operations; call it before TensorFlow is first imported.
 
-    oneDNN's kernels are off: what it costs to enter one of them is more than the kernel saves on
-    the few rows of a request. And an operation runs in one thread: to share one with a second
-    thread and to wait for it takes longer than the operation does. On 2 cores `retrieve` of one
-    user takes 2.7 ms in place of 3.7, of 64 users 18 in place of 23.
+    oneDNN's kernels are turned off: to enter one of them costs more than the kernel saves on the
+    few rows of a request. An operation runs in one thread: to share it with a second thread and to
+    wait for that takes longer than the operation itself. On 2 cores `retrieve` takes 2.7 ms instead
+    of 3.7 for one user, and 18 instead of 23 for 64 users.
 
-    The results differ in the last bits, so whatever must agree to the last tag, online and batch,
-    does the same. A caller's own variables stay. Where TensorFlow is loaded already it does
-    nothing: the processes that this one starts must compute as it does.
+    The settings change the last bits of the results, so online and batch prediction, which must
+    return the same tags, both use them. Variables that the caller has set stay. If TensorFlow is
+    already loaded, the function does nothing, because processes that this one starts must compute
+    as it does.
 
     Args:
-      intra_op_parallelism: Threads of one operation; 0: one a core. More than one pays off for an
-        exact index over very many tags.
+      intra_op_parallelism: Number of threads of one operation; 0: one per core. More than one pays
+        off for an exact index over very many tags.
     """
     if "tensorflow" in sys.modules:
         return

@@ -1,1 +1,1 @@
-"""Batch prediction: instances in, predictions out, and how an interrupted one goes on."""
+"""Batch prediction from files of instances to files of predictions, resumable after a kill."""

@@ -1,14 +1,15 @@
-"""Batch prediction on Beam: JSON lines or `tf.Example`s in, Vertex's files out.
+"""Batch prediction on Beam, from JSON lines or `tf.Example`s to Vertex's files.
 
-The input is cut into shards that follow from the files alone. A worker reads a shard from its first
-instance to its last, calls the signature `retrieve` on batches of them with the same padding as the
-client, so a user gets the same tags as online, and writes one file of results. The order and the
-batches of a shard are therefore the same on every engine; which shard comes first is the engine's
-business and shows nowhere. A bad instance goes to the errors file with its reason and stops
-nothing. Output appears whole, and a killed run goes on (`serving.batch.staging`).
+The input is cut into shards, which depend on the files alone. A worker reads a shard from its first
+instance to its last, calls the signature `retrieve` on batches of instances, and writes one file of
+results. The padding is the client's, so that a user gets the same tags as online. The order and the
+batches within a shard are therefore the same on every engine; the order in which the engine
+processes shards does not affect the output. A bad instance goes to the errors file with its reason,
+and the run continues. The output appears only when it is complete, and a killed run can be
+continued (`serving.batch.staging`).
 
-What is written is the writer's business: `serving.batch.output` has Vertex's JSON lines.
-An input without an instance is a mistake, and no output of nothing.
+The writer decides the output format: `serving.batch.output` has Vertex's JSON lines. An input
+without any instance is an error, and no empty output is written.
 """
 
 import collections
@@ -54,28 +55,28 @@ from trainer.contract.whole_files import DamagedFileError, read_json
 
 _logger = logging.getLogger("tagtower.batch_predict")
 
-# TensorFlow computes a call in one thread and without Python's lock: two calls keep two cores busy.
-# More would wait for that lock, under which JSON is read and written.
+# TensorFlow computes a call in one thread and without Python's GIL: two calls keep two cores busy.
+# More calls would wait for the GIL, which reading and writing JSON holds.
 _CALLS_AT_ONCE = 2
 _NOT_PREDICTED = "Nothing was predicted; name another version, or push it again."
 
 
 @dataclasses.dataclass(frozen=True)
 class BatchPredictConfig:
-    """A batch prediction.
+    """The settings of a batch prediction.
 
     Attributes:
-      model_dir: The version folder.
+      model_dir: Version folder of the model.
       input_pattern: File, folder or glob of instances.
       output_dir: Folder to write; it must not exist.
-      num_tags: Tags of a prediction; None: as many as the model gives.
-      key_field: Field that identifies an instance: it is not sent to the model, and takes the place
-        of the instance in the output (Vertex's `instanceConfig.keyField`).
+      num_tags: Maximum number of tags per prediction; None: as many as the model gives.
+      key_field: Field that identifies an instance: it is not sent to the model, and replaces the
+        instance in the output (Vertex's `instanceConfig.keyField`).
       excluded_fields: Fields that are not sent to the model but stay in the output.
-      input_format: One of `serving.batch.input.INPUT_FORMATS`.
-      batch_size: Instances a call.
+      input_format: Format of the input, one of `serving.batch.input.INPUT_FORMATS`.
+      batch_size: Number of instances per call.
       shard_bytes: Size of a shard of JSON lines that are not compressed.
-      restart: Whether to begin anew where an earlier run left something to go on with.
+      restart: Whether to begin anew instead of continuing an earlier run.
     """
 
     model_dir: str
@@ -104,7 +105,7 @@ class BatchPredictConfig:
 
 
 class PredictShard(beam.DoFn):
-    """Shards -> files in the staging folder."""
+    """Predicts shards and writes their files into the staging folder."""
 
     def __init__(
         self,
@@ -113,23 +114,23 @@ class PredictShard(beam.DoFn):
         writer: type[PredictionWriter],
         predicted_by: PredictedBy,
     ):
-        """Initializes the function.
+        """Initializes the function of the pipeline.
 
         Args:
-          config: The batch prediction's; its input format is known.
-          staging: Where to write.
-          writer: How to write.
-          predicted_by: What the writer may say of the predictions.
+          config: Settings of the batch prediction; the input format is not `auto`.
+          staging: Staging folder to write into.
+          writer: Class that writes the results.
+          predicted_by: Model, version and time of the predictions, for the writer.
         """
         self._config = config
         self._staging = staging
         self._writer = writer
         self._predicted_by = predicted_by
-        # One servable a process, however many threads of it the engine uses.
+        # One servable per process, however many threads of it the engine uses.
         self._servables = shared.Shared()
 
     def setup(self) -> None:
-        """Loads the servable, once a process."""
+        """Loads the servable, once per process."""
         config = self._config
         self._caller: ServableCaller = self._servables.acquire(
             lambda: ServableCaller(config.model_dir)
@@ -142,7 +143,7 @@ class PredictShard(beam.DoFn):
         )
 
     def process(self, shard: Shard) -> None:
-        """Predicts a shard; one that cannot be read is noted for the end of the run."""
+        """Predicts a shard; a shard that cannot be read is reported at the end of the run."""
         try:
             self._write(shard)
         except UnreadableInput as error:
@@ -176,7 +177,7 @@ class PredictShard(beam.DoFn):
     def _predict_ahead(
         self, batches: Iterator[list[Instance | Rejected]]
     ) -> Iterator[list[Predicted | Rejected]]:
-        """Outcomes of batches, in order; the next batches are under way while one is written."""
+        """Yields outcomes of batches, in order; the next batches run while one is written."""
         with futures.ThreadPoolExecutor(_CALLS_AT_ONCE) as executor:
             pending: collections.deque[futures.Future] = collections.deque()
             for batch in batches:
@@ -187,7 +188,7 @@ class PredictShard(beam.DoFn):
                 yield pending.popleft().result()
 
     def _predict(self, batch: Sequence[Instance | Rejected]) -> list[Predicted | Rejected]:
-        """What becomes of each of a batch, in order."""
+        """Returns the outcome of each instance of a batch, in order."""
         answers = iter(self._retrieve([read for read in batch if isinstance(read, Instance)]))
         return [read if isinstance(read, Rejected) else next(answers) for read in batch]
 
@@ -199,11 +200,11 @@ class PredictShard(beam.DoFn):
         except ValueError as error:
             checked = [self._check(instance) for instance in instances]
             if any(isinstance(read, Rejected) for read in checked):
-                # The good ones stay one batch.
+                # The well-formed instances stay one batch.
                 return self._predict(checked)
             if len(instances) == 1:
                 return [_rejected(instances[0], error)]
-            # Each is well-formed, and the model refuses one of them.
+            # Every instance is well-formed, but the model refuses at least one of them.
             middle = len(instances) // 2
             return self._retrieve(instances[:middle]) + self._retrieve(instances[middle:])
         return [self._outcome(instance, retrieved, i) for i, instance in enumerate(instances)]
@@ -217,7 +218,7 @@ class PredictShard(beam.DoFn):
 
     def _outcome(self, instance: Instance, retrieved: Retrieved, row: int) -> Predicted | Rejected:
         tags, scores = retrieved.tags[row], retrieved.scores[row]
-        # Places that an approximate index could not fill are the last, with the tag "".
+        # Places that an approximate index could not fill come last and have the tag "".
         end = len(tags) - tags.count("")
         end = end if self._config.num_tags is None else min(end, self._config.num_tags)
         columns = retrieved.probabilities
@@ -233,21 +234,21 @@ def batch_predict(
     pipeline_args: Sequence[str],
     writer: type[PredictionWriter] = JsonLinesWriter,
 ) -> dict[str, int]:
-    """Runs a batch prediction, or goes on with one that was killed.
+    """Runs a batch prediction, or continues one that was killed.
 
     Args:
-      config: What to predict.
-      pipeline_args: Beam's command line: runner, workers and whatever the runner takes. Every
+      config: Settings of the batch prediction.
+      pipeline_args: Beam's command line: runner, workers and other options of the runner. Every
         worker must have this package, and reach model, input and output by the same paths.
-      writer: How results are written.
+      writer: Class that writes the results.
 
     Returns:
-      Counts: `predicted` and `errors`, of the whole output.
+      Counts `predicted` and `errors` of the whole output.
 
     Raises:
-      ValueError: The version is damaged, there is no input or nothing in it, a file of it is not
-        read or breaks off, the output folder exists, or what an earlier run left was begun with
-        something else.
+      ValueError: The version is damaged, there is no input or no instance in it, a file of it
+        cannot be read or is truncated, the output folder exists, or an earlier run began with
+        another model, input or options.
     """
     if not check_manifest(config.model_dir, remedy=_NOT_PREDICTED):
         _logger.info("%s has no manifest, not checked", config.model_dir)
@@ -274,7 +275,7 @@ def batch_predict(
                 (
                     pipeline
                     | "Shards" >> beam.Create(pending)
-                    # Without it an engine may keep all shards on the worker that named them.
+                    # Without this an engine may keep all shards on the worker that created them.
                     | "Spread" >> beam.Reshuffle()
                     | "Predict" >> beam.ParDo(PredictShard(config, staging, writer, predicted_by))
                 )
@@ -289,7 +290,7 @@ def batch_predict(
 
 
 def _model_name(model_dir: str) -> str:
-    """The name of the run that made a version; else that of the folder of the versions."""
+    """Returns the name of the run that made a version, else the name of the versions' folder."""
     path = os.path.join(model_dir, s.PROVENANCE_FILE)
     made_by = None
     if is_file(path):
@@ -303,7 +304,7 @@ def _model_name(model_dir: str) -> str:
 def _manifest(
     config: BatchPredictConfig, shards: Sequence[Shard], writer: type[PredictionWriter]
 ) -> dict[str, Any]:
-    """What the bytes of the output follow from."""
+    """Returns everything that determines the bytes of the output."""
     return {
         "layout": writer.layout,
         "model": {

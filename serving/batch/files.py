@@ -1,7 +1,8 @@
-"""The files that a batch prediction reads: which they are, how they are compressed, what they hold.
+"""Input files of a batch prediction: which there are, their compression and their format.
 
-What a file is its first bytes say, not its name. What cannot be read is refused by name before
-anything starts: read as something else it would be a file of nothing but errors, or of nothing.
+The first bytes of a file decide its format, not its name. A file of a format that cannot be read is
+refused before anything starts, with its name: read in another format it would yield only errors, or
+nothing.
 """
 
 import bz2
@@ -19,7 +20,7 @@ from trainer.contract.data_files import find_data_files
 from trainer.contract.file_system import is_folder, is_remote, matching, open_file
 
 GZIP, BZIP2, ZSTD = "gzip", "bzip2", "zstd"
-# What reading a damaged file raises; an `OSError` of bzip2 and zstd, and no number of the system's.
+# Exceptions raised for a damaged file. The `OSError` is raised by bzip2 and zstd, and has no errno.
 DAMAGED = (OSError, EOFError, zlib.error)
 
 _COMPRESSIONS = {b"\x1f\x8b": GZIP, b"BZh": BZIP2, b"\x28\xb5\x2f\xfd": ZSTD}
@@ -33,7 +34,7 @@ _NOT_READ = {
     b"ORC": "ORC",
     b"Obj\x01": "Avro",
 }
-# Longer marks first: UTF-16's is the begin of UTF-32's.
+# Longer byte order marks first: UTF-16's mark is the beginning of UTF-32's.
 _OTHER_UNICODE = {
     b"\xff\xfe\x00\x00": "UTF-32",
     b"\x00\x00\xfe\xff": "UTF-32",
@@ -42,7 +43,7 @@ _OTHER_UNICODE = {
 }
 UTF8_MARK = b"\xef\xbb\xbf"
 _HEAD = 1 << 16
-# Of a line or a record: a user's features are some kilobytes.
+# Maximum size of a line or a record; a user's features take a few kilobytes.
 MOST_INSTANCE_BYTES = 16 << 20
 _RECORD_HEADER = struct.Struct("<Q4x")  # length, its checksum
 _CHECKSUM_BYTES = 4
@@ -51,17 +52,17 @@ _OBJECTS_AT_CARRIAGE_RETURN = re.compile(rb"\}\s*\r\s*\{")
 
 
 def input_files(pattern: str, name: str = "input") -> list[str]:
-    """The files of instances.
+    """Finds the files of instances.
 
     Args:
-      pattern: A file, a folder or a glob, see `trainer.contract.data_files`.
-      name: The flag that names them, for messages.
+      pattern: File, folder or glob, see `trainer.contract.data_files`.
+      name: Name of the flag that gives the pattern, for messages.
 
     Returns:
-      Paths, in order of their names.
+      Paths of the files, in order of their names.
 
     Raises:
-      ValueError: There is none.
+      ValueError: No file matches.
     """
     paths = find_data_files(pattern)
     if paths:
@@ -75,14 +76,14 @@ def input_files(pattern: str, name: str = "input") -> list[str]:
 
 
 def compression_of(path: str) -> str | None:
-    """How a file is compressed, by its first bytes; None: not at all."""
+    """Returns the compression of a file, by its first bytes; None: it is not compressed."""
     with open_file(path, "rb") as file:
         start = file.read(4)
     return next((name for magic, name in _COMPRESSIONS.items() if start.startswith(magic)), None)
 
 
 def open_uncompressed(path: str) -> BinaryIO:
-    """Opens a file of any compression that is read here, to read lines or bytes."""
+    """Opens a file to read its lines or bytes; gzip, bzip2 and zstd are uncompressed."""
     compression = compression_of(path)
     if compression is None:
         return open_file(path, "rb")
@@ -94,13 +95,13 @@ def open_uncompressed(path: str) -> BinaryIO:
 
 
 def check_records(path: str) -> None:
-    """Refuses a file that holds no TFRecords, as far as its first bytes say.
+    """Refuses a file whose compression TensorFlow cannot read as TFRecords.
 
     Args:
-      path: The file.
+      path: Path of the file.
 
     Raises:
-      ValueError: TensorFlow reads records that are gzipped or not compressed.
+      ValueError: The file is compressed by something else than gzip, as its first bytes say.
     """
     compression = compression_of(path)
     require(
@@ -112,17 +113,17 @@ def check_records(path: str) -> None:
 
 
 def check_record_lengths(path: str) -> None:
-    """Goes over the records of a file, once.
+    """Checks the lengths of all records of a file.
 
-    TensorFlow makes room for as many bytes as a record says it has, and ends the process where that
-    fails; and it takes a stream that is cut between two records for one that ends there.
+    TensorFlow allocates as many bytes as a record claims to have, and ends the process if that
+    fails; and it does not notice that a compressed stream is cut between two records.
 
     Args:
-      path: The file of TFRecords, gzipped or not.
+      path: Path of a file of TFRecords, gzipped or not.
 
     Raises:
-      ValueError: A record says that it is longer than any is.
-      OSError, EOFError, zlib.error: The file breaks off or is damaged.
+      ValueError: A record claims to have more than `MOST_INSTANCE_BYTES` bytes.
+      OSError, EOFError, zlib.error: The file is truncated or damaged.
     """
     with open_uncompressed(path) as file:
         number = 0
@@ -138,14 +139,14 @@ def check_record_lengths(path: str) -> None:
 
 
 def check_lines(path: str, name: str = "input") -> None:
-    """Refuses a file that holds no lines of UTF-8, as far as its begin says.
+    """Refuses a file that does not hold lines of UTF-8, as its first bytes say.
 
     Args:
-      path: The file.
-      name: The flag that names it, for messages.
+      path: Path of the file.
+      name: Name of the flag that gives the file, for messages.
 
     Raises:
-      ValueError: It is in another encoding, format or compression.
+      ValueError: The file is in another encoding, format or compression.
     """
     with open_file(path, "rb") as file:
         start = file.read(16)
@@ -159,7 +160,7 @@ def check_lines(path: str, name: str = "input") -> None:
         with open_uncompressed(path) as file:
             head = file.read(_HEAD)
     except DAMAGED:
-        return  # who reads it to its end says where it breaks off
+        return  # `InstanceReader` reads the file to its end and reports the damage
     for mark, encoding in _OTHER_UNICODE.items():
         if head.startswith(mark):
             raise ValueError(

@@ -1,12 +1,12 @@
-"""What a batch prediction reads: files cut into shards, and a shard read as instances.
+"""Input of a batch prediction: files are cut into shards, and shards are read as instances.
 
-A shard is read by one worker from its first instance to its last, so the order of what is written
-follows from the input alone, whatever the engine does. JSON lines that are not compressed are cut
-by bytes; a compressed file or a TFRecord file, which cannot be entered in the middle, is one shard.
-How files are found and opened is `serving.batch.files`' work.
+One worker reads a shard from its first instance to its last, so the order of the output depends on
+the input alone, not on the engine. JSON lines that are not compressed are cut by bytes. A
+compressed file or a TFRecord file is one shard, because it cannot be read from the middle.
+`serving.batch.files` finds and opens the files.
 
-An instance that cannot be used is no exception here but a value, `Rejected`. A file that breaks off
-is something else: nobody knows how many instances are missing, so it raises.
+An instance that cannot be used raises nothing here, but becomes a value, `Rejected`. A truncated
+file raises, because the number of missing instances is unknown.
 """
 
 import base64
@@ -49,13 +49,13 @@ _RECORDS_AT_ONCE = 256
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """A part of the input.
+    """A part of the input that one worker reads.
 
     Attributes:
-      index: Its place among all shards.
-      path: The file.
-      begin: First byte; a line belongs to the shard in which it begins.
-      end: The byte after the last; None: the whole file.
+      index: Index of the shard among all shards.
+      path: Path of the file.
+      begin: Position of the first byte; a line belongs to the shard in which it begins.
+      end: Position after the last byte; None: the end of the file.
     """
 
     index: int
@@ -65,16 +65,16 @@ class Shard:
 
 
 class UnreadableInput(ValueError):
-    """A file breaks off or is damaged."""
+    """The error of an input file that is truncated or damaged."""
 
 
 class Instance(NamedTuple):
-    """A user to predict for.
+    """An instance: one user to predict for.
 
     Attributes:
-      text: The instance as JSON.
+      text: Instance as JSON.
       key: Value of the key field; None: there is no key field.
-      features: What the model gets.
+      features: Features that are sent to the model, by name.
     """
 
     text: str
@@ -86,9 +86,9 @@ class Rejected(NamedTuple):
     """A line or record that nothing can be predicted for.
 
     Attributes:
-      text: The same as JSON; a string where it is none.
-      key: Value of the key field; None: there is none, or it could not be read.
-      reason: What is wrong, in words.
+      text: Line or record as JSON; a JSON string if the line is not valid JSON.
+      key: Value of the key field; None: there is no key field, or it could not be read.
+      reason: Sentence that says what is wrong.
     """
 
     text: str
@@ -99,20 +99,20 @@ class Rejected(NamedTuple):
 def find_shards(
     pattern: str, input_format: str, shard_bytes: int, name: str = "input"
 ) -> tuple[str, list[Shard]]:
-    """Cuts the input into shards, the same ones for the same files.
+    """Cuts the input into shards, the same shards for the same files.
 
     Args:
       pattern: File, folder or glob, see `trainer.contract.data_files`.
-      input_format: One of `INPUT_FORMATS`; `auto`: TFRecords where `tfrecord` is in the name of the
-        file, else JSON lines.
+      input_format: Format of the input, one of `INPUT_FORMATS`; `auto`: TFRecords if the file's
+        name contains `tfrecord`, else JSON lines.
       shard_bytes: Size of a shard of JSON lines.
-      name: The flag that names the input, for messages.
+      name: Name of the flag that gives the input, for messages.
 
     Returns:
-      The format, and the shards: files in order of their names, each from its begin.
+      The format, and the shards: files in order of their names, each from its first byte on.
 
     Raises:
-      ValueError: There is no file, one cannot be read, or `auto` finds both formats.
+      ValueError: No file matches, a file cannot be read, or `auto` finds both formats.
     """
     paths = input_files(pattern, name)
     unfinished = sorted({*find_data_files(pattern, with_unfinished=True)} - {*paths})
@@ -144,12 +144,12 @@ def find_shards(
 
 
 def nothing_to_predict(pattern: str) -> str:
-    """What is said of an input whose files hold neither an instance nor anything at fault."""
+    """Returns the error message for an input without any instance, good or bad."""
     return f"`input` must hold at least one instance. Received: {pattern}, where there is none."
 
 
 class InstanceReader:
-    """Reads shards."""
+    """Reads the instances of shards."""
 
     def __init__(
         self,
@@ -158,13 +158,13 @@ class InstanceReader:
         excluded_fields: Collection[str],
         is_list: Mapping[str, bool],
     ):
-        """Initializes the reader.
+        """Initializes the reader of shards.
 
         Args:
-          input_format: `jsonl` or `tf-record`.
-          key_field: Field that identifies an instance; None: none does.
-          excluded_fields: Fields that the model does not get.
-          is_list: By feature of the model, whether it is a list of values.
+          input_format: Format of the input, `jsonl` or `tf-record`.
+          key_field: Field that identifies an instance; None: there is no key field.
+          excluded_fields: Fields that are not sent to the model.
+          is_list: Whether a feature is a list of values, by name of the feature.
         """
         self._input_format = input_format
         self._key_field = key_field
@@ -172,16 +172,16 @@ class InstanceReader:
         self._is_list = dict(is_list)
 
     def read(self, shard: Shard) -> Iterator[Instance | Rejected]:
-        """The instances of a shard, in order.
+        """Reads the instances of a shard, in order.
 
         Args:
-          shard: The shard.
+          shard: Shard to read.
 
         Yields:
-          Each line or record.
+          The instance, or the rejected instance, of each line or record.
 
         Raises:
-          UnreadableInput: The file breaks off or is damaged.
+          UnreadableInput: The file is truncated or damaged.
         """
         try:
             if self._input_format == TF_RECORD:
@@ -190,20 +190,21 @@ class InstanceReader:
                 yield from map(self.parse_line, _lines(shard))
         except (*DAMAGED, tf.errors.DataLossError) as error:
             if getattr(error, "errno", None) is not None:
-                raise  # the file is not the cause, and the engine may try again
+                raise  # an error of the system, not of the file: the engine may try again
             reason = " ".join(str(error).split())
             raise UnreadableInput(
                 f"`input` must be readable to the end. Received: {shard.path} ({reason})."
             ) from error
 
     def parse_line(self, line: bytes) -> Instance | Rejected:
-        """Parses a line: an object of feature values.
+        """Parses a line of JSON, which must be an object of feature values.
 
         Args:
-          line: The line.
+          line: Line to parse.
 
         Returns:
-          The instance; its text is the line itself, of one that is too long the beginning.
+          The instance, or the rejected one; its text is the line itself, or the beginning of a line
+          that is too long.
         """
         if len(line) > MOST_INSTANCE_BYTES:
             shown = json.dumps(line[:_NUM_SHOWN].decode(errors="backslashreplace").strip())
@@ -227,14 +228,15 @@ class InstanceReader:
     def parse_record(self, record: bytes) -> Instance | Rejected:
         """Parses a serialized `tf.Example`.
 
-        Features that the model does not take are left out, as by TensorFlow Serving: examples hold
-        labels beside them.
+        Features that the model does not take are left out, as TensorFlow Serving does, because
+        examples also hold labels.
 
         Args:
-          record: The record.
+          record: Record to parse.
 
         Returns:
-          The instance that says the same as JSON: a feature that is no list is its one value.
+          The equivalent JSON instance, or the rejected one; a feature that is not a list becomes
+          its only value.
         """
         try:
             example = tf.train.Example.FromString(record)
@@ -253,20 +255,20 @@ class InstanceReader:
             if self._is_list.get(name, False) or len(items) > 1:
                 values[name] = items
             elif items and not (name in self._is_list and _is_nan(items[0])):
-                # NaN is how examples say that a number is unknown, and JSON has none.
+                # In examples NaN marks an unknown number. JSON has no NaN, so it is left out.
                 values[name] = items[0]
         try:
             text = json.dumps(values, ensure_ascii=False, allow_nan=False)
         except ValueError:
-            text = _as_base64(record)  # JSON has no such numbers; the model's refusal follows
+            text = _as_base64(record)  # JSON has no NaN or infinity; the model will refuse them
         return self._instance(text, values)
 
     def _instance(self, text: str, values: dict[str, Any]) -> Instance | Rejected:
         features = {
             name: value
             for name, value in values.items()
-            # null is unknown, as an empty cell of a table is; a name that the model does not know
-            # is refused with any value.
+            # null means unknown, like an empty cell of a table. A name that the model does not know
+            # is kept even with null, so that it is refused.
             if name not in self._not_features and (value is not None or name not in self._is_list)
         }
         if self._key_field is None:
@@ -283,7 +285,7 @@ class InstanceReader:
 def _lines(shard: Shard) -> Iterator[bytes]:
     with open_uncompressed(shard.path) as file:
         if shard.begin:
-            # The line that is under way here belongs to the shard before.
+            # A line that began before this position belongs to the previous shard.
             file.seek(shard.begin - 1)
             file.readline()
         end = math.inf if shard.end is None else shard.end
@@ -297,7 +299,7 @@ def _lines(shard: Shard) -> Iterator[bytes]:
             while len(rest) > MOST_INSTANCE_BYTES and not rest.endswith(b"\n"):
                 rest = file.readline(MOST_INSTANCE_BYTES + 1)
                 position += len(rest)
-            # At the begin of a file, and inside of one that was joined of several.
+            # The mark is at the beginning of a file, or inside a file joined from several.
             line = line.removeprefix(UTF8_MARK)
             if line.strip():
                 yield line
@@ -325,7 +327,7 @@ def _is_nan(value: Any) -> bool:
 
 def _is_key(value: Any) -> bool:
     if isinstance(value, str):
-        # JSON's escapes can write half a character, which no file takes.
+        # JSON's escapes can write a lone surrogate, which cannot be encoded in a file.
         return not any("\ud800" <= char <= "\udfff" for char in value)
     if isinstance(value, float):
         return math.isfinite(value)
@@ -333,7 +335,7 @@ def _is_key(value: Any) -> bool:
 
 
 def _as_base64(record: bytes) -> str:
-    # Vertex's form of bytes in JSON.
+    # This is how Vertex represents bytes in JSON.
     return json.dumps({"b64": base64.b64encode(record).decode()})
 
 

@@ -1,14 +1,15 @@
-"""What a batch prediction writes: Vertex AI's JSON lines.
+"""Output of a batch prediction: Vertex AI's JSON lines.
 
 A line of the results is `{"instance": {...}, "prediction": {...}}`, a line of the errors
 `{"instance": ..., "error": {"status": "INVALID_ARGUMENT", "message": "..."}}`; with a key field
-`"key"` stands in the place of `"instance"`. This is Vertex's `PredictionResult`
+`"key"` replaces `"instance"`. This is Vertex's `PredictionResult`
 (docs.cloud.google.com/gemini-enterprise-agent-platform/reference/rest/Shared.Types/PredictionResult:
 `prediction` or `error`, and one of `instance` and `key`). Files have the names of its batch jobs:
 `prediction.results-00000-of-00002`, `prediction.errors_stats-00000-of-00001`.
 
-Vertex's lines have no place for the model and the time. They are in `ABOUT_FILE` beside them, whose
-name readers of folders pass over; a writer may have them in its files as well.
+Vertex's lines have no place for the model and the time. These are in `ABOUT_FILE` beside the
+results; programs that read a folder skip a file of this name. A writer may put model and time in
+its files as well.
 """
 
 import abc
@@ -31,13 +32,13 @@ _INVALID = "INVALID_ARGUMENT"
 
 
 class Predicted(NamedTuple):
-    """The tags of an instance, best first.
+    """The predicted tags of an instance, best first.
 
     Attributes:
-      instance: The instance.
-      tags: The tags; fewer than asked for where an approximate index found fewer.
-      scores: Of each tag.
-      probabilities: Of each tag; None: the servable is older than probabilities.
+      instance: Instance that the tags are for.
+      tags: Tag names; fewer than requested if an approximate index found fewer.
+      scores: Score of each tag.
+      probabilities: Probability of each tag; None if an old servable gives no probabilities.
     """
 
     instance: Instance
@@ -48,12 +49,13 @@ class Predicted(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class PredictedBy:
-    """What predictions come from.
+    """The origin of predictions: model, version and time.
 
     Attributes:
       model_name: Name of the model.
-      model_version: Its version.
-      time: When the prediction was begun, UTC; one that goes on after a kill keeps it.
+      model_version: Version of the model.
+      time: Time at which the batch prediction began, UTC; a run that continues a killed one keeps
+        the time of that run.
     """
 
     model_name: str
@@ -67,9 +69,10 @@ class PredictionWriter(abc.ABC):
     Attributes:
       format_name: Name of the format.
       suffix: End of the file's name.
-      errors_prefix: Begin of the name of the errors file; `_` where the results are to be read as a
-        folder.
-      layout: Number of the form of what is written: what was begun in another one is begun anew.
+      errors_prefix: Beginning of the name of the errors file; it starts with `_` if the results are
+        meant to be read as a folder.
+      layout: Version number of the output's layout; a run that began with another layout cannot be
+        continued.
     """
 
     format_name: ClassVar[str]
@@ -82,8 +85,8 @@ class PredictionWriter(abc.ABC):
         """Opens the file.
 
         Args:
-          path: The file; it does not exist.
-          predicted_by: What the predictions come from.
+          path: Path of the file, which does not exist yet.
+          predicted_by: Model, version and time of the predictions.
         """
 
     @abc.abstractmethod
@@ -91,40 +94,41 @@ class PredictionWriter(abc.ABC):
         """Writes predictions, in order.
 
         Args:
-          predictions: Of a batch of instances.
+          predictions: Predictions of a batch of instances.
         """
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Writes what is left, and closes the file."""
+        """Writes what is still buffered and closes the file."""
 
 
 class JsonLinesWriter(PredictionWriter):
-    """Vertex's JSON lines."""
+    """Writes results as Vertex's JSON lines."""
 
     format_name = "jsonl"
 
     def __init__(self, path: str, predicted_by: PredictedBy):
-        """See `PredictionWriter`; Vertex's lines have no place for `predicted_by`."""
+        """Opens the file; `predicted_by` is unused, as Vertex's lines have no place for it."""
         self._file = open_file(path, "w")
 
     def write(self, predictions: Sequence[Predicted]) -> None:
-        """See `PredictionWriter.write`."""
+        """Writes predictions in order, one line each."""
         self._file.write("".join(map(_result_line, predictions)))
 
     def close(self) -> None:
-        """See `PredictionWriter.close`."""
+        """Closes the results file."""
         self._file.close()
 
 
 def error_lines(rejected: Iterable[Rejected]) -> str:
-    """Lines of the errors file.
+    """Returns the lines of the errors file.
 
     Args:
-      rejected: What was set aside.
+      rejected: Instances that nothing was predicted for.
 
     Returns:
-      A line each, in ASCII: what is wrong with an instance may be that it is no text.
+      One line for each instance, in ASCII, because an instance may be rejected for not being valid
+      text.
     """
     lines = []
     for bad in rejected:
@@ -137,14 +141,14 @@ def _result_line(predicted: Predicted) -> str:
     prediction: dict[str, list] = {"tags": predicted.tags, "scores": predicted.scores}
     if predicted.probabilities is not None:
         prediction["probabilities"] = predicted.probabilities
-    # Some two hundred numbers, all finite. Python's json takes 25 times as long to write them: as
-    # long as everything else that is done for a user, the model included.
+    # These are about two hundred numbers, all finite. Python's json takes 25 times as long to write
+    # them: as long as all other work for a user, the model included.
     text = orjson.dumps(prediction).decode()
     return f'{{{_subject(predicted.instance)}, "prediction": {text}}}\n'
 
 
 def _subject(instance: Instance | Rejected) -> str:
-    # An instance is written as it was read: parsing and writing it again would cost as much as the
+    # An instance is written as it was read: to parse and write it again would cost as much as the
     # prediction, and could change a number.
     if instance.key is None:
         return f'"instance": {instance.text}'

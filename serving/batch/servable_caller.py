@@ -1,4 +1,4 @@
-"""A servable called in this process, with the instances and signatures of a server's callers."""
+"""Calls of a servable in this process, with the same instances and signatures as a server."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -15,12 +15,13 @@ from trainer.contract.whole_files import read_json
 
 
 class Retrieved(NamedTuple):
-    """Tags of users, best first.
+    """The retrieved tags of users, best first.
 
     Attributes:
-      tags: [batch][k].
-      scores: [batch][k].
-      probabilities: [batch][k]; None: the servable is older than probabilities.
+      tags: [batch][k], tag names.
+      scores: [batch][k], scores of the tags.
+      probabilities: [batch][k], probabilities of the tags; None if an old servable gives no
+        probabilities.
     """
 
     tags: list[list[str]]
@@ -32,15 +33,15 @@ class ServableCaller:
     """Loads a version folder and answers `retrieve` and `serving_default`.
 
     Attributes:
-      slots: What `retrieve` takes, by feature.
-      num_tags: Tags in the index.
+      slots: Inputs of `retrieve`, by feature.
+      num_tags: Number of tags in the index.
     """
 
     def __init__(self, version_dir: str):
-        """Loads the servable.
+        """Loads the servable of a version.
 
         Args:
-          version_dir: The version folder.
+          version_dir: Folder of the version.
         """
         self._servable = Servable(version_dir)
         self.slots = input_slots(self._servable.signature_defs[s.RETRIEVE])
@@ -49,13 +50,13 @@ class ServableCaller:
         self.num_tags: int = description["index"]["num_tags"]
 
     def retrieve(self, features: Sequence[Mapping[str, FeatureValue]]) -> Retrieved:
-        """Tags, scores and probabilities of users, best first.
+        """Returns the tags, scores and probabilities of users, best first.
 
         Args:
-          features: One instance a user.
+          features: One instance per user.
 
         Returns:
-          What the servable answers.
+          The servable's answer.
 
         Raises:
           ValueError: A feature is unknown or of the wrong kind, or the model refuses the values.
@@ -63,7 +64,7 @@ class ServableCaller:
         return self._run(s.RETRIEVE, to_tensors(features, self.slots))
 
     def retrieve_examples(self, examples: Sequence[bytes]) -> Retrieved:
-        """The same for serialized `tf.Example`s of raw features."""
+        """Returns what `retrieve` returns, for serialized `tf.Example`s of raw features."""
         return self._run(s.SERVING_DEFAULT, {s.EXAMPLES: np.array(examples, object)})
 
     def _run(self, signature: str, tensors: dict[str, np.ndarray]) -> Retrieved:

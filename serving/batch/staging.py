@@ -1,19 +1,20 @@
-"""The folder in which a batch prediction grows, so that a killed one goes on and none shows half.
+"""The staging folder of a batch prediction: a killed run continues, and no half output shows.
 
-Beside the output folder `_<output>.partial`, whose name readers of folders pass over, holds
+The staging folder is `_<output>.partial` beside the output folder; programs that read a folder skip
+such a name. It holds
 
-    manifest.json   what is predicted by what: model, input, options; and when it was begun
-    work/           files that are being written, under names of their own
+    manifest.json   model, input and options of the prediction, and the time at which it began
+    work/           files that are being written, under unique names
     complete/       results of finished shards, under their final names
     errors/         errors of finished shards
     done/           a file for each finished shard, with its counts: written last, it is the commit
 
-Everything gets its name by a rename. A worker that is killed, or runs twice as some engines do,
-leaves nothing but a file in `work/`: a shard's bytes follow from the manifest. At the end
+Every finished file gets its name by a rename. A worker that is killed, or that an engine runs
+twice, leaves only files in `work/`, because the manifest determines a shard's bytes. At the end
 `complete/` is renamed to the output folder. All workers must reach the folder by the same path.
 
-An object store (`gs://`) renames no folders and has no locks: there the output's files appear one
-by one, `_predictions.json` last, and nobody keeps a second run out.
+An object store (`gs://`) cannot rename folders and has no locks: there the output's files appear
+one by one, `_predictions.json` last, and a second run is not kept out.
 """
 
 import contextlib
@@ -48,17 +49,17 @@ from trainer.contract.whole_files import DamagedFileError, read_json
 _BLOCK = 1 << 20
 _FOLDERS = ("work", "complete", "errors", "done")
 _MANIFEST, _LOCK = "manifest.json", ".lock"
-_BEGUN = "begun"  # in the manifest's file, and no part of what must be equal
+_BEGUN = "begun"  # key in the manifest's file that is not compared with that of another run
 _UNREADABLE = ".unreadable"
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardFiles:
-    """Where a worker writes a shard.
+    """The files into which a worker writes a shard.
 
     Attributes:
-      results: Path of the results.
-      errors: Path of the errors.
+      results: Path of the results file.
+      errors: Path of the errors file.
     """
 
     results: str
@@ -70,10 +71,10 @@ class Staging:
     """The staging folder of an output.
 
     Attributes:
-      output_dir: The folder that appears at the end.
-      num_shards: How many shards there are.
-      suffix: End of the results' names.
-      errors_prefix: Begin of the errors' name.
+      output_dir: Output folder, which appears at the end.
+      num_shards: Number of shards.
+      suffix: End of the names of results files.
+      errors_prefix: Beginning of the name of the errors file.
     """
 
     output_dir: str
@@ -83,27 +84,27 @@ class Staging:
 
     @property
     def folder(self) -> str:
-        """The staging folder."""
+        """Returns the path of the staging folder."""
         parent, name = os.path.split(self.output_dir.rstrip("/"))
-        # To Spark `_day=2024-05-03` would be data, of the column `_day`.
+        # Spark would read `_day=2024-05-03` as data, of the column `_day`.
         return os.path.join(parent, f"_{name.replace('=', '-')}.partial")
 
     @contextlib.contextmanager
     def begin(
         self, manifest: Mapping[str, Any], restart: bool = False
     ) -> Iterator[datetime.datetime]:
-        """Makes the folder, or takes up what a killed run left; no other run may use it meanwhile.
+        """Makes the folder, or continues that of a killed run, and keeps other runs out.
 
         Args:
-          manifest: Two runs with equal manifests write the same bytes.
-          restart: Throw away what is there.
+          manifest: Model, input and options; two runs with equal manifests write the same bytes.
+          restart: Whether to delete the files of an earlier run.
 
         Yields:
-          When the prediction was begun, which is earlier for one that goes on; UTC.
+          Time at which the prediction began, UTC; for a continued run that of the earlier run.
 
         Raises:
-          ValueError: The output exists, another run is at work, or what is there belongs to another
-            manifest.
+          ValueError: The output exists, another run is using the folder, or the files in it belong
+            to another manifest.
         """
         require(
             not exists(self.output_dir),
@@ -117,7 +118,7 @@ class Staging:
             yield self._take_up(manifest, restart)
 
     def _adopt_older(self) -> None:
-        """Gives the folder of a version of this module that had another name for it the name."""
+        """Renames the staging folder of an older version of this module, `<output>.partial`."""
         older = f"{self.output_dir.rstrip('/')}.partial"
         if is_file(os.path.join(older, _MANIFEST)) and not exists(self.folder):
             with self._locked(older):
@@ -125,7 +126,7 @@ class Staging:
 
     @contextlib.contextmanager
     def _locked(self, folder: str) -> Iterator[None]:
-        """Keeps other runs out, where the file system has locks: on a local disk."""
+        """Keeps other runs out if the file system has locks, which a local disk does."""
         if is_remote(folder):
             yield
             return
@@ -140,7 +141,7 @@ class Staging:
             yield
 
     def is_done(self, shard: int) -> bool:
-        """Whether a shard is finished."""
+        """Returns whether a shard is finished."""
         if not is_file(self._done(shard)) or not is_file(self._result(shard)):
             return False
         try:
@@ -154,11 +155,11 @@ class Staging:
         """Lets a worker write a shard, and commits it if nothing is raised.
 
         Args:
-          shard: Its index.
-          counts: What the worker counted, once it is through.
+          shard: Index of the shard.
+          counts: Counts of the shard; the worker fills them before the context ends.
 
         Yields:
-          Where to write.
+          The files to write.
         """
         work = self._path("work", f"{shard:05d}-{uuid.uuid4().hex}")
         files = ShardFiles(f"{work}.results{self.suffix}", f"{work}.errors")
@@ -168,11 +169,11 @@ class Staging:
         self._write_json(self._done(shard), counts)
 
     def give_up_shard(self, shard: int, reason: str) -> None:
-        """Notes that a shard cannot be read: the run goes on with the others and then fails."""
+        """Records that a shard cannot be read: the run continues with the others and then fails."""
         self._write_json(f"{self._done(shard)}{_UNREADABLE}", reason)
 
     def totals(self) -> dict[str, int]:
-        """The sums of the shards' counts.
+        """Returns the sums of the shards' counts.
 
         Raises:
           ValueError: A shard could not be read.
@@ -187,10 +188,10 @@ class Staging:
         return totals
 
     def finish(self, about: Mapping[str, Any]) -> None:
-        """Joins the errors and lets the output appear.
+        """Joins the errors files and makes the output appear.
 
         Args:
-          about: What is said of all results, in `_predictions.json`.
+          about: Description of all results, for `_predictions.json`.
         """
         joined = self._path("work", "errors")
         with open_file(joined, "wb") as target:
@@ -199,18 +200,18 @@ class Staging:
                     shutil.copyfileobj(source, target)
         replace_file(joined, self._path("complete", f"{self.errors_prefix}-00000-of-00001"))
         self._write_json(self._path("complete", ABOUT_FILE), about)
-        # Where there is no renaming of folders, this one says that all others are there.
+        # In an object store, which cannot rename folders, the last file marks the output complete.
         move_folder(self._path("complete"), self.output_dir, last=(ABOUT_FILE,))
         remove_folder(self.folder)
 
     def discard(self) -> None:
-        """Removes the folder with all that is in it."""
+        """Removes the staging folder with all its files."""
         remove_folder(self.folder)
 
     def _take_up(self, manifest: Mapping[str, Any], restart: bool) -> datetime.datetime:
         begun = self._path(_MANIFEST)
         time = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
-        # What is thrown away is not read: it may be damaged.
+        # With `restart` the earlier manifest is not read: it may be damaged.
         if is_file(begun) and not restart:
             earlier = _read_json(begun)
             begun_at = earlier.pop(_BEGUN, None)
@@ -222,13 +223,14 @@ class Staging:
                     f"Received: {self.folder}, begun with {_differences(earlier, manifest)}."
                 )
         elif not is_file(begun):
-            # Not ours, hence not ours to empty.
+            # Without a manifest the folder was not made by this module, so it is not emptied.
             others = sorted(set(names_in(self.folder)) - {_LOCK, "work"})
             require(not others, "output", f"have nothing else in {self.folder}", ", ".join(others))
             restart = True
         for name in _FOLDERS if restart else ("work",):
             remove_folder(self._path(name))
-        # The manifest comes before what it speaks for, as it is what makes the folder ours.
+        # The manifest is written before the files it describes: it marks the folder as made by this
+        # module.
         make_folders(self._path("work"))
         self._write_json(begun, {**manifest, _BEGUN: time.isoformat()})
         for name in _FOLDERS:
@@ -259,14 +261,14 @@ class Staging:
 
 
 def files_digests(paths: Iterable[str], base: str | None = None) -> list[list[str]]:
-    """Names and contents of files; moving or touching them changes nothing.
+    """Returns names and content hashes of files; moving or touching a file changes neither.
 
     Args:
-      paths: The files.
-      base: Folder that names are relative to; None: each file's own.
+      paths: Paths of the files.
+      base: Folder that names are relative to; None: each file's own folder.
 
     Returns:
-      [name, hash of the content] of each, in order.
+      [name, hash of the content] of each file, in order.
     """
     digests = []
     for path in paths:
@@ -280,23 +282,23 @@ def files_digests(paths: Iterable[str], base: str | None = None) -> list[list[st
 
 
 def folder_digest(folder: str) -> str:
-    """Hash of all that is in a folder.
+    """Computes a hash of the names and contents of all files in a folder.
 
     Args:
-      folder: The folder.
+      folder: Path of the folder.
 
     Returns:
-      The hash.
+      Hash in hexadecimal digits.
     """
     content = json.dumps(files_digests(files_below(folder), folder))
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
 def _differences(earlier: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
-    """What another run was begun with, in words."""
+    """Describes the model, input and options of an earlier run that differ from this run's."""
     parts = []
     for section in sorted({*earlier, *manifest}):
-        # Another version of this module may have known other sections.
+        # Another version of this module may have written other sections.
         old, new = earlier.get(section, {}), manifest.get(section, {})
         if old == new:
             continue

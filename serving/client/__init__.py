@@ -1,7 +1,8 @@
-"""What a caller imports: typed requests to the model server, or to TensorFlow Serving itself.
+"""The Python client: typed requests to this project's model server or to TensorFlow Serving.
 
-It speaks the public gRPC interface, so it works against either, and imports no TensorFlow: half a
-second instead of ten. `EventFeatures` makes features out of a user's events.
+The client speaks the public gRPC interface, so it works with both servers. It does not import
+TensorFlow, so its import takes half a second instead of ten. `EventFeatures` computes features from
+a user's events.
 """
 
 from serving.client.answers import (

@@ -1,4 +1,4 @@
-"""What the client answers: typed, in plain Python values, and read from a signature's outputs."""
+"""Typed answers of the client, in plain Python values, and how they are read from outputs."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -25,15 +25,16 @@ from trainer.contract.signatures import (
 
 @dataclasses.dataclass(frozen=True)
 class TagProfile:
-    """The tags that interest one user, best first.
+    """The ranked tags of one user, best first.
 
-    There are fewer than the model's k where too few are allowed, or likely enough.
+    There are fewer than the model's k tags if fewer are allowed, or if fewer reach the minimum
+    probability.
 
     Attributes:
-      tags: The tags.
-      scores: The score of each.
-      probabilities: The calibrated probability of each that the user will click it; None: the
-        version is older than probabilities.
+      tags: Tag names, best first.
+      scores: Score of each tag.
+      probabilities: Calibrated probability of each tag that the user will click it; None if the
+        version is so old that it gives no probabilities.
     """
 
     tags: tuple[str, ...]
@@ -43,11 +44,11 @@ class TagProfile:
 
 @dataclasses.dataclass(frozen=True)
 class Retrieval:
-    """The answer of `retrieve`.
+    """The answer to a call of `retrieve`.
 
     Attributes:
-      profiles: One for each instance, in order.
-      model_version: The version that answered.
+      profiles: Ranked tags of each instance, in the order of the instances.
+      model_version: Number of the version that answered.
     """
 
     profiles: tuple[TagProfile, ...]
@@ -56,12 +57,13 @@ class Retrieval:
 
 @dataclasses.dataclass(frozen=True)
 class ScoredTags:
-    """How much named tags interest one user.
+    """Scores of the tags that a caller named, for one user.
 
     Attributes:
-      tags: The tags, in the order asked for.
-      scores: The score of each, as in a profile; NaN: the model does not know the tag.
-      probabilities: The calibrated probability of each; NaN likewise.
+      tags: Tag names, in the order of the request.
+      scores: Score of each tag, the same as that of `retrieve`; NaN if the model does not know the
+        tag.
+      probabilities: Calibrated probability of each tag; NaN if the model does not know the tag.
     """
 
     tags: tuple[str, ...]
@@ -71,11 +73,11 @@ class ScoredTags:
 
 @dataclasses.dataclass(frozen=True)
 class TagScores:
-    """The answer of `score_tags`.
+    """The answer to a call of `score_tags`.
 
     Attributes:
-      users: One for each instance, in order.
-      model_version: The version that answered.
+      users: Scored tags of each instance, in the order of the instances.
+      model_version: Number of the version that answered.
     """
 
     users: tuple[ScoredTags, ...]
@@ -84,11 +86,12 @@ class TagScores:
 
 @dataclasses.dataclass(frozen=True)
 class ScoredItems:
-    """How likely one user is to click items.
+    """Click logits and probabilities of items, for one user.
 
     Attributes:
-      logits: Of a click on each item, in the order asked for; NaN: no click loss was trained.
-      probabilities: The same, calibrated.
+      logits: Click logit of each item, in the order of the request; NaN if the model was trained
+        without a click loss.
+      probabilities: Calibrated click probability of each item; NaN if the logit is NaN.
     """
 
     logits: tuple[float, ...]
@@ -97,11 +100,11 @@ class ScoredItems:
 
 @dataclasses.dataclass(frozen=True)
 class ItemScores:
-    """The answer of `score_items`.
+    """The answer to a call of `score_items`.
 
     Attributes:
-      users: One for each instance, in order.
-      model_version: The version that answered.
+      users: Scored items of each instance, in the order of the instances.
+      model_version: Number of the version that answered.
     """
 
     users: tuple[ScoredItems, ...]
@@ -110,13 +113,13 @@ class ItemScores:
 
 @dataclasses.dataclass(frozen=True)
 class ValueContribution:
-    """What one value of a history does to the score of a tag.
+    """The contribution of one value of a user's history to the score of a tag.
 
     Attributes:
-      domain: The domain it stands in.
-      value: The value.
-      contribution: The score less that of the same user without the value.
-      attention: Its part of the domain's attention.
+      domain: Name of the domain that lists the value.
+      value: The value, for example a tag or a category.
+      contribution: Score of the user minus the score of the same user without the value.
+      attention: Share of the domain's attention that the value receives.
     """
 
     domain: str
@@ -127,12 +130,14 @@ class ValueContribution:
 
 @dataclasses.dataclass(frozen=True)
 class FeatureContribution:
-    """What one feature does to the score of a tag.
+    """The contribution of one feature to the score of a tag.
 
     Attributes:
-      feature: A profile feature or a domain.
-      contribution: The score less that of the same user with the feature unknown, or empty.
-      attention: Its part of the tower's attention; equal parts where the tower has none.
+      feature: Name of a profile feature or of a domain.
+      contribution: Score of the user minus the score of the same user with the feature unknown or
+        empty.
+      attention: Share of the tower's attention that the feature receives; all shares are equal if
+        the tower has no attention.
     """
 
     feature: str
@@ -142,14 +147,16 @@ class FeatureContribution:
 
 @dataclasses.dataclass(frozen=True)
 class TagExplanation:
-    """Why a user's score of a tag is what it is.
+    """The explanation of a user's score of one tag.
 
     Attributes:
-      tag: The tag.
-      score: That of `retrieve`; NaN, as are the contributions: the model does not know the tag.
-      values: The values of the user's histories, the largest contribution, up or down, first.
-      features: Profile features and domains, in the model's order.
-      memory: The score less that without memory of the user's own clicks; 0: the version has none.
+      tag: Name of the tag.
+      score: Score of the tag, the same as that of `retrieve`; NaN, like all contributions, if the
+        model does not know the tag.
+      values: Contributions of the values of the user's histories, largest absolute value first.
+      features: Contributions of profile features and domains, in the model's order.
+      memory: Score minus the score without memory of the user's own clicks; 0 if the version has
+        no memory.
     """
 
     tag: str
@@ -161,11 +168,11 @@ class TagExplanation:
 
 @dataclasses.dataclass(frozen=True)
 class Explanations:
-    """The answer of `explain`.
+    """The answer to a call of `explain`.
 
     Attributes:
-      explanations: One for each instance, in order.
-      model_version: The version that answered.
+      explanations: Explanation for each instance, in the order of the instances.
+      model_version: Number of the version that answered.
     """
 
     explanations: tuple[TagExplanation, ...]
@@ -174,12 +181,12 @@ class Explanations:
 
 @dataclasses.dataclass(frozen=True)
 class TagNeighbours:
-    """The tags nearest to one tag, the nearest first.
+    """The tags nearest to one tag, nearest first.
 
     Attributes:
-      tag: The tag.
-      tags: Its neighbours; none: the model does not know the tag, or serves it to nobody.
-      scores: The cosine of each with the tag.
+      tag: Name of the tag.
+      tags: Names of its neighbours; empty if the model does not know the tag or never serves it.
+      scores: Cosine similarity of each neighbour with the tag.
     """
 
     tag: str
@@ -189,11 +196,11 @@ class TagNeighbours:
 
 @dataclasses.dataclass(frozen=True)
 class SimilarTags:
-    """The answer of `similar_tags`.
+    """The answer to a call of `similar_tags`.
 
     Attributes:
-      neighbours: Of each tag, in the order asked for.
-      model_version: The version that answered.
+      neighbours: Neighbours of each tag, in the order of the request.
+      model_version: Number of the version that answered.
     """
 
     neighbours: tuple[TagNeighbours, ...]
@@ -202,11 +209,11 @@ class SimilarTags:
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """The answer of `predict`.
+    """The answer to a call of `predict`.
 
     Attributes:
-      outputs: Output name -> array; strings are object arrays of bytes.
-      model_version: The version that answered.
+      outputs: Arrays by output name; strings are object arrays of bytes.
+      model_version: Number of the version that answered.
     """
 
     outputs: dict[str, np.ndarray]
@@ -215,12 +222,12 @@ class Prediction:
 
 @dataclasses.dataclass(frozen=True)
 class ModelVersion:
-    """What the server says of one version.
+    """The state of one version, as the server reports it.
 
     Attributes:
-      version: Its number.
+      version: Number of the version.
       state: `START`, `LOADING`, `AVAILABLE`, `UNLOADING` or `END`.
-      error: Why it did not load; empty without an error.
+      error: Message that says why the version did not load; empty without an error.
     """
 
     version: int
@@ -231,13 +238,13 @@ class ModelVersion:
 def read_profiles(
     outputs: Mapping[str, np.ndarray], num_tags: int | None
 ) -> tuple[TagProfile, ...]:
-    """Reads the outputs of `retrieve`: of each user the first `num_tags`, those found at most."""
+    """Reads the outputs of `retrieve`: for each user at most `num_tags` of the tags found."""
     names = [name for name in (TAGS, SCORES, PROBABILITIES) if name in outputs]
     columns = {name: outputs[name][:, :num_tags].tolist() for name in names}
     probabilities = columns.get(PROBABILITIES) or [None] * len(columns[TAGS])
     profiles = []
     for tags, scores, row in zip(columns[TAGS], columns[SCORES], probabilities, strict=True):
-        # Places that could not be filled are the last.
+        # Places that could not be filled have the score -inf and come last.
         count = len(scores) - scores.count(float("-inf"))
         profiles.append(
             TagProfile(
@@ -252,7 +259,7 @@ def read_profiles(
 def read_tag_scores(
     outputs: Mapping[str, np.ndarray], tags: Sequence[Sequence[str]]
 ) -> tuple[ScoredTags, ...]:
-    """Reads the outputs of `score_tags`, without what was padding."""
+    """Reads the outputs of `score_tags` and drops the padding."""
     rows = zip(tags, outputs[SCORES].tolist(), outputs[PROBABILITIES].tolist(), strict=True)
     return tuple(
         ScoredTags(tuple(asked), tuple(scores[: len(asked)]), tuple(probabilities[: len(asked)]))
@@ -263,7 +270,7 @@ def read_tag_scores(
 def read_item_scores(
     outputs: Mapping[str, np.ndarray], num_items: Sequence[int]
 ) -> tuple[ScoredItems, ...]:
-    """Reads the outputs of `score_items`, without what was padding."""
+    """Reads the outputs of `score_items` and drops the padding."""
     rows = zip(
         num_items,
         outputs[CLICK_LOGITS].tolist(),
@@ -279,7 +286,7 @@ def read_item_scores(
 def read_neighbours(
     outputs: Mapping[str, np.ndarray], tags: Sequence[str], num_tags: int | None
 ) -> tuple[TagNeighbours, ...]:
-    """Reads the outputs of `similar_tags`: of each tag the first `num_tags` that there are."""
+    """Reads the outputs of `similar_tags`: for each tag at most `num_tags` neighbours."""
     rows = zip(
         tags, outputs[COUNT].tolist(), outputs[TAGS].tolist(), outputs[SCORES].tolist(), strict=True
     )
@@ -296,7 +303,7 @@ def read_neighbours(
 def read_explanations(
     outputs: Mapping[str, np.ndarray], sent: Mapping[str, np.ndarray]
 ) -> tuple[TagExplanation, ...]:
-    """Reads the outputs of `explain`, which lie beside the values that were sent."""
+    """Reads the outputs of `explain`, which have the positions of the values that were sent."""
     names = [name.decode() for name in outputs[FEATURES][0]]
     domains = [name for name in names if contributions_of(name) in outputs]
     memory = outputs.get(MEMORY_CONTRIBUTION, np.zeros(len(sent[EXPLAINED_TAG])))
@@ -323,7 +330,7 @@ def read_explanations(
             TagExplanation(
                 tag.decode(),
                 float(outputs[SCORE][row]),
-                # NaN compares with nothing: without a score the values stay as they were sent.
+                # NaN compares with nothing: without a score the values keep the order sent.
                 tuple(sorted(values, key=lambda value: -abs(value.contribution))),
                 tuple(FeatureContribution(*feature) for feature in by_feature),
                 float(memory[row]),

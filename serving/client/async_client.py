@@ -1,4 +1,4 @@
-"""The client for asyncio: the calls of `TagClient`, to be awaited."""
+"""The asyncio client: the calls of `TagClient` as coroutines."""
 
 import asyncio
 import functools
@@ -35,13 +35,14 @@ _Answer = TypeVar("_Answer")
 
 
 class AsyncTagClient:
-    """`TagClient` for one event loop: any number of calls may be under way; `async with` closes it.
+    """A client of one model for one event loop: the calls of `TagClient` as coroutines.
 
-    The connection is made by the first call, and belongs to the loop that awaits it; a call from
-    another loop is a RuntimeError. A cancelled call is cancelled at the server as well.
+    Any number of calls may run at once; `async with` closes the client. The first call opens the
+    connection, which belongs to the event loop of that call; a call from another loop raises a
+    RuntimeError. A call that is cancelled is cancelled at the server as well.
 
     Args:
-      target: As for `TagClient`, and so are all others.
+      target: `host:port` of the gRPC interface; this and all others are arguments of `TagClient`.
 
     Raises:
       ValueError: If an argument is out of its range.
@@ -69,7 +70,7 @@ class AsyncTagClient:
     async def retrieve(
         self, features: Instances, *, num_tags: int | None = None, timeout_s: float | None = None
     ) -> Retrieval:
-        """See `TagClient.retrieve`."""
+        """Asks for the tags of users, as `TagClient.retrieve` does."""
         return await self._run(self._dialogues.retrieve(features, num_tags), timeout_s)
 
     async def retrieve_filtered(
@@ -81,7 +82,7 @@ class AsyncTagClient:
         num_tags: int | None = None,
         timeout_s: float | None = None,
     ) -> Retrieval:
-        """See `TagClient.retrieve_filtered`."""
+        """Asks for the tags of users among allowed ones, as `TagClient.retrieve_filtered` does."""
         dialogue = self._dialogues.retrieve_filtered(
             features, exclude_tags, allow_categories, num_tags
         )
@@ -94,7 +95,7 @@ class AsyncTagClient:
         *,
         timeout_s: float | None = None,
     ) -> TagScores:
-        """See `TagClient.score_tags`."""
+        """Asks for the scores of named tags, as `TagClient.score_tags` does."""
         return await self._run(self._dialogues.score_tags(features, tags), timeout_s)
 
     async def score_items(
@@ -104,19 +105,19 @@ class AsyncTagClient:
         *,
         timeout_s: float | None = None,
     ) -> ItemScores:
-        """See `TagClient.score_items`."""
+        """Asks for the click probabilities of items, as `TagClient.score_items` does."""
         return await self._run(self._dialogues.score_items(features, item_tags), timeout_s)
 
     async def explain(
         self, features: Instances, tags: Sequence[str], *, timeout_s: float | None = None
     ) -> Explanations:
-        """See `TagClient.explain`."""
+        """Asks why tags have their scores, as `TagClient.explain` does."""
         return await self._run(self._dialogues.explain(features, tags), timeout_s)
 
     async def similar_tags(
         self, tags: Sequence[str], *, num_tags: int | None = None, timeout_s: float | None = None
     ) -> SimilarTags:
-        """See `TagClient.similar_tags`."""
+        """Asks for the nearest tags of tags, as `TagClient.similar_tags` does."""
         return await self._run(self._dialogues.similar_tags(tags, num_tags), timeout_s)
 
     async def predict(
@@ -127,16 +128,16 @@ class AsyncTagClient:
         *,
         timeout_s: float | None = None,
     ) -> Prediction:
-        """See `TagClient.predict`."""
+        """Calls any signature of the model, as `TagClient.predict` does."""
         dialogue = self._dialogues.predict(inputs, signature_name, output_filter)
         return await self._run(dialogue, timeout_s)
 
     async def model_status(self, *, timeout_s: float | None = None) -> tuple[ModelVersion, ...]:
-        """See `TagClient.model_status`."""
+        """Asks for the state of the model's versions, as `TagClient.model_status` does."""
         return await self._run(self._dialogues.model_status(), timeout_s)
 
     async def close(self) -> None:
-        """Closes the connection; calls under way are cancelled."""
+        """Closes the connection and cancels the calls that are running."""
         self._is_closed = True
         if self._channel is not None:
             await self._channel.close()
@@ -158,7 +159,8 @@ class AsyncTagClient:
             )
         if self._channel is not None:
             return
-        # A channel of grpc.aio belongs to the loop it is made in, so not to the constructor's.
+        # A channel of grpc.aio belongs to the event loop in which it is made. The constructor may
+        # run in another one, so it makes none.
         self._loop = loop
         target = self.settings.target
         options = channel_options(target) + self._secured.options

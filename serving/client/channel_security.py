@@ -1,7 +1,8 @@
-"""Who a client takes for its server, and as whom it asks: certificates and tokens.
+"""Security of a client's connection: TLS certificates and tokens.
 
-Files are read and checked when the client is made, so that a mistake is one line that names the
-file. gRPC would take any bytes, and say of every call that no server is there.
+Files are read and checked when the client is made, so that a mistake is reported in one line that
+names the file. gRPC itself accepts any bytes, and then reports at every call that no server is
+there.
 """
 
 import dataclasses
@@ -18,9 +19,9 @@ from trainer.contract.file_system import is_remote, open_file
 
 Metadata = tuple[tuple[str, str], ...]
 
-# A key or a bundle of certificates has less; what has more is another file.
+# Keys and bundles of certificates are smaller; a larger file is something else.
 _MAX_FILE_BYTES = 16 << 20
-# Servers take 8 KiB of headers.
+# gRPC servers accept 8 KiB of headers.
 _MAX_TOKEN_CHARACTERS = 4096
 _HAS_PASSWORD = "the key has a password"
 _TOKEN = re.compile(r"[!-~]+")
@@ -31,20 +32,21 @@ class ChannelSecurity:
     """Certificates and tokens of a client's connection.
 
     Attributes:
-      ca_file: PEM file with the certificates of the authorities that may vouch for the server;
-        given without `uses_tls`, it means TLS. None: those that gRPC brings along.
-      certificate_file: PEM file with the certificate that the client shows, its issuers after it.
+      ca_file: PEM file with the certificates of the authorities that may vouch for the server; it
+        turns TLS on. None: the authorities that gRPC brings along.
+      certificate_file: PEM file with the certificate that the client shows, followed by the
+        certificates of its issuers.
       key_file: PEM file with the private key of that certificate, without a password.
-      server_name: The name that the server's certificate must have, where it is not that of
+      server_name: Name that the server's certificate must have, if it differs from the host of
         `target`.
-      uses_tls: Whether the connection is encrypted; true wherever a file above is given.
-      token: Sent with every call, as `authorization: Bearer`.
+      uses_tls: Whether the connection is encrypted; true if one of the files above is given.
+      token: Token that is sent with every call, as `authorization: Bearer`.
       token_file: File that holds the token on its only line. It is read again when it changes;
-        while it is not there, or not complete, the last token holds.
+        while it is missing or incomplete, the last token is used.
       allows_token_in_clear: Whether a token may be sent to another machine without TLS.
 
     Raises:
-      ValueError: If two of them do not go together, or the token is none.
+      ValueError: If settings do not fit together, or the token is not valid.
     """
 
     ca_file: str | os.PathLike | None = None
@@ -78,20 +80,20 @@ class ChannelSecurity:
 
 
 class SecuredTarget:
-    """What a channel to one target is made with; safe to share between threads.
+    """The credentials, options and token of a channel to one target; safe to share between threads.
 
     Args:
-      target: The server.
-      credentials: TLS credentials, ready made; None: what `security` says.
+      target: `host:port` of the server.
+      credentials: Ready-made TLS credentials; None: the credentials that `security` describes.
       security: Certificates and tokens; None: neither.
 
     Attributes:
-      credentials: Channel credentials; None: in clear.
-      options: Those of the channel that TLS needs.
+      credentials: Channel credentials; None: an unencrypted connection.
+      options: Channel options that TLS needs.
 
     Raises:
-      ValueError: If a file cannot be read or holds something else, or a token would travel in
-        clear.
+      ValueError: If a file cannot be read or has the wrong content, or a token would be sent to
+        another machine unencrypted.
     """
 
     def __init__(
@@ -119,12 +121,12 @@ class SecuredTarget:
         self._file = None if security.token_file is None else _TokenFile(security.token_file)
 
     def metadata(self) -> Metadata:
-        """What a call carries beside its message: the token, as it is now."""
+        """Returns the metadata of a call: the current token."""
         return self._fixed if self._file is None else _header(self._file.token())
 
 
 class _TokenFile:
-    """A file with a token; looked at with every call, read where it has changed."""
+    """A file with a token, checked at every call and read again if it has changed."""
 
     def __init__(self, path: str | os.PathLike):
         self._path = os.fspath(path)
@@ -133,19 +135,19 @@ class _TokenFile:
         self._token = self._read()
 
     def token(self) -> str:
-        """The token of now; the last good one where the file is being replaced."""
+        """Returns the current token; the last valid one while the file is being replaced."""
         seen = self._state()
         if seen != self._seen:
             with self._lock:
                 try:
                     self._token = self._read()
                 except ValueError:
-                    return self._token  # and the next call looks again
+                    return self._token  # the next call reads again, as `_seen` stays
                 self._seen = seen
         return self._token
 
     def _state(self) -> tuple[int, ...] | None:
-        """What differs where the file does; None: it is not there."""
+        """Returns values that change whenever the file changes; None: the file is missing."""
         try:
             found = os.stat(self._path)
         except OSError:
@@ -163,7 +165,7 @@ def _header(token: str) -> Metadata:
 
 
 def _check_token(token: str, name: str, path: str = "") -> None:
-    # The value is not shown: an almost right one is still a secret.
+    # The value is not shown: a token with a typing error is still a secret.
     received = f"{path}: " if path else ""
     if len(token) > _MAX_TOKEN_CHARACTERS or not _TOKEN.fullmatch(token):
         raise ValueError(
@@ -199,12 +201,12 @@ def _check_authorities(content: bytes, path: str) -> None:
 
 def _check_pair(certificate_file: str | os.PathLike, key_file: str | os.PathLike) -> None:
     def no_password() -> str:
-        # Without it OpenSSL asks on the terminal.
+        # Without this function OpenSSL asks for the password on the terminal.
         raise ValueError(_HAS_PASSWORD)
 
     paths = os.fspath(certificate_file), os.fspath(key_file)
     if any(map(is_remote, paths)):
-        return  # OpenSSL reads local files alone
+        return  # OpenSSL reads local files only
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(*paths, password=no_password)
     except (ssl.SSLError, ValueError) as error:

@@ -1,8 +1,8 @@
-"""What a call asks and how its answers are read, without saying how they travel.
+"""Requests and answers of the client's calls, independent of how they are transported.
 
-A dialogue is a generator: it yields the remote calls it needs, is sent their responses, and
+A dialogue is a generator: it yields the remote calls that it needs, receives their responses, and
 returns the typed answer. `TagClient` runs dialogues with blocking calls, `AsyncTagClient` with
-asyncio; what is asked, relearned and checked is the same for both.
+asyncio; requests, checks and learning the features anew are the same for both.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -72,8 +72,8 @@ class RemoteCall(NamedTuple):
 
     Attributes:
       method: `PREDICT`, `GET_MODEL_METADATA` or `GET_MODEL_STATUS`.
-      request: Its message.
-      metadata: What it carries beside that, whoever asks.
+      request: Message of the request.
+      metadata: gRPC metadata of the request, without the token.
     """
 
     method: str
@@ -82,7 +82,7 @@ class RemoteCall(NamedTuple):
 
 
 def remote_methods(channel: grpc.Channel | grpc.aio.Channel) -> dict[str, Callable[..., Any]]:
-    """The methods that dialogues ask for, by name, on a channel of either kind."""
+    """Returns the methods that dialogues call, by name, for a blocking or an asyncio channel."""
     prediction = prediction_service_pb2_grpc.PredictionServiceStub(channel)
     models = model_service_pb2_grpc.ModelServiceStub(channel)
     return {
@@ -99,12 +99,12 @@ Dialogue = Generator[RemoteCall, Any, _Answer]
 class Dialogues:
     """The dialogues with one model.
 
-    Which features there are is learned from the server once, and again when it turns the known ones
-    down, as it does when a new version has others.
+    The features of the model are learned from the server once, and again when the server refuses
+    the known ones, which happens when a new version has other features.
 
     Args:
-      model_name: The model.
-      list_width: Width that lists are padded to; None: the longest of the request.
+      model_name: Name of the model.
+      list_width: Width to which lists are padded; None: length of the longest list of the request.
     """
 
     def __init__(self, model_name: str, list_width: int | None = None):
@@ -113,7 +113,7 @@ class Dialogues:
         self._slots: dict[str, dict[str, InputSlot]] = {}
 
     def retrieve(self, features: Instances, num_tags: int | None) -> Dialogue[Retrieval]:
-        """See `TagClient.retrieve`."""
+        """Asks for the tags of users, see `TagClient.retrieve`."""
         _check_num_tags(num_tags)
         prediction, _ = yield from self._ask(RETRIEVE, features, {})
         return Retrieval(read_profiles(prediction.outputs, num_tags), prediction.model_version)
@@ -125,7 +125,7 @@ class Dialogues:
         allow_categories: Sequence[Sequence[str]] | None,
         num_tags: int | None,
     ) -> Dialogue[Retrieval]:
-        """See `TagClient.retrieve_filtered`."""
+        """Asks for the tags of users among allowed ones, see `TagClient.retrieve_filtered`."""
         _check_num_tags(num_tags)
         own = {
             EXCLUDE_TAGS: self._lists(EXCLUDE_TAGS, exclude_tags, features),
@@ -135,7 +135,7 @@ class Dialogues:
         return Retrieval(read_profiles(prediction.outputs, num_tags), prediction.model_version)
 
     def score_tags(self, features: Instances, tags: Sequence[Sequence[str]]) -> Dialogue[TagScores]:
-        """See `TagClient.score_tags`."""
+        """Asks for the scores of named tags, see `TagClient.score_tags`."""
         own = {CANDIDATE_TAGS: self._lists(CANDIDATE_TAGS, tags, features)}
         prediction, _ = yield from self._ask(SCORE_TAGS, features, own)
         return TagScores(read_tag_scores(prediction.outputs, tags), prediction.model_version)
@@ -143,7 +143,7 @@ class Dialogues:
     def score_items(
         self, features: Instances, item_tags: Sequence[Sequence[Sequence[str]]]
     ) -> Dialogue[ItemScores]:
-        """See `TagClient.score_items`."""
+        """Asks for the click probabilities of items, see `TagClient.score_items`."""
         own = {
             ITEM_TAGS: to_nested_list_tensor(ITEM_TAGS, item_tags, len(features), self._list_width)
         }
@@ -152,7 +152,7 @@ class Dialogues:
         return ItemScores(read_item_scores(prediction.outputs, lengths), prediction.model_version)
 
     def explain(self, features: Instances, tags: Sequence[str]) -> Dialogue[Explanations]:
-        """See `TagClient.explain`."""
+        """Asks why tags have their scores, see `TagClient.explain`."""
         if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags):
             raise ValueError(f"`tags` must be a list of strings. Received: tags={tags!r}.")
         if len(tags) != len(features):
@@ -165,7 +165,7 @@ class Dialogues:
         return Explanations(read_explanations(prediction.outputs, sent), prediction.model_version)
 
     def similar_tags(self, tags: Sequence[str], num_tags: int | None) -> Dialogue[SimilarTags]:
-        """See `TagClient.similar_tags`."""
+        """Asks for the nearest tags of tags, see `TagClient.similar_tags`."""
         _check_num_tags(num_tags)
         if isinstance(tags, str) or not len(tags) or not all(isinstance(tag, str) for tag in tags):
             raise ValueError(f"`tags` must be a list of strings, at least one. Received: {tags!r}.")
@@ -174,7 +174,7 @@ class Dialogues:
             prediction = yield from self.predict(own, SIMILAR_TAGS)
         except TagClientError as error:
             if error.code is grpc.StatusCode.FAILED_PRECONDITION:
-                # It says so, if the version is older.
+                # This raises a clearer error if the version is too old to have `similar_tags`.
                 yield from self._learn_slots(SIMILAR_TAGS, own)
             raise
         neighbours = read_neighbours(prediction.outputs, tags, num_tags)
@@ -186,7 +186,7 @@ class Dialogues:
         signature_name: str,
         output_filter: Sequence[str] = (),
     ) -> Dialogue[Prediction]:
-        """See `TagClient.predict`."""
+        """Calls any signature of the model, see `TagClient.predict`."""
         request = predict_pb2.PredictRequest(
             model_spec=self._spec(signature_name), output_filter=output_filter
         )
@@ -197,7 +197,7 @@ class Dialogues:
         return Prediction(outputs, response.model_spec.version.value)
 
     def model_status(self) -> Dialogue[tuple[ModelVersion, ...]]:
-        """See `TagClient.model_status`."""
+        """Asks for the state of the model's versions, see `TagClient.model_status`."""
         request = get_model_status_pb2.GetModelStatusRequest(model_spec=self._spec())
         response = yield RemoteCall(GET_MODEL_STATUS, request)
         state_name = get_model_status_pb2.ModelVersionStatus.State.Name
@@ -212,9 +212,9 @@ class Dialogues:
         """Calls a signature that takes instances.
 
         Args:
-          signature_name: The signature.
-          features: The instances.
-          own: What it takes beside the features.
+          signature_name: Name of the signature.
+          features: Features of the instances.
+          own: Inputs of the signature beside the features, by name.
 
         Returns:
           The answer, and the tensors that were sent.
@@ -224,7 +224,7 @@ class Dialogues:
             slots, is_fresh = (yield from self._learn_slots(signature_name, own)), True
         try:
             tensors = {**to_tensors(features, slots, self._list_width), **own}
-            # All outputs: versions before probabilities refuse a filter that names them.
+            # No output filter: old versions without probabilities refuse one that names them.
             prediction = yield from self.predict(tensors, signature_name)
             return prediction, tensors
         except (TagClientError, ValueError) as error:

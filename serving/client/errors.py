@@ -1,4 +1,4 @@
-"""The one error of a call, with what to do about it."""
+"""The exception of a failed call, with advice for the caller."""
 
 import re
 
@@ -6,7 +6,7 @@ import grpc
 
 from serving.client.proxies import exception_variable, host_of, proxy_variable
 
-# What may be the proxy's doing.
+# Status codes that a proxy may have caused.
 _OF_A_PROXY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 _ADVICE = {
     grpc.StatusCode.UNAVAILABLE: (
@@ -29,8 +29,8 @@ _ADVICE = {
         "Give the token that {target} knows (`token` or `token_file` of `ChannelSecurity`)."
     ),
 }
-# Patterns of what gRPC says of a connection that was given up before the first call, and what to do
-# then: somebody does answer there.
+# Advice by pattern of gRPC's message for a connection that ended before the first call: here a
+# server does answer, so the advice "No model server answers" would be wrong.
 _HANDSHAKES = {
     "WRONG_VERSION_NUMBER": "{target} speaks no TLS: leave `security` out, or ask its TLS port.",
     "CERTIFICATE_VERIFY_FAILED": (
@@ -50,11 +50,11 @@ _HANDSHAKES = {
 
 
 class TagClientError(Exception):
-    """A call that failed; the text says what to do.
+    """The error of a failed call; its text says what to do.
 
     Attributes:
-      code: The status code.
-      message: What the server, or gRPC, said.
+      code: gRPC status code.
+      message: Message of the server or of gRPC.
     """
 
     def __init__(self, code: grpc.StatusCode, message: str, advice: str = ""):
@@ -64,15 +64,15 @@ class TagClientError(Exception):
 
 
 def with_advice(error: grpc.RpcError, target: str, model_name: str) -> TagClientError:
-    """Says what to do about a call that failed.
+    """Turns an error of gRPC into one that says what to do.
 
     Args:
-      error: What gRPC raised.
-      target: The server that was asked.
-      model_name: The model.
+      error: Error that gRPC raised.
+      target: Server that was asked, `host:port`.
+      model_name: Name of the model.
 
     Returns:
-      The error to raise from it.
+      The error to raise from `error`.
     """
     code, details = error.code(), (error.details() or "").rstrip(".")
     advice = _ADVICE.get(code, "")
@@ -83,7 +83,7 @@ def with_advice(error: grpc.RpcError, target: str, model_name: str) -> TagClient
     advice = advice.format(target=target, model_name=model_name)
     proxy = proxy_variable(target) if code in _OF_A_PROXY else None
     if proxy is not None:
-        # Its value is not shown: it may hold a password.
+        # The variable's value is not shown: it may hold a password.
         advice += (
             f" The call went through the proxy that the variable `{proxy}` names: add "
             f"{host_of(target)} to `{exception_variable()}` to go there directly."

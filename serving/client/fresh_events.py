@@ -1,8 +1,8 @@
-"""A user's fresh events to the features of one pushed version.
+"""Features of one pushed version, computed from a user's fresh events.
 
-Every value comes from `trainer.contract.history` and `trainer.contract.tag_normalization`, which
-also made the training examples. What the caller must know of a version is in the file beside it, so
-neither the configuration of the run nor TensorFlow is needed. Nothing is asked of a server.
+Every value is computed by `trainer.contract.history` and `trainer.contract.tag_normalization`,
+which also made the training examples. The version's own description file holds everything that the
+caller must know, so neither the configuration of the run nor TensorFlow nor a server is needed.
 """
 
 import dataclasses
@@ -27,11 +27,11 @@ from trainer.contract.tag_normalization import TagNormalization
 
 @dataclasses.dataclass(frozen=True)
 class EventFeatures:
-    """Makes instances out of users' events.
+    """Computes instances from users' events.
 
     Attributes:
-      spec: The features of the version.
-      tag_normalization: How the tags of its log were normalised.
+      spec: Features of the version.
+      tag_normalization: Rules that normalised the tags of the version's log.
     """
 
     spec: FeatureSpec
@@ -42,13 +42,13 @@ class EventFeatures:
         """Reads the description of a version.
 
         Args:
-          path: The folder of a pushed version, or its `tagtower.json`, wherever it was copied to.
+          path: Folder of a pushed version, or a copy of its `tagtower.json` in any place.
 
         Returns:
-          What makes that version's features.
+          An object that computes the features of that version.
 
         Raises:
-          ValueError: If there is no description of features.
+          ValueError: If `path` has no description of features.
         """
         file_path = os.fspath(path)
         if is_folder(file_path):
@@ -76,46 +76,46 @@ class EventFeatures:
         profile: Mapping[str, Any] | None = None,
         at: float | None = None,
     ) -> dict[str, FeatureValue]:
-        """Makes the instance of one user.
+        """Computes the instance of one user.
 
         Args:
-          events: The user's, in any order, each with `item_id`, `timestamp` (seconds, UTC, or
-            any other form of a time that the tables may have), `clicked` (0 or 1), the `tags` of
-            the item as the items table has them, its `category` where a feature lists categories,
-            and optionally `weight`. An event whose `tags` are given and empty is left out, as the
-            examples were made without items that have none.
-          profile: Profile features by name, each a string, a number or a list of strings as its
-            type is; those left out are unknown, and so are all of None.
-          at: The time to answer for, seconds, UTC; later events do not count. None: now.
+          events: Events of the user, in any order, each with `item_id`, `timestamp` (seconds, UTC,
+            or any other form of a time that the tables may have), `clicked` (0 or 1), the `tags` of
+            the item as the items table has them, its `category` if a feature lists categories, and
+            optionally `weight`. An event with an empty list of `tags` is left out, because the
+            training examples were made without items that have no tags.
+          profile: Profile features by name; by its type each is a string, a number or a list of
+            strings. Features that are left out are unknown; None: all are unknown.
+          at: Time to answer for, seconds, UTC; later events do not count. None: now.
 
         Returns:
           Features by name, for the calls of a client.
 
         Raises:
-          ValueError: If an event lacks something or a value is of the wrong kind.
+          ValueError: If an event lacks a field, or a value is of the wrong kind.
         """
         given = [(event, self._record(event)) for event in events]
-        # All of them are looked at, also those that are left out.
+        # All events are checked, also those that are left out.
         found = UserEvents.from_records(record for _, record in given)
         kept = [record for event, record in given if record["tags"] or "tags" not in event]
         if len(kept) < len(given):
             found = UserEvents.from_records(kept)
         check_profile(profile or {}, self.spec)
         at = time.time() if at is None else at
-        # A NaN would count every event, and weigh it with another one.
+        # With NaN every event would count, with the weight NaN.
         is_time = isinstance(at, int | float | np.number) and abs(at) <= LAST_SECOND
         require(is_time, "at", "be a time in seconds since 1970, UTC, not milliseconds", at)
         return feature_values(found, profile, at, self.spec)
 
     def normalized(self, instance: Mapping[str, FeatureValue]) -> dict[str, FeatureValue]:
-        """An instance with its tags as the version spells them, for features made by hand.
+        """Normalises the tags of an instance whose features were made by hand.
 
         Args:
           instance: Features by name.
 
         Returns:
-          The same; in domains of tags each tag is normalised, one that is there in several
-          spellings counts once, with the sum of their weights.
+          Features by name, with the tags in domains of tags as the version spells them; a tag that
+          is listed in several spellings is listed once, with the sum of their weights.
         """
         found = dict(instance)
         for domain in self.spec.domains:
@@ -128,7 +128,7 @@ class EventFeatures:
             name = weights_name(domain.name)
             weights: Any = instance.get(name, [1.0] * len(normalized))
             if not _is_list_of(weights, int | float) or len(weights) != len(normalized):
-                continue  # the client says what is wrong with them
+                continue  # the client's call raises an error that says what is wrong
             sums: dict[str, float] = {}
             for tag, weight in zip(normalized, weights, strict=True):
                 if tag:
@@ -137,21 +137,22 @@ class EventFeatures:
         return found
 
     def tags(self, tags: Iterable[str], keeps_empty: bool = False) -> list[str]:
-        """Tags as the version spells them, for `exclude_tags`, `score_tags` and their like.
+        """Returns tags as the version spells them, for `exclude_tags`, `score_tags` and others.
 
         Args:
-          tags: Tags as the items table has them, or as somebody typed them.
-          keeps_empty: Whether one of which nothing is left keeps its place, as "".
+          tags: Tags as the items table has them, or as a user typed them.
+          keeps_empty: Whether a tag of which nothing is left keeps its place, as "".
 
         Returns:
-          The tags, normalised.
+          The normalised tags.
         """
         normalized = self.tag_normalization.apply(tags)
         return normalized if keeps_empty else [tag for tag in normalized if tag]
 
     def _record(self, event: Mapping[str, Any]) -> dict[str, Any]:
         for domain in self.spec.domains:
-            # One without would count as an item that has none, in silence.
+            # Without this check an event that lacks the field would silently count as one of an
+            # item without values.
             require(
                 domain.attribute in event,
                 "events",

@@ -1,8 +1,8 @@
-"""Which proxy gRPC would send a call through, by the variables of the environment.
+"""The proxy through which gRPC sends a call, as the environment variables say.
 
-gRPC's core reads them itself and asks nobody: with one of them set, calls to this very machine go
-to the proxy too. A channel to this machine therefore takes no proxy, and for any other host an
-error can name the variable.
+gRPC's core reads these variables itself: if one of them is set, even calls to this machine go to
+the proxy. A channel to this machine therefore uses no proxy, and for any other host an error can
+name the variable.
 """
 
 import contextlib
@@ -10,41 +10,41 @@ import ipaddress
 import os
 import re
 
-# The first that is set says; an empty one says that there is no proxy. No other names count, nor
-# these in capitals.
+# The first variable that is set decides; if it is empty, there is no proxy. gRPC reads no other
+# names, and not these in capitals.
 _VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
-# The first that is set says; the other one then counts for nothing.
+# The first variable that is set decides; the other one is then ignored.
 _EXCEPTIONS = ("no_grpc_proxy", "no_proxy")
 _SCHEMES = re.compile(r"^(?:dns:(?://[^/]*/)?|ipv4:|ipv6:)")
-# gRPC's name for a socket that is a file.
+# gRPC's schemes for Unix domain sockets.
 _LOCAL_SCHEMES = ("unix:", "unix-abstract:")
 
 
 def host_of(target: str) -> str:
-    """The host of a gRPC target, as `localhost` of `dns:///localhost:8500`."""
+    """Returns the host of a gRPC target: `localhost` for `dns:///localhost:8500`."""
     address = _SCHEMES.sub("", target).lstrip("/")
     if address.startswith("["):
         return address[1:].partition("]")[0]
     host, colon, port = address.rpartition(":")
-    # A bare address of IPv6 has more colons, and no port.
+    # A bare IPv6 address has more than one colon and no port.
     return host if colon and ":" not in host and port.isdigit() else address
 
 
 def is_loopback(target: str) -> bool:
-    """Whether a gRPC target is this machine: `localhost`, 127.0.0.0/8, ::1, or a file."""
+    """Returns whether a gRPC target is this machine: `localhost`, 127.0.0.0/8, ::1 or a socket."""
     if target.startswith(_LOCAL_SCHEMES):
         return True
     host = host_of(target).rstrip(".").lower()
     address = _address(host)
     if address is not None:
-        # Who connects to "any address" is connected to this machine.
+        # A connection to the unspecified address (0.0.0.0, ::) reaches this machine.
         return address.is_loopback or address.is_unspecified
     names = ("localhost", "ip6-localhost", "localhost.localdomain")
     return host in names or host.endswith(".localhost")
 
 
 def proxy_variable(target: str) -> str | None:
-    """The variable whose proxy gRPC sends calls to a target through; None: they go directly."""
+    """Returns the variable that names the proxy of calls to a target; None: they go directly."""
     if is_loopback(target):
         return None
     name = _first_set(_VARIABLES)
@@ -58,7 +58,7 @@ def proxy_variable(target: str) -> str | None:
 
 
 def exception_variable() -> str:
-    """The variable that lists the hosts that calls go to directly."""
+    """Returns the variable that lists the hosts which gRPC calls directly."""
     return _first_set(_EXCEPTIONS) or "no_proxy"
 
 

@@ -1,21 +1,21 @@
-"""What a client is made with."""
+"""The checked arguments of a client."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class ClientSettings:
-    """Arguments of a client, checked.
+    """The arguments of a client, checked.
 
     Attributes:
       target: `host:port` of the gRPC interface.
-      model_name: The model, as the server's `--model_name` says.
+      model_name: Name of the model, as the server's `--model_name` says.
       timeout_s: Deadline of a call in seconds, all attempts together.
-      max_attempts: How often a call is made at most.
-      list_width: See `TagClient`.
+      max_attempts: Maximum number of attempts of a call.
+      list_width: Width to which lists are padded, see `TagClient`.
 
     Raises:
-      ValueError: If one is out of its range.
+      ValueError: If an argument is out of its range.
     """
 
     target: str

@@ -1,4 +1,4 @@
-"""The blocking client."""
+"""The blocking client of the model server."""
 
 import functools
 import time
@@ -34,24 +34,25 @@ _Answer = TypeVar("_Answer")
 
 
 class TagClient:
-    """A client of one model; safe to share between threads; a context manager that closes itself.
+    """A client of one model; threads may share it, and `with` closes it.
 
     Only a call that found no server (UNAVAILABLE) is made again, after a random and growing pause
-    and within the deadline: everything asked here only reads.
+    and within the deadline. Repeating a call is safe, because no call changes the server.
 
     Args:
       target: `host:port` of the gRPC interface.
-      model_name: The model, as the server's `--model_name` says.
+      model_name: Name of the model, as the server's `--model_name` says.
       timeout_s: Deadline of a call in seconds, all attempts together.
-      max_attempts: How often a call is made at most.
-      list_width: Every list is padded to this width, and longer ones are refused: requests of one
-        width can be joined by a TensorFlow Serving with batching. None: the longest of a request.
-      credentials: TLS, as `grpc.ssl_channel_credentials()`; None: what `security` says.
-      security: Certificate files and a token; None: in clear, and as nobody.
+      max_attempts: Maximum number of attempts of a call.
+      list_width: Width to which every list is padded; longer lists are refused. TensorFlow Serving
+        with batching can join requests of one width. None: length of the request's longest list.
+      credentials: TLS credentials, for example `grpc.ssl_channel_credentials()`; None: the
+        credentials that `security` describes.
+      security: Certificate files and a token; None: an unencrypted connection without a token.
 
     Raises:
-      ValueError: If an argument is out of its range, or a file of `security` is not what it should
-        be.
+      ValueError: If an argument is out of its range, or a file of `security` cannot be read or has
+        the wrong content.
     """
 
     def __init__(
@@ -85,18 +86,18 @@ class TagClient:
     ) -> Retrieval:
         """Asks for the tags of users.
 
-        Which features there are is learned from the server once, and again when it turns the known
-        ones down, as it does when a new version has others.
+        The features of the model are learned from the server once, and again when the server
+        refuses the known ones, which happens when a new version has other features.
 
         Args:
-          features: One instance a user: a profile feature is a string, a number or a list of
-            strings, a domain a list of strings, `<domain>_weights` a list of as many numbers (1
-            each, if left out). A feature left out is unknown, or empty.
-          num_tags: How many tags to return at most; None: as many as the model gives.
-          timeout_s: Deadline in seconds; None: the client's.
+          features: One instance per user: a profile feature is a string, a number or a list of
+            strings, a domain is a list of strings, and `<domain>_weights` is a list of as many
+            numbers (1 each, if left out). A feature that is left out is unknown or empty.
+          num_tags: Maximum number of tags per user; None: as many as the model gives.
+          timeout_s: Deadline in seconds; None: the client's deadline.
 
         Returns:
-          The profiles and the version that gave them.
+          The ranked tags of each user, and the version that answered.
 
         Raises:
           ValueError: If there is no instance, a feature is unknown, or a value is of the wrong
@@ -114,24 +115,26 @@ class TagClient:
         num_tags: int | None = None,
         timeout_s: float | None = None,
     ) -> Retrieval:
-        """Asks for tags of users among those that are allowed.
+        """Asks for the tags of users among those that are allowed.
 
         Args:
-          features: One instance a user, as for `retrieve`.
-          exclude_tags: Of each user, any number of tags that he must not get, as the model spells
-            them; None: nobody excludes any.
-          allow_categories: Of each user, the categories whose tags he may get; an empty list: all;
-            None: all for everybody. A category that nobody knows has no tags.
-          num_tags: How many tags to return at most; None: as many as the model gives.
-          timeout_s: Deadline in seconds; None: the client's.
+          features: One instance per user, as for `retrieve`.
+          exclude_tags: Lists of tags that the answers must not have, one list per user, as the
+            model spells them; None: no tag is excluded.
+          allow_categories: Lists of categories whose tags are allowed, one list per user; an empty
+            list: all categories; None: all categories for every user. An unknown category has no
+            tags.
+          num_tags: Maximum number of tags per user; None: as many as the model gives.
+          timeout_s: Deadline in seconds; None: the client's deadline.
 
         Returns:
-          The profiles, each of k tags or of as many as are allowed, and the version that gave them.
+          The ranked tags of each user, k of them or as many as are allowed, and the version that
+          answered.
 
         Raises:
           ValueError: If there is no instance or not one list for each, a feature is unknown, or a
             value is of the wrong kind.
-          TagClientError: If the call failed, or the version is older than filters.
+          TagClientError: If the call failed, or the version is so old that it has no filters.
         """
         dialogue = self._dialogues.retrieve_filtered(
             features, exclude_tags, allow_categories, num_tags
@@ -145,16 +148,16 @@ class TagClient:
         *,
         timeout_s: float | None = None,
     ) -> TagScores:
-        """Asks how much named tags interest users.
+        """Asks for the scores of tags that the caller names.
 
         Args:
-          features: One instance a user, as for `retrieve`.
-          tags: Of each user, the tags to score, as the model spells them.
-          timeout_s: Deadline in seconds; None: the client's.
+          features: One instance per user, as for `retrieve`.
+          tags: Lists of tags to score, one list per user, as the model spells them.
+          timeout_s: Deadline in seconds; None: the client's deadline.
 
         Returns:
-          Scores and probabilities, as `retrieve`'s, in the order of `tags`; NaN for a tag that the
-          model does not know.
+          Scores and probabilities in the order of `tags`, the same as those of `retrieve`; NaN for
+          a tag that the model does not know.
 
         Raises:
           ValueError: If there is no instance or not one list for each, a feature is unknown, or a
@@ -170,15 +173,15 @@ class TagClient:
         *,
         timeout_s: float | None = None,
     ) -> ItemScores:
-        """Asks how likely users are to click items, which their tags describe.
+        """Asks how likely users are to click items, which are described by their tags.
 
         Args:
-          features: One instance a user, as for `retrieve`.
-          item_tags: Of each user, the items to score, each as the list of its tags.
-          timeout_s: Deadline in seconds; None: the client's.
+          features: One instance per user, as for `retrieve`.
+          item_tags: Lists of items to score, one list per user; an item is the list of its tags.
+          timeout_s: Deadline in seconds; None: the client's deadline.
 
         Returns:
-          Click logits and calibrated click probabilities in the order of the items; NaN where the
+          Click logits and calibrated click probabilities in the order of the items; NaN if the
           model was trained without a click loss.
 
         Raises:
@@ -197,21 +200,22 @@ class TagClient:
     ) -> Explanations:
         """Asks why tags have their scores.
 
-        The server embeds a user once for every value of his histories: this costs far more than
-        `retrieve`.
+        The server embeds a user once for every value of the user's histories, so this costs far
+        more than `retrieve`.
 
         Args:
-          features: One instance a user, as for `retrieve`.
-          tags: One for each instance; for several tags of a user, name him several times.
-          timeout_s: Deadline in seconds; None: the client's.
+          features: One instance per tag to explain, as for `retrieve`; repeat an instance to
+            explain several tags of one user.
+          tags: One tag for each instance.
+          timeout_s: Deadline in seconds; None: the client's deadline.
 
         Returns:
-          The explanations and the version that gave them.
+          The explanations, and the version that answered.
 
         Raises:
           ValueError: If there is no instance or not one tag for each, a feature is unknown, or a
             value is of the wrong kind.
-          TagClientError: If the call failed, or the version is older than explanations.
+          TagClientError: If the call failed, or the version is so old that it has no explanations.
         """
         return self._run(self._dialogues.explain(features, tags), timeout_s)
 
@@ -222,19 +226,19 @@ class TagClient:
         num_tags: int | None = None,
         timeout_s: float | None = None,
     ) -> SimilarTags:
-        """Asks which tags are nearest to tags, whoever the user.
+        """Asks for the nearest tags of tags, independent of any user.
 
         Args:
-          tags: The tags, as the model spells them.
-          num_tags: How many neighbours of each to return at most; None: as many as the model gives.
-          timeout_s: Deadline in seconds; None: the client's.
+          tags: Tags as the model spells them.
+          num_tags: Maximum number of neighbours per tag; None: as many as the model gives.
+          timeout_s: Deadline in seconds; None: the client's deadline.
 
         Returns:
-          The neighbours in the order of `tags`, and the version that gave them.
+          The neighbours in the order of `tags`, and the version that answered.
 
         Raises:
           ValueError: If `tags` is not a list of strings, or empty.
-          TagClientError: If the call failed, or the version is older than neighbours.
+          TagClientError: If the call failed, or the version is so old that it has no neighbours.
         """
         return self._run(self._dialogues.similar_tags(tags, num_tags), timeout_s)
 
@@ -246,19 +250,19 @@ class TagClient:
         *,
         timeout_s: float | None = None,
     ) -> Prediction:
-        """Calls any signature.
+        """Calls any signature of the model.
 
         Args:
-          inputs: Input name -> array, of exactly the signature's inputs and their types.
-          signature_name: The signature.
-          output_filter: The outputs wanted; none: all.
-          timeout_s: Deadline in seconds; None: the client's.
+          inputs: Arrays by input name: exactly the signature's inputs, with their types.
+          signature_name: Name of the signature.
+          output_filter: Names of the outputs to return; empty: all.
+          timeout_s: Deadline in seconds; None: the client's deadline.
 
         Returns:
-          The outputs and the version that gave them.
+          The outputs, and the version that answered.
 
         Raises:
-          ValueError: If an array's type is none TensorFlow has.
+          ValueError: If TensorFlow has no type for an array's type.
           TagClientError: If the call failed.
         """
         return self._run(self._dialogues.predict(inputs, signature_name, output_filter), timeout_s)
@@ -267,10 +271,10 @@ class TagClient:
         """Asks for the state of the model's versions.
 
         Args:
-          timeout_s: Deadline in seconds; None: the client's.
+          timeout_s: Deadline in seconds; None: the client's deadline.
 
         Returns:
-          All versions the server has known, highest first.
+          All versions that the server has known, highest first.
 
         Raises:
           TagClientError: If the call failed, or the server does not know the model.
@@ -278,7 +282,7 @@ class TagClient:
         return self._run(self._dialogues.model_status(), timeout_s)
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Closes the connection to the server."""
         self._channel.close()
 
     def __enter__(self) -> "TagClient":

@@ -1,4 +1,4 @@
-"""What both clients share below the calls: options of the channel, deadlines, and when to retry."""
+"""Transport of both clients: options of the channel, deadlines, and when to retry."""
 
 import random
 import time
@@ -8,28 +8,29 @@ import grpc
 
 from serving.client.proxies import is_loopback
 
-# A connection takes three round trips (TCP, TLS, HTTP/2's settings): at half a second one way,
-# three seconds. One to a machine that hangs is given up by then and tried anew.
+# A connection takes three round trips (TCP, TLS, HTTP/2's settings): three seconds, if one way
+# takes half a second. An attempt to reach a machine that hangs ends after this time, and another
+# one begins.
 _CONNECT_TIMEOUT_MS = 10_000
 _CHANNEL_OPTIONS = [
-    # gRPC's own default of 4 MiB is soon reached by a large batch.
+    # A large batch soon reaches gRPC's own default of 4 MiB.
     ("grpc.max_receive_message_length", 2**31 - 1),
     ("grpc.max_send_message_length", 2**31 - 1),
-    # By default a channel that could not connect does not even try again for a second or more, and
-    # every attempt in between fails at once: retries would be for nothing. gRPC takes no less.
+    # By default a channel that could not connect waits a second or more before it tries again, and
+    # every call in between fails at once: retries would be useless. gRPC takes no smaller value.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
-    # In spite of its name no pause, but the least time that an attempt to connect has.
+    # Despite its name this is no pause, but the minimum time that an attempt to connect has.
     ("grpc.min_reconnect_backoff_ms", _CONNECT_TIMEOUT_MS),
 ]
 _FIRST_BACKOFF_S = 0.05
-# Requests of a deadline already over; gRPC takes no negative timeout.
+# Timeout of a request whose deadline is over; gRPC takes no negative timeout.
 _NO_TIME_S = 0.0
 
 
 def channel_options(target: str) -> list[tuple[str, int | str]]:
-    """Options of a channel to a target: to this machine it goes without a proxy."""
-    # gRPC would send even calls to this machine through the proxy that a variable names.
+    """Returns the options of a channel to a target; a channel to this machine uses no proxy."""
+    # By default gRPC sends even calls to this machine through the proxy that a variable names.
     direct = [("grpc.enable_http_proxy", 0)] if is_loopback(target) else []
     return [*_CHANNEL_OPTIONS, *direct]
 
@@ -37,11 +38,12 @@ def channel_options(target: str) -> list[tuple[str, int | str]]:
 class Attempts:
     """The attempts of one call, all within one deadline.
 
-    Only a call that found no server (UNAVAILABLE) is made again: everything asked here only reads.
+    Only a call that found no server (UNAVAILABLE) is made again, which is safe because no call
+    changes the server.
 
     Args:
-      max_attempts: How often the call is made at most.
-      deadline: Of `time.monotonic()`.
+      max_attempts: Maximum number of attempts.
+      deadline: Time of `time.monotonic()` at which the call must have ended.
     """
 
     def __init__(self, max_attempts: int, deadline: float):
@@ -50,28 +52,28 @@ class Attempts:
 
     @property
     def timeout_s(self) -> float:
-        """Time left, seconds."""
+        """Returns the seconds that are left until the deadline."""
         return max(_NO_TIME_S, self._deadline - time.monotonic())
 
     def pause_after(self, error: grpc.RpcError) -> float | None:
-        """How long to wait before the next attempt, seconds; None: there is none."""
+        """Returns the seconds to wait before the next attempt; None: there is no next attempt."""
         pause = next(self._pauses, None)
         is_last = pause is None or time.monotonic() + pause >= self._deadline
         return None if is_last or error.code() is not grpc.StatusCode.UNAVAILABLE else pause
 
 
 def _pauses(max_attempts: int) -> Iterator[float]:
-    """Seconds between attempts: each twice the one before, at random by half up or down."""
+    """Yields the seconds between attempts: doubled each time, then varied at random by half."""
     for attempt in range(max_attempts - 1):
-        # Beyond that any deadline is over; a power of a large number has no float.
+        # Beyond 2**30 any deadline is over, and a float cannot hold much larger powers.
         yield _FIRST_BACKOFF_S * 2 ** min(attempt, 30) * random.uniform(0.5, 1.5)
 
 
 def deadline_after(timeout_s: float) -> float:
-    """`time.monotonic()` at which a call must have ended.
+    """Returns the time of `time.monotonic()` at which a call must have ended.
 
     Raises:
-      ValueError: If there is no time.
+      ValueError: If `timeout_s` is not positive.
     """
     if not timeout_s > 0:
         raise ValueError(f"`timeout_s` must be positive. Received: timeout_s={timeout_s}.")

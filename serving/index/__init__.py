@@ -1,1 +1,1 @@
-"""Top-k search over tag embeddings: exact and ScaNN, its tuning and its recall."""
+"""Top-k search over tag embeddings, exact or by ScaNN, with ScaNN's tuning and recall."""

@@ -2,9 +2,9 @@
 
     python -m serving.index.evaluation --servable DIR --examples GLOB --output FILE
 
-The builder that measures its own index sees the index before it was saved; here only what a server
-would load is there. Queries are vectors of users, never of tags: queries drawn from the indexed
-vectors flatter an index.
+A builder that measures its own index measures it before it is saved; this module measures what a
+server will load. Queries are user vectors, never tag vectors: queries drawn from the indexed
+vectors overestimate the recall of an index.
 """
 
 import argparse
@@ -27,16 +27,18 @@ _TIMED_CALLS = 200
 
 @dataclasses.dataclass(frozen=True)
 class IndexFigures:
-    """What was measured.
+    """The measured recall and speed of an index.
 
     Attributes:
-      num_tags: Tags in the index.
-      k: Tags returned, and the k of the recall.
-      num_queries: Users asked for.
-      recall: Share of the exact top k by the multi-class logit that the first stage proposes
-        among its own first k, mean over users.
-      latency_ms_p50_batch_1: Milliseconds of one search of one query vector, in this process.
-      queries_per_second_batch_64: Query vectors searched a second, 64 at a time, in this process.
+      num_tags: Number of tags in the index.
+      k: Number of tags returned per user, and the k of the recall.
+      num_queries: Number of users.
+      recall: Share of the exact top k by the multi-class logit that is among the first k candidates
+        of the first stage, mean over users.
+      latency_ms_p50_batch_1: Median milliseconds of a search with one query vector, in this
+        process.
+      queries_per_second_batch_64: Query vectors searched per second in batches of 64, in this
+        process.
     """
 
     num_tags: int
@@ -48,13 +50,13 @@ class IndexFigures:
 
 
 def read_serialized(patterns: Sequence[str]) -> list[bytes]:
-    """Serialized examples of gzipped TFRecord files, in order of file names.
+    """Reads serialized examples from gzipped TFRecord files, in order of file names.
 
     Args:
-      patterns: Globs.
+      patterns: Globs of the files.
 
     Returns:
-      The records.
+      The serialized examples.
 
     Raises:
       ValueError: No file matches.
@@ -65,7 +67,7 @@ def read_serialized(patterns: Sequence[str]) -> list[bytes]:
 
 
 def embed(signature, examples: Sequence[bytes]) -> np.ndarray:
-    """Query vectors float32 [num_examples, dimension] by `embed_examples`, in batches."""
+    """Computes query vectors float32 [num_examples, dimension] by `embed_examples`, in batches."""
     batches = [
         signature(**{s.EXAMPLES: tf.constant(examples[first : first + _BATCH])})[
             s.QUERY_EMBEDDINGS
@@ -76,14 +78,14 @@ def embed(signature, examples: Sequence[bytes]) -> np.ndarray:
 
 
 def evaluate_servable(servable: str, patterns: Sequence[str]) -> IndexFigures:
-    """Measures a saved servable.
+    """Measures the index of a saved servable.
 
     Args:
-      servable: The version folder.
-      patterns: Globs of raw examples of users.
+      servable: Folder of the version.
+      patterns: Globs of files with raw examples of users.
 
     Returns:
-      The figures.
+      The measured recall and speed.
     """
     loaded = tf.saved_model.load(servable)
     candidates = loaded.signatures[s.CANDIDATES]()
@@ -98,9 +100,9 @@ def evaluate_servable(servable: str, patterns: Sequence[str]) -> IndexFigures:
         return retrieve(**{s.QUERY_EMBEDDINGS: batch})[s.TAGS]
 
     k = search(tf.constant(queries[:1])).shape[1]
-    # What is returned may be ordered by another score; the index answers for the first stage.
+    # `retrieve` may order its tags by another score; the index is measured by the first stage.
     tags = search_all(lambda batch: propose(**{s.QUERY_EMBEDDINGS: batch})[s.TAGS][:, :k], queries)
-    # A place that the index could not fill has the tag "": found nothing.
+    # A place that the index could not fill has the tag "", and no position.
     found = np.array([[position.get(tag, -1) for tag in row] for row in tags])
     exact_index = BruteForceIndex(vectors)
     exact = search_all(lambda batch: exact_index.search(batch, k)[1], queries)

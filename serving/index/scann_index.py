@@ -1,8 +1,8 @@
 """Approximate top-k search with ScaNN: the only file that imports `scann`.
 
 TFRS's `ScaNN` layer fixes the number of leaves searched and of candidates re-ordered when it builds
-the index; here they are arguments of the search, so that one built index can be tuned. The rest is
-as there: a tree of leaves, asymmetric hashing within a leaf, re-ordering by exact inner products.
+the index. Here they are arguments of the search, so that one built index can be tuned. The rest is
+the same: a tree of leaves, asymmetric hashing within a leaf, re-ordering by exact inner products.
 """
 
 import dataclasses
@@ -19,12 +19,13 @@ from trainer.contract.config_loader import require
 
 # ScaNN refuses to train its hashing on fewer points.
 MIN_CANDIDATES = 16
-# Measured with ScaNN 1.3.2: 1 to 9 queries search one way, 16 and more another.
+# Measured with ScaNN 1.3.2: it searches differently for 1 to 9 queries and for 16 and more.
 _MIN_BATCH = 16
-# A wider search: what is far down a list lies in more leaves, and hashes tell less there.
-_LEAVES_OF_WIDER = 4  # times those searched
-_REORDERING_OF_WIDER = 1.5  # times k, at least; it is most of what a search costs
-# Others do not load with this TensorFlow, or load, answer, and spin at exit.
+# Factors of a wider search: results far down a list lie in more leaves, and hashes order them less
+# reliably.
+_LEAVES_OF_WIDER = 4  # times the leaves of `search`
+_REORDERING_OF_WIDER = 1.5  # times k, at least; re-ordering is most of the cost of a search
+# Other versions do not load with this TensorFlow, or load and answer but spin at exit.
 SUPPORTED_VERSION = "1.3.2"
 if importlib.metadata.version("scann") != SUPPORTED_VERSION:
     raise ImportError(
@@ -34,20 +35,19 @@ if importlib.metadata.version("scann") != SUPPORTED_VERSION:
 
 
 def register_scann_ops() -> None:
-    """Makes ScaNN's ops known to TensorFlow, so that a SavedModel that uses them can be loaded.
+    """Registers ScaNN's ops with TensorFlow, so that a SavedModel that uses them can be loaded.
 
-    Importing this module has done it; the function exists to be called where a reader should see
-    it.
+    The import of this module registers them; calling the function makes that visible to a reader.
     """
 
 
 @dataclasses.dataclass(frozen=True)
 class SearchParameters:
-    """What a search trades for speed.
+    """The parameters that trade a search's recall for speed.
 
     Attributes:
-      num_leaves_to_search: Leaves of the tree looked into.
-      num_reordering_candidates: Candidates whose inner product is computed exactly.
+      num_leaves_to_search: Number of leaves of the tree that are searched.
+      num_reordering_candidates: Number of candidates whose inner product is computed exactly.
     """
 
     num_leaves_to_search: int
@@ -60,7 +60,7 @@ class SearchParameters:
 
 
 def default_num_leaves(num_candidates: int) -> int:
-    """Rule of thumb: the square root of the number of candidates."""
+    """Returns the default number of leaves, the square root of the number of candidates."""
     return max(1, round(math.sqrt(num_candidates)))
 
 
@@ -80,14 +80,14 @@ class ScannIndex(TopKIndex):
         """Trains the tree and the hashing.
 
         Args:
-          candidates: float32 [num_candidates, dimension].
-          num_leaves: Leaves of the tree.
-          search_parameters: Of `search`; replace the attribute to search otherwise.
-          training_iterations: Of the clustering.
+          candidates: float32 [num_candidates, dimension], candidate vectors.
+          num_leaves: Number of leaves of the tree.
+          search_parameters: Parameters of `search`; to change them, replace the attribute.
+          training_iterations: Number of iterations of the clustering.
           name: Name of the module.
 
         Raises:
-          ValueError: There are too few candidates for ScaNN, or fewer than leaves.
+          ValueError: There are too few candidates for ScaNN, or fewer candidates than leaves.
         """
         super().__init__(name=name)
         num_candidates = len(candidates)
@@ -115,17 +115,17 @@ class ScannIndex(TopKIndex):
             )
             .score_ah(dimensions_per_block=2)
             .reorder(search_parameters.num_reordering_candidates)
-            # The default name is a hash of the configuration: two indexes would share one searcher.
+            # The default name is a hash of the configuration: two indexes would share a searcher.
             .build(shared_name=f"tags/{uuid.uuid4()}")
             .serialize_to_module()
         )
 
     def search(self, queries: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """See `TopKIndex.search`."""
+        """Searches approximately, see `TopKIndex.search`."""
         return self._search(queries, k, self.search_parameters)
 
     def search_wider(self, queries: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """See `TopKIndex.search_wider`: four times the leaves, and 1.5 times k re-ordered."""
+        """Searches four times the leaves and re-orders 1.5 times k candidates or more."""
         tuned = self.search_parameters
         num_reordering = max(int(_REORDERING_OF_WIDER * k), tuned.num_reordering_candidates)
         wider = SearchParameters(_LEAVES_OF_WIDER * tuned.num_leaves_to_search, num_reordering)
@@ -134,10 +134,10 @@ class ScannIndex(TopKIndex):
     def _search(
         self, queries: tf.Tensor, k: int, parameters: SearchParameters
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        # `recreate_handle` makes the searcher from the saved tensors, once by its shared name.
+        # `recreate_handle` makes the searcher from the saved tensors, once per shared name.
         searcher = scann_ops.ScannSearcher(self._state.recreate_handle())
-        # Below some ten queries ScaNN takes another way through its hashes, with other results near
-        # the end of a list: a user must get the same tags alone as in a batch.
+        # Below about ten queries ScaNN searches its hashes differently, with other results near the
+        # end of a list. Padding the batch gives a user the same tags alone as in a batch.
         num_queries = tf.shape(queries)[0]
         num_padding = tf.maximum(_MIN_BATCH - num_queries, 0)
         result = searcher.search_batched(
@@ -146,7 +146,7 @@ class ScannIndex(TopKIndex):
             pre_reorder_num_neighbors=max(k, parameters.num_reordering_candidates),
             leaves_to_search=min(self.num_leaves, parameters.num_leaves_to_search),
         )
-        # With few leaves searched ScaNN returns fewer columns, or NaN in place of a score.
+        # If few leaves are searched, ScaNN returns fewer columns, or NaN instead of a score.
         num_missing = k - tf.shape(result.indices)[1]
         padding = [[0, 0], [0, num_missing]]
         distances, indices = result.distances[:num_queries], result.indices[:num_queries]

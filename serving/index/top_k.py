@@ -1,7 +1,7 @@
-"""Top-k search over tag vectors: one interface, exact and approximate indexes behind it.
+"""Top-k search over tag vectors: one interface for exact and approximate indexes.
 
-An index answers with positions of candidates. Scores it returns may be approximate (`is_exact`);
-whoever shows a score computes it again, see `serving.servable.retrieval`.
+An index returns positions of candidates. Its scores may be approximate (`is_exact`);
+`serving.servable.retrieval` computes the scores that it returns anew.
 """
 
 import abc
@@ -12,34 +12,38 @@ import tensorflow_recommenders as tfrs
 
 from trainer.contract.config_loader import require
 
-NOT_FOUND = -1  # in place of a position, where an approximate index found fewer than k
-_TRUSTED_DEPTH = 1.5  # of k
+NOT_FOUND = -1  # replaces a position if an approximate index found fewer than k
+_TRUSTED_DEPTH = 1.5  # times k
 
 
 def trusted_depth(k: int, num_neighbors: int) -> int:
-    """How far down its list an index is relied on, where a caller excludes tags at its head.
+    """Returns the depth to which an index's list is relied on, if a caller excludes its first tags.
 
-    Tuning sees to it that the k places which end there have the target recall as well.
+    Tuning ensures that the k places that end at this depth reach the target recall as well.
 
     Args:
-      k: Results a query.
-      num_neighbors: Results that the index is asked for; at least k.
+      k: Number of results per query.
+      num_neighbors: Number of results that the index is asked for; at least k.
     """
     return min(int(_TRUSTED_DEPTH * k), num_neighbors)
 
 
 class TopKIndex(tf.Module, abc.ABC):
-    """Finds the candidates with the greatest inner product."""
+    """An index that finds the candidates with the greatest inner products.
+
+    Attributes:
+      is_exact: Whether the scores and the positions are those of an exact search.
+    """
 
     is_exact: bool
 
     @abc.abstractmethod
     def search(self, queries: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Searches.
+        """Searches for the k best candidates of each query.
 
         Args:
-          queries: float32 [batch, dimension].
-          k: Results a query, at most the number of candidates.
+          queries: float32 [batch, dimension], query vectors.
+          k: Number of results per query, at most the number of candidates.
 
         Returns:
           `scores` float32 [batch, k], greatest first, and `positions` int32 [batch, k]. An
@@ -47,7 +51,7 @@ class TopKIndex(tf.Module, abc.ABC):
         """
 
     def search_wider(self, queries: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """The same with more work, for a k above the one that an approximate index is tuned for."""
+        """Searches with more work, for a k above that for which an approximate index is tuned."""
         return self.search(queries, k)
 
 
@@ -57,10 +61,10 @@ class BruteForceIndex(TopKIndex):
     is_exact = True
 
     def __init__(self, candidates: np.ndarray, name: str | None = None):
-        """Builds the index.
+        """Builds the exact index.
 
         Args:
-          candidates: float32 [num_candidates, dimension].
+          candidates: float32 [num_candidates, dimension], candidate vectors.
           name: Name of the module.
 
         Raises:
@@ -75,30 +79,31 @@ class BruteForceIndex(TopKIndex):
         )
         layer = tfrs.layers.factorized_top_k.BruteForce(k=1)
         layer.index(tf.constant(candidates, tf.float32))
-        # Saved is what it holds. Tracking the Keras layer itself would make TensorFlow trace its
-        # call once more, and describe it, for seconds and no use.
+        # Only the layer's variables are saved. Tracking the Keras layer itself would make
+        # TensorFlow trace and describe its call once more, which takes seconds and is of no use.
         self._variables = list(layer.variables)
         self._get_layer = lambda: layer
 
     def search(self, queries: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """See `TopKIndex.search`; ties go to the lower position."""
+        """Searches exactly, see `TopKIndex.search`; of equal scores the lower position is first."""
         return self._get_layer()(queries, k=k)
 
 
 def recall(found: np.ndarray, exact: np.ndarray) -> float:
-    """Share of exact results that an index found, mean over queries: recall@k for the top k.
+    """Computes the share of exact results that an index found, mean over queries.
 
-    Compared by position and not by score: approximate scores are quantised.
+    Results are compared by position and not by score, because approximate scores are quantised.
 
     Args:
-      found: int [num_queries, n].
-      exact: int [num_queries, k]; k is at most n, and n itself for recall@k.
+      found: int [num_queries, n], positions that the index found.
+      exact: int [num_queries, k], positions of the exact results; k is at most n, and equals n for
+        recall@k.
 
     Returns:
-      Between 0 and 1.
+      The recall, between 0 and 1.
 
     Raises:
-      ValueError: There is no query, or fewer results were found than there are exact ones.
+      ValueError: There is no query, or `found` has fewer columns than `exact`.
     """
     require(
         len(exact) > 0 and len(found) == len(exact) and found.shape[1] >= exact.shape[1],

@@ -1,7 +1,7 @@
-"""Chooses a ScaNN index's search parameters: the cheapest that reach the target recall.
+"""Choice of a ScaNN index's search parameters: the cheapest that reach the target recall.
 
-Random queries, or queries drawn from the indexed vectors, flatter an index; the queries here are
-vectors of validation users.
+Random queries, or queries drawn from the indexed vectors, overestimate the recall of an index; the
+queries here are vectors of validation users.
 """
 
 import dataclasses
@@ -16,27 +16,29 @@ from serving.index.top_k import BruteForceIndex, recall, trusted_depth
 
 _TIMED_BATCH = 64
 _TIMED_BATCHES = 10
-# An exact inner product reads 32 times the bytes of a hashed one; some of it is hidden by caches.
+# Work of an exact inner product in units of a hashed one: it reads 32 times the bytes, but caches
+# hide a part of that.
 _REORDERING_WORK = 8.0
 _SHARES_OF_LEAVES = (0.01, 0.02, 0.035, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
-# Share of the distance between target and 1 that the tuned recall should lie above the target.
+# Share of the distance between target and 1 by which the tuned recall should exceed the target.
 _MARGIN = 0.5
-# The same below the head of the list, which only callers who exclude its best tags depend on.
+# The same share for the recall below the head, which matters only to callers who exclude the best
+# tags.
 _MARGIN_BELOW_HEAD = 0.25
 
 
 @dataclasses.dataclass(frozen=True)
 class CurvePoint:
-    """One measured setting.
+    """One measured setting of the search parameters.
 
     Attributes:
-      num_leaves_to_search: See `SearchParameters`.
-      num_reordering_candidates: See `SearchParameters`.
+      num_leaves_to_search: Number of leaves that are searched, see `SearchParameters`.
+      num_reordering_candidates: Number of exact inner products, see `SearchParameters`.
       recall: Recall@k against exact search.
-      recall_below_head: The same of the k places that end at `index.trusted_depth`: what a caller
-        gets who excludes the ones above.
-      queries_per_second: In-process, batches of 64.
-      is_chosen: Whether the index uses it.
+      recall_below_head: Recall of the k places that end at `index.trusted_depth`, which a caller
+        gets who excludes the tags above them.
+      queries_per_second: Throughput in this process, in batches of 64.
+      is_chosen: Whether the index uses this setting.
     """
 
     num_leaves_to_search: int
@@ -57,22 +59,23 @@ def tune(
 ) -> list[CurvePoint]:
     """Measures the curve of recall against speed, and sets the index to the chosen point.
 
-    Both recalls have to reach the target.
+    At the chosen point both recalls reach the target.
 
     Args:
-      index: The built index; its `search_parameters` are replaced.
-      candidates: float32 [num_candidates, dimension], what the index was built of.
+      index: Built index, whose `search_parameters` are replaced.
+      candidates: float32 [num_candidates, dimension], vectors that the index was built from.
       queries: float32 [num_queries, dimension], vectors of validation users.
-      k: Results a query; `retrieve` shows so many.
+      k: Number of results per query that `retrieve` returns.
       target: Recall to reach.
-      num_neighbors: Results a query as it will be asked; at least k; None: k.
+      num_neighbors: Number of results per query that the index will be asked for, at least k;
+        None: k.
 
     Returns:
-      The curve. If no point reaches the target, the one with the highest recall@k is chosen; the
-      index evaluator will not bless it.
+      The measured points. If no point reaches the target, the one with the highest recall@k is
+      chosen; the index evaluator will not bless it.
     """
     num_neighbors = num_neighbors or k
-    brute_force = BruteForceIndex(candidates)  # once: it copies them
+    brute_force = BruteForceIndex(candidates)  # built once, as it copies the candidates
     depth = trusted_depth(k, num_neighbors)
     exact = search_all(lambda q: brute_force.search(q, depth)[1], queries)
     curve = []
@@ -101,10 +104,10 @@ def tune(
 def _choose(
     curve: list[CurvePoint], num_leaves: int, num_candidates: int, target: float
 ) -> CurvePoint:
-    """The cheapest point above the target, by a count of work and not by the clock.
+    """Returns the cheapest point above the target, by a count of work and not by the clock.
 
-    Timings differ from run to run; the same vectors must give the same index. Other users than
-    these have another recall, hence a margin where some point has it.
+    Timings differ from run to run, but the same vectors must give the same index. The recall of
+    other users differs from that of these, so a margin above the target is kept if a point has it.
     """
 
     def work(point: CurvePoint) -> float:
@@ -126,7 +129,7 @@ def _choose(
 
 
 def search_all(search: Callable, queries: np.ndarray) -> np.ndarray:
-    """Positions found for all queries, int [num_queries, k], in batches of 64."""
+    """Returns the positions found for all queries, int [num_queries, k], in batches of 64."""
     batches = [
         search(tf.constant(queries[start : start + _TIMED_BATCH])).numpy()
         for start in range(0, len(queries), _TIMED_BATCH)
@@ -137,14 +140,14 @@ def search_all(search: Callable, queries: np.ndarray) -> np.ndarray:
 def queries_per_second(
     search: Callable, queries: np.ndarray, batch_size: int = _TIMED_BATCH
 ) -> float:
-    """Throughput of a search, the median over batches; queries are repeated to fill a batch."""
+    """Measures queries per second, median over batches; queries are repeated to fill a batch."""
     batch = tf.constant(np.resize(queries, (batch_size, queries.shape[1])))
     search(batch)
     return batch_size / float(np.median([seconds(search, batch) for _ in range(_TIMED_BATCHES)]))
 
 
 def seconds(search: Callable, batch: tf.Tensor) -> float:
-    """Wall-clock seconds of one search."""
+    """Measures the wall-clock seconds of one search."""
     start = time.perf_counter()
     search(batch)
     return time.perf_counter() - start
@@ -154,7 +157,7 @@ def _grid(
     num_leaves: int, num_candidates: int, k: int, num_neighbors: int
 ) -> list[SearchParameters]:
     leaves = sorted({max(1, round(num_leaves * share)) for share in _SHARES_OF_LEAVES})
-    # What is returned is re-ordered in any case.
+    # All returned results are re-ordered in any case.
     reordering = sorted(
         {
             min(num_candidates, max(num_neighbors, round(k * factor)))

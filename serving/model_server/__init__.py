@@ -1,5 +1,5 @@
 """A local model server that speaks TensorFlow Serving's gRPC and REST.
 
-It exists so that nobody needs Docker to try or to test a servable. What it deliberately is not: a
-server for heavy traffic. Importing this package imports neither TensorFlow nor gRPC; `server` does.
+With it nobody needs Docker to try or to test a servable. It is deliberately not a server for heavy
+traffic. The import of this package imports neither TensorFlow nor gRPC; that of `server` does.
 """

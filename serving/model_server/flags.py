@@ -1,4 +1,4 @@
-"""The flags of `tagtower serve`, under the real server's names, and what the command does."""
+"""The flags of `tagtower serve`, with TensorFlow Serving's names, and the run of the command."""
 
 import argparse
 import contextlib
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("tagtower.model_server")
 
 _LOOK_S = 0.2
-# Until a thread that computes in Python lets the event loops have their turn: Python's own 5 ms is
-# longer than most requests take.
+# Seconds after which a thread that computes in Python must release the GIL to the event loops:
+# Python's default of 5 ms is longer than most requests take.
 _SWITCH_S = 2e-4
 
 
 def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags to a command's parser; imports nothing heavy.
+    """Adds the flags to a command's parser; imports no large library.
 
     Args:
-      parser: The parser of the command.
+      parser: Parser of the command.
     """
     parser.add_argument(
         "--port", type=int, default=8500, help="gRPC port, 0: a free one (default: %(default)s)"
@@ -132,20 +132,21 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_server(arguments: argparse.Namespace) -> int:
-    """Serves until SIGTERM, SIGINT or SIGHUP, then lets the requests under way finish.
+    """Serves until SIGTERM, SIGINT or SIGHUP, then waits for running requests.
 
-    One line is printed when all models serve. A base path that is not there yet is waited for.
+    The server prints one line when all models are available. If a base path does not exist yet, the
+    server waits for it.
 
     Args:
-      arguments: What `add_serve_arguments` parsed.
+      arguments: Parsed flags of `add_serve_arguments`.
 
     Returns:
-      The exit status after SIGTERM, 0, or after SIGHUP, 129.
+      The exit status: 0 after SIGTERM, 129 after SIGHUP.
 
     Raises:
       ValueError: If a flag's value or a file is wrong, or a port is taken.
       OSError: If a file cannot be read.
-      KeyboardInterrupt: After SIGINT, once the requests under way are answered.
+      KeyboardInterrupt: After SIGINT, once running requests are answered.
     """
     _check(arguments)
     server = _load_server(arguments, load_security(arguments))
@@ -160,15 +161,19 @@ def run_server(arguments: argparse.Namespace) -> int:
 
 
 def _status_after(stopping: "_Stopping") -> int:
-    """Says what ended the server; the exit status."""
+    """Prints which signal ended the server, and returns the exit status."""
     number = stopping.number or signal.SIGTERM
-    with contextlib.suppress(OSError):  # there may be no terminal any more
+    with contextlib.suppress(OSError):  # the terminal may be gone
         print(f"Stopped by {signal.Signals(number).name}.", flush=True)
     return 128 + signal.SIGHUP if number == signal.SIGHUP else 0
 
 
 class _Stopping(threading.Event):
-    """Set by the first SIGTERM, SIGINT or SIGHUP; a second one ends the process at once."""
+    """An event set by the first SIGTERM, SIGINT or SIGHUP; a second one ends the process at once.
+
+    Attributes:
+      number: Number of the signal; None before one has come.
+    """
 
     number: int | None = None
 
@@ -177,12 +182,12 @@ class _Stopping(threading.Event):
         self._previous = {
             number: signal.signal(number, self._on_signal)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-            # What `nohup` lets a process ignore stays ignored.
+            # SIGHUP stays ignored if `nohup` has ignored it.
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
         }
 
     def restore(self) -> None:
-        """Signals mean again what they meant before."""
+        """Restores the previous signal handlers."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
@@ -225,7 +230,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _load_server(arguments: argparse.Namespace, security: "TransportSecurity") -> "ModelServer":
-    # TensorFlow reads these once, when it is imported; its notices are not the user's.
+    # TensorFlow reads these variables once, when it is imported. Its notices do not help the user.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     prefer_small_batches(arguments.tensorflow_intra_op_parallelism)
     sys.setswitchinterval(_SWITCH_S)
@@ -283,7 +288,7 @@ def _serve(server: "ModelServer", arguments: argparse.Namespace, stopping: _Stop
             _wait(server, stopping)
     finally:
         has_served = any(server.manager.available_versions().values())
-        # Where nothing serves there is no request to wait for, only a load.
+        # If no version is available, there is no request to wait for, only a load.
         is_drained = server.stop(arguments.drain_seconds if has_served else 0.0)
     if not is_drained:
         _logger.warning(
@@ -291,8 +296,8 @@ def _serve(server: "ModelServer", arguments: argparse.Namespace, stopping: _Stop
         )
     is_busy = not is_drained or server.manager.is_loading
     if is_busy and stopping.number in (signal.SIGTERM, signal.SIGHUP):
-        # The threads of a request or a load would hold the process until they are done, or run on
-        # while it goes.
+        # The threads of a request or a load would keep the process alive until they end, or run on
+        # while it exits.
         os._exit(_status_after(stopping))
 
 

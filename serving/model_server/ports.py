@@ -1,4 +1,4 @@
-"""Addresses and ports to listen on: what is wrong with one is said before TensorFlow is loaded."""
+"""Addresses and ports to listen on; they are checked before TensorFlow is loaded."""
 
 import errno
 import ipaddress
@@ -9,16 +9,16 @@ _ANY_IPV6 = "::"
 
 
 def numeric_address(host: str) -> str:
-    """The one address that a server is to listen on.
+    """Resolves a host to the one numeric address that a server listens on.
 
     Args:
-      host: An address of this machine, or a name that stands for one; `0.0.0.0` and `::` are all.
+      host: Address of this machine, or a name for one; `0.0.0.0` and `::` mean all addresses.
 
     Returns:
-      The address in numbers, of IPv4 where a name has both.
+      The numeric address, that of IPv4 if a name has both.
 
     Raises:
-      ValueError: It is no address of this machine.
+      ValueError: `host` is not an address of this machine.
     """
     try:
         found = socket.getaddrinfo(host or "\0", None, type=socket.SOCK_STREAM)
@@ -34,21 +34,21 @@ def numeric_address(host: str) -> str:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether nobody but this machine reaches an address in numbers."""
+    """Returns whether a numeric address can be reached from this machine only."""
     return ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
 def with_port(address: str, port: int) -> str:
-    """Address and port as gRPC takes them."""
+    """Returns address and port in the form that gRPC takes."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
-    """A socket of TCP that listens, and does not block.
+    """Opens a non-blocking TCP socket that listens.
 
     Args:
-      host: The address in numbers.
-      port: The port; 0: one the operating system chooses.
+      host: Numeric address to listen on.
+      port: Port to listen on; 0: the operating system chooses one.
 
     Raises:
       OSError: The port is taken.
@@ -57,7 +57,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
     listening = socket.socket(family)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if host == _ANY_IPV6:  # as gRPC does: IPv4 is taken as well
+        if host == _ANY_IPV6:  # as in gRPC, the socket accepts IPv4 as well
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listening.setblocking(False)
         listening.bind(place)
@@ -69,15 +69,15 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 def check_port(name: str, port: int, host: str = DEFAULT_HOST) -> None:
-    """Checks a port that a server is to listen on; one free now may be taken a moment later.
+    """Checks that a server can listen on a port; a free port may be taken a moment later.
 
     Args:
-      name: The flag or argument.
-      port: The port; 0: any, or none.
-      host: Address to listen on, in numbers.
+      name: Name of the flag or argument.
+      port: Port to check; 0: any port or none, which is always valid.
+      host: Numeric address to listen on.
 
     Raises:
-      ValueError: It is out of range, or not free.
+      ValueError: The port is out of range, or not free.
     """
     check_range(name, port)
     if not port:
@@ -90,17 +90,17 @@ def check_port(name: str, port: int, host: str = DEFAULT_HOST) -> None:
 
 
 def check_range(name: str, port: int) -> None:
-    """Checks that a number may be a port's.
+    """Checks that a number is a valid port.
 
     Raises:
-      ValueError: It is out of range.
+      ValueError: The port is out of range.
     """
     if not 0 <= port <= 65535:
         raise ValueError(f"`{name}` must be between 0 and 65535. Received: {name}={port}.")
 
 
 def port_taken(name: str, port: int) -> ValueError:
-    """The error of a port that is not free."""
+    """Returns the error for a port that is not free."""
     return ValueError(
         f"`{name}` must be a free port of this machine; something listens on it already, or it is "
         f"reserved. Received: {name}={port}."

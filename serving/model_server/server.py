@@ -21,49 +21,50 @@ from serving.model_server.rest.api import RestApi
 from serving.model_server.rest.server import RestServer
 from serving.model_server.session.request_limits import MAX_BATCH_SIZE, RequestLimits
 
-# Of a message that a process can be made to hold at all.
+# Largest size of a message that gRPC supports.
 _MOST_MESSAGE_BYTES = 2**31 - 1
 MAX_MESSAGE_BYTES = 32 << 20
 MAX_REQUEST_MEMORY_MB = 512
 MAX_REQUESTS = 1000
 NUM_THREADS = 16
 READ_TIMEOUT_S = 20.0
-# A load that is under way when the server stops gives up at its next step.
+# Seconds that a running load has when the server stops; it gives up at its next step.
 _LOAD_GRACE_S = 5.0
 
 
 class ModelServer:
-    """Serves models over gRPC and REST; also a context manager that starts and stops.
+    """A server of models over gRPC and REST; also a context manager that starts and stops it.
 
-    Both ports are open from `start` on: a model whose first version is still loading is NOT_FOUND,
-    and its state can be asked for.
+    Both ports are open from `start` on: requests for a model whose first version is still loading
+    get NOT_FOUND, and callers can ask for the model's state.
 
     Args:
-      models: The models.
-      port: For gRPC; 0: one the operating system chooses.
-      rest_api_port: For REST; 0: one the operating system chooses; None: no REST.
-      host: Address to listen on; `0.0.0.0` and `::` are all.
-      poll_wait_s: Seconds between two looks for new versions; 0: look once.
-      max_workers: Requests answered at a time over gRPC.
-      max_rest_workers: Requests answered at a time over REST; None: as over gRPC.
-      max_requests: Requests under way or waiting, for each of gRPC and REST; more are refused.
-      max_message_bytes: Size of a request, unpacked; larger ones are refused.
-      max_request_memory_mb: For requests under way, for each of gRPC and REST.
-      max_batch_size: Examples of a request; more are refused.
-      request_read_timeout_s: Seconds in which a gRPC call's message must come.
-      metrics_path: Where Prometheus reads the counts, on the REST port; empty: nowhere.
-      has_health_service: Whether it has the standard gRPC health service.
-      has_reflection: Whether gRPC callers can ask which methods there are.
+      models: Configurations of the models.
+      port: gRPC port; 0: the operating system chooses one.
+      rest_api_port: REST port; 0: the operating system chooses one; None: no REST.
+      host: Address to listen on; `0.0.0.0` and `::` mean all addresses.
+      poll_wait_s: Seconds between two checks for new versions; 0: a single check.
+      max_workers: Number of gRPC requests answered at a time.
+      max_rest_workers: Number of REST requests answered at a time; None: as for gRPC.
+      max_requests: Maximum number of requests that run or wait, for each of gRPC and REST; further
+        ones are refused.
+      max_message_bytes: Maximum size of an uncompressed request; larger ones are refused.
+      max_request_memory_mb: Memory for running requests, for each of gRPC and REST.
+      max_batch_size: Maximum number of examples of a request; larger requests are refused.
+      request_read_timeout_s: Seconds within which the message of a gRPC call must arrive.
+      metrics_path: Path on the REST port where Prometheus reads the counts; empty: no path.
+      has_health_service: Whether the server has the standard gRPC health service.
+      has_reflection: Whether gRPC callers can ask for the list of methods.
       channel_arguments: Options of the gRPC library, such as `grpc.max_connection_age_ms`.
       allows_labels_for_unavailable: Whether a new label may name a version that is not available.
-      security: How callers are known; None: nobody is asked.
+      security: Certificates and tokens of callers; None: every caller is allowed.
       allows_reload: Whether HandleReloadConfigRequest is answered.
-      model_roots: Folders below which it may load models; empty: the base paths of `models`.
-      max_load_memory_mb: Megabytes that loading a version may take by estimate; None: what is
-        available at the time; 0: any.
+      model_roots: Folders below which a reload may load models; empty: the base paths of `models`.
+      max_load_memory_mb: Estimated megabytes that a load may take; None: the memory that is
+        available at that time; 0: no limit.
 
     Attributes:
-      manager: The models and their states.
+      manager: Manager of the models and their states.
 
     Raises:
       ValueError: If an argument is out of its range.
@@ -142,16 +143,16 @@ class ModelServer:
 
     @property
     def port(self) -> int:
-        """The gRPC port; after `start` the one chosen, if it was 0."""
+        """Returns the gRPC port; after `start` the chosen port, if it was 0."""
         return self._port
 
     @property
     def rest_api_port(self) -> int | None:
-        """The REST port; after `start` the one chosen, if it was 0; None: no REST."""
+        """Returns the REST port; after `start` the chosen port, if it was 0; None: no REST."""
         return self._rest_api_port
 
     def start(self) -> None:
-        """Opens the ports and starts to load; returns at once.
+        """Opens the ports and starts to load the models; returns at once.
 
         Raises:
           ValueError: If a port is taken.
@@ -183,34 +184,34 @@ class ModelServer:
         self.manager.start()
 
     def wait_until_available(self, timeout_s: float = 60.0) -> dict[str, int]:
-        """Waits until every model has a version that serves.
+        """Waits until every model has an available version.
 
         Args:
-          timeout_s: Seconds to wait at most.
+          timeout_s: Maximum number of seconds to wait.
 
         Returns:
-          Model name -> its highest available version.
+          Highest available version of each model, by model name.
 
         Raises:
           ServingError: If the configuration cannot be served.
-          TimeoutError: If a model has no version by then; the text says why.
+          TimeoutError: If a model has no available version in time; the text says why.
         """
         return self.manager.wait_until_available(timeout_s)
 
     def stop(self, grace_s: float = 5.0) -> bool:
-        """Takes no more requests, lets those under way finish, closes the ports and unloads all.
+        """Refuses new requests, waits for running ones, closes the ports and unloads all models.
 
-        Stopping twice does no harm; a stopped server does not start again.
+        A second call does nothing; a stopped server cannot be started again.
 
         Args:
-          grace_s: Seconds the requests under way have; then they are cut off.
+          grace_s: Seconds that running requests have; then they are cut off.
 
         Returns:
-          Whether all requests under way were answered.
+          Whether all running requests were answered.
         """
         grpc_server, self._grpc_server = self._grpc_server, None
         rest_server, self._rest_server = self._rest_server, None
-        with ThreadPoolExecutor(2) as stopping:  # both at once, in one grace
+        with ThreadPoolExecutor(2) as stopping:  # both servers at once, within one grace period
             stops = [
                 stopping.submit(server.stop, grace_s)
                 for server in (grpc_server, rest_server)

@@ -1,4 +1,4 @@
-"""The log of the server: lines with a time, which callers neither forge nor flood."""
+"""The log of the server: lines with a time, which callers can neither forge nor flood."""
 
 import contextlib
 import logging
@@ -8,21 +8,23 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
-# Whoever writes a line while the server runs: itself, and what it is made of.
+# Loggers that write lines while the server runs: its own and those of its libraries.
 _LOGGERS = ("tagtower", "tornado", "asyncio", "grpc", "concurrent.futures")
-# What moves a terminal's cursor, ends a line, turns the direction of writing, or has no UTF-8.
+# Characters that control a terminal, end a line, change the writing direction, or cannot be encoded
+# in UTF-8.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _MAX_LINE, _MAX_TRACEBACK = 4_000, 20_000
-# Within so many seconds a line comes once, those of one kind so many times; the rest is counted.
+# Within a window of so many seconds the same line is written once, and lines of one kind at most
+# `_LINES_OF_A_KIND` times; the others are counted.
 WINDOW_S = 10.0
 _LINES_OF_A_KIND = 20
-# Of all others together there are no more than of one kind.
+# Lines of further kinds count together as one kind.
 _MAX_KINDS = 200
 _OTHERS = ("", "")
 
 
 def one_line(text: str, limit: int = _MAX_LINE) -> str:
-    """A text as part of a line: what is no plain character is escaped, what is too long is cut."""
+    """Turns a text into a part of a line: escapes unsafe characters, cuts a text that is long."""
     if len(text) > limit:
         text = text[:limit] + "...TRUNCATED"
     return _UNSAFE.sub(lambda match: _escaped(ord(match[0])), text)
@@ -37,11 +39,11 @@ def _escaped(code: int) -> str:
 def server_log(
     stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[None]:
-    """Sends what the server and its libraries have to say to a stream, while a block lasts.
+    """Writes the log of the server and its libraries to a stream inside a `with` block.
 
     Args:
-      stream: Where to; None: standard error.
-      clock: Seconds, of which windows are counted.
+      stream: Stream to write to; None: standard error.
+      clock: Function that returns seconds, for the windows.
     """
     handler = _ServerHandler(stream or sys.stderr, clock)
     loggers = [logging.getLogger(name) for name in _LOGGERS]
@@ -61,7 +63,7 @@ def server_log(
 
 
 class _Formatter(logging.Formatter):
-    """`2026-11-30T12:00:00Z text`; the lines of a traceback begin with a space."""
+    """Formats lines as `2026-11-30T12:00:00Z text`; the lines of a traceback are indented."""
 
     def format(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
@@ -73,7 +75,7 @@ class _Formatter(logging.Formatter):
 
 
 class _Seen:
-    """What came within a window: how often, and what is not shown of it."""
+    """The counts of a line or a kind within a window: how many were shown, and how many not."""
 
     def __init__(self, start: float, text: str):
         self.start, self.text = start, text
@@ -81,9 +83,9 @@ class _Seen:
 
 
 def _kind(record: logging.LogRecord) -> tuple:
-    """What the lines of a flood have in common: the text before values are put into it.
+    """Returns what the lines of a flood have in common: the text before values are inserted.
 
-    A library may write lines with the values in them: of those, the place that they come from.
+    A library may log texts that have the values already; their kind is the place in the code.
     """
     if record.args:
         return (record.name, str(record.msg))
@@ -91,18 +93,18 @@ def _kind(record: logging.LogRecord) -> tuple:
 
 
 class _ServerHandler(logging.StreamHandler):
-    """Writes lines, but not all of a flood."""
+    """Writes lines, but limits repeated ones."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float]):
         super().__init__(stream)
         self.setFormatter(_Formatter())
         self._clock = clock
-        # In the order in which they began.
+        # Both are in the order in which their windows began.
         self._lines: dict[tuple, _Seen] = {}
         self._kinds: dict[tuple, _Seen] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Writes the line, or counts it."""
+        """Writes a line, or counts it if there are too many."""
         if record.levelno < logging.WARNING:
             super().emit(record)
             return
@@ -125,12 +127,12 @@ class _ServerHandler(logging.StreamHandler):
             super().emit(record)
 
     def close(self) -> None:
-        """Says what was counted and not written."""
+        """Writes how many lines were counted but not written, and closes the handler."""
         self._forget(float("inf"))
         super().close()
 
     def _forget(self, now: float) -> None:
-        """Ends the windows that are over."""
+        """Removes the windows that are over, and writes their counts."""
         for seen in (self._lines, self._kinds):
             while seen and now - (first := next(iter(seen.items())))[1].start >= WINDOW_S:
                 ended = seen.pop(first[0])

@@ -13,10 +13,11 @@
    --library loads operations that are not TensorFlow's own, such as ScaNN's `_scann_ops.so`; an
    exact export needs none. --threads fixes the threads inside and between operations.
 
-   Which tensors of the graph a signature feeds and fetches stands in the MetaGraphDef that the
-   model is loaded with; it is read here field by field, so that no protobuf library is needed.
+   The MetaGraphDef of the loaded model says which tensors of the graph a signature feeds and
+   fetches; it is read here field by field, so that no protobuf library is needed.
 
-   Exit status: 0; 1 where TensorFlow refuses (its message is on stderr); 2 for wrong usage. */
+   Exit status: 0 for success; 1 if TensorFlow refuses (its message is on stderr); 2 for wrong
+   usage. */
 
 #include <errno.h>
 #include <inttypes.h>
@@ -70,7 +71,7 @@ static uint64_t read_varint(Bytes *bytes) {
   return 0;
 }
 
-/* Steps to the next field: its number, and its bytes where it has a length; 0 at the end. */
+/* Reads the next field: returns its number, or 0 at the end, and sets its bytes if it has any. */
 static int next_field(Bytes *message, Bytes *value) {
   if (message->at >= message->end) return 0;
   uint64_t key = read_varint(message);
@@ -98,7 +99,7 @@ static int next_field(Bytes *message, Bytes *value) {
   return (int)(key >> 3);
 }
 
-/* The first field of that number; empty where there is none. */
+/* Returns the first field of a number; empty if there is none. */
 static Bytes find_field(Bytes message, int number) {
   Bytes value;
   for (int field; (field = next_field(&message, &value)) != 0;) {
@@ -122,8 +123,8 @@ static void copy_text(Bytes bytes, char *text, size_t capacity) {
 /* Signatures. Numbers of fields are those of tensorflow/core/protobuf/meta_graph.proto. */
 
 typedef struct {
-  char name[MAX_NAME];   /* what callers say, such as `examples` */
-  char tensor[MAX_NAME]; /* in the graph, such as `serving_default_examples:0` */
+  char name[MAX_NAME];   /* name for callers, such as `examples` */
+  char tensor[MAX_NAME]; /* name in the graph, such as `serving_default_examples:0` */
 } Slot;
 
 typedef struct {
@@ -191,7 +192,7 @@ static void write_bytes(FILE *file, const void *source, size_t size) {
   if (size && fwrite(source, 1, size, file) != size) fail(1, "OUTPUTS cannot be written");
 }
 
-/* Reads the next tensor and its name; NULL at the end of the file. */
+/* Reads the next tensor and its name; returns NULL at the end of the file. */
 static TF_Tensor *read_tensor(FILE *file, char *name) {
   int type, rank;
   int matched = fscanf(file, "tensor %255s %d %d", name, &type, &rank);
@@ -242,7 +243,7 @@ static void write_tensor(FILE *file, const char *name, const TF_Tensor *tensor) 
   }
 }
 
-/* The tensors of a file in the order of a signature's inputs. */
+/* Reads the tensors of a file in the order of a signature's inputs. */
 static void read_inputs(const char *path, const Signature *signature, TF_Tensor **tensors) {
   FILE *file = fopen(path, "rb");
   if (file == NULL) fail(2, "%s: %s", path, strerror(errno));
@@ -260,7 +261,8 @@ static void read_inputs(const char *path, const Signature *signature, TF_Tensor 
   }
 }
 
-/* A serialized ConfigProto: intra_op_parallelism_threads (2) and inter_op_ (5). */
+/* Makes session options, with a serialized ConfigProto: intra_op_parallelism_threads (2) and
+   inter_op_parallelism_threads (5). */
 static TF_SessionOptions *session_options(int threads, TF_Status *status) {
   TF_SessionOptions *options = TF_NewSessionOptions();
   if (threads > 0) {
@@ -316,8 +318,8 @@ int main(int argc, char **argv) {
   int i = 1;
   for (; i + 1 < argc && strncmp(argv[i], "--", 2) == 0; i += 2) {
     if (strcmp(argv[i], "--library") == 0) {
-      /* Before the model: its graph is checked against the operations known when it is loaded.
-         The handle is kept: operations stay in use until the process ends. */
+      /* Loaded before the model, whose graph is checked against the registered operations. The
+         library is never unloaded, as its operations are used until the process ends. */
       TF_LoadLibrary(argv[i + 1], status);
       check(status);
     } else if (strcmp(argv[i], "--threads") == 0) {

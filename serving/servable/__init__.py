@@ -1,1 +1,1 @@
-"""The SavedModel that answers: retrieval, filters, memory, neighbours, its export and warm-up."""
+"""The servable, a SavedModel: retrieval, filters, memory, neighbours, export and warm-up."""

@@ -1,8 +1,8 @@
-"""Writes the servable: a SavedModel with named signatures, warm-up records, description, manifest.
+"""Export of the servable: a SavedModel with signatures, warm-up records, description, manifest.
 
-It loads in a process that has nothing of this project, where TensorFlow (and for a ScaNN index its
-op library) is. With an exact index it has TensorFlow's own ops alone, so that stock TensorFlow
-Serving, Triton or Java can load it.
+The servable loads in a process that has TensorFlow (and the op library of ScaNN, for a ScaNN
+index), but nothing of this project. With an exact index it uses only TensorFlow's own ops, so that
+stock TensorFlow Serving, Triton or Java can load it.
 """
 
 import os
@@ -18,7 +18,7 @@ from trainer.contract import signatures as s
 from trainer.contract.manifest import write_manifest
 from trainer.contract.whole_files import write_json
 
-# ScaNN's ops are not TensorFlow's own; `tf.saved_model.save` refuses them unless they are named.
+# `tf.saved_model.save` refuses ops that are not TensorFlow's own, unless their namespace is listed.
 _OP_NAMESPACES = ("Scann",)
 
 
@@ -28,13 +28,14 @@ def export_servable(
     description: Mapping[str, Any],
     warmup_examples: Sequence[bytes] = (),
 ) -> None:
-    """Saves a servable.
+    """Saves a servable into a version folder.
 
     Args:
-      module: Towers and index.
-      directory: The version folder to write; it must not exist.
-      description: Written as JSON to `assets.extra/tagtower.json`, for clients and people.
-      warmup_examples: Serialized `tf.Example`s of a handful of users, see `write_warmup_records`.
+      module: Retrieval module, which has the towers and the index.
+      directory: Version folder to write; it must not exist.
+      description: Description for clients and people, written as JSON to
+        `assets.extra/tagtower.json`.
+      warmup_examples: Serialized `tf.Example`s of a few users, see `write_warmup_records`.
     """
     signatures = build_signatures(module)
     tf.saved_model.save(
@@ -50,10 +51,10 @@ def export_servable(
 
 
 def build_signatures(module: TagRetrieval) -> dict[str, Any]:
-    """The servable's signatures by name, as concrete functions.
+    """Builds the servable's signatures, by name, as concrete functions.
 
-    The raw features are read off the towers' own signature, so that a servable takes exactly what
-    its towers were trained with.
+    The raw features are read from the towers' own signature, so that a servable takes exactly the
+    features with which its towers were trained.
     """
     towers = module.towers.signatures
     raw = towers[s.EMBED_USERS].structured_input_signature[1]
@@ -124,7 +125,7 @@ def build_signatures(module: TagRetrieval) -> dict[str, Any]:
         (s.SIMILAR_TAGS, similar_tags, similar_to),
         (s.SCORE_ITEMS, score_items, by_score_items),
     ]
-    if s.EXPLAIN in towers:  # not those of older versions
+    if s.EXPLAIN in towers:  # towers of older versions have no `explain`
         functions.append((s.EXPLAIN, explain, towers[s.EXPLAIN].structured_input_signature[1]))
     return {
         name: tf.function(function, autograph=False).get_concrete_function(**inputs)

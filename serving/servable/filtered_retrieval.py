@@ -1,12 +1,13 @@
-"""Retrieval among the tags that a caller allows: k of them, or all there are.
+"""Retrieval among the tags that a caller allows: k of them, or all if fewer are allowed.
 
-Three ways, each only for the users whom the one before leaves short, so that what a user gets does
-not depend on the rest of the batch:
+There are three searches. Each one runs only for the users for whom the previous one found too few
+tags, so that a user's answer does not depend on the rest of the batch:
 
-1. of the N candidates of `retrieve`, those that are allowed;
-2. where the index is approximate and many tags are allowed: a wider and more thorough search, at
-   once and without the first way where the rules say that it may well be needed;
-3. the N best allowed tags, by exact search over every tag whose category is allowed.
+1. The first search takes the allowed tags among the N candidates of `retrieve`.
+2. The wider search runs if the index is approximate and many tags are allowed; it takes more
+   candidates and searches more thoroughly. If the rules alone suggest that the first search may
+   find too few tags, the wider search replaces it.
+3. The exact search takes the N best allowed tags out of all tags whose category is allowed.
 """
 
 import dataclasses
@@ -19,23 +20,25 @@ from serving.servable.tag_filter import TagRules
 from serving.servable.tag_memory import History
 from trainer.contract import signatures as s
 
-# Allowed tags up to which an approximate index is not asked: below, a product with each is as fast.
+# Number of allowed tags up to which an approximate index is not used: so few products are as fast.
 EXACT_UP_TO = 10_000
-# Of N, the candidates of the second way. What is relied on of them, where N is 2 k, has k if the
-# best two N are excluded, and k of a category with a fifth of the tags.
+# Candidates of the wider search, as a multiple of N. If N is 2 k, the trusted part of them holds k
+# allowed tags even if the best 2 N tags are excluded, or if one category is allowed that has a
+# fifth of the tags.
 _WIDER = 4
-# Of these, the first that are relied on; where they hold fewer than k allowed, the third way looks.
+# Share of these candidates that is trusted, from the first one on. If the trusted part has fewer
+# than k allowed tags, the exact search follows.
 _TRUSTED_OF_WIDER = 0.625
 
 
 class FilteredRetrieval:
-    """`TagRetrieval` under rules; it has nothing of its own that would have to be saved."""
+    """Retrieval under the rules of a caller; it has no variables of its own to save."""
 
     def __init__(self, retrieval: TagRetrieval):
-        """Initializes.
+        """Initializes the filtered retrieval.
 
         Args:
-          retrieval: Index, vectors, second stage, and the categories of its tags.
+          retrieval: Retrieval module: index, vectors, second stage, and the categories of the tags.
         """
         self._retrieval = retrieval
         self._num_wider = min(_WIDER * retrieval.num_candidates, retrieval.num_tags)
@@ -50,20 +53,22 @@ class FilteredRetrieval:
     ) -> dict[str, tf.Tensor]:
         """Finds the allowed tags that interest a user.
 
-        A probability is that of `retrieve` and `score_tags`: its softmax runs over the user's
-        candidates, allowed or not (those that the wider search finds, where it alone was asked).
+        The probabilities are those of `retrieve` and `score_tags`: their softmax runs over the
+        user's candidates, allowed or not. If the wider search replaced the first one, it runs over
+        the candidates of the wider search.
 
         Args:
-          query_embeddings: float32 [batch, dimension].
-          exclude_tags: string [batch, m], padded with "".
-          allow_categories: string [batch, c], padded with ""; a row of nothing else allows all.
-          history: What is remembered, of which the allowed tags are candidates, whichever way is
-            taken; None: nothing.
+          query_embeddings: float32 [batch, dimension], user vectors.
+          exclude_tags: string [batch, m], excluded tags, padded with "".
+          allow_categories: string [batch, c], allowed categories, padded with ""; a row that holds
+            only "" allows all.
+          history: Remembered values of the users' histories; their allowed tags are candidates in
+            every search; None: no memory.
 
         Returns:
-          The outputs of `TagRetrieval.search`, and `count` int32 [batch], the places that are
-          filled: k, or as many tags as are allowed (or pass the policy's minimum probability).
-          Without a rule they are bit for bit those of `TagRetrieval.search`.
+          The outputs of `TagRetrieval.search`, and `count` int32 [batch], the number of filled
+          places: k, or as many tags as are allowed (and reach the minimum probability of the
+          policy). Without a rule the outputs are bit for bit those of `TagRetrieval.search`.
         """
         retrieval = self._retrieval
         rules = retrieval.tag_filter.rules(exclude_tags, allow_categories)
@@ -100,9 +105,9 @@ class FilteredRetrieval:
         return answer | {s.COUNT: tf.reduce_sum(tf.cast(is_filled, tf.int32), axis=1)}
 
     def _leaves_short(self, rules: TagRules, depth: int) -> tf.Tensor:
-        """Whether the first `depth` of all tags may have fewer than k allowed, bool [batch].
+        """Returns whether the best `depth` tags may hold fewer than k allowed ones, bool [batch].
 
-        By the rules alone; an allow-list is taken to do so.
+        Only the rules decide; with an allow-list the answer is always true.
         """
         has_list = ~tf.reduce_all(rules.allows_category, axis=1)
         is_excluded = rules.excluded < self._retrieval.num_tags
@@ -110,7 +115,7 @@ class FilteredRetrieval:
         return has_list | (num_excluded > depth - self._retrieval.k)
 
     def _propose(self, query_embeddings: tf.Tensor, is_wide: tf.Tensor) -> Candidates:
-        """The first stage; nothing where nobody needs it."""
+        """Runs the first stage; returns no candidates if no user of the batch needs it."""
         names = [field.name for field in dataclasses.fields(Candidates)]
 
         def propose() -> tuple[tf.Tensor, ...]:
@@ -130,13 +135,16 @@ class FilteredRetrieval:
         return Candidates(*tf.cond(tf.reduce_all(is_wide), nothing, propose))
 
     def _allowed(self, found: Candidates, rules: TagRules) -> Candidates:
-        """The same candidates in the same places, those that are not allowed as not found."""
+        """Marks the candidates that are not allowed as not found; all keep their places."""
         is_found = found.is_found & self._retrieval.tag_filter.allows(rules, found.rows)
         logits = tf.where(is_found, found.logits, tf.constant(float("-inf")))
         return dataclasses.replace(found, is_found=is_found, logits=logits)
 
     def _is_short(self, found: Candidates, rules: TagRules, depth: int) -> tf.Tensor:
-        """Whether fewer than k, and than are allowed, are in the first places, bool [batch]."""
+        """Returns whether the first `depth` places hold too few candidates, bool [batch].
+
+        Too few are fewer than k and fewer than there are allowed tags.
+        """
         num_found = tf.reduce_sum(tf.cast(found.is_found[:, :depth], tf.int32), axis=1)
         return num_found < tf.minimum(self._retrieval.k, rules.num_allowed)
 
@@ -151,7 +159,11 @@ class FilteredRetrieval:
         is_wide: tf.Tensor,
         history: History | None,
     ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
-        """The second way: the answer, who is still left short, and everybody's normalizer."""
+        """Runs the wider search for the users `is_asked`.
+
+        Returns:
+          The answer, which users still lack tags, and the normalizers, each of the whole batch.
+        """
         retrieval = self._retrieval
 
         def search() -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
@@ -161,7 +173,7 @@ class FilteredRetrieval:
             logits, positions = retrieval.index.search_wider(queries, self._num_wider)
             is_found = tf.not_equal(positions, NOT_FOUND)
             logits = tf.where(is_found, logits, tf.constant(float("-inf")))
-            # Of N, as everybody's.
+            # The normalizer is a sum over N candidates, as for all other users.
             candidates = logits[:, : retrieval.num_candidates]
             rows = tf.maximum(positions, 0)
             own_normalizer = tf.where(
@@ -172,7 +184,8 @@ class FilteredRetrieval:
             wide = Candidates(rows, is_found, logits, own_normalizer)
             allowed = self._allowed(wide, own_rules)
             best = _best(allowed, retrieval.num_candidates)
-            # Exactly only now: of all that the wider search finds it would take as long as that.
+            # Exact logits are computed only for the N best allowed candidates: for all candidates
+            # of the wider search they would take as long as the search itself.
             positions = tf.where(best.is_found, best.rows, NOT_FOUND)
             found = retrieval.rescored(queries, best.logits, positions, own_normalizer)
             own_history = None if history is None else history.take(users[:, 0])
@@ -195,7 +208,7 @@ class FilteredRetrieval:
         normalizer: tf.Tensor,
         history: History | None,
     ) -> dict[str, tf.Tensor]:
-        """The third way."""
+        """Runs the exact search for the users `is_asked`; returns the answer of the whole batch."""
         retrieval = self._retrieval
 
         def search() -> dict[str, tf.Tensor]:
@@ -215,7 +228,7 @@ class FilteredRetrieval:
         size = retrieval.num_candidates
         rows = tag_filter.rows_of_any(rules)
         num_rows = tf.shape(rows)[0]
-        # N places at least.
+        # There must be at least N places.
         rows = tf.pad(rows, [[0, tf.maximum(size - num_rows, 0)]])
         is_real = tf.range(tf.shape(rows)[0]) < num_rows
         vectors = tf.cond(
@@ -227,7 +240,7 @@ class FilteredRetrieval:
         none = tf.constant(float("-inf"))
         is_real &= tag_filter.allows_category_of(rules, rows)
         logits = tf.where(is_real, logits, none)
-        # Exclusions are looked for among the best alone.
+        # Exclusions are only looked up among the best tags.
         num_best = tf.minimum(tf.shape(rows)[0], size + tf.shape(rules.excluded)[1])
         logits, places = tf.math.top_k(logits, num_best)
         rows = tf.gather(rows, places)
@@ -236,7 +249,7 @@ class FilteredRetrieval:
 
 
 def _best(found: Candidates, size: int) -> Candidates:
-    """The candidates with the highest logits, equal ones in their order."""
+    """Returns the candidates with the highest logits; equal ones keep their order."""
     logits, places = tf.math.top_k(found.logits, size)
     return Candidates(
         tf.gather(found.rows, places, batch_dims=1),
@@ -249,7 +262,7 @@ def _best(found: Candidates, size: int) -> Candidates:
 def _replaced(
     answer: dict[str, tf.Tensor], users: tf.Tensor, own: dict[str, tf.Tensor]
 ) -> dict[str, tf.Tensor]:
-    """The answer with the rows of some users, int64 [n, 1], in place of theirs."""
+    """Replaces the rows of the users int64 [n, 1] in the answer by their own answers."""
     return {
         name: tf.tensor_scatter_nd_update(column, users, own[name])
         for name, column in answer.items()

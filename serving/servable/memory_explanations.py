@@ -1,12 +1,13 @@
-"""What memory does to an explanation: the towers explain their own score, and the score is p'.
+"""Explanations of the score with memory: the towers explain the logit, but the score is log p'.
 
-The towers' contributions are differences r - r_ of the ranking logit. Here each becomes
+The towers' contributions are differences r - r_ of the ranking logit, where r_ is the logit without
+a value or a feature. Here each contribution becomes
 
-    log p'(r - log Z, history) - log p'(r_ - log Z, history without the thing),
+    log p'(r - log Z, history) - log p'(r_ - log Z, history without the value or feature).
 
-with Z, the sum over the user's candidates, held as it is: leaving a value out would move it for all
-tags alike, which says nothing about this one. So a thing that is in no history that is remembered
-has the contribution it had, times what the model's share is of the mixture there.
+Z, the sum over the user's candidates, is kept constant: leaving a value out would change it for all
+tags alike, which says nothing about this tag. So a value or feature that is in no remembered
+history has nearly the towers' contribution, times the model's share in the mixture.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,8 +18,8 @@ from serving.servable.tag_memory import log_mixture, mixed_in, value_weights
 from trainer.contract import signatures as s
 from trainer.contract.memory import DomainMemory
 
-# By domain, the total weight of a history, and that of the explained tag in it, float64; they
-# broadcast.
+# Total weight of a history, and weight of the explained tag in it, by domain; both are float64 and
+# broadcast with each other.
 _Weights = Mapping[str, tuple[tf.Tensor, tf.Tensor]]
 
 
@@ -29,17 +30,17 @@ def explain_with_memory(
     log_normalizer: tf.Tensor,
     domains: Sequence[DomainMemory],
 ) -> dict[str, tf.Tensor]:
-    """The outputs of `explain` for the score with memory.
+    """Computes the outputs of `explain` for the score with memory.
 
     Args:
-      explained: The towers' outputs of `explain`.
-      features: Raw, of the same users.
-      tags: string [batch], the explained ones.
+      explained: Outputs of the towers' `explain`.
+      features: Raw features of the same users.
+      tags: string [batch], explained tags.
       log_normalizer: float32 [batch, 1], log Z.
-      domains: What is remembered.
+      domains: Domains that are remembered.
 
     Returns:
-      The same outputs, and `memory_contribution`.
+      The outputs of `explain` for the score with memory, and `memory_contribution`.
     """
     logits = explained[s.SCORE][:, tf.newaxis]
     whole: dict[str, tuple[tf.Tensor, tf.Tensor]] = {}
@@ -72,7 +73,7 @@ def explain_with_memory(
             for name, weights in whole.items()
         },
     )
-    # Lists of a profile as well, which have no weights and are never remembered.
+    # These include profile features that are lists, which have no weights and are not remembered.
     listed = [name for name in features if s.contributions_of(name) in explained]
     for name in listed:
         lacking = dict(whole)
@@ -85,7 +86,7 @@ def explain_with_memory(
 
 
 def _score(log_shares: tf.Tensor, weights: _Weights, domains: Sequence[DomainMemory]) -> tf.Tensor:
-    """The logarithm of p', float32 [batch, m], of log p of that shape."""
+    """Computes log p', float32 [batch, m], from log p of that shape."""
     rest = tf.ones_like(log_shares, tf.float64)
     shares = tf.zeros_like(rest)
     for part in reversed(domains):
@@ -97,7 +98,10 @@ def _score(log_shares: tf.Tensor, weights: _Weights, domains: Sequence[DomainMem
 
 
 def _sums_of_others(weights: tf.Tensor) -> tf.Tensor:
-    """Of each value the sum of the others, [batch, n]: a heavy one less itself would hide them."""
+    """Returns for each value the sum of the other weights, [batch, n].
+
+    The total minus the value's own weight would lose the others beside a heavy weight.
+    """
     before = tf.cumsum(weights, axis=1, exclusive=True)
     return before + tf.cumsum(weights, axis=1, exclusive=True, reverse=True)
 
@@ -108,9 +112,9 @@ def _top(
     names: Sequence[str],
     num_top: tf.Tensor,
 ) -> dict[str, tf.Tensor]:
-    """Of all lists the values with the largest contribution, up or down."""
+    """Returns the values of all lists with the largest absolute contributions."""
     batch = tf.shape(outputs[s.SCORE])[0]
-    # Places that are there however short the histories are.
+    # Empty places, so that there are `num_top` even if the histories are short.
     nothing = tf.fill([batch, num_top], "")
     columns = {
         s.TOP_DOMAINS: [nothing, *(tf.fill(tf.shape(features[name]), name) for name in names)],

@@ -1,12 +1,12 @@
-"""Saved towers with other tags than they were trained with: new, retired and re-weighted ones.
+"""Saved towers whose tags were changed after training: new, retired and re-weighted tags.
 
-The user tower stays; the tables of tag vectors are replaced, and every signature that knows tags
-answers by the new tables. A tag of weight w has
+The user tower stays the same. The tables of tag vectors are replaced, and every signature that uses
+tags reads the new tables. A tag of weight w has
 
     logit(u, t) = q_u . e_t + log w,    so that p(t | u) ~ w exp(q_u . e_t),
 
-and its score in the second stage rises by the same log w, whatever that stage mixes. What the click
-head says of items is not re-weighted.
+and its score in the second stage rises by the same log w, whatever that stage mixes. The click
+head's scores of items are not re-weighted.
 """
 
 import dataclasses
@@ -25,14 +25,15 @@ _REWEIGHTED = (s.CANDIDATE_EMBEDDINGS, s.RANKING_EMBEDDINGS)
 
 @dataclasses.dataclass(frozen=True)
 class TagChanges:
-    """What becomes of the tags.
+    """The changes of a version's tags after training.
 
     Attributes:
-      new: Tags that the towers have no row for.
-      categories: Theirs, "" where unknown.
-      vectors: Theirs, float32 [num_new, d], zeros where there is none; None: none at all.
-      retired: Tags of the towers that are known no more.
-      weights: By tag, what its popularity is multiplied by; positive.
+      new: New tags, for which the towers have no row.
+      categories: Categories of the new tags, "" if unknown.
+      vectors: float32 [num_new, d], given vectors of the new tags, zeros for a tag without one;
+        None: no new tag has one.
+      retired: Tags of the towers that are removed.
+      weights: Factor of a tag's popularity, by tag; positive.
     """
 
     new: tuple[str, ...] = ()
@@ -45,19 +46,19 @@ class TagChanges:
 def embed_new_tags(
     towers: Any, tags: Sequence[str], categories: Sequence[str], vectors: np.ndarray | None
 ) -> dict[str, np.ndarray]:
-    """Rows of the tables for tags by their views.
+    """Computes the table rows of new tags from their views.
 
     Args:
-      towers: A loaded SavedModel of towers.
-      tags: At least one, unknown to the towers.
-      categories: Theirs.
-      vectors: float32 [num_tags, d]; None: zeros.
+      towers: Loaded SavedModel of towers.
+      tags: New tags, at least one, unknown to the towers.
+      categories: Categories of the new tags.
+      vectors: float32 [num_tags, d], given vectors of the new tags; None: zeros.
 
     Returns:
-      The tables of `candidates`, of these tags.
+      The tables of `candidates`, for these tags.
 
     Raises:
-      ValueError: The towers have no views, or another number of dimensions.
+      ValueError: The towers have no views, or their views have another number of dimensions.
     """
     require(
         s.EMBED_TAGS in towers.signatures,
@@ -84,17 +85,17 @@ def embed_new_tags(
 
 
 def changed_tables(towers: Any, changes: TagChanges) -> dict[str, np.ndarray]:
-    """The tables of `candidates` after changes.
+    """Computes the tables of `candidates` after changes of the tags.
 
     Args:
-      towers: A loaded SavedModel of towers.
-      changes: What becomes of the tags.
+      towers: Loaded SavedModel of towers.
+      changes: Changes of the tags.
 
     Returns:
-      `tags`, and the tables of their vectors: the towers' in their order, then the new ones.
+      `tags` and the tables of their vectors: the towers' tags in their order, then the new tags.
 
     Raises:
-      ValueError: There are new tags and no views, or no tag is left.
+      ValueError: There are new tags but no views, or no tag is left.
     """
     found = {name: value.numpy() for name, value in towers.signatures[s.CANDIDATES]().items()}
     tags = [tag.decode() for tag in found[s.TAGS]]
@@ -113,21 +114,21 @@ def changed_tables(towers: Any, changes: TagChanges) -> dict[str, np.ndarray]:
 
 
 class RetaggedTowers(tf.Module):
-    """Towers as `serving.servable.retrieval` takes them, with tables of their own.
+    """Towers with changed tables of tags, in the form that `serving.servable.retrieval` takes.
 
-    Towers saved before they could be asked by table cannot explain (there is no `explain` then),
-    and their `score_items` passes over new tags.
+    Towers that were saved before signatures could take tables have no `explain` here, and their
+    `score_items` ignores new tags.
 
     Attributes:
-      base: The loaded SavedModel.
+      base: Loaded SavedModel of the towers.
     """
 
     def __init__(self, towers: Any, tables: Mapping[str, np.ndarray]):
-        """Wraps towers.
+        """Wraps towers with other tables.
 
         Args:
-          towers: A loaded SavedModel with the signatures of `trainer.contract.signatures`.
-          tables: As `changed_tables` gives them.
+          towers: Loaded SavedModel with the signatures of `trainer.contract.signatures`.
+          tables: Tables that `changed_tables` returned.
         """
         super().__init__(name="retagged_towers")
         self.base = towers
@@ -145,25 +146,25 @@ class RetaggedTowers(tf.Module):
             default_value=-1,
         )
         signatures = self._make_signatures()
-        # Behind a function, or TensorFlow would save each of them for its own sake, too.
+        # Kept behind a function: otherwise TensorFlow would save each signature once more.
         self._get_signatures = lambda: signatures
 
     @property
     def signatures(self) -> dict[str, Any]:
-        """The signatures by name, as those of a loaded SavedModel."""
+        """Returns the signatures by name, like those of a loaded SavedModel."""
         return self._get_signatures()
 
     def candidates(self) -> dict[str, tf.Tensor]:
-        """See `trainer.contract.signatures.CANDIDATES`."""
+        """Returns the tags and their tables, see `trainer.contract.signatures.CANDIDATES`."""
         tables = {name: table.value() for name, table in self._tables.items()}
         return {s.TAGS: self._tags.value(), **tables}
 
     def score_tags(self, query_embeddings: tf.Tensor, tags: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Scores of given tags, by the tables.
+        """Computes the scores of given tags by the tables.
 
         Args:
-          query_embeddings: float [batch, dimension].
-          tags: string [batch, m].
+          query_embeddings: float [batch, dimension], user vectors.
+          tags: string [batch, m], tags to score.
 
         Returns:
           `scores` and `multi_class_logits`, float [batch, m]; NaN for a tag without a vector.
@@ -177,7 +178,7 @@ class RetaggedTowers(tf.Module):
         }
 
     def _vectors(self, table: str, tags: tf.Tensor) -> tf.Tensor:
-        """Rows of a table; NaN for a tag without one."""
+        """Returns the rows of a table for tags; NaN for a tag that has no row."""
         rows = self._rows.lookup(tags)
         vectors = tf.gather(self._tables[table], tf.maximum(rows, 0))
         return tf.where((rows >= 0)[..., tf.newaxis], vectors, tf.constant(float("nan")))
@@ -185,11 +186,11 @@ class RetaggedTowers(tf.Module):
     def score_items(
         self, query_embeddings: tf.Tensor, item_tags: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """The click head, by the tables; see `trainer.contract.signatures.SCORE_ITEMS`.
+        """Computes the click head's scores by the tables, see `signatures.SCORE_ITEMS`.
 
         Args:
-          query_embeddings: float [batch, dimension].
-          item_tags: string [batch, m, n].
+          query_embeddings: float [batch, dimension], user vectors.
+          item_tags: string [batch, m, n], tags of the items.
 
         Returns:
           `click_logits` and `click_probabilities`, float [batch, m].
@@ -197,7 +198,7 @@ class RetaggedTowers(tf.Module):
         rows = self._rows.lookup(item_tags)
         base = self.base.signatures
         if s.SCORE_ITEMS_BY_TABLE not in base:
-            # Retired tags are nobody's; of new ones older towers know nothing.
+            # Retired tags are removed; new ones are unknown to older towers, which ignore them.
             known = tf.where(rows >= 0, item_tags, "")
             return base[s.SCORE_ITEMS_BY_EMBEDDING](
                 **{s.QUERY_EMBEDDINGS: query_embeddings, s.ITEM_TAGS: known}

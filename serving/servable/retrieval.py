@@ -1,11 +1,11 @@
-"""The servable module: user tower and index composed into "which tags interest this user".
+"""The servable module: user tower and index, composed to find the tags that interest a user.
 
-Two stages: the index proposes the N tags with the highest multi-class logit, and the k returned of
-them are ordered by the ranking score, which may mix that logit with the click head's
-(`trainer.evaluation.second_stage` chooses how).
+There are two stages: the index proposes the N tags with the highest multi-class logit, and the k
+best of them by the ranking score are returned. The ranking score may mix that logit with the click
+head's (`trainer.evaluation.second_stage` chooses how).
 
-The towers come as a loaded SavedModel and are called by their signatures; nothing of the model's
-code is needed here, so any towers with these signatures can be served.
+The towers are a loaded SavedModel and are called by their signatures; the model's code is not
+needed here, so any towers with these signatures can be served.
 """
 
 import dataclasses
@@ -27,14 +27,15 @@ from trainer.contract.memory import DomainMemory
 
 @dataclasses.dataclass(frozen=True)
 class Candidates:
-    """What the first stage proposes, best first.
+    """The candidates of the first stage, best first.
 
     Attributes:
-      rows: int32 [batch, N], of the tag tables; 0 where nothing was found.
-      is_found: bool [batch, N]; an approximate index may find fewer.
-      logits: float32 [batch, N], multi-class and exact; -inf where nothing was found.
-      log_normalizer: float32 [batch, 1], the logarithm of the sum of their exponentials; with
-        memory and a ranking score of its own [batch, 2], the latter's behind it.
+      rows: int32 [batch, N], rows in the tag tables; 0 where nothing was found.
+      is_found: bool [batch, N], whether a place holds a candidate; an approximate index may find
+        fewer than N.
+      logits: float32 [batch, N], exact multi-class logits; -inf where nothing was found.
+      log_normalizer: float32 [batch, 1], logarithm of the sum of the logits' exponentials; with
+        memory and a separate ranking score [batch, 2], the second one of the ranking score.
     """
 
     rows: tf.Tensor
@@ -44,10 +45,10 @@ class Candidates:
 
 
 class TagRetrieval(tf.Module):
-    """Towers, index, tags, second stage.
+    """Retrieval of tags: towers, index, tags and second stage.
 
-    An approximate index only proposes: scores are computed again from the tag vectors, and the
-    results are ordered by them.
+    An approximate index only proposes candidates: their scores are computed anew from the tag
+    vectors, and the results are ordered by these scores.
     """
 
     def __init__(
@@ -65,27 +66,27 @@ class TagRetrieval(tf.Module):
         memory: Sequence[DomainMemory] = (),
         name: str | None = None,
     ):
-        """Composes the module.
+        """Composes the module from its parts.
 
         Args:
-          towers: A loaded SavedModel with the signatures of `trainer.contract.signatures`.
-          index: Over the rows of `candidate_embeddings`, or the served ones of them.
-          k: Tags returned for a user; the number of tags where there are fewer.
-          num_candidates: N, tags proposed by the index; never below k; None: k.
-          tag_slope: a of `sigmoid(a * log p + b)`, the probability of a click on a tag; p is the
-            tag's share in the softmax over the candidates, with memory the mixture.
-          tag_intercept: b of the same.
-          tag_categories: Of each served tag, "" where it has none; None: no tag has one.
-          served_rows: int [num_served], ascending, of the towers' candidates; what is left out is
-            never retrieved; None: all.
-          min_probability: Below it a tag is not retrieved, and its place stays empty. The first
-            stage alone, `search_candidates`, does not ask.
-          memory: Domains whose tags are remembered; none: scores are logits.
+          towers: Loaded SavedModel with the signatures of `trainer.contract.signatures`.
+          index: Index over the rows of `candidate_embeddings`, or over the served rows of them.
+          k: Number of tags returned for a user; if there are fewer tags, all are returned.
+          num_candidates: Number N of tags that the index proposes; at least k is used; None: k.
+          tag_slope: Slope a of `sigmoid(a * log p + b)`, the probability of a click on a tag; p is
+            the tag's share in the softmax over the candidates, with memory in the mixture.
+          tag_intercept: Intercept b of the same formula.
+          tag_categories: Category of each served tag, "" if it has none; None: no tag has one.
+          served_rows: int [num_served], rows of the towers' candidates that are served, ascending;
+            other tags are never retrieved; None: all rows.
+          min_probability: Probability below which a tag is not retrieved, so that its place stays
+            empty; `search_candidates`, the first stage alone, ignores it.
+          memory: Domains whose tags are remembered; empty: no memory, and scores are logits.
           name: Name of the module.
 
         Raises:
           ValueError: `k`, `num_candidates` or `tag_slope` is not positive, or `min_probability` is
-            none.
+            not in [0, 1).
         """
         super().__init__(name=name)
         require(k >= 1, "k", "be a positive integer", k)
@@ -121,11 +122,11 @@ class TagRetrieval(tf.Module):
         self.tag_neighbours = TagNeighbours(self._tags, self._embeddings, self.tag_filter, self.k)
 
     def read_history(self, features: dict[str, tf.Tensor]) -> History | None:
-        """What memory takes of raw features, one tensor a feature; None: there is no memory."""
+        """Reads the history from raw features, one tensor per feature; None: there is no memory."""
         return None if self.memory is None else self.memory.read(features, self.tag_filter)
 
     def read_examples(self, examples: tf.Tensor) -> History | None:
-        """What memory takes of serialized `tf.Example`s [batch]; None: there is no memory."""
+        """Reads the history from serialized `tf.Example`s [batch]; None: there is no memory."""
         if self.memory is None:
             return None
         return self.memory.read_examples(examples, self.tag_filter)
@@ -136,21 +137,22 @@ class TagRetrieval(tf.Module):
         """Finds the tags that interest a user.
 
         Args:
-          query_embeddings: float32 [batch, dimension].
-          history: What is remembered; None: nothing, and scores are logits.
+          query_embeddings: float32 [batch, dimension], user vectors.
+          history: Remembered values of the users' histories; None: no memory, and scores are
+            logits.
 
         Returns:
-          `tags` string [batch, k]; `scores` float32 [batch, k], of the second stage, exact, highest
-          first; `probabilities` float32 [batch, k] of a click on the tag in the label period. Where
-          an approximate index found fewer than k, the rest is "" with the score -inf and the
-          probability 0.
+          `tags` string [batch, k]; `scores` float32 [batch, k], exact scores of the second stage,
+          highest first; `probabilities` float32 [batch, k] of a click on the tag in the label
+          period. If fewer than k tags were found, the other places have the tag "", the score -inf
+          and the probability 0.
         """
         return self.rank(query_embeddings, self.propose(query_embeddings), history)
 
     def rank(
         self, query_embeddings: tf.Tensor, found: Candidates, history: History | None = None
     ) -> dict[str, tf.Tensor]:
-        """The second stage: the outputs of `search`, out of what was found and is remembered."""
+        """Runs the second stage: the outputs of `search` from candidates and history."""
         if history is not None:
             return self._rank_with_memory(query_embeddings, found, history)
         if self._min_probability:
@@ -163,7 +165,7 @@ class TagRetrieval(tf.Module):
             vectors = tf.gather(self._ranking, found.rows)
             ranking = tf.einsum("bd,bnd->bn", query_embeddings, vectors)
             scores = tf.where(found.is_found, ranking, tf.constant(float("-inf")))
-        # Equal scores stay in the order of the first stage.
+        # Equal scores keep the order of the first stage.
         top, order = tf.math.top_k(scores, k=self.k)
         answer = self._answer(found)
         answer = {n: tf.gather(column, order, batch_dims=1) for n, column in answer.items()}
@@ -200,15 +202,15 @@ class TagRetrieval(tf.Module):
         }
 
     def search_candidates(self, query_embeddings: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The first stage alone: the outputs of `search` for N tags, by the multi-class logit."""
+        """Runs the first stage alone: the outputs of `search` for N tags by multi-class logit."""
         found = self.propose(query_embeddings)
         return self._answer(found) | {s.SCORES: found.logits}
 
     def propose(self, query_embeddings: tf.Tensor) -> Candidates:
-        """The first stage.
+        """Runs the first stage.
 
         Args:
-          query_embeddings: float32 [batch, dimension].
+          query_embeddings: float32 [batch, dimension], user vectors.
 
         Returns:
           The candidates, highest multi-class logit first.
@@ -223,13 +225,14 @@ class TagRetrieval(tf.Module):
         positions: tf.Tensor,
         log_normalizer: tf.Tensor | None = None,
     ) -> Candidates:
-        """What the index answered, with exact logits.
+        """Turns an answer of the index into candidates with exact logits.
 
         Args:
-          query_embeddings: float32 [batch, dimension].
-          logits: float32 [batch, n], the index's scores.
-          positions: int32 [batch, n], what it found.
-          log_normalizer: float32 [batch, `num_normalizers`]; None: that of these candidates.
+          query_embeddings: float32 [batch, dimension], user vectors.
+          logits: float32 [batch, n], scores of the index.
+          positions: int32 [batch, n], positions that the index found.
+          log_normalizer: float32 [batch, `num_normalizers`], log normalizers of the users; None:
+            they are computed from these candidates.
 
         Returns:
           The candidates, highest multi-class logit first.
@@ -250,15 +253,15 @@ class TagRetrieval(tf.Module):
     def log_normalizer(
         self, query_embeddings: tf.Tensor, rows: tf.Tensor, logits: tf.Tensor
     ) -> tf.Tensor:
-        """Logarithm of the sums that make shares of candidates' scores.
+        """Computes the log normalizers, which turn candidates' logits into log shares.
 
         Args:
-          query_embeddings: float32 [batch, dimension].
-          rows: int32 [batch, N].
-          logits: float32 [batch, N], multi-class; -inf where nothing was found.
+          query_embeddings: float32 [batch, dimension], user vectors.
+          rows: int32 [batch, N], rows of the candidates.
+          logits: float32 [batch, N], multi-class logits; -inf where nothing was found.
 
         Returns:
-          float32 [batch, `num_normalizers`].
+          Log normalizers, float32 [batch, `num_normalizers`].
         """
         normalizer = tf.reduce_logsumexp(logits, axis=1, keepdims=True)
         if self.num_normalizers == 1 or self._ranking is None:
@@ -271,33 +274,33 @@ class TagRetrieval(tf.Module):
 
     @property
     def num_normalizers(self) -> int:
-        """Sums over a user's candidates: a second one where memory needs shares of the ranking."""
+        """Returns the number of normalizers per user: 2 if memory needs shares of the ranking."""
         return 2 if self.memory and self._ranking is not None else 1
 
     def candidates(self) -> dict[str, tf.Tensor]:
-        """The towers' tables of the served tags, see `trainer.contract.signatures.CANDIDATES`."""
+        """Returns the towers' tables of the served tags, see `signatures.CANDIDATES`."""
         tables = self.towers.signatures[s.CANDIDATES]()
         if self._served_rows is None:
             return tables
         return {name: tf.gather(table, self._served_rows) for name, table in tables.items()}
 
     def candidate_embeddings(self) -> tf.Tensor:
-        """Vectors of the tags for the first stage, float32 [num_tags, dimension].
+        """Returns the tag vectors of the first stage, float32 [num_tags, dimension].
 
-        Rows must be gathered from these: after one gather from the variable itself TensorFlow
-        copies the whole table at every later reading.
+        Gather rows from this tensor: after one gather from the variable itself TensorFlow copies
+        the whole table at every later read.
         """
         return self._embeddings.value()
 
     def probabilities(self, logits: tf.Tensor, log_normalizer: tf.Tensor) -> tf.Tensor:
-        """Calibrated probability of a click on a tag in the label period.
+        """Computes calibrated probabilities of a click on a tag in the label period.
 
         Args:
-          logits: float32 [batch, m], multi-class.
-          log_normalizer: float32 [batch, `num_normalizers`], of the user's candidates.
+          logits: float32 [batch, m], multi-class logits.
+          log_normalizer: float32 [batch, `num_normalizers`], log normalizers of the users.
 
         Returns:
-          float32 [batch, m].
+          Probabilities, float32 [batch, m].
         """
         if self.num_normalizers > 1:
             log_normalizer = log_normalizer[:, :1]
@@ -309,12 +312,12 @@ class TagRetrieval(tf.Module):
     def score_tags(
         self, query_embeddings: tf.Tensor, tags: tf.Tensor, history: History | None = None
     ) -> dict[str, tf.Tensor]:
-        """Scores and probabilities of given tags, as `search` gives them.
+        """Computes scores and probabilities of given tags, the same as those of `search`.
 
         Args:
-          query_embeddings: float32 [batch, dimension].
-          tags: string [batch, m], any: also those that the index would not propose.
-          history: What is remembered; None: nothing.
+          query_embeddings: float32 [batch, dimension], user vectors.
+          tags: string [batch, m], any tags, also those that the index would not propose.
+          history: Remembered values of the users' histories; None: no memory.
 
         Returns:
           `scores` and `probabilities`, float32 [batch, m]; NaN for a tag without a vector.
@@ -335,13 +338,13 @@ class TagRetrieval(tf.Module):
         }
 
     def explain(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Why tags have their scores, see `trainer.contract.signatures.EXPLAIN`.
+        """Explains why tags have their scores, see `trainer.contract.signatures.EXPLAIN`.
 
         Args:
-          inputs: Raw features and `explained_tag`.
+          inputs: Raw features and `explained_tag`, by name.
 
         Returns:
-          The towers' explanation; with memory, that of the score with it.
+          The towers' explanation; with memory, the explanation of the score with memory.
         """
         explained = self.towers.signatures[s.EXPLAIN](**inputs)
         if self.memory is None:
@@ -364,10 +367,10 @@ class TagRetrieval(tf.Module):
         }
 
     def embed_users(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
-        """Query embeddings [batch, dimension] of raw features, one tensor a feature."""
+        """Computes query embeddings [batch, dimension] of raw features, one tensor per feature."""
         return self.towers.signatures[s.EMBED_USERS](**features)[s.QUERY_EMBEDDINGS]
 
     def embed_examples(self, examples: tf.Tensor) -> tf.Tensor:
-        """Query embeddings [batch, dimension] of serialized `tf.Example`s [batch]."""
+        """Computes query embeddings [batch, dimension] of serialized `tf.Example`s [batch]."""
         embedded = self.towers.signatures[s.EMBED_EXAMPLES](**{s.EXAMPLES: examples})
         return embedded[s.QUERY_EMBEDDINGS]

@@ -1,7 +1,7 @@
-"""Which tags a caller allows: exclusions and an allow-list of categories, in stock TensorFlow ops.
+"""Rules for allowed tags: exclusions and an allow-list of categories, in stock TensorFlow ops.
 
-The rules of a batch are sorted exclusions and one bit a category, never a matrix of users by tags:
-with a million tags that would cost more than the search.
+The rules of a batch are sorted exclusions and one bit per category, never a matrix of users by
+tags, which with a million tags would cost more than the search.
 """
 
 import dataclasses
@@ -15,15 +15,15 @@ from trainer.contract.config_loader import require
 
 @dataclasses.dataclass(frozen=True)
 class TagRules:
-    """What is allowed for each user of a batch.
+    """The rules for each user of a batch.
 
     Attributes:
-      excluded: int32 [batch, m + 1], rows of excluded tags, ascending; behind them the number of
-        tags, once at least.
-      allows_category: bool [batch, num_categories].
-      num_allowed: int32 [batch], tags that may be returned.
-      is_restricted: bool [batch], whether there is any rule; names that nobody knows exclude
-        nothing, but an allow-list of them allows nothing.
+      excluded: int32 [batch, m + 1], rows of excluded tags, ascending, then the number of tags at
+        least once as padding.
+      allows_category: bool [batch, num_categories], whether a category is allowed.
+      num_allowed: int32 [batch], number of allowed tags.
+      is_restricted: bool [batch], whether there is any rule; an unknown tag excludes nothing, but
+        an allow-list of unknown categories allows nothing.
     """
 
     excluded: tf.Tensor
@@ -32,27 +32,27 @@ class TagRules:
     is_restricted: tf.Tensor
 
     def take(self, users: tf.Tensor) -> "TagRules":
-        """The rules of some users, by their places int [n] in the batch."""
+        """Returns the rules of some users, given by their places int [n] in the batch."""
         return TagRules(
             *(tf.gather(getattr(self, f.name), users) for f in dataclasses.fields(self))
         )
 
 
 class TagFilter(tf.Module):
-    """The tags and their categories as tables."""
+    """The tags and their categories as lookup tables."""
 
     def __init__(
         self, tags: np.ndarray, categories: Sequence[str] | None = None, name: str | None = None
     ):
-        """Builds the tables.
+        """Builds the lookup tables.
 
         Args:
-          tags: bytes [num_tags].
-          categories: Of each tag, "" where it has none; None: no tag has one.
+          tags: bytes [num_tags], names of the tags.
+          categories: Category of each tag, "" if it has none; None: no tag has one.
           name: Name of the module.
 
         Raises:
-          ValueError: There is not one category for each tag.
+          ValueError: The numbers of categories and tags differ.
         """
         super().__init__(name=name)
         categories = [""] * len(tags) if categories is None else list(categories)
@@ -64,30 +64,31 @@ class TagFilter(tf.Module):
         )
         names = sorted({category for category in categories if category})
         number = {category: i for i, category in enumerate(names)}
-        # Tags without a category have the last number, which no name leads to.
+        # Tags without a category have the last number, which belongs to no name.
         category_of = np.array([number.get(c, len(names)) for c in categories], np.int32)
         self._num_tags, self._num_categories = len(tags), len(names) + 1
         self._category_of = tf.Variable(category_of, trainable=False, name="category_of")
         sizes = np.bincount(category_of, minlength=self._num_categories).astype(np.int32)
         self._sizes = tf.Variable(sizes, trainable=False, name="category_sizes")
         self._rows = _numbering(list(tags), range(len(tags)))
-        # The padding is a key so that the table is never empty.
+        # The padding "" is a key, so that the table is never empty.
         self._numbers = _numbering([*names, ""], [*range(len(names)), -1])
 
     def rows(self, tags: tf.Tensor) -> tf.Tensor:
-        """Rows of tags, int32 of the same shape; -1 for an unknown one."""
+        """Looks up the rows of tags, int32 of the same shape; -1 for an unknown tag."""
         return self._rows.lookup(tags)
 
     def rules(self, exclude_tags: tf.Tensor, allow_categories: tf.Tensor) -> TagRules:
-        """Reads what callers ask for.
+        """Reads the rules of a request.
 
         Args:
-          exclude_tags: string [batch, m], padded with ""; unknown and repeated ones do no harm.
-          allow_categories: string [batch, c], padded with ""; nothing else in it: every category,
-            and tags without one.
+          exclude_tags: string [batch, m], excluded tags, padded with ""; unknown and repeated tags
+            have no effect.
+          allow_categories: string [batch, c], allowed categories, padded with ""; a row that holds
+            only "" allows every category, and tags without a category.
 
         Returns:
-          The rules.
+          The rules of each user.
         """
         rows = self.rows(exclude_tags)
         rows = tf.where(rows >= 0, rows, self._num_tags)
@@ -114,18 +115,18 @@ class TagFilter(tf.Module):
         )
 
     def allows(self, rules: TagRules, rows: tf.Tensor) -> tf.Tensor:
-        """Whether tags are allowed, bool [batch, n], by their rows int32 [batch, n]."""
+        """Returns whether tags are allowed, bool [batch, n], by their rows int32 [batch, n]."""
         places = tf.searchsorted(rules.excluded, rows)
         is_excluded = tf.gather(rules.excluded, places, batch_dims=1) == rows
         return ~is_excluded & self._in_category(rows, rules.allows_category)
 
     def rows_of_any(self, rules: TagRules) -> tf.Tensor:
-        """Rows int32 [n], ascending, of the tags whose category is allowed for any user."""
+        """Returns the rows of tags whose category is allowed for any user, int32 [n], ascending."""
         is_any = tf.reduce_any(rules.allows_category, axis=0)
         return tf.cast(tf.where(tf.gather(is_any, self._category_of.value()))[:, 0], tf.int32)
 
     def allows_category_of(self, rules: TagRules, rows: tf.Tensor) -> tf.Tensor:
-        """Whether the categories of the same tags, int32 [n], are allowed, bool [batch, n]."""
+        """Returns whether the categories of the tags int32 [n] are allowed, bool [batch, n]."""
         return tf.gather(rules.allows_category, tf.gather(self._category_of.value(), rows), axis=1)
 
     def _in_category(self, rows: tf.Tensor, allows_category: tf.Tensor) -> tf.Tensor:

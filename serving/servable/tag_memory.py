@@ -1,11 +1,12 @@
-"""Memory in the graph of a servable: what a request's own history adds to the scores of tags.
+"""Memory in the graph of a servable: how a request's own history changes the scores of tags.
 
-`trainer.contract.memory` says what it is and holds the same in numpy. The ops are TensorFlow's own,
-and their number does not depend on how long a history is: pairs of user and tag are numbers, and
-each is kept once by `tf.unique`, with the sum of what its values add.
+`trainer.contract.memory` defines the memory and has the same computation in numpy. The ops are
+TensorFlow's own, and their number does not depend on the length of a history: each pair of user and
+tag is a number, and `tf.unique` keeps every pair once, with the sum of its values' shares.
 
-Weights, and what comes of them, are float64, as in numpy: a weight may be any float32, so that sums
-are beyond it, and what a heavy history leaves to the model is less than the least of them.
+Weights, and numbers computed from them, are float64, as in numpy: a weight may be any float32, so
+that a sum may exceed float32, and the share that a heavy history leaves to the model may be smaller
+than the smallest float32.
 """
 
 import dataclasses
@@ -21,13 +22,13 @@ from trainer.contract.memory import DomainMemory
 
 @dataclasses.dataclass(frozen=True)
 class History:
-    """The values of all domains that are remembered, beside one another.
+    """The values of all remembered domains, concatenated.
 
     Attributes:
-      tags: string [batch, n], repeated ones as they come, "" where there is none.
-      rows: int32 [batch, n], theirs among the served tags; -1: not served, or not allowed.
-      shares: float64 [batch, n], what each value adds to its tag's share.
-      rest: float64 [batch, 1], what is left to the model's share.
+      tags: string [batch, n], tags of the values, possibly repeated; "" is padding.
+      rows: int32 [batch, n], rows of the tags among the served tags; -1: not served or not allowed.
+      shares: float64 [batch, n], share that each value adds to its tag.
+      rest: float64 [batch, 1], factor of the model's share in the mixture.
     """
 
     tags: tf.Tensor
@@ -36,23 +37,23 @@ class History:
     rest: tf.Tensor
 
     def take(self, users: tf.Tensor) -> "History":
-        """That of some users, by their places int [n] in the batch."""
+        """Returns the history of some users, given by their places int [n] in the batch."""
         return History(*(tf.gather(getattr(self, f.name), users) for f in dataclasses.fields(self)))
 
     def only(self, is_allowed: tf.Tensor) -> "History":
-        """The same with some values, bool [batch, n], as tags that may be returned."""
+        """Returns the history in which only the values bool [batch, n] are tags to return."""
         return dataclasses.replace(self, rows=tf.where(is_allowed, self.rows, -1))
 
 
 @dataclasses.dataclass(frozen=True)
 class United:
-    """The candidates of the first stage in their places, and behind them what else is remembered.
+    """The tags that the history adds to the candidates of the first stage, and memory's shares.
 
     Attributes:
-      rows: int32 [batch, M], of the tags that the history adds; 0 where there is none.
-      is_found: bool [batch, M].
-      candidate_shares: float64 [batch, N], what memory adds to the candidates.
-      shares: float64 [batch, M], what it adds to the others.
+      rows: int32 [batch, M], rows of the tags that the history adds; 0 for padding.
+      is_found: bool [batch, M], whether a place holds a tag and not padding.
+      candidate_shares: float64 [batch, N], shares that memory adds to the candidates.
+      shares: float64 [batch, M], shares that memory adds to the tags of `rows`.
     """
 
     rows: tf.Tensor
@@ -62,18 +63,18 @@ class United:
 
 
 class TagMemory:
-    """What is remembered of which domains; it has nothing of its own that would be saved."""
+    """The memory of a servable: the domains that are remembered; it has no variables to save."""
 
     def __init__(self, domains: Sequence[DomainMemory]):
-        """Initializes.
+        """Initializes the memory.
 
         Args:
-          domains: In the order in which they are mixed in, at least one.
+          domains: Domains in the order in which they are mixed in, at least one.
         """
         self.domains = tuple(domains)
 
     def read_examples(self, examples: tf.Tensor, tag_filter: TagFilter) -> History:
-        """`read` of serialized `tf.Example`s [batch]; values without a weight count once."""
+        """Reads the history of serialized `tf.Example`s [batch]; a missing weight is 1."""
         columns = {}
         for part in self.domains:
             columns[part.domain] = tf.io.RaggedFeature(tf.string)
@@ -89,18 +90,19 @@ class TagMemory:
         return self.read(features, tag_filter)
 
     def read(self, features: Mapping[str, tf.Tensor], tag_filter: TagFilter) -> History:
-        """The history of a request.
+        """Reads the history of a request.
 
         Args:
-          features: Raw, by name, with the domains string [batch, n] and their weights.
-          tag_filter: The tags that are served.
+          features: Raw features by name, with the domains string [batch, n] and their weights.
+          tag_filter: Lookup tables of the served tags.
 
         Returns:
           The values of all domains.
         """
         tags, shares = [], []
         rest = tf.ones([1, 1], tf.float64)
-        # The last domain has its lambda, the one before it that share of what the last one leaves.
+        # The last domain gets its lambda as share; the one before it gets its own lambda of what
+        # the last one leaves.
         for part in reversed(self.domains):
             weights = value_weights(features, part.domain)
             total = tf.reduce_sum(weights, axis=1, keepdims=True)
@@ -113,21 +115,22 @@ class TagMemory:
 
 
 def value_weights(features: Mapping[str, tf.Tensor], domain: str) -> tf.Tensor:
-    """Weights of a domain's values as the towers take them, 0 for padding, float64 [batch, n]."""
+    """Returns a domain's weights as the towers take them, 0 for padding, float64 [batch, n]."""
     weights = tf.cast(tf.maximum(features[weights_name(domain)], MIN_WEIGHT), tf.float64)
     return tf.where(tf.not_equal(features[domain], ""), weights, tf.zeros([], tf.float64))
 
 
 def mixed_in(part: DomainMemory, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """How a domain is mixed in.
+    """Computes how a domain is mixed in.
 
     Args:
-      part: The domain.
-      total: float64, total weights of histories, of any shape.
+      part: Domain and its parameters.
+      total: float64 of any shape, total weights of histories.
 
     Returns:
-      What a weight of 1 adds to the share of its tag, and what is left to all others, float64 of
-      that shape: 1 - lambda, but not as a difference, which would be 0 for the heaviest histories.
+      The share that a weight of 1 adds to its tag, and the factor 1 - lambda of all other shares,
+      both float64 of the shape of `total`. The factor is not computed as a difference, which would
+      be 0 for the heaviest histories.
     """
     size = total + part.half_weight
     left = tf.math.divide_no_nan(total * (1.0 - part.limit) + part.half_weight, size)
@@ -136,26 +139,26 @@ def mixed_in(part: DomainMemory, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor
 
 
 def unite(rows: tf.Tensor, is_found: tf.Tensor, history: History, num_tags: int) -> United:
-    """Finds the history among the candidates, and what it adds to them.
+    """Adds the tags of the history to the candidates, with the shares that memory gives them.
 
     Args:
-      rows: int32 [batch, N], of the candidates, distinct where they are found.
-      is_found: bool [batch, N].
-      history: What memory says of the same users.
-      num_tags: That are served.
+      rows: int32 [batch, N], rows of the candidates; found ones are distinct.
+      is_found: bool [batch, N], whether a place holds a candidate.
+      history: History of the same users.
+      num_tags: Number of served tags.
 
     Returns:
-      Every tag that is remembered once, among the candidates or behind them.
+      The shares of the candidates, and the other tags of the history, every tag once.
     """
     batch, size = tf.shape(rows)[0], tf.shape(rows)[1]
-    # A user's tags are numbers of their own; the last is that of what is not served.
+    # Every pair of user and tag has its own number; a user's last one is for tags not served.
     first = (tf.range(batch, dtype=tf.int64) * (num_tags + 1))[:, tf.newaxis]
     own = first + tf.cast(tf.where(history.rows >= 0, history.rows, num_tags), tf.int64)
-    # Places that are not filled are nobody's, each another.
+    # Places that are not filled get negative numbers, all distinct.
     nothing = tf.reshape(-1 - tf.range(batch * size, dtype=tf.int64), [batch, size])
     candidates = tf.where(is_found, first + tf.cast(rows, tf.int64), nothing)
     keys = tf.concat([tf.reshape(candidates, [-1]), tf.reshape(own, [-1])], axis=0)
-    # In the order in which they come: the candidates, then user by user what they are not.
+    # `tf.unique` keeps the order: first all candidates, then the other tags, user by user.
     distinct, places = tf.unique(keys)
     num_candidates = batch * size
     sums = tf.math.unsorted_segment_sum(
@@ -181,7 +184,7 @@ def unite(rows: tf.Tensor, is_found: tf.Tensor, history: History, num_tags: int)
 
 
 def shares_of(tags: tf.Tensor, history: History) -> tf.Tensor:
-    """What memory adds to given tags, string [batch, m], of any name: float64 [batch, m]."""
+    """Returns the shares that memory adds to any tags string [batch, m], float64 [batch, m]."""
     batch, num_asked = tf.shape(tags)[0], tf.shape(tags)[1]
     joined = tf.concat([tags, history.tags], axis=1)
     _, names = tf.unique(tf.reshape(joined, [-1]), out_idx=tf.int64)
@@ -198,18 +201,18 @@ def shares_of(tags: tf.Tensor, history: History) -> tf.Tensor:
 
 
 def log_mixture(log_shares: tf.Tensor, rest: tf.Tensor, shares: tf.Tensor) -> tf.Tensor:
-    """Logarithm of the mixture.
+    """Computes the logarithm of the mixture of the model's and the memory's shares.
 
     Args:
-      log_shares: float32 [batch, m], the model's log p.
-      rest: float64, that broadcasts with it, what is left to the model.
-      shares: float64 as well, what memory adds.
+      log_shares: float32 [batch, m], log p of the model.
+      rest: float64, broadcasts with `log_shares`, factor of the model's share.
+      shares: float64, broadcasts with `log_shares`, shares that memory adds.
 
     Returns:
       float32 [batch, m]; NaN where log p is -inf and nothing is remembered.
     """
     model = tf.cast(log_shares, tf.float64) + tf.math.log(rest)
     memory = tf.math.log(shares)
-    # From the greater of both, so that nothing is beyond a float's reach.
+    # Computed from the greater of both, so that nothing overflows or underflows.
     mixture = tf.maximum(model, memory) + tf.math.log1p(tf.exp(-tf.abs(model - memory)))
     return tf.cast(mixture, tf.float32)

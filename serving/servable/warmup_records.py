@@ -1,14 +1,15 @@
-"""The warm-up records of a servable: requests that a server answers before a version serves.
+"""Warm-up records of a servable: requests that a server answers before a version serves.
 
-The first call of a graph is slow, and an op that the process does not have (ScaNN's, in a stock
-server) is found only when the function around it is called: without records such a version becomes
-available and then fails every request. With a record of each signature it is refused as it loads.
+The first call of a graph is slow, and an op that the process lacks (ScaNN's, in a stock server) is
+detected only when the function around it is called: without records a version with such an op
+becomes available and then fails every request. With a record of each signature the version is
+refused when it loads.
 
-A signature without inputs has no record. There is nothing to warm, and TensorFlow Serving with
-batching on refuses a request without inputs, and with it the version.
+A signature without inputs has no record. There is nothing to warm up, and TensorFlow Serving with
+batching refuses a request without inputs, and therefore the version.
 
-Some have the answer that the saved files gave at export, as `tagtower serve` computes it: a server
-of ours compares, TensorFlow Serving passes over it.
+Some records hold the answer that the saved files gave at export, as `tagtower serve` computes it.
+This project's server compares its answer with that one; TensorFlow Serving ignores it.
 """
 
 import os
@@ -26,9 +27,10 @@ from serving.wire.recorded_answers import RECORDED
 from trainer.contract import signatures as s
 from trainer.contract.file_system import replace_file
 
-_NUM_TAGS = 4  # asked about, in a request that names tags
-# Together they read every table and vocabulary. Each further one builds its graph once more, a
-# second of processor time and for `explain` five, and answers from the same.
+_NUM_TAGS = 4  # number of tags in a request that names tags
+# Signatures whose answers are recorded. Together they read every table and vocabulary. Each further
+# signature would have to build its graph, a second of processor time and five for `explain`, and
+# would read the same tables.
 _ANSWERED = (
     s.RETRIEVE,
     s.RETRIEVE_BY_EMBEDDING,
@@ -41,13 +43,13 @@ _ANSWERED = (
 def write_warmup_records(
     directory: str, signatures: Mapping[str, Any], examples: Sequence[bytes] = ()
 ) -> None:
-    """Writes for each signature a user of whom nothing is known and, if given, a batch of users.
+    """Writes for each signature a record of an unknown user and, if given, of a batch of users.
 
     Args:
-      directory: The version folder.
+      directory: Version folder of the servable.
       signatures: Concrete functions by name.
-      examples: Serialized `tf.Example`s of users, a handful. Of these the raw features are kept:
-        who the user is, and labels, do not get into the servable.
+      examples: Serialized `tf.Example`s of a few users. Only their raw features are kept: user ids
+        and labels do not get into the servable.
     """
     users = _user_tensors(signatures, examples) if examples else {}
     path = os.path.join(directory, s.WARMUP_FILE)
@@ -67,13 +69,13 @@ def write_warmup_records(
 
 
 def record_answers(directory: str) -> None:
-    """Adds to the warm-up records of a version what it answers, loaded from its files.
+    """Adds the version's answers, computed from its saved files, to its warm-up records.
 
     Args:
-      directory: The version folder, complete but for its manifest.
+      directory: Version folder, complete except for its manifest.
 
     Raises:
-      ServingError: It does not load, or does not answer.
+      ServingError: The version does not load, or does not answer.
     """
     path = os.path.join(directory, s.WARMUP_FILE)
     servable = Servable(directory)
@@ -94,7 +96,7 @@ def record_answers(directory: str) -> None:
 
 
 def _nothing(spec: tf.TensorSpec, num_users: int) -> tf.Tensor:
-    """What is said of unknown users: lists are empty, vectors are zero, numbers are NaN."""
+    """Returns the input of unknown users: lists are empty, vectors are zero, numbers are NaN."""
     if spec.dtype == tf.float32 and spec.shape.rank == 1:
         return tf.fill([num_users], float("nan"))
     return tf.zeros([num_users] + [size or 0 for size in spec.shape[1:]], spec.dtype)
@@ -110,7 +112,7 @@ def _record(signature: str, tensors: Mapping[str, Any]) -> bytes:
 
 
 def _user_tensors(signatures: Mapping[str, Any], examples: Sequence[bytes]) -> dict[str, Any]:
-    """Every input that a signature may have, by name, for the users of `examples`."""
+    """Returns every input that a signature may have, by name, for the users of `examples`."""
     slots = {
         name: InputSlot(is_text=spec.dtype == tf.string, is_list=spec.shape.rank > 1)
         for name, spec in signatures[s.RETRIEVE].structured_input_signature[1].items()
@@ -127,7 +129,7 @@ def _user_tensors(signatures: Mapping[str, Any], examples: Sequence[bytes]) -> d
         s.CANDIDATE_TAGS: asked,
         s.EXCLUDE_TAGS: asked,
         s.SIMILAR_TO: tags[: len(examples)],
-        # An item with one tag each.
+        # Each tag is an item that has only this tag.
         s.ITEM_TAGS: asked[:, :, tf.newaxis],
     }
 
@@ -141,7 +143,7 @@ def _raw_features(example: bytes, names: Mapping[str, InputSlot]) -> tf.train.Ex
 
 
 def _instance(example: tf.train.Example, slots: Mapping[str, InputSlot]) -> dict[str, FeatureValue]:
-    """The features as a caller would give them."""
+    """Returns the features of an example as a caller would give them."""
     instance: dict[str, FeatureValue] = {}
     for name, feature in example.features.feature.items():
         values: list[Any] = (

@@ -1,1 +1,1 @@
-"""TensorFlow Serving's messages, and tensors in them, without TensorFlow."""
+"""TensorFlow Serving's messages and their tensors, without importing TensorFlow."""

@@ -1,6 +1,6 @@
-"""Plain Python values of users to the padded tensors of a signature such as `retrieve`.
+"""Conversion of users' features from Python values to padded tensors, as signatures take them.
 
-Text values become one line each, as in the tables (`trainer.contract.line_breaks`).
+Line breaks in text values are replaced, as in the tables (`trainer.contract.line_breaks`).
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from serving.wire.serving_api import meta_graph_pb2, types_pb2
 from trainer.contract.features import weights_name
 from trainer.contract.line_breaks import one_line
 
-# What float32, which a request carries, rounds to infinity.
+# The smallest number that float32, the type of a request, rounds to infinity.
 _BEYOND_FLOAT32 = (2 - 2.0**-24) * 2.0**127
 
 FeatureValue = str | float | None | Sequence[str] | Sequence[float]
@@ -26,8 +26,8 @@ class InputSlot:
     """One input of a signature.
 
     Attributes:
-      is_text: Whether its values are strings, else they are numbers.
-      is_list: Whether an instance has a list of values, else it has one.
+      is_text: Whether its values are strings; otherwise they are numbers.
+      is_list: Whether an instance has a list of values; otherwise it has one value.
     """
 
     is_text: bool
@@ -35,13 +35,14 @@ class InputSlot:
 
 
 def input_slots(definition: meta_graph_pb2.SignatureDef) -> dict[str, InputSlot]:
-    """Reads which features a signature takes.
+    """Reads which inputs a signature takes.
 
     Args:
-      definition: The signature; an input of rank 1 is a profile feature, one of rank 2 a list.
+      definition: Definition of the signature; an input of rank 1 has one value per instance, one of
+        a higher rank a list.
 
     Returns:
-      Input name -> what it takes, by name.
+      Input slots by input name, in the order of the names.
     """
     return {
         name: InputSlot(
@@ -57,24 +58,24 @@ def to_tensors(
     slots: Mapping[str, InputSlot],
     list_width: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """Makes one tensor an input out of instances.
+    """Converts instances to one tensor per input.
 
-    Lists are padded to the longest of the batch with empty strings and zero weights; what an
-    instance leaves out is unknown (an empty string; of a number NaN, as which None counts) or an
-    empty list; weights left out are 1 each.
+    Lists are padded to the longest of the batch with empty strings and zero weights. A feature that
+    an instance leaves out is unknown (an empty string; NaN for a number, which may also be given as
+    None) or an empty list; weights that are left out are 1 each.
 
     Args:
-      features: One mapping a user, feature name -> value.
-      slots: The inputs there are.
-      list_width: n; None: the longest list of the feature, 1 at least.
+      features: One mapping per user, from feature name to value.
+      slots: Inputs of the signature, by name.
+      list_width: Width n of lists; None: length of the feature's longest list, at least 1.
 
     Returns:
-      Input name -> array [batch] or [batch, n]; strings are object arrays of bytes.
+      Arrays [batch] or [batch, n] by input name; strings are object arrays of bytes.
 
     Raises:
       ValueError: If there is no instance, a feature is unknown, a value is of the wrong kind (a
-        number that is no finite float32, NaN where it is one of a list, a negative weight), or a
-        list is longer than `list_width`.
+        number that is not a finite float32, NaN in a list, a negative weight), or a list is longer
+        than `list_width`.
     """
     if not features:
         raise ValueError("`features` must hold at least one instance. Received: none.")
@@ -112,19 +113,19 @@ def to_list_tensor(
     num_instances: int,
     list_width: int | None = None,
 ) -> np.ndarray:
-    """Makes a tensor out of one list of strings a user, which is no feature.
+    """Converts one list of strings per user, which is not a feature, to a tensor.
 
     Args:
-      name: What the lists are, for the error.
-      rows: The lists; None: all are empty.
-      num_instances: How many there must be.
-      list_width: n; None: the longest list.
+      name: Name of the input, for error messages.
+      rows: One list for each instance; None: all lists are empty.
+      num_instances: Number of instances.
+      list_width: Width n of the lists; None: length of the longest list.
 
     Returns:
-      Bytes, object array [num_instances, n], padded with empty strings.
+      Object array of bytes [num_instances, n], padded with empty strings.
 
     Raises:
-      ValueError: If these are not lists of strings, one for each instance, or one is longer than
+      ValueError: If `rows` is not one list of strings for each instance, or a list is longer than
         `list_width`.
     """
     rows = [()] * num_instances if rows is None else rows
@@ -140,20 +141,21 @@ def to_nested_list_tensor(
     num_instances: int,
     list_width: int | None = None,
 ) -> np.ndarray:
-    """Makes a tensor out of several lists of strings a user, such as the tags of items.
+    """Converts several lists of strings per user, such as the tags of items, to a tensor.
 
     Args:
-      name: What the lists are, for the error.
-      rows: Of each user, the lists.
-      num_instances: How many users there must be.
-      list_width: m and n; None: the most lists, and the longest one, 1 at least.
+      name: Name of the input, for error messages.
+      rows: Lists of each user.
+      num_instances: Number of users.
+      list_width: Both m and n; None: the largest number of lists and the length of the longest
+        list, each at least 1.
 
     Returns:
-      Bytes, object array [num_instances, m, n], padded with empty strings.
+      Object array of bytes [num_instances, m, n], padded with empty strings.
 
     Raises:
-      ValueError: If these are not lists of lists of strings, one for each instance, or there is
-        more than `list_width`.
+      ValueError: If `rows` is not one list of lists of strings for each instance, or a user has
+        more lists or a list has more strings than `list_width`.
     """
     if isinstance(rows, str) or any(
         isinstance(row, str) or not all(_is_list_of_text(inner) for inner in row) for row in rows
@@ -169,13 +171,13 @@ def to_nested_list_tensor(
 
 
 def _is_list(row: Any) -> bool:
-    if type(row) is list:  # nearly always, and the other question takes ten times as long
+    if type(row) is list:  # the usual case; `isinstance` takes ten times as long
         return True
     return isinstance(row, Sequence | np.ndarray) and not isinstance(row, str | bytes)
 
 
 def _are_text(values: Sequence[Any]) -> bool:
-    # Types first: thousands of values a request are nearly always of one type each.
+    # The distinct types are few: a request has thousands of values, nearly always of one type.
     return all(issubclass(kind, str) for kind in set(map(type, values)))
 
 
@@ -205,7 +207,7 @@ def _width(
 
 
 def _padded_text(name: str, rows: Sequence[Sequence[str]], width: int) -> np.ndarray:
-    """Bytes, object array [len(rows), width]: all values at once, not row by row."""
+    """Returns an object array of bytes [len(rows), width], filled at once and not row by row."""
     tensor = np.full((len(rows), width), b"", object)
     values = list(itertools.chain.from_iterable(rows))
     joined = "".join(values)
@@ -227,7 +229,7 @@ def _no_utf8(name: str, error: UnicodeEncodeError) -> ValueError:
 
 
 def _padded_numbers(rows: Sequence[Sequence[float]], width: int) -> np.ndarray:
-    """float32 [len(rows), width], likewise."""
+    """Returns float32 [len(rows), width], filled at once and not row by row."""
     tensor = np.zeros((len(rows), width), np.float32)
     values = list(itertools.chain.from_iterable(rows))
     tensor[_is_filled(rows, width)] = np.array(values, np.float64)
@@ -235,7 +237,7 @@ def _padded_numbers(rows: Sequence[Sequence[float]], width: int) -> np.ndarray:
 
 
 def _is_filled(rows: Sequence[Sequence[Any]], width: int) -> np.ndarray:
-    """Bool [len(rows), width]: where a row has a value, and no padding."""
+    """Returns bool [len(rows), width], whether a place has a value and not padding."""
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
     return np.arange(width) < lengths[:, np.newaxis]
 
@@ -249,7 +251,7 @@ def _scalar(
             return one_line(value).encode()
         except UnicodeEncodeError as error:
             raise _no_utf8(name, error) from error
-    if not slot.is_text and value is None:  # as instances of JSON have it
+    if not slot.is_text and value is None:  # JSON has no NaN, so its instances use null
         return math.nan
     if not slot.is_text and (_is_number(value) or _is_nan(value)):
         return value
@@ -260,7 +262,7 @@ def _scalar(
 def _rows(
     features: Sequence[Mapping[str, Any]], name: str, slot: InputSlot, are_weights: bool
 ) -> list[Sequence[Any]]:
-    """The lists of a feature, checked all at once; one by one only to say which is wrong."""
+    """Returns the lists of a feature, checked at once; one by one only to find a wrong one."""
     rows = [instance.get(name, ()) for instance in features]
     are_right = _are_text if slot.is_text else _are_weights if are_weights else _are_numbers
     if all(map(_is_list, rows)) and are_right(list(itertools.chain.from_iterable(rows))):
@@ -297,7 +299,7 @@ def _are_weights(values: Sequence[Any]) -> bool:
 def _are_numbers(values: Sequence[Any], at_least: float = -_BEYOND_FLOAT32) -> bool:
     if set(map(type, values)) <= {float}:
         array = np.array(values, np.float64)
-        # Of a NaN neither holds.
+        # Both comparisons are false for NaN.
         return not array.size or bool(array.min() >= at_least and array.max() < _BEYOND_FLOAT32)
     return all(_is_number(value) and value >= at_least for value in values)
 

@@ -1,8 +1,9 @@
-"""Which weights of a user's values a model can take: finite numbers of float32, 0 or more.
+"""Check of the weights of a user's values: finite float32 numbers, 0 or more.
 
-The log's are such numbers (`tfx_pipeline.tables.validate`), so no model has seen another one. A NaN
-or an infinity would make every score of the user NaN, and what comes back first is then left to
-chance. Servables check it in their graph as well, in fewer words (`trainer.saved.saved_towers`).
+The weights in the log are valid (`tfx_pipeline.tables.validate`), so no model was trained with
+others. A NaN or an infinity would make every score of the user NaN, and the order of the tags would
+be arbitrary. Servables check the weights in their graph as well, with a shorter message
+(`trainer.saved.saved_towers`).
 """
 
 import json
@@ -17,25 +18,26 @@ def wrong_weight(weights: np.ndarray) -> float | None:
     """Finds a weight that no model can take.
 
     Args:
-      weights: float32, of any shape.
+      weights: float32 of any shape, weights of values.
 
     Returns:
-      The first one that is not finite, or negative; None: there is none.
+      The first weight that is not finite or is negative; None: all weights are valid.
     """
-    # One look at each end; a NaN is neither. Only what is wrong is looked for one by one.
+    # Checking the minimum and the maximum is fast, and fails for NaN. The single weights are
+    # checked only if that fails.
     if not weights.size or (weights.min() >= 0 and weights.max() <= MAX_WEIGHT):
         return None
     return float(weights[~((weights >= 0) & (weights <= MAX_WEIGHT))].flat[0])
 
 
 def field_without_number(line: str) -> str | None:
-    """Names the field of an instance for which `NaN` or an infinity is written, which no JSON has.
+    """Names the field of an instance that holds `NaN` or an infinity, which JSON does not have.
 
     Args:
-      line: An instance as JSON, else well-formed.
+      line: Instance as JSON, well-formed otherwise.
 
     Returns:
-      What is wrong, in a sentence; None: something else is.
+      A sentence that says what is wrong; None: no field has such a value.
     """
     try:
         values = json.loads(line)

@@ -1,9 +1,9 @@
-"""Whether a version answers as it did when it was exported.
+"""Comparison of a version's answers with those recorded when it was exported.
 
-A manifest sees other bytes; this sees other answers, whatever they come from: a vocabulary in
-another order, weights that were changed with the manifest, a library that computes otherwise.
-Machines compute with other instructions and differ in the last digits, so that near-ties change
-places: scores are compared within `TOLERANCE`, and tags by the scores that they have.
+A manifest detects changed bytes; this detects changed answers, whatever the cause: a vocabulary in
+another order, weights that were changed together with the manifest, a library that computes
+differently. Machines use different instructions and differ in the last digits, so near-ties may
+change places: scores are compared within `TOLERANCE`, and tags by their scores.
 """
 
 import collections
@@ -16,13 +16,14 @@ import numpy as np
 from serving.wire.serving_api import predict_pb2
 from serving.wire.tensor_proto import to_numpy
 
-# `model_spec.version_label` of an answer that an export recorded. A server's log has answers too,
-# maybe of another version, and may be used as warm-up.
+# `model_spec.version_label` of an answer that an export recorded. It distinguishes these answers
+# from those of a server's request log, which may be used as warm-up, but may come from another
+# version and are not compared.
 RECORDED = "recorded-at-export"
-# Of the largest number of an output. Processors differ by some millionths; what a GPU multiplies
-# in TF32 by a thousandth.
+# Share of the largest number of an output. Processors differ by a few millionths; products that a
+# GPU computes in TF32 by a thousandth.
 TOLERANCE = 0.01
-# Places of a list that an approximate index may fill with other tags on another machine.
+# Share of a list's places that an approximate index may fill with other tags on another machine.
 MAX_OTHERS = 0.1
 
 Arrays = Mapping[str, np.ndarray]
@@ -33,16 +34,16 @@ def difference(
     answered: predict_pb2.PredictResponse,
     is_approximate: bool,
 ) -> str | None:
-    """How an answer differs from the recorded one.
+    """Finds how an answer differs from the recorded one.
 
     Args:
-      recorded: By the export.
-      answered: To the same request.
-      is_approximate: Whether an approximate index was asked: one in ten tags of a list may be
-        another one then.
+      recorded: Answer that the export recorded.
+      answered: Answer to the same request now.
+      is_approximate: Whether the index is approximate; then one in ten tags of a list may differ.
 
     Returns:
-      The first output that differs and how, to follow the name of the signature; None: none does.
+      The first output that differs and how, to follow the name of the signature; None: no output
+      differs.
     """
     before, now = (
         {name: to_numpy(tensor) for name, tensor in sorted(response.outputs.items())}
@@ -77,7 +78,7 @@ def _kind(array: np.ndarray) -> str:
 
 
 def _scores(arrays: Arrays, texts: np.ndarray) -> list[str]:
-    """The outputs that have a number for each place of a list of texts."""
+    """Returns the outputs that have a number for each place of a list of texts."""
     if texts.ndim < 2:
         return []
     return [n for n, a in arrays.items() if a.dtype.kind == "f" and a.shape == texts.shape]
@@ -93,13 +94,13 @@ def _are_close(one: np.ndarray, other: np.ndarray, tolerance: Any) -> np.ndarray
 
 
 def _wrong_rows(before: Arrays, now: Arrays, name: str, is_approximate: bool) -> np.ndarray:
-    """Which rows of a list differ by more than near-ties that changed places, bool [rows]."""
+    """Returns which rows of a list differ by more than near-ties that changed places, bool [n]."""
     num_places = before[name].shape[-1]
     if not num_places:
         return np.zeros(0, bool)
     scores = _scores(before, before[name])
     tolerances = [_tolerance(before[score]) for score in scores]
-    # Another text counts twice: as one that is gone and as one that came.
+    # A replaced text counts twice: as a missing one and as a new one.
     most = 2 * math.floor(MAX_OTHERS * num_places) if is_approximate else 0
 
     def rows(arrays: Arrays) -> list[_Row]:
@@ -114,11 +115,11 @@ def _wrong_rows(before: Arrays, now: Arrays, name: str, is_approximate: bool) ->
 
 
 class _Row:
-    """One list: the numbers of each text in it.
+    """The texts of one list, with the numbers of each.
 
     Args:
-      texts: In order, string [places]; one that is there again is one more.
-      numbers: Float [places] each.
+      texts: string [places], texts in order; a repeated text counts as a further one.
+      numbers: float [places] each, outputs that belong to the texts.
     """
 
     def __init__(self, texts: np.ndarray, numbers: list[np.ndarray]):
@@ -130,9 +131,9 @@ class _Row:
         self._last = np.array([of[-1] for of in numbers])
 
     def num_missing_in(self, other: "_Row", tolerances: list[float]) -> int:
-        """Texts that another list should have: those near its end may be the next ones there."""
+        """Counts the texts that another list lacks, except those that may follow after its end."""
         missing = [n for text, n in self._numbers.items() if text not in other._numbers]
-        # Contributions are in order of their size, whatever their sign.
+        # Absolute values as well, because contributions are ordered by these.
         return sum(
             not _is_close(numbers, other._last, tolerances)
             and not _is_close(np.abs(numbers), np.abs(other._last), tolerances)
@@ -140,7 +141,7 @@ class _Row:
         )
 
     def has_others_numbers(self, other: "_Row", tolerances: list[float]) -> bool:
-        """Whether a text of both has other numbers in the other."""
+        """Returns whether a text of both lists has other numbers in the other list."""
         return any(
             not _is_close(numbers, other._numbers[text], tolerances)
             for text, numbers in self._numbers.items()

@@ -1,13 +1,14 @@
 """TensorFlow Serving's messages and stubs, without importing TensorFlow.
 
-`tensorflow_serving.apis` takes its messages from `tensorflow.core`, and Python runs
-`tensorflow/__init__.py`, some ten seconds and hundreds of megabytes, before it opens a package
-below it. The generated `_pb2` modules need nothing of what is loaded there. So they are imported
-here under a package `tensorflow` that is nothing but its folder; it is taken away again afterwards.
-A later `import tensorflow` in the same process is the real one, and finds the same messages.
+`tensorflow_serving.apis` imports messages from `tensorflow.core`, and Python runs
+`tensorflow/__init__.py` before any module below it, which takes about ten seconds and hundreds of
+megabytes. The generated `_pb2` modules need nothing that is loaded there. So this module imports
+them under a temporary package `tensorflow` that consists of its folder only, and removes that
+package afterwards. A later `import tensorflow` in the same process imports the real package, and
+finds the same messages.
 
-Whoever imports TensorFlow in another thread at the very moment of the first import of this module
-gets the empty package: import one before the other.
+A thread that imports TensorFlow during the first import of this module gets the temporary package:
+import one before the other.
 """
 
 import contextlib
@@ -16,8 +17,9 @@ import sys
 import types
 from collections.abc import Iterator
 
-# Metadata of a Predict call whose caller would rather read `tensor_content` than a field a string.
-# Our client sends it; a server that does not know it answers as ever, and so does ours to others.
+# Metadata of a Predict call that asks for `tensor_content` instead of one field per string in the
+# answer. This project's client sends it; other servers ignore it, and this project's server gives
+# callers that do not send it the usual form.
 COMPACT_ANSWER = ("tagtower-answer-form", "tensor-content")
 
 _PACKAGE = "tensorflow"

@@ -1,9 +1,9 @@
-"""numpy arrays to and from TensorProto, as TensorFlow's C++ reads and writes them.
+"""Conversion between numpy arrays and TensorProto, as TensorFlow's C++ reads and writes them.
 
-Written with numpy and the protos alone, so that the client does not need TensorFlow's runtime for
-it. Both directions are whole-array operations: no Python loop over elements, except over strings.
-Floats in `*_val` fields travel as the bytes that they are on the wire (a packed field is the array,
-little-endian, behind a tag and its length), some seventy times as fast as value by value.
+This module uses only numpy and the protos, so that the client does not need TensorFlow's runtime.
+Both directions are whole-array operations: no Python loop over elements, except over strings.
+Floats in `*_val` fields are read and written as their bytes on the wire (a packed field is the
+array, little-endian, after a tag and its length), about seventy times as fast as value by value.
 """
 
 import io
@@ -33,7 +33,7 @@ _DATA_TYPES: dict[np.dtype, int] = {
     np.dtype(numpy_type): number for number, numpy_type in _NUMPY_TYPES.items()
 }
 
-# The repeated field that holds values of each type; types not named here share `int_val`.
+# The repeated field that holds values of each type; types that are not listed here use `int_val`.
 _VALUE_FIELDS = {
     types_pb2.DT_FLOAT: "float_val",
     types_pb2.DT_DOUBLE: "double_val",
@@ -47,22 +47,22 @@ _VALUE_FIELDS = {
     types_pb2.DT_STRING: "string_val",
 }
 
-# The last length of a packed string that takes one byte.
+# The largest length of a packed string whose varint takes one byte.
 _LAST_SHORT = 0x7F
-# Tag on the wire of the packed fields whose values are the array's own bytes: number and kind 2.
+# Wire tag, field number and wire type 2, of the packed fields that hold the array's own bytes.
 _PACKED_TAGS = {types_pb2.DT_FLOAT: 5 << 3 | 2, types_pb2.DT_DOUBLE: 6 << 3 | 2}
-# Elements that a shape may claim beyond those that the message holds. TensorFlow allocates whatever
-# the shape says, so that a request of twenty bytes takes the machine's memory.
+# Maximum number of elements that a shape may claim and the message does not hold. TensorFlow
+# allocates whatever the shape says, so that a request of twenty bytes can take all memory.
 MAX_REPEATED = 2**20
 
 
 def data_type_name(data_type: int) -> str:
-    """TensorFlow's name of a data type, such as `float` for DT_FLOAT."""
+    """Returns TensorFlow's name of a data type, such as `float` for DT_FLOAT."""
     return types_pb2.DataType.Name(data_type)[len("DT_") :].lower()
 
 
 def data_type_of(array: np.ndarray) -> int:
-    """Number of the DataType of an array; objects, bytes and text are strings.
+    """Returns the number of an array's DataType; objects, bytes and text are strings.
 
     Raises:
       ValueError: If TensorFlow has no such type, or this module does not know it.
@@ -77,15 +77,15 @@ def data_type_of(array: np.ndarray) -> int:
 
 
 def is_readable(data_type: int) -> bool:
-    """Whether this module reads tensors of a data type."""
+    """Returns whether this module reads tensors of a data type."""
     return data_type == types_pb2.DT_STRING or data_type in _NUMPY_TYPES
 
 
 def num_values(tensor: tensor_pb2.TensorProto) -> int:
-    """How many elements the repeated `*_val` field holds, whatever the shape says; reads none.
+    """Returns how many elements the `*_val` field holds, whatever the shape says, without a copy.
 
     Args:
-      tensor: A tensor whose type `is_readable`.
+      tensor: Tensor whose type `is_readable`.
     """
     values = getattr(tensor, _VALUE_FIELDS.get(tensor.dtype, "int_val"))
     is_complex = tensor.dtype in (types_pb2.DT_COMPLEX64, types_pb2.DT_COMPLEX128)
@@ -95,22 +95,22 @@ def num_values(tensor: tensor_pb2.TensorProto) -> int:
 def to_numpy(tensor: tensor_pb2.TensorProto) -> np.ndarray:
     """Reads a tensor in either of its forms, `tensor_content` or the repeated `*_val` field.
 
-    A `*_val` shorter than the shape repeats its last value (zero when it has none), and what goes
-    beyond the shape is dropped: so does TensorFlow. What it does not do is to refuse a shape that
-    is out of all proportion to the message: one with more than `MAX_REPEATED` elements that the
-    message does not hold, or an empty one whose other sizes span as much, for which an operation
-    that reduces over the empty axis would make room.
+    If a `*_val` field is shorter than the shape, its last value is repeated (zero if it is empty),
+    and values beyond the shape are dropped, as TensorFlow does. Unlike TensorFlow, this function
+    refuses a shape that is far too large for the message: one with more than `MAX_REPEATED`
+    elements that the message does not hold, or an empty one whose other dimensions span as many,
+    because an operation that reduces over the empty axis would allocate them.
 
     Args:
-      tensor: Any dense tensor of a number, bool or string type.
+      tensor: Dense tensor of a number, bool or string type.
 
     Returns:
-      Array of the tensor's shape, not writable when it shares the proto's memory; strings are an
+      Array of the tensor's shape, not writable if it shares the proto's memory; strings are an
       object array of bytes.
 
     Raises:
       ValueError: If the type is unknown, a dimension is negative, or the content does not fit the
-        shape or is too little for it.
+        shape or is too small for it.
     """
     if tensor.tensor_shape.unknown_rank:
         raise ValueError("`tensor_shape` must have a rank. Received: unknown_rank=True.")
@@ -143,14 +143,14 @@ def to_numpy(tensor: tensor_pb2.TensorProto) -> np.ndarray:
 
 
 def write_numpy(tensor: tensor_pb2.TensorProto, array: np.ndarray) -> None:
-    """Writes an array with its `*_val` field, the form TensorFlow Serving answers in.
+    """Writes an array into the `*_val` field of its type, the form of TensorFlow Serving's answers.
 
     Args:
-      tensor: An empty tensor, such as a new entry of a map.
-      array: Any shape; bytes, text, or objects that are bytes or text, become strings.
+      tensor: Empty tensor to write into, such as a new entry of a map.
+      array: Array of any shape; bytes, text, and objects that are bytes or text become strings.
 
     Raises:
-      ValueError: If the type is none TensorFlow has.
+      ValueError: If TensorFlow has no type for the array's type.
     """
     data_type = data_type_of(array)
     _write_type(tensor, array, data_type)
@@ -169,17 +169,17 @@ def write_numpy(tensor: tensor_pb2.TensorProto, array: np.ndarray) -> None:
 
 
 def write_compact(tensor: tensor_pb2.TensorProto, array: np.ndarray) -> None:
-    """Writes an array with `tensor_content`, the form that is cheapest to read.
+    """Writes an array into `tensor_content`, the form that is cheapest to read.
 
     Strings are packed as TensorFlow packs them (`port::EncodeStringList`): a request of 64 users
-    then costs a third of what one field a string does.
+    then costs a third of a request with one field per string.
 
     Args:
-      tensor: Where to write; empty.
-      array: Any shape.
+      tensor: Empty tensor to write into.
+      array: Array of any shape.
 
     Raises:
-      ValueError: If the type is none TensorFlow has.
+      ValueError: If TensorFlow has no type for the array's type.
     """
     data_type = data_type_of(array)
     _write_type(tensor, array, data_type)
@@ -191,7 +191,7 @@ def write_compact(tensor: tensor_pb2.TensorProto, array: np.ndarray) -> None:
 
 def _write_type(tensor: tensor_pb2.TensorProto, array: np.ndarray, data_type: int) -> None:
     tensor.dtype = data_type
-    # There, and empty, for a scalar as well.
+    # The shape must be present for a scalar as well, where it is empty.
     tensor.tensor_shape.SetInParent()
     for size in array.shape:
         tensor.tensor_shape.dim.add(size=size)
@@ -226,9 +226,9 @@ def _varint(number: int) -> bytes:
 
 
 def _read_packed(tensor: tensor_pb2.TensorProto, numpy_type: type) -> np.ndarray:
-    """The values of a packed field, by its bytes."""
+    """Reads the values of a packed field from its bytes on the wire."""
     field = _VALUE_FIELDS[tensor.dtype]
-    # With no other field beside it: its bytes are the last.
+    # A copy that has no other field: the array is at the end of its serialized bytes.
     alone = tensor_pb2.TensorProto()
     alone.CopyFrom(tensor)
     alone.DiscardUnknownFields()
@@ -259,7 +259,7 @@ def _numeric_values(tensor: tensor_pb2.TensorProto, numpy_type: type) -> np.ndar
         part = np.float32 if tensor.dtype == types_pb2.DT_COMPLEX64 else np.float64
         return np.array(values[: len(values) // 2 * 2], dtype=part).view(numpy_type)
     if _VALUE_FIELDS.get(tensor.dtype) is None:
-        return np.array(values, dtype=np.int32).astype(numpy_type)  # cuts as a C++ cast does
+        return np.array(values, dtype=np.int32).astype(numpy_type)  # wraps as a C++ cast does
     return np.array(values, dtype=numpy_type)
 
 
@@ -291,20 +291,20 @@ def _encode_strings(strings: list[bytes]) -> bytes:
 
 
 def _decode_strings(content: bytes, size: int) -> list[bytes]:
-    """Reads what `_encode_strings` writes."""
+    """Reads TensorFlow's packed strings, as `_encode_strings` writes them."""
     if size > len(content):
         raise ValueError("`tensor_content` must hold a length for each string.")
     lengths, position = _decode_lengths(content, size)
     if len(content) - position != sum(lengths):
         raise ValueError("`tensor_content` must hold as many bytes as its strings are long.")
-    # A file in memory cuts four times as fast as slices do.
+    # To read from a file in memory is four times as fast as slicing.
     file = io.BytesIO(content)
     file.seek(position)
     return list(map(file.read, lengths))
 
 
 def _decode_lengths(content: bytes, size: int) -> tuple[list[int], int]:
-    """The lengths, and where they end."""
+    """Returns the lengths of packed strings, and the position after them."""
     if size == 0 or max(content[:size]) <= _LAST_SHORT:
         return list(content[:size]), size
     position = 0

@@ -1,8 +1,9 @@
 #!/bin/sh
 # Adds ScaNN's ops to TensorFlow Serving's build: link_scann_ops.sh SERVING_DIR SCANN_DIR
 #
-# What ScaNN takes from an installed TensorFlow it takes from the one that Serving builds; its Python
-# bindings go; the ops become a library that is always linked; and Serving links it.
+# ScaNN's build is changed to use the TensorFlow that Serving builds instead of an installed one.
+# Its Python bindings are removed, its ops become a library that is always linked, and Serving links
+# that library.
 set -eu
 
 serving=$1
@@ -39,8 +40,8 @@ END
 
 sed -i 's|^\( *\)"@org_tensorflow_text//tensorflow_text:ops_lib",|&\n\1"@com_google_scann//scann/scann_ops/cc:scann_ops_static",|' "$servers"
 
-# At the end of tf_serving_workspace(), the last function of the file. Abseil and protobuf are
-# Serving's: ScaNN 1.3.2 and TensorFlow 2.16 ask for the same versions.
+# The text is appended to tf_serving_workspace(), the last function of the file. Abseil and protobuf
+# are Serving's: ScaNN 1.3.2 and TensorFlow 2.16 need the same versions.
 grep -q '^def tf_serving_workspace' "$workspace" || fail "$workspace has no tf_serving_workspace"
 cat >>"$workspace" <<END
 
@@ -60,7 +61,7 @@ cat >>"$workspace" <<END
     )
 END
 
-# Another version of either source may be written otherwise: say so now.
+# Another version of either source may have other texts: fail here in that case.
 grep -q 'com_google_scann//scann/scann_ops/cc:scann_ops_static' "$servers" ||
   fail "$servers does not list tensorflow_text's ops, beside which ScaNN's are put"
 if grep -rn --include=BUILD.bazel -e '@local_config_tf' -e pybind "$scann/scann"; then

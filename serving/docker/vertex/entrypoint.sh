@@ -1,13 +1,13 @@
 #!/bin/sh
-# Starts TensorFlow Serving as Vertex AI asks for it.
+# Starts TensorFlow Serving with the settings of Vertex AI's environment variables:
 #
-#   AIP_HTTP_PORT      where to listen (8080)
-#   AIP_STORAGE_URI    the base path: a folder with numbered versions, or one of them by its number
+#   AIP_HTTP_PORT      port to listen on (8080)
+#   AIP_STORAGE_URI    the base path, a folder with numbered versions, or the folder of one version
 #   AIP_PREDICT_ROUTE  /v1/models/NAME:predict
 #   AIP_HEALTH_ROUTE   /v1/models/NAME
 #
-# TensorFlow Serving's routes are fixed, and Vertex's are chosen when a model is uploaded: they must
-# be given there in this form. Arguments are further flags of the server.
+# TensorFlow Serving's routes are fixed, while Vertex's are chosen when a model is uploaded: choose
+# them there in this form. Arguments are passed to the server as further flags.
 set -eu
 
 fail() {

@@ -1,1 +1,1 @@
-"""Who may call the server, from where, and how much."""
+"""Access of callers to the server: security, limits and reloads."""

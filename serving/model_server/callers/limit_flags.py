@@ -1,4 +1,4 @@
-"""The flags of `tagtower serve` that limit what callers take, which the real server lacks."""
+"""Flags of `tagtower serve` that limit callers' use of resources; TensorFlow Serving lacks most."""
 
 import argparse
 import math
@@ -8,10 +8,10 @@ _MIB = 1 << 20
 
 
 def add_limit_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags to a command's parser; imports nothing heavy.
+    """Adds the flags to a command's parser; imports no large library.
 
     Args:
-      parser: The parser of the command.
+      parser: Parser of the command.
     """
     parser.add_argument(
         "--grpc_channel_arguments",
@@ -66,13 +66,13 @@ def add_limit_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def check_limit_flags(arguments: argparse.Namespace) -> None:
-    """Refuses values that are none.
+    """Refuses values that are out of range.
 
     Args:
-      arguments: What the flags were given.
+      arguments: Parsed flags.
 
     Raises:
-      ValueError: If one is wrong.
+      ValueError: If a value is wrong.
     """
     for name in (
         "max_concurrent_requests",
@@ -92,10 +92,10 @@ def check_limit_flags(arguments: argparse.Namespace) -> None:
 
 
 def limit_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The flags as arguments of a `ModelServer`.
+    """Returns the flags' values as arguments of a `ModelServer`.
 
     Args:
-      arguments: What the flags were given.
+      arguments: Parsed flags.
     """
     return {
         "max_requests": arguments.max_concurrent_requests,
@@ -109,16 +109,16 @@ def limit_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def channel_arguments(text: str) -> list[tuple[str, int | str]]:
-    """Reads options of the gRPC library, in the form of the real server's flag.
+    """Reads options of the gRPC library, in the form of TensorFlow Serving's flag.
 
     Args:
-      text: `name=value,name=value`; a value of digits is a number.
+      text: Options as `name=value,name=value`; a value of digits is a number.
 
     Returns:
-      Name and value of each.
+      Name and value of each option.
 
     Raises:
-      ValueError: If one has no name or no value.
+      ValueError: If an option has no name or no value.
     """
     options: list[tuple[str, int | str]] = []
     for option in filter(None, text.split(",")):
@@ -133,13 +133,13 @@ def channel_arguments(text: str) -> list[tuple[str, int | str]]:
 
 
 def add_switch(parser: argparse._ActionsContainer, name: str, default: bool, text: str) -> None:
-    """Adds a flag that stands alone or with a value, as the real server's: `--flag=false`.
+    """Adds a flag that takes an optional value, as TensorFlow Serving's do: `--flag=false`.
 
     Args:
-      parser: A parser or a group of one.
-      name: The flag.
-      default: Its value when it is not given.
-      text: What it does.
+      parser: Parser, or a group of a parser.
+      name: Name of the flag.
+      default: Value if the flag is not given.
+      text: Help text of the flag.
     """
     parser.add_argument(
         name,

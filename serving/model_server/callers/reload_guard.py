@@ -1,7 +1,7 @@
-"""Who calls HandleReloadConfigRequest may load only what the operator has pointed at.
+"""Guard of HandleReloadConfigRequest: callers may load only models from the operator's folders.
 
-A SavedModel is a program: whoever chooses the folder chooses what runs. The same holds for the log
-of requests, which writes files.
+A SavedModel is a program: a caller who chooses the folder chooses the code that runs. The request
+log is restricted as well, because it writes files.
 """
 
 import os
@@ -22,10 +22,9 @@ class ReloadGuard:
     """Checks configurations that come over the network.
 
     Args:
-      is_allowed: Whether there may be any.
-      roots: Folders below which models may lie.
-      configs: The first configuration; without roots its base paths are the roots, and where it
-        logs requests, others may.
+      is_allowed: Whether reloads are allowed at all.
+      roots: Folders below which models may be; empty: the base paths of `configs`.
+      configs: First configuration of the server; later ones may use its request logs.
     """
 
     def __init__(self, is_allowed: bool, roots: Sequence[str], configs: Sequence[ModelConfig]):
@@ -35,10 +34,10 @@ class ReloadGuard:
         self._logs = {c.request_log.filename_prefix for c in configs if c.request_log is not None}
 
     def check_allowed(self) -> None:
-        """Checks that there may be a reload at all; to be called before it is read.
+        """Checks that reloads are allowed; call this before the configuration is read.
 
         Raises:
-          ServingError: PERMISSION_DENIED if not.
+          ServingError: PERMISSION_DENIED if reloads are not allowed.
         """
         if not self._is_allowed:
             raise ServingError(
@@ -47,10 +46,10 @@ class ReloadGuard:
             )
 
     def check(self, configs: Sequence[ModelConfig]) -> None:
-        """Checks the folders of a configuration, after links and `..`.
+        """Checks the folders of a configuration, with links and `..` resolved.
 
         Raises:
-          ServingError: PERMISSION_DENIED if one lies elsewhere.
+          ServingError: PERMISSION_DENIED if a folder is not below the roots.
         """
         for config in configs:
             if not self._is_below_root(config.base_path):
@@ -78,7 +77,7 @@ class ReloadGuard:
 
 
 def _resolved(path: str) -> str:
-    """The place of a path, whatever links and `..` it goes through."""
+    """Returns a path with links and `..` resolved."""
     if path.startswith(_LOCAL_URI):
         path = path[len(_LOCAL_URI) :]
     if not is_remote(path):

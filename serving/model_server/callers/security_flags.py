@@ -1,4 +1,4 @@
-"""The flags of `tagtower serve` that say who may call, from where, and what a reload may load."""
+"""Flags of `tagtower serve` for security: who may call, from where, and what a reload may load."""
 
 import argparse
 import logging
@@ -20,11 +20,11 @@ _logger = logging.getLogger("tagtower.model_server")
 def add_security_arguments(
     parser: argparse.ArgumentParser, add_switch: Callable[..., None]
 ) -> None:
-    """Adds the flags; imports nothing heavy.
+    """Adds the flags to a command's parser; imports no large library.
 
     Args:
-      parser: The parser of the command.
-      add_switch: Adds a flag that stands alone or with a value.
+      parser: Parser of the command.
+      add_switch: Function that adds a flag with an optional value.
     """
     group = parser.add_argument_group("who may call, and from where")
     group.add_argument(
@@ -62,7 +62,7 @@ def add_security_arguments(
 
 
 def check_security(arguments: argparse.Namespace) -> None:
-    """Checks the flags, and makes `host` an address in numbers.
+    """Checks the flags, and replaces `host` by its numeric address.
 
     Raises:
       ValueError: A value is wrong.
@@ -76,14 +76,14 @@ def check_security(arguments: argparse.Namespace) -> None:
 
 
 def load_security(arguments: argparse.Namespace) -> "TransportSecurity":
-    """Reads the files of the flags, before TensorFlow is loaded.
+    """Reads the files that the flags name, before TensorFlow is loaded.
 
     Returns:
-      A `TransportSecurity`.
+      The certificates and tokens of the server.
 
     Raises:
-      ValueError: A file is wrong.
-      OSError: One cannot be read.
+      ValueError: A file has wrong content.
+      OSError: A file cannot be read.
     """
     from serving.model_server.callers.tokens import TokenFile
     from serving.model_server.callers.transport_security import TransportSecurity, read_certificates

@@ -1,4 +1,4 @@
-"""The file of `--bearer_token_file`: whoever asks must know one of its tokens."""
+"""The file of `--bearer_token_file`: a caller must send one of its tokens."""
 
 import hashlib
 import hmac
@@ -14,26 +14,26 @@ from trainer.contract.file_system import is_remote, open_file
 _logger = logging.getLogger("tagtower.model_server")
 
 FLAG = "bearer_token_file"
-# What may stand in a header behind `Bearer` (RFC 6750), and is hardly guessed.
+# A token may follow `Bearer` in a header (RFC 6750), and is long enough to be hard to guess.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)
 _MIN_LENGTH = 16
 _BEARER = re.compile(r"Bearer +(\S+) *", re.IGNORECASE | re.ASCII)
 _MAX_FILE_BYTES = 1 << 20
-# Between two looks whether the file has changed, seconds.
+# Seconds between two checks whether the file has changed.
 _LOOK_S = 1.0
 
 
 class TokenFile:
-    """The tokens of a file, one a line; read again when it has changed.
+    """The tokens of a file, one per line, read again when the file has changed.
 
-    A file that is gone or damaged later leaves the tokens as they were, which is said once.
+    If the file is later removed or damaged, the tokens stay valid, and an error is logged once.
 
     Args:
-      path: The file; empty lines and those that begin with `#` do not count.
+      path: Path of the file; empty lines and lines that begin with `#` are ignored.
 
     Raises:
-      ValueError: It has no token, or one that is too short or does not fit a header.
-      OSError: It cannot be read.
+      ValueError: The file has no token, or a token is too short or does not fit into a header.
+      OSError: The file cannot be read.
     """
 
     def __init__(self, path: str):
@@ -46,9 +46,9 @@ class TokenFile:
         warn_of_permissions(path)
 
     def knows(self, header: str) -> bool:
-        """Whether the value of a header `authorization` is `Bearer` and one of the tokens.
+        """Returns whether the value of a header `authorization` is `Bearer` and one of the tokens.
 
-        Takes the same time whichever token it is not.
+        The time that this takes does not depend on the tokens.
         """
         self._look()
         match = _BEARER.fullmatch(header)
@@ -59,7 +59,7 @@ class TokenFile:
         return is_known and match is not None
 
     def _look(self) -> None:
-        """Reads the file again, if it is another one than that which was read."""
+        """Reads the file again if it has changed."""
         now = time.monotonic()
         if now < self._next_look or not self._lock.acquire(blocking=False):
             return
@@ -81,7 +81,7 @@ class TokenFile:
             self._lock.release()
 
     def _version(self) -> tuple[int, ...]:
-        """What differs between two states of the file; a remote one is read once."""
+        """Returns values that change when the file changes; a remote file is read only once."""
         if is_remote(self._path):
             return ()
         found = os.stat(self._path)
@@ -89,7 +89,7 @@ class TokenFile:
 
 
 def _read(path: str) -> list[bytes]:
-    """The digests of a file's tokens: what is compared has one length, and is not the secret."""
+    """Reads the digests of a file's tokens, which have one length and do not show the secrets."""
     with open_file(path, "rb") as file:
         content = file.read(_MAX_FILE_BYTES + 1)
     lines = content.decode("utf-8", "replace").splitlines()
@@ -101,7 +101,7 @@ def _read(path: str) -> list[bytes]:
         )
     for number, token in enumerate(tokens, 1):
         if len(token) < _MIN_LENGTH or not _TOKEN.fullmatch(token):
-            # Not the token itself: this goes to a log.
+            # The message does not show the token, because it goes to a log.
             raise ValueError(
                 f"`{FLAG}` must hold tokens of {_MIN_LENGTH} or more of the characters A-Z a-z 0-9 "
                 f"- . _ ~ + / (`openssl rand -hex 32` makes one). Received: {path}: token {number} "
@@ -115,7 +115,7 @@ def _digest(token: str) -> bytes:
 
 
 def warn_of_permissions(path: str) -> None:
-    """Writes a line where others than its owner may read or write a file with a secret."""
+    """Logs a warning if other users than the owner may read or write a file with a secret."""
     if is_remote(path):
         return
     mode = stat.S_IMODE(os.stat(path).st_mode)

@@ -1,4 +1,4 @@
-"""Who may call: certificates of `--ssl_config_file` and tokens, the same for gRPC and REST."""
+"""Certificates of `--ssl_config_file` and tokens, which gRPC and REST use alike."""
 
 import contextlib
 import dataclasses
@@ -15,20 +15,21 @@ from serving.model_server.errors import ServingError
 from serving.model_server.models.text_proto import new_ssl_config, read_text_proto
 
 SSL_FLAG = "ssl_config_file"
-# Asked by whoever watches the process, and answered without a word about models.
+# Health checks need no token: programs that monitor the process call them, and the answers tell
+# nothing about models.
 _OPEN_METHODS = "/grpc.health.v1.Health/"
 _HEADER = "authorization"
 
 
 @dataclasses.dataclass(frozen=True)
 class Certificates:
-    """What a server shows and asks for in a TLS handshake, as PEM.
+    """The server's key and certificates for TLS, as PEM.
 
     Attributes:
-      key: Its private key.
-      certificate: Its certificate, and those between it and an authority.
-      authorities: Who vouches for callers; empty: those of the system.
-      requires_client: Whether a caller must show a certificate of theirs.
+      key: Private key of the server.
+      certificate: Certificate of the server, and those between it and an authority.
+      authorities: Certificates of the authorities that vouch for callers; empty: the system's.
+      requires_client: Whether a caller must show a certificate.
     """
 
     key: bytes = dataclasses.field(repr=False)
@@ -39,18 +40,18 @@ class Certificates:
 
 @dataclasses.dataclass(frozen=True)
 class TransportSecurity:
-    """How callers are known.
+    """The certificates and tokens by which callers are authenticated.
 
     Attributes:
-      certificates: For TLS; None: plain text.
-      tokens: Who has none of them is refused; None: nobody is.
+      certificates: Certificates for TLS; None: unencrypted connections.
+      tokens: Tokens, of which a caller must send one; None: no token is needed.
     """
 
     certificates: Certificates | None = None
     tokens: TokenFile | None = None
 
     def grpc_credentials(self) -> grpc.ServerCredentials | None:
-        """What gRPC takes; None: plain text."""
+        """Returns the credentials for gRPC; None: unencrypted connections."""
         given = self.certificates
         if given is None:
             return None
@@ -61,17 +62,17 @@ class TransportSecurity:
         )
 
     def ssl_context(self) -> ssl.SSLContext | None:
-        """What REST takes; None: plain text."""
+        """Returns the TLS context for REST; None: unencrypted connections."""
         return None if self.certificates is None else _context(self.certificates)
 
     def authorize(
         self, method: str, metadata: Sequence[tuple[str, str | bytes]]
     ) -> ServingError | None:
-        """Why a call over gRPC is not let in; None: it is.
+        """Returns the error for a gRPC call that is not allowed; None: it is allowed.
 
         Args:
-          method: Its full name, as `/tensorflow.serving.PredictionService/Predict`.
-          metadata: What the caller sent before the message.
+          method: Full name of the method, as `/tensorflow.serving.PredictionService/Predict`.
+          metadata: Metadata of the call, pairs of key and value.
         """
         if self.tokens is None or method.startswith(_OPEN_METHODS):
             return None
@@ -79,7 +80,7 @@ class TransportSecurity:
         return self.refusal(given[0] if len(given) == 1 else "")
 
     def refusal(self, header: str | bytes) -> ServingError | None:
-        """Why a caller with this header `authorization` is not let in; None: they are."""
+        """Returns the error for a caller with this `authorization`; None: the call is allowed."""
         text = header.decode("latin1") if isinstance(header, bytes) else header
         if self.tokens is None or self.tokens.knows(text):
             return None
@@ -93,14 +94,14 @@ def read_certificates(path: str) -> Certificates:
     """Reads a file of `--ssl_config_file`: the text of TensorFlow Serving's SSLConfig.
 
     Args:
-      path: The file.
+      path: Path of the file.
 
     Returns:
-      The certificates, which fit each other.
+      The certificates, checked to fit each other.
 
     Raises:
-      ValueError: It is no such message, or its key, certificate or authorities are not usable.
-      OSError: It cannot be read.
+      ValueError: The file is not an SSLConfig, or its key, certificate or authorities are invalid.
+      OSError: The file cannot be read.
     """
     config: Any = read_text_proto(SSL_FLAG, path, new_ssl_config())
     certificates = Certificates(
@@ -127,11 +128,11 @@ def read_certificates(path: str) -> Certificates:
 
 
 def _context(certificates: Certificates) -> ssl.SSLContext:
-    """What Python takes, which knows better than gRPC to say what is wrong."""
+    """Makes a TLS context of Python, whose errors are clearer than those of gRPC."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     with _as_file(certificates.certificate + b"\n" + certificates.key) as path:
-        # Otherwise the password of a key that has one would be asked of the terminal.
+        # Without `password` OpenSSL would ask for a key's password on the terminal.
         context.load_cert_chain(path, password=lambda: "")
     if certificates.authorities:
         context.load_verify_locations(cadata=certificates.authorities.decode())
@@ -142,7 +143,7 @@ def _context(certificates: Certificates) -> ssl.SSLContext:
 
 @contextlib.contextmanager
 def _as_file(content: bytes) -> Iterator[str]:
-    """A file for who reads no memory; where the system can, it is on no disk."""
+    """Yields the path of a file with some content; it is in memory if the system supports that."""
     try:
         number = os.memfd_create("certificate")
         path = f"/proc/self/fd/{number}"

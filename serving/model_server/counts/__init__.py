@@ -1,1 +1,1 @@
-"""What the server counts, and the page that Prometheus reads."""
+"""The counts of the server, and the page that Prometheus reads."""

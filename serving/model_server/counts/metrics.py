@@ -1,4 +1,4 @@
-"""What the server counts, under the real server's names."""
+"""The counts of the server, with the names of TensorFlow Serving's metrics."""
 
 from collections.abc import Callable, Collection
 
@@ -7,18 +7,18 @@ from serving.model_server.counts.prometheus import Counter, Histogram
 DEFAULT_PATH = "/monitoring/prometheus/metrics"
 
 _MICROSECONDS = 1e6
-# The first label of what is counted by version; of all else it is the name of a model.
+# First label of the metrics that are counted by version; all others have the model's name first.
 _PATH = "model_path"
 
 
 class Metrics:
     """The counts of one server.
 
-    Names that callers invent are not kept: what a request asks of a model that nobody serves is
-    counted under the empty name.
+    Names that callers invent are not kept: requests for a model that is not served are counted
+    under the empty name.
 
     Attributes:
-      is_served: Tells of a model's name whether it is served.
+      is_served: Function that tells whether a model of a name is served.
     """
 
     def __init__(self) -> None:
@@ -36,17 +36,18 @@ class Metrics:
         self._load_attempts = Counter(
             ":tensorflow:cc:saved_model:load_attempt_count", [_PATH, "status"]
         )
-        # Beyond the real server's: there with the first log of requests.
+        # This metric is not TensorFlow Serving's; it is created with the first request log.
         self._logged_requests: Counter | None = None
 
     def count_answer(self, model_name: str, api: str, entrypoint: str, seconds: float) -> None:
         """Counts a request that succeeded.
 
         Args:
-          model_name: The model it named.
-          api: Such as `Predict` (gRPC) or `predict` (REST); empty for status and metadata.
-          entrypoint: `GRPC` or `REST`.
-          seconds: How long it took.
+          model_name: Name of the model in the request.
+          api: Name of the call, such as `Predict` (gRPC) or `predict` (REST); empty for status and
+            metadata.
+          entrypoint: Interface of the request, `GRPC` or `REST`.
+          seconds: Time that the request took.
         """
         name = self._label(model_name)
         self._request_latency.labels(name, api, entrypoint).observe(seconds * _MICROSECONDS)
@@ -56,32 +57,32 @@ class Metrics:
         """Counts a request that failed.
 
         Args:
-          model_name: The model it named; empty if none could be read.
+          model_name: Name of the model in the request; empty if none could be read.
           status: Name of the status code.
         """
         self._request_count.labels(self._label(model_name), status).increment()
 
     def count_load(self, path: str, status: str) -> None:
-        """Counts an attempt to load a version: `success` or `fail`."""
+        """Counts an attempt to load a version, with the status `success` or `fail`."""
         self._load_attempts.labels(path, status).increment()
 
     def observe_warmup(self, path: str, status: str, seconds: float) -> None:
-        """Keeps the time of a version's warm-up.
+        """Records the time of a version's warm-up.
 
         Args:
-          path: The version's folder.
+          path: Folder of the version.
           status: Name of the status code.
-          seconds: How long it took.
+          seconds: Time that the warm-up took.
         """
         self._warmup_latency.labels(path, status).observe(seconds * _MICROSECONDS)
 
     def runtime_observer(self, model_name: str) -> Callable[[float], None]:
-        """What a model's calls report their seconds to, without a look-up each time."""
+        """Returns a function that records the seconds of a model's calls without a look-up."""
         histogram = self._runtime_latency.labels(model_name, "Predict", "TF1")
         return lambda seconds: histogram.observe(seconds * _MICROSECONDS)
 
     def request_log_counter(self, model_name: str) -> Callable[[str, int], None]:
-        """What a request log reports its records to: `written` or `dropped`, and how many."""
+        """Returns a function that counts a request log's records, `written` or `dropped`."""
         if self._logged_requests is None:
             name = ":tagtower:request_log:record_count"
             self._logged_requests = Counter(name, ["model_name", "status"])
@@ -89,17 +90,17 @@ class Metrics:
         return lambda status, number: labels(model_name, status).increment(number)
 
     def keep(self, names: Collection[str], paths: Collection[str]) -> None:
-        """Forgets the counts of all other models and versions.
+        """Removes the counts of all models and versions except the given ones.
 
         Args:
-          names: Model names.
-          paths: Folders of versions.
+          names: Names of the models to keep.
+          paths: Folders of the versions to keep.
         """
         for family in self._families():
             family.keep(paths if family.label_names[0] == _PATH else {*names, ""})
 
     def page(self) -> str:
-        """All counts as Prometheus reads them."""
+        """Returns all counts as the page that Prometheus reads."""
         return "\n".join(line for family in self._families() for line in family.lines()) + "\n"
 
     def _families(self) -> list[Counter | Histogram]:

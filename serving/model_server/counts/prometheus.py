@@ -1,8 +1,8 @@
-"""Counters and histograms, and the page that Prometheus reads.
+"""Counters and histograms, and their lines on the page that Prometheus reads.
 
-Written here, and not with prometheus_client, because the real server's names are those of no
-convention (a counter without `_total`, a colon in front), and because a request should pay for its
-own count alone: one lock of one label set, held for an addition.
+prometheus_client is not used, because TensorFlow Serving's names follow no convention (a counter
+without `_total`, a colon in front), and because a request should pay only for its own count: one
+lock of one label set, held for an addition.
 """
 
 import bisect
@@ -10,10 +10,10 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 from typing import Generic, TypeVar
 
-# The real server's: Exponential(10, 1.8, 33).
+# Buckets of TensorFlow Serving: Exponential(10, 1.8, 33).
 LATENCY_BUCKETS = tuple(10 * 1.8**power for power in range(33))
 
-# Whatever labels there are must not fill the memory, nor the page.
+# Maximum number of label sets of a metric, so that they fill neither the memory nor the page.
 _MAX_CHILDREN = 1000
 
 _Child = TypeVar("_Child", "CounterChild", "HistogramChild")
@@ -27,12 +27,12 @@ class CounterChild:
         self._value = 0
 
     def increment(self, amount: int = 1) -> None:
-        """Adds to the count."""
+        """Adds an amount to the count."""
         with self._lock:
             self._value += amount
 
     def lines(self, name: str, labels: Sequence[str]) -> list[str]:
-        """The count as lines of the page."""
+        """Returns the count as lines of the page."""
         return [f"{name}{{{','.join(labels)}}} {self._value}"]
 
 
@@ -45,14 +45,14 @@ class HistogramChild:
         self._sum = 0.0
 
     def observe(self, value: float) -> None:
-        """Adds an observation."""
+        """Adds an observed value to its bucket."""
         bucket = bisect.bisect_right(LATENCY_BUCKETS, value)
         with self._lock:
             self._counts[bucket] += 1
             self._sum += value
 
     def lines(self, name: str, labels: Sequence[str]) -> list[str]:
-        """The buckets, the sum and the count as lines of the page."""
+        """Returns the buckets, the sum and the count as lines of the page."""
         with self._lock:
             counts, total = list(self._counts), self._sum
         lines, cumulative = [], 0
@@ -67,7 +67,7 @@ class HistogramChild:
 
 
 class _Family(Generic[_Child]):
-    """A metric: one child for each set of label values it has seen."""
+    """A metric with one child for each set of label values."""
 
     def __init__(
         self, name: str, label_names: Sequence[str], kind: str, new_child: Callable[[], _Child]
@@ -80,9 +80,9 @@ class _Family(Generic[_Child]):
         self._lock = threading.Lock()
 
     def labels(self, *values: str) -> _Child:
-        """The child of these label values, in the order of the names.
+        """Returns the child of a set of label values, given in the order of the names.
 
-        Past a thousand sets of values, new ones share the set of empty values.
+        After a thousand sets of values, new sets share the child of the empty values.
         """
         child = self._children.get(values)
         if child is None:
@@ -93,14 +93,14 @@ class _Family(Generic[_Child]):
         return child
 
     def keep(self, first_values: Collection[str]) -> None:
-        """Forgets the children whose first label has another value."""
+        """Removes the children whose first label has none of the given values."""
         with self._lock:
             kept = {key: child for key, child in self._children.items() if key[0] in first_values}
             if len(kept) < len(self._children):
                 self._children = kept
 
     def lines(self) -> list[str]:
-        """The metric as lines of the page, label sets in order."""
+        """Returns the metric as lines of the page, sorted by label values."""
         with self._lock:
             children = sorted(self._children.items())
         lines = [f"# TYPE {self.name} {self._kind}"]
@@ -117,8 +117,8 @@ class Counter(_Family[CounterChild]):
     """A metric that only rises.
 
     Args:
-      name: Its name on the page.
-      label_names: The names of its labels.
+      name: Name of the metric on the page.
+      label_names: Names of its labels.
     """
 
     def __init__(self, name: str, label_names: Sequence[str]):
@@ -126,11 +126,11 @@ class Counter(_Family[CounterChild]):
 
 
 class Histogram(_Family[HistogramChild]):
-    """A metric of observations, in microseconds.
+    """A metric of observed values, in microseconds.
 
     Args:
-      name: Its name on the page.
-      label_names: The names of its labels.
+      name: Name of the metric on the page.
+      label_names: Names of its labels.
     """
 
     def __init__(self, name: str, label_names: Sequence[str]):

@@ -1,1 +1,1 @@
-"""The gRPC side of the server: calls, messages and what they may cost."""
+"""The gRPC side of the server: calls, messages and limits on their cost."""

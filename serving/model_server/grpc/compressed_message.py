@@ -1,9 +1,9 @@
-"""Compressed messages of gRPC, unpacked within a bound.
+"""Decompression of gRPC messages within a size limit.
 
 The library would unpack a message as a whole and only then compare its size with the limit: two
-megabytes become two gigabytes. It is told to leave messages alone, and does not say which of them
-are compressed. Their first bytes do: no message of ours begins with a field 3 of an unknown kind
-(gzip) or a field 15 (zlib, gRPC's `deflate`).
+megabytes can become two gigabytes. Therefore its decompression is turned off. The library does not
+tell which messages are compressed, but their first bytes do: no message of this server begins with
+a field 3 of an unknown kind (gzip) or a field 15 (zlib, gRPC's `deflate`).
 """
 
 import zlib
@@ -14,13 +14,13 @@ from serving.model_server.errors import ServingError, invalid_argument
 
 _GZIP = b"\x1f\x8b\x08"
 _ZLIB_FIRST = 0x78
-# Either kind, told apart by its first bytes.
+# zlib detects gzip or zlib by the first bytes.
 _ANY_KIND = 32 + zlib.MAX_WBITS
 _STEP_BYTES = 1 << 20
 
 
 def is_compressed(message: bytes) -> bool:
-    """Whether a message came compressed."""
+    """Returns whether a message is compressed."""
     if message[:1] == _GZIP[:1]:
         return message.startswith(_GZIP)
     return (
@@ -31,17 +31,17 @@ def is_compressed(message: bytes) -> bool:
 
 
 def unpack(message: bytes, limit: int) -> bytes:
-    """Unpacks a message.
+    """Unpacks a compressed message.
 
     Args:
-      message: Bytes that `is_compressed`.
-      limit: The largest size it may have.
+      message: Compressed bytes, for which `is_compressed` is true.
+      limit: Maximum size of the unpacked message.
 
     Returns:
-      The message itself.
+      The unpacked message.
 
     Raises:
-      ServingError: If it is larger, in the library's words, or damaged.
+      ServingError: If the message is larger, in the library's words, or damaged.
     """
     unpacker = zlib.decompressobj(_ANY_KIND)
     parts, size, rest = [], 0, message
@@ -63,7 +63,7 @@ def unpack(message: bytes, limit: int) -> bytes:
 
 
 def too_large(size: int, limit: int) -> ServingError:
-    """The error of a message beyond a limit, in the library's words."""
+    """Returns the error for a message that is too large, in the library's words."""
     return ServingError(
         grpc.StatusCode.RESOURCE_EXHAUSTED, f"Received message larger than max ({size} vs. {limit})"
     )

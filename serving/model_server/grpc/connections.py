@@ -1,13 +1,13 @@
-"""Options of gRPC's library: what keeps dead and silent connections from staying."""
+"""Options of the gRPC library that close dead and idle connections and limit the others."""
 
 import resource
 
 MAX_ANSWER_BYTES = 2**31 - 1
 
-# What keeps dead and silent connections from staying. A client that is told to go reconnects, and
-# its calls under way finish; channel arguments of the user come after these and win.
+# Options that close dead and idle connections. A client whose connection is closed reconnects, and
+# its running calls finish. Channel arguments of the user come later and override these.
 _CONNECTIONS: tuple[tuple[str, int], ...] = (
-    # Otherwise a second server on the same port starts without a word, and each gets half the
+    # Otherwise a second server on the same port starts without an error, and each gets half of the
     # requests.
     ("grpc.so_reuseport", 0),
     # The library unpacks a message as a whole before it compares its size with the limit.
@@ -21,21 +21,21 @@ _CONNECTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.http2.max_ping_strikes", 2),
     ("grpc.max_connection_idle_ms", 10 * 60_000),
     ("grpc.max_connection_age_ms", 30 * 60_000),
-    # What nobody reads goes with its connection alone: the library cannot take back an answer.
+    # An answer that nobody reads is freed only with its connection: the library cannot cancel it.
     ("grpc.max_connection_age_grace_ms", 5 * 60_000),
-    # Further calls of a connection wait at the client.
+    # Further calls of the same connection wait in the client.
     ("grpc.max_concurrent_streams", 256),
 )
 
 
 def connection_options(max_message_bytes: int) -> list[tuple[str, int | str]]:
-    """The options of a server.
+    """Returns the options of a server.
 
     Args:
-      max_message_bytes: Size of a message as it comes.
+      max_message_bytes: Maximum size of a message as received, possibly compressed.
 
     Returns:
-      Name and value of each.
+      Name and value of each option.
     """
     return [
         *_CONNECTIONS,
@@ -46,6 +46,6 @@ def connection_options(max_message_bytes: int) -> list[tuple[str, int | str]]:
 
 
 def _most_connections() -> int:
-    """A third of the files that the process may have open: REST and models need some, too."""
+    """Returns a third of the process's limit of open files, as REST and models need some, too."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 2**31 - 1 if limit == resource.RLIM_INFINITY else max(1, limit // 3)

@@ -1,4 +1,4 @@
-"""Handlers of gRPC calls as coroutines, whose serving errors become the status of the call."""
+"""Handlers of gRPC calls as coroutines, whose `ServingError` becomes the status of the call."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
@@ -11,25 +11,25 @@ from serving.model_server.errors import ServingError
 
 _T = TypeVar("_T")
 
-# Messages travel in a header, whose size is limited.
+# An error message is sent in a header, whose size is limited.
 _MAX_ERROR_BYTES = 1024
 
 
 class Handlers(grpc.GenericRpcHandler):
-    """The handlers by the full names of their methods."""
+    """The handlers of all methods, by the methods' full names."""
 
     def __init__(self, handlers: Mapping[str, grpc.RpcMethodHandler]):
         self._handlers = handlers
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
-        """Gives a method's handler; None: there is no such method."""
+        """Returns the handler of a method; None: there is no such method."""
         return self._handlers.get(handler_call_details.method)
 
 
 def unary_handler(
     answer: Callable[[grpc.aio.ServicerContext], Coroutine[Any, Any, bytes]],
 ) -> grpc.RpcMethodHandler:
-    """The handler of a method with one answer, and one message that `answer` reads itself."""
+    """Makes the handler of a method with one message, which `answer` reads, and one answer."""
 
     async def handle(messages: object, context: grpc.aio.ServicerContext) -> bytes:
         return await _with_errors(context, answer(context))
@@ -40,7 +40,7 @@ def unary_handler(
 def stream_handler(
     answer: Callable[[grpc.aio.ServicerContext], Coroutine[Any, Any, None]],
 ) -> grpc.RpcMethodHandler:
-    """The handler of a method whose messages and answers `answer` reads and writes itself."""
+    """Makes the handler of a method whose messages and answers `answer` reads and writes itself."""
 
     async def handle(messages: object, context: grpc.aio.ServicerContext) -> None:
         await _with_errors(context, answer(context))
@@ -53,15 +53,15 @@ async def _with_errors(context: grpc.aio.ServicerContext, answering: Coroutine[A
     try:
         return await answering
     except ServingError as error:
-        # Without its traceback, whose frames hold the message: the library keeps what it raises
-        # until Python's collector finds it.
+        # A new error without the traceback, whose frames hold the message: the library keeps the
+        # raised error until Python's garbage collector finds it.
         failure = ServingError(error.code, error.message)
     await _abort(context, failure)
     raise AssertionError("`_abort` does not return.")
 
 
 async def _abort(context: grpc.aio.ServicerContext, error: ServingError) -> None:
-    """Ends a call from its handler; raises."""
+    """Ends a call from its handler; always raises."""
     message = error.message.encode("utf-8", "replace")
     if len(message) > _MAX_ERROR_BYTES:
         message = message[:_MAX_ERROR_BYTES] + b"...TRUNCATED"
@@ -69,7 +69,7 @@ async def _abort(context: grpc.aio.ServicerContext, error: ServingError) -> None
         await context.abort(error.code, message.decode("utf-8", "replace"))
     except grpc.aio.AbortError:
         raise
-    except grpc.aio.BaseError as gone:  # the library has ended it already, or its caller has
+    except grpc.aio.BaseError as gone:  # the library or the caller has ended the call already
         raise asyncio.CancelledError from gone
 
 

@@ -1,6 +1,6 @@
-"""The standard health service: the process answers, whatever its models do.
+"""The standard gRPC health service: it reports on the process, not on its models.
 
-It runs on the event loop: a check waits for no thread, and whoever watches holds none.
+It runs on the event loop, so that neither a check nor a watch stream needs a thread.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from grpc_health.v1 import health_pb2
 
 from serving.model_server.errors import ServingError, not_found
 
-# Those of the real server. Whether a model can be asked is for GetModelStatus to say.
+# Services of TensorFlow Serving. GetModelStatus tells whether a model is available.
 _SERVICES = ("", "ModelService", "PredictionService")
 MAX_WATCHERS = 1000
 
@@ -18,10 +18,10 @@ _Response = health_pb2.HealthCheckResponse
 
 
 class HealthService:
-    """SERVING for the server and its two services, until it stops.
+    """The health service: SERVING for the server and its two services until the server stops.
 
     Args:
-      max_watchers: Watch streams at a time.
+      max_watchers: Maximum number of watch streams at a time.
     """
 
     def __init__(self, max_watchers: int = MAX_WATCHERS) -> None:
@@ -30,14 +30,14 @@ class HealthService:
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """Tells those who watch that the server goes, and ends their streams; on the event loop."""
+        """Reports NOT_SERVING to all watch streams and ends them; call it on the event loop."""
         self._stopping.set()
 
     def check(self, request: health_pb2.HealthCheckRequest) -> health_pb2.HealthCheckResponse:
-        """The state of a service.
+        """Returns the state of a service.
 
         Raises:
-          ServingError: NOT_FOUND.
+          ServingError: NOT_FOUND if the service is unknown.
         """
         if request.service not in _SERVICES:
             raise not_found("")
@@ -46,10 +46,10 @@ class HealthService:
     async def watch(
         self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext
     ) -> None:
-        """Writes the state of a service, now and whenever it changes; returns when the server goes.
+        """Writes the state of a service now and when it changes, until the server stops.
 
         Raises:
-          ServingError: RESOURCE_EXHAUSTED if too many watch.
+          ServingError: RESOURCE_EXHAUSTED if there are too many watch streams.
         """
         if self._num_watchers >= self._max_watchers:
             raise ServingError(

@@ -1,4 +1,4 @@
-"""The event loop of gRPC's servers, in a thread of its own."""
+"""The event loop of the gRPC servers, which runs in its own thread."""
 
 import asyncio
 import logging
@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 _T = TypeVar("_T")
 
 # One loop for all servers of the process: gRPC has one queue of events for all loops, and each
-# would be woken for what is another's.
+# loop would be woken for the events of the others.
 _loop: asyncio.AbstractEventLoop | None = None
 _loop_lock = threading.Lock()
 
 
 def event_loop() -> asyncio.AbstractEventLoop:
-    """The loop; its thread is started with the first server."""
+    """Returns the loop; its thread is started with the first server."""
     global _loop
     with _loop_lock:
         if _loop is None:
@@ -26,11 +26,11 @@ def event_loop() -> asyncio.AbstractEventLoop:
 
 
 def _is_of_interest(record: logging.LogRecord) -> bool:
-    """Whether the library reports more than a caller that went before its answer was written."""
+    """Returns whether a log record is not just about a caller who left before the answer."""
     error = record.exc_info[1] if record.exc_info else None
     return type(error).__name__ != "ExecuteBatchError"
 
 
 def run_on_loop(task: Coroutine[Any, Any, _T]) -> _T:
-    """Runs a task on the loop; waits for its result."""
+    """Runs a task on the loop and waits for its result."""
     return asyncio.run_coroutine_threadsafe(task, event_loop()).result()

@@ -1,10 +1,10 @@
-"""What a message takes once it is read, found out from its bytes alone.
+"""The memory that a parsed message takes, computed from its bytes alone.
 
-A field of two bytes on the wire becomes an object of a hundred in memory, of three hundred where it
-is nested, and each is there twice where an input is named twice: a message of 32 MiB may take
-gigabytes before anybody can look at it. Large messages are therefore walked over first, field by
-field, as far as the structure of a Predict request goes; what lies deeper is counted as the worst
-there is. Measured with protobuf 3.20.
+A field of two bytes on the wire becomes an object of a hundred bytes in memory, or of three hundred
+if it is nested, and is there twice if an input is named twice: a message of 32 MiB may take
+gigabytes before any check of its content is possible. Therefore the fields of large messages are
+counted first, to the depth of a Predict request's structure; deeper parts are counted as the worst
+case. The factors were measured with protobuf 3.20.
 """
 
 import dataclasses
@@ -13,18 +13,19 @@ import grpc
 
 from serving.model_server.errors import ServingError
 
-# Messages up to this size are not walked over: they cannot take much.
+# Messages up to this size are not counted: they cannot take much memory.
 SMALL_BYTES = 64 << 10
 # The most memory that a byte of any message takes.
 WORST_FACTOR = 350
 MAX_FIELDS = 2**19
 _FIELD_BYTES = 260
-# A string in the message, in Python, in TensorFlow, looked up and embedded.
+# Memory of a string in the message, in Python and in TensorFlow, where it is looked up and
+# embedded.
 _STRING_BYTES = 300
 
 _VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
 
-# Field numbers.
+# Numbers of the fields of PredictRequest, of a map's entry, and of TensorProto.
 _INPUTS, _TENSOR = 2, 2
 _SHAPE, _CONTENT, _FLOATS, _DOUBLES, _STRINGS, _RESOURCES, _VARIANTS = 2, 4, 5, 6, 8, 14, 15
 _PACKED_INTEGERS = {7, 9, 10, 11, 12, 13, 16, 17}
@@ -38,28 +39,28 @@ class _Count:
 
 
 def worst_cost(message: bytes) -> int:
-    """What any message takes at most.
+    """Returns the maximum memory of any message.
 
     Args:
-      message: Its bytes.
+      message: Bytes of the message.
 
     Returns:
-      Bytes of memory.
+      Number of bytes in memory.
     """
     return len(message) * WORST_FACTOR
 
 
 def predict_request_cost(message: bytes) -> int:
-    """What a PredictRequest takes at most; of a damaged one, what is read up to the damage.
+    """Returns the maximum memory of a PredictRequest; a damaged one is counted up to the damage.
 
     Args:
-      message: Its bytes.
+      message: Bytes of the message.
 
     Returns:
-      Bytes of memory.
+      Number of bytes in memory.
 
     Raises:
-      ServingError: RESOURCE_EXHAUSTED if it has so many fields that counting them takes long.
+      ServingError: RESOURCE_EXHAUSTED if there are so many fields that counting them takes long.
     """
     count = _Count()
     try:
@@ -70,7 +71,7 @@ def predict_request_cost(message: bytes) -> int:
                 factor = WORST_FACTOR if number == _MODEL_SPEC else 2
                 count.num_bytes += factor * (end - start)
     except IndexError:
-        pass  # no message: its reader says so
+        pass  # the message is damaged: parsing it will raise the error
     return count.num_bytes + _FIELD_BYTES * count.num_fields
 
 
@@ -88,7 +89,7 @@ def _count_tensor(data: bytes, start: int, end: int, count: _Count) -> None:
         if number == _STRINGS:
             count.num_bytes += _STRING_BYTES + 4 * size
         elif number in _PACKED_INTEGERS:
-            count.num_bytes += 48 * size  # one byte each, and an object each in between
+            count.num_bytes += 48 * size  # an integer may take one byte, and becomes an object
         elif number in (_FLOATS, _DOUBLES, _CONTENT):
             count.num_bytes += 8 * size
         elif number in (_SHAPE, _RESOURCES, _VARIANTS):
@@ -98,10 +99,10 @@ def _count_tensor(data: bytes, start: int, end: int, count: _Count) -> None:
 
 
 def _fields(data: bytes, position: int, end: int, count: _Count):
-    """The fields of a message: number, start and end of the content each.
+    """Yields the fields of a message: number, start and end of the content.
 
     Raises:
-      IndexError: If these are no fields, or the last is cut.
+      IndexError: If the bytes are not valid fields, or the last field is truncated.
     """
     while position < end:
         count.num_fields += 1
@@ -133,7 +134,7 @@ def _fields(data: bytes, position: int, end: int, count: _Count):
         elif kind == _EIGHT_BYTES:
             position += 8
         else:
-            raise IndexError  # a group, which no message of ours has
+            raise IndexError  # a group, which no message of this server has
         if position > end:
             raise IndexError
         yield tag >> 3, start, position

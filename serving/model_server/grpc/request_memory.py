@@ -1,9 +1,9 @@
-"""Memory that gRPC requests take: calls whose message has not come, and messages under way.
+"""Memory of gRPC requests: calls that wait for their message, and messages that are held.
 
-HTTP/2 buffers a message only once somebody reads it, and then up to its whole size: a call that
-waits for its message is counted with the largest there may be. What does not fit waits unread,
-and connections take turns. Where callers that send nothing hold all the room, calls give way
-(`request_peers.py`). Everything here runs on one event loop, without locks.
+HTTP/2 buffers a message only while it is being read, and then up to its whole size. Therefore a
+call that is being read is counted with the maximum size of a message. Calls that do not fit wait
+unread, and connections take turns. If callers that send nothing use up the budget, some of their
+calls are ended (`request_peers.py`). Everything here runs on one event loop, without locks.
 """
 
 import asyncio
@@ -22,21 +22,25 @@ from serving.model_server.grpc.request_peers import (
     giving_way,
 )
 
-# Seconds that calls may still wait once the server stops.
+# Seconds that calls may wait for their message after the server has begun to stop.
 _STOP_S = 1.0
 _LOOK_S, _BUSY_LOOK_S = 0.25, 0.02
 
 
 class WaitingCalls:
-    """Reads the messages of calls within a budget and a time.
+    """The calls that wait for their messages, within a memory budget and a timeout.
 
     Args:
-      max_message_bytes: Size of a message, unpacked.
-      budget_bytes: For calls that are read and messages that are held; one call always fits.
-      max_calls: Calls that wait; of more, the oldest of the connection with the most is ended.
-      timeout_s: Seconds until a call without its message is ended, from when it is read.
-      end: Ends a call with an error from outside its handler.
-      free_bytes: Messages up to this size are held beside the budget, so that they keep nobody out.
+      max_message_bytes: Maximum size of an uncompressed message.
+      budget_bytes: Memory for calls that are being read and messages that are held; one call always
+        fits.
+      max_calls: Maximum number of waiting calls; for a further one, the oldest call of the
+        connection with the most calls is ended.
+      timeout_s: Seconds after which a call without its message is ended, from the time at which it
+        is first read.
+      end: Function that ends a call with an error from outside its handler.
+      free_bytes: Size up to which held messages do not count against the budget, so that they keep
+        no call out.
     """
 
     def __init__(
@@ -57,8 +61,8 @@ class WaitingCalls:
         self._free_bytes = free_bytes
         self._peers = Peers()
         self._waits: dict[Wait, None] = {}  # oldest first
-        self._open: dict[Wait, None] = {}  # those that are read; oldest first
-        self._queue: dict[Peer, None] = {}  # connections with calls that wait unread
+        self._open: dict[Wait, None] = {}  # calls that are being read, oldest first
+        self._queue: dict[Peer, None] = {}  # connections with calls that wait for their turn
         self._held_bytes = 0
         self._counted_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -67,16 +71,16 @@ class WaitingCalls:
 
     @property
     def num_waiting(self) -> int:
-        """Calls that wait for their message or for their turn to be read."""
+        """Returns the number of calls that wait for their message or their turn to be read."""
         return len(self._waits)
 
     @property
     def held_bytes(self) -> int:
-        """Size of the messages that have come and were not let go."""
+        """Returns the size of the messages that are held."""
         return self._held_bytes
 
     def stop(self) -> None:
-        """From now on a call has a moment to bring its message."""
+        """Gives all calls only a short time for their message from now on."""
         self._is_stopping = True
         self._look_again(0.0)
 
@@ -85,18 +89,19 @@ class WaitingCalls:
         context: grpc.aio.ServicerContext,
         unpack: Callable[[bytes], Awaitable[bytes]],
     ) -> bytes | None:
-        """Reads the next message of a call and holds it; `release` lets it go.
+        """Reads the next message of a call and holds it until `release`.
 
         Args:
-          context: The call.
-          unpack: Makes the message out of what came; told apart from it by itself.
+          context: gRPC context of the call.
+          unpack: Function that returns the unpacked message, or the same one if it is not
+            compressed.
 
         Returns:
-          The message; None if the caller sends none.
+          The unpacked message; None if the caller sends no message.
 
         Raises:
-          ServingError: If the call had to go before it was read.
-          grpc.aio.AbortError: If it was ended while it was read.
+          ServingError: If the call was ended before it was read.
+          grpc.aio.AbortError: If the call was ended while it was read.
         """
         if len(self._waits) >= self._max_calls:
             self._end(max(self._waits, key=lambda wait: wait.peer.num_calls), too_many())
@@ -126,7 +131,7 @@ class WaitingCalls:
                 self._let_in()
 
     def release(self, message: bytes) -> None:
-        """Lets a message go that was read here."""
+        """Releases a message that `read` returned."""
         self._hold(len(message), -1)
         self._let_in()
 
@@ -166,7 +171,7 @@ class WaitingCalls:
             self._queue.pop(wait.peer, None)
 
     def _leave(self, wait: Wait) -> None:
-        """A call waits no longer; what it was read with is its room until it is gone."""
+        """Removes a call from the waiting ones; its memory stays reserved until `read` ends."""
         if wait not in self._waits:
             return
         del self._waits[wait]
@@ -182,8 +187,8 @@ class WaitingCalls:
             if wait.turn is not None and not wait.turn.done():
                 wait.turn.set_exception(error)
             return
-        # Its handler is not cancelled but finds the call ended: gRPC keeps what a cancelled read
-        # was to fill.
+        # The handler is not cancelled, but notices that the call has ended: gRPC would keep the
+        # buffer of a cancelled read.
         task = asyncio.ensure_future(self._end_call(wait.context, error))
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
@@ -195,7 +200,7 @@ class WaitingCalls:
         self._timer = loop.call_later(min(seconds, self._timeout_s / 4), self._look)
 
     def _look(self) -> None:
-        """Ends the calls whose time is over."""
+        """Ends calls whose time is over, ends others for waiting calls, and lets calls in."""
         self._timer = None
         now = asyncio.get_running_loop().time()
         if self._is_stopping:
@@ -219,10 +224,10 @@ class WaitingCalls:
 
 
 class LargeRequests:
-    """Answers few large messages at a time: read, they take many times their size.
+    """The large messages that are answered at a time; parsed, they take many times their size.
 
     Args:
-      budget_bytes: What they may take together.
+      budget_bytes: Memory that these messages may take together.
     """
 
     def __init__(self, budget_bytes: int):
@@ -231,13 +236,13 @@ class LargeRequests:
         self._queue: collections.deque[tuple[asyncio.Future[None], int]] = collections.deque()
 
     async def acquire(self, cost: int) -> None:
-        """Waits for its turn.
+        """Waits until a message fits into the budget, and takes its memory.
 
         Args:
-          cost: Bytes that the message takes.
+          cost: Number of bytes that the message takes.
 
         Raises:
-          ServingError: RESOURCE_EXHAUSTED if it never fits.
+          ServingError: RESOURCE_EXHAUSTED if the message exceeds the whole budget.
         """
         if cost > self._budget_bytes:
             raise ServingError(
@@ -259,7 +264,7 @@ class LargeRequests:
             raise
 
     def release(self, cost: int) -> None:
-        """Gives back what `acquire` took."""
+        """Gives back the memory that `acquire` took."""
         self._used_bytes -= cost
         while self._queue:
             turn, next_cost = self._queue[0]
@@ -272,7 +277,7 @@ class LargeRequests:
 
 
 def too_many() -> ServingError:
-    """What ends a call beyond the number there may be."""
+    """Returns the error for a call beyond the maximum number."""
     return ServingError(grpc.StatusCode.RESOURCE_EXHAUSTED, "Concurrent RPC limit exceeded!")
 
 

@@ -1,10 +1,10 @@
-"""Whose calls wait for their messages: connections, their fair shares, and who gives way to whom.
+"""Connections whose calls wait for their messages: fair shares, and which call is ended for which.
 
-A call whose message is still on its way looks like one that sends nothing. So callers are told
-apart by their connection. A call gives way to those of connections that hold less than its own
-does, and the later the more its connection has shown: first of all where a call was silent before,
-last where messages have come. What that can gain a caller is bounded: half of the calls that are
-read, however many connections deliver something now and then.
+A call whose message is still being sent looks like a call that sends nothing. Therefore callers are
+judged by their connections. A call is ended in favour of calls from connections that have fewer
+calls being read. How soon depends on the history of its connection: first if one of its calls was
+silent before, last if messages have arrived. That advantage is limited to half of the calls that
+are read, however many connections deliver a message now and then.
 """
 
 import asyncio
@@ -13,24 +13,24 @@ from collections.abc import Iterable, Iterator
 
 import grpc
 
-# Seconds that a call is read while others wait: of a connection that delivers, of another one with
-# few behind it, and at the least.
+# Seconds that a call may be read while others wait: for a connection that has delivered messages,
+# for another connection if few others wait, and the minimum.
 STEADY_S, _GRACE_S, _MIN_GRACE_S = 10.0, 2.0, 0.05
-# Seconds for which a connection is distrusted that had a silent call.
+# Seconds for which a connection is distrusted after a silent call.
 _DISTRUST_S = 30.0
-# Connections without calls that are remembered, and calls that give way at a time.
+# Number of connections that are remembered, and of calls that are ended at a time.
 _MAX_PEERS, _MAX_ENDS = 4096, 16
 
 
 class Peer:
-    """A connection.
+    """A connection and its calls.
 
     Attributes:
-      num_calls: Its calls that wait for their messages.
-      num_open: Those of them that are read and were not ended.
-      queue: Those of them that wait unread, oldest first.
-      has_delivered: Whether a message has come.
-      distrusted_until: Time up to which it counts as silent.
+      num_calls: Number of calls that wait for their messages.
+      num_open: Number of these calls that are being read and were not ended.
+      queue: Calls that wait for their turn to be read, oldest first.
+      has_delivered: Whether a message has arrived.
+      distrusted_until: Time until which the connection counts as silent.
     """
 
     __slots__ = ("distrusted_until", "has_delivered", "num_calls", "num_open", "queue")
@@ -43,15 +43,15 @@ class Peer:
 
 
 class Wait:
-    """One call that waits for its message.
+    """A call that waits for its message.
 
     Attributes:
-      context: The call.
-      peer: Its connection.
-      since: Time at which it came.
-      opened: Time since which it is read; None: it is not.
-      is_ended: Whether it was told to end.
-      turn: Done when it is read.
+      context: gRPC context of the call.
+      peer: Connection of the call.
+      since: Time at which the call arrived.
+      opened: Time since which the call is being read; None: it is not being read.
+      is_ended: Whether the call was ended.
+      turn: Future that is done when the call's turn to be read comes; None: it need not wait.
     """
 
     __slots__ = ("context", "is_ended", "opened", "peer", "since", "turn")
@@ -66,13 +66,13 @@ class Wait:
 
 
 class Peers:
-    """The connections by their names; those without calls are remembered for a while."""
+    """The connections by name; those without calls are remembered for a while."""
 
     def __init__(self) -> None:
         self._peers: dict[str, Peer] = {}
 
     def get(self, name: str) -> Peer:
-        """The connection of this name."""
+        """Returns the connection of a name."""
         peer = self._peers.get(name)
         if peer is None:
             if len(self._peers) >= _MAX_PEERS:
@@ -82,12 +82,12 @@ class Peers:
 
 
 def distrust(peer: Peer, now: float) -> None:
-    """Takes it down that a call has been silent."""
+    """Records that a call of a connection was silent."""
     peer.distrusted_until = now + _DISTRUST_S
 
 
 def first_in_turn(peers: Iterable[Peer], now: float, number: int = 1) -> list[Peer]:
-    """Of connections with calls that wait unread: those whose turn it is, first ones first."""
+    """Returns the connections whose calls are read next, in order, of those with waiting calls."""
 
     def order(peer: Peer) -> tuple[int, bool, float]:
         return peer.num_open, now < peer.distrusted_until, next(iter(peer.queue)).since
@@ -98,16 +98,17 @@ def first_in_turn(peers: Iterable[Peer], now: float, number: int = 1) -> list[Pe
 def giving_way(
     open_waits: list[Wait], peers: Iterable[Peer], num_ending: int, now: float
 ) -> Iterator[Wait]:
-    """Says which calls are to end so that others can be read.
+    """Chooses the calls to end so that others can be read.
 
     Args:
-      open_waits: Those that are read and were not ended, oldest first.
-      peers: The connections with calls that wait unread.
-      num_ending: Calls that are ending already: as many are read next.
-      now: The time.
+      open_waits: Calls that are being read and were not ended, oldest first.
+      peers: Connections with calls that wait for their turn to be read.
+      num_ending: Number of calls that are ending already: as many calls are read next.
+      now: Current time.
 
     Yields:
-      Calls; `num_open` of its connection must be lower by one before the next is asked for.
+      Calls to end; the caller must decrease `num_open` of the call's connection before the next
+      iteration.
     """
     peers = list(peers)
     grace_s = max(_MIN_GRACE_S, _GRACE_S / (1 + len(peers) / max(1, len(open_waits))))
@@ -125,13 +126,13 @@ def giving_way(
         since = next(iter(peer.queue)).since
         late = [wait for wait in graces if _gives_way(wait, peer, graces[wait], since, now)]
         if late:
-            victim = max(late, key=lambda wait: wait.peer.num_open)  # of several, the oldest
+            victim = max(late, key=lambda wait: wait.peer.num_open)  # the oldest of several
             del graces[victim]
             yield victim
 
 
 def _gives_way(wait: Wait, peer: Peer, grace_s: float, since: float, now: float) -> bool:
-    """Whether a call gives way to one of `peer` that waits since `since`."""
+    """Returns whether a call is ended in favour of one of `peer` that waits since `since`."""
     if wait.opened is None:
         return False
     if now - wait.opened >= STEADY_S:
@@ -139,6 +140,7 @@ def _gives_way(wait: Wait, peer: Peer, grace_s: float, since: float, now: float)
     has_less = peer.num_open == 0 or peer.num_open + 2 <= wait.peer.num_open
     if wait.peer is peer or not has_less:
         return False
-    # Somebody who has just come gives the others time to bring what they are sending.
+    # A call that has just arrived leaves the others time to finish sending, unless they are
+    # distrusted.
     kept_s = now - (wait.opened if grace_s == _MIN_GRACE_S else max(wait.opened, since))
     return kept_s >= grace_s

@@ -1,8 +1,9 @@
-"""The gRPC side: a port, an event loop in a thread of its own, and threads that answer.
+"""The gRPC server: a port, an event loop in its own thread, and threads that compute answers.
 
-A call holds a thread from the moment its whole message is there until its answer is: callers that
-send nothing, or read nothing, hold none. Methods with one message are registered as streams of
-messages, which is the same on the wire, so that their message can be waited for on the loop.
+A call holds a thread only from the arrival of its whole message until its answer is computed:
+callers that send nothing or read nothing hold no thread. Methods with one message are registered as
+streams of messages, which are the same on the wire, so that the event loop can wait for the
+message.
 """
 
 import asyncio
@@ -33,10 +34,11 @@ from serving.model_server.ports import with_port
 _T = TypeVar("_T")
 
 _HEALTH = "grpc.health.v1.Health"
-# Health has room of its own, for this many messages, so that it is answered when there is no other.
+# Health has its own memory, for this many messages, so that it is answered when none else is left.
 _NUM_HEALTH_MESSAGES = 4
 _NUM_SLOW_THREADS = 2
-# The library keeps an answer and the request it is for, and has a copy to send.
+# Memory of an answer as a multiple of its size: the library keeps the answer and its request, and a
+# copy to send.
 _ANSWER_COPIES = 3
 
 Authorize = Callable[[str, Sequence[tuple[str, str | bytes]]], ServingError | None]
@@ -44,14 +46,15 @@ Authorize = Callable[[str, Sequence[tuple[str, str | bytes]]], ServingError | No
 
 @dataclasses.dataclass(frozen=True)
 class GrpcLimits:
-    """What callers over gRPC may take.
+    """The limits on gRPC callers.
 
     Attributes:
-      max_workers: Requests answered at a time.
-      max_requests: Requests under way, and again calls that wait for their message.
-      max_message_bytes: Size of a request, unpacked.
-      max_memory_bytes: Memory for requests under way and calls that wait for their message.
-      read_timeout_s: Seconds in which a call's message must come, once it is read.
+      max_workers: Number of requests answered at a time.
+      max_requests: Maximum number of running requests, and also of calls that wait for their
+        message.
+      max_message_bytes: Maximum size of an uncompressed request.
+      max_memory_bytes: Memory for running requests and for calls that wait for their message.
+      read_timeout_s: Seconds within which a call's message must arrive, once it is being read.
     """
 
     max_workers: int
@@ -62,21 +65,21 @@ class GrpcLimits:
 
 
 class GrpcServer:
-    """Serves methods, health and reflection over gRPC; the port is open once it is made.
+    """A server of methods, health and reflection over gRPC; the constructor opens the port.
 
     Args:
-      methods: Full name -> method.
-      address: Host and port to listen on; port 0: one the operating system chooses.
-      limits: What callers may take.
-      credentials: For TLS; None: plain text.
-      authorize: Told a method's full name and a call's metadata before its message is read; gives
-        the error that ends the call, or None.
-      has_health_service: Whether it has the standard gRPC health service.
-      has_reflection: Whether callers can ask which methods there are.
-      channel_arguments: More options of the library, such as `grpc.max_connection_age_ms`.
+      methods: Methods by full name.
+      address: Host and port to listen on; port 0: the operating system chooses one.
+      limits: Limits on callers.
+      credentials: TLS credentials; None: unencrypted connections.
+      authorize: Function that takes a method's full name and a call's metadata before the message
+        is read, and returns the error that ends the call, or None.
+      has_health_service: Whether the server has the standard gRPC health service.
+      has_reflection: Whether callers can ask for the list of methods.
+      channel_arguments: Further options of the library, such as `grpc.max_connection_age_ms`.
 
     Attributes:
-      port: The port it listens on.
+      port: Port that the server listens on.
 
     Raises:
       RuntimeError: If the port is taken.
@@ -98,7 +101,7 @@ class GrpcServer:
         self._authorize = authorize
         self._workers = _threads(limits.max_workers, "grpc")
         self._slow_workers = _threads(_NUM_SLOW_THREADS, "grpc-slow")
-        # One message at a time: each may take as much as a message may.
+        # One message at a time, because each may take the memory of the largest message.
         self._readers = _threads(1, "grpc-read")
         self._num_under_way = 0
         self._unread_bytes = 0
@@ -126,17 +129,17 @@ class GrpcServer:
         self._server, self.port = run_on_loop(self._bind(address, options, credentials))
 
     def start(self) -> None:
-        """Starts to answer."""
+        """Starts to answer calls."""
         run_on_loop(self._server.start())
 
     def stop(self, grace_s: float) -> bool:
-        """Takes no more calls, lets those under way finish, and closes the port.
+        """Refuses new calls, waits for running ones, and closes the port.
 
         Args:
-          grace_s: Seconds the calls under way have; then they are cut off.
+          grace_s: Seconds that running calls have; then they are cut off.
 
         Returns:
-          Whether all requests under way were answered.
+          Whether all running requests were answered.
         """
         is_drained = run_on_loop(self._stop(grace_s))
         for workers in (self._workers, self._slow_workers, self._readers):
@@ -156,7 +159,7 @@ class GrpcServer:
         return server, server.add_secure_port(target, credentials)
 
     async def _stop(self, grace_s: float) -> bool:
-        await self._server.start()  # one that was never started would keep its port
+        await self._server.start()  # a server that was never started would keep its port
         if self._health:
             self._health.stop()
         self._waiting.stop()
@@ -180,7 +183,7 @@ class GrpcServer:
         self._require_place()
         message = _one(name, await self._waiting.read(context, self._unpack))
         try:
-            self._require_place()  # others' messages may have been here sooner
+            self._require_place()  # other messages may have arrived meanwhile
         except ServingError:
             self._waiting.release(message)
             raise
@@ -190,7 +193,7 @@ class GrpcServer:
         return answer
 
     def _count_unread(self, size: int, context: grpc.aio.ServicerContext) -> None:
-        """Counts an answer until it has left: a caller need not read it."""
+        """Counts the memory of an answer until it is sent, as a caller may never read it."""
         if size <= SMALL_BYTES:
             return
         size *= _ANSWER_COPIES
@@ -202,7 +205,7 @@ class GrpcServer:
         context.add_done_callback(on_sent)
 
     async def _compute(self, method: Method, message: bytes, call: Call) -> bytes:
-        """Answers a message that is held; it is let go when the thread is done with it."""
+        """Answers a message; its memory is released when the thread has finished."""
         work = Work(method, message, call, asyncio.get_running_loop().create_future())
         try:
             if len(message) > SMALL_BYTES:
@@ -218,15 +221,16 @@ class GrpcServer:
             call.is_active = False
             raise
         if work.error is not None:
-            # A new one, as its traceback holds the work, which must not hold it in turn.
+            # A new error: the traceback of the raised one holds the work, which must not hold the
+            # error in turn.
             raise ServingError(work.error.code, work.error.message)
         return work.result
 
     async def _read_large(self, work: Work) -> None:
-        """Waits until there is memory for a large message, and reads it.
+        """Waits until there is memory for a large message, and parses it.
 
-        All are read in one thread: each thread's memory is its own and is kept for its next
-        message, so that many threads would keep many times as much.
+        All large messages are parsed in one thread: every thread keeps its memory for its next
+        message, so that several threads would keep several times as much.
         """
         if len(work.message) > work.method.max_bytes:
             raise too_large(len(work.message), work.method.max_bytes)
@@ -239,7 +243,7 @@ class GrpcServer:
         )
 
     def _run(self, work: Work) -> None:
-        """Works, in a thread; the loop is woken once for all answers that are ready by then."""
+        """Computes an answer in a thread, and wakes the loop once for all finished answers."""
         work.run()
         self._done.append(work)
         if not self._is_woken:
@@ -251,7 +255,7 @@ class GrpcServer:
         while self._done:
             work = self._done.popleft()
             self._finish(work)
-            if not work.answer.done():  # else the caller has gone
+            if not work.answer.done():  # otherwise the caller has gone
                 work.answer.set_result(None)
 
     def _finish(self, work: Work) -> None:
@@ -288,7 +292,7 @@ class GrpcServer:
         waiting: WaitingCalls,
         context: grpc.aio.ServicerContext,
     ) -> Any:
-        """The next message of a call that is answered on the loop; None: there is none."""
+        """Reads the next message of a call that the loop answers; None: there is no message."""
         message = await waiting.read(context, self._unpack)
         if message is None:
             return None

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's two gRPC services over a model manager: functions of messages."""
+"""TensorFlow Serving's two gRPC services, as functions from messages to answers."""
 
 import dataclasses
 import time
@@ -32,11 +32,11 @@ MODEL_SERVICE = "tensorflow.serving.ModelService"
 
 
 class Call:
-    """What a method is told of its call beside the message.
+    """A gRPC call, as a method sees it beside the message.
 
     Attributes:
-      metadata: Pairs of key and value.
-      is_active: Whether somebody still waits for the answer.
+      metadata: Metadata of the call, pairs of key and value.
+      is_active: Whether the caller still waits for the answer.
     """
 
     def __init__(self, metadata: Sequence[tuple[str, str | bytes]]):
@@ -46,14 +46,14 @@ class Call:
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A method with one message and one answer.
+    """A gRPC method with one message and one answer.
 
     Attributes:
-      request_type: Class of its message.
-      answer: The answer to a message; raises a `ServingError`.
-      is_slow: Whether it takes minutes, so that it must not hold a thread of the others.
-      max_bytes: Size of its message, below that of any message.
-      cost: The memory that a message takes, from its bytes.
+      request_type: Class of the method's message.
+      answer: Function that returns the answer to a message; it may raise a `ServingError`.
+      is_slow: Whether the method takes minutes, so that it has its own threads.
+      max_bytes: Maximum size of the method's message, in addition to the limit of all messages.
+      cost: Function that computes the memory that a message takes, from its bytes.
     """
 
     request_type: Any
@@ -66,16 +66,16 @@ class Method:
 def service_methods(
     manager: ModelManager, metrics: Metrics, limits: RequestLimits, guard: ReloadGuard
 ) -> dict[str, Method]:
-    """The methods of both services.
+    """Returns the methods of both services.
 
     Args:
-      manager: The models.
-      metrics: Where requests are counted.
-      limits: What a Predict request may cost.
-      guard: What a reload may do.
+      manager: Manager of the models.
+      metrics: Counts of requests.
+      limits: Limits on the cost of a Predict request.
+      guard: Guard that checks reloads.
 
     Returns:
-      Full name, such as `/tensorflow.serving.ModelService/GetModelStatus`, -> method.
+      Methods by full name, such as `/tensorflow.serving.ModelService/GetModelStatus`.
     """
     prediction = _PredictionService(manager, metrics, limits)
     model = _ModelService(manager, guard)
@@ -109,7 +109,7 @@ def service_methods(
 
 
 class _PredictionService:
-    """Predict and GetModelMetadata; the calls that take tf.Example are not implemented."""
+    """Answers Predict and GetModelMetadata; the calls that take tf.Example are not implemented."""
 
     def __init__(self, manager: ModelManager, metrics: Metrics, limits: RequestLimits):
         self._manager = manager
@@ -137,23 +137,23 @@ class _PredictionService:
         return response
 
     def metadata(self, request: Any, call: Call) -> Any:
-        """Says which signatures a model has."""
+        """Returns the signatures of a model."""
         return model_metadata(self._manager, request)
 
 
 class _ModelService:
-    """GetModelStatus, and HandleReloadConfigRequest, which changes what is served."""
+    """Answers GetModelStatus and HandleReloadConfigRequest, which changes the served models."""
 
     def __init__(self, manager: ModelManager, guard: ReloadGuard):
         self._manager = manager
         self._guard = guard
 
     def status(self, request: Any, call: Call) -> Any:
-        """Says in which state the versions of a model are."""
+        """Returns the states of a model's versions."""
         return model_status(self._manager, request)
 
     def reload(self, request: Any, call: Call) -> Any:
-        """Replaces the configuration; answers when its new models can be asked."""
+        """Replaces the configuration; answers when its new models are available."""
         self._guard.check_allowed()
         if request.metric_names:
             raise unimplemented(

@@ -1,4 +1,4 @@
-"""One message and its answer, computed in a thread."""
+"""A message of a gRPC call and its answer, which is computed in a thread."""
 
 import asyncio
 import logging
@@ -14,17 +14,17 @@ _logger = logging.getLogger("tagtower.model_server")
 
 
 def parse_message(request_type: Any, message: bytes) -> Any:
-    """Reads a message.
+    """Parses the bytes of a message.
 
     Args:
-      request_type: Its class.
-      message: Its bytes.
+      request_type: Class of the message.
+      message: Bytes of the message.
 
     Raises:
-      ServingError: INVALID_ARGUMENT if they are none.
+      ServingError: INVALID_ARGUMENT if the bytes are not a message of this class.
     """
-    # Left to itself, gRPC answers these with INTERNAL, the code of a server's own faults, so that
-    # monitoring would alarm about every scanner.
+    # gRPC itself would answer with INTERNAL, the code of a server's own errors, so that monitoring
+    # would raise an alarm for every port scanner.
     try:
         return request_type.FromString(message)
     except (DecodeError, UnicodeDecodeError) as error:
@@ -32,7 +32,17 @@ def parse_message(request_type: Any, message: bytes) -> Any:
 
 
 class Work:
-    """A message and its answer."""
+    """A message and its answer, or the error.
+
+    Attributes:
+      message: Bytes of the message.
+      answer: Future that is done when the answer is computed.
+      cost: Memory that the message holds while it is answered.
+      request: Parsed message; None before it is parsed.
+      result: Bytes of the answer.
+      error: Error of the call; None without an error.
+      method: Method that is called.
+    """
 
     def __init__(self, method: Method, message: bytes, call: Call, answer: asyncio.Future[None]):
         self.message = message
@@ -54,7 +64,7 @@ class Work:
                 self.request = parse_message(request_type, self.message)
             self.result = self.method.answer(self.request, self._call).SerializeToString()
         except ServingError as error:
-            # Not itself: its traceback holds the request.
+            # A new error, because the traceback of the caught one holds the request.
             self.error = ServingError(error.code, error.message)
         except MemoryError:
             self.error = ServingError(
@@ -66,4 +76,4 @@ class Work:
             self.error = ServingError(
                 grpc.StatusCode.INTERNAL, "Internal error of the server; see its log."
             )
-        self.request = None  # it may be large, and the answer may have to wait
+        self.request = None  # it may be large, and the answer may wait to be sent

@@ -1,1 +1,1 @@
-"""The models of the server: their configuration, versions, loading and warm-up."""
+"""The models of the server: configuration, versions, loading and warm-up."""

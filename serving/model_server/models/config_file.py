@@ -1,4 +1,4 @@
-"""The file of `--model_config_file`: read at the start, and again whenever its time has come."""
+"""The file of `--model_config_file`, read at the start and then at regular intervals."""
 
 import logging
 import threading
@@ -19,15 +19,15 @@ def read_config_file(path: str) -> list[ModelConfig]:
     """Reads a ModelServerConfig from a text file.
 
     Args:
-      path: The file.
+      path: Path of the file.
 
     Returns:
-      The models in it.
+      The configurations of the models.
 
     Raises:
       ServingError: If the configuration is refused.
-      ValueError: If it is no such message.
-      OSError: If it cannot be read.
+      ValueError: If the file is not a ModelServerConfig.
+      OSError: If the file cannot be read.
     """
     return read_model_configs(
         read_text_proto(FLAG, path, model_server_config_pb2.ModelServerConfig())
@@ -35,14 +35,14 @@ def read_config_file(path: str) -> list[ModelConfig]:
 
 
 class ConfigFileWatcher:
-    """Reads the file over and over, and has the manager follow it.
+    """Reads the file again and again, and reloads the manager's configuration.
 
     A file that cannot be read or is refused changes nothing, and is reported once.
 
     Args:
-      path: The file.
-      manager: What follows it.
-      wait_s: Seconds between two looks.
+      path: Path of the file.
+      manager: Manager whose configuration is reloaded.
+      wait_s: Seconds between two checks of the file.
     """
 
     def __init__(self, path: str, manager: ModelManager, wait_s: float):
@@ -54,11 +54,11 @@ class ConfigFileWatcher:
         self._thread = threading.Thread(target=self._watch, name="poll-config-file", daemon=True)
 
     def start(self) -> None:
-        """Starts to look; returns at once."""
+        """Starts to watch the file; returns at once."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Looks no more."""
+        """Stops watching the file."""
         self._stopping.set()
         self._thread.join()
 

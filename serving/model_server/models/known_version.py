@@ -1,4 +1,4 @@
-"""A version that a model has known, and its use by one request."""
+"""A version that a model knows or has known, and its use by one request."""
 
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -10,30 +10,30 @@ from trainer.contract.file_system import files_below, is_remote
 
 FolderStamp = tuple[tuple[int, int, int], ...]
 
-# Of a version there are some ten.
+# A version has about ten files.
 _MAX_FILES = 1000
 
 
-# Versions that have ended, of which states tell; earlier ones are forgotten.
+# Number of ended versions whose states are still reported; earlier ones are forgotten.
 MAX_ENDED_VERSIONS = 20
-# Those of the real server.
+# Defaults of TensorFlow Serving.
 MAX_LOAD_RETRIES = 5
 LOAD_RETRY_INTERVAL_S = 60.0
 
 
 class KnownVersion:
-    """A version that a model has known, loaded or not; its model's lock guards it.
+    """A version that a model knows, loaded or not; the model's lock guards it.
 
     Args:
-      number: Its number.
+      number: Number of the version.
 
     Attributes:
-      status: Where in its life it is.
-      path: Its folder.
-      servable: What answers; None: it is not loaded.
-      num_requests: How many use it.
-      num_failed_loads: Attempts to load it that failed, since it came.
-      is_too_large: Whether there was no memory for it, the last time.
+      status: State of the version.
+      path: Folder of the version.
+      servable: Loaded SavedModel; None: the version is not loaded.
+      num_requests: Number of requests that are using it.
+      num_failed_loads: Number of attempts to load it that failed since its folder appeared.
+      is_too_large: Whether there was not enough memory at the last attempt.
     """
 
     def __init__(self, number: int):
@@ -44,43 +44,43 @@ class KnownVersion:
         self.num_failed_loads = 0
         self.is_too_large = False
         self._retry_time = 0.0
-        # What the files were when the load began, and when they were last looked at.
+        # Stamps of the files when the load began, and when they were last checked.
         self._loaded_stamp: FolderStamp = ()
         self._last_stamp: FolderStamp = ()
 
     @property
     def has_failed(self) -> bool:
-        """Whether it did not load, the last time."""
+        """Returns whether the last attempt to load failed."""
         return self.num_failed_loads > 0 or self.is_too_large
 
     def may_be_tried(self, now: float) -> bool:
-        """Whether a version that is not loaded may be loaded now."""
+        """Returns whether a version that has ended may be loaded now."""
         if self.status.state is not VersionState.END:
             return False
         if self.is_too_large:
-            # There may be memory whenever another model goes.
+            # There may be enough memory after another model is unloaded, so attempts are unlimited.
             return now >= self._retry_time
         return self.num_failed_loads == 0 or (
             self.num_failed_loads <= MAX_LOAD_RETRIES and now >= self._retry_time
         )
 
     def begin(self, path: str) -> None:
-        """A load from a folder begins."""
+        """Records that a load from a folder begins."""
         self.path = path
         self._loaded_stamp = self._last_stamp = folder_stamp(path)
 
     def fail(self, error: Exception, now: float) -> None:
-        """The load did not come to an end."""
+        """Records that a load failed."""
         self.is_too_large = isinstance(error, NotEnoughMemoryError)
         self.num_failed_loads += not self.is_too_large
         self._retry_time = now + LOAD_RETRY_INTERVAL_S
 
     def forgive(self) -> None:
-        """What is there now is another version, or it has loaded."""
+        """Forgets failed loads, because the version has loaded or its files have changed."""
         self.num_failed_loads, self.is_too_large = 0, False
 
     def look(self) -> None:
-        """Forgives a version that failed, when its files have changed since and change no more."""
+        """Forgets failed loads if the files have changed since and are no longer changing."""
         if not self.has_failed:
             return
         stamp = folder_stamp(self.path)
@@ -90,7 +90,7 @@ class KnownVersion:
 
 
 def folder_stamp(path: str) -> FolderStamp:
-    """What differs where a local folder is another, or a file in it; empty if it is not local."""
+    """Returns values that change when a local folder or its files do; empty if it is not local."""
     if is_remote(path):
         return ()
     try:
@@ -101,11 +101,11 @@ def folder_stamp(path: str) -> FolderStamp:
 
 
 def forget_ended(versions: dict[int, KnownVersion], chosen: Collection[int]) -> None:
-    """Forgets versions that ended, but for the last ones and those that are still wanted.
+    """Forgets versions that ended, except the last ones and those that are still wanted.
 
     Args:
-      versions: Number -> version, in the order in which they ended.
-      chosen: Those that are wanted.
+      versions: Versions by number; ended ones are in the order in which they ended.
+      chosen: Numbers of the wanted versions.
     """
     ended = [
         number
@@ -119,7 +119,7 @@ def forget_ended(versions: dict[int, KnownVersion], chosen: Collection[int]) -> 
 def place_taken(
     versions: Mapping[int, KnownVersion], number: int, chosen: Collection[int]
 ) -> str | None:
-    """Says in the place of which version one serves; None: it is wanted itself."""
+    """Says which failed version a version replaces; None: the version itself is wanted."""
     failed = [versions[n] for n in sorted(chosen) if n in versions and versions[n].has_failed]
     if number in chosen or not failed:
         return None
@@ -131,16 +131,16 @@ def place_taken(
 
 
 class Lease:
-    """A version in use by one request, as a context manager; it is not unloaded before the end.
+    """The use of a version by one request, a context manager; the version stays loaded until then.
 
     Args:
-      entry: The version.
-      servable: What answers.
-      release: Called at the end.
+      entry: Version in use.
+      servable: Loaded SavedModel of the version.
+      release: Function that is called at the end.
 
     Attributes:
-      servable: The same.
-      version: Its number.
+      servable: Loaded SavedModel of the version.
+      version: Number of the version.
     """
 
     def __init__(

@@ -1,8 +1,9 @@
-"""Whether a version fits into memory beside what is loaded already: estimated before it is loaded.
+"""Memory check before a load: estimates whether a version fits beside the loaded ones.
 
-A load that runs out of memory ends the process, and with it the version that served. The factors
-are measured on our servables (docs/speed.md): nearly all of a small version is its graph, nearly
-all of one with many tags its tables, once as variables and once more as an index reads them.
+A load that runs out of memory ends the process, and with it the available version. The factors were
+measured with servables of this project (docs/speed.md): a small version's memory is nearly all for
+its graph; that of a version with many tags is nearly all for its tables, once as variables and once
+more as the index reads them.
 """
 
 import contextlib
@@ -23,30 +24,31 @@ from trainer.contract.file_system import file_size, files_below, is_folder, open
 
 _MB = 1e6
 _FIXED_BYTES = 20e6
-# A node of a graph in Python, in the session, and in the graphs of the signatures.
+# Memory of a graph's node in Python, in the session, and in the graphs of the signatures.
 _BYTES_PER_NODE = 24e3
-# Of each byte of a table; ScaNN makes one more copy, and another while it does.
+# Memory per byte of a table; ScaNN makes one more copy, and a temporary one meanwhile.
 _PER_VARIABLE_BYTE = 2.2
 _PER_VARIABLE_BYTE_SCANN = 4.2
-# A line of a vocabulary is a string and an entry of a table; a constant is in several graphs.
+# Memory per byte of a vocabulary, whose lines become strings and table entries, and per byte of a
+# constant, which is in several graphs.
 _PER_ASSET_BYTE = 8
 _PER_CONSTANT_BYTE = 4
 _SCANN_OP = "Scann>"
-# Of constants; smaller ones are part of the nodes.
+# Size from which constants are counted; smaller ones are included in the nodes.
 _LARGE_CONSTANT_BYTES = 1024
-# Of `memory.stat`: pages of files, and what the system remembers of them. A file that is read
-# twice, as those of a version are, is active.
+# Fields of `memory.stat` for memory that the system can reclaim: pages of files and related caches.
+# Pages of a file that is read twice, as those of a version are, count as active.
 _RECLAIMABLE: tuple[str, ...] = ("inactive_file", "active_file", "slab_reclaimable")
 _RECLAIMABLE_V1 = ("total_inactive_file", "total_active_file")
-# Limits that say "none" as a number of pages.
+# Limits from this size on mean that there is no limit.
 _NO_LIMIT = 2**60
 
 
 class NotEnoughMemoryError(ServingError):
-    """A version that would not fit now; it is tried again.
+    """The error of a version that does not fit into memory now; its load is tried again later.
 
     Args:
-      message: What it takes, and what there is.
+      message: Text with the needed and the available memory.
     """
 
     def __init__(self, message: str):
@@ -55,11 +57,11 @@ class NotEnoughMemoryError(ServingError):
 
 @dataclasses.dataclass(frozen=True)
 class AvailableMemory:
-    """What can still be taken.
+    """The memory that a process can still take.
 
     Attributes:
-      num_bytes: How much.
-      limit: What says so.
+      num_bytes: Number of available bytes.
+      limit: Name of the limit that determines it.
     """
 
     num_bytes: float
@@ -67,12 +69,12 @@ class AvailableMemory:
 
 
 class LoadMemory:
-    """Lets a version be loaded, or not.
+    """The memory limit of loads.
 
     Args:
-      max_mb: Megabytes that a load may take by estimate; None: what is available at the time; 0:
-        any.
-      root: Where `proc` and `sys` are.
+      max_mb: Estimated megabytes that a load may take; None: the memory that is available at that
+        time; 0: no limit.
+      root: Folder of `proc` and `sys`.
     """
 
     def __init__(self, max_mb: float | None = None, root: str = "/"):
@@ -84,13 +86,13 @@ class LoadMemory:
         self._root = root
 
     def check(self, path: str) -> None:
-        """Refuses a version that does not fit.
+        """Refuses a version that does not fit into memory.
 
         Args:
-          path: Its folder.
+          path: Folder of the version.
 
         Raises:
-          NotEnoughMemoryError: RESOURCE_EXHAUSTED, with the numbers.
+          NotEnoughMemoryError: RESOURCE_EXHAUSTED, with the needed and the available memory.
         """
         misfit = self._misfit(path)
         if misfit is not None:
@@ -100,18 +102,18 @@ class LoadMemory:
             raise misfit
 
     def _misfit(self, path: str) -> NotEnoughMemoryError | None:
-        """Why a version does not fit; None: it does, or nobody can tell."""
+        """Returns the error for a version that does not fit; None: it fits, or that is unknown."""
         available = self._available()
         if available is None:
             return None
         try:
             sizes = VersionSizes.of(path)
-            # A graph that does not fit is not read, either.
+            # If the files alone do not fit, the graph is not read.
             needed = sizes.least_bytes
             if needed <= available.num_bytes:
                 needed = sizes.estimated_bytes()
         except (OSError, DecodeError):
-            return None  # what is wrong is for the load to say
+            return None  # the load will report the error
         if needed <= available.num_bytes:
             return None
         return NotEnoughMemoryError(
@@ -122,7 +124,7 @@ class LoadMemory:
         )
 
     def _available(self) -> AvailableMemory | None:
-        """What a load may take; None: whatever it takes, or nobody knows."""
+        """Returns the memory that a load may take; None: there is no limit, or it is unknown."""
         if self._max_mb is None:
             return available_memory(self._root)
         if self._max_mb == 0:
@@ -131,10 +133,10 @@ class LoadMemory:
 
 
 def _return_free_memory() -> None:
-    """Gives the system what versions that were unloaded have left free.
+    """Returns the freed memory of unloaded versions to the system.
 
-    The allocator of C keeps it, of one of our servables all of its 150 MB: each second push would
-    seem too large.
+    The C allocator keeps it, for a servable of this project all of its 150 MB: every second push
+    would seem too large.
     """
     with contextlib.suppress(OSError, AttributeError):  # not glibc
         ctypes.CDLL(None).malloc_trim(0)
@@ -142,7 +144,14 @@ def _return_free_memory() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class VersionSizes:
-    """Bytes of a version's files, and what loading them takes."""
+    """The sizes of a version's files, and the memory that loading them takes.
+
+    Attributes:
+      path: Folder of the version.
+      graph: Bytes of the graph.
+      variables: Bytes of the variables.
+      assets: Bytes of the assets, such as vocabularies.
+    """
 
     path: str
     graph: int
@@ -151,7 +160,7 @@ class VersionSizes:
 
     @classmethod
     def of(cls, path: str) -> "VersionSizes":
-        """Sizes of the files in a version's folder.
+        """Reads the sizes of the files in a version's folder.
 
         Raises:
           OSError: A file cannot be read.
@@ -161,16 +170,16 @@ class VersionSizes:
 
     @property
     def least_bytes(self) -> float:
-        """What the files alone take in memory, the graph unread."""
+        """Returns the memory that the files take at least, without reading the graph."""
         tables = _PER_VARIABLE_BYTE * self.variables + _PER_ASSET_BYTE * self.assets
         return self.graph + tables
 
     def estimated_bytes(self) -> float:
-        """What loading the version adds to the server's memory at its peak, by measured factors.
+        """Estimates the peak memory that loading the version adds, by measured factors.
 
         Raises:
           OSError: The graph cannot be read.
-          DecodeError: The graph is none.
+          DecodeError: The graph is not a valid message.
         """
         with open_file(os.path.join(self.path, "saved_model.pb"), "rb") as file:
             model = saved_model_pb2.SavedModel.FromString(file.read())
@@ -205,13 +214,14 @@ def _bytes_in(path: str, folder: str) -> int:
 
 
 def available_memory(root: str = "/") -> AvailableMemory | None:
-    """How much memory this process can still take; None: the system does not tell.
+    """Determines how much memory this process can still take; None: the system does not tell.
 
-    The least of what the machine has, what the control groups of the process leave (of version 1 or
-    2, as containers set them), and what its own limits leave (`ulimit`).
+    This is the minimum of the machine's available memory, the remainder of the limits of the
+    process's control groups (version 1 or 2, as containers set them), and the remainder of its own
+    limits (`ulimit`).
 
     Args:
-      root: Where `proc` and `sys` are.
+      root: Folder of `proc` and `sys`.
     """
     system = Path(root)
     found = [*_of_machine(system), *_of_groups(system), *_of_process(system)]
@@ -236,7 +246,7 @@ def _of_process(root: Path) -> Iterator[AvailableMemory]:
 
 
 def _of_groups(root: Path) -> Iterator[AvailableMemory]:
-    """What the group of this process and those above it leave."""
+    """Yields the memory that the limits of this process's control group and its parents leave."""
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "":
@@ -248,14 +258,14 @@ def _of_groups(root: Path) -> Iterator[AvailableMemory]:
             counted = _RECLAIMABLE_V1
         else:
             continue
-        # In a container the path may be that of the host, and the group is at the top.
+        # In a container the path may be the host's path, while the group is at the top.
         group = top / path.lstrip("/")
         for folder in (group, *group.parents):
             if not folder.is_relative_to(top):
                 break
             limit, used = _number(folder / names[0]), _number(folder / names[1])
             if limit is not None and used is not None and limit < _NO_LIMIT:
-                # What was read of files and can be read again is no use of memory.
+                # Cached pages of files do not count as used, because they can be read again.
                 counts = _table(folder / "memory.stat")
                 cached = min(used, sum(counts.get(name, 0) for name in counted))
                 yield AvailableMemory(
@@ -271,12 +281,12 @@ def _text(path: Path) -> str:
 
 
 def _number(path: Path) -> int | None:
-    """The number that a file holds; None: there is none, as where it says `max`."""
+    """Reads the number in a file; None: there is none, for example because it says `max`."""
     text = _text(path).strip()
     return int(text) if text.isdecimal() else None
 
 
 def _table(path: Path) -> dict[str, int]:
-    """Names and numbers of lines such as `MemAvailable:  20706 kB`."""
+    """Reads names and numbers from lines such as `MemAvailable:  20706 kB`."""
     rows = (line.replace(":", " ").split() for line in _text(path).splitlines())
     return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdecimal()}

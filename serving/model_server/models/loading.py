@@ -1,4 +1,4 @@
-"""One version checked, loaded and warmed up: what a model does before it serves one."""
+"""Loading of a version: it is checked, loaded and warmed up before it serves."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ from trainer.contract.manifest import MANIFEST_FILE, DamagedFolderError, check_m
 
 _logger = logging.getLogger("tagtower.model_server")
 
-# With TensorFlow Serving one puts warm-up records of one's own there.
+# Folder to which users of TensorFlow Serving add their own warm-up records.
 _CHANGED_ON_PURPOSE = "assets.extra/"
 
 
@@ -27,24 +27,24 @@ def load_servable(
     metrics: Metrics | None = None,
     memory: LoadMemory | None = None,
 ) -> Servable:
-    """Compares one version with its manifest, loads it and answers its warm-up requests.
+    """Compares a version with its manifest, loads it and answers its warm-up requests.
 
-    Whether it fits is asked first: one that does not is tried again every minute, and is not to be
-    read whole each time.
+    The memory is checked first: a version that does not fit is tried again every minute, and should
+    not be read completely each time.
 
     Args:
-      path: Its folder.
-      version: Its number.
-      is_wanted: Whether somebody still wants it; asked between the steps.
-      metrics: Where the time of the warm-up is kept.
-      memory: Whether it fits; None: nobody asks.
+      path: Folder of the version.
+      version: Number of the version.
+      is_wanted: Function that tells whether the version is still wanted; called between the steps.
+      metrics: Counts, for the time of the warm-up.
+      memory: Memory limit of loads; None: no check.
 
     Returns:
       The loaded version.
 
     Raises:
-      ServingError: If any of it fails, DATA_LOSS if its files are not those of its manifest;
-        CANCELLED if it is no longer wanted.
+      ServingError: If a step fails; DATA_LOSS if the files differ from the manifest; CANCELLED if
+        the version is no longer wanted.
     """
     if memory is not None:
         memory.check(path)
@@ -65,7 +65,7 @@ def load_servable(
 
 
 def _check_files(path: str, version: int, is_wanted: Callable[[], bool]) -> None:
-    """Before TensorFlow reads them: of a cut file it may take what is left."""
+    """Checks the files before TensorFlow reads them, which may accept a truncated file."""
 
     def stop_if_unwanted() -> None:
         if not is_wanted():

@@ -1,4 +1,4 @@
-"""All models of the server: looks them up for requests, and watches their base paths."""
+"""The manager of all models: looks them up for requests, and watches their base paths."""
 
 import logging
 import threading
@@ -20,24 +20,25 @@ from serving.model_server.session.request_log import RequestLog
 
 _logger = logging.getLogger("tagtower.model_server")
 
-# Models taken out of the configuration, whose states are still told; earlier ones are forgotten.
+# Number of models, removed from the configuration, whose states are still reported; earlier ones
+# are forgotten.
 MAX_REMOVED_MODELS = 100
-# Between two looks whether the sender of a reload still waits for it.
+# Seconds between two checks whether the sender of a reload still waits for it.
 _PATIENCE_S = 0.2
 
 
 class ModelManager:
-    """Model name -> served model, kept up to date by one thread.
+    """The served models by name, kept up to date by one thread.
 
     Args:
-      configs: The models.
-      poll_wait_s: Seconds between two looks at the base paths; 0: look once.
-      metrics: Where loads and calls are counted.
+      configs: Configurations of the models.
+      poll_wait_s: Seconds between two checks of the base paths; 0: a single check.
+      metrics: Counts of loads and calls.
       allows_labels_for_unavailable: Whether a new label may name a version that is not available.
-      memory: Whether a version fits; None: as what is available says.
+      memory: Memory limit of loads; None: the memory that is available.
 
     Raises:
-      ValueError: If two models have one name, or the time is negative.
+      ValueError: If two models have the same name, or `poll_wait_s` is negative.
     """
 
     def __init__(
@@ -61,8 +62,8 @@ class ModelManager:
         self._metrics = metrics or Metrics()
         self._memory = memory or LoadMemory()
         self._changed = threading.Condition(threading.RLock())
-        # Those of the configuration, and the last ones that were: replaced as a whole, so that
-        # looking up takes no lock.
+        # Models of the configuration, and the last removed ones. The mapping is replaced as a
+        # whole, so that a look-up needs no lock.
         self._models: Mapping[str, ServedModel] = {}
         self._metrics.is_served = self._is_served
         self._labels = VersionLabels(allows_labels_for_unavailable)
@@ -77,23 +78,23 @@ class ModelManager:
 
     @property
     def models(self) -> Mapping[str, ServedModel]:
-        """The models by name, the last ones that are no longer configured among them."""
+        """Returns the models by name, with the last ones that were removed."""
         return self._models
 
     @property
     def failure(self) -> ServingError | None:
-        """Why the first configuration cannot be served, if it cannot."""
+        """Returns the error that prevents serving the first configuration; None: no error."""
         return self._failure
 
     def start(self) -> None:
-        """Starts to look for versions; returns at once."""
+        """Starts to watch for versions; returns at once."""
         self._thread.start()
 
     def stop(self, timeout_s: float | None = None) -> None:
-        """Stops to look for versions and unloads all; those in use go with their last request.
+        """Stops the watch and unloads all versions; one in use is unloaded after its last request.
 
         Args:
-          timeout_s: Seconds to wait for a load that is under way; None: as long as it takes.
+          timeout_s: Maximum number of seconds to wait for a running load; None: no maximum.
         """
         for model in self._models.values():
             model.close()
@@ -108,22 +109,22 @@ class ModelManager:
 
     @property
     def has_requests(self) -> bool:
-        """Whether a version is in use by a request."""
+        """Returns whether a request is using a version."""
         return any(model.has_requests for model in self._models.values())
 
     @property
     def is_loading(self) -> bool:
-        """Whether a load is under way."""
+        """Returns whether a version is being loaded."""
         return any(model.is_loading for model in self._models.values())
 
     def acquire(self, spec: model_pb2.ModelSpec) -> Lease:
-        """Takes the version a request names; the highest available if it names none.
+        """Returns the version that a request names, or the highest available if it names none.
 
         Args:
-          spec: The request's `model_spec`.
+          spec: `model_spec` of the request.
 
         Returns:
-          The version, to be used in a `with` statement.
+          A lease of the version, to be used in a `with` statement.
 
         Raises:
           ServingError: If the name is empty, the label unknown or the version not available.
@@ -142,29 +143,29 @@ class ModelManager:
         return model.acquire(version)
 
     def request_log(self, name: str) -> RequestLog | None:
-        """Where requests of a model are logged; None: nowhere."""
+        """Returns the request log of a model; None: it has none."""
         return self._request_logs.get(name)
 
     def reload(
         self, configs: Sequence[ModelConfig], is_awaited: Callable[[], bool] = lambda: True
     ) -> None:
-        """Replaces the configuration: what it does not name goes, what is new is loaded.
+        """Replaces the configuration: removes models that it does not name, and loads new ones.
 
-        Labels are checked against what is available before, as by the real server: a label for a
-        version that is still to be loaded takes a second reload.
+        As in TensorFlow Serving, a label may only name a version that is available before the
+        reload: a label for a version that is still to be loaded takes a second reload.
 
         Args:
-          configs: All models to serve from now on.
-          is_awaited: Whether somebody still waits for the new models.
+          configs: Configurations of all models to serve from now on.
+          is_awaited: Function that tells whether the caller still waits for the new models.
 
         Raises:
           ServingError: FAILED_PRECONDITION if a label names a version that is not available, and
-            nothing changes; UNKNOWN if a new model does not become available, and the rest of the
-            configuration holds.
+            nothing changes; UNKNOWN if a new model does not become available, while the rest of
+            the configuration is applied.
         """
         with self._reload_lock:
             if self._first_configs is not None and list(configs) == list(self._first_configs):
-                return  # on its way already, with its labels
+                return  # the server is still loading this configuration, and assigns its labels
             self._labels.assign(configs, self._is_available)
             self._first_configs = None
             new = self._configure(configs)
@@ -186,27 +187,27 @@ class ModelManager:
         """Waits until a condition on the models' states holds.
 
         Args:
-          predicate: The condition; called whenever a state changes.
-          timeout_s: Seconds to wait at most.
+          predicate: Function that tells whether the condition holds; called after every change.
+          timeout_s: Maximum number of seconds to wait.
 
         Returns:
-          Whether it holds.
+          Whether the condition holds.
         """
         with self._changed:
             return self._changed.wait_for(predicate, timeout_s)
 
     def wait_until_available(self, timeout_s: float) -> dict[str, int]:
-        """Waits until every model has a version that serves.
+        """Waits until every model has an available version.
 
         Args:
-          timeout_s: Seconds to wait at most.
+          timeout_s: Maximum number of seconds to wait.
 
         Returns:
-          Model name -> its highest available version.
+          Highest available version of each model, by model name.
 
         Raises:
           ServingError: If the configuration cannot be served.
-          TimeoutError: If a model has no version by then; the text says why.
+          TimeoutError: If a model has no available version in time; the text says why.
         """
         is_ready = self.wait_until(lambda: self.is_ready or self._failure is not None, timeout_s)
         if self._failure is not None:
@@ -225,11 +226,11 @@ class ModelManager:
 
     @property
     def is_ready(self) -> bool:
-        """Whether every model has a version that serves, and all labels are given."""
+        """Returns whether every model has an available version, and all labels are assigned."""
         return self._first_configs is None and all(self.available_versions().values())
 
     def available_versions(self) -> dict[str, list[int]]:
-        """Name of each configured model -> the versions that serve, highest first."""
+        """Returns the available versions of each configured model, by name, highest first."""
         return {
             name: self._available(model)
             for name, model in self._models.items()
@@ -237,7 +238,7 @@ class ModelManager:
         }
 
     def _configure(self, configs: Sequence[ModelConfig]) -> list[ServedModel]:
-        """Adds, changes and removes models; returns those that are new."""
+        """Adds, changes and removes models; returns the new ones."""
         models = dict(self._models)
         new = []
         for config in configs:
@@ -262,22 +263,22 @@ class ModelManager:
         return new
 
     def _forget_removed(self) -> None:
-        """Forgets removed models, but for the last ones and those that are still to be unloaded."""
+        """Forgets removed models, except the last ones and those that are still being unloaded."""
         models = self._models
         gone = [name for name, m in models.items() if not m.is_configured and m.has_ended]
-        # Of what never had a version there is no state to tell.
+        # A model that never had a version has no state to report.
         forgotten = {name for name in gone if not models[name].paths}
         forgotten.update([name for name in gone if name not in forgotten][:-MAX_REMOVED_MODELS])
         if forgotten:
             self._models = {name: m for name, m in models.items() if name not in forgotten}
 
     def _forget_counts(self) -> None:
-        """Forgets the counts of models that went, and of versions that are forgotten."""
+        """Removes the counts of models that were removed, and of versions that are forgotten."""
         kept = {name: m for name, m in self._models.items() if m.is_configured or not m.has_ended}
         self._metrics.keep(kept, {path for model in kept.values() for path in model.paths})
 
     def _configure_logs(self, configs: Sequence[ModelConfig]) -> None:
-        """Keeps the logs whose configuration has not changed, opens others, closes the rest."""
+        """Keeps the logs whose configuration is unchanged, opens new ones, closes the others."""
         before, logs = self._request_logs, {}
         for config in configs:
             if config.request_log is None:
@@ -306,12 +307,12 @@ class ModelManager:
         ]
 
     def _is_settled(self, model: ServedModel) -> bool:
-        """Whether it serves, or nothing of it is left to try."""
+        """Returns whether a model has an available version, or no version is left to try."""
         has_failed = bool(model.failures()) and not model.is_polling
         return bool(self._available(model)) or has_failed or not model.is_configured
 
     def _assign_first_labels(self) -> None:
-        """Gives the labels of the first configuration, once its models are loaded."""
+        """Assigns the labels of the first configuration, once its models are loaded."""
         with self._reload_lock:
             configs = self._first_configs
             if configs is None or not all(
@@ -333,7 +334,7 @@ class ModelManager:
                 try:
                     model.poll()
                 except Exception:
-                    # The thread must outlive whatever one look at one base path brings.
+                    # The thread must survive any error of one check of one base path.
                     _logger.exception("Looking for versions of %s failed.", model.config.name)
             self._assign_first_labels()
             with self._reload_lock:

@@ -1,4 +1,4 @@
-"""What is to be served: the real server's ModelServerConfig, checked with its words."""
+"""The configuration of models: TensorFlow Serving's ModelServerConfig and its error messages."""
 
 import dataclasses
 import os
@@ -25,14 +25,14 @@ _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.]*://")
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """A model to serve.
+    """The configuration of one model.
 
     Attributes:
-      name: What requests call it.
-      base_path: Folder of its numbered versions.
-      policy: Which of the versions are served.
-      version_labels: Names for versions that requests may use instead of the number.
-      request_log: Which requests are logged, and where; None: none are.
+      name: Name of the model in requests.
+      base_path: Folder of the numbered versions.
+      policy: Policy that chooses the versions to serve.
+      version_labels: Version numbers by label; requests may use a label instead of a number.
+      request_log: Configuration of the request log; None: no log.
     """
 
     name: str
@@ -46,14 +46,15 @@ def read_model_configs(config: model_server_config_pb2.ModelServerConfig) -> lis
     """Reads a server's configuration.
 
     Args:
-      config: The message, of a request or a file.
+      config: Message of a request or a file.
 
     Returns:
-      The models in it.
+      The configurations of the models.
 
     Raises:
-      ServingError: INVALID_ARGUMENT if it is no list of models, one is there twice, a base path is
-        relative, a platform is not TensorFlow, or a field is wrong or not implemented.
+      ServingError: INVALID_ARGUMENT if the message is not a list of models, a model is listed
+        twice, a base path is relative, a platform is not TensorFlow, or a field is wrong or not
+        implemented.
     """
     if config.WhichOneof("config") != "model_config_list":
         raise invalid_argument(
@@ -121,7 +122,7 @@ def _platform(model: model_server_config_pb2.ModelConfig) -> str:
 
 
 def _request_log(model: model_server_config_pb2.ModelConfig) -> RequestLogConfig | None:
-    """The log of requests; the real server leaves to whoever builds it which types there are."""
+    """Reads the request log; in TensorFlow Serving the build decides which log types exist."""
     if not model.HasField("logging_config"):
         return None
     collector = model.logging_config.log_collector_config
@@ -168,7 +169,7 @@ def _request_log(model: model_server_config_pb2.ModelConfig) -> RequestLogConfig
 
 
 def _refuse_unknown_fields(config: message.Message) -> None:
-    """Refuses what a caller of a later release sets; what is written as text has names already."""
+    """Refuses fields that only later releases know; the text format refuses unknown names."""
     numbers = [field.field_number for field in config.UnknownFields()]  # type: ignore[attr-defined]
     if numbers:
         raise invalid_argument(

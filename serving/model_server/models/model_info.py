@@ -1,4 +1,4 @@
-"""What the server says of its models: GetModelStatus and GetModelMetadata, for gRPC and REST."""
+"""Information on models: GetModelStatus and GetModelMetadata, for gRPC and REST."""
 
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
 
@@ -11,10 +11,10 @@ _SIGNATURE_DEF = "signature_def"
 def model_status(
     manager: ModelManager, request: get_model_status_pb2.GetModelStatusRequest
 ) -> get_model_status_pb2.GetModelStatusResponse:
-    """Answers GetModelStatus: one version, or all, highest first. A label is ignored.
+    """Answers GetModelStatus for one version or all, highest first; a label is ignored.
 
     Raises:
-      ServingError: If there is no `model_spec`, or no such model or version.
+      ServingError: If `model_spec` is missing, or the model or version is unknown.
     """
     if not request.HasField("model_spec"):
         raise invalid_argument("Missing ModelSpec")
@@ -38,10 +38,11 @@ def model_status(
 def model_metadata(
     manager: ModelManager, request: get_model_metadata_pb2.GetModelMetadataRequest
 ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-    """Answers GetModelMetadata, whose one field is the signatures.
+    """Answers GetModelMetadata, whose only field is the signatures.
 
     Raises:
-      ServingError: If there is no `model_spec`, no field or another one, or no such version.
+      ServingError: If `model_spec` or the field is missing, another field is asked for, or the
+        version is not available.
     """
     if not request.HasField("model_spec"):
         raise invalid_argument("Missing ModelSpec")

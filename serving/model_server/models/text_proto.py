@@ -1,4 +1,4 @@
-"""Configuration files: messages of the real server written as text."""
+"""Configuration files: messages of TensorFlow Serving in text format."""
 
 import re
 from typing import TypeVar
@@ -7,26 +7,26 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message, message_fa
 
 from trainer.contract.file_system import open_file
 
-# A list of models is some kilobytes, and four levels deep.
+# A list of models has a few kilobytes and four levels.
 _MOST_BYTES, _MOST_LEVELS = 4 << 20, 64
 _BRACES = re.compile(r"[{}<>\[\]]")
 _Message = TypeVar("_Message", bound=message.Message)
 
 
 def read_text_proto(flag: str, path: str, empty: _Message) -> _Message:
-    """Reads a file into a message.
+    """Reads a text file into a message.
 
     Args:
-      flag: The flag that names the file, for the error.
-      path: The file.
-      empty: A message of the expected type; it is filled.
+      flag: Name of the flag that gives the file, for error messages.
+      path: Path of the file.
+      empty: Empty message of the expected type, which is filled.
 
     Returns:
-      The message.
+      The message that was read.
 
     Raises:
-      ValueError: If the file does not hold such a message.
-      OSError: If it cannot be read.
+      ValueError: If the file does not hold a message of this type.
+      OSError: If the file cannot be read.
     """
     with open_file(path, "rb") as file:
         content = file.read(_MOST_BYTES + 1)
@@ -45,7 +45,7 @@ def read_text_proto(flag: str, path: str, empty: _Message) -> _Message:
 
 
 def _deepest(text: str) -> int:
-    """How deep braces are nested at most, those in texts and comments counted as well."""
+    """Returns the maximum depth of nested braces; those in strings and comments count as well."""
     level = deepest = 0
     for mark in _BRACES.finditer(text):
         level += 1 if mark[0] in "{<[" else -1
@@ -54,15 +54,15 @@ def _deepest(text: str) -> int:
 
 
 def new_monitoring_config() -> message.Message:
-    """An empty MonitoringConfig, which the package of TensorFlow Serving's messages leaves out.
+    """Makes an empty MonitoringConfig, which the package of TensorFlow Serving's messages lacks.
 
-    Its one field is `prometheus_config { enable: true path: "..." }`.
+    Its only field is `prometheus_config { enable: true path: "..." }`.
     """
     return _MonitoringConfig()
 
 
 def new_ssl_config() -> message.Message:
-    """An empty SSLConfig, left out in the same way.
+    """Makes an empty SSLConfig, which the package of TensorFlow Serving's messages lacks.
 
     Its fields are `server_key`, `server_cert` and `custom_ca`, each PEM, and `client_verify`.
     """
@@ -98,7 +98,7 @@ def _ssl_config_type() -> type[message.Message]:
 
 
 def _add_fields(to: descriptor_pb2.DescriptorProto, **types: int) -> None:
-    """Adds fields, numbered from 1 on."""
+    """Adds fields to a message type, numbered from 1 on."""
     for number, (name, kind) in enumerate(types.items(), 1):
         to.field.add(name=name, number=number, type=kind, label=_FIELD.LABEL_OPTIONAL)  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""The versions of a model: the numbered children of its base path."""
+"""The versions of a model: the numbered folders in its base path."""
 
 import logging
 import os
@@ -8,7 +8,7 @@ from trainer.contract.file_system import names_in
 
 _logger = logging.getLogger("tagtower.model_server")
 
-# A base path is listed every second, and what is there twice stays.
+# Warnings that were logged: a base path is listed every second, and duplicate versions stay there.
 _warned: set[tuple[int, str, str]] = set()
 _MAX_WARNED = 1000
 
@@ -19,17 +19,17 @@ _LARGEST_VERSION = 2**63 - 1
 def list_versions(base_path: str) -> dict[int, str]:
     """Finds the versions under a base path.
 
-    A child is a version when its name is a number: `00000007` is version 7. Every other child is
-    ignored, which is what makes "write beside it, then rename" a safe way to publish.
+    A child is a version if its name is a number: `00000007` is version 7. Every other child is
+    ignored. Therefore it is safe to write a version under another name and then rename it.
 
     Args:
-      base_path: A folder.
+      base_path: Folder of the versions.
 
     Returns:
-      Version number -> path. Of two names for one number the last in sorted order counts.
+      Paths by version number; of two names for one number the last in sorted order is used.
 
     Raises:
-      OSError: If the base path cannot be listed; FileNotFoundError if it is not there.
+      OSError: If the base path cannot be listed; FileNotFoundError if it does not exist.
     """
     versions: dict[int, str] = {}
     for name in names_in(base_path):

@@ -1,4 +1,4 @@
-"""Labels: names for versions that a configuration gives, such as `canary` -> 2."""
+"""Version labels: names that a configuration gives to versions, such as `canary` for 2."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -9,11 +9,11 @@ from serving.model_server.models.model_config import ModelConfig
 
 
 class VersionLabels:
-    """The labels of all models; replaced as a whole, so that reading takes no lock.
+    """The labels of all models, replaced as a whole, so that a look-up needs no lock.
 
     Args:
-      allows_unavailable: Whether a new label may name a version that is not available. One that
-        exists never moves to such a version.
+      allows_unavailable: Whether a new label may name a version that is not available; an existing
+        label never moves to an unavailable version.
     """
 
     def __init__(self, allows_unavailable: bool = False):
@@ -26,8 +26,9 @@ class VersionLabels:
         """Replaces all labels by those of a configuration.
 
         Args:
-          configs: The models with their labels.
-          is_available: Tells of a model's name and a version whether it can be asked.
+          configs: Configurations of the models, with their labels.
+          is_available: Function that tells whether a version is available, given the model's name
+            and the version.
 
         Raises:
           ServingError: FAILED_PRECONDITION if a label names a version that is not available; then
@@ -49,14 +50,14 @@ class VersionLabels:
         self._versions = versions
 
     def version_of(self, model_name: str, label: str) -> int:
-        """The version a label stands for.
+        """Returns the version that a label names.
 
         Args:
-          model_name: The model.
-          label: The label.
+          model_name: Name of the model.
+          label: Label of the version.
 
         Returns:
-          The version.
+          Number of the version.
 
         Raises:
           ServingError: INVALID_ARGUMENT if the model has no such label.

@@ -1,9 +1,9 @@
-"""One model of the server: which of its versions are loaded, and in which state each is.
+"""A model of the server: which of its versions are loaded, and the state of each.
 
-A new version is loaded before the old one goes, a version that does not load leaves the old one
-serving, and a version goes only when the last request that uses it is answered. A load takes long
-enough for what is wanted to change: it is asked again when a load ends, before the version may
-answer, and before another one goes.
+A new version is loaded before the old one is unloaded, a version that does not load leaves the old
+one available, and a version is unloaded only when the last request that uses it is answered. During
+a load the wanted versions may change: they are determined again when a load ends, before the new
+version becomes available and before another one is unloaded.
 """
 
 import functools
@@ -34,16 +34,17 @@ _logger = logging.getLogger("tagtower.model_server")
 
 
 class ServedModel:
-    """A model by name.
+    """A model and the states of its versions.
 
     Args:
-      config: Name, place and choice of versions.
-      changed: Notified whenever a version's state changes; its lock guards the states.
-      metrics: Where loads and calls are counted.
-      memory: Whether a version fits.
-      load: Loads a version from its path and number, and may ask whether it is still wanted; None:
-        `load_servable`.
-      clock: Seconds, for the time between two attempts to load.
+      config: Name, base path and version policy of the model.
+      changed: Condition that is notified when a version's state changes; its lock guards the
+        states.
+      metrics: Counts of loads and calls.
+      memory: Memory limit of loads.
+      load: Function that loads a version, given its path, its number and a function that tells
+        whether it is still wanted; None: `load_servable`.
+      clock: Function that returns seconds, for the time between two attempts to load.
     """
 
     def __init__(
@@ -69,32 +70,33 @@ class ServedModel:
 
     @property
     def is_configured(self) -> bool:
-        """Whether the configuration still names it; else it answers nothing and is unloaded."""
+        """Returns whether the configuration names the model; if not, it is being unloaded."""
         return self._is_configured
 
     @property
     def is_polling(self) -> bool:
-        """Whether it is looking for versions, or loading what it found."""
+        """Returns whether the model is looking for versions, or loading one."""
         return self._is_polling
 
     @property
     def has_requests(self) -> bool:
-        """Whether a version is in use by a request."""
+        """Returns whether a request is using a version."""
         with self._changed:
             return any(entry.num_requests for entry in self._versions.values())
 
     @property
     def problem(self) -> str:
-        """Why the base path shows no version to serve; empty when it does."""
+        """Returns why the base path has no version to serve; empty if it has one."""
         return self._problem
 
     def reconfigure(self, config: ModelConfig) -> None:
-        """Takes another place or choice of versions; the next look acts on it.
+        """Changes the base path or the version policy; the next `poll` acts on it.
 
-        A model that comes back after `remove` starts anew: versions that ended are forgotten.
+        A model that is configured again after `remove` starts anew: versions that ended are
+        forgotten.
 
         Args:
-          config: The new configuration, of the same name.
+          config: New configuration, with the same name.
         """
         with self._changed:
             if not self._is_configured:
@@ -107,19 +109,19 @@ class ServedModel:
             self._is_configured = True
 
     def remove(self) -> None:
-        """Answers no more requests; the next look unloads what is loaded."""
+        """Stops answering requests; the next `poll` unloads the loaded versions."""
         with self._changed:
             self._is_configured = False
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Wants nothing any more: a load that is under way does not end with a version."""
+        """Makes all versions unwanted, so that a running load does not end with a version."""
         with self._changed:
             self._is_closed = True
 
     @property
     def is_loading(self) -> bool:
-        """Whether a load is under way."""
+        """Returns whether a version is being loaded."""
         with self._changed:
             return any(
                 entry.servable is None and entry.status.state <= VersionState.LOADING
@@ -127,16 +129,16 @@ class ServedModel:
             )
 
     def is_available(self, version: int) -> bool:
-        """Whether a version can be asked."""
+        """Returns whether a version is available."""
         with self._changed:
             return version in self._available()
 
     def failures(self) -> list[VersionStatus]:
-        """The versions that did not load, highest first."""
+        """Returns the states of versions that did not load, highest first."""
         return [status for status in self.statuses() if status.message]
 
     def statuses(self) -> list[VersionStatus]:
-        """All versions the model has known, highest first."""
+        """Returns the states of all versions that the model has known, highest first."""
         with self._changed:
             return [
                 self._versions[number].status for number in sorted(self._versions, reverse=True)
@@ -144,13 +146,13 @@ class ServedModel:
 
     @property
     def paths(self) -> set[str]:
-        """Folders of the versions of which there is a state."""
+        """Returns the folders of the versions that have a state."""
         with self._changed:
             return {entry.path for entry in self._versions.values()}
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing of it is loaded, or being loaded."""
+        """Returns whether no version is loaded or being loaded."""
         with self._changed:
             return not self._is_polling and all(
                 entry.status.state is VersionState.END and entry.servable is None
@@ -161,13 +163,13 @@ class ServedModel:
         """Takes a version for one request.
 
         Args:
-          version: Its number; None: the highest available.
+          version: Number of the version; None: the highest available.
 
         Returns:
-          The version, to be used in a `with` statement.
+          A lease of the version, to be used in a `with` statement.
 
         Raises:
-          ServingError: NOT_FOUND if it is not available.
+          ServingError: NOT_FOUND if the version is not available.
         """
         with self._changed:
             available = self._available() if self._is_configured else {}
@@ -180,9 +182,9 @@ class ServedModel:
             return Lease(entry, entry.servable, self._release)
 
     def poll(self) -> None:
-        """Looks at the base path once, loads what is new and unloads what is no longer wanted.
+        """Checks the base path once, loads new versions and unloads those no longer wanted.
 
-        One thread at a time.
+        Only one thread at a time may call this.
         """
         self._is_polling = True
         try:
@@ -203,7 +205,7 @@ class ServedModel:
                 return
             with self._changed:
                 for number in self._versions.keys() - wish.found.keys():
-                    # Gone from the disk: should it come back, it is another one.
+                    # The folder is gone; if the number comes back, it is another version.
                     self._versions[number].forgive()
                 forget_ended(self._versions, wish.chosen)
             self._settle_loaded(wish)
@@ -214,10 +216,10 @@ class ServedModel:
             self._load_version(next_number, wish.found[next_number])
 
     def _next_to_load(self, wish: Wish) -> int | None:
-        """The version to load now; None: none.
+        """Returns the version to load next; None: none.
 
-        Where nothing serves and what is wanted does not load, it is the newest of the others that
-        may: an older version answers better than none.
+        If no version is available and the wanted ones do not load, this is the newest of the other
+        versions that may be loaded: an older version is better than none.
         """
         missing = list(filter(self._is_to_load, wish.chosen))
         if missing:
@@ -228,7 +230,7 @@ class ServedModel:
         return max(others, default=None)
 
     def _wish(self) -> Wish | None:
-        """What is to be served now; None: nobody can tell, and what is served stays."""
+        """Returns the versions to serve now; None: they cannot be determined, and none changes."""
         with self._changed:
             config, is_configured = self.config, self._is_configured and not self._is_closed
         if not is_configured:
@@ -236,7 +238,7 @@ class ServedModel:
         try:
             found = list_versions(config.base_path)
         except OSError as error:
-            # As long as the folder cannot be read nothing is known about it.
+            # If the folder cannot be read, its versions are unknown.
             self._report(
                 f"Could not find base path {config.base_path} for servable {config.name}: "
                 f"{error.strerror or error}. Waiting for it."
@@ -254,13 +256,13 @@ class ServedModel:
         return wish
 
     def _is_wanted(self, number: int, path: str) -> bool:
-        """Whether a version that is being loaded is to serve once it is there."""
+        """Returns whether a version that is being loaded is still wanted."""
         wish = self._wish()
         with self._changed:
             return wish is None or wish.wants(number, path, self._available())
 
     def _settle_loaded(self, wish: Wish) -> None:
-        """Makes a loaded version available if it is still wanted, else it is closed unseen."""
+        """Makes a loaded version available if it is still wanted, and otherwise unloads it."""
         with self._changed:
             loaded = [
                 entry
@@ -283,7 +285,7 @@ class ServedModel:
                 self._close_if_unused(entry)
 
     def unload_all(self) -> None:
-        """Unloads every version; those in use go with their last request."""
+        """Unloads every version; one in use is unloaded after its last request."""
         with self._changed:
             loaded = [
                 entry
@@ -326,7 +328,7 @@ class ServedModel:
             return entry is None or entry.may_be_tried(self._clock())
 
     def _load_version(self, number: int, path: str) -> None:
-        """Loads a version; it stays LOADING until `_settle_loaded` has looked at it."""
+        """Loads a version; it stays LOADING until `_settle_loaded` has checked it."""
         name = self.config.name
         with self._changed:
             entry = self._versions.setdefault(number, KnownVersion(number))
@@ -340,12 +342,12 @@ class ServedModel:
             servable.observe_run = self._metrics.runtime_observer(name)
         except Exception as error:
             if not self._is_wanted(number, path):
-                # Its folder went while it was read, or it gave up: no failure of the version.
+                # The folder was removed during the load, or the load gave up: the version itself
+                # did not fail.
                 self._set(entry, VersionState.END)
                 _logger.info("Version %d of %s is no longer wanted", number, name)
                 return
-            # Whatever is wrong with a version, the server goes on: the error is the version's
-            # status.
+            # The server survives any error of a version: the error becomes the version's status.
             if not isinstance(error, ServingError):
                 _logger.exception("Loading %s failed unexpectedly.", path)
                 error = ServingError(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}")
@@ -353,7 +355,7 @@ class ServedModel:
             entry.fail(error, self._clock())
             self._set(entry, VersionState.END, error)
             self._metrics.count_load(path, "fail")
-            if not (was_too_large and entry.is_too_large):  # else it has been said
+            if not (was_too_large and entry.is_too_large):  # otherwise it was logged before
                 _logger.error("Version %d of %s does not load: %s", number, name, error.message)
             return
         with self._changed:
@@ -368,7 +370,7 @@ class ServedModel:
             available = self._available()
             kept = set(wish.chosen)
             if kept and not available.keys() & kept:
-                # What is wanted is not loaded: the best of what is there goes on serving.
+                # No wanted version is available: the best of the available ones stay.
                 kept = set(wish.choose(available)) or set(available)
             unwanted = [entry for number, entry in available.items() if number not in kept]
         for entry in unwanted:

@@ -1,4 +1,4 @@
-"""Which of the versions on disk a model serves: the latest, all, or those that are named."""
+"""Version policies: which versions on disk a model serves (the latest, all, or named ones)."""
 
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -6,62 +6,62 @@ from typing import Protocol
 
 
 class VersionPolicy(Protocol):
-    """Chooses from the versions under a base path."""
+    """A policy that chooses from the versions under a base path."""
 
     def choose(self, found: Collection[int]) -> list[int]:
-        """The versions to serve, in rising order.
+        """Returns the versions to serve, in rising order.
 
         Args:
-          found: The versions that are there.
+          found: Numbers of the versions on disk.
         """
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class LatestVersions:
-    """The highest versions.
+    """A policy that serves the highest versions.
 
     Attributes:
-      num_versions: How many; less than one counts as one.
+      num_versions: Number of versions; less than one counts as one.
     """
 
     num_versions: int = 1
 
     def choose(self, found: Collection[int]) -> list[int]:
-        """The highest of the versions found, in rising order."""
+        """Returns the highest of the versions found, in rising order."""
         return sorted(found)[-max(self.num_versions, 1) :]
 
 
 @dataclasses.dataclass(frozen=True)
 class AllVersions:
-    """Every version."""
+    """A policy that serves every version."""
 
     def choose(self, found: Collection[int]) -> list[int]:
-        """The versions found, in rising order."""
+        """Returns the versions found, in rising order."""
         return sorted(found)
 
 
 @dataclasses.dataclass(frozen=True)
 class SpecificVersions:
-    """The versions that are named, as far as they are there.
+    """A policy that serves named versions, if they exist.
 
     Attributes:
-      versions: Their numbers.
+      versions: Numbers of the versions.
     """
 
     versions: Sequence[int]
 
     def choose(self, found: Collection[int]) -> list[int]:
-        """The named ones of the versions found, in rising order."""
+        """Returns the named ones of the versions found, in rising order."""
         return sorted(set(self.versions) & set(found))
 
 
 class Wish:
-    """What is to be served, as the configuration and the disk say at one moment.
+    """The versions to serve, as the configuration and the disk determine them at one moment.
 
     Args:
-      policy: Chooses from what is there; None: nothing is to be served.
-      found: Version -> folder, of those on the disk.
+      policy: Policy that chooses from the versions; None: no version is to be served.
+      found: Folders of the versions on disk, by version number.
     """
 
     def __init__(self, policy: VersionPolicy | None, found: Mapping[int, str]):
@@ -70,16 +70,16 @@ class Wish:
         self.chosen = self.choose(found)
 
     def choose(self, numbers: Iterable[int]) -> list[int]:
-        """Those of some versions that are to serve where there are no others, in rising order."""
+        """Returns the versions to serve if only the given ones existed, in rising order."""
         if self._policy is None:
             return []
         return self._policy.choose([number for number in numbers if number in self.found])
 
     def wants(self, number: int, path: str, available: Collection[int]) -> bool:
-        """Whether a version that was loaded from a folder is to serve beside what does.
+        """Returns whether a version loaded from a folder is to serve beside the available ones.
 
-        One that is not the newest is, until that is loaded: else a server would never serve where
-        versions come faster than they are loaded.
+        A version that is not the newest one serves until the newest is loaded: otherwise no version
+        would ever serve if new versions appear faster than they are loaded.
         """
         is_there = self.found.get(number) == path
         return is_there and number in self.choose({number, *available})

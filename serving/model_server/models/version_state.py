@@ -1,4 +1,4 @@
-"""The states in the life of a version."""
+"""The states of a version, from the start of its load to its end."""
 
 import dataclasses
 import enum
@@ -7,7 +7,7 @@ import grpc
 
 
 class VersionState(enum.IntEnum):
-    """State of a version, with the numbers of GetModelStatus."""
+    """The state of a version, with the numbers of GetModelStatus."""
 
     START = 10
     LOADING = 20
@@ -18,13 +18,13 @@ class VersionState(enum.IntEnum):
 
 @dataclasses.dataclass(frozen=True)
 class VersionStatus:
-    """What GetModelStatus says of a version.
+    """The status of a version, as GetModelStatus reports it.
 
     Attributes:
-      version: Its number.
-      state: Where in its life it is.
-      code: OK, or why it did not load.
-      message: The error's text; empty without one.
+      version: Number of the version.
+      state: State of the version.
+      code: Status code, OK or the error of a failed load.
+      message: Text of the error; empty without an error.
     """
 
     version: int

@@ -1,8 +1,8 @@
-"""Warm-up: the requests a version carries with it are answered before it serves.
+"""Warm-up of a version: its recorded requests are answered before it becomes available.
 
-The first call of a graph is slow, and an operation the process does not know is found only when it
-is called: a version whose warm-up fails does not become available. Nor does one that answers
-otherwise than it did when it was exported, where its records say what that was.
+The first call of a graph is slow, and an operation that the process lacks is detected only when it
+is called: a version whose warm-up fails does not become available. Neither does a version whose
+answers differ from those recorded at its export, if its records have answers.
 """
 
 import json
@@ -26,19 +26,20 @@ MAX_RECORDS = 1000
 def replay_warmup(
     servable: Servable, version: int, is_wanted: Callable[[], bool] = lambda: True
 ) -> int:
-    """Answers the recorded requests of a version; the model and version they name do not matter.
+    """Answers the recorded requests of a version; the model and version that they name are ignored.
 
     Args:
-      servable: The loaded version.
-      version: Its number.
-      is_wanted: Whether the version is still wanted; asked before each record.
+      servable: Loaded version.
+      version: Number of the version.
+      is_wanted: Function that tells whether the version is still wanted; called before each record.
 
     Returns:
-      How many records there were.
+      The number of records.
 
     Raises:
-      ServingError: If a record is not one of Predict, fails, is answered otherwise than it says,
-        or there are more than 1,000; CANCELLED if the version is no longer wanted.
+      ServingError: If a record is not a Predict request, fails, or has an answer that differs from
+        the recorded one, or if there are more than 1,000 records; CANCELLED if the version is no
+        longer wanted.
     """
     path = os.path.join(servable.path, WARMUP_FILE)
     if not is_file(path):
@@ -82,11 +83,11 @@ def _compare(
 
 
 def _is_approximate(path: str) -> bool:
-    """Whether a version says that its index is an approximate one; one that is damaged may be."""
+    """Returns whether a version's index is approximate; true if its description is damaged."""
     file_path = os.path.join(path, DESCRIPTION_FILE)
     try:
         if not is_file(file_path):
-            return False  # none of ours
+            return False  # not a servable of this project
         with open_file(file_path) as file:
             return json.load(file)["index"]["kind"] == "scann"
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -1,1 +1,1 @@
-"""The REST side of the server: sockets, requests, JSON."""
+"""The REST side of the server: sockets, requests and JSON."""

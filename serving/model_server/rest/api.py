@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST interface as a function from request to answer; no sockets in it."""
+"""TensorFlow Serving's REST interface as a function from request to answer, without sockets."""
 
 import dataclasses
 import json
@@ -63,13 +63,13 @@ _HTTP_STATUS = {
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """An HTTP answer.
+    """The HTTP answer to a request.
 
     Attributes:
-      status: The status code.
-      body: The text.
-      content_type: Its type.
-      headers: Further headers.
+      status: HTTP status code.
+      body: Text of the body.
+      content_type: Content type of the body.
+      headers: Names and values of further headers.
     """
 
     status: int
@@ -78,26 +78,26 @@ class Answer:
     headers: tuple[tuple[str, str], ...] = ()
 
     def encoded(self) -> bytes:
-        """The text as bytes; those of a string that were no UTF-8 are as they came."""
+        """Returns the body as bytes; bytes of strings that are not UTF-8 are restored."""
         return self.body.encode("utf-8", "surrogateescape")
 
 
 @dataclasses.dataclass
 class _Target:
-    """What a request is about, as far as its path says: for the counts."""
+    """The model and the verb in a request's path, for the counts."""
 
     model_name: str = ""
     verb: str = ""
 
 
 class RestApi:
-    """Answers predict, status, metadata and metrics requests.
+    """The REST interface: answers predict, status, metadata and metrics requests.
 
     Args:
-      manager: The models.
-      metrics: Where requests are counted.
-      metrics_path: Where Prometheus reads the counts; empty: nowhere.
-      limits: What a predict request may cost; None: anything.
+      manager: Manager of the models.
+      metrics: Counts of requests.
+      metrics_path: Path where Prometheus reads the counts; empty: no path.
+      limits: Limits on the cost of a predict request; None: no limits.
     """
 
     def __init__(
@@ -113,20 +113,20 @@ class RestApi:
         self._metrics_path = metrics_path
 
     def count_refusal(self, code: grpc.StatusCode = grpc.StatusCode.RESOURCE_EXHAUSTED) -> None:
-        """Counts a request that was not let in: for there are too many, unless `code` says else."""
+        """Counts a refused request; the default code means that there are too many."""
         self._metrics.count_error("", code.name)
 
     def answer(self, method: str, path: str, body: bytes, origin: str = "") -> Answer:
         """Answers one request.
 
         Args:
-          method: `GET`, `POST` and so on.
-          path: The path, still percent-encoded.
-          body: The body, not compressed.
-          origin: The header `Origin`, for `OPTIONS`.
+          method: HTTP method, `GET`, `POST` or another one.
+          path: Path of the request, percent-encoded.
+          body: Body of the request, uncompressed.
+          origin: Value of the header `Origin`, for `OPTIONS`.
 
         Returns:
-          The answer; an error of the request is one, too.
+          The answer, which may be an error.
         """
         if path == self._metrics_path:
             return Answer(200, self._metrics.page(), "text/plain")
@@ -169,7 +169,7 @@ class RestApi:
             return Answer(200, self._predict(spec, body))
         if not spec.name:
             raise invalid_argument("Missing model name in request.")
-        # As the verb: `/METADATA` matches, and asks for the status.
+        # As for the verb, case matters: `/METADATA` matches the pattern, but asks for the status.
         is_metadata = match["part"] == "metadata"
         return Answer(200, self._metadata(spec) if is_metadata else self._status(spec))
 
@@ -214,11 +214,11 @@ class RestApi:
 
 
 def _model_spec(match: re.Match) -> model_pb2.ModelSpec | None:
-    """The model a path names; None if its version is too large a number."""
+    """Returns the model that a path names; None if the version number is too large."""
     spec = model_pb2.ModelSpec(name=unquote(match["name"] or ""))
     if match["version"]:
         digits = match["version"].lstrip("0") or "0"
-        # Python reads no number of thousands of digits.
+        # Python refuses to convert numbers with thousands of digits.
         if len(digits) > len(str(_LARGEST_VERSION)) or int(digits) > _LARGEST_VERSION:
             return None
         spec.version.value = int(digits)
@@ -233,7 +233,7 @@ def _as_messages(
     inputs: Mapping[str, np.ndarray],
     outputs: Mapping[str, np.ndarray],
 ) -> tuple[predict_pb2.PredictRequest, predict_pb2.PredictResponse]:
-    """A REST request and its answer as those of gRPC, for the log."""
+    """Converts a REST request and its answer to gRPC messages, for the request log."""
     request = predict_pb2.PredictRequest(model_spec=spec)
     response = predict_pb2.PredictResponse()
     response.model_spec.name, response.model_spec.signature_name = spec.name, spec.signature_name

@@ -1,4 +1,4 @@
-"""Connections of REST: how many there are, how they are taken, and which gives way."""
+"""REST connections: their maximum number, how they are accepted, and which one is closed first."""
 
 import asyncio
 import errno
@@ -14,34 +14,35 @@ from tornado.http1connection import HTTP1ServerConnection
 
 _logger = logging.getLogger("tagtower.model_server")
 
-# Seconds a connection may be silent, or take for a TLS handshake and the headers of a request.
+# Seconds that a connection may be idle, or take for the TLS handshake and a request's headers.
 IDLE_S = 120.0
 MAX_HEADER_BYTES = 1 << 16
-# What is read ahead of a connection; a body goes through in pieces of 64 KiB.
+# Read buffer of a connection; a body is processed in pieces of 64 KiB.
 _BUFFER_BYTES = 1 << 20
-# Bodies have their own limit: of this one tornado would not say why.
+# Tornado's limit of bodies is not used, because tornado would not tell the caller the reason;
+# `RestRequest` has its own limit.
 _ANY_SIZE = 2**62
-# Files that are not for connections of REST: those of gRPC, models, logs.
+# Open files that are not REST connections: those of gRPC, models, logs.
 _OTHER_FILES = 128
 _MIN_CONNECTIONS = 16
 _TAKEN_AT_A_TIME = 64
-# Until the next look where there is no room for a connection, seconds.
+# Seconds until the next attempt to accept connections, if there is no room or no free file.
 _FULL_PAUSE_S, _NO_FILES_PAUSE_S = 0.05, 0.5
 _NO_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 def max_connections(max_requests: int) -> int:
-    """How many connections may be open: one a request, as far as there are files for them."""
+    """Returns the maximum number of connections, by requests and the limit of open files."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = max_requests if soft == resource.RLIM_INFINITY else (soft - _OTHER_FILES) // 2
     return max(_MIN_CONNECTIONS, min(2 * max_requests, files))
 
 
 class RestConnections(tornado.httpserver.HTTPServer):
-    """Tornado's server, with a limit on connections.
+    """Tornado's server with a limit on connections.
 
-    Where one more comes, the one that has waited longest for a request is closed for it, or whose
-    body has paused; where all have one under way, those that come wait.
+    For a connection beyond the limit, the connection that has waited longest for a request is
+    closed, or one whose body has paused. If all connections have a running request, new ones wait.
     """
 
     def initialize(  # type: ignore[override]
@@ -51,13 +52,14 @@ class RestConnections(tornado.httpserver.HTTPServer):
         make_room: Callable[[], bool],
         context: ssl.SSLContext | None,
     ) -> None:
-        """Initializes the server.
+        """Initializes the server of connections.
 
         Args:
-          requests: Makes requests.
-          max_connections: The limit.
-          make_room: Ends a request that keeps its connection for nothing; whether there was one.
-          context: How TLS is spoken; None: it is not.
+          requests: Delegate that makes request objects.
+          max_connections: Maximum number of connections.
+          make_room: Function that ends a request whose body has paused, and returns whether there
+            was one.
+          context: TLS context; None: unencrypted connections.
         """
         super().initialize(
             requests,
@@ -69,11 +71,11 @@ class RestConnections(tornado.httpserver.HTTPServer):
         )
         self._max_connections = max_connections
         self._make_room = make_room
-        # Those without a request, longest first.
+        # Connections without a request, the longest idle one first.
         self._idle: dict[HTTP1ServerConnection, None] = {}
 
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
-        """Starts to take connections."""
+        """Starts to accept connections."""
         for listening in sockets:
             self._sockets[listening.fileno()] = listening
             self._handlers[listening.fileno()] = self._take_from(listening)
@@ -81,7 +83,7 @@ class RestConnections(tornado.httpserver.HTTPServer):
     def start_request(
         self, server_conn: object, request_conn: httputil.HTTPConnection
     ) -> httputil.HTTPMessageDelegate:
-        """A connection waits for its next request."""
+        """Marks a connection as idle until its next request, and makes the request's object."""
         assert isinstance(server_conn, HTTP1ServerConnection)
         self._idle.pop(server_conn, None)
         self._idle[server_conn] = None
@@ -89,13 +91,13 @@ class RestConnections(tornado.httpserver.HTTPServer):
         return _Noticed(request, lambda: self._idle.pop(server_conn, None))
 
     def on_close(self, server_conn: object) -> None:
-        """A connection is gone."""
+        """Removes a closed connection from the idle ones."""
         assert isinstance(server_conn, HTTP1ServerConnection)
         self._idle.pop(server_conn, None)
         super().on_close(server_conn)
 
     def _take_from(self, listening: socket.socket) -> Callable[[], None]:
-        """Takes connections of a socket as they come; returns what ends that."""
+        """Starts to accept connections of a socket; returns a function that stops it."""
         loop = asyncio.get_running_loop()
         is_over = False
 
@@ -109,20 +111,21 @@ class RestConnections(tornado.httpserver.HTTPServer):
                     return
                 except OSError as error:
                     if error.errno not in _NO_FILES:
-                        continue  # of one connection, which is gone already
+                        continue  # the error of one connection, which is already closed
                     _logger.error(
                         "No connection over REST can be taken: %s (`ulimit -n`).", error.strerror
                     )
                     self._close_idlest()
                     pause_s = _NO_FILES_PAUSE_S
                 if pause_s:
-                    # What waits stays readable: without a pause this would be called on and on.
+                    # The socket stays readable: without a pause the loop would call this all the
+                    # time.
                     loop.remove_reader(listening)
                     loop.call_later(pause_s, resume)
                     return
                 try:
                     self._handle_connection(connection, address)
-                except OSError:  # it was closed before TLS began
+                except OSError:  # the connection was closed before TLS began
                     connection.close()
 
         def resume() -> None:
@@ -141,7 +144,7 @@ class RestConnections(tornado.httpserver.HTTPServer):
         return len(self._connections) < self._max_connections or self._close_idlest()
 
     def _close_idlest(self) -> bool:
-        """Closes the connection that has waited longest; whether there was one to close."""
+        """Closes the connection that has been idle longest; returns whether one was closed."""
         idlest = next(iter(self._idle), None)
         if idlest is None:
             return self._make_room()
@@ -151,7 +154,7 @@ class RestConnections(tornado.httpserver.HTTPServer):
 
 
 class _Noticed(httputil.HTTPMessageDelegate):
-    """A request, of which somebody wants to know when it has begun."""
+    """A request that calls a function when its headers have arrived."""
 
     def __init__(self, request: httputil.HTTPMessageDelegate, on_headers: Callable[[], object]):
         self._request, self._on_headers = request, on_headers

@@ -1,25 +1,25 @@
-"""What reading a JSON body takes in memory, from its characters alone: before it is read."""
+"""The memory that parsing a JSON body takes, computed from its characters before it is parsed."""
 
-# Bytes at most for one character of each kind, in objects of Python, with the lists and arrays that
-# a request's tensors are gathered in. Measured by tracemalloc on bodies of one kind each:
-# 45 times its size for `[[[...]]]`, 47 for `{"":{"":...}}`, 9 for `1.5,1.5,...`.
+# Maximum bytes per character of each kind, in Python objects, including the lists and arrays in
+# which a request's tensors are collected. Measured with tracemalloc on bodies of one kind each:
+# 45 times the body's size for `[[[...]]]`, 47 for `{"":{"":...}}`, 9 for `1.5,1.5,...`.
 _COSTS = {b"[": 104, b"{": 240, b",": 52, b":": 64, b'"': 34}
-# Bytes at most for each byte of the text and its copies: of ASCII, of ASCII with escapes, which may
-# be characters of four bytes, and of any other, which is decoded and encoded again. The first two
-# megabytes may be parsed once more, as `json_parser` does with invalid Unicode.
+# Maximum bytes per byte of the text, for its copies: for ASCII; for ASCII with escapes, which may
+# be characters of four bytes; and for other text, which is decoded and encoded again. A text of up
+# to two megabytes may be parsed twice, as `json_parser` does for invalid Unicode.
 _ASCII_FACTOR, _ESCAPED_FACTOR, _WIDE_FACTOR = 3, 8, 11
 _SECOND_FACTOR, _LARGEST_SECOND_BYTES = 4, 1 << 21
-# Where counting is not worth it: this much at 50 times its size is little beside a server.
+# Bodies up to this size are not counted: 50 times their size is little for a server.
 SMALL_BYTES = 1 << 16
 
 
 def json_cost(body: bytes) -> int:
-    """Bytes that reading a body takes at most, its own left out; 0 for a small one.
+    """Returns the maximum memory of parsing a body, without the body itself; 0 for a small one.
 
-    Brackets in strings count as any others, so that a body may be cheaper than this.
+    Brackets in strings are counted like others, so that the real cost may be lower.
 
     Args:
-      body: The text.
+      body: JSON text.
     """
     if len(body) <= SMALL_BYTES:
         return 0

@@ -1,9 +1,9 @@
-"""JSON bodies by the real server's parser: what it takes, what it refuses, where.
+"""Parser of JSON bodies that accepts and refuses the same texts as TensorFlow Serving.
 
-TensorFlow Serving parses with RapidJSON 1.1.0. python-rapidjson binds a later RapidJSON of the same
-grammar and the same offsets; docs/decisions/0001-rest-json.md has the few differences. Its errors
-get the words of 1.1.0 here. What the binding refuses and 1.1.0 reads is read here as well: bytes
-that are no UTF-8, and second halves of surrogate pairs without a first.
+TensorFlow Serving parses with RapidJSON 1.1.0. python-rapidjson binds a later RapidJSON with the
+same grammar and the same offsets; docs/decisions/0001-rest-json.md lists the few differences. Here
+its errors get the words of 1.1.0. This parser also reads texts that 1.1.0 accepts and the binding
+refuses: bytes that are not UTF-8, and low surrogates without a high surrogate.
 """
 
 import re
@@ -20,7 +20,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ERROR = re.compile(r"Parse error at offset (\d+): (.*)")
 _WRONG_SURROGATE = "The surrogate pair in string is invalid."
 _WRONG_ENCODING = "Invalid encoding in string."
-# What the later RapidJSON says in other words.
+# Messages of RapidJSON 1.1.0, by those of the later RapidJSON.
 _WORDS = {
     "Missing a comma or '}' after an object member.": (
         "Missing a comma or } after an object member."
@@ -30,10 +30,10 @@ _WORDS = {
     ),
     _WRONG_ENCODING: "Invalid escape character in string.",  # a control character
 }
-# Reading text of invalid Unicode takes up to half a second for each megabyte.
+# Text with invalid Unicode is only parsed up to this size, as it takes up to 0.5 s per megabyte.
 _LARGEST_INVALID_BYTES = 1 << 21
 # Escaped code units and pairs of surrogates. Escaped backslashes are matched first, because the
-# second of them begins no escape.
+# second one of them does not begin an escape.
 _ESCAPE = re.compile(
     rb"(?:\\\\)+|(?P<pair>\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
     rb"|(?P<low>\\u[dD][c-fC-F][0-9a-fA-F]{2})|(?P<unit>\\u[0-9a-fA-F]{4})"
@@ -42,16 +42,16 @@ _TO_ASCII = bytes(byte if byte < 0x80 else ord("?") for byte in range(256))
 
 
 def parse_json(body: bytes) -> Any:
-    """Parses a body; NaN and the infinities are allowed.
+    """Parses a JSON body, in which NaN and the infinities are allowed.
 
     Args:
-      body: The text, in UTF-8. Bytes in strings that are no UTF-8 come out as lone surrogates.
+      body: JSON text in UTF-8; bytes in strings that are not UTF-8 become lone surrogates.
 
     Returns:
-      The document.
+      The parsed document.
 
     Raises:
-      ServingError: INVALID_ARGUMENT with RapidJSON's words and offset.
+      ServingError: INVALID_ARGUMENT, with RapidJSON's message and offset.
     """
     if not body:
         raise invalid_argument("JSON Parse error: The document is empty")
@@ -76,19 +76,19 @@ def parse_json(body: bytes) -> Any:
 
 
 def _decode_invalid_unicode(text: bytes) -> Any:
-    """Parses a text with bytes that are no UTF-8 or with lone halves of surrogate pairs.
+    """Parses a text with bytes that are not UTF-8, or with lone surrogates.
 
     Args:
-      text: The text, without a byte order mark.
+      text: JSON text, without a byte order mark.
 
     Returns:
-      The document; every such byte, and every byte of such a half, is a lone surrogate in it.
+      The parsed document; each of these bytes, and each byte of a surrogate, is a lone surrogate.
 
     Raises:
       rapidjson.JSONDecodeError: If RapidJSON 1.1.0 refuses the text.
     """
-    # Two texts: one in ASCII of the same length, for the error and its offset, and one with one
-    # character for each byte, for the document.
+    # Two texts are parsed: an ASCII text of the same length, for the error and its offset, and a
+    # text with one character for each byte, for the document.
     ascii_text, latin_text, end = bytearray(text), bytearray(), 0
     for escape in _ESCAPE.finditer(text):
         if escape["low"]:
@@ -104,13 +104,13 @@ def _decode_invalid_unicode(text: bytes) -> Any:
 
 
 def _character(escape: bytes) -> str:
-    """What one or two escaped code units of UTF-16 stand for."""
+    """Decodes one or two escaped code units of UTF-16."""
     units = bytes.fromhex(escape.replace(rb"\u", b"").decode("ascii"))
     return units.decode("utf-16-be", "surrogatepass")
 
 
 class _LatinDecoder(rapidjson.Decoder):
-    """Reads a text whose characters stand for a byte each."""
+    """A decoder of a text whose characters stand for one byte each."""
 
     def string(self, text: str) -> str:
         return text.encode("latin-1").decode("utf-8", "surrogateescape")
@@ -123,7 +123,7 @@ _decode_latin = _LatinDecoder(number_mode=_NUMBERS)
 
 
 def _place_and_words(error: rapidjson.JSONDecodeError) -> tuple[int, str]:
-    """The offset and the words that a message of the binding consists of."""
+    """Splits an error message of the binding into its offset and its words."""
     match = _ERROR.fullmatch(str(error))
     assert match is not None
     return int(match[1]), match[2]

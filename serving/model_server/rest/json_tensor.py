@@ -1,8 +1,7 @@
-"""The body of a REST predict request: JSON to tensors, row by row or by column.
+"""The body of a REST predict request: JSON is converted to tensors, by row or by column.
 
-Two forms, exactly one of them in a request: `instances` is a list with one element an example,
-`inputs` one value an input. Where TensorFlow Serving says what is wrong, the same words are used
-here.
+A request has exactly one of two forms: `instances` is a list with one element per example, `inputs`
+has one value per input. Error messages are those of TensorFlow Serving.
 """
 
 import base64
@@ -22,7 +21,7 @@ from serving.wire.tensor_proto import data_type_name
 _INT32 = (-(2**31), 2**31 - 1)
 _INTEGERS: dict[int, tuple[type, tuple[int, int]]] = {
     types_pb2.DT_INT32: (np.int32, _INT32),
-    types_pb2.DT_INT16: (np.int16, _INT32),  # cut to their width later, as by the real server
+    types_pb2.DT_INT16: (np.int16, _INT32),  # wrapped to its width later, as in TensorFlow Serving
     types_pb2.DT_INT8: (np.int8, _INT32),
     types_pb2.DT_UINT8: (np.uint8, _INT32),
     types_pb2.DT_INT64: (np.int64, (-(2**63), 2**63 - 1)),
@@ -31,15 +30,15 @@ _INTEGERS: dict[int, tuple[type, tuple[int, int]]] = {
 }
 _FLOATS: dict[int, type] = {types_pb2.DT_FLOAT: np.float32, types_pb2.DT_DOUBLE: np.float64}
 
-# Of numpy's arrays.
+# Maximum rank of numpy's arrays.
 MAX_RANK = 32
 
 
 def parse_body(body: bytes) -> dict[str, Any]:
-    """Parses the body of a request; NaN and the infinities are allowed.
+    """Parses the body of a request, in which NaN and the infinities are allowed.
 
     Raises:
-      ServingError: If it is no JSON object.
+      ServingError: If the body is not a JSON object.
     """
     document = parse_json(body)
     if not isinstance(document, dict):
@@ -48,10 +47,10 @@ def parse_body(body: bytes) -> dict[str, Any]:
 
 
 def signature_name(document: dict[str, Any]) -> str:
-    """The request's `signature_name`, empty if it has none.
+    """Returns the request's `signature_name`, or an empty string if it has none.
 
     Raises:
-      ServingError: If it is no string.
+      ServingError: If `signature_name` is not a string.
     """
     name = document.get("signature_name", "")
     if not isinstance(name, str):
@@ -67,14 +66,15 @@ def read_inputs(
     """Reads the tensors of a predict request.
 
     Args:
-      document: The parsed body.
-      signature: The signature they are for; it says the type of each.
+      document: Parsed body of the request.
+      signature: Signature that is called, which determines the type of each input.
 
     Returns:
-      Input name -> tensor, and whether they came row by row (`instances`).
+      Arrays by input name, and whether the request is row by row (`instances`).
 
     Raises:
-      ServingError: If they are not of one of the two forms, or of other types than the signature's.
+      ServingError: If the body has neither of the two forms, or values of other types than the
+        signature's.
     """
     if "instances" in document:
         if "inputs" in document:
@@ -95,7 +95,7 @@ def read_inputs(
 
 
 class _Rows:
-    """The values of one input, gathered instance by instance."""
+    """The values of one input, collected instance by instance."""
 
     def __init__(self, data_type: int):
         self.data_type = data_type
@@ -190,14 +190,14 @@ def _explained(place: str, add: Callable[[Any], None], item: Any) -> None:
 
 
 def _dense_shape(value: Any) -> list[int]:
-    """The shape a nested list has if its first elements are like the others."""
+    """Returns the shape of a nested list, from its first elements."""
     shape = []
     while isinstance(value, list):
         shape.append(len(value))
         if not value:
             break
         value = value[0]
-    # One dimension is left for the batch.
+    # One dimension is reserved for the batch.
     if len(shape) >= MAX_RANK:
         raise invalid_argument(f"Tensor of more than {MAX_RANK - 1} dimensions: {len(shape)}")
     return shape
@@ -232,24 +232,24 @@ def _fill(value: Any, level: int, shape: list[int], data_type: int, values: list
 
 
 def _plain_leaves(row: list[Any], data_type: int) -> list[Any] | None:
-    """What `_leaf` makes of a row, in one go where all its values are of the usual type.
+    """Converts a row as `_leaf` does, but at once if all its values are of the usual type.
 
     Returns:
-      The leaves; None: they are to be looked at one by one.
+      The converted values; None: they must be converted one by one.
     """
     kinds = set(map(type, row))
     if data_type == types_pb2.DT_STRING and kinds == {str}:
         return list(map(_string_bytes, row))
     if data_type in _FLOATS and kinds == {float}:
         size = np.abs(np.array(row))
-        # Not finite is lossless as well.
+        # NaN and the infinities are converted without loss as well.
         is_lossless = (size <= float(np.finfo(_FLOATS[data_type]).max)) | ~np.isfinite(size)
         return row if is_lossless.all() else None
     return None
 
 
 def _leaf(value: Any, data_type: int) -> Any:
-    """One value of a tensor; raises what the real server says of a value of another type."""
+    """Converts one value of a tensor; raises TensorFlow Serving's error for a wrong type."""
     if data_type == types_pb2.DT_STRING:
         if isinstance(value, str):
             return _string_bytes(value)
@@ -302,7 +302,7 @@ def _decode_base64(value: dict[str, Any]) -> bytes:
             f"JSON Value: {value_text(value)} not formatted correctly for base64 data"
         )
     text = "".join(value["b64"].split())
-    digits = text.rstrip("=.")  # either pads
+    digits = text.rstrip("=.")  # both characters are padding
     padding = -len(digits) % 4
     if padding == 3 or len(text) - len(digits) not in (0, padding):
         raise invalid_argument("Unable to base64 decode")

@@ -1,4 +1,4 @@
-"""JSON text as the real server writes it: four spaces, short decimals, bytes as base64."""
+"""JSON text in TensorFlow Serving's layout: four spaces, short decimals, bytes as base64."""
 
 import base64
 import decimal
@@ -15,25 +15,25 @@ from serving.wire.tensor_proto import data_type_name, data_type_of
 
 _INDENT = "    "
 _BYTES_SUFFIX = "_bytes"
-# An odd number of backslashes: the last one escapes.
+# A control character's escape; after an odd number of backslashes the last one escapes.
 _CONTROL = re.compile(r"((?<!\\)(?:\\\\)*\\)u(00[01][0-9a-f])")
 _LARGEST_FLOAT = 3.4028234e38
 _MOST_DIGITS = 21
-# Characters of a value that an error quotes. The layout takes four for each level above an element:
-# a megabyte of deep lists would be quoted in a gigabyte.
+# Maximum number of characters of a value that an error quotes. The layout indents an element by
+# four characters per level: the quotation of a megabyte of deep lists would have a gigabyte.
 MAX_QUOTED = 2**16
 _WRITTEN_KINDS = "fiubO"  # of numpy: floats, integers, bools, objects (strings)
 
 
 def value_text(value: Any) -> str:
-    """Any JSON value as text, as the real server quotes it in errors.
+    """Writes any JSON value as text, as TensorFlow Serving quotes it in errors.
 
-    Its writer has no text for a number that is not finite inside a list or an object, and stops
-    there. Here it stops as well after `MAX_QUOTED` characters.
+    TensorFlow Serving's writer stops at a number in a list or an object that is not finite. This
+    function does the same, and also stops after `MAX_QUOTED` characters.
     """
     value = _as_parsed(value)
     if isinstance(value, float):
-        # The real server writes a number that fits a float as a float.
+        # TensorFlow Serving writes a number as float32 if it is in the range of float32.
         if abs(value) <= _LARGEST_FLOAT:
             return decimal_text(float(np.float32(value)), np.float32)
         return decimal_text(value, np.float64)
@@ -51,19 +51,19 @@ def value_text(value: Any) -> str:
 
 
 def error_text(message: str) -> str:
-    """The body of an answer that is an error."""
+    """Writes the body of an answer that is an error."""
     return f'{{\n{_INDENT}"error": {_quoted(message)}\n}}'
 
 
 def decimal_text(value: float, float_type: type) -> str:
-    """A number as text: six digits if they give the same number back, else as many as it takes.
+    """Writes a number with six digits if these give the same number back, else with more digits.
 
     Args:
-      value: The number.
-      float_type: The numpy type it has, float16, float32 or float64.
+      value: Number to write.
+      float_type: numpy type of the number, float16, float32 or float64.
 
     Returns:
-      Such as `0.1`, `2.0`, `1e+09`, `NaN` or `-Infinity`.
+      Text such as `0.1`, `2.0`, `1e+09`, `NaN` or `-Infinity`.
     """
     if value != value:
         return "NaN"
@@ -76,12 +76,12 @@ def decimal_text(value: float, float_type: type) -> str:
 
 
 def _most_digits(float_type: type) -> int:
-    """Digits that give any number of the type back."""
+    """Returns how many digits give any number of the type back."""
     return 17 if float_type is np.float64 else 9
 
 
 def _decimal_texts(flat: np.ndarray) -> list[str]:
-    """`decimal_text` of every value of a tensor of floats, without a look-up of its type each."""
+    """Writes all values of a float array as `decimal_text` does, with a single type look-up."""
     values = flat.tolist()
     texts = [f"{value:.6g}" for value in values]
     is_same = np.array(list(map(float, texts)), np.float64).astype(flat.dtype) == flat
@@ -97,16 +97,16 @@ def _decimal_texts(flat: np.ndarray) -> list[str]:
 
 
 def rows_text(outputs: Mapping[str, np.ndarray]) -> str:
-    """Output tensors row by row: the answer to a request with `instances`.
+    """Writes output tensors row by row: the answer to a request with `instances`.
 
     Args:
-      outputs: Name -> tensor [batch, ...].
+      outputs: Arrays [batch, ...] by output name.
 
     Returns:
-      `{"predictions": [...]}`: values if there is one output, else objects.
+      JSON `{"predictions": [...]}`: a list of values if there is one output, else of objects.
 
     Raises:
-      ServingError: If a tensor has rank 0, another number of rows, or a type JSON does not have.
+      ServingError: If a tensor has rank 0, another number of rows, or a type that JSON lacks.
     """
     batch_size = None
     for name, array in outputs.items():
@@ -130,7 +130,7 @@ def rows_text(outputs: Mapping[str, np.ndarray]) -> str:
     if not rows:
         return f'{{\n{_INDENT}"predictions": []\n}}'
     if len(outputs) == 1:
-        # The real server switches its writer's layout midway, so that the list begins on one line.
+        # TensorFlow Serving changes its writer's layout midway, so the list begins on this line.
         body = ", ".join(rows)
     else:
         body = "\n" + ",\n".join(_INDENT * 2 + row for row in rows)
@@ -138,16 +138,16 @@ def rows_text(outputs: Mapping[str, np.ndarray]) -> str:
 
 
 def columns_text(outputs: Mapping[str, np.ndarray]) -> str:
-    """Output tensors as they are: the answer to a request with `inputs`.
+    """Writes output tensors as a whole: the answer to a request with `inputs`.
 
     Args:
-      outputs: Name -> tensor of any shape.
+      outputs: Arrays of any shape by output name.
 
     Returns:
-      `{"outputs": ...}`: the value if there is one output, else an object.
+      JSON `{"outputs": ...}`: the value if there is one output, else an object.
 
     Raises:
-      ServingError: If a tensor has a type JSON does not have.
+      ServingError: If a tensor has a type that JSON lacks.
     """
     texts = {
         name: _nested(_leaf_texts(name, array), 1 if len(outputs) == 1 else 2)
@@ -160,7 +160,7 @@ def columns_text(outputs: Mapping[str, np.ndarray]) -> str:
 
 
 def _leaf_texts(name: str, array: np.ndarray) -> Any:
-    """The tensor as nested lists (or one value) of JSON texts."""
+    """Converts a tensor to nested lists of JSON texts, or to one text if it has rank 0."""
     kind = array.dtype.kind
     if kind not in _WRITTEN_KINDS:
         raise invalid_argument(
@@ -178,13 +178,13 @@ def _leaf_texts(name: str, array: np.ndarray) -> Any:
 
 
 def _string_text(value: bytes) -> str:
-    # Bytes that are no UTF-8 go through as they are, which the encoding of the answer undoes.
+    # Bytes that are not UTF-8 become surrogates, which the encoding of the answer turns back.
     return _quoted(value.decode("utf-8", "surrogateescape"))
 
 
 def _quoted(text: str) -> str:
     quoted = json.encoder.encode_basestring(text)
-    # RapidJSON writes the digits of a control character in capitals.
+    # RapidJSON writes the hexadecimal digits of a control character in upper case.
     return _CONTROL.sub(_upper_escape, quoted) if "\\u00" in quoted else quoted
 
 
@@ -194,7 +194,7 @@ def _upper_escape(match: re.Match[str]) -> str:
 
 
 def _as_parsed(value: Any) -> Any:
-    """The value as RapidJSON holds it: an integer beyond 64 bits is a double."""
+    """Returns a value as RapidJSON holds it: an integer beyond 64 bits becomes a double."""
     if not isinstance(value, int) or -(2**63) <= value < 2**64:
         return value
     try:
@@ -204,7 +204,7 @@ def _as_parsed(value: Any) -> Any:
 
 
 def _pieces(value: Any, line: str) -> Iterator[str | None]:
-    """A value's text, piece by piece; `line` begins a line at its depth. None: it has to stop."""
+    """Yields a value's text in pieces; `line` begins a line at its depth; None: the text stops."""
     value = _as_parsed(value)
     if isinstance(value, str):
         yield _quoted(value)
@@ -227,7 +227,7 @@ def _pieces(value: Any, line: str) -> Iterator[str | None]:
 
 
 def _shortest(value: float) -> str:
-    """A finite number in RapidJSON's layout: exponents only beyond 21 digits or below 1e-6."""
+    """Writes a finite number in RapidJSON's layout, with exponents beyond 21 digits, below 1e-6."""
     sign, digits, exponent = decimal.Decimal(repr(float(value))).normalize().as_tuple()
     assert isinstance(exponent, int)
     text = "".join(map(str, digits))

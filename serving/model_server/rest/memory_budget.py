@@ -1,13 +1,13 @@
-"""Memory that requests under way may take, all together."""
+"""The memory budget that all running REST requests share."""
 
 import threading
 
 
 class MemoryBudget:
-    """Counts bytes; safe to use from several threads.
+    """A memory budget in bytes; safe to use from several threads.
 
     Args:
-      max_bytes: How many there are.
+      max_bytes: Size of the budget.
     """
 
     def __init__(self, max_bytes: int):
@@ -17,15 +17,15 @@ class MemoryBudget:
 
     @property
     def taken(self) -> int:
-        """Bytes taken now."""
+        """Returns the number of bytes that are taken now."""
         return self._taken
 
     def account(self, free_bytes: int = 0) -> "MemoryAccount":
-        """An account of one request, with nothing in it.
+        """Makes an empty account for one request.
 
         Args:
-          free_bytes: What it may take even where nothing is left, so that large requests do not
-            keep small ones out.
+          free_bytes: Number of bytes that the account may take even if the budget is used up, so
+            that large requests do not keep small ones out.
         """
         return MemoryAccount(self, free_bytes)
 
@@ -42,7 +42,7 @@ class MemoryBudget:
 
 
 class MemoryAccount:
-    """What one request has taken of a budget; used by one thread at a time."""
+    """The bytes that one request has taken from a budget; used by one thread at a time."""
 
     def __init__(self, budget: MemoryBudget, free_bytes: int):
         self.budget = budget
@@ -50,7 +50,7 @@ class MemoryAccount:
         self._num_bytes = 0
 
     def take(self, num_bytes: int) -> bool:
-        """Takes more; whether there was so much left, and nothing changes where not."""
+        """Takes more bytes and returns true; if the budget has too few, changes nothing."""
         is_free = self._num_bytes + num_bytes <= self._free_bytes
         if not self.budget._take(num_bytes, is_free):
             return False
@@ -58,12 +58,12 @@ class MemoryAccount:
         return True
 
     def raise_to(self, num_bytes: int) -> bool:
-        """Takes what is missing to so many bytes; as `take`."""
+        """Takes the bytes that are missing to a number of bytes, as `take` does."""
         missing = num_bytes - self._num_bytes
         return missing <= 0 or self.take(missing)
 
     def change_to(self, num_bytes: int) -> bool:
-        """Takes what is missing to so many bytes, or gives back what is too many; as `take`."""
+        """Takes missing bytes or gives back surplus ones, to have a number of bytes, see `take`."""
         if num_bytes >= self._num_bytes:
             return self.raise_to(num_bytes)
         self.budget._give(self._num_bytes - num_bytes)
@@ -71,6 +71,6 @@ class MemoryAccount:
         return True
 
     def close(self) -> None:
-        """Gives all back; a second time there is nothing."""
+        """Gives all bytes back; a second call does nothing."""
         num_bytes, self._num_bytes = self._num_bytes, 0
         self.budget._give(num_bytes)

@@ -1,4 +1,4 @@
-"""One request over REST while it comes in: its size, its pace, what it unpacks to, who sends it."""
+"""A REST request while it is received: checks of its caller, size, pace and unpacked size."""
 
 import asyncio
 import contextlib
@@ -17,36 +17,38 @@ from serving.model_server.rest.json_cost import SMALL_BYTES
 from serving.model_server.rest.json_text import error_text
 from serving.model_server.rest.memory_budget import MemoryAccount, MemoryBudget
 
-# A body may pause for so long, and comes at this pace at least once as much time has gone.
+# Maximum pause of a body in seconds, and its minimum pace after as many seconds.
 STALL_S = 20.0
 MIN_BYTES_PER_S = 1 << 15
-# What is still read, and dropped, of a caller who is refused: one that is cut off while it sends
-# never reads why.
+# The body of a refused request is still read and dropped, up to these limits: a caller that is cut
+# off while it sends never reads the reason.
 _LINGER_S = 3.0
-# A body that has paused for so long gives way where others find no room.
+# A request whose body has paused for so long is ended if others need the memory.
 _PATIENCE_S = 3.0
 _LINGER_BYTES = 1 << 28
 _PIECE_BYTES = 1 << 16
-# Unpacked at a time, before others have their turn.
+# Bytes that are unpacked at a time, before other tasks of the loop run.
 _UNPACKED_PIECE_BYTES = 1 << 20
-# Chunks that a body may have however small it is, and bytes that one has on average beyond.
+# Number of chunks that any body may have, and minimum mean size of further chunks.
 _FREE_CHUNKS, _MIN_CHUNK_BYTES = 10_000, 16
 _GZIP = 16 + zlib.MAX_WBITS
 _DIGITS = re.compile(r"[0-9]+", re.ASCII)
 
 
 class RestRequest(httputil.HTTPMessageDelegate):
-    """Gathers one request, and hands it on or refuses it.
+    """A request that is being received, and is then answered or refused.
 
     Args:
-      connection: Where it comes from.
-      budget: What all requests together may take; a body counts from its headers on.
-      max_body_bytes: Size of a body, packed and unpacked.
-      admit: Why a caller with these headers is not let in; None: they are.
-      count_refusal: Called for each that finds no room.
-      answer: Takes the request, its body and its account, which it closes.
-      coming: Where it stands as long as its body comes in.
-      make_room: Ends another request that keeps all waiting; whether there was one.
+      connection: Connection of the request.
+      budget: Memory budget of all requests; a body counts as soon as its headers have arrived.
+      max_body_bytes: Maximum size of a body, compressed and uncompressed.
+      admit: Function that returns the refusal of a caller by the headers; None: the caller is
+        admitted.
+      count_refusal: Function that is called for each request without enough memory.
+      answer: Function that answers the request, given its body and its account, which it closes.
+      coming: Set that holds the request while its body is received.
+      make_room: Function that ends another request whose body has paused, and returns whether there
+        was one.
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class RestRequest(httputil.HTTPMessageDelegate):
         start_line: httputil.RequestStartLine | httputil.ResponseStartLine,
         headers: httputil.HTTPHeaders,
     ) -> None:
-        """Refuses at once whom it can: before a byte of the body is read."""
+        """Checks the headers, to refuse a request before a byte of the body is read."""
         assert isinstance(start_line, httputil.RequestStartLine)
         self.start_line, self.headers = start_line, headers
         self._start = self._last = time.monotonic()
@@ -85,7 +87,7 @@ class RestRequest(httputil.HTTPMessageDelegate):
             return await self._refuse(refusal)
         length = headers.get("Content-Length", "").partition(",")[0]
         if _DIGITS.fullmatch(length):
-            # Python reads no number of thousands of digits.
+            # Python refuses to convert numbers with thousands of digits.
             declared = int(length) if len(length) < 20 else 10**20
             if declared > self._limit:
                 return await self._refuse(_too_large(declared, self._limit))
@@ -99,7 +101,7 @@ class RestRequest(httputil.HTTPMessageDelegate):
         return None
 
     async def data_received(self, chunk: bytes) -> None:  # type: ignore[override]
-        """Takes a piece of the body."""
+        """Receives a piece of the body."""
         if self._is_over:
             return
         self._last = time.monotonic()
@@ -117,7 +119,7 @@ class RestRequest(httputil.HTTPMessageDelegate):
             await self._unpack(chunk)
 
     def finish(self) -> None:
-        """Hands the request on."""
+        """Starts to answer the request, which has arrived completely."""
         if self._is_over:
             return
         self._is_over = True
@@ -126,27 +128,28 @@ class RestRequest(httputil.HTTPMessageDelegate):
             self._body.clear()
         body = bytes(self._body)
         self._body.clear()
-        # The connection keeps the request, the request its task: the loop alone would not.
+        # The connection keeps the request, and the request keeps its task: the loop alone would not
+        # keep the task alive.
         self._task = asyncio.ensure_future(self._answer(self, body, self._account))
 
     def on_connection_close(self) -> None:
-        """The caller has left before the end."""
+        """Ends the request, because the caller has left."""
         self._end()
 
     def check_pace(self, now: float) -> None:
-        """Ends a request whose body does not come, or too slowly; called every other second.
+        """Ends the request if its body has paused or is too slow; called once per second.
 
         Args:
-          now: Seconds of `time.monotonic()`.
+          now: Current time of `time.monotonic()`.
         """
         if now - self._last > STALL_S or is_slow(self._num_received, now - self._start):
             self._give_up()
 
     def gives_way(self, now: float) -> bool:
-        """Ends a request that has paused, for others; whether it had.
+        """Ends the request in favour of others if its body has paused; returns whether it had.
 
         Args:
-          now: Seconds of `time.monotonic()`.
+          now: Current time of `time.monotonic()`.
         """
         has_paused = now - self._last > _PATIENCE_S and not self._is_over
         if has_paused:
@@ -155,7 +158,7 @@ class RestRequest(httputil.HTTPMessageDelegate):
 
     @property
     def last_byte(self) -> float:
-        """When the last piece of its body came, of `time.monotonic()`."""
+        """Returns the time of `time.monotonic()` at which the last piece of the body arrived."""
         return self._last
 
     def _give_up(self) -> None:
@@ -173,7 +176,7 @@ class RestRequest(httputil.HTTPMessageDelegate):
         self._end()
 
     async def _unpack(self, chunk: bytes) -> None:
-        """Unpacks a piece at a time: a kilobyte may hold a megabyte."""
+        """Unpacks a chunk piece by piece, because a kilobyte may unpack to a megabyte."""
         packed = chunk
         while packed and not (self._is_over or self._is_damaged or self._unpacker.eof):
             try:
@@ -206,7 +209,7 @@ class RestRequest(httputil.HTTPMessageDelegate):
         return no_memory(self._account.budget.max_bytes)
 
     async def _refuse(self, answer: Answer) -> None:
-        """Answers before the end of the request, and closes the connection."""
+        """Refuses the request before its end, and closes the connection."""
         self._end()
         stream = self.connection.stream
         try:
@@ -214,7 +217,7 @@ class RestRequest(httputil.HTTPMessageDelegate):
             await asyncio.wait_for(self._drop_rest(), _LINGER_S)
         except (StreamClosedError, UnsatisfiableReadError, asyncio.TimeoutError):
             pass
-        # What reads the body finds the stream closed, and ends.
+        # Tornado, which reads the body, finds the stream closed and ends.
         stream.close()
 
     async def _drop_rest(self) -> None:
@@ -234,12 +237,12 @@ class RestRequest(httputil.HTTPMessageDelegate):
 
 
 def is_slow(num_bytes: int, elapsed_s: float) -> bool:
-    """Whether so few bytes in that time are below the pace that either side must keep."""
+    """Returns whether a number of bytes in a time is below the minimum pace of both directions."""
     return num_bytes < (elapsed_s - STALL_S) * MIN_BYTES_PER_S
 
 
 def closing_answer(answer: Answer) -> bytes:
-    """An answer as bytes, after which the connection is closed."""
+    """Returns the bytes of an answer after which the connection is closed."""
     body = answer.encoded()
     lines = [
         f"HTTP/1.1 {answer.status} {httputil.responses.get(answer.status, 'Unknown')}",
@@ -252,11 +255,11 @@ def closing_answer(answer: Answer) -> bytes:
 
 
 def no_memory(max_bytes: int) -> Answer:
-    """The answer to a request for which there is no memory now."""
+    """Returns the answer to a request for which there is not enough memory now."""
     text = f"The requests under way must fit the server's {max_bytes >> 20} MB; ask again."
     return Answer(429, error_text(text))
 
 
 def _too_large(size: int, limit: int) -> Answer:
-    """The answer to a body beyond the limit, in gRPC's words."""
+    """Returns the answer to a body that is too large, in gRPC's words."""
     return Answer(413, error_text(f"Received message larger than max ({size} vs. {limit})"))

@@ -1,4 +1,4 @@
-"""The HTTP side of REST: sockets, an event loop in a thread of its own, and threads that answer."""
+"""The REST server: sockets, an event loop in its own thread, and threads that compute answers."""
 
 import asyncio
 import contextlib
@@ -23,29 +23,29 @@ from serving.model_server.rest.request import STALL_S, RestRequest, is_slow, no_
 
 _logger = logging.getLogger("tagtower.model_server")
 
-# Of an answer that is written at a time; its caller must read one in `STALL_S`.
+# Size of the pieces in which an answer is written; the caller must read one within `STALL_S`.
 _PIECE_BYTES = 1 << 18
-# Between two looks at the pace of the bodies that come in.
+# Seconds between two checks of the pace of bodies that are received.
 _LOOK_S = 1.0
 DEFAULT_MEMORY_BYTES = 512 << 20
 
 
 class RestServer:
-    """Serves the REST interface.
+    """The server of the REST interface.
 
     Args:
-      api: What answers.
-      host: Address to listen on, in numbers.
-      port: Port to listen on; 0: one the operating system chooses.
-      max_workers: Requests answered at a time.
-      max_requests: Requests under way or waiting; more are refused.
-      max_body_bytes: Size of a body, unpacked as well; larger ones are refused.
-      max_memory_bytes: What bodies, the reading of them and answers take together; what goes
-        beyond is refused.
-      security: How callers are known.
+      api: REST interface that answers the requests.
+      host: Numeric address to listen on.
+      port: Port to listen on; 0: the operating system chooses one.
+      max_workers: Number of requests answered at a time.
+      max_requests: Maximum number of requests that run or wait; further ones are refused.
+      max_body_bytes: Maximum size of a body, compressed and uncompressed; larger ones are refused.
+      max_memory_bytes: Memory for bodies, their parsing and answers together; requests beyond it
+        are refused.
+      security: Certificates and tokens of callers; None: every caller is allowed.
 
     Attributes:
-      port: The port it listens on.
+      port: Port that the server listens on.
 
     Raises:
       OSError: If the port is taken.
@@ -82,17 +82,17 @@ class RestServer:
         self._thread = threading.Thread(target=self._run, name="rest-server", daemon=True)
 
     def start(self) -> None:
-        """Starts to answer; the port has been open since the constructor."""
+        """Starts to answer requests; the port has been open since the constructor."""
         self._thread.start()
 
     def stop(self, grace_s: float) -> bool:
-        """Takes no more requests, lets those under way finish, and ends.
+        """Refuses new requests, waits for running ones, and stops.
 
         Args:
-          grace_s: Seconds the requests under way have.
+          grace_s: Seconds that running requests have; then they are cut off.
 
         Returns:
-          Whether they all finished.
+          Whether all running requests were answered.
         """
         self._grace_s = grace_s
         self._loop.call_soon_threadsafe(self._stopping.set)
@@ -102,16 +102,16 @@ class RestServer:
 
     @property
     def num_requests(self) -> int:
-        """Requests whose bodies have come, under way or waiting."""
+        """Returns the number of completely received requests that run or wait."""
         return self._num_requests
 
     @property
     def memory_taken(self) -> int:
-        """Bytes that requests under way have of the budget."""
+        """Returns the bytes of the budget that requests have taken."""
         return self._budget.taken
 
     def new_request(self, connection: HTTP1Connection) -> RestRequest:
-        """What gathers the next request of a connection."""
+        """Makes the object that receives the next request of a connection."""
         return RestRequest(
             connection,
             self._budget,
@@ -124,12 +124,12 @@ class RestServer:
         )
 
     def _make_room(self) -> bool:
-        """Ends the request whose body has paused longest, if long enough; whether one had."""
+        """Ends the request whose body has paused longest, if long enough; returns whether so."""
         coming = min(self._coming, key=lambda request: request.last_byte, default=None)
         return coming is not None and coming.gives_way(time.monotonic())
 
     def _admit(self, headers: httputil.HTTPHeaders) -> Answer | None:
-        """The answer to a caller who is not known; None: they are."""
+        """Returns the refusal of a caller without a valid token; None: the caller is admitted."""
         given = headers.get_list("Authorization")
         error = self._security.refusal(given[0] if len(given) == 1 else "")
         if error is None:
@@ -138,7 +138,7 @@ class RestServer:
         return Answer(401, error_text(error.message), headers=(("WWW-Authenticate", "Bearer"),))
 
     def _not_let_in(self) -> Answer | None:
-        """The answer to a request that is not let in; None: it is."""
+        """Returns the refusal of a request that cannot be answered now; None: it can."""
         if self._stopping.is_set():
             return Answer(503, error_text("The server is shutting down."))
         if self._num_requests >= self._max_requests:
@@ -147,7 +147,7 @@ class RestServer:
         return None
 
     async def _answer(self, request: RestRequest, body: bytes, account: MemoryAccount) -> None:
-        """Answers one request, outside the event loop's thread."""
+        """Answers one request; the answer is computed outside the event loop's thread."""
         refusal = self._not_let_in()
         try:
             if refusal is not None:
@@ -169,7 +169,7 @@ class RestServer:
             account.close()
 
     async def _write(self, request: RestRequest, answer: Answer, body: bytes) -> None:
-        """Writes an answer; completes when it has left, or the caller has, or does not read."""
+        """Writes an answer; returns when it is sent, the caller has left or does not read it."""
         connection = request.connection
         headers = httputil.HTTPHeaders()
         headers["Content-Type"] = answer.content_type
@@ -200,7 +200,7 @@ class RestServer:
             if is_gone in done or (done and written.exception() is not None):
                 return
             if not done or is_slow(num_written, time.monotonic() - start):
-                connection.stream.close()  # its caller does not read it
+                connection.stream.close()  # the caller does not read the answer
                 return
             num_written += _PIECE_BYTES
             if not rest:
@@ -211,7 +211,7 @@ class RestServer:
     def _compute(
         self, request: RestRequest, body: bytes, account: MemoryAccount
     ) -> tuple[Answer, bytes]:
-        """The answer, and its body's bytes."""
+        """Computes the answer, and the bytes of its body."""
         start_line = request.start_line
         try:
             cost = json_cost(body)
@@ -229,7 +229,7 @@ class RestServer:
                 origin = request.headers.get("Origin", "")
                 answer = self._api.answer(start_line.method, path, body, origin)
             encoded = answer.encoded()
-            # What the request took is free again, but for its answer.
+            # The memory of the request is free again, except that of the answer.
             if not account.change_to(len(encoded)):
                 self._api.count_refusal()
                 answer = no_memory(self._budget.max_bytes)
@@ -265,7 +265,7 @@ class RestServer:
         try:
             await asyncio.wait_for(self._idle.wait(), self._grace_s)
         except asyncio.TimeoutError:
-            self._is_drained = False  # the grace is over: what is still under way is cut off
+            self._is_drained = False  # running requests are cut off after the grace period
         await server.close_all_connections()
         paces.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -280,7 +280,7 @@ class RestServer:
 
 
 class _Requests(httputil.HTTPServerConnectionDelegate):
-    """Makes a request for each of a connection."""
+    """A delegate that makes the object of each request of a connection."""
 
     def __init__(self, server: RestServer):
         self._server = server

@@ -1,1 +1,1 @@
-"""One loaded SavedModel and what a Predict request asks of it."""
+"""A loaded SavedModel, and the answers to Predict requests."""

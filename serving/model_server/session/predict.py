@@ -1,4 +1,4 @@
-"""What Predict means: which inputs it takes, which outputs it gives, what it refuses and how."""
+"""Answers to Predict requests: inputs, outputs, and the errors of TensorFlow Serving."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
@@ -33,18 +33,18 @@ def predict(
     """Answers one Predict request.
 
     Args:
-      servable: The model.
-      version: Its version, for the answer.
-      request: The request; the model its `model_spec` names has been looked up already.
-      write: How the answer's tensors are written; by default with their `*_val` fields filled, as
+      servable: Loaded version of the model.
+      version: Number of the version, for the answer.
+      request: Request, whose `model_spec` has been resolved to `servable` already.
+      write: Function that writes the answer's tensors; by default into their `*_val` fields, as
         TensorFlow Serving does.
-      limits: What the request may cost; None: anything, for requests that no stranger sends.
+      limits: Limits on the cost of the request; None: no limits, for trusted requests.
 
     Returns:
-      The answer; its `model_spec` is complete.
+      The answer, with a complete `model_spec`.
 
     Raises:
-      ServingError: With the code and the message of TensorFlow Serving.
+      ServingError: The request is refused, with TensorFlow Serving's code and message.
     """
     signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
     signature = servable.signatures.get(signature_name)
@@ -74,18 +74,18 @@ def run_signature(
     output_filter: Sequence[str] = (),
     limits: RequestLimits | None = None,
 ) -> dict[str, np.ndarray]:
-    """Runs one signature.
+    """Runs one signature of a servable.
 
     Args:
-      servable: The model.
-      signature: One of its signatures.
-      inputs: Name -> value for exactly the signature's inputs.
-      output_filter: The outputs wanted; none: all.
-      limits: What the values may cost; None: anything, for values that are our own, or a message's
-        whose claims were looked at before.
+      servable: Loaded version of the model.
+      signature: Signature of the servable.
+      inputs: Arrays by name, for exactly the signature's inputs.
+      output_filter: Names of the outputs to return; empty: all.
+      limits: Limits on the cost of the values; None: no limits, for trusted values or those of a
+        message that was checked before.
 
     Returns:
-      Output name -> value.
+      Arrays by output name.
 
     Raises:
       ServingError: If an output is unknown or named twice, an input has another type than the
@@ -115,7 +115,7 @@ def run_signature(
 def _read_inputs(
     signature: Signature, tensors: Mapping[str, tensor_pb2.TensorProto]
 ) -> dict[str, np.ndarray]:
-    """The values of the signature's inputs, from the request or the signature's defaults."""
+    """Reads the signature's inputs from the request or from the signature's defaults."""
     slots = enumerate(signature.inputs.values())
     if tensors.keys() == signature.inputs.keys():
         return {slot.name: _parse(position, slot, tensors[slot.name]) for position, slot in slots}
@@ -164,7 +164,7 @@ def _parse(position: int, slot: TensorSlot, tensor: tensor_pb2.TensorProto) -> n
     try:
         return to_numpy(tensor)
     except (ValueError, MemoryError) as error:
-        # A type TensorFlow has and numpy has not: the tensor is sound, and of another type.
+        # If TensorFlow has the type and numpy has not, the tensor is valid but of a wrong type.
         is_known = (
             tensor.dtype in types_pb2.DataType.values() and tensor.dtype != types_pb2.DT_INVALID
         )
@@ -181,7 +181,7 @@ def _wrong_type(position: int, slot: TensorSlot, received: int) -> ServingError:
 
 
 def _as_array(value, data_type: int) -> np.ndarray:
-    # A string of rank 0 comes out of a session as bare bytes, which numpy would cut at a zero byte.
+    # A session returns a string of rank 0 as bytes, which numpy would cut at a zero byte.
     return np.array(value, dtype=object if data_type == types_pb2.DT_STRING else None, copy=False)
 
 

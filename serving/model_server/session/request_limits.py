@@ -1,10 +1,10 @@
-"""What a Predict request may cost, found out before anything is expanded.
+"""Limits on the cost of a Predict request, checked before its tensors are expanded.
 
-A tensor's shape is a claim. A value may stand for all the elements of its shape (`*_val` repeats
-its last one), so that a few hundred bytes name millions of users; and a string of two bytes in a
-message takes some hundred in the model, which looks it up and embeds it. What a request claims is
-therefore compared with what it carries, and counted over all its inputs together, while it is still
-a message.
+A tensor's shape may claim more than the message holds. One value may stand for all elements of the
+shape (`*_val` repeats its last value), so that a few hundred bytes can claim millions of users; and
+a string of two bytes in a message takes hundreds in the model, which looks it up and embeds it.
+Therefore the claimed sizes are compared with the values in the message, and summed over all inputs,
+before any tensor is read.
 """
 
 import dataclasses
@@ -19,25 +19,25 @@ from serving.model_server.session.signature import Signature
 from serving.wire.tensor_proto import is_readable, num_values
 
 MAX_BATCH_SIZE = 4096
-# Of all inputs together, padding included: 800 users of 2,400 values each. A string costs a model
-# some 300 bytes: itself, its id, its embedding.
+# Strings of all inputs together, padding included: 800 users with 2,400 values each. A string costs
+# a model about 300 bytes: the string, its id, its embedding.
 MAX_STRINGS = 2**21
-# Bytes of all elements that a message does not hold, over its inputs.
+# Bytes of all elements that the shapes claim and the message does not hold, over all inputs.
 MAX_REPEATED_BYTES = 16 << 20
-# A shape of more is none.
+# A shape with more elements is invalid.
 _MOST_ELEMENTS = 2**63 - 1
-# TensorFlow's string, without what it points to.
+# Size of TensorFlow's string object, without the bytes that it points to.
 _STRING_BYTES = 24
 
 
 @dataclasses.dataclass(frozen=True)
 class RequestLimits:
-    """Bounds on one Predict request.
+    """Limits on the cost of one Predict request.
 
     Attributes:
-      max_batch_size: Size of the first dimension of an input, where the signature leaves it open.
-      max_strings: Strings of all inputs together, padding included.
-      max_repeated_bytes: Size of all elements that a message claims and does not hold.
+      max_batch_size: Maximum size of an input's first dimension, if the signature leaves it open.
+      max_strings: Maximum number of strings of all inputs together, padding included.
+      max_repeated_bytes: Maximum size of all elements that a message claims and does not hold.
     """
 
     max_batch_size: int = MAX_BATCH_SIZE
@@ -47,15 +47,15 @@ class RequestLimits:
     def check_tensors(
         self, signature: Signature, tensors: Mapping[str, tensor_pb2.TensorProto]
     ) -> None:
-        """Refuses a request that claims too much; looks at shapes and lengths alone.
+        """Refuses a request that claims too much; reads only shapes and lengths.
 
         Args:
-          signature: What is asked.
-          tensors: Input name -> its tensor as it came; names that are none of the signature's are
-            left to others, as are shapes that cannot be read.
+          signature: Signature that is called.
+          tensors: Tensors of the request by input name; unknown names and invalid shapes are
+            ignored here, and refused later.
 
         Raises:
-          ServingError: INVALID_ARGUMENT, with what was claimed and the flag or the bound.
+          ServingError: INVALID_ARGUMENT, with the claimed size and the flag or the limit.
         """
         num_strings = repeated_bytes = 0
         for name, tensor in tensors.items():
@@ -68,7 +68,7 @@ class RequestLimits:
             if tensor.dtype == types_pb2.DT_STRING:
                 num_strings += size
             if tensor.tensor_content or not is_readable(tensor.dtype):
-                continue  # must fit its shape exactly, or is refused for its type
+                continue  # it must fit its shape exactly, or is refused later for its type
             carried = num_values(tensor)
             if carried >= size:
                 continue
@@ -87,14 +87,14 @@ class RequestLimits:
             )
 
     def check_arrays(self, signature: Signature, arrays: Mapping[str, np.ndarray]) -> None:
-        """The same for values that are there already, as those of JSON.
+        """Refuses arrays that are too large; for values that are already read, as from JSON.
 
         Args:
-          signature: What is asked.
-          arrays: Input name -> its value.
+          signature: Signature that is called.
+          arrays: Arrays by input name.
 
         Raises:
-          ServingError: INVALID_ARGUMENT.
+          ServingError: INVALID_ARGUMENT, with the size and the limit.
         """
         num_strings = 0
         for name, array in arrays.items():
@@ -104,14 +104,14 @@ class RequestLimits:
         self._check_strings(num_strings)
 
     def check_rows(self, signature: Signature, rows: object) -> None:
-        """The same for the `instances` of a body, before each is looked at.
+        """Refuses too many `instances` of a JSON body, before any of them is read.
 
         Args:
-          signature: What is asked.
-          rows: What stands there; what is no list is left to others.
+          signature: Signature that is called.
+          rows: Value of `instances`; anything but a list is ignored here, and refused later.
 
         Raises:
-          ServingError: INVALID_ARGUMENT.
+          ServingError: INVALID_ARGUMENT, with the size and the limit.
         """
         for name in signature.inputs if isinstance(rows, list) else ():
             self._check_batch(signature, name, (len(rows),))  # type: ignore[arg-type]
@@ -138,7 +138,7 @@ def _too_large(flag: str, limit: int, name: str, size: int) -> ServingError:
 
 
 def _element_bytes(tensor: tensor_pb2.TensorProto) -> int:
-    """What one repeated element takes; of a string, with its own copy of the bytes."""
+    """Returns the size of one repeated element; a string has its own copy of the bytes."""
     if tensor.dtype == types_pb2.DT_STRING:
         return _STRING_BYTES + (len(tensor.string_val[-1]) if tensor.string_val else 0)
-    return 16  # the largest number there is, a complex of two doubles
+    return 16  # the largest number type, a complex number of two doubles

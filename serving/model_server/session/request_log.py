@@ -1,9 +1,10 @@
 """The request log of a model: a sample of its answered Predict requests, with their answers.
 
-Records are TensorFlow Serving's PredictionLog, in TFRecord files. A request waits for no disk: its
-record goes into memory, and a thread writes. Where that falls behind or the disk fails, records are
-dropped and counted, and requests go on. A file has its name once it is closed; until then it ends
-in `.part`, also that of a killed server, whose last record may be cut.
+Records are TensorFlow Serving's PredictionLog, in TFRecord files. A request does not wait for the
+disk: its record is kept in memory until a thread writes it. If the thread falls behind or the disk
+fails, records are dropped and counted, and requests are still answered. A file gets its final name
+when it is closed. Until then its name ends in `.part`; a killed server leaves such a file, whose
+last record may be truncated.
 """
 
 import collections
@@ -26,13 +27,13 @@ _logger = logging.getLogger("tagtower.model_server")
 
 TYPE = "tfrecord"
 SUFFIX, PART = ".tfrecord", ".part"
-# A file is closed when it is as large, or as old.
+# A file is closed when it reaches this size or this age.
 _FILE_BYTES = 64 << 20
 _FILE_S = 3600.0
-# Records that wait for the disk.
+# Maximum size of the records that wait for the disk.
 _WAITING_BYTES = 64 << 20
 _FLUSH_S = 1.0
-# After an error, before the disk is asked again.
+# Seconds after an error until the next attempt to write.
 _PAUSE_S = 10.0
 _CLOSE_S = 10.0
 
@@ -41,11 +42,11 @@ _numbers = itertools.count()
 
 @dataclasses.dataclass(frozen=True)
 class RequestLogConfig:
-    """What is logged, and where.
+    """The configuration of a model's request log.
 
     Attributes:
-      filename_prefix: What the paths of the files begin with.
-      sampling_rate: Share of the requests, above 0.
+      filename_prefix: Beginning of the files' paths.
+      sampling_rate: Share of the requests that are logged, above 0.
     """
 
     filename_prefix: str
@@ -53,13 +54,13 @@ class RequestLogConfig:
 
 
 class RequestLog:
-    """The log of one model; safe to use from several threads.
+    """The request log of one model; safe to use from several threads.
 
     Args:
-      config: What is logged, and where.
-      count: Told `written` or `dropped` and of how many records.
+      config: Paths of the files, and share of the requests.
+      count: Function that is called with `written` or `dropped` and the number of records.
       file_bytes: Size at which a file is closed.
-      waiting_bytes: Size of the records that may wait for the disk.
+      waiting_bytes: Maximum size of the records that wait for the disk.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class RequestLog:
         self._thread.start()
 
     def is_sampled(self) -> bool:
-        """Draws whether a request is logged."""
+        """Draws at random whether a request is logged."""
         return random.random() < self.config.sampling_rate
 
     def add(
@@ -92,8 +93,8 @@ class RequestLog:
         """Logs a request that was sampled; returns at once.
 
         Args:
-          request: What was asked.
-          response: What was answered; its `model_spec` is complete.
+          request: Request to log.
+          response: Answer to the request, with a complete `model_spec`.
         """
         log = prediction_log_pb2.PredictionLog()
         log.log_metadata.model_spec.CopyFrom(response.model_spec)
@@ -112,10 +113,10 @@ class RequestLog:
             self._count("dropped", 1)
 
     def close(self, timeout_s: float = _CLOSE_S) -> None:
-        """Writes what waits and closes the file; what comes later is dropped.
+        """Writes the waiting records and closes the file; later records are dropped.
 
         Args:
-          timeout_s: Seconds to wait for the disk.
+          timeout_s: Maximum number of seconds to wait for the disk.
         """
         with self._changed:
             self._is_closed = True
@@ -160,7 +161,7 @@ class RequestLog:
 
 
 class _File:
-    """One file of the log; it has its name once it is closed."""
+    """One file of the log, which gets its final name when it is closed."""
 
     def __init__(self, prefix: str):
         now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())

@@ -1,4 +1,4 @@
-"""The inputs and outputs of one signature, looked up once when a version is loaded."""
+"""The inputs and outputs of a signature, read once when a version is loaded."""
 
 import dataclasses
 
@@ -13,10 +13,10 @@ class TensorSlot:
     """One input or output of a signature.
 
     Attributes:
-      name: The name callers use.
-      tensor_name: The tensor in the graph, such as `serving_default_x:0`.
-      data_type: Number of its DataType.
-      is_batched: Whether its first dimension may have any size: that of the examples.
+      name: Name that callers use.
+      tensor_name: Name of the tensor in the graph, such as `serving_default_x:0`.
+      data_type: Number of the tensor's DataType.
+      is_batched: Whether the first dimension, that of the examples, may have any size.
     """
 
     name: str
@@ -30,12 +30,12 @@ class Signature:
     """A named function of a SavedModel.
 
     Attributes:
-      name: Its name.
-      inputs: By name, in the order of their names, which is the order of the function's arguments.
-      outputs: The same of the outputs.
-      feed_names: The tensors of `inputs`, in order.
-      defaults: Values of the inputs that a request may leave out.
-      weights: Names of the inputs that are weights of another one's strings.
+      name: Name of the signature.
+      inputs: Inputs by name, sorted by name, which is the order of the function's arguments.
+      outputs: Outputs by name, sorted by name.
+      feed_names: Tensor names of `inputs`, in order.
+      defaults: Values of the inputs that a request may leave out, by name.
+      weights: Names of the inputs that are weights of another input's strings.
     """
 
     name: str
@@ -77,5 +77,5 @@ def _slots(tensors) -> dict[str, TensorSlot]:
 
 
 def _is_open(shape: tensor_shape_pb2.TensorShapeProto) -> bool:
-    """Whether the first dimension is nowhere said; a shape that is not known is so, too."""
+    """Returns whether the first dimension has no fixed size, as in a shape of unknown rank."""
     return shape.unknown_rank or not shape.dim or shape.dim[0].size < 0
