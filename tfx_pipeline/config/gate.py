@@ -25,12 +25,13 @@ NUMBER_LABELS = (LABEL_TAG_WEIGHTS, IMPRESSION_CLICKED, HISTORY_NUM_EVENTS)
 class GateConfig:
     """What a model must show on validation users before it may be pushed (docs/gate.md).
 
-    baselines: Baselines that the model is compared with: the best of them by P@10 and the best by
-      novel P@10. Baselines that a run leaves out are not required.
-    rule: How the model must compare with the best baseline. `not_worse`: the interval of the
-      difference is not below 0; `above`: it is above 0.
-    min_relative_gain: Relative margin on P@10 over all truth: a baseline's figure is multiplied by
-      1 + this margin.
+    Attributes:
+      baselines: Baselines that the model is compared with: the best of them by P@10 and the best by
+        novel P@10. Baselines that a run leaves out are not required.
+      rule: How the model must compare with the best baseline. `not_worse`: the interval of the
+        difference is not below 0; `above`: it is above 0.
+      min_relative_gain: Relative margin on P@10 over all truth: a baseline's figure is multiplied
+        by 1 + this margin.
       min_relative_novel_gain: Relative margin on P@10 over novel truth.
       confidence: Confidence level of the intervals. Model and baselines are chosen on validation
         users, and the one that is best there by luck looks better than it is: hence 99 % and not
