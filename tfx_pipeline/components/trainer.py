@@ -58,8 +58,7 @@ class TowerTrainerExecutor(GenericExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Chooses the model of a warm start, trains like `GenericExecutor`, records the
-        ancestry."""
+        """Chooses the base model, trains as `GenericExecutor` does, and records the ancestry."""
         custom_config = json_utils.loads(exec_properties[specs.CUSTOM_CONFIG_KEY])
         base_path = custom_config.pop(BASE_PATH_KEY, "")
         # The folder of versions does not affect training, hence `run_fn` does not get it.
