@@ -21,7 +21,7 @@ class FlinkConfig:
     Attributes:
       job_endpoint: `host:port` of Beam's job server, which submits to the cluster.
       parallelism: Number of the cluster's slots that a job takes.
-      environment_type: Where Python workers run: `LOOPBACK`, in the submitting process, for a
+      environment_type: Place of the Python workers: `LOOPBACK`, in the submitting process, for a
         cluster on this machine; `EXTERNAL`, in a worker pool beside each task manager; `PROCESS`,
         started by each task manager; `DOCKER`, in containers.
       environment_config: Setting of the environment type: `host:port` of the pool for `EXTERNAL`,

@@ -90,7 +90,7 @@ class DataConfig:
       list_separator: Text between the tags of an item where they are one text, as in CSV: any text,
         or `json` for `["a", "b"]`, or `python` for `['a', 'b']`. null: it is not declared; then it
         is `|`, and the run fails if most tags look like lists of another notation.
-      tag_normalization: How tags are normalised.
+      tag_normalization: Normalisation of the tags.
       planted: File of planted interests (`tagtower prepare demo` writes it); null: none are known.
       tag_vectors: File, folder or glob of a table with the columns `tag` and `vector` (a list of
         numbers, all lists of one length), for the view `vectors` of `model.tag_views`; a tag

@@ -12,7 +12,7 @@ class ExamplesConfig:
     """How tables become point-in-time examples.
 
     Attributes:
-      split: How users and times are split. `user_holdout`: a hash of the user id assigns each user
+      split: Protocol of the splits. `user_holdout`: a hash of the user id assigns each user
         to train, validation or test, and a held-out user's events are cut in time. `temporal`: the
         events before a time are for training, the next stretch for validation, the last one for
         test; a user may be in all three.

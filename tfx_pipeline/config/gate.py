@@ -28,7 +28,7 @@ class GateConfig:
     Attributes:
       baselines: Baselines that the model is compared with: the best of them by P@10 and the best by
         novel P@10. Baselines that a run leaves out are not required.
-      rule: How the model must compare with the best baseline. `not_worse`: the interval of the
+      rule: Condition on the difference to the best baseline. `not_worse`: the interval of the
         difference is not below 0; `above`: it is above 0.
       min_relative_gain: Relative margin on P@10 over all truth: a baseline's figure is multiplied
         by 1 + this margin.
@@ -37,7 +37,7 @@ class GateConfig:
         users, and the one that is best there by luck looks better than it is: hence 99 % and not
         the usual 95 %.
       min_users: Number of users below which an interval supports no claim.
-      too_few_users: What happens when users are too few for a claim: `hold` the model, or `warn`
+      too_few_users: Verdict where users are too few for a claim: `hold` the model, or `warn`
         and push it.
       min_relative_distinct: Smallest accepted number of distinct top-10 lists, as a share of the
         fewest that any of the baselines except popularity has (a collapsed model shows here first).

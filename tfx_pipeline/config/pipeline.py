@@ -35,13 +35,13 @@ class PipelineConfig:
       features: Behaviour domains and profile features.
       seed: Seed of the model's initialisation, of the training order and of the random baseline.
       output: Output folder; null: `build/runs/<name>`.
-      examples: How tables become examples.
+      examples: Conversion of the tables into examples.
       validation: Features whose distributions are compared.
       model: The user tower and the tag tower.
       training: The objective and its optimisation.
       ranking: The second stage, which ranks the candidates.
       baselines: Baselines that a model is compared with.
-      gate: What a model must reach before it may be pushed.
+      gate: Conditions that a model must meet before it may be pushed.
       index: The top-k index of the tags.
       serving: Folders to which versions are pushed, and the tags that are never returned.
       beam: The engine that runs the Beam nodes.

@@ -51,7 +51,7 @@ class DemoConfig:
     recovers clearly more.
 
     Attributes:
-      num_users: number of users, including cold ones.
+      num_users: users, cold ones included.
       num_tags: number of distinct tags.
       num_items: number of items; at least `num_tags`, so that every tag drives the clicks of some
         item.

@@ -51,8 +51,8 @@ def evaluate_model_and_users(
       protocol's metrics and calibration errors by name (those of clicks are None without a click
       head). Under `multi_class_stage` and, with a click head, `click_stage` and `mix_stage`: the
       protocol's metrics without memory for w = 0, w = 1 and the best w between on validation users;
-      under `without_memory_stage` those without memory for the served w. One of the stages may be
-      the served one; its figures are then those of `who`.
+      if there is memory, under `without_memory_stage` those without it for the served w. One of the
+      stages may be the served one; its figures are then those of `who`.
     """
     scorer = SavedModelScorer(towers_dir, tags, read_examples(examples))
     # Scored once; every second stage reads the scores beside the labels.

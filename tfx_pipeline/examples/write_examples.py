@@ -73,7 +73,7 @@ def write_examples(
 
     Args:
       pipeline: Beam pipeline.
-      data: How rows are read.
+      data: Configuration of how rows are read.
       spec: Feature specification.
       config: Settings of snapshot times, splits and limits.
       outputs: Folders to write to.

@@ -79,7 +79,7 @@ def check_types(
 
     Args:
       path: Path of the file.
-      found: Its columns with their types.
+      found: Columns of the file with their types.
       table: Schema of the table.
       empty: Names of the columns without any value, whose types are ignored.
 

@@ -35,7 +35,7 @@ class FormMatches(NamedTuple):
     Attributes:
       num: Number of the ids or rows; estimated where there were more ids than a sample holds.
       in_log: Example of an id, as in the log.
-      in_table: The same id, as in the table.
+      in_table: Same id, as in the table.
     """
 
     num: int

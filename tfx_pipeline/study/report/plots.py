@@ -60,7 +60,7 @@ def bulk(values: Sequence[float]) -> tuple[float, float]:
     """Returns the range of most values, to three quartile distances beyond the quartiles (Tukey).
 
     Args:
-      values: At least one value.
+      values: Values, at least one.
 
     Returns:
       The smallest and the largest value in the range.

@@ -37,7 +37,7 @@ class Figures:
 
     Attributes:
       metrics: Metrics by name; None where undefined.
-      by_user: Those of `USER_METRICS` that exist, float32 [num_users]; nan where undefined.
+      by_user: Metrics of `USER_METRICS` that exist, float32 [num_users]; nan where undefined.
     """
 
     metrics: Mapping[str, float | None]
