@@ -84,9 +84,9 @@ class DataConfig:
       max_rejected_fraction: Share of a table's rows that may be set aside; more fails the run. Rows
         of items without tags do not count.
       max_users_without_profile: Share of the users with events who may have no row in `users`; more
-        fails the run. null: any share, as the table may hold some users only; but the users whose
-        row has an id of another form (`123.0` and `123`) may be at most `max_rejected_fraction` of
-        them. 1: any share, without that limit.
+        fails the run. null: any share, as the table may hold some users only; but at most
+        `max_rejected_fraction` of the users with events may have a row under an id of another form
+        (`123.0` and `123`). 1: any share, without that limit.
       list_separator: Text between the tags of an item where they are one text, as in CSV: any text,
         or `json` for `["a", "b"]`, or `python` for `['a', 'b']`. null: it is not declared; then it
         is `|`, and the run fails if most tags look like lists of another notation.

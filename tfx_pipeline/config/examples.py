@@ -12,8 +12,8 @@ class ExamplesConfig:
     """How tables become point-in-time examples.
 
     Attributes:
-      split: Protocol of the splits. `user_holdout`: a hash of the user id assigns each user
-        to train, validation or test, and a held-out user's events are cut in time. `temporal`: the
+      split: Protocol of the splits. `user_holdout`: a hash of the user id assigns each user to
+        train, validation or test, and a held-out user's events are cut in time. `temporal`: the
         events before a time are for training, the next stretch for validation, the last one for
         test; a user may be in all three.
       seed: Seed of the users' splits, of the times of training snapshots and of the sampling of
@@ -36,8 +36,8 @@ class ExamplesConfig:
         before it are history, those after it labels.
       snapshots_per_user: Number of training snapshots per user, at random times within the first 95
         % of the user's events (in `temporal`, of those before validation).
-      max_events_per_user: Number of latest events kept per user. In `temporal` the events after the
-        training time count too: a user who has that many of them yields no training snapshot.
+      max_events_per_user: Number of latest events kept per user. In `temporal` the events from the
+        start of validation on count too: a user with that many of them yields no training snapshot.
       max_label_tags: Number of most frequent label tags kept per training snapshot.
       max_train_impressions: Number of impressions sampled per training snapshot for the click head.
       max_eval_impressions: Number of impressions sampled per held-out user for the click head.

@@ -30,9 +30,9 @@ class GateConfig:
         novel P@10. Baselines that a run leaves out are not required.
       rule: Condition on the difference to the best baseline. `not_worse`: the interval of the
         difference is not below 0; `above`: it is above 0.
-      min_relative_gain: Relative margin on P@10 over all truth: a baseline's figure is multiplied
-        by 1 + this margin.
-      min_relative_novel_gain: Relative margin on P@10 over novel truth.
+      min_relative_gain: Relative margin on all truth: a baseline's figure is multiplied by 1 + this
+        margin before the comparison.
+      min_relative_novel_gain: Relative margin on novel truth, used in the same way.
       confidence: Confidence level of the intervals. Model and baselines are chosen on validation
         users, and the one that is best there by luck looks better than it is: hence 99 % and not
         the usual 95 %.
