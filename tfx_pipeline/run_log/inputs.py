@@ -17,7 +17,6 @@ def inputs_fingerprint(config: PipelineConfig) -> str:
 
     Returns:
       The hash of the inputs.
-      The hash.
     """
     described = json.loads(to_json(config))
     for name in ("output", "validation"):

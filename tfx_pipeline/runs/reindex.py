@@ -99,7 +99,6 @@ def reindex(
 
     Returns:
       The result with the version or the failed checks.
-      The result.
 
     Raises:
       ValueError: A user's mistake, in one line.

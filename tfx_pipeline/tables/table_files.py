@@ -57,7 +57,7 @@ def open_file(path: str, limits: ReadLimits) -> BinaryIO:
       The file; one that is unpacked has only `read`.
 
     Raises:
-        OSError: The file cannot be opened.
+      OSError: The file cannot be opened.
     """
     if os.path.splitext(path)[1].lower() not in _COMPRESSIONS[1:]:
         return file_system.open_file(path, "rb")

@@ -235,7 +235,6 @@ class StudyConfig:
       page: Markdown page into which the report is written, between its markers (at its end where it
         has none), with `study.json` and the plots beside it; null: only the output folder is
         written.
-        none), with `study.json` and the plots beside it; null: the output folder alone.
     """
 
     name: str
