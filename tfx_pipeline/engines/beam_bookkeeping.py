@@ -4,10 +4,10 @@ Two habits of Beam's local runner cost a small pipeline about a tenth of its tim
 has imported TFX, with its thousands of modules and loggers. Avoiding them changes no result:
 
 * Every pickling ends with `setLevel` of dill's logger, which makes the logging module clear the
-caches of all loggers. Here dill's logger gets a manager of its own.
+  caches of all loggers. Here dill's logger gets a manager of its own.
 * Every value that a worker keeps for a step is measured, and each time the namespaces of all
-modules are collected again, to exclude them. Here they are collected again only when there are more
-modules.
+  modules are collected again, to exclude them. Here they are collected again only when there are
+  more modules.
 """
 
 import logging
