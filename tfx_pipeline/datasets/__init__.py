@@ -1,1 +1,1 @@
-"""Readers of data sets, which write the three tables of `tfx_pipeline.tables`, and a generator."""
+"""Readers of data sets, which write the three input tables, and a generator of a synthetic log."""
