@@ -1,6 +1,6 @@
-"""How it is produced: readers, Beam transforms, TFX components, wiring, runners, commands.
+"""Production of models: readers, Beam transforms, TFX components, wiring, runners, commands.
 
-Importing this package sees to it that TFX is imported without what nothing here needs.
+Importing this package arranges that TFX is imported without extensions that nothing here needs.
 """
 
 from typing import Any
@@ -13,9 +13,9 @@ _ARTIFACTS = ("IndexEvaluation", "Instances", "LogSummary")
 
 
 def __getattr__(name: str) -> Any:
-    """The artifact types, under the one name by which Kubeflow's containers import them.
+    """Returns an artifact type, under the name by which Kubeflow's containers import it.
 
-    Looked up late: importing them imports TFX, which few commands need.
+    It is looked up late: importing it imports TFX, which few commands need.
     """
     if name not in _ARTIFACTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,7 @@
-"""The command `tagtower`: however it ends, it ends in order.
+"""The command `tagtower`, which ends in an orderly way in every case.
 
-A mistake is one line (`tfx_pipeline.terminal.command_line`), an interrupt as well, and a closed
-pipe none. Nothing is imported here before signals are seen to.
+A user's mistake is one line (`tfx_pipeline.terminal.command_line`), an interrupt is one as well,
+and a closed pipe none. Nothing is imported here before signals are handled.
 """
 
 import contextlib
@@ -11,27 +11,27 @@ from collections.abc import Sequence
 
 from tfx_pipeline.terminal import interrupts
 
-# A mistake can be found while threads of a library still read: an interpreter that goes to its end
-# under them may abort.
+# A mistake can be found while threads of a library still read: an interpreter that shuts down while
+# they run may abort.
 _MISTAKE = 2
 _ENDS_AT_ONCE = (_MISTAKE, *map(interrupts.exit_status, interrupts.SIGNALS))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command.
+    """Runs one command and returns its exit status.
 
     Args:
-      arguments: The command line; None: the process's, which then ends with the command: an
-        interrupted one waits neither for threads nor for processes that it has started.
+      arguments: Command line; None: that of the process, which then ends with the command: an
+        interrupted one waits neither for threads nor for processes that it started.
 
     Returns:
       The exit status: 0, 2 for a user's mistake, 3 where a gate held the push, 4 where another run
       is using the output folder or the base path, 130 when interrupted (143: by SIGTERM, 129: by
-      SIGHUP), 141 when nobody reads its output any more.
+      SIGHUP), 141 when its output is no longer read.
     """
     is_process = arguments is None
     given = sys.argv[1:] if arguments is None else arguments
-    # Where it is no command's name, the parser says so.
+    # If it is not the name of a command, the parser reports that.
     name = f" {given[0]}" if given and not given[0].startswith("-") else ""
     with interrupts.interruptible(name):
         try:
@@ -58,7 +58,7 @@ def _run(arguments: Sequence[str], is_process: bool) -> int:
 
 
 def _status_of(error: BaseException, name: str) -> int:
-    """The exit status of a command that did not return; says why, where that is to be said."""
+    """Returns the exit status of a command that raised an error; reports an interrupt."""
     from tfx_pipeline.terminal.closed_pipe import (
         EXIT_CLOSED_PIPE,
         forget_closed_pipes,
@@ -68,7 +68,7 @@ def _status_of(error: BaseException, name: str) -> int:
     number = interrupts.requested()
     if number is not None or isinstance(error, KeyboardInterrupt):
         forget_closed_pipes()
-        with contextlib.suppress(OSError):  # there may be no terminal any more
+        with contextlib.suppress(OSError):  # the terminal may be gone
             print(f"tagtower{name}: interrupted", file=sys.stderr, flush=True)
         return interrupts.exit_status(number)
     if is_of_closed_pipe(error):
@@ -78,10 +78,10 @@ def _status_of(error: BaseException, name: str) -> int:
 
 
 def _end_process(status: int) -> None:
-    """Ends a command without waiting for the threads of libraries."""
+    """Ends the process without waiting for the threads of libraries."""
     interrupts.end_started_processes()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # a full disk's, or a terminal's that is gone
+        with contextlib.suppress(OSError):  # the disk may be full, or the terminal gone
             stream.flush()
     os._exit(status)
 

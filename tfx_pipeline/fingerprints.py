@@ -1,7 +1,7 @@
-"""What TFX's cache does not see by itself: the content of tables, and the code behind import paths.
+"""Fingerprints of what TFX's cache does not see: contents of tables, and code of import paths.
 
-Both go into a component as execution properties, so that a changed table or an edited module runs
-again what depends on it, and nothing else.
+Both are passed to a component as execution properties, so that a changed table or an edited module
+reruns the components that depend on it, and no others.
 """
 
 import ast
@@ -17,7 +17,7 @@ _BLOCK = 1 << 20
 
 
 def files_fingerprint(paths: Iterable[str]) -> str:
-    """Hash of the names and contents of files; touching them changes nothing."""
+    """Returns a hash of the names and contents of files; modification times do not matter."""
     digest = hashlib.blake2b(digest_size=16)
     for path in sorted(paths):
         content = hashlib.blake2b(digest_size=16)
@@ -29,13 +29,13 @@ def files_fingerprint(paths: Iterable[str]) -> str:
 
 
 def code_fingerprint(*modules: str) -> str:
-    """Hash of the source of modules and of all project modules they import, directly or not.
+    """Returns a hash of the source of modules and of all project modules that they import.
 
     Args:
       *modules: Dotted names in the project's packages.
 
     Returns:
-      A hash; equal as long as none of these sources changes.
+      A hash, equal as long as none of these sources changes.
     """
     digest = hashlib.blake2b(digest_size=16)
     for name, source in sorted(_closure(modules).items()):
@@ -51,10 +51,10 @@ def _closure(modules: Iterable[str]) -> dict[str, bytes]:
         if name in sources or name.split(".")[0] not in PROJECT_PACKAGES:
             continue
         path = _source_path(name)
-        if path is None:  # a name imported from a module, not a module
+        if path is None:  # a name in a module, not a module
             continue
         sources[name] = path.read_bytes()
-        # Importing a module runs its packages.
+        # Importing a module also runs its packages.
         waiting.append(name.rpartition(".")[0])
         waiting += _imports(ast.parse(sources[name]))
     return sources

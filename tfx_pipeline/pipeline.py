@@ -1,4 +1,4 @@
-"""`create_pipeline`: the wiring, and nothing else. `pipeline_inputs` looks at files before it."""
+"""`create_pipeline`: the wiring alone. `pipeline_inputs` reads files before it."""
 
 import dataclasses
 import os
@@ -35,11 +35,12 @@ from trainer import task
 from trainer.contract import features as f
 from trainer.contract.file_system import absolute, is_remote
 
-# Of stock components' `custom_config`: read by nobody, but part of the cache's key.
+# A key of stock components' `custom_config` that no code reads, but that is part of the cache's
+# key.
 _CODE_KEY = "code"
 
 REJECTED_DIR = "rejected"
-CHECKPOINTS_DIR = "checkpoints"  # of trainings that are not finished
+CHECKPOINTS_DIR = "checkpoints"  # checkpoints of unfinished trainings
 TRAINER_ID = "Trainer"
 
 
@@ -53,12 +54,12 @@ def create_pipeline(
     """Wires the whole pipeline, or its first part.
 
     Args:
-      config: The checked configuration.
-      inputs: What its nodes must know of files.
-      until: Id of the last node wanted, `Transform` for prepared examples; None: all nodes.
+      config: Checked configuration.
+      inputs: Fingerprints and paths of files that the nodes need.
+      until: Id of the last node, `Transform` for prepared examples; None: all nodes.
       stock_resolvers: Whether TFX's own strategy finds the last blessed model, the only one that
-        its Kubeflow runner takes. What ours see beyond it, the components then decide, see
-        `tfx_pipeline.versions.ancestry`.
+        its Kubeflow runner accepts. The components then make the decisions that this project's
+        strategies would make, see `tfx_pipeline.versions.ancestry`.
 
     Returns:
       The pipeline, for any TFX runner.
@@ -72,7 +73,7 @@ def create_pipeline(
     return tfx.dsl.Pipeline(
         pipeline_name=config.name,
         pipeline_root=os.path.join(output, ARTIFACTS_DIR),
-        # SQLite writes to local disks alone; a service that runs the pipeline has metadata itself.
+        # SQLite writes only to local disks; a service that runs the pipeline has its own metadata.
         metadata_connection_config=None
         if is_remote(output)
         else metadata.sqlite_metadata_connection_config(os.path.join(output, "metadata.sqlite")),
@@ -83,7 +84,7 @@ def create_pipeline(
 
 
 class _Wiring:
-    """The nodes of one configuration, each made from the outputs of those before it."""
+    """The nodes of one configuration, each made from the outputs of earlier ones."""
 
     def __init__(self, config: PipelineConfig, inputs: PipelineInputs, stock_resolvers: bool):
         self._config = config
@@ -93,12 +94,12 @@ class _Wiring:
         self._base_path = absolute(config.base_path)
 
     def nodes(self) -> list[BaseNode]:
-        """All nodes, in the order of their work."""
+        """Returns all nodes, in the order in which they run."""
         example_gen = self._example_gen()
         schema_gen = self._schema_gen()
         checks = self._checks(example_gen, schema_gen)
         transform = self._transform(example_gen, schema_gen)
-        # Anomalies stop the run before anything is learned from them.
+        # Anomalies stop the run before anything is learned from the examples.
         transform.add_upstream_node(checks[-1])
         base_model = self._base_model(transform)
         trainer = self._trainer(example_gen, transform, base_model)
@@ -127,7 +128,7 @@ class _Wiring:
     def _example_gen(self) -> BaseNode:
         config = self._config
         return TableExampleGen(
-            # What is planted is looked at after the run, vectors of tags by the Trainer: neither
+            # Planted interests are read after the run, vectors of tags by the Trainer: neither
             # changes an example.
             data=to_json(dataclasses.replace(config.data, planted=None, tag_vectors=None)),
             day="" if config.data.window is None else config.data.window.day,
@@ -144,7 +145,7 @@ class _Wiring:
         ).with_id("CuratedSchema")
 
     def _checks(self, example_gen: BaseNode, schema_gen: BaseNode) -> list[BaseNode]:
-        """Statistics and what compares them; whatever follows waits for the last one."""
+        """Returns the nodes for statistics and their checks; later nodes wait for the last one."""
         statistics_gen = tfx.components.StatisticsGen(
             examples=example_gen.outputs["examples"], exclude_splits=[f.NOW_SPLIT]
         )
@@ -157,11 +158,11 @@ class _Wiring:
                 statistics=statistics_gen.outputs["statistics"],
                 thresholds=to_json(self._config.validation.drift),
                 baselines_dir=self._inputs.baselines_dir,
-                # Other statistics of the day before are another comparison.
+                # Other statistics of the day before make another comparison.
                 baseline=self._inputs.last_baseline,
                 code=self._inputs.code["DriftValidator"],
             ).with_id(VALIDATOR_ID)
-            # Values that the schema does not allow are the clearer word.
+            # An anomaly in the schema's terms is the clearer message, so that check comes first.
             drift_validator.add_upstream_node(validator)
             nodes.append(drift_validator)
         return nodes
@@ -173,7 +174,7 @@ class _Wiring:
             preprocessing_fn=f"{PREPROCESSING}.preprocessing_fn",
             splits_config=tfx.proto.SplitsConfig(analyze=["train"], transform=list(f.SPLITS)),
             disable_statistics=True,
-            # Nobody reads the cache: every run's examples are others.
+            # The analyzer cache is never reused: every run has other examples.
             disable_analyzer_cache=True,
             custom_config={
                 f.FEATURES_KEY: self._features,
@@ -195,7 +196,7 @@ class _Wiring:
         )
 
     def _base_model(self, transform: BaseNode) -> BaseNode | None:
-        """Finds the model whose weights a training starts from; None: it starts anew."""
+        """Returns the node that finds the model for a warm start; None: training starts anew."""
         if not self._config.training.warm_start:
             return None
         return self._last_blessed_model(
@@ -299,7 +300,7 @@ class _Wiring:
         evaluator: BaseNode,
         pusher: BaseNode,
     ) -> Sequence[BaseNode]:
-        """TFX's batch prediction, where the configuration asks for it."""
+        """Returns TFX's batch prediction, where the configuration asks for it."""
         if not self._config.batch.bulk_inferrer:
             return []
         bulk_inferrer = now_bulk_inferrer(
@@ -307,6 +308,6 @@ class _Wiring:
             index_builder.outputs["servable"],
             evaluator.outputs["blessing"],
         )
-        # What is served must not wait for predictions of every user, nor fail with them.
+        # Serving must not wait for predictions for every user, nor fail with them.
         bulk_inferrer.add_upstream_node(pusher)
         return [bulk_inferrer]

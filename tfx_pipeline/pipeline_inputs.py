@@ -1,6 +1,6 @@
-"""What the nodes of a pipeline must know of files, found before the nodes are wired.
+"""Fingerprints and paths of files that a pipeline's nodes need, found before the wiring.
 
-TFX's cache does not see the content of tables, nor the code behind import paths. Both go into the
+TFX's cache sees neither the content of tables nor the code of import paths. Both are passed to the
 nodes as execution properties.
 """
 
@@ -18,9 +18,9 @@ from trainer.contract.file_system import absolute
 
 PREPROCESSING = "tfx_pipeline.preprocessing"
 TASK = "trainer.task"
-BASELINES_DIR = "statistics"  # of the days whose distributions were accepted
+BASELINES_DIR = "statistics"  # statistics of the days whose distributions were accepted
 
-# By id of a node the modules that it runs; what they import is found from there.
+# Modules that each node runs, by its id; the modules that these import are found from them.
 _CODE = {
     "ExampleGen": ("tfx_pipeline.components.example_gen",),
     "DriftValidator": ("tfx_pipeline.components.drift_validator",),
@@ -39,15 +39,15 @@ _CODE = {
 
 @dataclasses.dataclass(frozen=True)
 class PipelineInputs:
-    """Fingerprints and paths of files.
+    """Fingerprints and paths of the files that the nodes need.
 
     Attributes:
       tables: Fingerprint of the tables' contents.
       tag_vectors: Path of the file of tag vectors; "": there is none.
-      tag_vectors_fingerprint: That of its content.
+      tag_vectors_fingerprint: Fingerprint of that file's content.
       baselines_dir: Folder of the statistics of accepted days.
-      last_baseline: Fingerprint of the statistics of the accepted day before.
-      code: Fingerprint of the code by id of a node.
+      last_baseline: Fingerprint of the statistics of the last accepted day before.
+      code: Fingerprint of each node's code, by its id.
     """
 
     tables: str
@@ -59,13 +59,13 @@ class PipelineInputs:
 
 
 def find_inputs(config: PipelineConfig) -> PipelineInputs:
-    """Looks at the tables that a configuration names, and has tag vectors written for the Trainer.
+    """Checks the tables of a configuration, and writes its tag vectors for the Trainer.
 
     Args:
-      config: The checked configuration.
+      config: Checked configuration.
 
     Returns:
-      What was found.
+      Fingerprints and paths of the files.
 
     Raises:
       ValueError: A table is missing, empty, unreadable or lacks a column.

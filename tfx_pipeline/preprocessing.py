@@ -1,10 +1,10 @@
-"""`preprocessing_fn`: raw features to ids, in training and in the served graph alike.
+"""`preprocessing_fn`: converts raw features to ids, in training and in the served graph alike.
 
-Values become positions in vocabularies ordered by frequency; weights pass through untouched. A
-vocabulary is shared by every domain that names it, and `tags` also by the labels, so that a
-position in it is a candidate of the tag tower. Values that training never saw go to hashed buckets
-behind the vocabulary, but labels do not: a label out of vocabulary is -1, part of the truth and
-unknown to the model. A number becomes the bucket between quantiles that it falls into.
+Values become positions in vocabularies ordered by frequency; weights are passed on unchanged. A
+vocabulary is shared by all domains that name it, and `tags` also by the labels, so that a position
+in it is a candidate of the tag tower. Values that training never saw get hashed buckets after the
+vocabulary, except in labels: a label out of vocabulary is -1, part of the truth and unknown to the
+model. A number becomes the id of its bucket between quantiles.
 """
 
 import json
@@ -18,7 +18,7 @@ from trainer.contract import features as f
 from trainer.contract.config_loader import from_saved
 
 OUT_OF_VOCABULARY = -1
-# Share of the examples by which a quantile may be off; of some ten thousands they are exact.
+# Accepted error of a quantile, as a share of the examples; up to some ten thousand they are exact.
 _QUANTILE_ERROR = 1e-4
 
 
@@ -26,13 +26,13 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
     """Transforms a batch of raw examples.
 
     Args:
-      inputs: By raw name: dense string or, of a number, float [batch, 1] for profile features,
-        `tf.SparseTensor` [batch, None] for lists, those of a profile included.
-      custom_config: `features`, the feature specification as JSON.
+      inputs: Raw features by name: profile features as dense strings or, for numbers, float [batch,
+        1]; lists, including those among profile features, as `tf.SparseTensor` [batch, None].
+      custom_config: Mapping with `features`, the feature specification as JSON.
 
     Returns:
-      By the same names: profile features int64 [batch] (0: unknown); lists and labels as sparse
-      int64; weights, counts, identity as they came.
+      Features by the same names: profile features int64 [batch] (0: unknown); lists and labels as
+      sparse int64; weights, counts and identity unchanged.
     """
     spec = from_saved(f.FeatureSpec, json.loads(custom_config[f.FEATURES_KEY]), f.FEATURES_KEY)
     outputs: dict[str, Any] = {}
@@ -72,7 +72,7 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
 
 def _profile_ids(values: tf.Tensor, feature: f.ProfileFeature) -> tf.Tensor:
     ids = _vocabulary_ids(values, feature)
-    # TFT leaves empty strings out of a vocabulary: the unknown gets 0, everything else moves up by
+    # TFT leaves empty strings out of a vocabulary: unknown values get id 0, all others move up by
     # one.
     return tf.where(tf.equal(values, ""), tf.zeros_like(ids), ids + 1)
 
@@ -86,11 +86,11 @@ def _vocabulary_ids(values: Any, feature: f.ProfileFeature) -> Any:
 
 
 def _bucket_ids(numbers: tf.Tensor, feature: f.ProfileFeature) -> tf.Tensor:
-    """0 where a number is unknown, 1 + its bucket else; bucket i begins at the i-th bound.
+    """Returns 0 where a number is unknown, else 1 + its bucket; bucket i begins at the i-th bound.
 
-    The bounds are the feature's vocabulary, so that a later training knows which numbers a row
-    stood for. The first lies below all numbers. Of equal quantiles, as a constant column has them,
-    one is kept.
+    The bounds are the feature's vocabulary, so that a later training knows to which numbers a row
+    belonged. The first bound is below all numbers. Of equal quantiles, as in a constant column, one
+    is kept.
     """
     is_unknown = tf.math.is_nan(numbers)
     quantiles = tft.quantiles(
@@ -101,7 +101,7 @@ def _bucket_ids(numbers: tf.Tensor, feature: f.ProfileFeature) -> tf.Tensor:
     bounds = tf.concat([[tf.float32.min], tf.reshape(quantiles, [-1])], axis=0)
     bounds = tf.unique(bounds).y
     tft.vocabulary(
-        # Digits that tell every float32 from the next one.
+        # Enough digits to distinguish every float32 from the next one.
         tf.strings.as_string(bounds, precision=8, scientific=True),
         vocab_filename=feature.vocabulary_name,
     )
@@ -111,8 +111,8 @@ def _bucket_ids(numbers: tf.Tensor, feature: f.ProfileFeature) -> tf.Tensor:
 
 def _analyze_vocabularies(inputs: Mapping[str, Any], spec: f.FeatureSpec) -> dict[str, Any]:
     sources: dict[str, list[tf.Tensor]] = {
-        # Skipped impressions too: a tag that nobody clicked in training still has a vector and a
-        # score.
+        # Skipped impressions are included: a tag without clicks in training still has a vector and
+        # a score.
         f.TAG_VOCABULARY: [inputs[f.LABEL_TAGS].values, inputs[f.IMPRESSION_TAGS].values]
     }
     for domain in spec.domains:

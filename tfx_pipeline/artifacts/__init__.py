@@ -1,1 +1,1 @@
-"""Artifacts of a run on disk: where they are, what they must hold, the metadata store."""
+"""Artifacts of a run on disk: their places, their manifests, the metadata store."""

@@ -1,4 +1,4 @@
-"""Small files of JSON in the artifacts of a run, for other nodes, reports and commands."""
+"""Small JSON files in the artifacts of a run, for other nodes, reports and commands."""
 
 import os
 from typing import Any
@@ -6,30 +6,30 @@ from typing import Any
 from tfx_pipeline.artifacts.places import ARTIFACTS_DIR
 from trainer.contract.whole_files import read_json
 
-_DEPTH = 3  # `artifacts/NODE/OUTPUT/ID`
+_DEPTH = 3  # number of names in `NODE/OUTPUT/ID` below `artifacts`
 
 
 def read_artifact_json(path: str, kind: type = dict) -> Any:
-    """Reads a file of an artifact.
+    """Reads a JSON file of an artifact.
 
     Args:
-      path: The file.
-      kind: What it holds.
+      path: Path of the file.
+      kind: Expected type of the content.
 
     Returns:
-      What it holds.
+      The content of the file.
 
     Raises:
-      FileNotFoundError: It is not there.
-      DamagedFileError: It is not what was written; the line says which folder to remove, since a
-        node whose output is gone is run again.
+      FileNotFoundError: The file does not exist.
+      DamagedFileError: The file is damaged; the line names the folder to remove, since a node whose
+        output is gone is run again.
     """
     folder = artifact_folder(path)
     return read_json(path, f"remove {folder}, and `tagtower run` makes it anew", kind)
 
 
 def artifact_folder(path: str) -> str:
-    """The folder of the whole artifact that a file is in; where it is in none, its own folder."""
+    """Returns the folder of the artifact that contains a file, or else the file's own folder."""
     parts = path.split("/")
     if ARTIFACTS_DIR in parts:
         end = len(parts) - parts[::-1].index(ARTIFACTS_DIR) + _DEPTH

@@ -1,8 +1,8 @@
 """Manifests of the artifacts of a run, each beside its folder.
 
-Not within it: TFX's own components take a schema or statistics for the only file of their folder,
-and batch prediction reads every file of the instances. What TFX's cache answers was made by an
-earlier run, and nothing has looked at it since.
+They are not inside it: TFX's own components expect a schema or statistics to be the only file of
+their folder, and batch prediction reads every file of the instances. Outputs from TFX's cache were
+made by an earlier run, and nothing has checked them since.
 """
 
 import logging
@@ -20,7 +20,7 @@ from trainer.contract.manifest import (
     write_manifest,
 )
 
-# Written to after their node has ended, and read by no other one.
+# Types of artifacts that are written to after their node has ended, and that no other node reads.
 _CHANGING = ("PushedModel", "ModelRun")
 _NOT_USED = "The folder is used no more: it is made anew, or an earlier one is taken."
 
@@ -30,7 +30,7 @@ _logger = logging.getLogger(__name__)
 
 
 class ArtifactManifests:
-    """Those of one run, which reads no artifact twice for them."""
+    """The manifests of one run, which reads no artifact twice to check it."""
 
     def __init__(self):
         self._known: set[str] = set()
@@ -40,26 +40,26 @@ class ArtifactManifests:
         """Writes the manifest of each output of a node that has just run.
 
         Args:
-          outputs: The node's.
+          outputs: Outputs of the node.
         """
         for folder in map(_folder, _held(outputs)):
             write_manifest(folder, folder + MANIFEST_SUFFIX)
             self._known.add(folder)
 
     def forget_damaged(self, handle: metadata.Metadata, outputs: Outputs) -> str | None:
-        """Compares what the cache or a resolver answered with its manifests.
+        """Checks the outputs that the cache or a resolver returned against their manifests.
 
-        What is damaged is marked as deleted in TFX's metadata, after which neither answers with it.
+        A damaged artifact is marked as deleted in TFX's metadata, so that neither returns it again.
 
         Args:
-          handle: The metadata store, open.
-          outputs: The answer.
+          handle: Open metadata store.
+          outputs: Outputs that were returned.
 
         Returns:
-          A line that names the first wrong file; None: nothing is wrong.
+          A line that names the first wrong file; None: there is none.
 
         Raises:
-          DamagedFolderError: The same was found before, and is answered with again.
+          DamagedFolderError: The same artifact was damaged before, and was returned again.
         """
         for artifact in _held(outputs):
             folder = _folder(artifact)

@@ -1,7 +1,7 @@
-"""The store in which TFX notes what each node has made: looked at before a run opens it.
+"""The store in which TFX records the outputs of nodes, checked before a run opens it.
 
-Without it every artifact that is there is nobody's: a new store would begin to count at 1 and write
-among them. So one that is lost or damaged is not replaced unasked.
+Without the store no existing artifact is known: a new store would count from 1 again and write
+among them. So a lost or damaged store is not replaced without asking.
 """
 
 import contextlib
@@ -21,10 +21,11 @@ def check_store(output_dir: str) -> None:
     """Refuses an output folder whose store is lost or damaged.
 
     Args:
-      output_dir: Local. The caller holds its lock.
+      output_dir: Local output folder. The caller holds its lock.
 
     Raises:
-      ValueError: In one line what is wrong, what is lost, and the command that goes on.
+      ValueError: The store is unusable; one line names the fault, the loss, and the command to go
+        on.
     """
     path = os.path.join(output_dir, STORE_FILE)
     artifacts = os.path.join(output_dir, ARTIFACTS_DIR)
@@ -54,7 +55,7 @@ def _fault(path: str, has_artifacts: bool) -> str | None:
     if not os.access(path, os.R_OK | os.W_OK) or not os.access(os.path.dirname(path), os.W_OK):
         return _READ_ONLY
     if os.path.getsize(path) == 0:
-        # A store whose first transaction was killed is that as well.
+        # A store whose first transaction was killed is empty as well.
         return "it is empty" if has_artifacts else None
     with open(path, "rb") as file:
         if file.read(len(_HEADER)) != _HEADER:
@@ -63,7 +64,7 @@ def _fault(path: str, has_artifacts: bool) -> str | None:
 
 
 def _damage(path: str, has_artifacts: bool) -> str | None:
-    """What SQLite says against a store; it may first take back what a killed run had begun."""
+    """Returns the fault that SQLite finds in a store; it may first undo a killed transaction."""
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=10)) as store:
             found = store.execute("PRAGMA quick_check(1)").fetchone()

@@ -1,27 +1,27 @@
-"""Where the artifacts are that reports and versions name: output folders are moved and copied.
+"""The current places of artifacts that reports and versions name, after a move or a copy.
 
-Both name an artifact by the absolute path at which it was made, which is also what says that two of
-them are one. Who opens one asks here where it is now. Reports of older releases have paths that
-were relative to whatever folder the run was started in.
+Both name an artifact by the absolute path at which it was made, which also identifies it. Code that
+opens an artifact asks here for its current path. Reports of older releases have paths relative to
+the folder in which the run was started.
 """
 
 import os
 
 from trainer.contract.file_system import absolute, exists
 
-ARTIFACTS_DIR = "artifacts"  # of an output folder, where TFX writes
+ARTIFACTS_DIR = "artifacts"  # folder in an output folder to which TFX writes
 
 
 def located(path: str, output_dir: str) -> str:
-    """Finds an artifact of an output folder.
+    """Finds the current path of an artifact of an output folder.
 
     Args:
-      path: What a report or a version calls it.
-      output_dir: The output folder as it is called now.
+      path: Path of the artifact in a report or a version.
+      output_dir: Current path of the output folder.
 
     Returns:
-      The absolute path where it is: the same one or, where nothing is there any more, that below
-      the output folder. Where neither is there, the same one.
+      The current absolute path: the given one or, if nothing is there, the one below the output
+      folder. If neither exists, the given one.
     """
     name = _name(path)
     if name is not None and not exists(absolute(path)):
@@ -32,21 +32,21 @@ def located(path: str, output_dir: str) -> str:
 
 
 def is_moved(path: str, now: str) -> bool:
-    """Whether what is at a path may be what a report or a version calls otherwise.
+    """Returns whether the artifact at a path may be the one that a report or a version names.
 
     Args:
-      path: What it is called.
-      now: A path.
+      path: Path of the artifact in a report or a version.
+      now: Current path of an artifact.
 
     Returns:
-      Whether both have one name below some output folder, and the first is there no more.
+      Whether both have the same name below some output folder, and the first no longer exists.
     """
     name = _name(path)
     return name is not None and name == _name(absolute(now)) and not exists(absolute(path))
 
 
 def _name(path: str) -> str | None:
-    """`artifacts/Trainer/model/5`; None: it is no artifact of an output folder."""
+    """Returns the name, e.g. `artifacts/Trainer/model/5`; None: the path is in no output folder."""
     parts = path.split("/")
     if ARTIFACTS_DIR not in parts:
         return None

@@ -24,13 +24,13 @@ def add_base_path_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def base_paths(arguments: argparse.Namespace) -> list[str]:
-    """The folders of versions, the one that says what serves first.
+    """Returns the folders of versions, first the one that defines which version serves.
 
     Args:
-      arguments: The parsed flags.
+      arguments: Parsed flags of the command.
 
     Returns:
-      One or two absolute paths; a second one only where the folder is there.
+      One or two absolute paths; the second one only if its folder exists.
 
     Raises:
       ValueError: Neither or both of `config` and `model_base_path` are given.

@@ -10,13 +10,13 @@ from trainer.contract.config_loader import require
 from trainer.contract.file_system import absolute, exists, is_folder
 from trainer.contract.given_paths import path_flag, require_no_pattern
 
-# Of the Parquet table, where no other key is named.
+# Key of the Parquet table, if no other key is named.
 _USER_KEY = "user_id"
 _MEGABYTE = 1 << 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's flags."""
+    """Adds the flags of the command."""
     parser.add_argument(
         "--model_base_path",
         type=path_flag("model_base_path"),
@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Predicts; prints the counts."""
+    """Predicts for all instances; prints the counts."""
     from serving.batch.files import input_files
     from tfx_pipeline.engines.beam_failure import BeamJobError, require_job_server
 
@@ -119,7 +119,7 @@ def _predict(
 ) -> None:
     with quiet_libraries(log_path) as console:
         console.line("loading Beam and TensorFlow ...")
-        # As the model server does: online and batch compute alike.
+        # Like the model server, so that online and batch give the same results.
         prefer_small_batches()
         from serving.batch.batch_predict import BatchPredictConfig, batch_predict
         from serving.batch.output import JsonLinesWriter, PredictionWriter
@@ -134,7 +134,7 @@ def _predict(
             key_field = key_field or _USER_KEY
         config = BatchPredictConfig(
             model_dir=model_dir,
-            # Workers may be in another folder than the caller.
+            # Absolute, as workers may be in another folder than the caller.
             input_pattern=absolute(arguments.input),
             output_dir=absolute(output),
             num_tags=arguments.num_tags,

@@ -29,13 +29,13 @@ def add_channel_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def channel_security(arguments: argparse.Namespace) -> "ChannelSecurity | None":
-    """What a client is made with; None: plain text, and nobody in particular.
+    """Returns the client's security settings; None: plain text without authentication.
 
     Args:
-      arguments: What `add_channel_arguments` parsed.
+      arguments: Flags parsed by `add_channel_arguments`.
 
     Raises:
-      ValueError: Two flags do not go together.
+      ValueError: Two flags are inconsistent.
     """
     given = (arguments.ca_file, arguments.client_cert, arguments.client_key, arguments.token_file)
     if not arguments.tls and not any(given):

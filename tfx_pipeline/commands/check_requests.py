@@ -17,7 +17,7 @@ _NUM_SHOWN = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's flags."""
+    """Adds the flags of the command."""
     add_config_flag(parser)
     add_output_flag(parser)
     parser.add_argument(
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Compares; 0 where nothing fails, 3 where a threshold of `validation.skew` does."""
+    """Compares distributions; returns 3 if a threshold of `validation.skew` fails, else 0."""
     from tfx_pipeline.config.pipeline import load_config
     from tfx_pipeline.terminal.console import silence_imports
 
@@ -86,13 +86,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def training_statistics(config) -> tuple[int, str]:
-    """The version that serves, and the file of its training statistics.
+    """Returns the version that serves, and the file of its training statistics.
 
     Args:
-      config: The `PipelineConfig`.
+      config: Configuration, a `PipelineConfig`.
 
     Returns:
-      Both.
+      The number of the version, and the path of the file.
 
     Raises:
       ValueError: There is no version, or the run that made its examples is not in the run log.

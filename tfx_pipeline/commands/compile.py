@@ -10,7 +10,7 @@ from trainer.contract.whole_files import write_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's flags."""
+    """Adds the flags of the command."""
     add_config_flag(parser)
     parser.add_argument(
         "--output",
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Compiles; prints what was written."""
+    """Compiles the pipeline; prints the path of the file."""
     from tfx_pipeline.config.paths import check_written
     from tfx_pipeline.config.pipeline import load_config
     from tfx_pipeline.runs.early_checks import check_compilable, check_new_file

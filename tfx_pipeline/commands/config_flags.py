@@ -6,7 +6,7 @@ from trainer.contract.given_paths import path_flag
 
 
 def add_config_flag(parser: argparse.ArgumentParser, is_required: bool = True) -> None:
-    """Adds `--config`."""
+    """Adds the flag `--config`."""
     parser.add_argument(
         "--config",
         type=path_flag("config"),
@@ -16,7 +16,7 @@ def add_config_flag(parser: argparse.ArgumentParser, is_required: bool = True) -
 
 
 def add_output_flag(parser: argparse.ArgumentParser) -> None:
-    """Adds `--output`, which takes the place of the configuration's own."""
+    """Adds `--output`, which replaces the output folder of the configuration."""
     parser.add_argument(
         "--output", type=path_flag("output"), help="output folder (default: the configuration's)"
     )

@@ -18,7 +18,7 @@ _NUM_SHOWN = 6
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's flags."""
+    """Adds the flags of the command."""
     parser.add_argument(
         "--output",
         type=path_flag("output"),
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prepares, runs, serves, asks, and shows the planted beside the served."""
+    """Prepares, runs, serves, asks, and shows planted beside served tags."""
     from tfx_pipeline.config.pipeline import load_config
 
     require_no_pattern(arguments.output, "output")
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _demo_actions() -> list[argparse.Action]:
     options = argparse.ArgumentParser(add_help=False)
     add_demo_arguments(options)
-    # The planted truth is scored here, so nothing but clicks may tell of it.
+    # The demo scores the planted interests, so only clicks may reveal them.
     options.set_defaults(exposure="blind")
     return options._actions
 
@@ -86,7 +86,7 @@ def _show_users(config, instances_dir: str, server: "LocalServer", console: Cons
         for row in read_planted(config.data.planted, tag_normalization(config.data))
         if user_part(row["user_id"], config.examples) == "test"
     ]
-    # Some with a history, and one of whom only the profile is known.
+    # Some users with a history, and one with only profile features.
     shown = [row for row in users if not row["is_cold"]][: _NUM_SHOWN - 1]
     shown += [row for row in users if row["is_cold"] and not row["num_events"]][:1]
     features = read_instances(instances_dir, {row["user_id"] for row in shown})

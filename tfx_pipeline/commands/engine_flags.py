@@ -10,11 +10,11 @@ from trainer.contract.given_paths import path_flag
 
 @dataclasses.dataclass(frozen=True)
 class Engine:
-    """An engine that was chosen.
+    """An engine as chosen by the flags.
 
     Attributes:
-      runner: `beam.runner`; None where Beam's own command line was given.
-      pipeline_args: Beam's command line.
+      runner: Value of `beam.runner`; None if Beam's own command line was given.
+      pipeline_args: Arguments of Beam's command line.
     """
 
     runner: str | None
@@ -22,7 +22,7 @@ class Engine:
 
 
 def add_engine_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds what `chosen_engine` reads."""
+    """Adds the flags that `chosen_engine` reads."""
     parser.add_argument(
         "--config",
         type=path_flag("config"),
@@ -45,16 +45,16 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen_engine(arguments: argparse.Namespace) -> Engine:
-    """The engine that the flags say.
+    """Returns the engine that the flags choose.
 
     Args:
-      arguments: With the flags of `add_engine_flags`.
+      arguments: Parsed flags of `add_engine_flags`.
 
     Returns:
-      The engine.
+      The chosen engine.
 
     Raises:
-      ValueError: The configuration, or a flag, is not as it must be.
+      ValueError: The configuration or a flag is invalid.
     """
     section = BeamConfig(arguments.runner or "local", arguments.num_workers)
     if arguments.config is not None and arguments.runner is None:

@@ -14,7 +14,7 @@ _NUMBERS = ("slots", "job_port", "rest_port", "pool_port")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's flags."""
+    """Adds the flags of the command."""
     parser.add_argument(
         "action",
         choices=_ACTIONS,
@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Does what is asked of the cluster."""
+    """Performs the action on the cluster."""
     folder = Path(arguments.folder).resolve()
     if arguments.action == "up":
         return _up(folder, arguments)

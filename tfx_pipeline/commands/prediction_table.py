@@ -1,7 +1,7 @@
-"""Batch predictions as Parquet: a row for each tag of each user.
+"""Batch predictions as Parquet: one row for each tag of each user.
 
-A row says by which version and when it was predicted, so that it stays known where rows of many
-days are put together; the file's metadata say it too, of a file without a row as well.
+Each row has the version and the time of the prediction, so that they are known where rows of many
+days are combined; the file's metadata have them too, even for a file without rows.
 """
 
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ PREDICTION_SCHEMA = pa.schema(
         pa.field("probability", pa.float32()),  # null: the servable is older than probabilities
     ]
 )
-# One value each in a file, which takes no room to speak of.
+# Columns with one value per file, which take hardly any space.
 PREDICTED_BY_SCHEMA = pa.schema(
     [
         pa.field("model_version", pa.string(), nullable=False),
         pa.field("predicted_at", pa.timestamp("us", tz="UTC"), nullable=False),
     ]
 )
-# Readers want row groups larger than a batch of users; a worker holds no more than one.
+# Rows of a row group: readers need larger groups than a batch of users; a worker holds one group.
 _ROWS_OF_A_GROUP = 1 << 18
 
 
@@ -41,7 +41,7 @@ class ParquetWriter(PredictionWriter):
     layout = 3
 
     def __init__(self, path: str, predicted_by: PredictedBy):
-        """See `PredictionWriter`."""
+        """Opens the file, as `PredictionWriter` requires."""
         self._file = open_file(path, "wb")
         self._predicted_by = predicted_by
         metadata = {
@@ -55,7 +55,7 @@ class ParquetWriter(PredictionWriter):
         self._batches: list[pa.RecordBatch] = []
 
     def write(self, predictions: Sequence[Predicted]) -> None:
-        """See `PredictionWriter.write`."""
+        """Appends predictions, as `PredictionWriter.write` requires."""
         columns: list[list] = [[], [], [], [], []]
         user_ids, ranks, tags, scores, probabilities = columns
         for predicted in predictions:
@@ -74,7 +74,7 @@ class ParquetWriter(PredictionWriter):
             self._flush()
 
     def close(self) -> None:
-        """See `PredictionWriter.close`."""
+        """Writes the remaining rows and closes the file."""
         self._flush()
         self._writer.close()
         self._file.close()

@@ -71,7 +71,7 @@ def add_demo_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def demo_config(arguments: argparse.Namespace) -> DemoConfig:
-    """The options of the synthetic log that were parsed."""
+    """Returns the parsed options of the synthetic log."""
     return _options(arguments, DemoConfig)
 
 
@@ -97,7 +97,7 @@ def _options(arguments: argparse.Namespace, cls: type[Options]) -> Options:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Writes the tables; prints what was written."""
+    """Writes the tables; prints the summary."""
     engine = chosen_engine(arguments)
     _check_engine(arguments, engine)
     if engine.runner == "local":
@@ -143,7 +143,7 @@ def _prepare_on_engine(
 def _prepare(
     arguments: argparse.Namespace, pipeline_args: Sequence[str] | None, say: Callable[[str], None]
 ) -> PreparedSummary:
-    """Writes the tables, on a Beam engine where its command line is given."""
+    """Writes the tables, on a Beam engine if its command line is given."""
     if arguments.dataset == "demo":
         from tfx_pipeline.datasets.demo import prepare_demo
 

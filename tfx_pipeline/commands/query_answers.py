@@ -1,4 +1,4 @@
-"""How `tagtower query` shows answers: a table for people, one JSON object for machines."""
+"""Prints answers of `tagtower query`: a table for people, one JSON object for machines."""
 
 import argparse
 import dataclasses
@@ -28,7 +28,7 @@ def show_profile(
         return
     from tfx_pipeline.terminal.tables import format_table
 
-    # A version before probabilities shows none.
+    # A version older than probabilities has none.
     probabilities = profile.probabilities or [None] * len(profile.tags)
     columns = zip(profile.tags, profile.scores, probabilities, strict=True)
     rows = [[rank, *row] for rank, row in enumerate(columns, start=1)]
@@ -41,7 +41,7 @@ def show_profile(
 def show_explanation(
     explanation: "TagExplanation", model_version: int, arguments: argparse.Namespace
 ) -> None:
-    """Prints what a score comes from.
+    """Prints what a score comes from, by value and by feature.
 
     Raises:
       ValueError: The model does not know the tag.
@@ -77,7 +77,7 @@ def show_neighbours(
     """Prints the tags nearest to a tag.
 
     Raises:
-      ValueError: There are none.
+      ValueError: There are no such tags.
     """
     if not neighbours.tags:
         raise ValueError(

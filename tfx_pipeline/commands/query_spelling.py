@@ -1,7 +1,7 @@
-"""How `tagtower query` finds a tag that a person typed: as the version that answers spells it.
+"""Finds a tag that a person typed in `tagtower query`, in the spelling of the served version.
 
-A server does not say how the tags of its version were normalised, so it is asked for every way in
-which they may be (`trainer.contract.tag_normalization.spellings`), and the first that it knows
+A server does not report how the tags of its version were normalised, so it is asked for every
+possible spelling (`trainer.contract.tag_normalization.spellings`), and the first that it knows
 counts.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def known_neighbours(
     client: "TagClient", tag: str, num_tags: int | None
 ) -> tuple["TagNeighbours", int]:
-    """The tags nearest to a tag, and the version that answered; none where no spelling is known."""
+    """Returns the tags nearest to a tag, none if no spelling is known, and the version."""
     typed = spellings(tag) or [tag]
     answer = client.similar_tags(typed, num_tags=num_tags)
     known = [near for near in answer.neighbours if near.tags]
@@ -29,7 +29,7 @@ def known_neighbours(
 def known_explanation(
     client: "TagClient", features: Mapping[str, Any], tag: str
 ) -> tuple["TagExplanation", int]:
-    """What a tag's score comes from, and the version; a NaN where no spelling is known."""
+    """Returns what a tag's score comes from, NaN if no spelling is known, and the version."""
     typed = spellings(tag) or [tag]
     answer = client.explain([features] * len(typed), typed)
     known = [each for each in answer.explanations if not math.isnan(each.score)]
@@ -37,9 +37,9 @@ def known_explanation(
 
 
 def note_spellings(client: "TagClient", features: Mapping[str, Any]) -> None:
-    """Says which values are no tags as typed, and would be in another spelling.
+    """Prints which values are not tags as typed, but would be in another spelling.
 
-    Which features hold tags a server does not say, so nothing is changed.
+    A server does not report which features hold tags, so nothing is changed.
     """
     from serving.client import TagClientError
 
@@ -52,7 +52,7 @@ def note_spellings(client: "TagClient", features: Mapping[str, Any]) -> None:
     try:
         answer = client.similar_tags(asked, num_tags=1)
     except TagClientError:
-        return  # the version is older than neighbours, or the call that follows fails likewise
+        return  # the version is older than neighbours, or the next call fails in the same way
     known = {near.tag for near in answer.neighbours if near.tags}
     for value, found in typed.items():
         others = [spelling for spelling in found if spelling in known]

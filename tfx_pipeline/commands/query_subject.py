@@ -1,4 +1,4 @@
-"""Whom `tagtower query` asks for: feature values, a user of the tables, or fresh events."""
+"""The subject of `tagtower query`: feature values, a user of the tables, or fresh events."""
 
 import argparse
 import json
@@ -9,12 +9,12 @@ from trainer.contract.file_system import is_file, open_file
 from trainer.contract.given_paths import given_path, path_flag
 from trainer.contract.history import check_profile, unknown_value
 
-# Feature values of a user are some kilobytes.
+# Largest file of feature values; those of a user are some kilobytes.
 _MOST_BYTES = 16 << 20
 
 
 def add_subject_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags that say whom to ask for."""
+    """Adds the flags that select the subject of a query."""
     who = parser.add_argument_group(
         "whom to ask for: feature values, a user of the tables, or fresh events"
     )
@@ -40,15 +40,15 @@ def add_subject_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def named_subjects(arguments: argparse.Namespace) -> list[str]:
-    """The flags given that say whom to ask for."""
+    """Returns the given flags that select the subject of a query."""
     return [name for name in ("features", "user", "events") if getattr(arguments, name) is not None]
 
 
 def check_subject(arguments: argparse.Namespace) -> None:
-    """Checks that somebody is asked for, in one way.
+    """Checks that the flags select one subject.
 
     Raises:
-      ValueError: Nobody is, or flags contradict each other.
+      ValueError: There is no subject, or flags contradict each other.
     """
     given = named_subjects(arguments)
     if not given or ("features" in given and len(given) > 1):
@@ -58,10 +58,10 @@ def check_subject(arguments: argparse.Namespace) -> None:
 
 
 def read_subject(arguments: argparse.Namespace) -> tuple[dict[str, Any], set[str]]:
-    """Feature values, and the items that the user has clicked, as far as they are known.
+    """Reads the feature values, and the items that the user has clicked, as far as known.
 
     Raises:
-      ValueError: A file or a value is not what it must be, or `--config` lacks.
+      ValueError: A file or a value is invalid, or `--config` is missing.
     """
     if arguments.features is not None:
         features = _parse_json("features", arguments.features)
@@ -70,7 +70,7 @@ def read_subject(arguments: argparse.Namespace) -> tuple[dict[str, Any], set[str
 
 
 def _normalized(features: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
-    """Feature values with their tags as the version that serves spells them."""
+    """Returns feature values with their tags in the spelling of the served version."""
     from serving.client import EventFeatures
     from tfx_pipeline.config.pipeline import load_config
     from tfx_pipeline.examples.user_lookup import served_tag_normalization
@@ -80,7 +80,7 @@ def _normalized(features: dict[str, Any], arguments: argparse.Namespace) -> dict
 
 
 def _from_events(arguments: argparse.Namespace) -> tuple[dict[str, Any], set[str]]:
-    """Feature values, and the items that the user has clicked."""
+    """Returns feature values, and the items that the user has clicked."""
     if not arguments.config:
         raise ValueError(
             "`config` must say where the tables are. Give --config with --user or --events."
@@ -100,12 +100,12 @@ def _from_events(arguments: argparse.Namespace) -> tuple[dict[str, Any], set[str
         events = UserEvents.from_records(records)
     if arguments.profile is not None:
         given = _parse_json("profile", arguments.profile)
-        # As everywhere, null is unknown.
+        # As everywhere, null means unknown.
         unknown = {feature.name: unknown_value(feature) for feature in config.features.profile}
         given = {n: unknown.get(n, "") if value is None else value for n, value in given.items()}
         check_profile(given, config.features)
         profile = {**(profile or {}), **given}
-    # As in the pipeline's snapshot "now": after everything that is known.
+    # As in the pipeline's split `now`: after all known events.
     now = max([now, *(int(time) + 1 for time in events.timestamp[-1:])])
     features = feature_values(events, profile, now, config.features)
     codes, _ = events.attributes["item_id"].select(events.item[events.clicked])
@@ -140,5 +140,5 @@ def _parse_json(name: str, text: str) -> dict[str, Any]:
 
 
 def _shown(text: str) -> str:
-    """The beginning of a text, in one line."""
+    """Returns the beginning of a text, in one line."""
     return " ".join(text[:200].split())

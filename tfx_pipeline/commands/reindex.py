@@ -10,7 +10,7 @@ from trainer.contract.given_paths import path_flag
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's flags."""
+    """Adds the flags of the command."""
     add_config_flag(parser)
     add_output_flag(parser)
     parser.add_argument(
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Reindexes and prints what came of it."""
+    """Reindexes and prints the result."""
     from tfx_pipeline.config.pipeline import load_local_config
     from tfx_pipeline.runs.reindex_source import reindexed_version
     from tfx_pipeline.tables.table_files import list_files

@@ -6,7 +6,7 @@ from tfx_pipeline.commands.base_paths import add_base_path_arguments, base_paths
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's flags."""
+    """Adds the flags of the command."""
     add_base_path_arguments(parser)
     parser.add_argument(
         "--to",
@@ -17,13 +17,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Withdraws what is newer, brings the version back if it was withdrawn."""
+    """Withdraws newer versions; brings the chosen one back if it was withdrawn."""
     from tfx_pipeline.versions.base_path_lock import locked
     from tfx_pipeline.versions.pushed_versions import WITHDRAWN_DIR, roll_back, version_before
     from trainer.contract.file_system import is_folder
 
     paths = base_paths(arguments)
-    # Before there is a lock to wait for: what a person wants gone is what serves now.
+    # Chosen before waiting for a lock: the user wants to withdraw the version that serves now.
     version = version_before(paths[0]) if arguments.to is None else arguments.to
     with locked(path for path in paths if is_folder(path)):
         withdrawn = roll_back(paths, version)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's flags."""
+    """Adds the flags of the command."""
     add_config_flag(parser)
     add_output_flag(parser)
     parser.add_argument(
@@ -57,16 +57,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def exit_status(result) -> int:
-    """0 if a version was pushed, 3 if a gate held it."""
+    """Returns 0 if a version was pushed, 3 if a gate held it."""
     return 0 if result.is_pushed else EXIT_NOT_PUSHED
 
 
 def run_and_report(config, console: Console):
-    """Runs a configuration, with the output folder to itself; prints tables and verdict.
+    """Runs a configuration while holding its output folder; prints tables and verdict.
 
     Args:
-      config: A `PipelineConfig`.
-      console: Where to print.
+      config: Configuration, a `PipelineConfig`.
+      console: Console for the output.
 
     Returns:
       The `tfx_pipeline.runs.run.RunResult`.
@@ -126,7 +126,7 @@ def run_and_report(config, console: Console):
 
 
 def window_line(report: "Report") -> str:
-    """Which days a run reads, in a line."""
+    """Returns a line with the days that a run reads."""
     missing = report["window.num_missing_days"]
     return (
         f"day        {report['window.day']}, with the log from {report['window.first_day']} on: "
@@ -152,7 +152,7 @@ def _say_finished(report: "Report", config: "PipelineConfig") -> int:
 
 
 def accepting_drift(config: "PipelineConfig") -> "PipelineConfig":
-    """The configuration in which drift is only warned of."""
+    """Returns the configuration with drift that only causes a warning."""
     drift = {
         feature: dataclasses.replace(threshold, on_violation="warn")
         for feature, threshold in config.validation.drift.items()

@@ -19,7 +19,7 @@ _COLUMNS = (
     ("version", "push.version"),
     ("state", "run.state"),
 )
-# Of a comparison: what the gate looks at, and what the data were.
+# Keys of a comparison: those that the gate checks, and those on the data.
 _COMPARED = (
     "run.started",
     "run.state",
@@ -38,7 +38,7 @@ _COMPARED = (
     "train.",
     "time.total_seconds",
 )
-# Metrics of slices of users and truths are for --json.
+# Metrics without those of slices of users and truths, which only --json prints.
 _MAIN_METRICS = (
     "precision_at_10",
     "novel_precision_at_10",
@@ -51,7 +51,7 @@ _MAIN_METRICS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's flags."""
+    """Adds the flags of the command."""
     parser.add_argument(
         "words",
         nargs="*",
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints one line a run, newest first, or two runs beside each other."""
+    """Prints one line per run, newest first, or compares two runs."""
     from tfx_pipeline.run_log.log import find_run, read_runs
 
     output = _output_dir(arguments)
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def list_runs(reports: Sequence[Mapping[str, Any]]) -> str:
-    """A table of runs, and below it why nothing was pushed."""
+    """Returns a table of runs, and below it the reasons why nothing was pushed."""
     from tfx_pipeline.terminal.tables import format_table
 
     rows = [[_cell(report.get(key)) for _, key in _COLUMNS] for report in reports]
@@ -99,7 +99,7 @@ def list_runs(reports: Sequence[Mapping[str, Any]]) -> str:
 
 
 def compare(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
-    """A table of what two runs measured, a row a figure, with the difference of numbers."""
+    """Returns a table of two runs' figures, one per row, with the difference of numbers."""
     from tfx_pipeline.terminal.tables import format_table
 
     keys = [key for key in {**first, **second} if _is_compared(key)]

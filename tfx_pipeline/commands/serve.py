@@ -9,19 +9,19 @@ from trainer.contract.file_system import absolute
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's flags."""
+    """Adds the flags of the command."""
     add_serve_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serves until it is told to stop."""
+    """Serves until the process is stopped."""
     if arguments.model_base_path:
-        # The real server wants an absolute path; on a command line a relative one is meant from
-        # here.
+        # The real server requires an absolute path; on a command line a relative one is meant from
+        # the working folder.
         arguments.model_base_path = absolute(arguments.model_base_path)
-    # gRPC's core writes a line past every log for each connection that it cannot take, or whose
-    # TLS fails.
+    # gRPC's core writes a line to the terminal, past every log, for each refused connection and
+    # each failed TLS handshake.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    # Versions that come, go or fail to load, on the terminal of whoever started the server.
+    # Shows versions that are loaded, removed or fail to load on the terminal of the server.
     with server_log():
         return run_server(arguments)

@@ -10,14 +10,14 @@ from tfx_pipeline.terminal.console import Console, quiet_libraries
 from trainer.contract.config_loader import require
 from trainer.contract.given_paths import path_flag
 
-# Tables, each its header and rows, and the files written.
+# Tables, each with header and rows, and the written files.
 _Outcome = tuple[list[Any], Sequence[Path]]
 
 STOPPED = "stopped; the same command goes on after the last finished trial"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's flags."""
+    """Adds the flags of the command."""
     parser.add_argument(
         "--config",
         type=path_flag("config"),
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run_defaults(arguments: argparse.Namespace) -> int:
-    """Runs a study of defaults and prints what came out over all logs."""
+    """Runs a study of defaults and prints its results over all logs."""
     from tfx_pipeline.study.early_checks import check_defaults
     from tfx_pipeline.study.grid.defaults_definition import load_defaults
 
@@ -89,7 +89,7 @@ def _run_defaults(arguments: argparse.Namespace) -> int:
 
 
 def _run(name: str, output: str, run_and_tabulate: Callable[[Console], _Outcome]) -> int:
-    """Runs a study of either kind, and prints its tables and the files that it wrote."""
+    """Runs a study of either kind, and prints its tables and the paths of the written files."""
     with quiet_libraries(os.path.join(output, "logs", "study.log")) as console:
         console.line(f"{name}: output in {output}, library logs in {output}/logs")
         console.line("loading TFX ...")

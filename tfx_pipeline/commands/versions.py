@@ -1,7 +1,7 @@
 """`tagtower versions`: what is pushed, when it was made and from what, and which one serves.
 
-With `--verify` each is compared with its manifest, for who serves with TensorFlow Serving, which
-does not.
+With `--verify` each version is checked against its manifest, for users of TensorFlow Serving, which
+does not check it.
 """
 
 import argparse
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 _HEADER = ("version", "made", "kind", "from", "tags", "index", "recall", "state")
 _REMEDY = "`tagtower rollback` serves another; without its folder `tagtower run` pushes it anew."
 _WITHDRAWN = "It is withdrawn, and cannot be rolled back to."
-_FILES = "files"  # the column of `--verify`
+_FILES = "files"  # column of `--verify`
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's flags."""
+    """Adds the flags of the command."""
     add_base_path_arguments(parser)
     parser.add_argument(
         "--server",
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints one line a version, newest first."""
+    """Prints one line per version, newest first."""
     from tfx_pipeline.terminal.tables import format_table
     from tfx_pipeline.versions.pushed_versions import read_versions
 
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     rows = [
         {**describe(version), "state": _state(version, serving, states)} for version in versions
     ]
-    # What a server still has and nobody finds on disk.
+    # Versions that a server still has, but that are not on disk.
     on_disk = {version.number for version in versions}
     rows += [
         {"version": number, "state": "serves, not on disk"}
@@ -89,13 +89,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def verify(versions: Iterable["PushedVersion"]) -> dict[str, str]:
-    """Compares versions with their manifests, with a line for each on standard error.
+    """Checks versions against their manifests, with a line for each on standard error.
 
     Args:
-      versions: The versions.
+      versions: Versions to check.
 
     Returns:
-      By folder `sound`, `no manifest, not checked` or `damaged: FILE`.
+      The state by folder: `sound`, `no manifest, not checked` or `damaged: FILE`.
     """
     from trainer.contract.file_system import is_folder
     from trainer.contract.manifest import DamagedFolderError, check_manifest
@@ -108,7 +108,7 @@ def verify(versions: Iterable["PushedVersion"]) -> dict[str, str]:
             is_checked = check_manifest(version.path, remedy=remedy)
             states[version.path] = "sound" if is_checked else "no manifest, not checked"
         except (DamagedFolderError, OSError) as error:
-            if not is_folder(version.path):  # rolled back, or back again, while it was read
+            if not is_folder(version.path):  # rolled back, or brought back, while it was read
                 states[version.path] = "moved meanwhile, not checked"
             elif isinstance(error, DamagedFolderError):
                 print(f"tagtower: {error}", file=sys.stderr)
@@ -120,7 +120,7 @@ def verify(versions: Iterable["PushedVersion"]) -> dict[str, str]:
 
 
 def _files_cell(number: int, paths: Sequence[str], states: dict[str, str]) -> str | None:
-    """What was found at each base path; once where that is the same."""
+    """Returns the state at each base path; a single one if all are the same."""
     found = {
         path: state
         for path in paths
@@ -133,7 +133,7 @@ def _files_cell(number: int, paths: Sequence[str], states: dict[str, str]) -> st
 
 
 def describe(version: "PushedVersion") -> dict[str, Any]:
-    """What the table says of a version; None where it was pushed before that was noted."""
+    """Returns a version's facts for the table; None for those not recorded when it was pushed."""
     facts = version.provenance
     described = {name: facts.get(name) for name in ("made", "kind", "index", "recall")}
     source = None

@@ -1,4 +1,4 @@
-"""TFX components of the pipeline: what stock TFX does not have, or does differently.
+"""TFX components of the pipeline that stock TFX lacks or does differently.
 
 Importing this package imports TFX (some 20 seconds).
 """

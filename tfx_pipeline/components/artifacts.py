@@ -1,20 +1,21 @@
-"""Artifact types beside TFX's own.
+"""Artifact types that TFX does not have.
 
-In a specification for Kubeflow a type is its name, `NAMESPACE.Title`, and a container imports the
-class by it: hence `tfx_pipeline` hands these out, and each must be called what it is named.
+In a specification for Kubeflow a type is its name, `NAMESPACE.Title`, by which a container imports
+the class: hence `tfx_pipeline` exports these classes, and each must have the name in its
+`TYPE_NAME`.
 """
 
 from tfx.types import artifact
 
 
 class LogSummary(artifact.Artifact):
-    """Counts of rows and examples (`counts.json`), clicks by tag and by item (`*.jsonl`)."""
+    """Counts of rows and examples (`counts.json`), and clicks by tag and by item (`*.jsonl`)."""
 
     TYPE_NAME = "tfx_pipeline.LogSummary"
 
 
 class Instances(artifact.Artifact):
-    """Feature values of every user *now*, JSON lines: the input of batch prediction."""
+    """Feature values of users in the split `now`, JSON lines: the input of batch prediction."""
 
     TYPE_NAME = "tfx_pipeline.Instances"
 

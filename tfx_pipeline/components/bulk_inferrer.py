@@ -1,8 +1,9 @@
-"""TFX's BulkInferrer on the instances of *now*: predictions as an artifact of the run.
+"""TFX's BulkInferrer on the instances of the split `now`: predictions as an artifact of the run.
 
-`tagtower batch-predict` is the way to files in Vertex's formats, resumed where it was killed; this
-is for a pipeline whose next node wants an `InferenceResult`. BulkInferrer takes the signature with
-serialized examples, whose outputs are flat [batch, k], and copies every example into its log.
+`tagtower batch-predict` writes files in the formats of Vertex AI and resumes where it was killed;
+this component is for a pipeline whose next node needs an `InferenceResult`. BulkInferrer uses the
+signature with serialized examples, whose outputs are flat [batch, k], and copies every example into
+its log.
 """
 
 from tfx import v1 as tfx
@@ -18,12 +19,12 @@ _OP_LIBRARY = "serving.index.scann_index"
 
 
 class NowBulkInferrerExecutor(executor.Executor):
-    """The stock executor, in a process that knows ScaNN's ops."""
+    """The stock executor, in a process that has loaded the ops of ScaNN."""
 
     def Do(self, input_dict, output_dict, exec_properties) -> None:  # noqa: N802 (TFX's name)
-        """See TFX's executor."""
-        # A SavedModel with a ScaNN index loads where the op library is: in the process of the node,
-        # and by Beam's own flag in each worker process before it does anything.
+        """Registers the ops of ScaNN, then runs TFX's executor."""
+        # A SavedModel with a ScaNN index needs the op library: in the process of the node, and, by
+        # Beam's own flag, in each worker process before it does anything else.
         register_scann_ops()
         super().Do(input_dict, output_dict, exec_properties)
 
@@ -39,12 +40,12 @@ def now_bulk_inferrer(
     servable: channel.BaseChannel,
     model_blessing: channel.BaseChannel,
 ) -> tfx.components.BulkInferrer:
-    """Wires the stock component.
+    """Creates TFX's BulkInferrer for the split `now`.
 
     Args:
-      examples: Raw, with a split of *now*.
-      servable: What to infer with.
-      model_blessing: A model that is not blessed infers nothing.
+      examples: Raw examples with the split `now`.
+      servable: Model that predicts.
+      model_blessing: Blessing of the model; without it nothing is predicted.
 
     Returns:
       The component; its output is `inference_result`.

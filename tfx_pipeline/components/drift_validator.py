@@ -1,9 +1,8 @@
-"""DriftValidator: TFX's DistributionValidator, between a day and the last one that was accepted.
+"""DriftValidator: TFX's DistributionValidator between a day and the last accepted day before it.
 
-What a day is compared with is chosen here and by no resolver: the last statistics *accepted*, of an
-earlier day, so that neither a broken day nor the same day's first attempt is what the next is
-measured by. Resolvers that Kubeflow runs know neither. Accepted statistics are kept in a folder, by
-day.
+This component and no resolver chooses the baseline: the last *accepted* statistics of an earlier
+day, so that neither a broken day nor the same day's first attempt is the measure for the next one.
+The resolvers that Kubeflow runs know neither. Accepted statistics are stored in a folder, by day.
 """
 
 import datetime
@@ -60,18 +59,18 @@ class DriftValidatorSpec(component_spec.ComponentSpec):
 
 
 class Executor(executor.Executor):
-    """Chooses the baseline, validates, and keeps what was accepted."""
+    """Chooses the baseline, validates, and stores the accepted statistics."""
 
     def Do(self, input_dict, output_dict, exec_properties) -> None:  # noqa: N802 (TFX's name)
-        """See TFX's executor.
+        """Validates the day's statistics as TFX's executor does, against the chosen baseline.
 
         Args:
-          input_dict: `statistics`; its span is the day.
-          output_dict: `anomalies`.
-          exec_properties: See `DriftValidatorSpec`.
+          input_dict: Mapping with `statistics`, whose span is the day.
+          output_dict: Mapping with `anomalies`.
+          exec_properties: Parameters of `DriftValidatorSpec`.
 
         Raises:
-          NotPushed: A feature has moved further than is accepted.
+          NotPushed: The distribution of a feature has moved further than is accepted.
         """
         statistics = artifact_utils.get_single_instance(input_dict[names.STATISTICS_KEY])
         anomalies = artifact_utils.get_single_instance(output_dict[names.ANOMALIES_KEY])
@@ -115,7 +114,7 @@ class Executor(executor.Executor):
 
 
 class DriftValidator(base_component.BaseComponent):
-    """The day's training statistics against those of the last accepted day."""
+    """Compares a day's training statistics with those of the last accepted day."""
 
     SPEC_CLASS = DriftValidatorSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
@@ -128,13 +127,13 @@ class DriftValidator(base_component.BaseComponent):
         baseline: str,
         code: str,
     ):
-        """Wires the component.
+        """Creates the component with its inputs and parameters.
 
         Args:
-          statistics: Of the examples.
-          thresholds: By feature, a `DistributionThreshold`, as JSON.
-          baselines_dir: Folder of the statistics that were accepted.
-          baseline: Fingerprint of those that will be compared with, for the cache.
+          statistics: Statistics of the examples.
+          thresholds: `DistributionThreshold` by feature, as JSON.
+          baselines_dir: Folder of the accepted statistics.
+          baseline: Fingerprint of the statistics that are compared with, for the cache.
           code: Fingerprint of the code, for the cache.
         """
         super().__init__(
@@ -150,24 +149,24 @@ class DriftValidator(base_component.BaseComponent):
 
 
 def drift_rows(anomalies: artifact.Artifact) -> dict[str, Any]:
-    """What the report says of a comparison."""
+    """Reads the report's keys of a drift comparison."""
     return read_artifact_json(os.path.join(anomalies.uri, _REPORT_FILE))
 
 
 def last_baseline(folder: str, day: str) -> str | None:
-    """The last day before `day` whose statistics were accepted; None: there is none."""
+    """Returns the last day before `day` with accepted statistics; None: there is none."""
     listed = fileio.listdir(folder) if fileio.isdir(folder) else []
     days = [name for name in (entry.rstrip("/") for entry in listed) if is_day(name)]
     return max((found for found in days if found < day), default=None)
 
 
 def statistics_file(folder: str, day: str) -> str:
-    """Where the accepted statistics of a day are."""
+    """Returns the path of the accepted statistics of a day."""
     return os.path.join(folder, day, f"Split-{_SPLIT}", stats_artifact_utils.BINARY_PB_BASENAME)
 
 
 def _check_statistics(folder: str, day: str) -> None:
-    """Refuses accepted statistics that are not what was written."""
+    """Refuses accepted statistics whose file is damaged."""
     path = statistics_file(folder, day)
     fault = "it is empty"
     try:

@@ -1,9 +1,9 @@
 """ModelEvaluator: the protocol's figures and the quality gate.
 
 TFX's Evaluator does not fit the protocol: TFMA's set metrics (`SetMatchPrecision`,
-`SetMatchRecall`) know neither lists from which each user's own tags are taken out, nor GAUC, nor
-distinct lists, and its baselines are models, while popularity and own history are none. What it
-decides is kept as TFX keeps it, a `ModelBlessing`, so stock components and resolvers understand it.
+`SetMatchRecall`) support neither lists without each user's own tags, nor GAUC, nor distinct lists,
+and its baselines are models, while popularity and own history are not. The verdict is a
+`ModelBlessing` as in TFX, so stock components and resolvers understand it.
 """
 
 import dataclasses
@@ -56,15 +56,15 @@ _NOT_COMPARED = "Nothing is compared with it; roll its version back, or remove i
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationSpec:
-    """What is evaluated, and what the gate asks.
+    """Settings of the evaluation and of the gate.
 
     Attributes:
-      features: What a user is.
-      baselines: What is fitted beside the model.
-      gate: The checks.
+      features: Specification of a user's features.
+      baselines: Configuration of the baselines that are fitted.
+      gate: Configuration of the checks.
       seed: Seed of the random baseline.
-      has_click_head: Whether the click loss was trained.
-      base_path: Folder of the pushed versions, which knows what was rolled back.
+      has_click_head: Whether a click loss was trained.
+      base_path: Folder of the pushed versions, with the record of roll-backs.
     """
 
     features: f.FeatureSpec
@@ -91,16 +91,16 @@ def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
     """Evaluates on validation (for the gate) and test (for the report), and blesses or not.
 
     Args:
-      examples: Raw, as a server gets them.
-      transformed_examples: The truth, as ids.
-      transform_graph: The vocabularies.
-      summary: Clicks by tag and item, of the training part.
-      model: The towers.
-      evaluation: `metrics.json` (flat, `<part>.<who>.<metric>`) and `gate.json`.
-      blessing: Blessed if every check passed.
+      examples: Raw examples, as a server gets them.
+      transformed_examples: Transformed examples with the truth, as ids.
+      transform_graph: Transform graph with the vocabularies.
+      summary: Log summary with clicks by tag and item, of the training part.
+      model: Towers of this run.
+      evaluation: Artifact with `metrics.json` (flat, `<part>.<who>.<metric>`) and `gate.json`.
+      blessing: Blessing, positive if every check passed.
       specification: `EvaluationSpec` as JSON.
       code: Fingerprint of the code, for the cache.
-      baseline: The last other model that was blessed.
+      baseline: Last other model that was blessed.
     """
     del code
     spec = from_saved(EvaluationSpec, json.loads(specification), "evaluation")
@@ -125,7 +125,7 @@ def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
 
 
 class _Log:
-    """The examples of a run, and what its figures are computed from."""
+    """The examples of a run, and the data for its figures."""
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ class _Log:
     def evaluate(
         self, split: str, models: Mapping[str, str], fitted: FittedBaselines
     ) -> tuple[Figures, UserFigures]:
-        """Computes the figures of one split, of the baselines and of models by name."""
+        """Computes the figures of the baselines and of models by name, for one split."""
         files = _files(self._examples, split)
         items = read_held_out_items(self._tag_items, self._tags, files)
         snapshots = self._snapshots[split]
@@ -186,7 +186,7 @@ def _files(artifact: Artifact, split: str) -> list[str]:
 def _flat(
     metrics: Mapping[str, Figures], fitted: FittedBaselines, model_uri: str
 ) -> dict[str, float | str | None]:
-    """The figures as one mapping, with what the baselines and the second stage chose."""
+    """Returns the figures in one mapping, with the settings of baselines and second stage."""
     flat: dict[str, float | str | None] = {
         f"{split}.{who}.{name}": value
         for split, figures in metrics.items()
@@ -202,7 +202,7 @@ def _flat(
 
 
 def _bless(blessing: Artifact, model: Artifact, checks: Sequence[Check]) -> None:
-    """Keeps the verdict as TFX's Evaluator does."""
+    """Writes the verdict in the form of TFX's Evaluator."""
     is_blessed = all(check.is_passed for check in checks)
     name = constants.BLESSED_FILE_NAME if is_blessed else constants.NOT_BLESSED_FILE_NAME
     failed = "\n".join(str(check) for check in checks if not check.is_passed)
@@ -218,12 +218,12 @@ class ModelEvaluatorExecutor(
     ModelEvaluator.EXECUTOR_SPEC.executor_class,  # type: ignore[name-defined, misc]
     stock_executor.Executor,
 ):
-    """What the function above became, and to TFX's Kubeflow entry point an Evaluator.
+    """The executor of `ModelEvaluator`, which TFX's Kubeflow entry point takes for an Evaluator.
 
-    Only of an Evaluator's blessing does that write the name of the model in the place of a number
-    of its own making, and by that name `LatestBlessedModelStrategy` finds the model again there.
+    Only in an Evaluator's blessing does that entry point write the model's name instead of a number
+    of its own, and by that name `LatestBlessedModelStrategy` finds the model again there.
     """
 
 
-# TFX's Evaluator is one of Beam's nodes, which this one has no use for.
+# TFX's Evaluator is a Beam node; this one does not use Beam.
 ModelEvaluator.EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(ModelEvaluatorExecutor)

@@ -1,13 +1,13 @@
-"""TableExampleGen: the three tables -> examples, instances of *now*, summary of the log.
+"""TableExampleGen: makes examples, instances of the split `now` and a log summary from the tables.
 
-A component of its own and no subclass of TFX's `FileBasedExampleGen`: that one reads one file
-pattern a split and knows nothing of point in time, of tables that join, or of parts that users fall
-into. The output is a standard `Examples` artifact all the same. The fingerprint of the tables comes
-in as an execution property, as stock TFX fingerprints only the inputs of its own ExampleGens.
+It does not derive from TFX's `FileBasedExampleGen`, which reads one file pattern per split and
+knows neither point-in-time features, nor joined tables, nor the assignment of users to splits. Its
+output is a standard `Examples` artifact all the same. The fingerprint of the tables is an execution
+property, as stock TFX fingerprints only the inputs of its own ExampleGens.
 
-A window over days is resolved here and not in a driver, of which Kubeflow runs none: what comes in
-is the pattern, the number of days and the last one, possibly `latest`. The last day is the span of
-the artifact.
+A window over days is resolved here and not in a driver, as Kubeflow runs none: the properties are
+the pattern, the number of days and the last one, possibly `latest`. The last day is the span of the
+artifact.
 """
 
 import json
@@ -33,7 +33,7 @@ from trainer.contract.features import FeatureSpec
 from trainer.contract.file_system import copy_folder, is_folder, remove_folder
 from trainer.contract.whole_files import UNFINISHED_SUFFIX, write_json
 
-WINDOW_FILE = "window.json"  # in the summary: which days were read
+WINDOW_FILE = "window.json"  # in the summary: the days that were read
 
 
 class TableExampleGenSpec(component_spec.ComponentSpec):
@@ -58,16 +58,16 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """Writes the examples; raises `ValueError` where too many rows were rejected.
 
         Args:
-          input_dict: Nothing.
-          output_dict: `examples`, `instances`, `summary`.
-          exec_properties: See `TableExampleGenSpec`.
+          input_dict: Empty mapping.
+          output_dict: Mapping with `examples`, `instances`, `summary`.
+          exec_properties: Parameters of `TableExampleGenSpec`.
         """
         data = from_saved(DataConfig, json.loads(exec_properties["data"]), "data")
         if exec_properties["day"]:
             data = with_day(data, exec_properties["day"])
         window = find_window(data)
         if window is not None:
-            # Whatever comes in meanwhile, the run is of one day.
+            # The run keeps this day, even if newer data arrive meanwhile.
             data = with_day(data, window.day)
         spec = from_saved(FeatureSpec, json.loads(exec_properties["features"]), "features")
         config = from_saved(
@@ -100,7 +100,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         _remove_unfinished(outputs)
         counts, forms = read_summary(outputs.summary)
         check_counts(counts, data, outputs.rejected, forms)
-        # A failed run keeps them in `rejected_dir` alone: its artifacts are removed.
+        # A failed run keeps the rejected rows in `rejected_dir` alone: its artifacts are removed.
         if is_folder(outputs.rejected):
             kept = os.path.join(outputs.summary, os.path.basename(outputs.rejected))
             copy_folder(outputs.rejected, kept)
@@ -114,7 +114,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
 
 def _remove_unfinished(outputs: table_examples.ExampleOutputs) -> None:
-    """Removes what a worker left that was killed as it wrote: TFX reads all files of a split."""
+    """Removes unfinished files of killed workers, as TFX reads all files of a split."""
     splits = (outputs.split(name) for name in table_examples.ALL_SPLITS)
     for folder in (*splits, outputs.instances, outputs.summary):
         for path in fileio.glob(os.path.join(folder, f"*{UNFINISHED_SUFFIX}")):
@@ -122,7 +122,7 @@ def _remove_unfinished(outputs: table_examples.ExampleOutputs) -> None:
 
 
 class TableExampleGen(base_beam_component.BaseBeamComponent):
-    """The three tables -> point-in-time examples (splits train, validation, test, now)."""
+    """Makes point-in-time examples from the three tables (splits train, validation, test, now)."""
 
     SPEC_CLASS = TableExampleGenSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
@@ -137,16 +137,16 @@ class TableExampleGen(base_beam_component.BaseBeamComponent):
         tables: str,
         code: str,
     ):
-        """Wires the component.
+        """Creates the component with its parameters.
 
         Args:
           data: `DataConfig` as JSON.
-          day: Last day of the window, in place of the one in `data`; empty: that one.
+          day: Last day of the window, in place of the one in `data`; empty: the one in `data`.
           features: `FeatureSpec` as JSON.
           examples_config: `ExamplesConfig` as JSON.
-          rejected_dir: Folder for the rows set aside.
+          rejected_dir: Folder for the rejected rows.
           tables: Fingerprint of the tables' contents.
-          code: Fingerprint of the code.
+          code: Fingerprint of the code, for the cache.
         """
         outputs = TableExampleGenSpec.OUTPUTS.items()
         channels = {name: channel.Channel(type=parameter.type) for name, parameter in outputs}

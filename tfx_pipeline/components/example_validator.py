@@ -12,22 +12,21 @@ _ANOMALIES_FILE = "SchemaDiff.pb"
 
 
 class Executor(executor.Executor):
-    """Validates, then raises if there is anything to tell."""
+    """Validates as TFX's executor does, then raises an error if there are anomalies."""
 
     def Do(self, input_dict, output_dict, exec_properties):  # noqa: N802 (TFX's name)
-        """See TFX's executor.
+        """Validates the statistics against the schema and fails on anomalies.
 
         Args:
-          input_dict: `statistics`, `schema`.
-          output_dict: `anomalies`.
-          exec_properties: `exclude_splits`.
+          input_dict: Mapping with `statistics` and `schema`.
+          output_dict: Mapping with `anomalies`.
+          exec_properties: Mapping with `exclude_splits`.
 
         Returns:
-          TFX's result.
+          The result of TFX's executor.
 
         Raises:
-          ValueError: A split has anomalies; the message names the feature and what is wrong with
-            it.
+          ValueError: A split has anomalies; the message names each feature and its anomaly.
         """
         result = super().Do(input_dict, output_dict, exec_properties)
         anomalies = artifact_utils.get_single_instance(

@@ -1,12 +1,13 @@
-"""Which model was the last one blessed, not counting those an unchanged run made itself.
+"""Resolvers for the last blessed model, except those that an unchanged run made itself.
 
-TFX's `LatestBlessedModelStrategy` answers with the model just blessed when nothing has changed, so
-that a second, unchanged run would have a new input and never be answered from the cache. Hence the
-Evaluator compares with the last *other* model, and a warm start begins from the last model trained
-on *other examples*: once a model of today's examples exists, it is neither the beginning of itself
-nor of a run that only changes the configuration.
+TFX's `LatestBlessedModelStrategy` returns the model just blessed when nothing has changed, so that
+a second, unchanged run would have a new input and never be cached. Hence the Evaluator compares
+with the last *other* model, and a warm start begins from the last model trained on *other
+examples*: a model of today's examples is not the start of a repeated run, nor of one that only
+changes the configuration.
 
-A model that was rolled back is blessed no more: it is nobody's baseline and nobody's beginning.
+A rolled-back model no longer counts as blessed: nothing is compared with it, and no training starts
+from it.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -22,13 +23,13 @@ CURRENT, MODEL, MODEL_BLESSING = "current", "model", "model_blessing"
 
 
 class _Strategy(resolver.ResolverStrategy):
-    """Knows which models were rolled back."""
+    """Base of the strategies, which identifies models that were rolled back."""
 
     def __init__(self, base_path: str = ""):
-        """Initializes.
+        """Initializes with the folder of pushed versions.
 
         Args:
-          base_path: Folder of the pushed versions; empty: nothing was rolled back.
+          base_path: Folder of the pushed versions; empty: no version was rolled back.
         """
         super().__init__()
         self._base_path = base_path
@@ -45,15 +46,16 @@ class LatestOtherBlessedModelStrategy(_Strategy):
     """Resolves the latest blessed model that is not `current`."""
 
     def resolve_artifacts(self, store, input_dict):
-        """See `ResolverStrategy`.
+        """Selects the latest other blessed model, as `ResolverStrategy` requires.
 
         Args:
-          store: MLMD.
-          input_dict: `model`: all models; `model_blessing`: all blessings; `current`: the model of
-            this run.
+          store: MLMD store, unused.
+          input_dict: Artifacts by name: `model`, all models; `model_blessing`, all blessings;
+            `current`, the model of this run.
 
         Returns:
-          The same keys; `model` and `model_blessing` empty where there is no other blessed model.
+          Artifacts by the same names; `model` and `model_blessing` are empty where there is no
+          other blessed model.
         """
         del store
         current = {artifact.id for artifact in input_dict[CURRENT]}
@@ -64,15 +66,15 @@ class LatestBlessedModelOfOtherExamplesStrategy(_Strategy):
     """Resolves the latest blessed model that was not trained on `current`."""
 
     def resolve_artifacts(self, store, input_dict):
-        """See `ResolverStrategy`.
+        """Selects the latest blessed model of other examples, as `ResolverStrategy` requires.
 
         Args:
-          store: MLMD, which knows what a model was trained on.
-          input_dict: `model`: all models; `model_blessing`: all blessings; `current`: the
-            transformed examples of this run.
+          store: MLMD store, which knows the examples that each model was trained on.
+          input_dict: Artifacts by name: `model`, all models; `model_blessing`, all blessings;
+            `current`, the transformed examples of this run.
 
         Returns:
-          The same keys; `model` and `model_blessing` empty where there is no such model.
+          Artifacts by the same names; `model` and `model_blessing` are empty where no model fits.
         """
         examples = {artifact.id for artifact in input_dict[CURRENT]}
         models = [artifact.id for artifact in input_dict[MODEL]]
@@ -83,8 +85,8 @@ class LatestBlessedModelOfOtherExamplesStrategy(_Strategy):
 def _latest(
     input_dict: dict[str, list[types.Artifact]], excluded: Collection[int]
 ) -> dict[str, list[types.Artifact]]:
-    """The inputs with the latest blessed model that is not excluded, and its blessing."""
-    verdicts = {}  # by model: its last verdict
+    """Returns the inputs reduced to the latest blessed model not excluded, and its blessing."""
+    verdicts = {}  # last verdict by model
     for artifact in sorted(input_dict[MODEL_BLESSING], key=lambda artifact: artifact.id):
         judged = artifact.get_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY)
         verdicts[judged] = artifact
@@ -105,7 +107,7 @@ def _latest(
 
 
 def _made_from(store, artifacts: Sequence[int], sources: Collection[int]) -> set[int]:
-    """Which artifacts came out of an execution that read one of `sources`."""
+    """Returns the artifacts made by executions that read one of `sources`."""
     made = _events(store.get_events_by_artifact_ids(artifacts), proto.Event.OUTPUT)
     if not made:
         return set()

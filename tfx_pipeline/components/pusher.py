@@ -1,7 +1,7 @@
-"""AtomicPusher: the servable is pushed if model and index are blessed.
+"""AtomicPusher: pushes the servable if model and index are blessed.
 
-Stock Pusher copies into the live version folder, and asks for no blessing of the index.
-`tfx_pipeline.versions.pushing` says how a version is pushed.
+The stock Pusher copies into the live version folder, and requires no blessing of the index.
+`tfx_pipeline.versions.pushing` describes how a version is pushed.
 """
 
 import os
@@ -28,10 +28,11 @@ def AtomicPusher(  # noqa: N802 (a component is a class to its callers)
     """Pushes the servable if model and index are blessed, and its towers not rolled back.
 
     Args:
-      servable: The version, see `servable_paths`.
-      model_blessing: Of the Evaluator.
-      index_blessing: Of the TagIndexEvaluator.
-      pushed_model: `pushed.json` says which version was pushed where; null: none.
+      servable: Servable that becomes the version, see `servable_paths`.
+      model_blessing: Blessing by the Evaluator.
+      index_blessing: Blessing by the TagIndexEvaluator.
+      pushed_model: Artifact with `pushed.json`, which states which version was pushed where; null:
+        none.
       base_path: Folder of the numbered versions.
       exact_base_path: Folder of the versions with an exact index, under the same numbers; empty:
         none are pushed.

@@ -14,13 +14,13 @@ def CuratedSchema(  # noqa: N802 (a component is a class to its callers)
     schema: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.Schema],
     text: tfx.dsl.components.Parameter[str],
 ):
-    """Writes the schema.
+    """Writes the declared schema as an artifact.
 
-    TFX's SchemaGen infers one from the data, which then has no anomalies; this one is declared, and
-    data that departs from it fails the run.
+    TFX's SchemaGen infers a schema from the data, which then has no anomalies; this one is
+    declared, and data that departs from it fails the run.
 
     Args:
-      schema: The artifact.
-      text: The schema as protobuf text.
+      schema: Schema artifact to write.
+      text: Schema as protobuf text.
     """
     write_text(os.path.join(schema.uri, SCHEMA_FILE), text)

@@ -1,7 +1,7 @@
-"""TagIndexBuilder: towers -> servables with the index over all tags.
+"""TagIndexBuilder: makes servables with an index over all tags from towers.
 
-A servable with a ScaNN index is of no use to a server without ScaNN's ops; beside it goes one from
-the same towers with an exact index, in TensorFlow's own ops.
+A servable with a ScaNN index does not load on a server without the ops of ScaNN; hence a second
+servable is made from the same towers with an exact index, in TensorFlow's own ops.
 """
 
 import dataclasses
@@ -68,14 +68,15 @@ def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
     """Builds the index, tunes it on vectors of validation users and writes the servable.
 
     Args:
-      model: The towers.
-      examples: Raw; those of validation are the queries, the first of them the warm-up requests.
-      summary: The categories of the tags, for allow-lists.
-      servable: A TFX model (`Format-Serving`), with `index.json` beside it and, where its index is
+      model: Towers.
+      examples: Raw examples; those of validation are the queries, the first of them the warm-up
+        requests.
+      summary: Log summary with the categories of the tags, for allow-lists.
+      servable: TFX model (`Format-Serving`), with `index.json` beside it and, if its index is
         ScaNN's, a servable with an exact one, see `servable_paths`.
       index: `IndexConfig` as JSON.
       policy: `TagPolicyConfig` as JSON.
-      tag_normalization: How tags were normalised, as JSON: callers do the same.
+      tag_normalization: Normalisation of the tags, as JSON: callers apply the same.
       code: Fingerprint of the code, for the cache.
     """
     del code
@@ -109,14 +110,15 @@ def build_servables(
     """Builds an index over all tags of towers, tunes it and writes the servables.
 
     Args:
-      towers: As `serving.servable.retrieval` takes them.
-      towers_dir: The saved towers, with `training.json`.
-      users: Serialized examples of validation users: the queries, the first the warm-up requests.
-      uri: Where to write, see `servable_paths`.
-      config: Of the index.
-      policy: Which tags are never returned.
-      tag_normalization: How tags were normalised.
-      categories: By tag, for allow-lists; a tag that is not named has none.
+      towers: Saved towers in the form that `serving.servable.retrieval` requires.
+      towers_dir: Folder of the saved towers, with `training.json`.
+      users: Serialized examples of validation users: the queries; the first of them are the warm-up
+        requests.
+      uri: Folder to write to, see `servable_paths`.
+      config: Configuration of the index.
+      policy: Tags that are never returned.
+      tag_normalization: Normalisation of the tags.
+      categories: Categories by tag, for allow-lists; a tag without an entry has none.
     """
     tables = towers.signatures[s.CANDIDATES]()
     all_tags = [tag.decode() for tag in tables[s.TAGS].numpy()]
@@ -195,18 +197,18 @@ def build_servables(
 def served_rows(
     tags: Sequence[str], blocked_tags: Sequence[str], normalization: TagNormalization
 ) -> tuple[np.ndarray, list[str]]:
-    """Which tags a policy leaves.
+    """Selects the tags that a policy allows.
 
     Args:
-      tags: Of the model, in order.
-      blocked_tags: As the configuration names them.
-      normalization: How tags were normalised.
+      tags: Tags of the model, in order.
+      blocked_tags: Blocked tags as the configuration names them.
+      normalization: Normalisation of the tags.
 
     Returns:
-      Rows int [num_served] of the others, and the blocked ones that the model does not know.
+      Rows int [num_served] of the allowed tags, and the blocked ones that the model does not know.
 
     Raises:
-      ValueError: None is left.
+      ValueError: No tag is left.
     """
     blocked = set(normalization.apply(blocked_tags))
     unknown = sorted(blocked - set(tags))
@@ -223,13 +225,13 @@ def served_rows(
 
 
 def write_source(uri: str, towers: str, examples: str, tags_file: str) -> None:
-    """Notes what servables were made of, for the Pusher and for a later `tagtower reindex`.
+    """Records the sources of servables, for the Pusher and for a later `tagtower reindex`.
 
     Args:
-      uri: Where the servables are.
+      uri: Folder of the servables.
       towers: URI of the artifact of the towers.
       examples: URI of the artifact of the raw examples.
-      tags_file: `tags.jsonl` of the log's summary.
+      tags_file: Path of `tags.jsonl` in the log's summary.
     """
     files = files_below(path_utils.serving_model_path(towers))
     source = {
@@ -243,7 +245,7 @@ def write_source(uri: str, towers: str, examples: str, tags_file: str) -> None:
 
 
 def is_exact(config: IndexConfig, num_tags: int) -> bool:
-    """Whether the index is exact; ScaNN cannot be built over a handful of tags."""
+    """Returns whether the index is exact; ScaNN cannot be built over a handful of tags."""
     if config.kind == "auto":
         return num_tags < EXACT_BELOW
     return config.kind == "exact" or num_tags < MIN_CANDIDATES

@@ -1,4 +1,4 @@
-"""TagIndexEvaluator: is the saved index as good as exact search, asked with users' vectors?"""
+"""TagIndexEvaluator: compares the saved index with exact search, with users' vectors."""
 
 import os
 import subprocess
@@ -36,14 +36,14 @@ def TagIndexEvaluator(  # noqa: N802 (a component is a class to its callers)
 ):
     """Measures the servable in a fresh process, and blesses it if its recall reaches the target.
 
-    The blessing looks at validation users; test users' figures go into the report.
+    The blessing depends on validation users; the figures of test users go into the report.
 
     Args:
-      servable: What would be pushed.
+      servable: Servable that would be pushed.
       examples: Raw examples of users.
-      evaluation: `index_evaluation.json`.
-      blessing: An infrastructure blessing, as stock Pusher understands it.
-      target_recall: Recall against exact search.
+      evaluation: Artifact with `index_evaluation.json`.
+      blessing: Infrastructure blessing, as the stock Pusher understands it.
+      target_recall: Smallest accepted recall against exact search.
       code: Fingerprint of the code, for the cache.
     """
     del code
@@ -67,18 +67,18 @@ def TagIndexEvaluator(  # noqa: N802 (a component is a class to its callers)
 def evaluate_in_own_process(
     servable: str, patterns: Mapping[str, str], output: str
 ) -> dict[str, dict[str, Any]]:
-    """Measures a servable where nothing but its files is known.
+    """Measures a servable in a process that knows only its files.
 
     Args:
-      servable: The version folder.
-      patterns: By split, the glob of raw examples of users.
-      output: JSON file to write the figures to.
+      servable: Folder of the version.
+      patterns: Globs of raw examples of users, by split.
+      output: Path of the JSON file to write the figures to.
 
     Returns:
-      By split, `serving.index.evaluation.IndexFigures`.
+      `serving.index.evaluation.IndexFigures` as mappings, by split.
 
     Raises:
-      RuntimeError: It cannot be loaded or asked.
+      RuntimeError: The servable cannot be loaded or called.
     """
     command = [sys.executable, "-m", "serving.index.evaluation", "--output", output]
     command += ["--servable", servable]

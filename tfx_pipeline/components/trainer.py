@@ -1,6 +1,6 @@
-"""TowerTrainer: TFX's Trainer with what the log's summary knows beside the examples.
+"""TowerTrainer: TFX's Trainer with the log's summary as a further input.
 
-`run_fn`, its arguments and the outputs are the stock Trainer's. Stock components have no place for
+`run_fn`, its arguments and the outputs are those of the stock Trainer. Stock components cannot have
 another input, hence this one has its own specification.
 """
 
@@ -29,12 +29,12 @@ from trainer.config import TrainingConfig
 from trainer.contract.config_loader import from_saved
 
 SUMMARY_KEY = "summary"
-# Of `custom_config`, for this component and not for `run_fn`: the folder of the pushed versions.
+# Key of `custom_config` for this component and not for `run_fn`: the folder of the pushed versions.
 BASE_PATH_KEY = "base_path"
 
 
 class TowerTrainerSpec(types.ComponentSpec):
-    """The stock specification and `summary`."""
+    """The stock specification with the input `summary`."""
 
     PARAMETERS = specs.TrainerSpec.PARAMETERS
     INPUTS = {
@@ -46,9 +46,9 @@ class TowerTrainerSpec(types.ComponentSpec):
 
 
 class TowerTrainerExecutor(GenericExecutor):
-    """The stock executor; `custom_config` of `run_fn` also names the summary's file of tags.
+    """The stock executor, which also passes the summary's file of tags to `run_fn`.
 
-    A training in several processes is given a process of its own: TensorFlow forms a cluster only
+    A training in several processes runs in a separate process: TensorFlow forms a cluster only
     where it has done nothing before.
     """
 
@@ -58,15 +58,15 @@ class TowerTrainerExecutor(GenericExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """See `GenericExecutor`."""
+        """Chooses the base model, trains as `GenericExecutor` does, and records the ancestry."""
         custom_config = json_utils.loads(exec_properties[specs.CUSTOM_CONFIG_KEY])
         base_path = custom_config.pop(BASE_PATH_KEY, "")
-        # Where versions lie decides nothing of a training, hence `run_fn` does not see it.
+        # The folder of versions does not affect training, hence `run_fn` does not get it.
         custom = {specs.CUSTOM_CONFIG_KEY: json_utils.dumps(custom_config)}
         exec_properties = {**exec_properties, **custom}
         training = json.loads(custom_config.get(task.TRAINING_KEY, "{}"))
         if input_dict.get(SUMMARY_KEY):
-            # A local run has said it after ExampleGen.
+            # A local run has already checked this after ExampleGen.
             counts, _ = read_summary(artifact_utils.get_single_uri(input_dict[SUMMARY_KEY]))
             check_skips(counts, from_saved(TrainingConfig, training, "training"))
         if training.get("strategy") == "multi_worker":
@@ -111,13 +111,14 @@ class TowerTrainer(base_component.BaseComponent):
     Args:
       run_fn: Import path of the function.
       examples: Transformed examples.
-      transform_graph: The transform they came from.
-      train_args: Names the splits to train on.
-      eval_args: Names the splits to validate on.
-      custom_config: For `run_fn`, and a part of the cache's key; JSON.
-      summary: `LogSummary`; `custom_config` of `run_fn` then has `tags_file`, its clicks and
-        impressions by tag.
-      base_model: A trained model to start from; an empty channel: from fresh values.
+      transform_graph: Transform graph of these examples.
+      train_args: Arguments with the splits to train on.
+      eval_args: Arguments with the splits to validate on.
+      custom_config: JSON values for `run_fn`, which are part of the cache's key.
+      summary: Channel of `LogSummary`; `custom_config` of `run_fn` then has `tags_file`, with
+        clicks and impressions by tag.
+      base_model: Channel of a trained model to start from; empty: training starts from fresh
+        values.
     """
 
     SPEC_CLASS = TowerTrainerSpec

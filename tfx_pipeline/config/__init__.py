@@ -1,1 +1,1 @@
-"""The pipeline's configuration: its sections, how YAML becomes them."""
+"""The pipeline's configuration: its sections, and how a YAML file becomes them."""

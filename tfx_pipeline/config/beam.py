@@ -1,6 +1,6 @@
-"""Which engine runs Beam, and its options: typed here, Beam's own command line below.
+"""The engine that runs Beam, and its options: each engine's keys become Beam's command line.
 
-Checked when the configuration is loaded, before anything starts.
+The options are checked when the configuration is loaded, before anything starts.
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ from typing import Literal
 
 from trainer.contract.config_loader import require
 
-# Between two stages of a job: a worker's start takes longer than many a stage.
+# How long a worker is kept between two stages of a job: starting one takes longer than many stages.
 _WORKER_KEPT_MS = 3_000
 _HOST_AND_PORT = re.compile(r"[^\s:/]+:\d{1,5}")
 
@@ -20,12 +20,12 @@ class FlinkConfig:
 
     Attributes:
       job_endpoint: `host:port` of Beam's job server, which submits to the cluster.
-      parallelism: Slots of the cluster that a job takes.
-      environment_type: How Python workers come to be: `LOOPBACK`, in the submitting process, for a
-        cluster on this machine; `EXTERNAL`, by a worker pool beside each task manager; `PROCESS`,
+      parallelism: Number of the cluster's slots that a job takes.
+      environment_type: Place of the Python workers: `LOOPBACK`, in the submitting process, for a
+        cluster on this machine; `EXTERNAL`, in a worker pool beside each task manager; `PROCESS`,
         started by each task manager; `DOCKER`, in containers.
-      environment_config: What the type wants: `host:port` of the pool for `EXTERNAL`, the image
-        for `DOCKER`, JSON with `command` for `PROCESS`; null for `LOOPBACK`.
+      environment_config: Setting of the environment type: `host:port` of the pool for `EXTERNAL`,
+        the image for `DOCKER`, JSON with `command` for `PROCESS`; null for `LOOPBACK`.
     """
 
     job_endpoint: str = "localhost:8099"
@@ -46,7 +46,7 @@ class FlinkConfig:
         )
 
     def pipeline_args(self) -> list[str]:
-        """Beam's own command line."""
+        """Returns the arguments of Beam's command line that select this cluster."""
         args = [
             "--runner=PortableRunner",
             f"--job_endpoint={self.job_endpoint}",
@@ -61,23 +61,24 @@ class FlinkConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DataflowConfig:
-    """Google Cloud Dataflow.
+    """The options of a Google Cloud Dataflow job.
 
     Attributes:
-      project: The project that is billed.
-      region: Where the workers are.
-      temp_location: Folder for what a job leaves meanwhile, `gs://...`.
-      staging_location: Folder for what workers need; null: below `temp_location`.
-      container_image: Image of the workers with this package and its requirements; null: Beam's,
-        in which neither is.
-      machine_type: Such as `n2-standard-4`; null: Dataflow's choice.
-      disk_size_gb: Disk of a worker; null: Dataflow's choice.
-      num_workers: Workers to begin with; null: Dataflow's choice.
-      max_num_workers: Most workers there may be; null: Dataflow's choice.
-      autoscaling: Whether Dataflow changes their number by throughput.
-      service_account_email: Whom workers act as; null: the project's default.
-      subnetwork: `https://...` or `regions/REGION/subnetworks/NAME`; null: the default network.
-      use_public_ips: Whether workers have addresses of their own.
+      project: Google Cloud project that is billed.
+      region: Region in which the workers run.
+      temp_location: Folder for the temporary files of a job, `gs://...`.
+      staging_location: Folder for the files that workers need; null: below `temp_location`.
+      container_image: Image of the workers with this package and its requirements; null: Beam's
+        image, which has neither.
+      machine_type: Machine type of the workers, e.g. `n2-standard-4`; null: Dataflow's choice.
+      disk_size_gb: Disk size of a worker in GB; null: Dataflow's choice.
+      num_workers: Number of workers at the start; null: Dataflow's choice.
+      max_num_workers: Largest number of workers; null: Dataflow's choice.
+      autoscaling: Whether Dataflow changes the number of workers by throughput.
+      service_account_email: Service account that the workers use; null: the project's default.
+      subnetwork: Network of the workers, `https://...` or `regions/REGION/subnetworks/NAME`; null:
+        the default network.
+      use_public_ips: Whether workers have public IP addresses.
     """
 
     project: str
@@ -113,7 +114,7 @@ class DataflowConfig:
             )
 
     def pipeline_args(self) -> list[str]:
-        """Beam's own command line."""
+        """Returns the arguments of Beam's command line that select Dataflow."""
         values = {
             "project": self.project,
             "region": self.region,
@@ -136,14 +137,14 @@ class DataflowConfig:
 
 @dataclasses.dataclass(frozen=True)
 class BeamConfig:
-    """The engine of every Beam node.
+    """The engine that runs every Beam node.
 
     Attributes:
       runner: `local` (in memory, one process), `multi_process` (workers on this machine), `flink`
         or `dataflow`.
-      num_workers: Workers of `multi_process`.
-      flink: The cluster of `flink`.
-      dataflow: The project of `dataflow`, which wants it; null: there is none.
+      num_workers: Number of workers of `multi_process`.
+      flink: Cluster of the runner `flink`.
+      dataflow: Job options of the runner `dataflow`, which requires them; null: none.
     """
 
     runner: Literal["local", "multi_process", "flink", "dataflow"] = "local"
@@ -161,7 +162,7 @@ class BeamConfig:
         )
 
     def pipeline_args(self) -> list[str]:
-        """Beam's own command line for these options."""
+        """Returns the arguments of Beam's command line for these options."""
         if self.runner == "flink":
             return self.flink.pipeline_args()
         if self.runner == "dataflow":
@@ -173,6 +174,7 @@ class BeamConfig:
                 "--direct_running_mode=multi_processing",
                 f"--direct_num_workers={self.num_workers}",
             ]
-        # Beam's own defaults. To any argument TFX adds a package of itself for workers elsewhere,
-        # which takes seconds for each component and 50 MB of the temporary folder, for good.
+        # No argument keeps Beam's defaults. As soon as there is one, TFX adds a package of itself
+        # for remote workers, which costs seconds for each component and 50 MB of the temporary
+        # folder that are never freed.
         return []

@@ -1,4 +1,4 @@
-"""Where the tables are, how they are read, and which days of them."""
+"""Where the tables are, how they are read, and which days of them are read."""
 
 import dataclasses
 import os
@@ -9,7 +9,7 @@ from trainer.contract.config_loader import require
 DEFAULT_SEPARATOR = "|"
 DATE = "{date}"  # in a path: the day, as 2024-05-03
 LATEST_DAY = "latest"
-# A batch is made of several rows, and Arrow's texts of one are 2 GB at most.
+# A batch has several rows, and the texts of one Arrow array are 2 GB at most.
 MOST_ROW_MB = 256
 
 
@@ -18,10 +18,10 @@ class TagNormalizationConfig:
     """How the tags of items are normalised.
 
     Attributes:
-      trim: Remove blanks at both ends.
-      lowercase: Turn into lower case.
-      nfc: Put letters and their accents together (Unicode's form NFC), so that `café` is one tag
-        however it was typed.
+      trim: Whether blanks at both ends are removed.
+      lowercase: Whether tags are turned into lower case.
+      nfc: Whether letters and their accents are composed (Unicode's form NFC), so that `café` is
+        one tag however it was typed.
     """
 
     trim: bool = True
@@ -31,16 +31,16 @@ class TagNormalizationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class WindowConfig:
-    """The days that are read of a log partitioned by date (docs/daily.md).
+    """The days of a log partitioned by date that are read (docs/daily.md).
 
     Attributes:
-      days: How many days, the last one included.
-      day: The last day, `2024-05-03`, or `latest`: the newest that is complete. `tagtower run
-        --day` stands above it.
-      marker: Name of a file, such as `_SUCCESS`, that makes the folder of a day complete; null: any
+      days: Number of days, the last one included.
+      day: The last day, e.g. `2024-05-03`, or `latest`: the newest complete day. `tagtower run
+        --day` overrides it.
+      marker: Name of a file, e.g. `_SUCCESS`, that marks the folder of a day as complete; null: any
         file with rows does.
-      max_missing_days: Days that may be missing or incomplete between the first and the last; more
-        fail the run. Before the log's first day none is missing.
+      max_missing_days: Number of days between the first and the last that may be missing or
+        incomplete; more fail the run. Days before the log's first day do not count as missing.
     """
 
     days: int
@@ -72,34 +72,35 @@ class WindowConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """The three tables, and what is done with bad rows.
+    """The three tables, and the limits for bad rows.
 
     Attributes:
-      interactions: File, folder or glob of the interactions; relative to the working directory.
+      interactions: File, folder or glob of the interactions, relative to the working directory.
         With a `window`, `{date}` in it stands for a day: `log/interactions/date={date}`.
-      items: The same of the items. With a `window`, a `{date}` in it is the newest there is that is
-        not after the window's last day.
-      users: The same of the users.
+      items: File, folder or glob of the items. With a `window`, `{date}` in it stands for the
+        newest day with items that is not after the window's last day.
+      users: File, folder or glob of the users. With a `window`, `{date}` in it is read as that of
+        `items`.
       max_rejected_fraction: Share of a table's rows that may be set aside; more fails the run. Rows
         of items without tags do not count.
       max_users_without_profile: Share of the users with events who may have no row in `users`; more
-        fails the run. null: any, as the table may be of some users only; but those who have a row
-        under an id of another form (`123.0` and `123`) may be `max_rejected_fraction` of them. 1:
-        any, and these too.
-      list_separator: What stands between the tags of an item where they are one text, as in CSV:
-        any text, or `json` for `["a", "b"]`, or `python` for `['a', 'b']`. null: it is not
-        declared; then it is `|`, and tags most of which look like other lists are refused.
-      tag_normalization: How tags are normalised.
+        fails the run. null: any share, as the table may hold some users only; but at most
+        `max_rejected_fraction` of the users with events may have a row under an id of another form
+        (`123.0` and `123`). 1: any share, without that limit.
+      list_separator: Text between the tags of an item where they are one text, as in CSV: any text,
+        or `json` for `["a", "b"]`, or `python` for `['a', 'b']`. null: it is not declared; then it
+        is `|`, and the run fails if most tags look like lists of another notation.
+      tag_normalization: Normalisation of the tags.
       planted: File of planted interests (`tagtower prepare demo` writes it); null: none are known.
       tag_vectors: File, folder or glob of a table with the columns `tag` and `vector` (a list of
-        numbers, of one length), for the view `vectors` of `model.tag_views`; a tag without a row
-        has zeros; null: none.
-      window: Which days are read; null: all there is.
-      max_row_mb: Largest row of a table, or value in it, unpacked, in MB (2^20 bytes). A longer one
-        fails the run with its place, before it is in memory.
-      max_unpacked_ratio: Bytes that a compressed CSV or JSON lines file may unpack to for each of
-        its own, from 256 MB on; more fails the run. Logs unpack to some 10 times their size, a
-        file made to fill memory or time to 1,000 times and more.
+        numbers, all lists of one length), for the view `vectors` of `model.tag_views`; a tag
+        without a row gets zeros; null: none.
+      window: Days of the log that are read; null: all days.
+      max_row_mb: Size of the largest row of a table, or value in it, that is read, unpacked, in MB
+        (2^20 bytes). A larger one fails the run with its place, before it is in memory.
+      max_unpacked_ratio: Number of bytes that a compressed CSV or JSON lines file may unpack to for
+        each byte of the file, checked from 256 MB on; more fails the run. Logs unpack to some 10
+        times their size, a file made to fill memory or time to 1,000 times and more.
     """
 
     interactions: str
@@ -160,5 +161,5 @@ class DataConfig:
 
     @property
     def list_notation(self) -> str:
-        """How a list in a text is written, after the default."""
+        """Notation of a list in a text: the declared separator, or else the default."""
         return DEFAULT_SEPARATOR if self.list_separator is None else self.list_separator

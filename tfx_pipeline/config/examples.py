@@ -1,4 +1,4 @@
-"""How tables become point-in-time examples: moments, parts and caps."""
+"""How tables become point-in-time examples: times, splits and limits."""
 
 import dataclasses
 from typing import Literal
@@ -12,37 +12,41 @@ class ExamplesConfig:
     """How tables become point-in-time examples.
 
     Attributes:
-      split: `user_holdout`: users fall by a hash of their id into train, validation and test, and
-        a held-out user's events are cut in time. `temporal`: everything before a time trains, the
-        next stretch validates, the last one tests; a user may be in all three.
-      seed: Of the users' parts, the training snapshots' times and the sampling of impressions. The
-        run's own seed does not change the examples, so that runs over seeds compare on the same
-        ones.
+      split: Protocol of the splits. `user_holdout`: a hash of the user id assigns each user to
+        train, validation or test, and a held-out user's events are cut in time. `temporal`: the
+        events before a time are for training, the next stretch for validation, the last one for
+        test; a user may be in all three.
+      seed: Seed of the users' splits, of the times of training snapshots and of the sampling of
+        impressions. The run's own seed does not change the examples, so that runs with different
+        seeds are compared on the same examples.
       validation_fraction: Share held out for validation: of the users, or, in `temporal`, of the
-        log's events (the latest before the test's).
+        log's events (the latest ones before those of the test).
       test_fraction: Share held out for test: of the users, or, in `temporal`, of the log's events
-        (the latest).
-      validation_start: Of `temporal`, where validation begins, in place of the fractions: a date or
-        time, ISO 8601, UTC unless it has a zone (`2019-11-13` or `2019-11-13T06:00:00`). Together
-        with `test_start`; null: by the fractions.
-      test_start: Of `temporal`, where test begins.
-      validation_days: Of `temporal` with a `data.window`, how many days validate, in place of the
-        fractions: those before the test's. Together with `test_days`; null: by the fractions.
-      test_days: How many days test: the window's last.
-      cut_fraction: Of `user_holdout`, where a held-out user's events are cut: history before,
-        labels after.
-      snapshots_per_user: Training snapshots a user, at random times up to 95 % of the user's events
-        (in `temporal`, of those before validation).
-      max_events_per_user: Latest events kept of a user. In `temporal` the labels count too: a user
-        with that many later events trains nothing.
-      max_label_tags: Most frequent label tags kept of a training snapshot.
-      max_train_impressions: Impressions sampled of a training snapshot for the click head.
-      max_eval_impressions: The same of a held-out user.
-      num_shards: Output files a split. A worker holds the events of a shard in memory, some 100
-        bytes each (the local engine those of a shard for each core): five million are plenty.
+        (the latest ones).
+      validation_start: Start of validation in `temporal`, in place of the fractions: an ISO 8601
+        date or time, UTC unless it has a zone (`2019-11-13` or `2019-11-13T06:00:00`). Given
+        together with `test_start`; null: by the fractions.
+      test_start: Start of test in `temporal`, in the form of `validation_start`; null: by the
+        fractions.
+      validation_days: Number of days for validation in `temporal` with a `data.window`, in place of
+        the fractions: those before the days of the test. Given together with `test_days`; null: by
+        the fractions.
+      test_days: Number of days for test: the last days of the window; null: by the fractions.
+      cut_fraction: Fraction of a held-out user's events before the cut, in `user_holdout`: events
+        before it are history, those after it labels.
+      snapshots_per_user: Number of training snapshots per user, at random times within the first 95
+        % of the user's events (in `temporal`, of those before validation).
+      max_events_per_user: Number of latest events kept per user. In `temporal` the events from the
+        start of validation on count too: a user with that many of them yields no training snapshot.
+      max_label_tags: Number of most frequent label tags kept per training snapshot.
+      max_train_impressions: Number of impressions sampled per training snapshot for the click head.
+      max_eval_impressions: Number of impressions sampled per held-out user for the click head.
+      num_shards: Number of output files per split. A worker holds the events of a shard in memory,
+        some 100 bytes each (the local engine holds one shard for each core): up to five million
+        events a shard fit well.
     """
 
-    # Without a type, so that it is no key. Read by `trainer.contract.config_loader`.
+    # No annotation, so that it is not a key. Read by `trainer.contract.config_loader`.
     REMOVED_KEYS = {
         "max_snapshot_fraction": RemovedKey(
             "Leave it out: training snapshots lie within the first 95 % of a user's events.", 0.95

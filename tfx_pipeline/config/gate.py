@@ -1,4 +1,4 @@
-"""What holds a run back: drift between days, and a model that is not good enough."""
+"""The checks that can hold a run: drift between days, and a model that is not good enough."""
 
 import dataclasses
 from typing import Literal
@@ -16,7 +16,7 @@ GateBaseline = Literal[
     "ease_own_history", "ease", "neighbours", "blend", "own_history", "shown", "popularity"
 ]
 
-# What of a training example may be compared beside its features.
+# Labels of a training example whose distributions may be compared, besides its features.
 TEXT_LABELS = (LABEL_TAGS, IMPRESSION_TAGS)
 NUMBER_LABELS = (LABEL_TAG_WEIGHTS, IMPRESSION_CLICKED, HISTORY_NUM_EVENTS)
 
@@ -26,25 +26,28 @@ class GateConfig:
     """What a model must show on validation users before it may be pushed (docs/gate.md).
 
     Attributes:
-      baselines: Those that the model faces: by P@10 and by novel P@10 the best of them. Those that
-        are left out in a run are not asked for.
-      rule: How it faces the best one. `not_worse`: the interval of the difference is not below 0;
-        `above`: it is above 0.
-      min_relative_gain: Margin on all truth: a baseline's figure counts for as much more, relative.
-      min_relative_novel_gain: The same on novel truth.
-      confidence: Level of the intervals. Model and baselines are chosen on validation users, and
-        the best of them by luck looks better there than it is: hence 99 %, not the usual 95 %.
-      min_users: Users below whom an interval is no claim.
-      too_few_users: Where users are too few for a claim: `hold` the model, or push it and `warn`.
-      min_relative_distinct: Distinct top-10 lists, as a share of the fewest that one of the
-        baselines but popularity has (collapse shows here first).
-      min_relative_coverage: Tags in at least one user's top 10, as a share of the fewest that one
-        of these baselines has.
-      min_click_gauc: Click GAUC, where the click head is trained.
-      max_relative_loss: P@10 below the last blessed model's that is still accepted, relative.
+      baselines: Baselines that the model is compared with: the best of them by P@10 and the best by
+        novel P@10. Baselines that a run leaves out are not required.
+      rule: Condition on the difference to the best baseline. `not_worse`: the interval of the
+        difference is not below 0; `above`: it is above 0.
+      min_relative_gain: Relative margin on all truth: a baseline's figure is multiplied by 1 + this
+        margin before the comparison.
+      min_relative_novel_gain: Relative margin on novel truth, used in the same way.
+      confidence: Confidence level of the intervals. Model and baselines are chosen on validation
+        users, and the one that is best there by luck looks better than it is: hence 99 % and not
+        the usual 95 %.
+      min_users: Number of users below which an interval supports no claim.
+      too_few_users: Verdict where users are too few for a claim: `hold` the model, or `warn`
+        and push it.
+      min_relative_distinct: Smallest accepted number of distinct top-10 lists, as a share of the
+        fewest that any of the baselines except popularity has (a collapsed model shows here first).
+      min_relative_coverage: Smallest accepted number of tags in at least one user's top 10, as a
+        share of the fewest that any of these baselines has.
+      min_click_gauc: Smallest accepted click GAUC, where the click head is trained.
+      max_relative_loss: Largest accepted relative loss of P@10 against the last blessed model.
     """
 
-    # Without a type, so that it is no key. Read by `trainer.contract.config_loader`.
+    # No annotation, so that it is not a key. Read by `trainer.contract.config_loader`.
     REMOVED_KEYS = {
         "min_coverage_at_10": RemovedKey(
             "Coverage is compared with the baselines' now: `gate.min_relative_coverage`."
@@ -92,14 +95,15 @@ class GateConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DistributionThreshold:
-    """How far the distribution of a feature may move; at least one of the two measures.
+    """How far the distribution of a feature may move, by one or both of two measures.
 
     Attributes:
-      l_infinity: The largest difference of a value's share that is accepted; for features of
+      l_infinity: Largest accepted difference in the share of any one value; for features of
         strings.
-      jensen_shannon: The Jensen-Shannon divergence that is accepted, 0 for equal and 1 for disjoint
+      jensen_shannon: Largest accepted Jensen-Shannon divergence, 0 for equal and 1 for disjoint
         distributions; for features of strings and of numbers.
-      on_violation: `fail`: nothing is trained nor pushed; `warn`: a line says so.
+      on_violation: Effect of a larger value. `fail`: nothing is trained or pushed; `warn`: one line
+        of output reports it.
     """
 
     l_infinity: float | None = None
@@ -120,13 +124,13 @@ class DistributionThreshold:
 
 @dataclasses.dataclass(frozen=True)
 class ValidationConfig:
-    """Which distributions of features are compared (docs/daily.md).
+    """The features whose distributions are compared (docs/daily.md).
 
     Attributes:
-      drift: By name of a feature: between the training examples of the day and those of the day
-        before, as far as that was accepted. Labels and `history_num_events` have names too.
-      skew: By name of a feature: between logged requests and the training examples of the version
-        that serves, by `tagtower check-requests`.
+      drift: Threshold by feature name, between the training examples of a day and those of the last
+        accepted day before it. Labels and `history_num_events` have names too.
+      skew: Threshold by feature name, between logged requests and the training examples of the
+        version that is served, checked by `tagtower check-requests`.
     """
 
     drift: dict[str, DistributionThreshold] = dataclasses.field(default_factory=dict)

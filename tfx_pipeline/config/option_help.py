@@ -1,17 +1,17 @@
-"""What an option means, read off the docstring that documents it: written once."""
+"""Help texts of options, read from the docstrings that document them: each is written once."""
 
 import inspect
 import re
 
 
 def option_help(cls: type) -> dict[str, str]:
-    """By attribute, its text in the `Attributes:` section of a class.
+    """Returns the text of each attribute in the `Attributes:` section of a class.
 
     Args:
       cls: A class with a Google-style docstring.
 
     Returns:
-      The texts, each in one line; `argparse` wants their % doubled.
+      The text by attribute, each in one line; `argparse` needs every % doubled.
     """
     docstring = inspect.getdoc(cls) or ""
     _, _, section = docstring.partition("Attributes:\n")

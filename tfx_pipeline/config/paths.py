@@ -1,4 +1,4 @@
-"""Paths of a configuration: what they mean, and where no run can write."""
+"""Paths of a configuration: their normal form, and the folders that no run can write to."""
 
 import dataclasses
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,7 @@ from trainer.contract.given_paths import given_path, require_no_pattern
 if TYPE_CHECKING:
     from tfx_pipeline.config.pipeline import PipelineConfig
 
-# By section, "" for the top.
+# Keys of paths by section; "" is the top level.
 _PATHS = {
     "": ("output",),
     "data": ("interactions", "items", "users", "planted", "tag_vectors"),
@@ -17,16 +17,16 @@ _PATHS = {
 
 
 def with_given_paths(config: "PipelineConfig") -> "PipelineConfig":
-    """The configuration with every path as all parts of a command are to know it.
+    """Returns the configuration with every path in the form that all parts of a command use.
 
     Args:
-      config: As it was written.
+      config: The configuration as it was written.
 
     Returns:
-      It, see `trainer.contract.given_paths`.
+      The configuration with its paths as `trainer.contract.given_paths` returns them.
 
     Raises:
-      ValueError: A path means nothing, or has a scheme for which there is no reader.
+      ValueError: A path has no meaning, or has a scheme without a reader.
     """
     replaced: dict[str, Any] = {}
     for section, keys in _PATHS.items():
@@ -44,13 +44,13 @@ def with_given_paths(config: "PipelineConfig") -> "PipelineConfig":
 
 
 def check_written(config: "PipelineConfig") -> None:
-    """Refuses folders below which TFX, Beam or TensorFlow would not find their own files.
+    """Refuses folders below which TFX, Beam or TensorFlow cannot find their own files.
 
     Args:
       config: The configuration of a run.
 
     Raises:
-      ValueError: See `trainer.contract.given_paths.require_no_pattern`.
+      ValueError: A folder is refused by `trainer.contract.given_paths.require_no_pattern`.
     """
     require_no_pattern(config.output_dir, "output")
     require_no_pattern(config.base_path, "serving.base_path")

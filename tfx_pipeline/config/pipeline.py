@@ -1,4 +1,4 @@
-"""The configuration of a pipeline: one YAML file, one frozen dataclass, checked at load."""
+"""The configuration of a pipeline: one YAML file, one frozen dataclass, checked on loading."""
 
 import dataclasses
 import json
@@ -27,25 +27,25 @@ from trainer.evaluation.baselines_config import BaselinesConfig
 
 @dataclasses.dataclass(frozen=True)
 class PipelineConfig:
-    """Everything that defines a run.
+    """All settings that define a run.
 
     Attributes:
-      name: Name of the pipeline; artifacts and metadata are kept under it.
-      data: The tables.
+      name: Name of the pipeline; artifacts and metadata are stored under it.
+      data: The tables that are read, and the limits for bad rows.
       features: Behaviour domains and profile features.
-      seed: Of the model's initialisation, the order of training and the random baseline.
+      seed: Seed of the model's initialisation, of the training order and of the random baseline.
       output: Output folder; null: `build/runs/<name>`.
-      examples: How tables become examples.
-      validation: Which distributions of features are compared.
-      model: The towers.
+      examples: Conversion of the tables into examples.
+      validation: Features whose distributions are compared.
+      model: The user tower and the tag tower.
       training: The objective and its optimisation.
-      ranking: The second stage.
-      baselines: What a model is compared with.
-      gate: What a model must show before it may be pushed.
-      index: The top-k index.
-      serving: Where versions are pushed, and what they never return.
-      beam: The engine of the Beam nodes.
-      vertex: The image and machines of `tagtower compile`.
+      ranking: The second stage, which ranks the candidates.
+      baselines: Baselines that a model is compared with.
+      gate: Conditions that a model must meet before it may be pushed.
+      index: The top-k index of the tags.
+      serving: Folders to which versions are pushed, and the tags that are never returned.
+      beam: The engine that runs the Beam nodes.
+      vertex: Image and machines for `tagtower compile`.
       batch: Batch predictions within the run.
     """
 
@@ -156,51 +156,51 @@ class PipelineConfig:
 
     @property
     def output_dir(self) -> str:
-        """The output folder, after the default."""
+        """Output folder: the declared one, or else the default."""
         return self.output or os.path.join("build", "runs", self.name)
 
     @property
     def base_path(self) -> str:
-        """The folder of pushed versions, after the default."""
+        """Folder of pushed versions: the declared one, or else the default."""
         return self.serving.base_path or os.path.join(self.output_dir, "serving")
 
     @property
     def exact_base_path(self) -> str | None:
-        """The folder of pushed versions with an exact index, after the default; None: no such."""
+        """Folder of pushed versions with an exact index; None: none is pushed."""
         if not self.index.export_exact:
             return None
         return self.serving.exact_base_path or exact_twin(self.base_path)
 
 
 def exact_twin(base_path: str) -> str:
-    """Where the versions with an exact index go, if nobody says otherwise."""
+    """Returns the default folder of the versions with an exact index, beside `base_path`."""
     return (
         base_path.rstrip("/") if is_remote(base_path) else os.path.normpath(base_path)
     ) + "_exact"
 
 
 def shipped_configs(folder: str = "configs") -> list[str]:
-    """Names of the configurations that come with the package.
+    """Returns the names of the configurations that come with the package.
 
     Args:
-      folder: Where in the package: `configs` has those of pipelines.
+      folder: Folder within the package: `configs` holds those of pipelines.
     """
     entries = (resources.files("tfx_pipeline") / folder).iterdir()
     return sorted(entry.name[: -len(".yaml")] for entry in entries if entry.name.endswith(".yaml"))
 
 
 def load_yaml(path_or_name: str, folder: str = "configs") -> Any:
-    """Reads a configuration file as it is written.
+    """Reads a configuration file as it is written, without checking its keys.
 
     Args:
       path_or_name: A YAML file, or the name of a configuration that comes with the package.
-      folder: Where in the package those with names are.
+      folder: Folder within the package that holds the named configurations.
 
     Returns:
-      What the file says.
+      The content of the file.
 
     Raises:
-      ValueError: There is no such file, or it is no YAML.
+      ValueError: There is no such file, or it is not YAML.
     """
     content: bytes | str
     if is_file(path_or_name):
@@ -218,7 +218,7 @@ def load_yaml(path_or_name: str, folder: str = "configs") -> Any:
 
 
 def load_config(path_or_name: str, **overrides: Any) -> PipelineConfig:
-    """Loads a configuration.
+    """Loads and checks a configuration.
 
     Args:
       path_or_name: A YAML file, or the name of a configuration that comes with the package.
@@ -229,7 +229,7 @@ def load_config(path_or_name: str, **overrides: Any) -> PipelineConfig:
       The checked configuration.
 
     Raises:
-      ValueError: There is no such file, it is no YAML, or a key is unknown, mistyped or
+      ValueError: There is no such file, it is not YAML, or a key is unknown, mistyped or
         inconsistent.
     """
     mapping = load_yaml(path_or_name)
@@ -245,14 +245,15 @@ def load_local_config(path_or_name: str, **overrides: Any) -> PipelineConfig:
     """Loads a configuration for a run on this machine.
 
     Args:
-      path_or_name: See `load_config`.
-      **overrides: See `load_config`.
+      path_or_name: A YAML file, or the name of a configuration that comes with the package.
+      **overrides: Top-level keys that replace those of the file; None: no override.
 
     Returns:
       The checked configuration.
 
     Raises:
-      ValueError: See `load_config`, or the output folder is remote or one that TFX cannot use.
+      ValueError: The file is refused by `load_config`, or the output folder is remote or one that
+        TFX cannot use.
     """
     config = load_config(path_or_name, **overrides)
     require(
@@ -268,5 +269,5 @@ def load_local_config(path_or_name: str, **overrides: Any) -> PipelineConfig:
 
 
 def to_json(config: Any) -> str:
-    """Canonical JSON of a configuration or a part of one: equal configurations, equal strings."""
+    """Returns canonical JSON of a configuration or a part of one: equal ones give equal strings."""
     return json.dumps(to_mapping(config), sort_keys=True, separators=(",", ":"))

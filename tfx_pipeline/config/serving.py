@@ -1,30 +1,31 @@
-"""What is pushed and where: the index, the policy of its tags, batch predictions."""
+"""Keys of what is pushed and where: the index, the policy of its tags, batch predictions."""
 
 import dataclasses
 from typing import Literal
 
 from trainer.contract.config_loader import RemovedKey, require
 
-# Number of tags under which `auto` takes the exact index: below it an approximate search gains
-# nothing (docs/deployment.md).
+# Number of tags below which `auto` takes the exact index: there an approximate search gains nothing
+# (docs/deployment.md).
 EXACT_BELOW = 20_000
 
 
 @dataclasses.dataclass(frozen=True)
 class IndexConfig:
-    """The top-k index.
+    """The top-k index of the tags.
 
     Attributes:
-      kind: `exact`, `scann`, or `auto`: exact below 20,000 tags.
-      k: Tags returned for a user; recall is measured at this k, or of all tags when there are
-        fewer.
-      target_recall: Recall against exact search, below which nothing is pushed.
-      num_leaves: Of ScaNN's tree; null: the square root of the number of tags.
+      kind: Kind of index: `exact`, `scann`, or `auto`: exact below 20,000 tags.
+      k: Number of tags returned for a user; recall is measured at this k, or over all tags when
+        there are fewer.
+      target_recall: Recall against exact search below which nothing is pushed.
+      num_leaves: Number of leaves of ScaNN's tree; null: the square root of the number of tags.
       export_exact: Whether a version with an exact index, in TensorFlow's own ops, is pushed as
-        well, for servers without ScaNN's: to `serving.exact_base_path`, under the same number.
+        well, to `serving.exact_base_path` under the same number, for servers without the ops of
+        ScaNN.
     """
 
-    # Without a type, so that it is no key. Read by `trainer.contract.config_loader`.
+    # No annotation, so that it is not a key. Read by `trainer.contract.config_loader`.
     REMOVED_KEYS = {
         "exact_below": RemovedKey(
             "Leave it out: `index.kind: auto` is exact below 20,000 tags; `exact` and `scann` "
@@ -55,13 +56,13 @@ class IndexConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TagPolicyConfig:
-    """What is never returned, online or in batch; it is in the version, whoever serves it.
+    """Tags that are never returned, online or in batch; a version contains this policy.
 
     Attributes:
-      blocked_tags: Tags that are not in the index; normalised as those of the log. Those that the
-        model does not know are counted and named, and are no error.
-      min_probability: Calibrated probability of a click below which a tag is not returned: the
-        profile is then shorter than k.
+      blocked_tags: Tags that are left out of the index; normalised like those of the log. Tags that
+        the model does not know are counted and named, and are no error.
+      min_probability: Calibrated click probability below which a tag is not returned: an answer may
+        then have fewer than k tags.
     """
 
     blocked_tags: tuple[str, ...] = ()
@@ -78,13 +79,13 @@ class TagPolicyConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ServingConfig:
-    """Where versions are pushed, and what they never return.
+    """Folders to which versions are pushed, and the tags that they never return.
 
     Attributes:
       base_path: Folder of the numbered versions; null: `serving` below the output folder.
       exact_base_path: Folder of the versions that `index.export_exact` asks for; null: `base_path`
-        with `_exact` at its end.
-      policy: What is never returned.
+        with the suffix `_exact`.
+      policy: Tags that are never returned.
     """
 
     base_path: str | None = None
@@ -94,11 +95,11 @@ class ServingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class BatchConfig:
-    """Batch predictions within the run; `tagtower batch-predict` makes them after it.
+    """Batch predictions within the run; after it, `tagtower batch-predict` makes them.
 
     Attributes:
-      bulk_inferrer: Whether TFX's BulkInferrer predicts for every user *now*, when the model is
-        blessed; `inference_result` in the output folder then has TFX's prediction logs.
+      bulk_inferrer: Whether TFX's BulkInferrer predicts for every user during the run, when the
+        model is blessed; `inference_result` in the output folder then holds TFX's prediction logs.
     """
 
     bulk_inferrer: bool = False

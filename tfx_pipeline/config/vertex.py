@@ -1,4 +1,4 @@
-"""What a specification for Kubeflow Pipelines and Vertex AI names beside the pipeline itself."""
+"""Settings of a specification for Kubeflow Pipelines and Vertex AI beyond the pipeline itself."""
 
 import dataclasses
 
@@ -7,15 +7,15 @@ from trainer.contract.config_loader import require
 
 @dataclasses.dataclass(frozen=True)
 class VertexConfig:
-    """Kubeflow Pipelines and Vertex AI Pipelines, for `tagtower compile`.
+    """Settings of Kubeflow Pipelines and Vertex AI Pipelines, for `tagtower compile`.
 
     Attributes:
-      image: Image of the nodes, with this package and its requirements (docs/vertex.md);
-        `tagtower compile` wants it.
-      trainer_cpus: CPUs of the Trainer's machine; null: the service's choice.
-      trainer_memory_gb: Memory of the Trainer's machine; null: the service's choice.
-      accelerator_type: Accelerator of the Trainer, such as `NVIDIA_TESLA_T4`; null: none.
-      accelerator_count: How many of it.
+      image: Image of the nodes, with this package and its requirements (docs/vertex.md); `tagtower
+        compile` requires it.
+      trainer_cpus: Number of CPUs of the Trainer's machine; null: the service's choice.
+      trainer_memory_gb: Memory of the Trainer's machine in GB; null: the service's choice.
+      accelerator_type: Accelerator of the Trainer, e.g. `NVIDIA_TESLA_T4`; null: none.
+      accelerator_count: Number of accelerators of that type.
     """
 
     image: str | None = None

@@ -1,15 +1,16 @@
-"""One YAML document, read strictly: what people write, as they mean it, or a line that says where.
+"""Strict reading of one YAML document: values as people mean them, or an error with its line.
 
-What differs from YAML 1.1, as PyYAML reads it:
+Differences from YAML 1.1 as PyYAML reads it:
 
-- A key is the text that was written, and there once: of two sections of one name PyYAML keeps the
-  last without a word.
-- Text stays text: dates, times of day (`12:30:00` is 45,000 in YAML 1.1), numbers with zeros in
-  front (octal there), `yes` and `no` (a key that takes true or false knows them).
+- A key is the text that was written, and each key is there once: PyYAML silently keeps the last of
+  two sections of one name.
+- Text stays text: dates, times of day (`12:30:00` is 45,000 in YAML 1.1), numbers with leading
+  zeros (octal there), `yes` and `no` (a key that takes true or false accepts them).
 - `1e-3` is a number; in YAML 1.1 it is text.
-- An alias may repeat a part of the file, and merge it (`<<: *name`), but not blow it up.
-- Of tags only those of plain values are taken.
-- Texts have no NUL and no half of a character, which no path and no file takes.
+- An alias may repeat a part of the file, and merge it (`<<: *name`), but only up to a limit on the
+  values it adds.
+- Only the tags of plain values are accepted.
+- Texts contain no NUL and no lone surrogate, which no path and no file accepts.
 """
 
 import math
@@ -23,7 +24,7 @@ from trainer.contract.config_loader import BareWord
 
 _TAG_PREFIX = "tag:yaml.org,2002:"
 _TAKEN_TAGS = {f"{_TAG_PREFIX}{name}" for name in "str int float bool null seq map merge".split()}
-# Values that aliases may add to those that are written: a configuration has hundreds.
+# Number of values that aliases may add to the written ones: a configuration has hundreds.
 _MOST_REPEATED = 100_000
 _MOST_DIGITS = 400
 # PyYAML takes a second for some 100 kB on a busy machine, and twenty times as much memory; a list
@@ -48,17 +49,17 @@ _RESOLVED = {
 
 
 def parse_yaml(content: bytes | str, name: str) -> Any:
-    """Parses a file.
+    """Parses a YAML document strictly.
 
     Args:
-      content: Its bytes, in UTF-8 or, with a byte order mark, UTF-16; or its text.
-      name: The file, for messages.
+      content: The bytes of the file, in UTF-8 or, with a byte order mark, UTF-16; or its text.
+      name: Name of the file, for messages.
 
     Returns:
       Dictionaries whose keys are strings, lists, strings, numbers, Booleans and None.
 
     Raises:
-      ValueError: It is no YAML, or has what is refused here; with the line.
+      ValueError: The content is not YAML, or has a construct that is refused here; with the line.
     """
     if len(content) > MOST_BYTES:
         raise ValueError(
@@ -101,13 +102,13 @@ def _decoded(content: bytes, name: str) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader with the values described above."""
+    """PyYAML's safe loader with the differences that the module describes."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern]]] = {}
     _level = 0
 
     def compose_node(self, parent, index):
-        """See `yaml.SafeLoader`; what is nested deeper than anybody writes is refused here."""
+        """Composes a node as `yaml.SafeLoader` does; refuses nesting deeper than the limit."""
         self._level += 1
         if self._level > _MOST_LEVELS:
             raise yaml.composer.ComposerError(
@@ -121,13 +122,13 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_mapping(self, node, deep=False):
-        """See `yaml.SafeLoader`."""
+        """Builds a dictionary as `yaml.SafeLoader` does, with keys as they were written."""
         self.flatten_mapping(node)
-        # The keys were checked, and are what was written.
+        # The keys were checked: each is the written text and occurs once.
         return {key.value: self.construct_object(value, deep=True) for key, value in node.value}
 
     def construct_text(self, node):
-        """A string; one of YAML 1.1's words for true and false stays both, see `BareWord`."""
+        """Returns a string; a bare `yes`, `no`, `on` or `off` becomes a `BareWord`."""
         text = self.construct_scalar(node)
         is_bare = node.style is None and text.lower() in BareWord.BOOLEANS
         return BareWord(text) if is_bare else text
@@ -141,12 +142,12 @@ _Loader.add_implicit_resolver(f"{_TAG_PREFIX}null", re.compile(r"\Z"), [""])
 
 
 def _check(root: yaml.Node, name: str) -> None:
-    """Refuses repeated keys, tags, and aliases that blow up, before anything is made of the nodes.
+    """Refuses repeated keys, tags and excessive aliases, before values are built from the nodes.
 
-    `<<` may be there once, and what a mapping says itself wins over what it merges.
+    `<<` may occur once in a mapping, and the mapping's own keys win over merged ones.
     """
-    places: dict[int, tuple[int, str]] = {}  # by node: its line and key
-    sizes: dict[int, int | None] = {}  # by node: values in it, aliases written out; None: inside
+    places: dict[int, tuple[int, str]] = {}  # line and key by node
+    sizes: dict[int, int | None] = {}  # values by node, aliases expanded; None: in progress
 
     def size(node: yaml.Node, path: str) -> int:
         known = sizes.get(id(node), 0)
@@ -171,7 +172,7 @@ def _check(root: yaml.Node, name: str) -> None:
 
     total = size(root, "")
     if total - len(sizes) > _MOST_REPEATED:
-        # The smallest that is too large.
+        # The smallest node that is too large.
         _, smallest = min((n or 0, node) for node, n in sizes.items() if (n or 0) > _MOST_REPEATED)
         line, key = places[smallest]
         raise ValueError(
@@ -200,7 +201,7 @@ def _children(node: yaml.Node, name: str, path: str) -> Iterator[tuple[yaml.Node
 
 
 def _check_scalar(node: yaml.ScalarNode, name: str, path: str) -> None:
-    """Refuses what a tag of its own says and the text is not (`!!int x`)."""
+    """Refuses a scalar whose text does not match its tag (`!!int x`) or has no usable value."""
     kind = node.tag.removeprefix(_TAG_PREFIX)
     pattern = _RESOLVED[kind][0] if kind in _RESOLVED else None
     is_number = kind in ("int", "float")
@@ -238,7 +239,7 @@ def _join(path: str, key: str) -> str:
 
 
 def _in_words(error: yaml.YAMLError, text: str) -> str:
-    """PyYAML's error in a line: what and where in the text, without its excerpt."""
+    """Returns PyYAML's error in one line: the problem and its place, without the excerpt."""
     if isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1
         return f"line {line}: a character that no text has ({ascii(chr(error.character))})"

@@ -1,1 +1,1 @@
-"""One reader a data set -> the three tables of `tfx_pipeline.tables`, and a synthetic generator."""
+"""Readers of data sets, which write the three input tables, and a generator of a synthetic log."""

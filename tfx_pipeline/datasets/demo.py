@@ -1,10 +1,10 @@
-"""A synthetic log with planted interests: what a model must find is known.
+"""A synthetic log with planted interests, so that it is known what a model must find.
 
-Every item has a category and some tags, and one of the tags, not visible in the data, drives its
-clicks: a user clicks where the driving tag is one of his interests, and hardly elsewhere. The other
-tags of what he clicked blur his history. Some interests are told by two profile features together
-(a Latin square: neither tells alone), and show too late to be in the history that the protocol
-gives a model. The planted truth is written beside the tables, and no table has it.
+Every item has a category and some tags, and one of the tags, hidden in the data, drives its clicks:
+users click where the driving tag is one of their interests, and hardly elsewhere. The other tags of
+the clicked items blur their history. Some interests are determined by two profile features together
+(a Latin square: neither determines them alone), and show too late to be in the history that the
+protocol gives a model. The planted truth is written beside the tables, and no table contains it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from trainer.contract.arrow import pa
 COMMAND = "tagtower prepare demo"
 PLANTED_ITEMS_FILE = "planted_items.jsonl"
 OPTIONS_FILE = "demo.json"
-# Mean number of interactions of a part, which is a file and one worker's work.
+# Mean number of interactions in a part, which is one file and one worker's work.
 ROWS_PER_PART = 1_000_000
 
 
@@ -93,7 +93,7 @@ def _planted_rows(
 
 
 class Chunks(NamedTuple):
-    """A part of the log: chunks of users.
+    """A part of the log: a range of chunks of users.
 
     Attributes:
       first: Number of the first chunk.
@@ -114,29 +114,29 @@ class DemoParts:
     """Draws the users of a part and their events.
 
     Attributes:
-      config: The options.
+      config: Options of the synthetic log.
     """
 
     def __init__(self, config: DemoConfig):
-        """Initializes with the options."""
+        """Initializes with the options of the synthetic log."""
         self.config = config
 
     def __reduce__(self) -> tuple[type[DemoParts], tuple[DemoConfig]]:
-        """Workers get the options alone: the world follows from them."""
+        """Pickles only the options, from which workers build the world again."""
         return DemoParts, (self.config,)
 
     @functools.cached_property
     def world(self) -> DemoWorld:
-        """What all users share."""
+        """The part of the log that all users share."""
         return build_world(self.config)
 
     @functools.cached_property
     def item_ids(self) -> pa.Array:
-        """Ids of the items."""
+        """Ids of the items, as a string array."""
         return _numbered_names("i", 0, self.config.num_items, self.config.num_items)
 
     def write(self, part: Chunks, files: PartFiles) -> None:
-        """Writes users, what is planted in them, and their interactions."""
+        """Writes users, their planted interests and their interactions."""
         for chunk in range(part.first, part.end):
             users = draw_users(self.config, self.world, chunk)
             user_ids = _numbered_names(
@@ -165,22 +165,22 @@ def prepare_demo(
     *,
     rows_per_part: int = ROWS_PER_PART,
 ) -> PreparedSummary:
-    """Writes the tables of a synthetic log, and what is planted in it.
+    """Writes the tables of a synthetic log, and its planted interests.
 
     Beside the tables: `planted.jsonl` (the interests of every user), `planted_items.jsonl` (the
     driving tag of every item) and `demo.json` (the options).
 
     Args:
-      output: folder to write; an earlier output of this command is replaced.
-      config: options; the same options give the same files, on every engine.
-      pipeline_args: Beam's command line; None: in this process, without Beam.
-      rows_per_part: about how many interactions a file has.
+      output: Folder to write to; an earlier output of this command is replaced.
+      config: Options of the log; the same options give the same files on every engine.
+      pipeline_args: Arguments of Beam's command line; None: this process writes, without Beam.
+      rows_per_part: Approximate number of interactions in a file.
 
     Returns:
-      Counts.
+      Counts of the written tables.
 
     Raises:
-      ValueError: the output holds something else.
+      ValueError: The output folder holds something else.
     """
     made = DemoParts(config)
     parts = _parts(config, rows_per_part)

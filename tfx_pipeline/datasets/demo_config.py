@@ -1,4 +1,4 @@
-"""Options of the synthetic log: its size, its noise, and what is planted in it."""
+"""Options of the synthetic log: its size, its noise, and its planted interests."""
 
 from __future__ import annotations
 
@@ -46,61 +46,67 @@ _SKEWS = ("category_skew", "popularity_skew", "item_skew", "noise_skew")
 class DemoConfig:
     """Options of `tagtower prepare demo`.
 
-    The defaults are such that a user's own history, blurred by the further tags of what he clicked,
-    brings back about half of his interests, and what users tell of each other (tastes, profiles)
-    brings back clearly more.
+    With the defaults, a user's own history, blurred by the other tags of the clicked items,
+    recovers about half of their interests, and what users have in common (tastes, profile features)
+    recovers clearly more.
 
     Attributes:
       num_users: users, cold ones included.
-      num_tags: distinct tags.
-      num_items: items; at least `num_tags`, so that every tag drives the clicks of some item.
-      num_categories: categories; the tags are spread evenly over them.
+      num_tags: number of distinct tags.
+      num_items: number of items; at least `num_tags`, so that every tag drives the clicks of some
+        item.
+      num_categories: number of categories; the tags are spread evenly over them.
       events_per_user: mean number of impressions of a user who is not cold (Poisson).
-      interests_per_user: ordinary interests planted in each user; they show in the whole history.
-      max_categories_per_user: a user's interests lie in 1 to this many categories.
+      interests_per_user: number of ordinary interests planted in each user; they show in the whole
+        history.
+      max_categories_per_user: largest number of categories in which a user's interests lie.
       profile_influence: probability that a preferred category is one of those that go with the
-        user's `age_band`, rather than one by popularity: what a profile tells of a cold user.
-      cross_interests_per_user: further interests that the features `segment` and `region` tell
-        together, and neither of them alone; they show only late in the user's timeline.
+        user's `age_band`, rather than one by popularity: what profile features reveal about a cold
+        user.
+      cross_interests_per_user: number of further interests that the features `segment` and `region`
+        determine together, and neither alone; they show only late in the user's timeline.
       cross_feature_values: number of values of `segment` and of `region`; the tables of cross
         interests have that many rows, columns and tags.
-      cross_start_share: share of a user's events before which no cross interest shows. At 0.8 it
-        is where the protocol cuts history from labels.
+      cross_start_share: share of a user's events before which no cross interest shows. At 0.8 it is
+        where the protocol cuts history from labels.
       cross_exposure_share: probability that a later event shows an item of a cross interest.
-      min_tags_per_item: least number of tags of an item, the driving one included.
+      min_tags_per_item: smallest number of tags of an item, the driving one included.
       max_tags_per_item: largest number of tags of an item.
-      driving_tag: where the tag that drives the click stands in an item's list: `hidden` (at a
-        random place, so that the data does not tell) or `first`.
+      driving_tag: position of the tag that drives the click in an item's list: `hidden` (a random
+        place, so that the data does not reveal it) or `first`.
       tag_in_category_share: probability that a further tag is of the item's category.
-      passengers_per_category: tags of each category that come along with others and never drive a
-        click themselves; all further tags of items are of these. 0: any tag can come along.
+      passengers_per_category: number of tags of each category that only accompany others and never
+        drive a click; all further tags of items are of these. 0: any tag can accompany others.
       category_skew: Zipf exponent of categories as a user's preferred ones.
-      tastes_per_category: a taste is a few tags of one category that are liked together; a user
-        has one taste in each preferred category. That is what users can tell of each other.
-      tags_per_taste: tags of one taste.
+      tastes_per_category: number of tastes in a category. A taste is a few tags of one category
+        that are liked together; a user has one taste in each preferred category. Tastes are what
+        users have in common.
+      tags_per_taste: number of tags in a taste.
       taste_share: probability that an interest is of the user's taste, rather than any tag of the
         preferred category.
       popularity_skew: Zipf exponent of the tags of a taste as interests.
       item_skew: Zipf exponent of items in impressions that follow popularity.
       noise_skew: Zipf exponent of tags within a category as further tags of items.
-      cold_user_fraction: share of users with hardly any event.
-      cold_user_max_events: a cold user has 0 to this many events.
-      exposure: `relevant`: the recommender knows the user, so that what was shown tells of the
-        interests; `blind`: a stranger's items, of the same age band, are shown as often in place
-        of popular ones, so that only clicks tell the user's interests from the stranger's.
+      cold_user_fraction: share of users with hardly any events.
+      cold_user_max_events: largest number of events of a cold user; the smallest is 0.
+      exposure: knowledge of the recommender. `relevant`: it knows the user, so that the shown items
+        reveal the interests; `blind`: items of a stranger of the same age band are shown as often
+        in place of popular ones, so that only clicks distinguish the user's interests from the
+        stranger's.
       exposure_share: share of impressions that a recommender chose for the user; the rest follow
         popularity.
-      interest_exposure_share: of those, the share whose driving tag is an interest; the rest are
-        of the user's preferred categories.
-      click_probability: of an item whose driving tag is an interest of the user.
-      base_click_probability: of any other item.
-      repeats: `drawn`: clicks fall as they are drawn; `never`: nobody clicks an item with a tag
-        they have clicked before.
+      interest_exposure_share: share of these impressions whose driving tag is an interest; the rest
+        are of the user's preferred categories.
+      click_probability: probability of a click on an item whose driving tag is an interest of the
+        user.
+      base_click_probability: probability of a click on any other item.
+      repeats: repeated clicks. `drawn`: clicks stay as they are drawn; `never`: no user clicks an
+        item with a tag that they have clicked before.
       repeat_share: share of a user's clicks, after the first, that go to an item of an earlier
-        click in place of the one that was drawn.
+        click in place of the drawn one.
       start_time: first possible event, seconds since 1970, UTC.
       end_time: end of the log, seconds since 1970, UTC; no event is at or after it.
-      seed: of everything random; the same options give the same files.
+      seed: seed of everything random; the same options give the same files.
     """
 
     num_users: int = 4000
@@ -144,7 +150,7 @@ class DemoConfig:
         """Checks every option.
 
         Raises:
-          ValueError: an option is out of range, or two do not go together.
+          ValueError: An option is out of range, or two are inconsistent.
         """
         for name in _POSITIVE_INTEGERS:
             self._require(name, "a positive integer", _is_integer(getattr(self, name), 1))
@@ -175,8 +181,9 @@ class DemoConfig:
             self.passengers_per_category == 0
             or self.passengers_per_category >= self.max_tags_per_item,
         )
-        # Twice what one user or item can need of a category, so that draws without repetition
-        # end; and beside the tastes there is room for the tags of cross interests and passengers.
+        # Twice what one user or item can need of a category, so that drawing without repetition
+        # ends; besides the tastes there must be room for the tags of cross interests and
+        # passengers.
         in_tastes = self.tastes_per_category * self.tags_per_taste
         crossed = math.ceil(self.num_cross_tags / self.num_categories)
         needed = max(
@@ -201,7 +208,7 @@ class DemoConfig:
         is_blind = self.exposure == "blind"
         self._require("exposure", "`relevant` or `blind`", is_blind or self.exposure == "relevant")
         for name in ("exposure_share", "cross_exposure_share"):
-            # The stranger gets as large a share.
+            # The stranger gets an equally large share.
             is_half = not is_blind or getattr(self, name) <= 0.5
             self._require(name, "at most 0.5 where `exposure` is blind", is_half)
         self._require("repeats", "`drawn` or `never`", self.repeats in ("drawn", "never"))
@@ -218,7 +225,7 @@ class DemoConfig:
 
     @property
     def num_cross_tags(self) -> int:
-        """Tags that are somebody's cross interest."""
+        """Number of tags that are a cross interest of some user."""
         return self.cross_interests_per_user * self.cross_feature_values
 
 

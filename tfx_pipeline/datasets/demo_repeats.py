@@ -1,6 +1,7 @@
-"""Users of the synthetic log who come back to what they clicked, or never do.
+"""Users of the synthetic log who return to items that they clicked, or never do.
 
-Both change events after they were drawn, in the order of time, all users of a chunk at once.
+Both functions change events after they were drawn, in the order of time, for all users of a chunk
+at once.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ def repeat_clicks(
     share: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Sends a share of the clicks to items of earlier clicks of the same user.
+    """Redirects a share of the clicks to items of earlier clicks of the same user.
 
     Args:
-      event_user: int [m], ascending; each user's events in order of time.
-      event_item: int [m].
-      event_clicked: bool [m].
-      share: Part of the clicks that have an earlier one.
-      rng: Draws which clicks, and which earlier one of each (all alike).
+      event_user: int [m], user of each event, ascending; each user's events in order of time.
+      event_item: int [m], item of each event.
+      event_clicked: bool [m], whether the event is a click.
+      share: Share of the clicks with an earlier one that are redirected.
+      rng: Generator that draws the clicks, and an earlier one for each with equal probabilities.
 
     Returns:
-      int [m], the items.
+      int [m], the changed items.
     """
     items = event_item.copy()
     places = np.flatnonzero(event_clicked)
@@ -37,7 +38,7 @@ def repeat_clicks(
     rank = np.arange(len(places)) - first
     is_repeat = (rng.random(len(places)) < share) & (rank > 0)
     earlier = first + (rng.random(len(places)) * rank).astype(np.int64)
-    # A repeated click may be repeated itself, so earlier ones come first.
+    # A repeated click may itself be repeated, so earlier ones are processed first.
     for number in range(1, int(rank.max()) + 1):
         chosen = np.flatnonzero(is_repeat & (rank == number))
         items[places[chosen]] = items[places[earlier[chosen]]]
@@ -50,16 +51,16 @@ def drop_repeated_clicks(
     event_clicked: np.ndarray,
     num_tags: int,
 ) -> np.ndarray:
-    """Turns clicks into skips whose item has a tag that the user has clicked before.
+    """Turns clicks into skips if the item has a tag that the user has clicked before.
 
     Args:
-      event_user: int [m], ascending; each user's events in order of time.
-      event_tags: int [m, width], tags of the item, -1 where there is none.
-      event_clicked: bool [m].
+      event_user: int [m], user of each event, ascending; each user's events in order of time.
+      event_tags: int [m, width], tags of the item, -1 for padding.
+      event_clicked: bool [m], whether the event is a click.
       num_tags: Number of tags.
 
     Returns:
-      bool [m], the clicks that remain.
+      bool [m], whether the event is still a click.
     """
     clicked = event_clicked.copy()
     if not len(clicked):
@@ -67,7 +68,7 @@ def drop_repeated_clicks(
     is_first = np.r_[True, event_user[1:] != event_user[:-1]]
     position = np.arange(len(clicked))
     position -= np.maximum.accumulate(np.where(is_first, position, 0))
-    # Padding has a column of its own, the last, which nobody clicks.
+    # Padding has the last column, which never counts as clicked.
     seen = np.zeros((int(event_user[-1]) + 1, num_tags + 1), bool)
     order = np.argsort(position, kind="stable")
     ends = np.cumsum(np.bincount(position))

@@ -1,7 +1,7 @@
-"""A chunk of users of the synthetic log: their profiles, planted interests and events.
+"""A chunk of users of the synthetic log: profile features, planted interests and events.
 
-Chunks are independent: each has a generator of its own, so a log of any length is made with the
-memory of one chunk, and could be made by many workers.
+Chunks are independent: each has its own generator, so a log of any length is made with the memory
+of one chunk, and many workers can make it.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ class DemoUsers:
 
     Attributes:
       segment, region, age_band, device: int [n], profile features.
-      interests: int [n, interests_per_user], tags.
-      cross_interests: int [n, cross_interests_per_user], tags.
-      is_cold: bool [n].
-      num_events: int64 [n].
+      interests: int [n, interests_per_user], ordinary interests as tags.
+      cross_interests: int [n, cross_interests_per_user], cross interests as tags.
+      is_cold: bool [n], whether the user has hardly any events.
+      num_events: int64 [n], number of events.
       event_user: int64 [m], position of the user in the chunk.
-      event_item: int32 [m].
-      event_time: int64 [m], seconds since 1970, strictly rising within a user.
-      event_clicked: bool [m].
+      event_item: int32 [m], shown item.
+      event_time: int64 [m], seconds since 1970, strictly increasing within a user.
+      event_clicked: bool [m], whether the item was clicked.
     """
 
     segment: np.ndarray
@@ -62,7 +62,7 @@ class DemoUsers:
 def _preferred_categories(
     config: DemoConfig, world: DemoWorld, age_band: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Distinct categories of each user, int [n, max_categories_per_user]."""
+    """Draws distinct categories for each user, int [n, max_categories_per_user]."""
     chosen = np.full((len(age_band), config.max_categories_per_user), -1, np.int64)
     cdf = zipf_cdf(config.num_categories, config.category_skew)
     missing = np.ones(chosen.shape, bool)
@@ -74,7 +74,8 @@ def _preferred_categories(
         of_age = world.age_categories[age_band[rows], slots]
         chosen[rows, columns] = np.where(is_of_age[rows, columns], of_age, popular)
         missing = is_repeated(chosen)
-        # The few categories of an age can run out: a repetition is drawn by either way.
+        # The few categories of an age band can run out: a repeated one is drawn again by either
+        # way.
         is_of_age[missing] = rng.random(int(missing.sum())) < 0.5
         if config.max_categories_per_user > world.age_categories.shape[1]:
             is_of_age[missing] = False
@@ -88,7 +89,7 @@ def _interests(
     num_preferred: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Distinct ordinary interests, spread over the preferred categories."""
+    """Draws distinct ordinary interests, spread over the preferred categories."""
     shape = (len(preferred), config.interests_per_user)
     slots = np.arange(config.interests_per_user)[None, :] % num_preferred[:, None]
     categories = np.take_along_axis(preferred, slots, axis=1)
@@ -103,7 +104,7 @@ def _interests(
         of_taste = draw_tags_of_tastes(config, own, tastes[missing], world.category_tags, rng)
         of_category = draw_tags_of_categories(own, any_rank, world.category_tags, rng)
         is_of_taste = rng.random(len(own)) < config.taste_share
-        # A small taste can run out: what is still missing then is any tag of the category.
+        # A small taste can run out: still missing interests are then any tags of the category.
         is_of_taste &= attempt < _MAX_TASTE_ATTEMPTS
         chosen[missing] = np.where(is_of_taste, of_taste, of_category)
         missing = is_repeated(chosen) | world.is_cross[chosen] | world.is_passenger[chosen]
@@ -115,7 +116,7 @@ def _interests(
 def _event_times(
     config: DemoConfig, event_user: np.ndarray, position: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Times in the span of the log, strictly rising within a user."""
+    """Draws times in the span of the log, strictly increasing within a user."""
     room = int(position.max()) + 1 if len(position) else 1
     times = rng.integers(config.start_time, config.end_time - room, len(event_user))
     order = np.lexsort((times, event_user))
@@ -131,22 +132,22 @@ def _items_of_strangers(
     is_cross_free: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """What is shown because of somebody else, as often as because of the user.
+    """Draws the items that are shown because of a stranger, as often as because of the user.
 
-    Each user has a stranger of the same age band, drawn as users are. Whatever the profile, either
-    of the two could be the user: only clicks tell.
+    Each user has a stranger of the same age band, drawn like a user. Whatever the profile features,
+    either of the two could be the user: only clicks distinguish them.
 
     Args:
-      config: options.
-      world: the shared part.
-      age_band: int [n].
-      event_user: int [m].
+      config: Options of the synthetic log.
+      world: Part of the log that all users share.
+      age_band: int [n], age band of each user.
+      event_user: int [m], user of each event.
       is_popular: bool [m], impressions that follow popularity.
       is_cross_free: bool [m], late impressions that show no cross interest.
-      rng: of the strangers alone.
+      rng: Generator for the strangers alone.
 
     Returns:
-      Items int [m]; -1 where the impression stays what it was.
+      int [m], items; -1 where the impression is not changed.
     """
     n, m = len(age_band), len(event_user)
     preferred = _preferred_categories(config, world, age_band, rng)
@@ -161,7 +162,7 @@ def _items_of_strangers(
     def odds(share: float) -> float:
         return share / (1 - share)
 
-    # Of the others' share, as much as the user's own share of all.
+    # As a share of the other impressions, chosen to equal the user's own share of all.
     item = np.where(is_popular & (rng.random(m) < odds(config.exposure_share)), item, -1)
     if config.cross_interests_per_user:
         segment, region = rng.integers(0, config.cross_feature_values, (2, n))
@@ -174,12 +175,12 @@ def _items_of_strangers(
 
 
 def draw_users(config: DemoConfig, world: DemoWorld, chunk: int) -> DemoUsers:
-    """Draws the users of one chunk.
+    """Draws the users of one chunk with their events.
 
     Args:
-      config: options.
-      world: from `build_world` with the same options.
-      chunk: number of the chunk, from 0; users `chunk * USERS_PER_CHUNK` and on.
+      config: Options of the synthetic log.
+      world: Result of `build_world` with the same options.
+      chunk: Number of the chunk, from 0; its users begin with `chunk * USERS_PER_CHUNK`.
 
     Returns:
       The users and their events.
@@ -196,7 +197,7 @@ def draw_users(config: DemoConfig, world: DemoWorld, chunk: int) -> DemoUsers:
     cross = world.cross_tags[:, segment, region].T
 
     is_cold = rng.random(n) < config.cold_user_fraction
-    # At least 5 events, or "not cold" would mean nothing for a small mean.
+    # At least 5 events, or "not cold" would mean nothing with a small mean.
     num_events = np.maximum(rng.poisson(config.events_per_user, n), 5)
     cold_events = rng.integers(0, config.cold_user_max_events + 1, n)
     num_events = np.where(is_cold, cold_events, num_events)

@@ -18,8 +18,8 @@ class Groups:
     """Members by group, in CSR form: group g has `members[offsets[g]:offsets[g + 1]]`.
 
     Attributes:
-      members: int32 [num_members].
-      offsets: int64 [num_groups + 1].
+      members: int32 [num_members], members of all groups, group by group.
+      offsets: int64 [num_groups + 1], bounds of each group in `members`.
     """
 
     members: np.ndarray
@@ -33,32 +33,32 @@ class Groups:
         return cls(np.argsort(group_of, kind="stable").astype(np.int32), offsets)
 
     def draw(self, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """One member of each of `groups` int [n] (none of them empty), int32 [n]."""
+        """Draws one member of each of `groups` int [n] (none of them empty), int32 [n]."""
         sizes = self.offsets[groups + 1] - self.offsets[groups]
         picks = (rng.random(len(groups)) * sizes).astype(np.int64)
         return self.members[self.offsets[groups] + picks]
 
 
 def zipf_cdf(size: int, exponent: float) -> np.ndarray:
-    """Cumulative probabilities of ranks 0..size-1 with weights (rank + 1)^-exponent."""
+    """Returns cumulative probabilities of ranks 0..size-1 with weights (rank + 1)^-exponent."""
     cdf = np.cumsum(np.arange(1, size + 1, dtype=np.float64) ** -exponent)
     return cdf / cdf[-1]
 
 
 def draw_ranks(cdf: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """Ranks by their cumulative probabilities, int64 of the shape."""
+    """Draws ranks by their cumulative probabilities, int64 of the given shape."""
     ranks = np.searchsorted(cdf, rng.random(shape), side="right")
     return np.minimum(ranks, len(cdf) - 1)
 
 
 def is_repeated(values: np.ndarray) -> np.ndarray:
-    """True where a value stands earlier in its row already; negative values never are.
+    """Returns whether a value occurs earlier in its row; negative values never count.
 
     Args:
-      values: int [n, k].
+      values: int [n, k], rows of values.
 
     Returns:
-      bool [n, k].
+      bool [n, k], whether the value is repeated.
     """
     order = np.argsort(values, axis=1, kind="stable")
     ordered = np.take_along_axis(values, order, axis=1)
@@ -70,26 +70,27 @@ def is_repeated(values: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class DemoWorld:
-    """Tags and items, and who gets which cross interest.
+    """Tags and items, and the tables of cross interests and of age bands.
 
     Attributes:
-      categories: names [num_categories].
-      tags: names [num_tags].
-      tag_category: int32 [num_tags].
-      category_tags: tags of each category, those of its first taste first, and within a taste the
+      categories: Names of the categories [num_categories].
+      tags: Names of the tags [num_tags].
+      tag_category: int32 [num_tags], category of each tag.
+      category_tags: Tags of each category, those of its first taste first, and within a taste the
         most popular first; passengers last.
-      item_category: int32 [num_items].
-      item_tags: int32 [num_items, max_tags_per_item], -1 where there is none.
-      item_driving: int32 [num_items], the tag that drives the click.
-      items_by_driving: items by their driving tag.
-      items_by_category: items by their category.
-      item_order: int32 [num_items], items by falling popularity.
-      cross_tags: int32 [cross_interests_per_user, cross_feature_values, cross_feature_values], the
-        cross interest of a segment (first) and a region (second); a Latin square each.
+      item_category: int32 [num_items], category of each item.
+      item_tags: int32 [num_items, max_tags_per_item], tags of each item, -1 for padding.
+      item_driving: int32 [num_items], tag that drives the clicks of each item.
+      items_by_driving: Items by their driving tag.
+      items_by_category: Items by their category.
+      item_order: int32 [num_items], items by decreasing popularity.
+      cross_tags: int32 [cross_interests_per_user, cross_feature_values, cross_feature_values],
+        cross interest of a segment (first) and a region (second); each is a Latin square.
       is_cross: bool [num_tags], whether a tag is in `cross_tags`; it is no ordinary interest.
-      is_passenger: bool [num_tags], whether a tag comes along alone and drives no click; such a tag
-        is nobody's interest.
-      age_categories: int32 [num age bands, CATEGORIES_PER_AGE_BAND].
+      is_passenger: bool [num_tags], whether a tag only accompanies others and drives no click; it
+        is no interest of any user.
+      age_categories: int32 [num age bands, CATEGORIES_PER_AGE_BAND], categories that go with each
+        age band.
     """
 
     categories: list[str]
@@ -111,10 +112,10 @@ class DemoWorld:
 def draw_tags_of_categories(
     categories: np.ndarray, cdf: np.ndarray, category_tags: Groups, rng: np.random.Generator
 ) -> np.ndarray:
-    """One tag of each of `categories` int [n] by its rank in the category, int32 [n]."""
+    """Draws one tag of each of `categories` int [n] by its rank in the category, int32 [n]."""
     starts = category_tags.offsets[categories]
     sizes = category_tags.offsets[categories + 1] - starts
-    # A category may be one tag shorter than the longest: its last rank is drawn for the missing.
+    # A category may be one tag shorter than the longest: its last rank replaces the missing one.
     ranks = np.minimum(draw_ranks(cdf, categories.shape, rng), sizes - 1)
     return category_tags.members[starts + ranks]
 
@@ -126,14 +127,14 @@ def draw_tags_of_tastes(
     category_tags: Groups,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """One tag of each taste of a category, both int [n], by popularity in the taste; int32 [n]."""
+    """Draws a tag of each category's taste, both int [n], by popularity in it; int32 [n]."""
     cdf = zipf_cdf(config.tags_per_taste, config.popularity_skew)
     ranks = tastes * config.tags_per_taste + draw_ranks(cdf, categories.shape, rng)
     return category_tags.members[category_tags.offsets[categories] + ranks]
 
 
 def _passengers(config: DemoConfig, category_tags: Groups) -> Groups:
-    """The last tags of each category, so that tastes, which are the first, stay what they are."""
+    """Returns the last tags of each category, so that its tastes, the first, do not change."""
     count = config.passengers_per_category
     places = category_tags.offsets[1:, None] - np.arange(count, 0, -1)
     offsets = np.arange(config.num_categories + 1, dtype=np.int64) * count
@@ -143,7 +144,7 @@ def _passengers(config: DemoConfig, category_tags: Groups) -> Groups:
 def _cross_tags(
     config: DemoConfig, category_tags: Groups, is_passenger: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Latin squares: each row and each column holds every tag once, so neither alone tells."""
+    """Draws Latin squares: every row and column has each tag once, so neither determines it."""
     n = config.cross_feature_values
     squares = []
     in_tastes = config.tastes_per_category * config.tags_per_taste
@@ -166,10 +167,10 @@ def _item_tags(
     further_tags: Groups,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Tags of each item, int32 [num_items, max_tags_per_item], -1 where there is none.
+    """Draws the tags of each item, int32 [num_items, max_tags_per_item], -1 for padding.
 
-    Beside the driving one they are of `further_tags`, which has the tags of each category that can
-    come along.
+    Besides the driving tag they come from `further_tags`, the tags of each category that can
+    accompany others.
     """
     width = config.max_tags_per_item
     tags = np.full((len(driving), width), -1, np.int32)
@@ -188,7 +189,7 @@ def _item_tags(
         tags[rows, columns] = np.where(is_own, own, other)
         missing = is_repeated(tags)
     if config.driving_tag == "hidden":
-        # Shuffled among the tags that are there, the padding stays at the end.
+        # Shuffled among the existing tags; the padding stays at the end.
         keys = np.where(tags < 0, 2.0, rng.random(tags.shape))
         tags = np.take_along_axis(tags, np.argsort(keys, axis=1), axis=1)
     return tags
@@ -201,9 +202,9 @@ def _driving_tags(
     is_passenger: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Driving tag of each item, int32 [num_items]: every tag that drives has one, an interest more.
+    """Draws the driving tags, int32 [num_items]: one item per tag that drives, more for interests.
 
-    With one item to an interest, that item's further tags would follow the interest everywhere.
+    If an interest had one item, that item's further tags would always accompany the interest.
     """
     once = np.flatnonzero(~is_passenger)
     more = config.num_items - len(once)
@@ -224,7 +225,7 @@ def build_world(config: DemoConfig) -> DemoWorld:
     categories = category_names(config.num_categories)
     tag_category = (np.arange(config.num_tags) % config.num_categories).astype(np.int32)
     category_tags = Groups.by(tag_category, config.num_categories)
-    # The popular tag of a category is not the one whose name comes first.
+    # Shuffled, so that a category's most popular tag is not the one with the first name.
     for start, end in zip(category_tags.offsets[:-1], category_tags.offsets[1:], strict=True):
         rng.shuffle(category_tags.members[start:end])
 

@@ -1,4 +1,4 @@
-"""Files that grow while a data set is read: Parquet, a row group at a time, and JSON lines."""
+"""Files that grow while a data set is read: Parquet by row group, and JSON lines."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from trainer.contract.arrow import pa
 
 
 class GrowingFiles:
-    """Open files by their paths; each is begun by the first that is added to it."""
+    """Open files by their paths; the first addition creates a file."""
 
     def __init__(self) -> None:
-        """Begins with none."""
+        """Initializes without any file."""
         self._streams: dict[str, BinaryIO] = {}
         self._tables: dict[str, pq.ParquetWriter] = {}
 
@@ -33,7 +33,7 @@ class GrowingFiles:
         )
 
     def add_file(self, path: str, piece: str) -> None:
-        """Appends what another file of the same kind holds, a row group or a line at a time."""
+        """Appends the content of another file of the same kind, a row group or a line at a time."""
         with file_system.open_file(piece, "rb") as stream:
             if not path.endswith(".parquet"):
                 self._stream(path).writelines(stream)
@@ -43,7 +43,7 @@ class GrowingFiles:
                 self.add_rows(path, table.read_row_group(group))
 
     def close(self, path: str) -> None:
-        """Ends one file."""
+        """Closes one file."""
         stream = self._streams.pop(path)
         try:
             if path in self._tables:
@@ -52,7 +52,7 @@ class GrowingFiles:
             stream.close()
 
     def close_all(self) -> None:
-        """Ends all files that are open."""
+        """Closes all open files."""
         for path in list(self._streams):
             self.close(path)
 

@@ -18,17 +18,17 @@ class InteractionWriter(Protocol):
 
 
 class InteractionBuffer:
-    """Rows of `interactions` on their way from a reader to what writes them.
+    """Rows of `interactions` between a reader and the files.
 
     Attributes:
-      num_clicks: Clicks added so far.
+      num_clicks: Number of clicks added so far.
     """
 
     def __init__(self, writer: InteractionWriter):
-        """Begins with no row.
+        """Initializes without any row.
 
         Args:
-          writer: Open.
+          writer: Open writer of the tables or of one part.
         """
         self.num_clicks = 0
         self._writer = writer
@@ -46,7 +46,7 @@ class InteractionBuffer:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what is held; call it after the last row."""
+        """Writes the collected rows; to be called after the last row."""
         arrays = [
             pa.array(column, field.type)
             for column, field in zip(self._columns, INTERACTIONS_SCHEMA, strict=True)

@@ -1,4 +1,4 @@
-"""What the readers of data sets write as `interactions`, and where."""
+"""The schema and the folder of `interactions` that the readers of data sets write."""
 
 from trainer.contract.arrow import pa
 

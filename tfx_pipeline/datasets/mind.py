@@ -1,26 +1,26 @@
-"""MIND, the log of Microsoft News -> the three tables.
+"""Converts MIND, the log of Microsoft News, to the three tables.
 
-`behaviors.tsv` has impressions: a user, a time, the news shown with 1 (clicked) or 0, and the news
-that the user clicked before. `news.tsv` has category, subcategory, title and the entities that were
-found in title and abstract. What becomes what:
+`behaviors.tsv` has impressions: a user, a time, the shown news with 1 (clicked) or 0, and the news
+that the user clicked before. `news.tsv` has category, subcategory, title and the entities found in
+title and abstract. They are converted as follows:
 
-- *Interactions*: every news shown, at the time of its impression. MIND names no time zone; times
+- *Interactions*: every shown news, at the time of its impression. MIND names no time zone; times
   are read as UTC.
-- *History*: clicks in order, without a time. They are of the weeks before the log (the paper,
-  section 3), so each user's history is placed before the whole log, a second apart, the last click
-  one second before the log's first impression: in the true order, and on the true side of every cut
-  in the log, but at made-up moments. Windows of days and weights by recency mean nothing there. As
-  no skipped news stand beside these clicks, the click head learns from more clicks than the log
-  has; calibration on validation puts the rate right. An option leaves them out.
+- *History*: clicks in order, without a time. They are from the weeks before the log (the paper,
+  section 3), so each user's history is placed before the whole log, one second apart, the last
+  click one second before the log's first impression: in the true order, and on the true side of
+  every cut in the log, but at invented times. Windows of days and weights by recency have no
+  meaning there. As no skipped news accompany these clicks, the click head learns from more clicks
+  than the log has; calibration on validation corrects the rate. An option leaves them out.
 - *Tags of a news*: category, subcategory, and the labels of its entities, in lower case; an entity
-  has to be in several news. Words of the title are none, they name themes less well than entities.
-- *Users*: ids alone, MIND has no profile.
+  must be in several news. Words of the title are not used, as they name themes less well than
+  entities.
+- *Users*: ids alone, as MIND has no profile features.
 
-News shown but not in `news.tsv` are written all the same: the pipeline counts them as
-`unknown_item`, and its threshold decides. Nothing is downloaded here: the licence asks everyone to
+News that are shown but not in `news.tsv` are written all the same: the pipeline counts them as
+`unknown_item`, and its threshold decides. Nothing is downloaded here: the licence asks all users to
 fetch the data themselves.
 
-F. Wu et al., MIND: A Large-scale Dataset for News Recommendation, ACL 2020.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ from trainer.contract.file_system import absolute
 
 COMMAND = "tagtower prepare mind"
 REJECTED_FILE = "rejected.jsonl"
-# Of `behaviors.tsv` for a file of interactions, which is one worker's work: 1 to 2 million rows.
+# Bytes of `behaviors.tsv` per file of interactions, one worker's work: 1 to 2 million rows.
 BLOCK_BYTES = 16 << 20
 
 _GET = "Download MINDsmall_train.zip or MINDlarge_train.zip from https://msnews.github.io/"
 _TIME_FORMAT = "%m/%d/%Y %I:%M:%S %p"  # 11/12/2019 2:14:46 PM
 _CLICKS = {"0": 0, "1": 1}
-_REJECTED = "rejected."  # before the reason, among the counts of a part
+_REJECTED = "rejected."  # prefix of a reason among the counts of a part
 _TEST_PART_ADVICE = "MIND's own test part has no clicks: take its training or validation part."
 
 _read_rows = functools.partial(read_lines, separator="\t", encoding="utf-8")
@@ -86,10 +86,10 @@ class _Impression(NamedTuple):
 
 
 def _entity_labels(cell: str) -> list[str]:
-    """Labels of the entities of a title or an abstract, in lower case.
+    """Returns the labels of the entities of a title or an abstract, in lower case.
 
     Raises:
-      ValueError: It is not a JSON list of objects with a `Label`.
+      ValueError: The cell is not a JSON list of objects with a `Label`.
     """
     if not cell.strip():
         return []
@@ -101,7 +101,7 @@ def _entity_labels(cell: str) -> list[str]:
 
 
 def _read_news(path: str, rejected: RejectedLines) -> dict[str, _News]:
-    """News by id, in the order of the file."""
+    """Reads the news by id, in the order of the file."""
     news: dict[str, _News] = {}
     for number, line, fields in _read_rows(path, rejected, num_fields=8):
         news_id, category, subcategory = (field.strip() for field in fields[:3])
@@ -122,7 +122,7 @@ def _read_news(path: str, rejected: RejectedLines) -> dict[str, _News]:
 
 
 def _select_tags(news: Mapping[str, _News], min_tag_items: int) -> dict[str, list[str]]:
-    """Tags of each news, without repetition: its own, then entities in order of appearance."""
+    """Selects the distinct tags of each news: its own, then entities in order of appearance."""
     num_news = collections.Counter(tag for row in news.values() for tag in set(row.entities))
     return {
         news_id: list(
@@ -154,12 +154,12 @@ def _read_impressions(
 
 
 class _FirstImpressions(NamedTuple):
-    """What a first reading of the impressions tells.
+    """Facts from a first reading of the impressions.
 
     Attributes:
       start: Time of the log's first impression.
-      number: By user, in order of the file, the line of the earliest impression.
-      num_users_of_several: Users whose impressions do not all have the same history.
+      number: Line of the earliest impression by user, in order of the file.
+      num_users_of_several: Number of users whose impressions do not all have the same history.
     """
 
     start: int
@@ -168,7 +168,7 @@ class _FirstImpressions(NamedTuple):
 
 
 def _first_impressions(path: str) -> _FirstImpressions:
-    # Histories as hashes: of a million users they do not fit into memory as texts.
+    # Histories are kept as hashes: the texts of a million users do not fit into memory.
     first: dict[str, tuple[int, int, int]] = {}
     of_several: set[str] = set()
     for impression in _read_impressions(path, RejectedLines()):
@@ -188,8 +188,9 @@ class Impressions(NamedTuple):
     """A part of the log: lines of `behaviors.tsv`.
 
     Attributes:
-      block: The lines.
-      first_lines: Of them, those with a user's first impression, whose history is his.
+      block: Lines of the part.
+      first_lines: Numbers of those lines that have a user's first impression, whose history is
+        used.
     """
 
     block: LineBlock
@@ -208,11 +209,11 @@ def _parts(path: str, block_bytes: int, first: _FirstImpressions) -> list[Impres
 
 @dataclasses.dataclass(frozen=True)
 class MindParts:
-    """Writes every news shown in a part, and the histories that begin in it.
+    """Writes all news shown in a part, and the histories that belong to it.
 
     Attributes:
-      path: `behaviors.tsv`.
-      news_ids: News with a row in `news.tsv`.
+      path: Path of `behaviors.tsv`.
+      news_ids: Ids of the news with a row in `news.tsv`.
       start: Time of the log's first impression.
       writes_history: Whether histories are written, and not only counted.
     """
@@ -223,7 +224,7 @@ class MindParts:
     writes_history: bool
 
     def write(self, part: Impressions, files: PartFiles) -> None:
-        """Writes interactions and what had to be set aside; counts both."""
+        """Writes interactions and rejected lines, and counts both."""
         counts, news_ids = files.counts, self.news_ids
         rows = InteractionBuffer(files)
         rejected = RejectedLines()
@@ -297,27 +298,27 @@ def prepare_mind(
     """Writes the three tables of MIND.
 
     Args:
-      source: The folder that an archive of MIND unpacks to: `behaviors.tsv` and `news.tsv`, each
-        plain or with `.gz`. `behaviors.tsv` is read here once, and its parts where they are
-        written; it is never held.
-      output: Folder to write; an earlier output of this command is replaced.
-      options: What is made of the data; None: the defaults.
-      pipeline_args: Beam's command line; None: in this process, without Beam. The files are the
-        same.
-      block_bytes: Of `behaviors.tsv` for a file of interactions.
+      source: Folder to which an archive of MIND unpacks: `behaviors.tsv` and `news.tsv`, each plain
+        or with `.gz`. `behaviors.tsv` is read once here, and its parts are read again where they
+        are written; it is never held in memory.
+      output: Folder to write to; an earlier output of this command is replaced.
+      options: Options of the conversion; None: the defaults.
+      pipeline_args: Arguments of Beam's command line; None: this process writes, without Beam. The
+        files are the same.
+      block_bytes: Bytes of `behaviors.tsv` per file of interactions.
 
     Returns:
-      Counts. Lines, and news shown, that could not be used are counted in it, and are in
+      Counts of the written tables. Unusable lines and shown news are counted in it, and written to
       `rejected.jsonl`.
 
     Raises:
-      ValueError: A file is missing (the message says what to download, and where), there is no
-        usable impression, or the output holds something else.
+      ValueError: A file is missing (the message names the download and its place), there is no
+        usable impression, or the output folder holds something else.
     """
     options = options or MindOptions()
     writes_history = options.history == "before_log"
     news_file, behaviors_file = (
-        # Workers may be in another folder than the caller.
+        # Absolute, as workers may be in another folder than the caller.
         absolute(find_source_file(source, name, _GET))
         for name in ("news.tsv", "behaviors.tsv")
     )

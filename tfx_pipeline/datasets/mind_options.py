@@ -1,4 +1,4 @@
-"""Options of `tagtower prepare mind`, apart from the reader: the command line starts without it."""
+"""Options of `tagtower prepare mind`, without the reader, which the command line loads later."""
 
 import dataclasses
 import typing
@@ -11,12 +11,12 @@ History = Literal["before_log", "leave_out"]
 
 @dataclasses.dataclass(frozen=True)
 class MindOptions:
-    """What is made of MIND where it leaves a choice.
+    """Options for the choices that MIND leaves open.
 
     Attributes:
-      history: Clicks of the history column, which have an order and no time: `before_log`, placed a
-        second apart before the log's first impression, or `leave_out`.
-      min_tag_items: An entity is a tag when at least that many news have it; category and
+      history: clicks of the history column, which have an order and no time: `before_log`, placed
+        one second apart before the log's first impression, or `leave_out`.
+      min_tag_items: smallest number of news with an entity for it to be a tag; category and
         subcategory always are.
     """
 

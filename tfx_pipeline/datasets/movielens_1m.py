@@ -1,8 +1,8 @@
-"""MovieLens-1M with the free tags of MovieLens-10M -> the three tables.
+"""Converts MovieLens-1M with the free tags of MovieLens-10M to the three tables.
 
 A rating of 4 or 5 is a click, a lower one is shown and skipped. A movie's tags are the free tags
-that people gave it in MovieLens-10M (same movie ids) and its genres. Nothing is downloaded here:
-the licence asks everyone to fetch the data themselves.
+that people gave it in MovieLens-10M (with the same movie ids) and its genres. Nothing is downloaded
+here: the licence asks all users to fetch the data themselves.
 
 F. M. Harper and J. A. Konstan, The MovieLens Datasets: History and Context, ACM TiiS 5(4), 2015.
 """
@@ -66,7 +66,7 @@ def _read_users(path: str, rejected: RejectedLines) -> pa.Table:
 
 
 def _read_movies(path: str, rejected: RejectedLines) -> dict[str, _Movie]:
-    """Movies by id, in the order of the file."""
+    """Reads the movies by id, in the order of the file."""
     movies: dict[str, _Movie] = {}
     rows = _read_rows(path, rejected, num_fields=3, encoding="latin-1", text_field=1)
     for number, line, (movie_id, title, genres) in rows:
@@ -85,7 +85,7 @@ def _read_movies(path: str, rejected: RejectedLines) -> dict[str, _Movie]:
 def _read_free_tags(
     path: str, movie_ids: set[str], rejected: RejectedLines
 ) -> tuple[dict[str, collections.Counter[str]], int]:
-    """Number of taggers by movie and tag, and the number of tags of movies that are not ours."""
+    """Counts taggers by movie and tag, and the tags of movies that MovieLens-1M lacks."""
     taggers: dict[str, dict[str, set[str]]] = {}
     num_other = 0
     rows = _read_rows(path, rejected, num_fields=4, encoding="utf-8", text_field=2)
@@ -117,17 +117,17 @@ def select_tags(
     min_tag_movies: int,
     max_free_tags: int,
 ) -> dict[str, list[str]]:
-    """Tags of each movie: its genres, then its free tags by number of taggers.
+    """Selects the tags of each movie: its genres, then its free tags by number of taggers.
 
     Args:
-      genres: of each movie, lower-cased.
-      taggers: number of taggers by movie and lower-cased tag.
-      min_tag_movies: a free tag counts when at least that many movies carry it.
-      max_free_tags: at most that many free tags of a movie; of equally many taggers, the tag that
-        comes first in the alphabet.
+      genres: Genres of each movie, in lower case.
+      taggers: Number of taggers by movie and tag in lower case.
+      min_tag_movies: Number of movies that must have a free tag for it to count.
+      max_free_tags: Largest number of free tags of a movie; ties in the number of taggers are
+        resolved alphabetically.
 
     Returns:
-      By movie, without repetition: a free tag that is also a genre of the movie is one tag.
+      Tags by movie, without repetition: a free tag that is also a genre of the movie is one tag.
     """
     num_movies = collections.Counter(tag for counts in taggers.values() for tag in counts)
     selected = {}
@@ -142,7 +142,7 @@ def select_tags(
 def _write_ratings(
     path: str, movie_ids: set[str], writer: TableWriter, rejected: RejectedLines
 ) -> tuple[int, set[str]]:
-    """Writes the interactions; returns the number of clicks and the ids of the users seen."""
+    """Writes the interactions; returns the number of clicks and the ids of their users."""
     rows = InteractionBuffer(writer)
     seen: set[str] = set()
     for number, line, fields in _read_rows(path, rejected, num_fields=4, encoding="latin-1"):
@@ -172,19 +172,20 @@ def prepare_movielens_1m(
     """Writes the three tables of MovieLens-1M.
 
     Args:
-      source: the folder that ml-1m.zip unpacks to: `users.dat`, `movies.dat`, `ratings.dat`, each
+      source: Folder to which ml-1m.zip unpacks: `users.dat`, `movies.dat`, `ratings.dat`, each
         plain or with `.gz`.
-      tags_file: `tags.dat` (or `tags.dat.gz`) of MovieLens-10M.
-      output: folder to write; an earlier output of this command is replaced.
-      min_tag_movies: a free tag is kept when at least that many movies of ML-1M carry it.
-      max_free_tags: at most that many free tags a movie, by number of taggers.
+      tags_file: Path of `tags.dat` (or `tags.dat.gz`) of MovieLens-10M.
+      output: Folder to write to; an earlier output of this command is replaced.
+      min_tag_movies: Number of movies of ML-1M that must have a free tag for it to be kept.
+      max_free_tags: Largest number of free tags per movie, chosen by number of taggers.
 
     Returns:
-      Counts. Lines that could not be used are counted in it, and are in `rejected.jsonl`.
+      Counts of the written tables. Unusable lines are counted in it, and written to
+      `rejected.jsonl`.
 
     Raises:
-      ValueError: a file is missing (the message says what to download, and where), an option is
-        out of range, or the output holds something else.
+      ValueError: A file is missing (the message names the download and its place), an option is out
+        of range, or the output folder holds something else.
     """
     for name, value in [("min_tag_movies", min_tag_movies), ("max_free_tags", max_free_tags)]:
         least = 1 if name == "min_tag_movies" else 0

@@ -1,7 +1,7 @@
-"""Writes the parts of the tables: one after the other here, or on a Beam engine.
+"""Writes the parts of the tables: one after the other in this process, or on a Beam engine.
 
-Both do the same with a part, so the files are the same bytes. Beam is imported for an engine alone:
-what it takes to start is more than a small log does.
+Both write a part in the same way, so the files have the same bytes. Beam is imported only for an
+engine: its start takes longer than a small log.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class PartWriter(Protocol[Part]):
         """Writes one part.
 
         Args:
-          part: What is to be made.
-          files: Where to write.
+          part: Description of the part.
+          files: Files to write to.
         """
 
 
@@ -38,10 +38,10 @@ def write_parts(
     """Writes all parts into the staging folder.
 
     Args:
-      writer: What makes rows of a part.
-      parts: The parts, in the order of the tables.
-      staging: Folder that the tables grow in; workers must reach it by the same path.
-      pipeline_args: Beam's command line; None: in this process, without Beam.
+      writer: Writer that makes the rows of a part.
+      parts: Parts in the order of the tables.
+      staging: Folder in which the tables grow; workers must reach it by the same path.
+      pipeline_args: Arguments of Beam's command line; None: this process writes, without Beam.
     """
     if pipeline_args is not None:
         from tfx_pipeline.datasets.part_pipeline import run_pipeline

@@ -1,7 +1,7 @@
 """The files of one part of the tables, which one worker writes into the staging folder.
 
-A file is written beside its name and renamed; what a part counted comes last, and says that it is
-whole. So a part that is tried again, or written by two workers at once, is the same.
+A file is written under a temporary name and renamed; the counts of a part come last, and state that
+it is complete. So a part that is retried, or written by two workers at once, has the same result.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from trainer.contract import file_system
 from trainer.contract.arrow import pa
 from trainer.contract.whole_files import write_json
 
-# Below the staging folder, until `TableWriter.take_parts` has put the pieces together.
+# Folder in the staging folder, until `TableWriter.take_parts` has joined the pieces.
 PIECES_FOLDER = "pieces"
 UNFINISHED_SUFFIX = ".tmp"
 _USERS_FILE = "users.parquet"
 
 
 def interactions_file(index: int) -> str:
-    """Name of the interactions of a part, below the folder of the tables."""
+    """Returns the name of a part's interactions, below the folder of the tables."""
     return f"{INTERACTIONS_FOLDER}/part-{index:05d}.parquet"
 
 
 def piece_file(index: int, name: str) -> str:
-    """Name of a part's piece of a file that all parts share, below the staging folder."""
+    """Returns the name of a part's piece of a shared file, below the staging folder."""
     return f"{PIECES_FOLDER}/{index:05d}-{name}"
 
 
 def counts_file(index: int) -> str:
-    """Name of what a part counted and wrote, below the staging folder."""
+    """Returns the name of the counts and pieces of a part, below the staging folder."""
     return piece_file(index, "counts.json")
 
 
@@ -44,14 +44,14 @@ class PartFiles:
     """Streaming writer of one part; see `open_part`.
 
     Attributes:
-      counts: What is told to `TableWriter.take_parts`, by name.
+      counts: Counts by name that `TableWriter.take_parts` sums.
     """
 
     def __init__(self, staging: str, index: int):
-        """Begins with no file.
+        """Initializes without any file.
 
         Args:
-          staging: Folder that the tables grow in.
+          staging: Folder in which the tables grow.
           index: Number of the part.
         """
         self.counts: collections.Counter[str] = collections.Counter()
@@ -59,7 +59,7 @@ class PartFiles:
         self._index = index
         self._files = GrowingFiles()
         self._pieces: list[str] = []
-        # By name, the path that it is written at.
+        # Temporary paths by final name.
         self._unfinished: dict[str, str] = {}
 
     def write_interactions(self, rows: pa.Table) -> None:
@@ -78,7 +78,7 @@ class PartFiles:
         self._files.add_json_lines(self._piece(name), rows)
 
     def finish(self) -> None:
-        """Gives the files their names."""
+        """Gives the files their final names."""
         self._files.close_all()
         for name, path in self._unfinished.items():
             file_system.replace_file(path, os.path.join(self._staging, name))
@@ -86,8 +86,8 @@ class PartFiles:
         write_json(done, {"counts": self.counts, "pieces": self._pieces})
 
     def give_up(self) -> None:
-        """Removes what was written."""
-        with contextlib.suppress(OSError):  # such as a full disk's
+        """Removes the written files."""
+        with contextlib.suppress(OSError):  # e.g. on a full disk
             self._files.close_all()
         for path in self._unfinished.values():
             with contextlib.suppress(OSError):
@@ -106,14 +106,14 @@ class PartFiles:
 
 @contextlib.contextmanager
 def open_part(staging: str, index: int) -> Iterator[PartFiles]:
-    """The files of a part, there as a whole when the block is left, or not at all.
+    """Opens the files of a part; they exist as a whole when the block ends, or not at all.
 
     Args:
-      staging: Folder that the tables grow in.
+      staging: Folder in which the tables grow.
       index: Number of the part.
 
     Yields:
-      The files.
+      The files of the part.
     """
     files = PartFiles(staging, index)
     try:
@@ -125,5 +125,5 @@ def open_part(staging: str, index: int) -> Iterator[PartFiles]:
 
 
 def _unfinished(path: str) -> str:
-    # Workers of a cluster may write the same file, and have the same process id.
+    # A random name, as workers of a cluster may write the same file with the same process id.
     return f"{path}.{uuid.uuid4().hex}{UNFINISHED_SUFFIX}"

@@ -1,4 +1,4 @@
-"""Beam's graph for the parts of the tables: a part is an element."""
+"""Beam's graph for the parts of the tables: each part is an element."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,20 +10,20 @@ from tfx_pipeline.datasets.part_files import open_part
 
 
 class WritePart(beam.DoFn):
-    """Numbered parts -> files in the staging folder."""
+    """Beam function that writes numbered parts to files in the staging folder."""
 
     def __init__(self, writer: Any, staging: str):
-        """Initializes the function.
+        """Initializes with the writer and the folder.
 
         Args:
-          writer: A `tfx_pipeline.datasets.part_engine.PartWriter`.
-          staging: Where to write.
+          writer: Writer of parts, a `tfx_pipeline.datasets.part_engine.PartWriter`.
+          staging: Folder to write to.
         """
         self._writer = writer
         self._staging = staging
 
     def process(self, element: tuple[int, Any]) -> None:
-        """Writes a part."""
+        """Writes the files of one part."""
         index, part = element
         with open_part(self._staging, index) as files:
             self._writer.write(part, files)
@@ -35,17 +35,17 @@ def run_pipeline(
     """Writes all parts into the staging folder.
 
     Args:
-      writer: A `tfx_pipeline.datasets.part_engine.PartWriter`.
-      parts: Numbered parts.
+      writer: Writer of parts, a `tfx_pipeline.datasets.part_engine.PartWriter`.
+      parts: Parts with their numbers.
       staging: Folder that workers reach by the same path.
-      pipeline_args: Beam's command line.
+      pipeline_args: Arguments of Beam's command line.
     """
     options = PipelineOptions(list(pipeline_args), save_main_session=False)
     with beam.Pipeline(options=options) as pipeline:
         (
             pipeline
             | "Parts" >> beam.Create(parts)
-            # Without it an engine may keep all parts on the worker that named them.
+            # Without it an engine may keep all parts on the worker that created them.
             | "Spread" >> beam.Reshuffle()
             | "Write" >> beam.ParDo(WritePart(writer, staging))
         )

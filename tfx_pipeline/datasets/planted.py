@@ -16,17 +16,17 @@ PLANTED_FILE = "planted.jsonl"
 
 @dataclasses.dataclass(frozen=True)
 class PlantedPrecision:
-    """How many of the planted interests came back; every mean is over the `num_users` scored.
+    """How many planted interests were found; every mean is over the `num_users` scored users.
 
     Attributes:
-      precision: mean over users of the share of the first n served tags that are planted, where n
+      precision: Mean over users of the share of the first n served tags that are planted, where n
         is the number of the user's planted interests; None without a user to score.
-      random: what chance would give: the mean of n / number of tags; None without a user.
-      interests_found: mean share of the ordinary interests among the first n.
-      cross_interests_found: mean share of the cross interests among the first n; None where no
+      random: Expected value by chance: the mean of n / number of tags; None without a user.
+      interests_found: Mean share of the ordinary interests among the first n; None without a user.
+      cross_interests_found: Mean share of the cross interests among the first n; None where no
         scored user has any.
-      num_users: users scored.
-      num_users_without_events: users left out because the log says nothing of them.
+      num_users: Number of users scored.
+      num_users_without_events: Number of users left out because they have no events in the log.
     """
 
     precision: float | None
@@ -40,17 +40,18 @@ class PlantedPrecision:
 def read_planted(
     path: str, normalization: TagNormalization | None = None
 ) -> Iterator[dict[str, Any]]:
-    """The rows of a `planted.jsonl`.
+    """Reads the rows of a `planted.jsonl`.
 
     Args:
-      path: the file.
-      normalization: of the log's tags, which the interests are compared with; None: as they are.
+      path: Path of the file.
+      normalization: Normalisation of the log's tags, with which the interests are compared; None:
+        the interests are not normalised.
 
     Yields:
-      A user's row.
+      The row of a user.
 
     Raises:
-      ValueError: A line is none.
+      ValueError: A line is not such a row.
     """
     with open_file(path, "rb") as stream:
         for number, line in enumerate(lines_of(stream, path, ReadLimits()), start=1):
@@ -74,24 +75,24 @@ def _mean(values: Sequence[float]) -> float | None:
 def planted_precision(
     served: Mapping[str, Sequence[str]], planted: Iterable[Mapping[str, Any]], num_tags: int
 ) -> PlantedPrecision:
-    """Precision at n of served tags, n being the number of the user's planted interests.
+    """Computes the precision at n of served tags, with n planted interests of a user.
 
-    A user's planted interests are the ordinary and the cross ones together, n of them. Of the
-    served list the first n tags count, repetitions once; a list shorter than n counts as if it went
-    on with wrong tags. So 1 means that all planted interests came back and stand first, whatever
-    their order. Users without any event are left out and counted, and so, uncounted, is everybody
-    who was not asked for.
+    A user's planted interests are the ordinary and the cross ones together, n of them. The first n
+    tags of the served list count, each once; a list shorter than n counts as if it continued with
+    wrong tags. So 1 means that the first n tags are all planted interests, in any order. Users
+    without any event are left out and counted; users who are not in `served` are left out and not
+    counted.
 
     Args:
-      served: by user id the served tags, best first.
-      planted: rows of `planted.jsonl`, see `read_planted`.
-      num_tags: size of the tag vocabulary, for what chance would give.
+      served: Served tags by user id, best first.
+      planted: Rows of `planted.jsonl`, see `read_planted`.
+      num_tags: Size of the tag vocabulary, for the value by chance.
 
     Returns:
-      The means.
+      The means over users.
 
     Raises:
-      ValueError: a served user is not among the planted ones, or `num_tags` is not positive.
+      ValueError: A served user is not among the planted ones, or `num_tags` is not positive.
     """
     if num_tags < 1:
         raise ValueError(f"`num_tags` must be a positive integer. Received: num_tags={num_tags}.")

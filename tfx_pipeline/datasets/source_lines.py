@@ -1,6 +1,6 @@
-"""Files of published data sets, line by line, with the lines that cannot be used set aside.
+"""Reads files of published data sets line by line, and collects the lines that cannot be used.
 
-For the readers of `tfx_pipeline.datasets`. The user's own tables come in through
+The module is for the readers of `tfx_pipeline.datasets`. The user's own tables are read by
 `tfx_pipeline.tables`, which reads formats with columns.
 """
 
@@ -19,7 +19,7 @@ from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.table_files import open_unpacked
 from trainer.contract.file_system import is_file
 
-# A published line has some hundred bytes.
+# Largest line; published lines have some hundred bytes.
 _MOST_LINE_BYTES = 4 << 20
 
 
@@ -27,9 +27,9 @@ class SourceLine(NamedTuple):
     """One line of a source file.
 
     Attributes:
-      number: From 1.
-      text: The line, without its end.
-      fields: Its fields.
+      number: Number of the line, from 1.
+      text: Text of the line, without its end.
+      fields: Fields of the line.
     """
 
     number: int
@@ -38,12 +38,12 @@ class SourceLine(NamedTuple):
 
 
 class LineBlock(NamedTuple):
-    """Lines of a file that follow each other.
+    """Consecutive lines of a file.
 
     Attributes:
       first: Number of the first line, from 1.
       num_lines: Number of lines.
-      offset: Bytes before them, uncompressed.
+      offset: Number of bytes before them, uncompressed.
     """
 
     first: int
@@ -52,41 +52,41 @@ class LineBlock(NamedTuple):
 
 
 class RejectedLines:
-    """Lines set aside, with their reason."""
+    """The rejected lines of source files, with their reasons."""
 
     def __init__(self) -> None:
-        """Starts with none."""
+        """Initializes without any line."""
         self.rows: list[dict[str, Any]] = []
 
     def add(self, file: str, row: int, reason: str, line: str) -> None:
-        """Adds a line.
+        """Adds a rejected line.
 
         Args:
-          file: Its file.
-          row: Its number, from 1.
-          reason: One of `schema.REJECT_REASONS`.
-          line: The line, or the part of it that is set aside.
+          file: Path of its file.
+          row: Number of the line, from 1.
+          reason: Reason of the rejection, one of `schema.REJECT_REASONS`.
+          line: Text of the line, or of its rejected part.
         """
         self.rows.append({"file": file, "row": row, "reason": reason, "values": line})
 
     def counts(self) -> dict[str, int]:
-        """Number of lines by reason."""
+        """Counts the lines by reason."""
         return dict(collections.Counter(row["reason"] for row in self.rows))
 
 
 def find_source_file(source: str, name: str, advice: str) -> str:
-    """Path of a file in the folder that an archive unpacks to.
+    """Finds a file in the folder to which an archive unpacks.
 
     Args:
-      source: The folder.
-      name: The file; `<name>.gz` will do as well.
-      advice: What to download and where, a sentence without its full stop.
+      source: Folder of the unpacked archive.
+      name: Name of the file; `<name>.gz` is accepted as well.
+      advice: Sentence on the download and its place, without its full stop.
 
     Returns:
-      The path.
+      Path of the file.
 
     Raises:
-      ValueError: There is neither.
+      ValueError: Neither file exists.
     """
     for found in (os.path.join(source, name), os.path.join(source, name + ".gz")):
         if is_file(found):
@@ -101,11 +101,11 @@ def find_blocks(path: str, block_bytes: int) -> list[LineBlock]:
     """Cuts a file into blocks of lines.
 
     Args:
-      path: The file, plain or gzip.
-      block_bytes: A block ends with the line that makes it that long, uncompressed.
+      path: Path of the file, plain or gzip.
+      block_bytes: Smallest size of a block, uncompressed: it ends with the line that reaches it.
 
     Returns:
-      The blocks, in order: all lines are in one of them.
+      The blocks in order, which together have all lines.
 
     Raises:
       ValueError: The file cannot be read.
@@ -134,19 +134,21 @@ def read_lines(
     text_field: int | None = None,
     block: LineBlock | None = None,
 ) -> Iterator[SourceLine]:
-    """The lines of a file, plain or gzip; blank ones are passed over.
+    """Reads the lines of a file, plain or gzip; skips blank ones.
 
     Args:
-      path: The file.
-      rejected: Where lines go that have another number of fields or bytes that are no text.
-      separator: Between fields; nothing quotes it.
-      num_fields: Fields of a line.
-      encoding: Of the file.
-      text_field: Position of a field of free text that may hold the separator itself.
-      block: Which lines; None: all. Of a gzip file what is before them is unpacked, and not read.
+      path: Path of the file.
+      rejected: Collection to which lines with another number of fields or undecodable bytes are
+        added.
+      separator: Separator between fields; it cannot be quoted.
+      num_fields: Number of fields in a line.
+      encoding: Encoding of the file.
+      text_field: Position of a field of free text that may contain the separator itself.
+      block: Lines to read; None: all. The part of a gzip file before them is unpacked, but not
+        parsed.
 
     Yields:
-      The good lines.
+      The valid lines.
 
     Raises:
       ValueError: The file cannot be read.
@@ -173,7 +175,7 @@ def read_lines(
 
 
 def _lines(stream: BinaryIO) -> Iterator[bytes]:
-    """The lines; of one that is too long its beginning, by which it is known to be."""
+    """Returns the lines; a too long one is cut just beyond the limit, which reveals it."""
     return iter(functools.partial(stream.readline, _MOST_LINE_BYTES + 1), b"")
 
 

@@ -1,4 +1,4 @@
-"""What a `tagtower prepare` command tells at its end."""
+"""The summary that a `tagtower prepare` command prints at its end."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ class PreparedSummary:
     """Counts of the tables that were written.
 
     Attributes:
-      output: folder of the tables.
-      num_interactions: rows of `interactions`.
-      num_clicks: those with `clicked` 1.
-      num_users: rows of `users`.
-      num_items: rows of `items`.
-      num_tags: distinct tags over all items.
-      tags_per_item: mean number of tags of an item.
-      rejected: number of source lines set aside in `rejected.jsonl`, by reason.
-      notes: further lines for people.
+      output: Folder of the tables.
+      num_interactions: Number of rows of `interactions`.
+      num_clicks: Number of these rows with `clicked` 1.
+      num_users: Number of rows of `users`.
+      num_items: Number of rows of `items`.
+      num_tags: Number of distinct tags over all items.
+      tags_per_item: Mean number of tags of an item.
+      rejected: Number of source lines in `rejected.jsonl`, by reason.
+      notes: Further lines for people.
     """
 
     output: str
@@ -33,7 +33,7 @@ class PreparedSummary:
     notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """The summary for a terminal, one fact a line."""
+        """Returns the summary for a terminal, one fact per line."""
         num_rejected = sum(self.rejected.values())
         reasons = ", ".join(f"{reason} {n:,}" for reason, n in sorted(self.rejected.items()))
         return [

@@ -1,8 +1,8 @@
 """Writes the three tables as a stream, and puts them in place with one rename.
 
-Nothing is ever half there: the tables grow in a folder beside the output, which takes the output's
-name when all of them are complete. Rows come one after the other into this writer, or as the parts
-that workers wrote into that folder (`tfx_pipeline.datasets.part_engine`).
+No half-written tables are ever visible: they grow in a folder beside the output, which is renamed
+to the output when all of them are complete. Rows come one after the other into this writer, or as
+the parts that workers wrote into that folder (`tfx_pipeline.datasets.part_engine`).
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from trainer.contract import file_system
 from trainer.contract.arrow import pa
 from trainer.contract.whole_files import read_json, write_json
 
-# Says which command wrote a folder, so that no other folder is ever replaced.
+# File that names the command that wrote a folder, so that no other folder is ever replaced.
 MARKER = "prepared.json"
 ROWS_PER_PART = 5_000_000
 
 
 def _owner(output: str) -> str | None:
-    """The command that wrote a folder; None where none did."""
+    """Returns the command that wrote a folder; None where none did."""
     try:
         with file_system.open_file(os.path.join(output, MARKER)) as stream:
             marker = json.load(stream)
@@ -44,14 +44,14 @@ def _owner(output: str) -> str | None:
 
 
 def check_output(output: str, command: str) -> None:
-    """Refuses an output that is not the command's own.
+    """Refuses an output folder that the command did not write.
 
     Args:
-      output: the folder to write; absent, empty, or written by the same command before.
-      command: name of the command.
+      output: Folder to write to; absent, empty, or an earlier output of the same command.
+      command: Name of the command.
 
     Raises:
-      ValueError: it is a file, or a folder with something else in it.
+      ValueError: The output is a file, or a folder with something else in it.
     """
     is_folder = file_system.is_folder(output)
     if not file_system.exists(output) or (is_folder and not file_system.names_in(output)):
@@ -64,23 +64,23 @@ def check_output(output: str, command: str) -> None:
 
 
 class TableWriter:
-    """Streaming writer of one prepared folder; use it in a `with` statement.
+    """Streaming writer of one prepared folder, used in a `with` statement.
 
-    Leaving the block without an error renames the folder into place; with an error, nothing of
-    it stays.
+    Leaving the block without an error renames the folder into place; after an error, all of it is
+    removed.
 
     Attributes:
-      staging: folder that the tables grow in.
-      num_rows: rows written so far, by table.
+      staging: Folder in which the tables grow.
+      num_rows: Number of rows written so far, by table.
     """
 
     def __init__(self, output: str, *, command: str, rows_per_part: int = ROWS_PER_PART) -> None:
-        """Args as follow.
+        """Initializes without any file.
 
         Args:
-          output: folder that will hold `interactions/`, `items.parquet` and `users.parquet`.
-          command: who writes, see `check_output`.
-          rows_per_part: a new file of interactions is begun when one has that many rows.
+          output: Folder that will hold `interactions/`, `items.parquet` and `users.parquet`.
+          command: Name of the command that writes, see `check_output`.
+          rows_per_part: Number of rows after which a new file of interactions begins.
         """
         self._output = file_system.absolute(output)
         self._command = command
@@ -92,18 +92,19 @@ class TableWriter:
         self.num_rows: dict[str, int] = {"interactions": 0, "items": 0, "users": 0}
 
     def __enter__(self) -> TableWriter:
-        """Begins the folder.
+        """Creates the staging folder.
 
         Raises:
-          ValueError: see `check_output`.
+          ValueError: The output is refused by `check_output`.
         """
         check_output(self._output, self._command)
         file_system.remove_folder(self.staging)
         try:
-            # Not by workers: where they do not reach it, they must not make one of their own.
+            # Created here and not by workers: those that do not reach the folder must not create
+            # another.
             for name in (INTERACTIONS_FOLDER, PIECES_FOLDER):
                 file_system.make_folders(self._path(name))
-        except BaseException:  # an interrupt as well: `__exit__` is not called after it
+        except BaseException:  # including an interrupt: `__exit__` is not called after it
             file_system.remove_folder(self.staging)
             raise
         return self
@@ -114,7 +115,7 @@ class TableWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Puts the folder in place, or clears it away after an error."""
+        """Puts the folder in place, or removes it after an error."""
         try:
             self._files.close_all()
             if kind is None:
@@ -128,7 +129,7 @@ class TableWriter:
         write_json(self._path(MARKER), marker, indent=2, sort_keys=False)
         check_output(self._output, self._command)
         replaced = f"{self._output}.replaced-{os.getpid()}"
-        with interrupts.deferred():  # between the two moves there is no output
+        with interrupts.deferred():  # between the two moves no output exists
             if file_system.exists(self._output):
                 file_system.move_folder(self._output, replaced)
             file_system.move_folder(self.staging, self._output, last=(MARKER,))
@@ -137,7 +138,7 @@ class TableWriter:
     def _remove_pieces(self) -> None:
         file_system.remove_folder(self._path(PIECES_FOLDER))
         for path in file_system.files_below(self.staging):
-            if path.endswith(UNFINISHED_SUFFIX):  # a killed worker's
+            if path.endswith(UNFINISHED_SUFFIX):  # left by a killed worker
                 file_system.remove_file(path)
 
     def _path(self, name: str) -> str:
@@ -170,20 +171,20 @@ class TableWriter:
         self._files.add_json_lines(self._path(name), rows)
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
-        """Writes one file of JSON."""
+        """Writes a JSON file into the folder."""
         write_json(self._path(name), value, indent=2, sort_keys=False, ensure_ascii=False)
 
     def take_parts(self, num_parts: int) -> collections.Counter[str]:
-        """Puts together what `write_parts` wrote; then no interactions are written otherwise.
+        """Joins the parts of `write_parts`; no other interactions may be written then.
 
         Args:
-          num_parts: number of the parts.
+          num_parts: Number of the parts.
 
         Returns:
-          The sums of what the parts counted.
+          Sums of the parts' counts by name.
 
         Raises:
-          ValueError: a part is not there.
+          ValueError: A part is missing.
         """
         totals: collections.Counter[str] = collections.Counter()
         for index in range(num_parts):

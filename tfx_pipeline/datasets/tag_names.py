@@ -1,4 +1,4 @@
-"""Readable names for made-up categories and tags."""
+"""Readable names for invented categories and tags."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ heroes gear science-fiction economy health film book podcast award island
 
 
 def category_names(num_categories: int) -> list[str]:
-    """Distinct lower-case names, one word each, with a number where the words run out."""
+    """Returns distinct lower-case names of one word, with a number once the words run out."""
     return [_numbered(_CATEGORIES, i, "{} {}") for i in range(num_categories)]
 
 
 def tag_names(tag_category: list[int], categories: list[str]) -> list[str]:
-    """Distinct lower-case names: the category's word and one more.
+    """Returns distinct lower-case names: the category's word and another one.
 
     Args:
-      tag_category: category of each tag.
-      categories: names of the categories.
+      tag_category: Category of each tag.
+      categories: Names of the categories.
 
     Returns:
-      Names, `jazz guitar` and, where the words run out, `jazz guitar 002`.
+      The names, e.g. `jazz guitar` and, once the words run out, `jazz guitar 002`.
     """
     num_used = [0] * len(categories)
     names = []

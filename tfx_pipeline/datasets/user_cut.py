@@ -1,7 +1,7 @@
-"""Some of the users of prepared tables, drawn by a seed, as tables of their own.
+"""Draws some of the users of prepared tables by a seed, and writes their tables.
 
-How a log of fewer users behaves is asked of a log that there is: items stay as they are, as a small
-shop's catalogue is not smaller because few people have come yet.
+This shows how a log with fewer users behaves: the items do not change, as a small shop's catalogue
+is not smaller because few people have visited it yet.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ COMMAND = "tagtower study"
 
 
 def draw_users(user_ids: list[str], num_users: int, seed: int) -> list[str]:
-    """Draws users, each as likely as any other.
+    """Draws users, each with the same probability.
 
     Args:
       user_ids: Ids of all users, in any order.
-      num_users: How many.
-      seed: Seed of the draw; with the users it says who is drawn.
+      num_users: Number of users to draw.
+      seed: Seed of the draw; together with the users it determines the drawn ones.
 
     Returns:
-      Their ids, sorted.
+      Ids of the drawn users, sorted.
 
     Raises:
-      ValueError: There are fewer.
+      ValueError: There are fewer users.
     """
     require(
         num_users <= len(user_ids),
@@ -54,18 +54,18 @@ def cut_users(
     choose: Callable[[list[str]], list[str]] | None = None,
     prefix: str = "",
 ) -> None:
-    """Writes the tables of some users, with all that they did.
+    """Writes the tables of some users, with all of their events.
 
     Args:
       tables: Folder that a command of `tagtower prepare` wrote.
-      output: Folder to write; an earlier one of this function is replaced.
-      num_users: How many users.
+      output: Folder to write to; an earlier output of this function is replaced.
+      num_users: Number of users to draw.
       seed: Seed of the draw.
-      choose: Says of all ids which ones may be drawn; None: all.
-      prefix: Put before the ids that are written, so that a hash of them is another one.
+      choose: Function that selects the ids that may be drawn; None: all.
+      prefix: Prefix of the written ids, so that a hash of them differs.
 
     Raises:
-      ValueError: There are fewer users, or the output holds something else.
+      ValueError: There are fewer users, or the output folder holds something else.
     """
     users = pq.read_table(os.path.join(tables, "users.parquet"))
     ids = users["user_id"].to_pylist()

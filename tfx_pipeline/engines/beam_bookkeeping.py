@@ -1,12 +1,13 @@
-"""Beam's bookkeeping without what grows with the number of imported modules.
+"""Beam's bookkeeping, without costs that grow with the number of imported modules.
 
 Two habits of Beam's local runner cost a small pipeline about a tenth of its time in a process that
-has imported TFX, with its thousands of modules and loggers. Neither changes a result:
+has imported TFX, with its thousands of modules and loggers. Avoiding them changes no result:
 
-* Every object that is pickled ends with `setLevel` of dill's logger, which makes the logging module
-  forget what it knows of every logger there is. Dill's logger gets a manager of its own.
-* Every value that a worker keeps for a step is weighed, and for each the namespaces of all modules
-  are collected anew, to leave them out. Now they are collected where there are more modules.
+* Every pickling ends with `setLevel` of dill's logger, which makes the logging module clear the
+  caches of all loggers. Here dill's logger gets a manager of its own.
+* Every value that a worker keeps for a step is measured, and each time the namespaces of all
+  modules are collected again, to exclude them. Here they are collected again only when there are
+  more modules.
 """
 
 import logging
@@ -16,7 +17,7 @@ from typing import Any
 
 from apache_beam.runners.worker import statecache
 
-# With which Beam weighs values.
+# The function with which Beam measures values.
 traverse: Any = statecache.objsize.traverse
 
 _listed_modules = traverse._iter_modules_globals
@@ -24,7 +25,7 @@ _of_modules: dict[int, list[dict[str, Any]]] = {}
 
 
 def lighten_bookkeeping() -> None:
-    """Does so in this process, for every pipeline that runs in it; once is enough."""
+    """Lightens the bookkeeping of all pipelines in this process; one call is enough."""
     logger = logging.getLogger("dill")
     if logger.manager is logging.root.manager:
         manager = logging.Manager(logging.root)
@@ -34,12 +35,12 @@ def lighten_bookkeeping() -> None:
 
 
 def _module_namespaces() -> Iterator[dict[str, Any]]:
-    """The namespaces of the modules that there are, as `objsize` lists them."""
+    """Returns the namespaces of the loaded modules, as `objsize` lists them."""
     num = len(sys.modules)
     if num not in _of_modules:
         listed = list(_listed_modules())
         _of_modules.clear()
-        # Listing may import: there are modules that load themselves when they are looked at.
+        # Listing may import modules: some load themselves when they are inspected.
         _of_modules[len(sys.modules)] = listed
         return iter(listed)
     return iter(_of_modules[num])

@@ -1,8 +1,8 @@
-"""Why a job on a cluster failed, in one line.
+"""The reason why a job on a cluster failed, in one line.
 
-In memory Beam raises what a function raised. A cluster's runner raises a `RuntimeError` with the
-text of two stack traces, Java's and Python's, or an error of gRPC; with worker processes on this
-machine it is Python's alone. What becomes of an error in memory is not decided here.
+In memory, Beam raises the error of the function. A cluster's runner raises a `RuntimeError` with
+the text of two stack traces, Java's and Python's, or an error of gRPC; with worker processes on
+this machine it has Python's alone. Errors in memory are not handled here.
 """
 
 import contextlib
@@ -19,11 +19,11 @@ _logger = logging.getLogger(__name__)
 
 _FAILED_JOB = re.compile(r"Pipeline \S+ failed in state (\w+): (.*)", re.DOTALL)
 _TRACEBACK = "Traceback (most recent call last)"
-# The last line of a traceback: the exception's name, perhaps with its module, and its text.
+# The last line of a traceback: the exception's name, optionally with its module, and its text.
 _RAISED = re.compile(r"^(?:[A-Za-z_]\w*\.)*([A-Z]\w*): (.*)$", re.MULTILINE)
 _WHERE = re.compile(r"\s*\[while running '[^']*'\]")
 _JAVA_CLASSES = re.compile(r"^(?:(?:[a-z]\w*\.)+[A-Z][\w$]*: )+")
-# What Java says, and what it is.
+# Messages of Java, and their meanings.
 _MEANINGS = (
     (r"CANCELLED: client cancelled|UNAVAILABLE", "a Python worker died, and so did its successors"),
     (
@@ -35,18 +35,18 @@ _MEANINGS = (
 
 
 class BeamJobError(ValueError):
-    """A job in other processes failed, in one line."""
+    """The error that a job in other processes failed, in one line."""
 
 
 def failure_reason(error: BaseException) -> str | None:
-    """Why a job failed.
+    """Returns the reason why a job failed.
 
     Args:
-      error: What Beam raised.
+      error: Error that Beam raised.
 
     Returns:
-      The reason in one line: a user's mistake that a worker met is returned as it was worded. None:
-      the error is no other process's.
+      The reason in one line; a user's mistake in a worker keeps its wording. None: the error does
+      not come from another process.
     """
     if isinstance(error, grpc.RpcError):
         code = getattr(error, "code", lambda: None)()
@@ -72,21 +72,21 @@ def failure_reason(error: BaseException) -> str | None:
 
 
 def without_place(text: str) -> str:
-    """What a function raised, without what Beam adds to it: where it was running."""
+    """Removes Beam's note on the running step from the text of a function's error."""
     return _WHERE.sub("", text).strip()
 
 
 @contextlib.contextmanager
 def one_line_failures(log_path: str | None) -> Iterator[None]:
-    """Turns errors of a cluster, or of worker processes, into one line that says where to read on.
+    """Turns errors of a cluster or of worker processes into one line that names the log.
 
-    An interrupt, of which Beam makes an error like any other, is one again.
+    Beam turns an interrupt into an ordinary error; here it becomes an interrupt again.
 
     Args:
-      log_path: File with what the libraries said; None: there is none.
+      log_path: File with the output of the libraries; None: there is none.
 
     Raises:
-      BeamJobError: A job failed. An error of this process stays as it is.
+      BeamJobError: A job failed. Errors of this process are not changed.
       KeyboardInterrupt: The command was interrupted.
     """
     try:
@@ -107,21 +107,21 @@ def _raise_in_one_line(error: Exception, log_path: str | None) -> None:
 
 
 def require_job_server(pipeline_args: Sequence[str]) -> None:
-    """Looks whether the job server answers, where the engine has one.
+    """Checks that the job server answers, if the engine has one.
 
-    Beam itself would wait a minute, and then say nothing of what it waited for.
+    Beam itself would wait a minute, and then not name what it waited for.
 
     Args:
-      pipeline_args: Beam's command line.
+      pipeline_args: Arguments of Beam's command line.
 
     Raises:
-      ValueError: It does not.
+      ValueError: The job server does not answer.
     """
     endpoints = [a.partition("=")[2] for a in pipeline_args if a.startswith("--job_endpoint=")]
     for endpoint in endpoints:
         host, _, port = endpoint.rpartition(":")
         if not port.isdigit():
-            continue  # Beam's own words, such as `embed`
+            continue  # one of Beam's own words, e.g. `embed`
         try:
             socket.create_connection((host, int(port)), timeout=10).close()
         except OSError as error:

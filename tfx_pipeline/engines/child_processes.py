@@ -1,7 +1,7 @@
-"""Processes that end with the one that started them, however that ends.
+"""Processes that end when the process that started them ends, in whatever way.
 
-Who is killed tells its children nothing, and they would measure, train or serve on. So Linux does:
-it sends a child a signal once the thread that started it is no more.
+A killed process cannot notify its children, which would go on measuring, training or serving. Linux
+does it instead: it sends a child a signal once the thread that started it has ended.
 """
 
 import os
@@ -9,8 +9,9 @@ import signal
 import sys
 from collections.abc import Sequence
 
-# Asks for the signal, looks whether its parent has gone meanwhile, and becomes the program. In the
-# child itself: between a fork and the program no Python may run where there are threads.
+# Requests the signal, checks whether the parent has ended meanwhile, and becomes the program. It
+# runs in the child's own Python: between a fork and the program no Python may run in a process with
+# threads.
 _LAUNCHER = """
 import ctypes, os, sys
 PR_SET_PDEATHSIG = 1
@@ -24,15 +25,15 @@ os.execvp(sys.argv[3], sys.argv[3:])
 def tied_to_this_process(
     command: Sequence[str], number: signal.Signals = signal.SIGKILL
 ) -> list[str]:
-    """A command line whose process is sent a signal when this one is gone.
+    """Returns a command line whose process gets a signal when this process ends.
 
     Args:
-      command: The command line. It is to be started from a thread that lives as long as it is
-        wanted.
-      number: SIGKILL, or SIGTERM for one that has something to end.
+      command: Command line. It must be started from a thread that lives as long as the process is
+        needed.
+      number: Signal to send: SIGKILL, or SIGTERM for a process that must clean up.
 
     Returns:
-      The command line to start in its place.
+      The command line to start instead.
     """
     launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER]
     return [*launcher, str(int(number)), str(os.getpid()), *command]

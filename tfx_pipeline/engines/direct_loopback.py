@@ -1,7 +1,7 @@
-"""This machine is reached without a proxy, whatever library of a command connects to it.
+"""Connections to this machine that bypass a proxy, in whatever library of a command.
 
-Our own client sees to that itself (`serving.client.proxies`). Beam's and gRPC's channels to a job
-server, `urllib` and the processes that a command starts read the environment.
+The project's own client does so itself (`serving.client.proxies`). Beam's and gRPC's channels to a
+job server, `urllib` and the processes that a command starts read the environment.
 """
 
 import os
@@ -12,15 +12,15 @@ _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 
 def reach_loopback_directly(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Adds this machine to the hosts that need no proxy, where there is a proxy.
+    """Adds this machine to the hosts without a proxy, if a proxy is configured.
 
     Args:
-      environment: The environment to change; the process's own is inherited by all it starts.
+      environment: Environment variables to change; started processes inherit those of this process.
     """
     if not any(name in environment or name.upper() in environment for name in _PROXIES):
         return
-    # Who reads both takes the small letters, and gRPC reads no others. It leaves `no_proxy` alone
-    # where there is a `no_grpc_proxy`.
+    # Libraries that read both spellings prefer lower case, and gRPC reads only that. It ignores
+    # `no_proxy` where there is a `no_grpc_proxy`.
     excepted = environment.get("no_proxy", environment.get("NO_PROXY", ""))
     environment["no_proxy"] = _with_this_machine(excepted)
     if "no_grpc_proxy" in environment:

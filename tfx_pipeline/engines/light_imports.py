@@ -1,8 +1,8 @@
-"""TFX without the clients of services that nothing here calls.
+"""Importing TFX without the clients of services that nothing here calls.
 
 `tfx.v1` imports `tfx.v1.extensions`, and with it Google's client of Vertex AI: thousands of message
-types, a third of what TFX takes to import. They are imported when somebody asks for them, and no
-sooner. A specification for Vertex AI needs none of them (`tfx_pipeline.runs.vertex`).
+types, a third of the import time of TFX. With this module they are imported only when they are
+used. A specification for Vertex AI needs none of them (`tfx_pipeline.runs.vertex`).
 """
 
 import importlib
@@ -17,7 +17,7 @@ _PACKAGE = "tfx.v1.extensions"
 
 
 class _ExtensionsOnDemand(MetaPathFinder, Loader):
-    """Finds the one package; it is empty until one of its modules is asked for."""
+    """Finds the package of extensions; it is empty until one of its modules is used."""
 
     def find_spec(
         self,
@@ -34,7 +34,7 @@ class _ExtensionsOnDemand(MetaPathFinder, Loader):
 
     def exec_module(self, module: types.ModuleType) -> None:
         def load(name: str) -> types.ModuleType:
-            # Whoever only looks at all modules, as `inspect` does, asks for names like this.
+            # Code that inspects all modules, such as `inspect`, asks for names like this.
             if name.startswith("_"):
                 raise AttributeError(name)
             try:
@@ -48,6 +48,6 @@ class _ExtensionsOnDemand(MetaPathFinder, Loader):
 
 
 def import_extensions_on_demand() -> None:
-    """Does so in this process; it is to come before the first import of `tfx.v1`."""
+    """Delays the extensions in this process; to be called before the first import of `tfx.v1`."""
     if not any(isinstance(finder, _ExtensionsOnDemand) for finder in sys.meta_path):
         sys.meta_path.insert(0, _ExtensionsOnDemand())

@@ -1,8 +1,8 @@
-"""Whether a process that is waited for gets further, however slowly.
+"""Detects whether a process that is waited for makes progress, however slowly.
 
 A wait of a fixed number of seconds is too short on a busy machine and too long for a process that
 hangs. So a wait ends when the process has ended, or when it has done no work for a while: work is
-time on a processor and what it has read and written, and both go on on a busy machine.
+processor time and bytes read and written, which both increase even on a busy machine.
 """
 
 import contextlib
@@ -18,23 +18,23 @@ import psutil
 PATIENCE_S = 120.0
 
 _MIN_SHARE = 1 / 60
-# So much read or written is as good as a second on a processor.
+# Number of bytes read or written that counts as much as a second of processor time.
 _BYTES_PER_SECOND = 4e6
-# Longer between two looks is the watcher's own sleep: it was stopped, and so was what it watches.
+# A longer time between two looks means that the watcher, and so the watched process, was suspended.
 _MAX_STEP_S = 5.0
 _NUM_LAST_LINES = 3
 _MAX_LINE = 300
 
 
 class ProcessProgress:
-    """The work of processes, their children's as well.
+    """Measures the work of processes and their children.
 
     Args:
-      process_ids: Names the processes, at every look anew.
-      patience_s: Seconds without work after which they count as standing still.
-      min_share: Part of a processor that a process gets at least while it works; one that only
-        looks again and again whether there is something to do gets less.
-      clock: Seconds.
+      process_ids: Function that returns the ids of the processes, called at every look.
+      patience_s: Number of seconds without work after which processes count as standing still.
+      min_share: Smallest share of a processor that counts as work; a process that only polls uses
+        less.
+      clock: Function that returns the time in seconds.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class ProcessProgress:
         self._work = 0.0
 
     def is_standing_still(self) -> bool:
-        """Looks; whether nothing was done for as long as the patience lasts."""
+        """Measures the work; returns whether there was none for as long as the patience lasts."""
         now = self._clock()
         self._idle_s += min(now - self._last_look, _MAX_STEP_S)
         self._last_look = now
@@ -62,13 +62,13 @@ class ProcessProgress:
         if work - self._work >= self._min_work:
             self._work, self._idle_s = work, 0.0
         else:
-            # Of a child that is gone nobody knows any more what it did.
+            # The work of a child that has ended is no longer known.
             self._work = min(self._work, work)
         return self._idle_s > self.patience_s
 
 
 def stop_process(process: subprocess.Popen, patience_s: float = PATIENCE_S) -> None:
-    """Tells a process to stop and waits until it has; kills one that stands still."""
+    """Asks a process to stop and waits until it has; kills one that stands still."""
     process.terminate()
     progress = ProcessProgress(lambda: [process.pid], patience_s)
     while process.poll() is None:
@@ -80,27 +80,27 @@ def stop_process(process: subprocess.Popen, patience_s: float = PATIENCE_S) -> N
 
 
 def how_it_ended(status: int) -> str:
-    """An exit status in words, as `it ended with status 1`."""
+    """Returns an exit status in words, e.g. `it ended with status 1`."""
     if status >= 0:
         return f"it ended with status {status}"
     return f"it was ended by {signal.Signals(-status).name}"
 
 
 def last_words(log_path: str | Path, offset: int = 0) -> str:
-    """The last lines of a log in one line, without the stacks of tracebacks.
+    """Returns the last lines of a log in one line, without the stacks of tracebacks.
 
     Args:
-      log_path: The log.
-      offset: Where in the file what it says begins.
+      log_path: Path of the log.
+      offset: Position in the file at which the process's output begins.
 
     Returns:
-      The lines, and where to read on.
+      The lines, and the path of the log.
     """
     text = ""
     with contextlib.suppress(OSError), open(log_path, "rb") as file:
         file.seek(offset)
         text = file.read().decode(errors="replace")
-    # What is indented is a stack.
+    # Indented lines belong to a stack.
     said = [line for line in re.findall(r"^\S.*$", text, re.MULTILINE) if _says_something(line)]
     words = " | ".join(line.strip()[:_MAX_LINE] for line in said[-_NUM_LAST_LINES:])
     return f"{words or 'it said nothing'} (see {log_path})"
@@ -111,7 +111,7 @@ def _says_something(line: str) -> bool:
 
 
 def _work(process_id: int) -> float:
-    """What a process and its children have done since they began, in seconds."""
+    """Returns the work of a process and its children since their start, in seconds."""
     try:
         process = psutil.Process(process_id)
         processes = [process, *process.children(recursive=True)]
@@ -122,7 +122,7 @@ def _work(process_id: int) -> float:
 
 def _own_work(process: psutil.Process) -> float:
     try:
-        seconds = sum(process.cpu_times()[:4])  # its own, and its children's that have ended
+        seconds = sum(process.cpu_times()[:4])  # its own, and those of its ended children
         moved = process.io_counters()
         return seconds + (moved.read_chars + moved.write_chars) / _BYTES_PER_SECOND
     except (psutil.Error, OSError):

@@ -1,7 +1,7 @@
-"""A training in a process of its own, with others of its kind beside it.
+"""A training in a separate process, as the chief of several.
 
-A module of its own, because TFX reloads the module of the `run_fn` that it calls: whatever else is
-defined there is another thing afterwards, and a component's specification is no more its own.
+It is a separate module, because TFX reloads the module of the `run_fn` that it calls: anything else
+defined there would be another object afterwards, e.g. a component's specification.
 """
 
 import concurrent.futures
@@ -20,13 +20,14 @@ _progress = logging.getLogger("tagtower.train")
 
 
 def run_in_own_process(fn_args: FnArgs) -> None:
-    """`trainer.task.run_fn` as the chief of the processes that `TF_CONFIG` names.
+    """Runs `trainer.task.run_fn` in a process that is the chief of those in `TF_CONFIG`.
 
     Args:
-      fn_args: Of `run_fn`; the others find them beside the checkpoints, see `trainer.worker`.
+      fn_args: Arguments of `run_fn`; the other processes read them beside the checkpoints, see
+        `trainer.worker`.
 
     Raises:
-      ValueError: A user's mistake, as the process says it.
+      ValueError: A user's mistake, in the words of the process.
       RuntimeError: The process ended with another error, which the log has.
     """
     job = os.path.join(fn_args.custom_config[task.CHECKPOINTS_KEY], worker.JOB_FILE)
@@ -39,7 +40,8 @@ def run_in_own_process(fn_args: FnArgs) -> None:
             stderr=subprocess.PIPE,
             text=True,
         ) as process:
-            # Standard error, the libraries' own, may fill its pipe while lines of progress come.
+            # Standard error, with the libraries' output, may fill its pipe while lines of progress
+            # are read.
             with concurrent.futures.ThreadPoolExecutor(1) as thread:
                 errors = thread.submit(process.stderr.read)  # type: ignore[union-attr]
                 for line in process.stdout or ():

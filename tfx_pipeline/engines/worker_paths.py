@@ -1,4 +1,4 @@
-"""Paths as workers of a cluster must be told them: they may be elsewhere than the caller."""
+"""Absolute paths for the workers of a cluster, whose working folder may differ."""
 
 import dataclasses
 
@@ -7,13 +7,13 @@ from trainer.contract.file_system import absolute
 
 
 def with_absolute_paths(config: PipelineConfig) -> PipelineConfig:
-    """The configuration with every path that a worker reads or writes made absolute.
+    """Returns the configuration with every path that a worker reads or writes made absolute.
 
     Args:
-      config: The configuration.
+      config: Configuration of the pipeline.
 
     Returns:
-      It, with other spellings of the same places.
+      The configuration with absolute paths of the same places.
     """
     data = config.data
     return dataclasses.replace(

@@ -1,1 +1,1 @@
-"""What the Evaluator computes and the gate decides, and drift between days."""
+"""Figures of the Evaluator, decisions of the quality gate, and drift between days."""

@@ -1,7 +1,8 @@
-"""How far distributions of features lie apart, by TensorFlow Data Validation, and how far they may.
+"""Distances between distributions of features, by TensorFlow Data Validation, and their limits.
 
-Two measures: the largest difference of a value's share (L-infinity), and the Jensen-Shannon
-divergence. Drift compares the training examples of two days, skew requests with training examples.
+There are two measures: the largest difference in a value's share (L-infinity), and the
+Jensen-Shannon divergence. Drift compares the training examples of two days, skew compares requests
+with training examples.
 """
 
 import dataclasses
@@ -25,14 +26,15 @@ _WORDS = {"l_infinity": "L-infinity distance", "jensen_shannon": "Jensen-Shannon
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """One feature by one measure.
+    """The distance of one feature's distributions by one measure.
 
     Attributes:
-      feature: Its name.
-      measure: `l_infinity` or `jensen_shannon`.
-      value: How far apart; None: one of the two has no value of it, so that nothing was compared.
-      threshold: How far is accepted.
-      on_violation: `fail` or `warn`.
+      feature: Name of the feature.
+      measure: Name of the measure: `l_infinity` or `jensen_shannon`.
+      value: Measured distance; None: one side has no value of the feature, so that nothing was
+        compared.
+      threshold: Largest accepted distance.
+      on_violation: Effect of a violation: `fail` or `warn`.
     """
 
     feature: str
@@ -43,12 +45,12 @@ class Comparison:
 
     @property
     def is_violated(self) -> bool:
-        """Whether it is too far, or could not be compared."""
+        """Whether the distance is too large, or could not be measured."""
         return self.value is None or self.value > self.threshold
 
     @property
     def is_failed(self) -> bool:
-        """Whether it is violated, and that is more than a warning."""
+        """Whether a violation fails the run, and does not only warn."""
         return self.is_violated and self.on_violation == FAIL
 
     def __str__(self) -> str:
@@ -61,7 +63,7 @@ class Comparison:
 def validator_config(
     thresholds: Thresholds,
 ) -> distribution_validator_pb2.DistributionValidatorConfig:
-    """The thresholds as TFX's DistributionValidator takes them."""
+    """Returns the thresholds in the form of TFX's DistributionValidator."""
     config = distribution_validator_pb2.DistributionValidatorConfig()
     for feature, threshold in sorted(thresholds.items()):
         entry = config.default_slice_config.feature.add()
@@ -73,14 +75,14 @@ def validator_config(
 def read_comparisons(
     anomalies: anomalies_pb2.Anomalies, thresholds: Thresholds
 ) -> list[Comparison]:
-    """What a validation measured.
+    """Reads the measured distances from the result of a validation.
 
     Args:
-      anomalies: Its result.
-      thresholds: By feature, what it was asked for.
+      anomalies: Result of the validation.
+      thresholds: Thresholds of the validation by feature.
 
     Returns:
-      One comparison for each feature and each measure asked for, in order of their names.
+      One comparison for each feature and each of its measures, in order of their names.
     """
     measured = {}
     for info in anomalies.drift_skew_info:
@@ -100,35 +102,35 @@ def compare_requests(
     training: statistics_pb2.DatasetFeatureStatisticsList,
     thresholds: Thresholds,
 ) -> list[Comparison]:
-    """Compares requests with training examples.
+    """Compares the distributions of requests and of training examples.
 
     Args:
       requests: Statistics of the requests.
       training: Statistics of the training examples.
-      thresholds: By feature.
+      thresholds: Thresholds by feature.
 
     Returns:
-      See `read_comparisons`.
+      One comparison for each feature and each of its measures, see `read_comparisons`.
     """
     schema = tfdv.infer_schema(training)
     known = {feature.name for feature in schema.feature}
     for feature, threshold in thresholds.items():
-        if feature in known:  # else training has no value of it
+        if feature in known:  # otherwise training has no value of it
             _set_comparator(tfdv.get_feature(schema, feature).skew_comparator, threshold)
     anomalies = tfdv.validate_statistics(training, schema, serving_statistics=requests)
     return read_comparisons(anomalies, thresholds)
 
 
 def violations(comparisons: Sequence[Comparison], section: str, *, failed: bool) -> list[str]:
-    """The violations that fail, or those that only warn, in words.
+    """Returns messages for the violations that fail, or for those that only warn.
 
     Args:
-      comparisons: What was compared.
-      section: Where in the configuration the thresholds are.
-      failed: Which of the two.
+      comparisons: All comparisons.
+      section: Section of the configuration with the thresholds.
+      failed: Whether violations that fail are returned, or those that warn.
 
     Returns:
-      A line each, with the key of its threshold.
+      One line for each violation, with the key of its threshold.
     """
     return [
         f"{c} (`{section}.{c.feature}.{c.measure}`)"

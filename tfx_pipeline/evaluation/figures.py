@@ -15,12 +15,12 @@ from trainer.evaluation import metrics
 from trainer.evaluation.figures import TagScorer, evaluate_all_and_users, head_tags, users_at_once
 from trainer.evaluation.fitted_baselines import FittedBaselines
 
-# A chunk's impressions are padded to the user with the most of them: small chunks, little padding.
+# A chunk's impressions are padded to the user with the most: small chunks need little padding.
 _CHUNK = 64
 _CLICK_LOGITS = "click_logits"
 
 Figures = dict[str, dict[str, float | None]]
-# By name of who ranks and of the metric: what every user adds to it, float [num_users].
+# Contributions of the users by name of the ranking and of the metric, float [num_users].
 UserFigures = dict[str, dict[str, np.ndarray]]
 
 
@@ -34,28 +34,28 @@ def evaluate_model_and_users(
     with_stages: bool = False,
     items: HeldOutItems | None = None,
 ) -> tuple[Figures, UserFigures]:
-    """Figures of saved towers, as they are served and with every second stage.
+    """Computes the figures of saved towers, as they are served and with every second stage.
 
     Args:
       who: Name of the model.
-      towers_dir: The saved towers.
-      tags: The tags in order of their ids in `snapshots`.
-      clicks: float [num_tags], of the train users; says which tags are head and tail.
-      snapshots: Transformed examples, one a user.
+      towers_dir: Folder of the saved towers.
+      tags: Tags in order of their ids in `snapshots`.
+      clicks: float [num_tags], clicks by train users, which define head and tail tags.
+      snapshots: Transformed examples, one per user.
       examples: File patterns of the same examples, raw.
-      with_stages: Whether to evaluate the second stages beside each other.
-      items: Those that the users clicked; None: no figures of items.
+      with_stages: Whether to evaluate every second stage for comparison.
+      items: Items that the users clicked; None: no figures of items are computed.
 
     Returns:
-      The figures, and what every user adds to those that were computed. By `who`: the protocol's
-      metrics and calibration errors by name (None of clicks where there is no click head). By
-      `multi_class_stage` and, where there is a click head, `click_stage` and `mix_stage`: the
-      protocol's metrics without memory and with w = 0, 1, and the best between on validation users;
-      with memory by `without_memory_stage`, with w as served. One of them may be what is served;
-      its figures are then those of `who`.
+      The figures, and the contribution of each user to those that were computed. Under `who`: the
+      protocol's metrics and calibration errors by name (those of clicks are None without a click
+      head). Under `multi_class_stage` and, with a click head, `click_stage` and `mix_stage`: the
+      protocol's metrics without memory for w = 0, w = 1 and the best w between on validation users;
+      if there is memory, under `without_memory_stage` those without it for the served w. One of the
+      stages may be the served one; its figures are then those of `who`.
     """
     scorer = SavedModelScorer(towers_dir, tags, read_examples(examples))
-    # Scored once, and found beside the labels by every second stage.
+    # Scored once; every second stage reads the scores beside the labels.
     size = min(_CHUNK, users_at_once(len(tags)))
     logits, probabilities = _in_chunks(scorer.score_impressions, snapshots, size)
     offsets = snapshots.lists[f.IMPRESSION_NUM_TAGS].offsets
@@ -76,7 +76,7 @@ def evaluate_model_and_users(
         )
         return of_tags | (items.figures(tag_scorer, snapshots) if items else {})
 
-    # What nothing has trained has no calibration.
+    # Without a trained click head there is no calibration.
     rows = slice(None if scorer.has_click_head else 0)
     click_calibration = _calibration_figures(
         "click",
@@ -122,7 +122,7 @@ def _calibration_figures(
     outcomes: np.ndarray,
     weights: np.ndarray | None = None,
 ) -> dict[str, float | None]:
-    """Calibration error, log loss and Brier score, as served and before calibration."""
+    """Returns calibration error, log loss and Brier score, as served and before calibration."""
     outcomes = outcomes.astype(np.float64)
     figures: dict[str, float | None] = {}
     for suffix, probabilities in (("", calibrated), ("_uncalibrated", uncalibrated)):
@@ -142,17 +142,17 @@ def evaluate_baselines(
     snapshots: Snapshots,
     items: HeldOutItems | None = None,
 ) -> tuple[Figures, UserFigures]:
-    """Figures of everything that has no model.
+    """Computes the figures of the baselines, which have no model.
 
     Args:
-      fitted: The baselines.
-      clicks: float [num_tags], of the train users; says which tags are head and tail.
-      snapshots: One a user, evaluated.
-      items: Those that the users clicked; None: no figures of items.
+      fitted: Fitted baselines.
+      clicks: float [num_tags], clicks by train users, which define head and tail tags.
+      snapshots: Examples that are evaluated, one per user.
+      items: Items that the users clicked; None: no figures of items are computed.
 
     Returns:
-      Metrics by name of the baseline, and by `popular_items` those of items; and what every user
-      adds to them.
+      Metrics by name of the baseline, and those of items under `popular_items`; and the
+      contribution of each user to them.
     """
     is_head = head_tags(clicks)
     figures: Figures = {}

@@ -1,7 +1,7 @@
-"""The quality gate: what a model must show on validation users before it may be pushed.
+"""The quality gate: what a model must reach on validation users before it may be pushed.
 
-Every mean over users is compared user by user, with an interval. Why which interval is asked for is
-in docs/gate.md.
+Every mean over users is compared user by user, with an interval. docs/gate.md explains which
+interval is required and why.
 """
 
 import dataclasses
@@ -15,11 +15,11 @@ from tfx_pipeline.evaluation.paired_comparison import PairedComparison, compare_
 from trainer.evaluation.figures import GAUC_WEIGHT
 
 Metrics = Mapping[str, float | None]
-# By name of the metric, float [num_users]; nan where a user has no such figure.
+# Contributions by name of the metric, float [num_users]; nan where a user has no value.
 UserMetrics = Mapping[str, np.ndarray]
 
 _ABOVE, _NOT_BELOW, _AT_LEAST = "above", "not below", "at least"
-# Deep lists tell a personal order from popularity's with a tenth of the users that P@10 takes.
+# Deep lists distinguish a personal order from popularity with a tenth of the users that P@10 needs.
 _PERSONAL = {
     "ndcg_at_50": "personal lists (NDCG@50) against popularity",
     "novel_ndcg_at_50": "personal lists (novel NDCG@50) against popularity",
@@ -28,23 +28,23 @@ _PERSONAL = {
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One condition.
+    """One condition of the gate and its result.
 
     Attributes:
-      name: What is compared, in words.
-      value: The figure; None: undefined, which passes no check.
-      bound: What it is compared with.
-      is_passed: Whether it passes, with a warning or without.
-      demand: `above`, `not below` (both by the interval) or `at least`.
-      key: The key of the configuration that decides; empty: none is said.
-      setting: Its value.
-      low: Lower end of the interval of value less bound; None: there is no interval.
-      high: Upper end.
-      confidence: Level of the interval.
-      num_users: Users compared.
-      num_needed: Where users are too few for a claim, how many it would take; None: there are
-        enough, or the figure lies on the wrong side anyway.
-      too_few_users: What then follows: `gate.too_few_users`.
+      name: Description of what is compared.
+      value: Figure of the model; None: undefined, which passes no check.
+      bound: Bound that the figure is compared with.
+      is_passed: Whether the check is passed, with or without a warning.
+      demand: Relation to the bound: `above`, `not below` (both by the interval) or `at least`.
+      key: Key of the configuration that decides; empty: none is named.
+      setting: Value of that key.
+      low: Lower end of the interval of value minus bound; None: there is no interval.
+      high: Upper end of the interval of value minus bound; None: there is no interval.
+      confidence: Confidence level of the interval.
+      num_users: Number of users compared.
+      num_needed: Number of users that a claim would need, where there are too few; None: there are
+        enough, or more users would not help.
+      too_few_users: Value of `gate.too_few_users`, which decides in that case.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Check:
 
     @property
     def is_warning(self) -> bool:
-        """Whether it passes for want of users."""
+        """Whether the check is passed although users are too few for a claim."""
         return self.is_passed and self.num_needed is not None
 
     def __str__(self) -> str:
@@ -93,20 +93,21 @@ def check_model(
     gate: GateConfig,
     has_click_head: bool,
 ) -> list[Check]:
-    """All checks of a model.
+    """Runs all checks of a model against the baselines and the last blessed model.
 
     Args:
-      figures: By `model`, the baselines and, where there is one, `last_blessed`: the protocol's
-        metrics on the same validation users.
-      by_user: By the same names: what every user adds to them.
-      gate: What is asked for.
-      has_click_head: Whether the click loss was trained.
+      figures: Metrics of the protocol on the same validation users, by `model`, the baselines and,
+        if there is one, `last_blessed`.
+      by_user: Contributions of the users to these metrics, by the same names.
+      gate: Configuration of the gate.
+      has_click_head: Whether a click loss was trained.
 
     Returns:
-      The checks; a model is blessed if all are passed. What no user has a truth for is not asked.
+      The checks; a model is blessed if all are passed. A metric without truth for any user is not
+      checked.
     """
     faced: list[str] = [who for who in gate.baselines if who in figures]
-    # Those named may all be left out on a log; a gate that faces nobody would let anything through.
+    # All named baselines may be left out on a log; without any, the gate would pass every model.
     faced = faced or [who for who in _ALWAYS_THERE if who in figures]
     checks = []
     for name, metric, margin_key in (
@@ -150,14 +151,14 @@ def check_model(
 
 
 def check_index(recall: float, target_recall: float) -> Check:
-    """The check of an index: recall against exact search, of validation users.
+    """Checks an index by its recall against exact search, on validation users.
 
     Args:
-      recall: As measured.
-      target_recall: `index.target_recall`.
+      recall: Measured recall.
+      target_recall: Value of `index.target_recall`.
 
     Returns:
-      The check.
+      The check with its result.
     """
     return Check(
         "index recall",
@@ -170,7 +171,7 @@ def check_index(recall: float, target_recall: float) -> Check:
 
 
 def _best(figures: Mapping[str, Metrics], faced: Sequence[str], metric: str) -> str | None:
-    """The baseline with the highest figure, the first of equal ones; None: none has one."""
+    """Returns the baseline with the highest figure, the first among equals; None: none has one."""
     defined = {who: value for who in faced if (value := figures[who].get(metric)) is not None}
     return max(defined, key=lambda who: defined[who]) if defined else None
 
@@ -180,7 +181,7 @@ def _words(who: str | None) -> str:
 
 
 def _metric(users: UserMetrics, metric: str, by_user: Mapping[str, UserMetrics]) -> np.ndarray:
-    """A figure of every user; nan where it was not computed."""
+    """Returns a metric of every user; nan where it was not computed."""
     num_users = max((len(v) for figures in by_user.values() for v in figures.values()), default=0)
     return users.get(metric, np.full(num_users, np.nan))
 
@@ -193,7 +194,7 @@ def _against(
     by_user: Mapping[str, UserMetrics],
     gate: GateConfig,
 ) -> Check:
-    """A figure of the model against that of a baseline, by the rule."""
+    """Checks a metric of the model against that of a baseline, by the gate's rule."""
     model = _metric(by_user["model"], metric, by_user)
     margin = getattr(gate, margin_key)
     bound = np.zeros(len(model)) if best is None else (1 + margin) * by_user[best][metric]
@@ -205,9 +206,9 @@ def _against(
 
 
 def _is_personal(by_user: Mapping[str, UserMetrics], gate: GateConfig) -> Check:
-    """Whether the lists say more of users than popularity, on one truth or the other.
+    """Checks whether the lists are more personal than popularity, on all or on novel truth.
 
-    Two chances by luck: both intervals are wider (Bonferroni).
+    Either of two metrics may pass, so chance has two tries: both intervals are wider (Bonferroni).
     """
     confidence = 1 - (1 - gate.confidence) / len(_PERSONAL)
     margins = (1 + gate.min_relative_gain, 1 + gate.min_relative_novel_gain)

@@ -1,7 +1,7 @@
-"""Items of held-out users: what anyone's tags recall of them, for the Evaluator.
+"""Items of held-out users, for the Evaluator's figure of item recall by tags.
 
-What users clicked comes from the raw features `label_items` and `history_items`, which no transform
-keeps; what is recalled from `items.jsonl`, the clicks of the training part alone.
+The clicked items come from the raw features `label_items` and `history_items`, which no transform
+keeps; the recalled items come from `items.jsonl`, which counts clicks of the training part alone.
 """
 
 import dataclasses
@@ -22,13 +22,13 @@ _BATCH = 256
 
 @dataclasses.dataclass(frozen=True)
 class HeldOutItems:
-    """The items of one part of the log.
+    """The clicked items of the users in one part of the log.
 
     Attributes:
-      items: The items by tag.
-      tags: The tags in order of their ids.
-      label_items: By user id, the items clicked at or after the snapshot's time.
-      history_items: By user id, those clicked before it.
+      items: Items by tag.
+      tags: Tags in order of their ids.
+      label_items: Items clicked at or after the snapshot's time, by user id.
+      history_items: Items clicked before the snapshot's time, by user id.
     """
 
     items: TagItems
@@ -39,11 +39,12 @@ class HeldOutItems:
     def figures(
         self, tag_scorer: TagScorer | None, snapshots: Snapshots
     ) -> dict[str, float | None]:
-        """Item recall under the names of the report.
+        """Computes item recall under the names of the report.
 
         Args:
-          tag_scorer: Scores every tag; None: popular items, whoever the user is.
-          snapshots: One a user.
+          tag_scorer: Function that scores every tag; None: the popular items are recalled for every
+            user.
+          snapshots: Examples, one per user.
 
         Returns:
           `item_recall_at_100`, None where no user has a truth, and `item_num_users`.
@@ -55,19 +56,19 @@ class HeldOutItems:
 
 
 def load_tag_items(path: str) -> TagItems:
-    """Reads `items.jsonl` of the example generator, wherever its artifacts are."""
+    """Reads `items.jsonl` of the example generator from its artifact, local or remote."""
     return TagItems.from_rows(read_json_lines(path, ROW_KEYS))
 
 
 def read_held_out_items(
     items: TagItems, tags: Sequence[str], file_patterns: Sequence[str]
 ) -> HeldOutItems:
-    """Reads the items of held-out users.
+    """Reads the clicked items of held-out users from raw examples.
 
     Args:
-      items: The items by tag.
-      tags: The tags in order of their ids.
-      file_patterns: Of raw examples, one a user.
+      items: Items by tag.
+      tags: Tags in order of their ids.
+      file_patterns: File patterns of raw examples, one per user.
 
     Returns:
       The items of this part.

@@ -1,4 +1,4 @@
-"""How sure it is that one ranking is better than another for the same users."""
+"""Paired comparison of two rankings for the same users, with a confidence interval."""
 
 import dataclasses
 import math
@@ -9,16 +9,16 @@ from scipy import stats
 
 @dataclasses.dataclass(frozen=True)
 class PairedComparison:
-    """First less second, user by user, with Student's interval of the mean.
+    """The mean of first minus second over users, with Student's interval.
 
     Attributes:
-      num_users: Users for whom both are defined.
-      first: Mean of the first over them; None: there is no such user.
-      second: Mean of the second.
-      low: Lower end of the interval of the difference; None where there are fewer than two users.
-      high: Upper end.
-      confidence: Level of the two-sided interval.
-      deviation: Standard deviation of the differences; None as `low`.
+      num_users: Number of users for whom both figures are defined.
+      first: Mean of the first figure over these users; None: there are none.
+      second: Mean of the second figure over these users; None: there are none.
+      low: Lower end of the interval of the mean difference; None: there are fewer than two users.
+      high: Upper end of the interval of the mean difference; None: there are fewer than two users.
+      confidence: Confidence level of the two-sided interval.
+      deviation: Standard deviation of the differences; None: there are fewer than two users.
     """
 
     num_users: int
@@ -31,7 +31,7 @@ class PairedComparison:
 
     @property
     def difference(self) -> float | None:
-        """Mean of the differences."""
+        """Mean of the differences; None: there are no users."""
         if self.first is None or self.second is None:
             return None
         return self.first - self.second
@@ -48,7 +48,7 @@ class PairedComparison:
 
     @property
     def num_needed(self) -> int | None:
-        """Users for whom a difference as large as this one would be above 0; None: it is not."""
+        """Number of users with whom this difference would be above 0; None: it is not positive."""
         if self.deviation is None or not self.difference or self.difference < 0:
             return None
         quantile = float(stats.norm.ppf(0.5 + self.confidence / 2))
@@ -56,15 +56,15 @@ class PairedComparison:
 
 
 def compare_users(first: np.ndarray, second: np.ndarray, confidence: float) -> PairedComparison:
-    """Compares two rankings of the same users.
+    """Compares two rankings by a figure of the same users.
 
     Args:
-      first: float [num_users], nan where a user has no such figure.
-      second: float [num_users].
-      confidence: Level of the two-sided interval.
+      first: float [num_users], figures of the first ranking, nan where a user has none.
+      second: float [num_users], figures of the second ranking, nan where a user has none.
+      confidence: Confidence level of the two-sided interval.
 
     Returns:
-      The comparison, over the users who have both.
+      The comparison, over the users who have both figures.
     """
     both = ~(np.isnan(first) | np.isnan(second))
     num_users = int(both.sum())

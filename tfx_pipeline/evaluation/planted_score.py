@@ -1,4 +1,4 @@
-"""Asks a servable for the tags of held-out users and scores them against what the log planted."""
+"""Scores the tags that a servable returns for held-out users against planted interests."""
 
 import json
 import os
@@ -24,20 +24,20 @@ def score_planted(
     normalization: TagNormalization,
     skipped_tags: str | None = None,
 ) -> dict[str, Any]:
-    """Scores the tags that test users get with what was known of them at the protocol's cut.
+    """Scores the tags returned for test users, from their history before the protocol's cut.
 
     The model was not trained on these users, and an interest that shows only after the cut (a cross
-    interest of the synthetic log) has to be told from the profile.
+    interest of the synthetic log) can only be inferred from the profile features.
 
     Args:
-      planted_path: `planted.jsonl`.
-      servable_dir: The version folder.
-      examples_pattern: Raw examples of the test users.
-      normalization: How the log's tags are normalised.
-      skipped_tags: Domain that counts the tags of what was skipped; None: there is none.
+      planted_path: Path of `planted.jsonl`.
+      servable_dir: Folder of the version.
+      examples_pattern: File pattern of the raw examples of the test users.
+      normalization: Normalisation of the log's tags.
+      skipped_tags: Domain that counts the tags of skipped items; None: there is none.
 
     Returns:
-      The report's `demo.*` keys.
+      The `demo.*` keys of the report.
     """
     examples = read_examples([examples_pattern])
     users = [user.decode() for user in examples]
@@ -71,14 +71,14 @@ def score_planted(
 def read_instances(
     instances_dir: str, user_ids: Collection[str] | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Feature values *now* by user id.
+    """Reads the feature values of the split `now` by user id.
 
     Args:
-      instances_dir: Folder of the instances of *now*.
-      user_ids: The users wanted; None: all.
+      instances_dir: Folder of the instances of the split `now`.
+      user_ids: Ids of the users to read; None: all users.
 
     Returns:
-      By user id, the instance without it, as a client sends it.
+      Instances by user id, without the id, as a client sends them.
     """
     instances = {}
     for name in names_in(instances_dir):
@@ -92,12 +92,12 @@ def read_instances(
 
 
 def _most_clicked(serialized: bytes) -> list[str]:
-    """The tags of an example's history, most clicked first."""
+    """Returns the tags of an example's history, most clicked first."""
     return _by_count(serialized, {f.HISTORY_TAGS: f.HISTORY_TAG_COUNTS})
 
 
 def _most_shown(serialized: bytes, skipped_tags: str) -> list[str]:
-    """The tags of what was clicked or skipped, most shown first."""
+    """Returns the tags of clicked or skipped items, most shown first."""
     weights = {
         f.HISTORY_TAGS: f.HISTORY_TAG_COUNTS,
         skipped_tags: f.weights_name(skipped_tags),

@@ -1,8 +1,8 @@
-"""Statistics of logged requests, in the form of those of the training examples.
+"""Statistics of logged requests, in the form of the training examples' statistics.
 
-A request is what a client sends: feature values by name, a JSON object a line, as instances of
-batch prediction are. What is left out means what it means to the server: an unknown profile value,
-an empty list, a weight of 1.
+A request is what a client sends: feature values by name, one JSON object per line, like the
+instances of batch prediction. A feature that is left out has the value that the server would use:
+an unknown profile feature, an empty list, a weight of 1.
 """
 
 import dataclasses
@@ -19,20 +19,20 @@ from trainer.contract.config_loader import require
 from trainer.contract.features import SNAPSHOT_TIME, USER_ID, FeatureSpec, weights_name
 from trainer.contract.history import MAX_WEIGHT, is_profile_number, unknown_value
 
-_SHARD_BYTES = 1 << 40  # one shard a file: they are read one after the other
+_SHARD_BYTES = 1 << 40  # one shard per file: they are read one after the other
 _BATCH_ROWS = 8_192
-# What instances may have beside the features.
+# Keys that instances may have besides the features.
 _NOT_FEATURES = (USER_ID, SNAPSHOT_TIME)
 
 
 @dataclasses.dataclass(frozen=True)
 class RequestStatistics:
-    """What was logged.
+    """Statistics of the requests that were read, and the reasons for rejecting others.
 
     Attributes:
-      statistics: By TensorFlow Data Validation.
-      num_requests: Requests that were read.
-      rejected: Why others could not be, one reason each.
+      statistics: Statistics in the form of TensorFlow Data Validation.
+      num_requests: Number of requests that were read.
+      rejected: Reasons of the rejected requests, one for each.
     """
 
     statistics: statistics_pb2.DatasetFeatureStatisticsList
@@ -41,24 +41,24 @@ class RequestStatistics:
 
 
 def request_statistics(pattern: str, spec: FeatureSpec) -> RequestStatistics:
-    """Reads logged requests.
+    """Reads logged requests and computes their statistics.
 
     Args:
       pattern: File, folder or glob of JSON lines, compressed or not.
-      spec: The features of the model.
+      spec: Feature specification of the model.
 
     Returns:
-      Their statistics.
+      The statistics of the requests.
 
     Raises:
-      ValueError: There is no file, one breaks off, or no request can be read.
+      ValueError: There is no file, a file is truncated, or no request can be read.
     """
     rejected: list[str] = []
     options = tfdv.StatsOptions()
     generators = stats_impl.get_generators(options, in_memory=True)
     accumulators = [generator.create_accumulator() for generator in generators]
     num_requests = 0
-    # The generators that TFDV runs on Beam; requests are read in one place, a batch at a time.
+    # These are the generators that TFDV runs on Beam; requests are read here, a batch at a time.
     for batch in _batches(_read(pattern, spec, rejected), spec):
         num_requests += batch.num_rows
         accumulators = [
@@ -71,17 +71,17 @@ def request_statistics(pattern: str, spec: FeatureSpec) -> RequestStatistics:
 
 
 def request_values(features: Mapping[str, Any], spec: FeatureSpec) -> dict[str, Any]:
-    """Values of every feature, with those that a request leaves out.
+    """Returns the values of every feature, with defaults for those that a request leaves out.
 
     Args:
-      features: What a client sent.
-      spec: The features of the model.
+      features: Feature values that a client sent.
+      spec: Feature specification of the model.
 
     Returns:
-      By raw feature name.
+      Values by raw feature name.
 
     Raises:
-      ValueError: A name is unknown, or a value of the wrong kind.
+      ValueError: A name is unknown, or a value is of the wrong kind.
     """
     unknown = sorted(set(features) - set(spec.raw_names))
     require(not unknown, "features", f"be among {', '.join(spec.raw_names)}", ", ".join(unknown))
@@ -117,7 +117,7 @@ def request_values(features: Mapping[str, Any], spec: FeatureSpec) -> dict[str, 
 
 
 def _read(pattern: str, spec: FeatureSpec, rejected: list[str]) -> Iterator[dict[str, Any]]:
-    """Values of each request; why others have none is added to `rejected`."""
+    """Yields the values of each valid request; adds the reasons of the others to `rejected`."""
     singles = {feature.name for feature in spec.singles}
     is_list = {name: name not in singles for name in spec.raw_names}
     reader = InstanceReader(JSON_LINES, None, _NOT_FEATURES, is_list)
@@ -133,7 +133,7 @@ def _read(pattern: str, spec: FeatureSpec, rejected: list[str]) -> Iterator[dict
 
 
 def _batches(rows: Iterable[dict[str, Any]], spec: FeatureSpec) -> Iterator[pa.RecordBatch]:
-    """Rows as the record batches that examples are read as: every feature is a list."""
+    """Converts rows to record batches as they are read from examples: every feature is a list."""
     numbers = {weights_name(domain.name) for domain in spec.domains}
     numbers |= {feature.name for feature in spec.profile if feature.is_number}
     waiting: list[dict[str, Any]] = []

@@ -1,9 +1,9 @@
-"""Scores of a saved model for the protocol's evaluator: what is judged is what will be served.
+"""Scores of a saved model for the protocol's evaluator, computed as they will be served.
 
-The model is used through its signatures, with the raw examples as a server gets them, and ordered
-by two stages as its servable would, with memory of the same histories; only what an approximate
-index misses is not in it. Two models with different vocabularies are compared in one space of tags,
-by string.
+The model is used through its signatures, with the raw examples that a server gets, and orders tags
+by two stages like its servable, with memory of the same histories; only the misses of an
+approximate index are not included. Two models with different vocabularies are compared in one space
+of tags, by string.
 """
 
 import os
@@ -26,13 +26,12 @@ from trainer.evaluation.second_stage import SecondStage, mixed, two_stage_scores
 from trainer.task import TRAINING_FILE
 
 _BATCH = 256
-# A tag that a model does not know is the last thing it would recommend; finite, so that ranking is
-# total.
+# A model ranks tags that it does not know last; the score is finite, so that the order is total.
 _UNKNOWN_TAG_SCORE = -1e30
 
 
 def read_examples(file_patterns: Sequence[str]) -> dict[bytes, bytes]:
-    """Raw serialized examples by user id; of several of one user the last is kept."""
+    """Reads raw serialized examples by user id; of several of one user the last is kept."""
     records = read_serialized(file_patterns)
     spec = {f.USER_ID: tf.io.FixedLenFeature([], tf.string)}
     examples: dict[bytes, bytes] = {}
@@ -44,14 +43,14 @@ def read_examples(file_patterns: Sequence[str]) -> dict[bytes, bytes]:
 
 
 def read_second_stage(towers_dir: str) -> tuple[SecondStage, Calibrations]:
-    """What was decided after the fit of saved towers.
+    """Reads the second stage and the calibrations, which were decided after the towers' fit.
 
     Args:
-      towers_dir: The saved towers, with `training.json`.
+      towers_dir: Folder of the saved towers, with `training.json`.
 
     Returns:
-      Second stage and calibrations; no second stage and identities for towers saved before there
-      were any.
+      Second stage and calibrations; for towers saved before these existed, no second stage and
+      identities.
     """
     training = read_artifact_json(os.path.join(towers_dir, TRAINING_FILE))
     return (
@@ -63,11 +62,12 @@ def read_second_stage(towers_dir: str) -> tuple[SecondStage, Calibrations]:
 class SavedModelScorer:
     """Tag scores and click scores of saved towers, for `trainer.evaluation.figures.evaluate`.
 
-    Towers saved before there was a second stage, or calibrations, are served and scored without.
+    Towers saved before the second stage, or calibrations, existed are served and scored without
+    them.
 
     Attributes:
-      second_stage: What was decided for these towers.
-      calibrations: Theirs.
+      second_stage: Second stage that was decided for these towers.
+      calibrations: Calibrations of these towers.
       has_click_head: Whether a click loss was trained.
     """
 
@@ -75,8 +75,8 @@ class SavedModelScorer:
         """Loads the towers and embeds all users once.
 
         Args:
-          towers_dir: The saved towers, with `training.json`.
-          tags: The tags in the order of the evaluation's ids.
+          towers_dir: Folder of the saved towers, with `training.json`.
+          tags: Tags in the order of the evaluation's ids.
           examples: Raw serialized examples by user id.
         """
         self.second_stage, self.calibrations = read_second_stage(towers_dir)
@@ -91,11 +91,11 @@ class SavedModelScorer:
         self._vectors = table(s.CANDIDATE_EMBEDDINGS)
         self.has_click_head = s.CLICK_EMBEDDINGS in candidates
         self._click_vectors = table(s.CLICK_EMBEDDINGS) if self.has_click_head else None
-        # Without a weight the second stage keeps the order of the first.
+        # Without a click weight the second stage keeps the order of the first.
         weight = self.second_stage.click_weight
         self._ranking = table(s.RANKING_EMBEDDINGS) if weight else self._vectors
         self._is_unknown = positions < 0
-        # A tag that the model does not know is never proposed by its index.
+        # The index of a model never proposes a tag that the model does not know.
         num_known = int(np.sum(~self._is_unknown))
         self._num_candidates = min(self.second_stage.num_candidates, num_known)
         self._tags = np.array([*(tag.encode() for tag in tags), b""], object)
@@ -103,23 +103,23 @@ class SavedModelScorer:
         self._row = {user: i for i, user in enumerate(users)}
         embed_examples = self._towers.signatures[s.EMBED_EXAMPLES]
         self._queries = embed(embed_examples, [examples[user] for user in users])
-        # A tag that the model does not know is nobody's in a history as well.
+        # Memory ignores tags of a history that the model does not know.
         ids = {tag.encode(): i for i, tag in enumerate(tags) if positions[i] >= 0}
         memory = self.second_stage.memory
         self._histories = _histories([examples[user] for user in users], memory, ids)
 
     def score_tags(self, chunk: Snapshots) -> np.ndarray:
-        """Scores of every tag, ordered as served, float [chunk, num_tags]."""
+        """Returns the scores of every tag, ordered as served, float [chunk, num_tags]."""
         return self._two_stages(chunk, self._ranking, self._remembered(chunk))
 
     def stage_scorer(self, click_weight: float) -> TagScorer:
-        """Scores as `score_tags` gives them, with another w in the second stage and no memory.
+        """Returns a scorer like `score_tags` with another w in the second stage and without memory.
 
         Args:
-          click_weight: w; the towers need a click head unless it is 0.
+          click_weight: Weight w of the click score; unless it is 0, the towers need a click head.
 
         Returns:
-          The scorer.
+          The scorer of a chunk of snapshots.
         """
         ranking = self._vectors
         if click_weight:
@@ -150,7 +150,7 @@ class SavedModelScorer:
         return logits
 
     def tag_outcomes(self, chunk: Snapshots) -> tuple[np.ndarray, np.ndarray]:
-        """Log shares of every user's candidates, and which are clicked, [num_pairs].
+        """Returns log shares of every user's candidates, and whether they are clicked, [num_pairs].
 
         See `trainer.evaluation.calibration.tag_outcomes`.
         """
@@ -159,7 +159,7 @@ class SavedModelScorer:
         )
 
     def score_impressions(self, chunk: Snapshots) -> tuple[np.ndarray, np.ndarray]:
-        """Click logits and served probabilities of a chunk's impressions, [num_impressions]."""
+        """Returns click logits and served probabilities of the impressions, [num_impressions]."""
         num_tags = chunk.lists[f.IMPRESSION_NUM_TAGS]
         num_items = np.diff(num_tags.offsets)
         user = num_tags.row_ids
@@ -172,7 +172,7 @@ class SavedModelScorer:
         padded = np.full(shape, -1)
         padded[user[item], place[item], inside] = ids
         queries = self._chunk_queries(chunk)
-        # -1 picks the last entry of the tags, "".
+        # Position -1 selects the last entry of the tags, "".
         outputs = self._towers.signatures[s.SCORE_ITEMS_BY_EMBEDDING](
             **{
                 s.QUERY_EMBEDDINGS: tf.constant(queries),
@@ -191,7 +191,7 @@ class SavedModelScorer:
 def _histories(
     examples: Sequence[bytes], memory: Sequence[DomainMemory], ids: Mapping[bytes, int]
 ) -> dict[str, ListValues]:
-    """What memory takes of raw examples: ids of tags, -1 for others, and weights, by name."""
+    """Returns the input of memory by name: tag ids, -1 if unknown, and weights."""
     features = [name for part in memory for name in (part.domain, f.weights_name(part.domain))]
     parts: dict[str, list[np.ndarray]] = {name: [] for name in features}
     lengths: dict[str, list[np.ndarray]] = {name: [] for name in features}

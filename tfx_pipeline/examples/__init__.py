@@ -1,1 +1,1 @@
-"""From tables to files of examples: moments, snapshots, the shuffle, Beam's graph."""
+"""From tables to files of examples: snapshot times, snapshots, the shuffle, Beam's graph."""

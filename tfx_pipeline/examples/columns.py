@@ -1,7 +1,7 @@
-"""Columns of many examples: lists of strings, by their codes, and lists of numbers.
+"""Columns of many examples: lists of strings, stored as codes, and lists of numbers.
 
-They are what is computed of a block of users at once, and are written as they are: no object for a
-value, nor for an example.
+They are computed for a block of users at once and written as they are, without a Python object per
+value or per example.
 """
 
 import dataclasses
@@ -19,10 +19,10 @@ _ESCAPED_IN_JSON = r'[\x00-\x1f"\\]'
 
 
 class Texts:
-    """Distinct strings, and what they are written as; made once for many columns."""
+    """Distinct strings and their encodings, each encoded once for many columns."""
 
     def __init__(self, given: pa.Array | np.ndarray):
-        """Initializes with the strings, none null, of Arrow or of Python."""
+        """Initializes with the strings, an array of Arrow or of Python objects, none null."""
         self._given = given
 
     def __len__(self) -> int:
@@ -30,26 +30,26 @@ class Texts:
 
     @functools.cached_property
     def strings(self) -> pa.Array:
-        """Arrow's strings, [n]."""
+        """The strings as an Arrow array, [n]."""
         if isinstance(self._given, np.ndarray):
             return pa.array(self._given, pa.string())
         return self._given
 
     @functools.cached_property
     def objects(self) -> np.ndarray:
-        """Python's strings, [n]."""
+        """The strings as Python objects, [n]."""
         if isinstance(self._given, np.ndarray):
             return self._given
         return np.array([*self._given.to_pylist(), None], object)[:-1]
 
     @functools.cached_property
     def wire(self) -> pa.Array:
-        """Each as an entry of a `BytesList`, binary [n]."""
+        """Each string as an entry of a `BytesList`, binary [n]."""
         return wire_format.length_delimited(wire_format.LIST_VALUE, self.strings.cast(pa.binary()))
 
     @functools.cached_property
     def json(self) -> pa.Array:
-        """Each as JSON, binary [n]."""
+        """Each string as JSON, binary [n]."""
         if pc.any(pc.match_substring_regex(self.strings, _ESCAPED_IN_JSON)).as_py():
             texts = [json.dumps(text, ensure_ascii=False) for text in self.strings.to_pylist()]
             return pa.array(texts, pa.string()).cast(pa.binary())
@@ -62,9 +62,9 @@ class TextColumn:
 
     Attributes:
       texts: The distinct strings.
-      codes: int [num_values], positions in `texts`, the lists one after the other.
-      offsets: int64 [num_examples + 1].
-      is_single: Whether each example has exactly one.
+      codes: int [num_values], positions in `texts`, list after list.
+      offsets: int64 [num_examples + 1], bounds of each example's list in `codes`.
+      is_single: Whether each example has exactly one value.
     """
 
     texts: Texts
@@ -74,11 +74,11 @@ class TextColumn:
 
     @classmethod
     def single(cls, texts: Texts, codes: np.ndarray) -> "TextColumn":
-        """One string for each example."""
+        """Returns a column with one string for each example."""
         return cls(texts, codes, np.arange(len(codes) + 1), is_single=True)
 
     def value(self, row: int) -> Any:
-        """What one example has: a list of strings, or a string."""
+        """Returns the value of one example: a list of strings, or a string."""
         found = self.texts.objects[self.codes[self.offsets[row] : self.offsets[row + 1]]].tolist()
         return found[0] if self.is_single else found
 
@@ -88,9 +88,9 @@ class NumberColumn:
     """A list of numbers for each example.
 
     Attributes:
-      values: float32 or int64 [num_values], the lists one after the other.
-      offsets: int64 [num_examples + 1].
-      is_single: Whether each example has exactly one.
+      values: float32 or int64 [num_values], the numbers, list after list.
+      offsets: int64 [num_examples + 1], bounds of each example's list in `values`.
+      is_single: Whether each example has exactly one value.
     """
 
     values: np.ndarray
@@ -99,11 +99,11 @@ class NumberColumn:
 
     @classmethod
     def single(cls, values: np.ndarray) -> "NumberColumn":
-        """One number for each example."""
+        """Returns a column with one number for each example."""
         return cls(values, np.arange(len(values) + 1), is_single=True)
 
     def value(self, row: int) -> Any:
-        """What one example has: a list of numbers, or a number."""
+        """Returns the value of one example: a list of numbers, or a number."""
         found = self.values[self.offsets[row] : self.offsets[row + 1]].tolist()
         return found[0] if self.is_single else found
 

@@ -1,8 +1,8 @@
-"""The canonical order of users' events, and the latest of them: all users at once. Numpy alone.
+"""The canonical order of events and the latest of them, for all users at once, in numpy.
 
 Keeping a user's greatest n distinct events is associative and commutative: a part of a log can be
-cut to the cap before it travels, and the result does not depend on how the parts were made. So a
-user with a million events costs a shuffle no more than the cap for each part.
+cut to the cap before the shuffle, and the result does not depend on how the log was divided into
+parts. So a user with a million events costs the shuffle no more than the cap for each part.
 """
 
 from collections.abc import Mapping
@@ -18,14 +18,14 @@ _KEY_BITS = 63
 
 
 class LatestRows(NamedTuple):
-    """Which events are kept.
+    """The events that are kept, and how many are left out.
 
     Attributes:
       rows: int [num_kept], positions in the events, user by user, in canonical order.
-      lengths: int [num_users], how many are of each user.
-      num_duplicates: int [num_users], exact duplicates left out. Beyond the cap an old duplicate
-        may be counted as dropped.
-      num_dropped: int [num_users], oldest events left out because of the cap.
+      lengths: int [num_users], number of events kept.
+      num_duplicates: int [num_users], number of exact duplicates left out. Beyond the cap an old
+        duplicate may be counted as dropped.
+      num_dropped: int [num_users], number of oldest events left out because of the cap.
     """
 
     rows: np.ndarray
@@ -37,16 +37,16 @@ class LatestRows(NamedTuple):
 def latest_distinct(
     events: Fields, user: np.ndarray, num_users: int, max_events: int
 ) -> LatestRows:
-    """The latest distinct events of each user.
+    """Selects the latest distinct events of each user.
 
     Args:
       events: `EVENT_DTYPE` [n], or its fields by name, in any order.
-      user: int [n], whose each event is.
-      num_users: Users are numbered from 0.
-      max_events: Kept of a user.
+      user: int [n], user of each event, from 0 to below `num_users`.
+      num_users: Number of users.
+      max_events: Largest number of events kept per user.
 
     Returns:
-      The events kept, in the order of user, time, item, click and weight.
+      The kept events, in the order of user, time, item, click and weight.
     """
     order = _canonical_order(events, user)
     is_repeated = np.zeros(len(order), bool)
@@ -68,7 +68,7 @@ def latest_distinct(
 
 
 def _canonical_order(events: Fields, user: np.ndarray) -> np.ndarray:
-    """Positions in the order of user, time, item, click and weight."""
+    """Returns the positions in the order of user, time, item, click and weight."""
     if len(user) < 2:
         return np.arange(len(user))
     times = events["timestamp"].astype(np.int64)
@@ -76,8 +76,8 @@ def _canonical_order(events: Fields, user: np.ndarray) -> np.ndarray:
     time_bits = int(times.max()).bit_length()
     if time_bits + int(user.max()).bit_length() > _KEY_BITS:
         return _sorted_rows(events, (times, user), np.arange(len(user)))
-    # User and time in one integer: sorting it is many times as fast as sorting by five fields, and
-    # few events share both.
+    # User and time are put into one integer: sorting it is many times as fast as sorting by five
+    # fields, and few events share both.
     keys = (user.astype(np.int64) << time_bits) | times
     order = np.argsort(keys)
     keys = keys[order]

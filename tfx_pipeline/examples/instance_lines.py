@@ -1,4 +1,4 @@
-"""Snapshots as JSON lines, many at once: the instances of *now*, the input of batch prediction."""
+"""Snapshots as JSON lines: instances of the split `now`, the input of batch prediction."""
 
 import json
 from collections.abc import Mapping
@@ -11,18 +11,19 @@ from tfx_pipeline.examples.columns import Column, NumberColumn, TextColumn
 from trainer.contract.arrow import pa
 
 _SEPARATOR = b", "
-# Whole numbers below are looked up and not searched.
+# The texts of whole numbers below this bound come from a table instead of `np.unique`.
 _LARGEST_WHOLE = 10_000
 
 
 def instance_lines(columns: Mapping[str, Column]) -> bytes:
-    """The lines that `json.dumps` would write, with null for NaN.
+    """Returns the lines that `json.dumps` would write, with null for NaN.
 
     Args:
-      columns: By name in the order of the lines, all of the same number of examples.
+      columns: Columns by name, in the order of the lines' keys, all with the same number of
+        examples.
 
     Returns:
-      UTF-8, a line an example.
+      The lines in UTF-8, one per example.
     """
     pieces: list[bytes | pa.Array] = []
     for name, column in columns.items():
@@ -42,7 +43,7 @@ def instance_lines(columns: Mapping[str, Column]) -> bytes:
 
 
 def _joined(column: Column) -> pa.Array:
-    """The values of each example with commas between, binary [num_examples]."""
+    """Returns the values of each example with commas between, binary [num_examples]."""
     if isinstance(column, TextColumn):
         values = column.texts.json.take(pa.array(column.codes))
     else:
@@ -54,7 +55,7 @@ def _joined(column: Column) -> pa.Array:
 
 
 def _numbers(column: NumberColumn) -> pa.Array:
-    """Each number as JSON, binary [num_values]; few are distinct. One that is unknown is null."""
+    """Returns each number as JSON, NaN as null, binary [num_values]; few values are distinct."""
     values = column.values
     is_small = (values >= 0) & (values <= _LARGEST_WHOLE)
     if is_small.all() and (values == np.floor(values)).all():

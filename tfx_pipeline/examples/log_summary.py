@@ -1,8 +1,9 @@
-"""What a log says of its tags and items: two files of JSON lines beside the examples.
+"""Statistics of a log's tags and items: two files of JSON lines beside the examples.
 
-`tags.jsonl` has clicks, impressions, number of items and category by tag; `items.jsonl` clicks and
-tags by item, so that items can be recalled through tags. Clicks and impressions are those of the
-training part alone: a baseline that ranks by them has seen no label of validation or test.
+`tags.jsonl` holds clicks, impressions, number of items and category by tag; `items.jsonl` holds
+clicks and tags by item, so that items can be recalled through tags. Clicks and impressions are
+counted over the training part only: a baseline that ranks by them has seen no label of validation
+or test.
 """
 
 import dataclasses
@@ -18,18 +19,18 @@ from trainer.contract.history import UserEvents
 TAGS_FILE = "tags.jsonl"
 ITEMS_FILE = "items.jsonl"
 
-_ROWS_PER_CHUNK = 10_000  # held as Python objects at once
+_ROWS_PER_CHUNK = 10_000  # number of rows held as Python objects at once
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingCounts:
-    """Counts of the training part on their way from the shards to the files.
+    """Counts of the training part, passed from the shards to the files.
 
     Attributes:
       tags: int64 [2, num_tags], clicks and impressions by position in the tag vocabulary.
-      items: int32 [m], positions in the catalogue, ascending: items with a click. Sparse, as a
+      items: int32 [m], ascending positions in the catalogue of the items with a click. Sparse, as a
         shard sees few of millions of items.
-      item_clicks: int64 [m], their clicks.
+      item_clicks: int64 [m], clicks of these items.
     """
 
     tags: np.ndarray
@@ -38,10 +39,10 @@ class TrainingCounts:
 
 
 class CountsOfShard:
-    """Adds up users' events, a block of users at a time."""
+    """Sums the training counts of a shard, a block of users at a time."""
 
     def __init__(self, num_tags: int, num_items: int):
-        """Starts at zero.
+        """Initializes all counts with zero.
 
         Args:
           num_tags: Size of the tag vocabulary.
@@ -51,7 +52,7 @@ class CountsOfShard:
         self._item_clicks = np.zeros(num_items, np.int64)
 
     def add(self, events: UserEvents) -> None:
-        """Adds events of one user or of many, all of them of the training part."""
+        """Adds events of one or more users, all of them in the training part."""
         codes, position = events.attributes["tags"].select(events.item)
         num_tags = self._tags.shape[1]
         self._tags[0] += np.bincount(codes[events.clicked[position]], minlength=num_tags)
@@ -59,13 +60,13 @@ class CountsOfShard:
         np.add.at(self._item_clicks, events.item[events.clicked], 1)
 
     def total(self) -> TrainingCounts:
-        """The sums so far."""
+        """Returns the sums so far."""
         items = np.flatnonzero(self._item_clicks).astype(np.int32)
         return TrainingCounts(self._tags, items, self._item_clicks[items])
 
 
 def sum_counts(parts: Iterable[TrainingCounts]) -> TrainingCounts:
-    """The sum of counts of one catalogue; of none, counts that add nothing to any others."""
+    """Sums counts over one catalogue; no counts give zeros that fit any catalogue."""
     tags: np.ndarray = np.zeros((2, 1), np.int64)
     items, clicks = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
     for part in parts:
@@ -79,15 +80,15 @@ def sum_counts(parts: Iterable[TrainingCounts]) -> TrainingCounts:
 
 
 def tag_lines(counts: TrainingCounts, catalogue: ItemCatalogue) -> Iterator[str]:
-    """Lines of `tags.jsonl`, one a tag of the items table, in order of the tags.
+    """Yields the lines of `tags.jsonl`, one per tag of the items table, in order of the tags.
 
     Args:
-      counts: Of the training part.
-      catalogue: The items.
+      counts: Counts of the training part.
+      catalogue: Catalogue of the items.
 
     Yields:
-      JSON objects with `tag`, `clicks`, `impressions`, `items` (number of items that carry it) and
-      `category` (see `tag_categories`; null where none of its items has one).
+      JSON objects with `tag`, `clicks`, `impressions`, `items` (number of items that have the tag)
+      and `category` (see `tag_categories`; null where none of its items has one).
     """
     tags = catalogue.tags
     num_items = np.bincount(tags.codes, minlength=len(tags.vocabulary))
@@ -108,10 +109,10 @@ def tag_lines(counts: TrainingCounts, catalogue: ItemCatalogue) -> Iterator[str]
 
 
 def tag_categories(catalogue: ItemCatalogue) -> np.ndarray:
-    """The most frequent category among the items that carry a tag; of equally frequent, by name.
+    """Returns each tag's most frequent category over its items; ties are resolved by name.
 
     Args:
-      catalogue: The items.
+      catalogue: Catalogue of the items.
 
     Returns:
       int64 [num_tags], positions in the vocabulary of `catalogue.category`; -1: none of the tag's
@@ -136,11 +137,11 @@ def tag_categories(catalogue: ItemCatalogue) -> np.ndarray:
 
 
 def item_lines(counts: TrainingCounts, catalogue: ItemCatalogue) -> Iterator[str]:
-    """Lines of `items.jsonl`, one an item of the items table, in order of the ids.
+    """Yields the lines of `items.jsonl`, one per item of the items table, in order of the ids.
 
     Args:
-      counts: Of the training part.
-      catalogue: The items.
+      counts: Counts of the training part.
+      catalogue: Catalogue of the items.
 
     Yields:
       JSON objects with `item_id`, `clicks` and `tags` (normalised, in alphabetical order).

@@ -1,15 +1,15 @@
-"""Which moments of users become examples, and which part of a log each belongs to.
+"""The times at which users become examples, and the part of a log that each belongs to.
 
-A training user has several snapshots at random (seeded) moments, which gives the model short and
-long histories alike; one held out has a single one.
+A training user has several snapshots at random (seeded) times, which gives the model short and long
+histories alike; a held-out user has one snapshot.
 
-Protocol `user_holdout`: users fall into train, validation and test by a hash of their id. A
-held-out user is cut at the first moment at or after `cut_fraction` of the events.
+Protocol `user_holdout`: a hash of the user id assigns each user to train, validation or test. A
+held-out user is cut at the time of the event at `cut_fraction` of the events.
 
-Protocol `temporal`: the log is cut twice, for everybody at the same two moments. What a user did
-before the first trains; the validation snapshot is at the first, with labels up to the second; the
-test snapshot at the second, with labels up to the end of the log. A user has the snapshots of those
-parts in which he did something.
+Protocol `temporal`: the log is cut twice, at the same two times for all users. Events before the
+first time are for training; the validation snapshot is at the first time, with labels up to the
+second; the test snapshot is at the second, with labels up to the end of the log. A user has
+snapshots only in the parts in which they have events.
 """
 
 import dataclasses
@@ -24,8 +24,8 @@ from tfx_pipeline.examples.user_block import UserBlock
 from tfx_pipeline.tables.user_hash import user_hash, user_hashes
 from trainer.contract.features import SPLITS
 
-# Training snapshots lie between these shares of a user's events. From the first event on, so that
-# users with a short history are learned as well; the last twentieth is left for labels, without
+# Training snapshots lie between these shares of a user's events. They begin with the first event,
+# so that the model learns from short histories too; the last twentieth is left for labels, without
 # which a snapshot trains nothing.
 SNAPSHOT_SHARES = (0.0, 0.95)
 
@@ -34,15 +34,15 @@ TRAIN, VALIDATION, TEST = range(len(SPLITS))
 
 @dataclasses.dataclass(frozen=True)
 class LabelledMoments:
-    """Moments with labels, in order of the users, each user's in order of time.
+    """Times of snapshots with labels, in order of the users, and by time within a user.
 
     Attributes:
-      part: int [m], position in `SPLITS`.
-      user: int [m], position in the block.
+      part: int [m], position of the part in `SPLITS`.
+      user: int [m], position of the user in the block.
       first: int [m], row of the user's first event.
-      cut: int [m], row of the first event at or after the time: before it is history.
+      cut: int [m], row of the first event at or after the time: earlier rows are history.
       end: int [m], row after the last event that may be a label.
-      time: int64 [m], seconds, UTC.
+      time: int64 [m], time of the snapshot in seconds, UTC.
     """
 
     part: np.ndarray
@@ -57,16 +57,16 @@ class LabelledMoments:
 
 
 class UserGenerators:
-    """A generator of random numbers for each user of a block, begun when it is first asked for."""
+    """A random number generator for each user of a block, created at its first use."""
 
     def __init__(self, user_ids: list[str], seed: int):
-        """Initializes with the users."""
+        """Initializes with the ids of the users and the seed of the examples."""
         self._user_ids = user_ids
         self._salt = f"snapshots:{seed}"
         self._generators: dict[int, np.random.Generator] = {}
 
     def of(self, user: int) -> np.random.Generator:
-        """The generator of one user: a user's numbers depend on no other user."""
+        """Returns the generator of one user: its numbers depend on no other user."""
         if user not in self._generators:
             seed = user_hash(self._user_ids[user], self._salt)
             self._generators[user] = np.random.default_rng(seed)
@@ -74,31 +74,31 @@ class UserGenerators:
 
 
 def training_users(user_ids: list[str], config: ExamplesConfig) -> list[str]:
-    """Those users whom the protocol `user_holdout` trains on, in the same order."""
+    """Returns the users that the protocol `user_holdout` trains on, in the given order."""
     parts = _user_parts(user_ids, config)
     return [user_id for user_id, part in zip(user_ids, parts, strict=True) if part == TRAIN]
 
 
 def user_part(user_id: str, config: ExamplesConfig) -> str:
-    """The part of the protocol `user_holdout` that a user falls into."""
+    """Returns the part of the protocol `user_holdout` to which a user belongs."""
     return SPLITS[_user_parts([user_id], config)[0]]
 
 
 def cut_time(timestamps: np.ndarray, fraction: float) -> int:
-    """The first moment at or after `fraction` of the events; events of one second stay together.
+    """Returns the time of the event at `fraction` of the events; equal times stay together.
 
     Args:
       timestamps: int [n], ascending, n at least 1.
-      fraction: Between 0 and 1.
+      fraction: Fraction of the events before the cut, between 0 and 1.
 
     Returns:
-      Seconds, UTC: events before it are history, events at or after it are labels.
+      Time in seconds, UTC: events before it are history, events at or after it are labels.
     """
     return int(timestamps[min(math.ceil(fraction * len(timestamps)), len(timestamps) - 1)])
 
 
 def num_events_before(users: UserBlock, time: int) -> np.ndarray:
-    """Number of events of each user before a time, int64 [num_users]."""
+    """Returns the number of each user's events before a time, int64 [num_users]."""
     before = np.zeros(len(users.events) + 1, np.int64)
     np.cumsum(users.events.timestamp < time, out=before[1:])
     return np.diff(before[users.offsets])
@@ -107,15 +107,18 @@ def num_events_before(users: UserBlock, time: int) -> np.ndarray:
 def num_training_events(
     users: UserBlock, config: ExamplesConfig, time_split: TimeSplit | None
 ) -> np.ndarray:
-    """What training may see of users: of `user_holdout` all or nothing, of `temporal` the past.
+    """Returns the number of each user's first events that training may see.
+
+    In `user_holdout` they are all or none, in `temporal` those before validation.
 
     Args:
-      users: The users.
-      config: The parts.
-      time_split: Of `temporal`; None: the protocol is `user_holdout`.
+      users: Users with their events.
+      config: Split of users and times.
+      time_split: Start times of validation and test in `temporal`; None: the protocol is
+        `user_holdout`.
 
     Returns:
-      int64 [num_users], how many of a user's first events.
+      int64 [num_users], numbers of events.
     """
     if time_split is not None:
         return num_events_before(users, time_split.validation_start)
@@ -130,17 +133,18 @@ def labelled_moments(
     num_training: np.ndarray,
     generators: UserGenerators,
 ) -> LabelledMoments:
-    """All moments of some users but *now*.
+    """Returns the times of all labelled snapshots of some users.
 
     Args:
-      users: The users.
-      config: Moments and parts.
-      time_split: Of `temporal`; None: the protocol is `user_holdout`.
-      num_training: From `num_training_events`.
-      generators: Of the same users.
+      users: Users with their events.
+      config: Number of snapshots, and split of users and times.
+      time_split: Start times of validation and test in `temporal`; None: the protocol is
+        `user_holdout`.
+      num_training: int64 [num_users], result of `num_training_events`.
+      generators: Random number generators of the same users.
 
     Returns:
-      The moments.
+      The times, in order of the users and by time within a user.
     """
     first, end = users.offsets[:-1], users.offsets[1:]
     first_of_second = _first_of_second(users)
@@ -173,7 +177,7 @@ def labelled_moments(
 
 
 class _Moments(NamedTuple):
-    """Moments of one part; `cut`, `end` and `time` as of `LabelledMoments`."""
+    """Snapshot times of one part; `cut`, `end` and `time` as in `LabelledMoments`."""
 
     part: int
     user: np.ndarray
@@ -201,7 +205,7 @@ def _training_moments(
 
 
 def _first_of_second(users: UserBlock) -> np.ndarray:
-    """Of each event, the row of the first event of the same user in the same second."""
+    """Returns for each event the row of the same user's first event in the same second."""
     times = users.events.timestamp
     is_first = np.ones(len(times), bool)
     is_first[1:] = times[1:] != times[:-1]
@@ -211,7 +215,7 @@ def _first_of_second(users: UserBlock) -> np.ndarray:
 
 
 def _user_parts(user_ids: list[str], config: ExamplesConfig) -> np.ndarray:
-    """Parts of the protocol `user_holdout`, int [num_users]."""
+    """Returns the users' parts in the protocol `user_holdout`, int [num_users]."""
     share = user_hashes(user_ids, f"part:{config.seed}").astype(np.float64) / 2**64
     parts = np.full(len(user_ids), TRAIN)
     parts[share < config.test_fraction + config.validation_fraction] = VALIDATION

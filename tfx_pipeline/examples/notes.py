@@ -1,7 +1,7 @@
-"""What Beam functions note beside their output, and the files that are written of it.
+"""Notes that Beam functions emit beside their main output, and the files written from them.
 
-Counts, rejected rows and clicks of the training part travel as one collection of (kind, value):
-a collection of its own for each would cost every run a tenth of a second for Beam's graph.
+Counts, rejected rows and clicks of the training part travel as one collection of (kind, value): one
+collection for each kind would cost every run a tenth of a second for Beam's graph.
 """
 
 import os
@@ -30,15 +30,15 @@ from trainer.contract.whole_files import write_json, write_text
 
 COUNTS_FILE = "counts.json"
 REJECTED_FILE = "rows-00000-of-00001.jsonl"
-FORMS_FILE = "id_forms.json"  # keys of the report, where ids differ in form; else no file
-# Tag of the output.
+FORMS_FILE = "id_forms.json"  # keys of the report; written only where ids differ in form
+# Tag of the notes among a Beam function's outputs.
 NOTES = "notes"
 _COUNT, _REJECTED, _CLICKS, _FORMS = "count", "rejected", "clicks", "forms"
 _USERS, _ITEMS = "users", "items"
 
 
 def count(name: str, number: int, *, is_zero_noted: bool = False) -> Iterator[pvalue.TaggedOutput]:
-    """Notes a count; a count of 0 has no key, unless it is asked for."""
+    """Notes a count; a count of 0 is left out unless `is_zero_noted`."""
     if number or is_zero_noted:
         yield pvalue.TaggedOutput(NOTES, (_COUNT, (name, number)))
 
@@ -46,15 +46,15 @@ def count(name: str, number: int, *, is_zero_noted: bool = False) -> Iterator[pv
 def row_counts(
     table: TableSchema, num_read: int, rejected: pa.RecordBatch
 ) -> Iterator[pvalue.TaggedOutput]:
-    """Notes rows read, and the rejected ones with their counts.
+    """Notes the number of rows read, and the rejected rows with their counts by reason.
 
     Args:
-      table: Where they are from.
-      num_read: Rows read, the rejected ones included.
-      rejected: `REJECTED_SCHEMA`.
+      table: Table of the rows.
+      num_read: Number of rows read, including rejected ones.
+      rejected: Rejected rows, `REJECTED_SCHEMA`.
 
     Yields:
-      The notes.
+      Counts, and one note with the rejected rows.
     """
     yield from count(f"rows.read.{table.name}", num_read)
     if not rejected.num_rows:
@@ -63,41 +63,41 @@ def row_counts(
         yield from count(f"rows.rejected.{reason}", number)
         yield from count(f"rows.rejected_of.{table.name}.{reason}", number)
     yield from count(f"rows.rejected_of.{table.name}", rejected.num_rows)
-    # One note for all: of a catalogue with many items without tags there are many.
+    # One note for all rejected rows: a catalogue with many items without tags has many of them.
     yield pvalue.TaggedOutput(NOTES, (_REJECTED, "".join(rejected_lines(rejected))))
 
 
 def clicks(counts: TrainingCounts) -> Iterator[pvalue.TaggedOutput]:
-    """Notes clicks and impressions of a shard."""
+    """Notes the clicks and impressions of a shard."""
     yield pvalue.TaggedOutput(NOTES, (_CLICKS, counts))
 
 
 def user_forms(log: IdSample, table: IdSample) -> pvalue.TaggedOutput:
-    """Notes ids of a shard: those of users with events alone, and those of the users table."""
+    """Notes samples of a shard's ids: of users who have events only, and of the users table."""
     return pvalue.TaggedOutput(NOTES, (_FORMS, (_USERS, (log, table))))
 
 
 def item_forms(matches: FormMatches) -> pvalue.TaggedOutput:
-    """Notes interactions whose item is in the items table under an id of another form."""
+    """Notes interactions whose item has an id of another form in the items table."""
     return pvalue.TaggedOutput(NOTES, (_FORMS, (_ITEMS, matches)))
 
 
 class WriteNotes(beam.DoFn):
-    """All notes of one kind -> their files."""
+    """Beam function that sums all notes of one kind and writes their files."""
 
     def __init__(self, summary: str, rejected: str):
-        """Initializes with folders.
+        """Initializes with the folders to write to.
 
         Args:
           summary: Folder of `counts.json`, `tags.jsonl`, `items.jsonl` and, where ids differ in
             form, `id_forms.json`.
-          rejected: Folder of the rows set aside; left alone where there are none.
+          rejected: Folder of the rejected rows; not written where there are none.
         """
         self.summary = summary
         self.rejected = rejected
 
     def process(self, notes: tuple[str, Iterable[Any]], catalogue: ItemCatalogue) -> None:
-        """Sums and writes."""
+        """Sums the notes of one kind and writes their files."""
         kind, values = notes
         if kind == _COUNT:
             counts: dict[str, int] = {}
@@ -120,13 +120,13 @@ class WriteNotes(beam.DoFn):
 
 
 def read_summary(folder: str) -> tuple[dict[str, int], dict[str, Any]]:
-    """What a run of the examples noted.
+    """Reads the counts and the keys for ids that differ in form, as a run noted them.
 
     Args:
-      folder: The summary's.
+      folder: Folder of the summary.
 
     Returns:
-      The counts, and keys of the report for ids that differ in form, none where none does.
+      The counts, and the report's keys for ids that differ in form; each is empty without its file.
     """
     found: list[dict[str, Any]] = []
     for name in (COUNTS_FILE, FORMS_FILE):
@@ -139,7 +139,7 @@ def read_summary(folder: str) -> tuple[dict[str, int], dict[str, Any]]:
 
 
 def _sum_forms(notes: Iterable[tuple[str, Any]]) -> dict[str, int | str]:
-    """Keys of the report for ids that differ in form; none where none does."""
+    """Returns the report's keys for ids that differ in form; empty where none does."""
     logs, tables = [], []
     items: list[FormMatches] = []
     for kind, value in notes:

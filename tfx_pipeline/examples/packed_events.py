@@ -1,6 +1,6 @@
-"""Packed events, 17 bytes each, and those of one user. No Beam here.
+"""Packed events, 17 bytes each, and the functions for one user's events. No Beam here.
 
-The events of many users on their way through a shuffle are in `user_batches`.
+The events of many users in the shuffle are handled by `user_batches`.
 """
 
 import dataclasses
@@ -13,8 +13,8 @@ from tfx_pipeline.tables.row_batches import ValidatedBatch
 from trainer.contract.arrow import pa
 from trainer.contract.history import ATTRIBUTES, ListColumn, UserEvents
 
-# Canonical order of one user's events: by these fields, first to last. The item is its position in
-# the catalogue, which is sorted by id, so the order of positions is the order of ids.
+# Fields in the canonical order of one user's events, first to last. `item` is the position in the
+# catalogue, which is sorted by id, so the order of positions is the order of ids.
 EVENT_DTYPE = np.dtype(
     [("timestamp", "<i8"), ("item", "<i4"), ("clicked", "u1"), ("weight", "<f4")]
 )
@@ -22,13 +22,13 @@ EVENT_DTYPE = np.dtype(
 
 @dataclasses.dataclass(frozen=True)
 class UserChunk:
-    """All kept events of a user.
+    """All events that are kept of one user.
 
     Attributes:
       events: `EVENT_DTYPE` [num_events] as bytes, in canonical order, without exact duplicates.
-      num_duplicates: Exact duplicates dropped. Beyond the cap an old duplicate may be counted as
-        dropped.
-      num_dropped: Oldest events dropped because of the cap.
+      num_duplicates: Number of exact duplicates dropped. Beyond the cap an old duplicate may be
+        counted as dropped.
+      num_dropped: Number of oldest events dropped because of the cap.
     """
 
     events: bytes = b""
@@ -36,12 +36,12 @@ class UserChunk:
     num_dropped: int = 0
 
     def to_array(self) -> np.ndarray:
-        """The events, `EVENT_DTYPE` [num_events]."""
+        """Returns the events, `EVENT_DTYPE` [num_events]."""
         return np.frombuffer(self.events, EVENT_DTYPE)
 
 
 def canonical(events: np.ndarray) -> np.ndarray:
-    """Sorts events and drops exact duplicates.
+    """Sorts events canonically and drops exact duplicates.
 
     Args:
       events: `EVENT_DTYPE` [n] in any order.
@@ -57,7 +57,7 @@ def canonical(events: np.ndarray) -> np.ndarray:
 
 
 def pack_rows(rows: pa.RecordBatch) -> np.ndarray:
-    """Packs checked interactions, `EVENT_DTYPE` [num_rows]."""
+    """Packs validated interactions, `EVENT_DTYPE` [num_rows]."""
     events = np.empty(rows.num_rows, EVENT_DTYPE)
     events["timestamp"] = rows.column("timestamp").to_numpy()
     events["item"] = rows.column("item_index").to_numpy()
@@ -67,13 +67,13 @@ def pack_rows(rows: pa.RecordBatch) -> np.ndarray:
 
 
 def pack_by_user(validated: ValidatedBatch) -> Iterator[tuple[str, bytes]]:
-    """Packs the good rows of a batch.
+    """Packs the valid rows of a batch, grouped by user.
 
     Args:
-      validated: Checked interactions.
+      validated: Validated interactions.
 
     Yields:
-      A user id and the user's events in this batch, `EVENT_DTYPE` as bytes.
+      User id, and the user's events in this batch, `EVENT_DTYPE` as bytes.
     """
     rows = validated.rows
     if not rows.num_rows:
@@ -90,7 +90,7 @@ def pack_by_user(validated: ValidatedBatch) -> Iterator[tuple[str, bytes]]:
 
 
 def item_columns(catalogue: ItemCatalogue) -> dict[str, ListColumn]:
-    """The attributes of all items in the form in which `trainer.contract.history` reads them."""
+    """Returns the attributes of all items in the form that `trainer.contract.history` reads."""
     columns = {}
     for name in ATTRIBUTES:
         attribute = catalogue.attribute(name)
@@ -100,7 +100,7 @@ def item_columns(catalogue: ItemCatalogue) -> dict[str, ListColumn]:
 
 
 def to_user_events(chunk: UserChunk, columns: dict[str, ListColumn]) -> UserEvents:
-    """Unpacks a user's events."""
+    """Unpacks the events of one user."""
     events = chunk.to_array()
     return UserEvents(
         timestamp=events["timestamp"],

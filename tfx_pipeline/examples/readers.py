@@ -1,4 +1,4 @@
-"""Beam functions that read the three tables: rows in, batches for the shards of the users out."""
+"""Beam functions that read the three tables and yield batches for the shards of the users."""
 
 import threading
 from collections.abc import Iterator
@@ -23,22 +23,23 @@ from tfx_pipeline.tables.validate import validate_interactions, validate_items, 
 from trainer.contract.arrow import pa
 
 SPAN = "span"
-# What a batch of a shard holds.
+# Kinds of batches that a shard receives.
 EVENTS, PROFILES = "events", "profiles"
 
-# More than a reader's default: a batch goes to every shard, and the smaller its parts the dearer.
+# More than a reader's default: a batch is divided among all shards, and small parts cost more per
+# row.
 _BATCH_ROWS = 262_144
 
 
 class ReadItems(beam.DoFn):
-    """The whole items table -> one `ItemCatalogue`."""
+    """Beam function that reads the whole items table into one `ItemCatalogue`."""
 
     def __init__(self, data: DataConfig):
-        """Initializes with the description of the tables."""
+        """Initializes with the configuration of the tables."""
         self.data = data
 
     def process(self, splits: list[FileSplit]) -> Iterator[Any]:
-        """Reads all files of the table in one place, as every worker needs the whole catalogue."""
+        """Reads all files of the table in one call, as every worker needs the whole catalogue."""
         separator = self.data.list_notation
         batches = [
             validate_items(
@@ -53,7 +54,10 @@ class ReadItems(beam.DoFn):
 
 
 class ReadInteractions(ThreadedFn):
-    """A part of the interactions -> (shard, (`EVENTS`, parcel of an `EVENT_BATCH`))."""
+    """Beam function that reads a part of the interactions.
+
+    Yields (shard, (`EVENTS`, parcel of an `EVENT_BATCH`)).
+    """
 
     def __init__(
         self,
@@ -64,15 +68,15 @@ class ReadInteractions(ThreadedFn):
         num_shards: int,
         workplace: Workplace,
     ):
-        """Initializes with how rows are read and where they go.
+        """Initializes with how rows are read and to which shards they go.
 
         Args:
-          table: The interactions, with bounds on what is read.
-          latest: The last second that is not in the future.
+          table: Schema of the interactions, with the limits of what is read.
+          latest: Last second that does not count as future.
           counts_times: Whether events are counted by time.
-          max_events: Latest events kept of a user.
-          num_shards: Of the users.
-          workplace: Of the workers.
+          max_events: Largest number of latest events kept per user.
+          num_shards: Number of shards of the users.
+          workplace: Resources that the workers may use.
         """
         super().__init__(workplace.num_threads)
         self.table = table
@@ -83,13 +87,13 @@ class ReadInteractions(ThreadedFn):
         self.workplace = workplace
 
     def setup(self) -> None:
-        """Starts the threads, which share what is made of the items."""
+        """Starts the threads, which share the index of known ids."""
         super().setup()
         self._lock = threading.Lock()
         self._known: tuple[ItemCatalogue, KnownIds] | None = None
 
     def _known_items(self, catalogue: ItemCatalogue) -> KnownIds:
-        """Made where an item is unknown, which it is in few logs."""
+        """Returns the known item ids; built only for unknown items, which few logs have."""
         with self._lock:
             if self._known is None or self._known[0] is not catalogue:
                 ids = pa.chunked_array([catalogue.item_ids, catalogue.untagged_ids])
@@ -97,7 +101,7 @@ class ReadInteractions(ThreadedFn):
             return self._known[1]
 
     def work(self, split: FileSplit, catalogue: ItemCatalogue) -> Iterator[Any]:
-        """Checks, packs and parts the rows, a record batch at a time."""
+        """Validates rows, packs them and divides them by shard, a record batch at a time."""
         with ParcelWriter(self.workplace.shuffle_dir) as writer:
             for batch in read_batches(split, self.table, batch_rows=_BATCH_ROWS):
                 validated = validate_interactions(batch, now=self.latest, item_index=catalogue)
@@ -117,15 +121,18 @@ class ReadInteractions(ThreadedFn):
 
 
 class ReadUsers(ThreadedFn):
-    """A part of the users -> (shard, (`PROFILES`, parcel of `pack_profiles`))."""
+    """Beam function that reads a part of the users.
+
+    Yields (shard, (`PROFILES`, parcel of `pack_profiles`)).
+    """
 
     def __init__(self, table: tables.TableSchema, num_shards: int, workplace: Workplace):
-        """Initializes with what is read and where the rows go.
+        """Initializes with the table that is read and the shards that rows go to.
 
         Args:
-          table: The users with the columns of their profile.
-          num_shards: Of the users.
-          workplace: Of the workers.
+          table: Schema of the users, with the columns of the profile features.
+          num_shards: Number of shards of the users.
+          workplace: Resources that the workers may use.
         """
         super().__init__(workplace.num_threads)
         self.table = table
@@ -133,7 +140,7 @@ class ReadUsers(ThreadedFn):
         self.workplace = workplace
 
     def work(self, split: FileSplit) -> Iterator[Any]:
-        """Checks and parts the rows."""
+        """Validates rows and divides them by shard."""
         with ParcelWriter(self.workplace.shuffle_dir) as writer:
             for batch in read_batches(split, self.table):
                 validated = validate_users(batch, self.table)

@@ -1,8 +1,8 @@
-"""TFRecord files, compressed with gzip, from many records at once.
+"""TFRecord files, compressed with gzip, written many records at once.
 
-TensorFlow's own writer takes a record at a time, lets no other thread run while it compresses, and
-compresses with zlib: at its default level more than half of the time that examples take. ISA-L
-writes the same format eleven times as fast, and a third more bytes.
+TensorFlow's own writer takes one record at a time, holds the interpreter lock while it compresses,
+and compresses with zlib: at its default level that is more than half of the time for writing
+examples. ISA-L writes the same format eleven times as fast, with a third more bytes.
 
 https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
 """
@@ -17,19 +17,19 @@ from tfx_pipeline.examples import wire_format as wire
 from trainer.contract.arrow import pa
 from trainer.contract.whole_files import WholeFile
 
-_LEVEL = 2  # of 0 to 3; 3 takes 1.7 times as long for 7 % fewer bytes
-_GZIP_WINDOW = 31  # the largest window, with gzip's header
+_LEVEL = 2  # from 0 to 3; level 3 takes 1.7 times as long for 7 % fewer bytes
+_GZIP_WINDOW = 31  # zlib's code for the largest window with a gzip header
 _MASK_DELTA = 0xA282EAD8
 
 
 class RecordFile:
-    """One file of records; it has its name only once it is closed."""
+    """A file of records that gets its name only once it is closed."""
 
     def __init__(self, path: str):
         """Opens the file.
 
         Args:
-          path: Where it will be.
+          path: Final path of the file.
         """
         self._file = WholeFile(path, "wb")
         self._compressor = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _GZIP_WINDOW)
@@ -40,25 +40,25 @@ class RecordFile:
             self._file.write(self._compressor.compress(frame(records)))
 
     def close(self) -> None:
-        """Writes what is held and gives the file its name."""
+        """Writes the buffered bytes and gives the file its name."""
         self._file.write(self._compressor.flush())
         self._file.close()
 
 
 def frame(records: pa.Array) -> pa.Buffer:
-    """Records as they are in a file: length, its checksum, content, its checksum.
+    """Frames records as a file stores them: length, its checksum, content, its checksum.
 
     Args:
       records: binary [n], n at least 1.
 
     Returns:
-      The bytes of all of them.
+      The bytes of all framed records.
     """
     lengths = wire.lengths_of(records).astype("<u8")
     header = np.empty(len(records), [("length", "<u8"), ("checksum", "<u4")])
     header["length"] = lengths
     header["checksum"] = _masked_checksums(length.tobytes() for length in lengths)
-    # Arrow's `to_pylist` takes longer for a record than its checksum.
+    # Arrow's `to_pylist` takes longer per record than the checksum.
     view = memoryview(records.buffers()[2])
     bounds = wire.offsets_in(records).tolist()
     footer = _masked_checksums(

@@ -1,4 +1,4 @@
-"""All that was shuffled to one shard of the users -> its users, in order of their ids.
+"""Gathers the batches that were shuffled to one shard into its users, in order of their ids.
 
 No Beam here.
 """
@@ -24,15 +24,15 @@ from trainer.contract.list_column import offsets_of
 
 @dataclasses.dataclass(frozen=True)
 class ShardUsers:
-    """The users of a shard.
+    """The users of a shard, with counts of what was left out.
 
     Attributes:
-      users: All of them, with events or only with a profile.
-      num_duplicates: Exact duplicates dropped. Beyond the cap an old duplicate may be counted as
-        dropped.
-      num_dropped: Oldest events dropped because of the cap.
+      users: All users of the shard, with events or only with a row in the users table.
+      num_duplicates: Number of exact duplicates dropped. Beyond the cap an old duplicate may be
+        counted as dropped.
+      num_dropped: Number of oldest events dropped because of the cap.
       has_profile: bool [num_users], whether a user is in the users table.
-      rejected: Rows of users who have another row already, `REJECTED_SCHEMA`.
+      rejected: Further rows of users who already have a row, `REJECTED_SCHEMA`.
     """
 
     users: UserBlock
@@ -43,17 +43,17 @@ class ShardUsers:
 
     @property
     def num_without_profile(self) -> int:
-        """Users with events who are not in the users table."""
+        """Number of users with events who are not in the users table."""
         return int(np.count_nonzero(~self.has_profile))
 
     @property
     def num_without_events(self) -> int:
-        """Users of the users table who have no usable interaction."""
+        """Number of users of the users table without a usable interaction."""
         return int(np.count_nonzero(self.users.offsets[1:] == self.users.offsets[:-1]))
 
     @property
     def num_at_one_time(self) -> int:
-        """Users with several events, all of them in one second."""
+        """Number of users with several events, all of them in one second."""
         first, end = self.users.offsets[:-1], self.users.offsets[1:]
         several = np.flatnonzero((end - first > 1) & ~self.users.has_older_events)
         times = self.users.events.timestamp
@@ -67,17 +67,18 @@ def gather_users(
     features: Iterable[ProfileFeature],
     max_events: int,
 ) -> ShardUsers:
-    """Brings together what is known of each user.
+    """Combines the events and the profile features of each user.
 
     Args:
-      event_batches: From `user_batches.pack_events`; emptied, so that memory holds events once.
-      profile_batches: From `user_batches.pack_profiles`.
-      columns: The attributes of all items.
-      features: The profile features.
-      max_events: Latest events kept of a user.
+      event_batches: Batches of `user_batches.pack_events`; emptied, so that memory holds the events
+        only once.
+      profile_batches: Batches of `user_batches.pack_profiles`.
+      columns: Attributes of all items, by name.
+      features: Profile features.
+      max_events: Largest number of latest events kept per user.
 
     Returns:
-      The users; the order of the batches plays no part.
+      The users; the result does not depend on the order of the batches.
     """
     nobody = pa.array([], pa.string())
     found = [batch.column("user_id") for batch in (*event_batches, *profile_batches)]
@@ -111,7 +112,7 @@ def _events(
     columns: dict[str, ListColumn],
     max_events: int,
 ) -> tuple[UserEvents, np.ndarray, np.ndarray, np.ndarray]:
-    """Events in order, where each user's begin, and duplicates and dropped events by user."""
+    """Returns ordered events, their offsets by user, and duplicates and dropped events by user."""
     duplicates = np.zeros(num_users, np.int64)
     dropped = np.zeros(num_users, np.int64)
     parts: list[np.ndarray] = []
@@ -122,7 +123,7 @@ def _events(
         parts.append(packed)
         lengths.append(num_events)
         users = user_of_row[row : row + batch.num_rows]
-        # A user has one row in a batch.
+        # A user has at most one row in a batch.
         duplicates[users] += batch.column("num_duplicates").to_numpy()
         dropped[users] += batch.column("num_dropped").to_numpy()
         row += batch.num_rows
@@ -143,7 +144,7 @@ def _events(
 
 
 def _fields(parts: list[np.ndarray], num_events: int) -> dict[str, np.ndarray]:
-    """The fields of packed events as arrays of their own; `parts` are let go of on the way."""
+    """Splits packed events into one array per field; frees `parts` on the way."""
     fields = {name: np.empty(num_events, EVENT_DTYPE[name]) for name in EVENT_DTYPE.names or ()}
     row = 0
     for place, part in enumerate(parts):
@@ -160,7 +161,7 @@ def _profiles(
     user_ids: pa.Array,
     features: Iterable[ProfileFeature],
 ) -> tuple[dict[str, pa.Array], np.ndarray, pa.RecordBatch]:
-    """Columns of profile features by user, whether a user has a row, and rows too many."""
+    """Returns columns of profile features by user, whether a user has a row, and surplus rows."""
     num_rows = np.bincount(user_of_row, minlength=len(user_ids))
     row_of_user = np.full(len(user_ids), -1, np.int64)
     row_of_user[user_of_row] = np.arange(len(user_of_row))
@@ -168,8 +169,8 @@ def _profiles(
     if (num_rows > 1).any():
         rows = [row for batch in batches for row in _profile_rows(batch)]
         for user in np.flatnonzero(num_rows > 1).tolist():
-            # Of different rows for one user the smallest is kept: the order of files must not
-            # decide.
+            # Of several different rows for one user the smallest is kept, so that the order of
+            # files does not decide.
             same = sorted(np.flatnonzero(user_of_row == user).tolist(), key=rows.__getitem__)
             row_of_user[user] = same[0]
             for profile, file, row in (rows[place] for place in same[1:]):
@@ -195,7 +196,7 @@ def _column(batch: pa.RecordBatch, feature: ProfileFeature) -> pa.Array:
 
 
 def _profile_rows(batch: pa.RecordBatch) -> list[tuple[str, str, int]]:
-    """(profile as JSON, file, row number) of each row."""
+    """Returns (profile features as JSON, file, row number) of each row."""
     found = []
     for row in batch.to_pylist():
         file, number = row["file"], row["row"]

@@ -1,7 +1,7 @@
-"""Where the batches of a shard's users wait to be written: Beam's shuffle, or files.
+"""The store of a shard's batches until they are written: Beam's shuffle, or files.
 
-Beam's shuffle in memory holds some four times what it shuffles. Where all workers see one disk, the
-batches go into files, and only their places travel through Beam.
+Beam's in-memory shuffle needs some four times the memory of what it shuffles. Where all workers see
+one disk, the batches go into files, and only their places travel through Beam.
 """
 
 import contextlib
@@ -19,43 +19,43 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 from tfx_pipeline.examples.user_batches import from_bytes, to_bytes
 from trainer.contract.arrow import pa
 
-_PREFIX = ".shuffle-"  # of the folders of files
+_PREFIX = ".shuffle-"  # prefix of the folders of shuffle files
 
 
 class FilePart(NamedTuple):
-    """Where a batch lies."""
+    """Place of a batch in a file."""
 
     path: str
     offset: int
     size: int
 
 
-# A batch on its way: itself, or where it lies.
+# A batch in the shuffle: its bytes, or its place in a file.
 Parcel = bytes | FilePart
 
 
 @dataclasses.dataclass(frozen=True)
 class Workplace:
-    """What a worker of the engine may use of its machine.
+    """Resources that a worker of the engine may use on its machine.
 
     Attributes:
-      shuffle_dir: A folder that all workers see, for the shuffle; None: Beam shuffles.
-      num_threads: Threads of a worker that is alone on its machine.
+      shuffle_dir: Folder for the shuffle that all workers see; None: Beam shuffles.
+      num_threads: Number of threads of a worker that is alone on its machine.
     """
 
     shuffle_dir: str | None = None
     num_threads: int = 1
 
 
-# Nothing: any engine, on any machines.
+# No shared resources: right for any engine, on any machines.
 IN_BEAM = Workplace()
 
 
 class ParcelWriter:
-    """Writes the batches of one part of a table, each into one file or none; use it in `with`."""
+    """Context manager that writes the batches of one part of a table into one file, or none."""
 
     def __init__(self, shuffle_dir: str | None):
-        """Initializes with the folder; None: a batch is its own parcel."""
+        """Initializes with the folder of shuffle files; None: a batch's bytes are its parcel."""
         self._dir = shuffle_dir
         self._stack = contextlib.ExitStack()
         self._file: BinaryIO | None = None
@@ -67,12 +67,12 @@ class ParcelWriter:
         self._stack.close()
 
     def write(self, batch: pa.RecordBatch) -> Parcel:
-        """Takes a batch; what is returned can be opened when the writer is closed."""
+        """Stores a batch and returns its parcel, which can be opened once the writer is closed."""
         content = to_bytes(batch)
         if self._dir is None:
             return content
         if self._file is None:
-            # A part that is tried again writes another file, and nobody reads the first.
+            # A part that is retried writes another file, and nothing reads the first one.
             path = os.path.join(self._dir, f"{uuid.uuid4().hex}.arrow")
             self._file = self._stack.enter_context(open(path, "wb"))
         place = FilePart(self._file.name, self._file.tell(), len(content))
@@ -81,7 +81,7 @@ class ParcelWriter:
 
 
 def open_parcel(parcel: Parcel) -> pa.RecordBatch:
-    """The batch."""
+    """Reads the batch of a parcel."""
     if isinstance(parcel, bytes):
         return from_bytes(parcel)
     path, offset, size = parcel
@@ -91,20 +91,20 @@ def open_parcel(parcel: Parcel) -> pa.RecordBatch:
 
 
 def parcel_size(parcel: Parcel) -> int:
-    """Bytes of the batch."""
+    """Returns the size of a parcel's batch in bytes."""
     return len(parcel) if isinstance(parcel, bytes) else parcel[2]
 
 
 @contextlib.contextmanager
 def workplace_of(options: PipelineOptions, beside: str) -> Iterator[Workplace]:
-    """What the engine's workers may use, until its pipeline is over.
+    """Provides the resources of the engine's workers until its pipeline has ended.
 
     Args:
-      options: Of the pipeline.
-      beside: A folder of the outputs; on a local disk, files of the shuffle lie in its parent.
+      options: Options of the pipeline.
+      beside: One of the output folders; on a local disk, shuffle files are written to its parent.
 
     Yields:
-      The workplace; for an engine on other machines one without anything.
+      The resources; `IN_BEAM` for an engine on other machines.
     """
     runner = options.view_as(StandardOptions).runner or "DirectRunner"
     if runner.rpartition(".")[2] != "DirectRunner":
@@ -114,7 +114,7 @@ def workplace_of(options: PipelineOptions, beside: str) -> Iterator[Workplace]:
     parent = os.path.dirname(os.path.abspath(beside))
     is_beside = os.path.isdir(parent)
     if is_beside:
-        # Of a run that was killed: in an output folder there is one run at a time.
+        # Left by a run that was killed: an output folder has only one run at a time.
         for left in glob.glob(os.path.join(glob.escape(parent), f"{_PREFIX}*")):
             shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=parent if is_beside else None) as folder:

@@ -1,12 +1,12 @@
-"""Users' events -> the examples made of them: features, labels, and what evaluation needs.
+"""The examples made from users' events: features, labels, and columns for evaluation.
 
-An example is a *snapshot*: a user's features at one time, with all that follows as labels. One
-label an example would run the user tower once for every later tag (some 20 to 500 times a user
-here) and repeat the same history in every example; a snapshot runs it once. Which moments there are
-is `snapshot_moments`' work. Every user has a snapshot *now* besides, after all events.
+An example is a *snapshot*: a user's features at one time, with all later events as labels. One
+label per example would run the user tower once for every later tag (some 20 to 500 times a user
+here) and repeat the same history in every example; a snapshot runs it once. The module `moments`
+selects the times. Each user also has a snapshot in the split `now`, after all events.
 
-Computed for a block of users at once, column by column: numpy alone, no Beam and no loop over
-users.
+Snapshots are computed for a block of users at once, column by column: in numpy, without Beam and
+without a loop over users.
 """
 
 import dataclasses
@@ -35,14 +35,15 @@ from trainer.contract.value_sums import ValueSums, heaviest
 
 @dataclasses.dataclass(frozen=True)
 class BlockSnapshots:
-    """All examples of a block of users.
+    """All examples of a block of users, as columns.
 
     Attributes:
-      part: int [m], part of each labelled snapshot, position in `SPLITS`.
-      labelled: By feature name, a column of the m labelled snapshots, in order of users and time.
-      now: By feature name, a column of the snapshots *now*, one a user.
-      num_impressions_dropped: Impressions of label periods beyond the cap, of all.
-      num_training: int64 [num_users], how many of a user's first events are of the training part.
+      part: int [m], part of each labelled snapshot as a position in `SPLITS`.
+      labelled: Columns of the m labelled snapshots by feature name, in order of users and time.
+      now: Columns of the snapshots of the split `now` by feature name, one row per user.
+      num_impressions_dropped: int [m], number of impressions beyond the cap in each label period.
+      num_training: int64 [num_users], number of a user's first events that are in the training
+        part.
     """
 
     part: np.ndarray
@@ -53,7 +54,7 @@ class BlockSnapshots:
 
 
 class SnapshotMaker:
-    """Makes the examples of blocks of users over one catalogue."""
+    """Makes the examples of blocks of users of one catalogue."""
 
     def __init__(
         self,
@@ -63,14 +64,15 @@ class SnapshotMaker:
         now: int,
         time_split: TimeSplit | None,
     ):
-        """Initializes with what all users share.
+        """Initializes with the settings that all users share.
 
         Args:
-          vocabularies: By name of an attribute, its values.
-          spec: The features.
-          config: Moments, parts and caps.
-          now: Seconds, UTC, after every event of the log.
-          time_split: Of `temporal`; None: the protocol is `user_holdout`.
+          vocabularies: Values of each attribute of the items, by the attribute's name.
+          spec: Feature specification.
+          config: Settings of snapshot times, splits and limits.
+          now: Time in seconds, UTC, after every event of the log.
+          time_split: Start times of validation and test in `temporal`; None: the protocol is
+            `user_holdout`.
         """
         self._texts = vocabularies
         self._spec = spec
@@ -79,14 +81,15 @@ class SnapshotMaker:
         self._time_split = time_split
 
     def snapshots(self, users: UserBlock) -> BlockSnapshots:
-        """The examples of some users."""
+        """Returns the examples of some users."""
         config = self._config
         generators = UserGenerators(users.user_ids.to_pylist(), config.seed)
         num_training = num_training_events(users, config, self._time_split)
         labelled = labelled_moments(users, config, self._time_split, num_training, generators)
         history = HistoryValues(users.events)
 
-        # Features of all moments at once, then cut in two: labelled ones and *now*.
+        # Features are computed for all times at once, then cut into labelled snapshots and those of
+        # `now`.
         num_labelled, everyone = len(labelled), np.arange(len(users))
         user = np.concatenate([labelled.user, everyone])
         moments = Moments(
@@ -128,9 +131,10 @@ class SnapshotMaker:
         clicked_items = history.chosen("item_id", clicked=True)
 
         tags = clicked_tags.count(moments.cut, moments.end)
-        # Of training snapshots the most frequent, of the others all, in order of the tags.
+        # Training snapshots keep their most frequent tags, others all tags, in order of the tags.
         label_tags = _alternate(is_training, heaviest(tags, config.max_label_tags), tags)
-        # What evaluation alone needs is left out of training: stretches without a row.
+        # Columns that only evaluation needs are left out of training: their ranges there have no
+        # rows.
         cut = np.where(is_training, moments.first, moments.cut)
         past_tags = clicked_tags.count(moments.first, cut)
         past_items = clicked_items.count(moments.first, cut)
@@ -166,10 +170,10 @@ class SnapshotMaker:
     def _impressions(
         self, moments: LabelledMoments, is_training: np.ndarray, generators: UserGenerators
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the impressions after each moment, those beyond the cap sampled away.
+        """Returns the rows of the impressions after each time; beyond the cap, a sample.
 
         Returns:
-          int [n], ascending within a moment, and int [num_moments], how many are of each.
+          int [n], rows, ascending within a time, and int [num_moments], number of rows of each.
         """
         config = self._config
         caps = np.where(is_training, config.max_train_impressions, config.max_eval_impressions)
@@ -192,15 +196,15 @@ class SnapshotMaker:
 def _profile_columns(
     feature: f.ProfileFeature, values: pa.Array, parts: Sequence[np.ndarray]
 ) -> Sequence[Column]:
-    """What some users have of a profile feature.
+    """Returns the columns of a profile feature for some users.
 
     Args:
-      feature: The feature.
-      values: Values of all users, see `UserBlock.profile`.
-      parts: Users, each int [n], repetition allowed.
+      feature: Profile feature.
+      values: Values of all users, as in `UserBlock.profile`.
+      parts: Arrays of users, each int [n], repetition allowed.
 
     Returns:
-      For each part a column of n examples; a missing number is NaN.
+      One column of n examples per part; a missing number is NaN.
     """
     if feature.is_number:
         numbers = values.to_numpy(zero_copy_only=False).astype(np.float32)
@@ -219,7 +223,7 @@ def _profile_columns(
 
 
 def _cut(found: ValueSums, num: int) -> tuple[ValueSums, ValueSums]:
-    """The first `num` stretches, and the others."""
+    """Splits into the first `num` ranges and the others."""
     offset = found.offsets[num]
     return (
         ValueSums(found.codes[:offset], found.sums[:offset], found.offsets[: num + 1]),
@@ -228,7 +232,7 @@ def _cut(found: ValueSums, num: int) -> tuple[ValueSums, ValueSums]:
 
 
 def _alternate(is_first: np.ndarray, one: ValueSums, other: ValueSums) -> ValueSums:
-    """The values of each stretch from the one or from the other."""
+    """Takes the values of each range from `one` where `is_first`, else from `other`."""
     starts = np.where(is_first, one.offsets[:-1], other.offsets[:-1] + len(one.codes))
     lengths = np.where(is_first, np.diff(one.offsets), np.diff(other.offsets))
     _, rows = concatenated_ranges(starts, lengths)

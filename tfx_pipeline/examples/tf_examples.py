@@ -1,4 +1,4 @@
-"""Snapshots as serialized `tf.Example`s, and the curated schema that declares them."""
+"""Snapshots as serialized `tf.Example`s, and the curated schema that describes them."""
 
 import functools
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from trainer.contract.list_column import offsets_of
 
 _INT, _FLOAT, _BYTES = schema_pb2.INT, schema_pb2.FLOAT, schema_pb2.BYTES
 
-# Everything of an example that is no feature: (name, type, whether it is exactly one value).
+# Columns of an example that are no features: (name, type, whether it has exactly one value).
 _LABEL_COLUMNS = (
     (f.LABEL_TAGS, _BYTES, False),
     (f.LABEL_TAG_WEIGHTS, _FLOAT, False),
@@ -30,19 +30,19 @@ _LABEL_COLUMNS = (
 )
 _IDENTITY_COLUMNS = ((f.USER_ID, _BYTES, True), (f.SNAPSHOT_TIME, _INT, True))
 
-# Fields of tf.train.Feature.
+# Tags of the fields of tf.train.Feature.
 _BYTES_LIST, _FLOAT_LIST, _INT64_LIST = b"\x0a", b"\x12", b"\x1a"
 _MAP_KEY, _MAP_VALUE = b"\x0a", b"\x12"
 _FEATURES, _MAP_ENTRY, _PACKED = b"\x0a", b"\x0a", b"\x0a"
-# Lengths of contents, in bytes, up to which there is a table of headers.
+# Content lengths in bytes up to which there is a table of headers.
 _SMALLEST_TABLE, _LARGEST_TABLE = 1 << 10, 1 << 16
 
 
 def serialize_columns(columns: Mapping[str, Column]) -> pa.Array:
-    """Serializes many snapshots at once, to the bytes that protobuf writes deterministically.
+    """Serializes many snapshots at once, to the bytes of protobuf's deterministic serialization.
 
     Args:
-      columns: By feature name, all of the same number of examples, at least one column.
+      columns: Columns by feature name, at least one, all with the same number of examples.
 
     Returns:
       binary [num_examples], serialized `tf.Example`s.
@@ -56,7 +56,7 @@ def serialize_columns(columns: Mapping[str, Column]) -> pa.Array:
 
 
 def _content(column: Column) -> tuple[bytes, pa.Array]:
-    """The field of `tf.train.Feature`, and what its list holds, binary [num_examples]."""
+    """Returns the tag of the field, and the content of the lists, binary [num_examples]."""
     if isinstance(column, TextColumn):
         entries = column.texts.wire.take(pa.array(column.codes))
         return _BYTES_LIST, wire.regroup(entries, column.offsets)
@@ -67,20 +67,20 @@ def _content(column: Column) -> tuple[bytes, pa.Array]:
 
 
 def _headers(name: bytes, kind: bytes, lengths: np.ndarray) -> pa.Array:
-    """What stands before the content of a feature, which follows from its length alone.
+    """Returns the bytes before the content of a feature, which depend on its length alone.
 
     Args:
-      name: Of the feature.
-      kind: Field of `tf.train.Feature`.
-      lengths: int [n].
+      name: Name of the feature, UTF-8.
+      kind: Tag of the field of `tf.train.Feature`.
+      lengths: int [n], lengths of the contents in bytes.
 
     Returns:
-      binary [n]: an entry of the map from names to features, up to the list's content.
+      binary [n], an entry of the map from names to features, up to the list's content.
     """
     longest = int(lengths.max(initial=0))
     if longest > _LARGEST_TABLE:
         return _headers_of(name, kind, lengths)
-    # Written once for each length, and looked up: an example has 20 of them.
+    # Built once for each length and looked up: an example has 20 of them.
     size = max(longest, _SMALLEST_TABLE).bit_length()
     return _header_table(name, kind, 1 << size).take(pa.array(lengths))
 
@@ -93,7 +93,7 @@ def _header_table(name: bytes, kind: bytes, size: int) -> pa.Array:
 def _headers_of(name: bytes, kind: bytes, lengths: np.ndarray) -> pa.Array:
     after: list[bytes | pa.Array] = []
     if kind != _BYTES_LIST:
-        # Numbers are packed into one field, and a list without a number has no field at all.
+        # Numbers are packed into one field, and a list without numbers has no field at all.
         packed = wire.join([_PACKED, wire.varints(lengths)])
         after = [wire.blank(packed, lengths == 0)]
         lengths = lengths + wire.lengths_of(after[0])
@@ -106,12 +106,12 @@ def _headers_of(name: bytes, kind: bytes, lengths: np.ndarray) -> pa.Array:
 
 
 def build_schema(spec: f.FeatureSpec) -> schema_pb2.Schema:
-    """The curated schema of the examples of `spec`.
+    """Returns the curated schema of the examples of a feature specification.
 
-    It is written from the configuration, not inferred from the data, so that data that departs from
-    the declaration is an anomaly. Single profile features and identity must be there exactly once,
-    an unknown number as NaN; lists may be empty; a profile feature with declared `values` allows
-    these and the empty string (unknown).
+    It is built from the configuration and not inferred from the data, so that data that departs
+    from the declaration is an anomaly. Single-valued profile features and identity columns must be
+    present exactly once, an unknown number as NaN; lists may be empty; a profile feature with
+    declared `values` allows these and the empty string (unknown).
     """
     schema = schema_pb2.Schema()
     for name, kind, is_single in _IDENTITY_COLUMNS + _LABEL_COLUMNS:

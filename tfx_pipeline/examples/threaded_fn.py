@@ -1,7 +1,7 @@
-"""A Beam function that works on several elements at once.
+"""A Beam function that processes several elements at once.
 
 The in-memory engine has one worker and gives it one element at a time, while most of the work here
-is numpy, Arrow and zlib, which let other threads run.
+is in numpy, Arrow and compression, which release the interpreter lock.
 """
 
 import collections
@@ -17,19 +17,20 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 
 class ThreadedFn(beam.DoFn):
-    """Calls `work` for each element, in threads where there are several.
+    """Beam function that calls `work` for each element, in threads where there are several.
 
-    Outputs come in the order of the elements, some of them after later elements have come.
+    Outputs are yielded in the order of the elements, some of them after later elements have
+    arrived.
     """
 
     def __init__(self, num_threads: int):
-        """Initializes with the number of threads; of one, work is done where it comes."""
+        """Initializes with the number of threads; with one, `process` itself calls `work`."""
         self.num_threads = num_threads
         self._executor: futures.ThreadPoolExecutor | None = None
         self._pending: collections.deque[futures.Future[list[Any]]] = collections.deque()
 
     def work(self, element: Any, *side_inputs: Any) -> Iterator[Any]:
-        """What `process` of another function does; called by several threads at once."""
+        """Yields the outputs for one element; several threads call it at once."""
         raise NotImplementedError
 
     def setup(self) -> None:
@@ -43,21 +44,21 @@ class ThreadedFn(beam.DoFn):
             self._executor.shutdown(cancel_futures=True)
 
     def start_bundle(self) -> None:
-        """Forgets what a bundle that failed has left."""
+        """Discards the pending work of a bundle that failed."""
         self._pending.clear()
 
-    def process(self, element, *side_inputs):  # Beam would take hints for those of side inputs
-        """Begins with an element; yields what is ready, or must be before another can begin."""
+    def process(self, element, *side_inputs):  # Beam would apply type hints to side inputs
+        """Starts an element; yields finished outputs, and waits if too many are pending."""
         if self._executor is None:
             yield from self.work(element, *side_inputs)
             return
         self._pending.append(self._executor.submit(lambda: list(self.work(element, *side_inputs))))
-        # One more than there are threads, so that none waits for this one.
+        # One more than there are threads, so that no thread waits for this one.
         while len(self._pending) > self.num_threads:
             yield from self._pending.popleft().result()
 
     def finish_bundle(self) -> Iterator[Any]:
-        """Yields the rest."""
+        """Yields the remaining outputs."""
         while self._pending:
             for output in self._pending.popleft().result():
                 if isinstance(output, pvalue.TaggedOutput):

@@ -1,8 +1,8 @@
-"""Where the parts of the protocol `temporal` begin: given, or shares of the log's events.
+"""Start times of validation and test in the protocol `temporal`: given, or by shares of events.
 
-A share of the events and not of the time span: one event of 1970, or a log that grows, would leave
-a share of the time with nearly all events or with none. The events are counted in a histogram of a
-bounded size, which sums to the same whatever order its parts come in. No Beam here.
+The shares are of the events and not of the time span: with one event of 1970, or a growing log, a
+share of the time could hold nearly all events or none. The events are counted in a histogram of
+bounded size, whose sum does not depend on the order of its parts. No Beam here.
 """
 
 import dataclasses
@@ -15,19 +15,20 @@ import numpy as np
 from tfx_pipeline.config.examples import ExamplesConfig
 from tfx_pipeline.config.utc_times import utc_seconds
 
-# Bins that hold an event, at most. One second each while there are no more of them, then two, four
-# ...: of a log of a year a bin is at most 9 minutes, and a histogram at most a megabyte.
+# Largest number of bins with events. Bins are one second wide as long as that suffices, then two,
+# four and so on: for a log of a year a bin is at most 9 minutes, and a histogram at most a
+# megabyte.
 _MAX_BINS = 2**16
 
 
 @dataclasses.dataclass(frozen=True)
 class TimeSplit:
-    """The two moments that part a log.
+    """The two times that divide a log into training, validation and test.
 
     Attributes:
-      validation_start: Seconds, UTC. Training sees events before it, and nothing else.
-      test_start: Seconds, UTC. Events from `validation_start` on and before it are the labels of
-        validation, those at or after it the labels of test.
+      validation_start: Time in seconds, UTC. Training sees only events before it.
+      test_start: Time in seconds, UTC. Events from `validation_start` to before it are the labels
+        of validation, later ones those of test.
     """
 
     validation_start: int
@@ -36,13 +37,14 @@ class TimeSplit:
 
 @dataclasses.dataclass(frozen=True)
 class TimeHistogram:
-    """Number of events by time.
+    """Number of events by time, in bins of one width.
 
     Attributes:
       bins: int64 [m], ascending and distinct: bin b holds the seconds from `b << log2_width` to
         below `(b + 1) << log2_width`.
-      counts: int64 [m], positive.
-      log2_width: The smallest for which there are at most `_MAX_BINS` bins.
+      counts: int64 [m], positive numbers of events.
+      log2_width: Binary logarithm of the bins' width in seconds: the smallest with which there are
+        at most `_MAX_BINS` bins.
     """
 
     bins: np.ndarray
@@ -51,11 +53,11 @@ class TimeHistogram:
 
 
 class LogSpan(NamedTuple):
-    """What must be known of all events before the first example is made.
+    """Facts about all events that must be known before the first example is made.
 
     Attributes:
-      end: Seconds of the last event; 0 of none.
-      times: Number of events by time; None: nobody asks.
+      end: Time of the last event in seconds; 0 without events.
+      times: Number of events by time; None: not needed.
     """
 
     end: int = 0
@@ -63,23 +65,24 @@ class LogSpan(NamedTuple):
 
 
 def count_times(timestamps: np.ndarray) -> TimeHistogram:
-    """Counts events.
+    """Counts events by time.
 
     Args:
       timestamps: int64 [n], seconds, in any order.
 
     Returns:
-      Their histogram.
+      The histogram of the events.
     """
     bins, counts = np.unique(timestamps.astype(np.int64), return_counts=True)
     return _bounded(TimeHistogram(bins, counts))
 
 
 def sum_histograms(parts: Iterable[TimeHistogram]) -> TimeHistogram:
-    """The histogram of all events together.
+    """Returns the histogram of all events together.
 
-    A part's bins are no wider than the sum's: whoever has too many bins of some width alone has too
-    many of it with others. So the width, and with it the result, depends on the events alone.
+    A part's bins are never wider than those of the sum: a part that has too many bins of some width
+    alone also has too many together with others. So the width, and with it the result, depends on
+    the events alone.
     """
     parts = list(parts)
     log2_width = max((part.log2_width for part in parts), default=0)
@@ -92,7 +95,7 @@ def sum_histograms(parts: Iterable[TimeHistogram]) -> TimeHistogram:
 
 
 def merge_spans(parts: Iterable[LogSpan]) -> LogSpan:
-    """The span of all parts together."""
+    """Returns the span of all parts together."""
     parts = list(parts)
     counted = [part.times for part in parts if part.times is not None]
     return LogSpan(
@@ -101,30 +104,30 @@ def merge_spans(parts: Iterable[LogSpan]) -> LogSpan:
 
 
 def time_split_of_span(span: LogSpan, config: ExamplesConfig) -> TimeSplit | None:
-    """Where the parts of `temporal` begin; None: the protocol is another one."""
+    """Returns the start times of validation and test in `temporal`; None in another protocol."""
     if config.split != "temporal":
         return None
     return given_time_split(config) or time_split_of(span.times or sum_histograms([]), config)
 
 
 def given_time_split(config: ExamplesConfig) -> TimeSplit | None:
-    """The moments that the configuration names; None where it names none."""
+    """Returns the start times that the configuration names; None where it names none."""
     if config.validation_start is None or config.test_start is None:
         return None
     return TimeSplit(utc_seconds(config.validation_start), utc_seconds(config.test_start))
 
 
 def time_split_of(histogram: TimeHistogram, config: ExamplesConfig) -> TimeSplit:
-    """The moments that leave the configured shares of the events to validation and test.
+    """Returns the times that leave the configured shares of the events to validation and test.
 
     Args:
-      histogram: Of all events of the log.
-      config: The shares.
+      histogram: Number of events of the whole log by time.
+      config: Shares of validation and test.
 
     Returns:
-      Each the first moment at or after its share, as `tfx_pipeline.examples.snapshots.cut_time` has
-      it, or, where bins are wider than a second, the beginning of that moment's bin. Both 0 for no
-      event.
+      The times, each the first at or after its share, as in
+      `tfx_pipeline.examples.moments.cut_time`, or, where bins are wider than a second, the start of
+      that time's bin. Both are 0 without events.
     """
     total = int(histogram.counts.sum())
     if not total:

@@ -1,8 +1,8 @@
-"""Rows of many users on their way through a shuffle: Arrow record batches. No Beam here.
+"""Rows of many users in the shuffle, as Arrow record batches. No Beam here.
 
-A shuffle that moves an object per interaction, or per user, spends its time on objects. Here a
-batch of rows travels as one record batch for each shard of the users: what it holds of a user's
-events is 17 bytes an event in one cell.
+A shuffle that moves one object per interaction, or per user, spends its time on objects. Here a
+batch of rows travels as one record batch for each shard of the users: a user's events are one cell
+with 17 bytes per event.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from tfx_pipeline.tables.user_hash import user_shards
 from trainer.contract.arrow import pa
 from trainer.contract.list_column import offsets_of
 
-# A user's events in a batch of rows: `EVENT_DTYPE` as bytes, and what was dropped beyond the cap.
+# A user's events in a batch of rows: `EVENT_DTYPE` as bytes, and counts of what was left out.
 EVENT_BATCH = pa.schema(
     [
         pa.field("user_id", pa.string()),
@@ -25,19 +25,20 @@ EVENT_BATCH = pa.schema(
         pa.field("num_dropped", pa.int32()),
     ]
 )
-# A profile's columns follow, each with this before its name.
+# Prefix of the names of the profile features' columns.
 PROFILE_PREFIX = "profile."
 
 
 def pack_events(validated: ValidatedBatch, max_events: int | None = None) -> pa.RecordBatch:
-    """Groups the good interactions of a batch by user.
+    """Groups the valid interactions of a batch by user.
 
     Args:
-      validated: Checked interactions.
-      max_events: The latest kept of each user; None: all, in the order of the rows.
+      validated: Validated interactions.
+      max_events: Largest number of latest events kept per user; None: all, in the order of the
+        rows.
 
     Returns:
-      `EVENT_BATCH`, a row a user.
+      `EVENT_BATCH`, one row per user.
     """
     rows = validated.rows
     events = pack_rows(rows)
@@ -65,10 +66,10 @@ def pack_events(validated: ValidatedBatch, max_events: int | None = None) -> pa.
 
 
 def unpack_events(batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
-    """The events of an `EVENT_BATCH`.
+    """Unpacks the events of an `EVENT_BATCH`.
 
     Returns:
-      `EVENT_DTYPE` [n], user by user, and int64 [num_users], how many are of each.
+      `EVENT_DTYPE` [n], user by user, and int64 [num_users], number of events of each user.
     """
     cells = batch.column("events")
     offsets = np.frombuffer(cells.buffers()[1], np.int32)
@@ -80,13 +81,14 @@ def unpack_events(batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pack_profiles(validated: ValidatedBatch) -> pa.RecordBatch:
-    """The good rows of a batch of users, with their place in the file.
+    """Returns the valid rows of a batch of users, with their places in the file.
 
     Args:
-      validated: Checked users.
+      validated: Validated users.
 
     Returns:
-      `user_id`, `file`, `row` and the profile's columns, a row a row.
+      A batch of `user_id`, `file`, `row` and the columns of the profile features, one row per valid
+      row.
     """
     rows = validated.rows
     names = [name for name in rows.schema.names if name != "user_id"]
@@ -102,7 +104,7 @@ def pack_profiles(validated: ValidatedBatch) -> pa.RecordBatch:
 
 
 def split_by_shard(batch: pa.RecordBatch, num_shards: int) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """The rows of each shard of the users, one batch a shard."""
+    """Splits a batch by shard of the users; yields shard and rows for each shard that has rows."""
     shards = user_shards(batch.column("user_id").to_pylist(), num_shards)
     order = np.argsort(shards, kind="stable")
     ordered = batch.take(pa.array(order))
@@ -113,7 +115,7 @@ def split_by_shard(batch: pa.RecordBatch, num_shards: int) -> Iterator[tuple[int
 
 
 def to_bytes(batch: pa.RecordBatch) -> bytes:
-    """A record batch as bytes, with its schema."""
+    """Serializes a record batch, with its schema."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
@@ -122,13 +124,13 @@ def to_bytes(batch: pa.RecordBatch) -> bytes:
 
 
 def from_bytes(content: bytes) -> pa.RecordBatch:
-    """What `to_bytes` took."""
+    """Reads a record batch that `to_bytes` serialized."""
     with pa.ipc.open_stream(content) as reader:
         return reader.read_next_batch()
 
 
 def _cells(events: np.ndarray, lengths: np.ndarray) -> pa.Array:
-    """Bytes of the events of each user, without a copy."""
+    """Returns the bytes of each user's events as binary cells, without a copy."""
     offsets = (offsets_of(lengths) * EVENT_DTYPE.itemsize).astype(np.int32)
     data = np.ascontiguousarray(events).view(np.uint8)
     return pa.Array.from_buffers(

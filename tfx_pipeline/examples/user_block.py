@@ -1,4 +1,4 @@
-"""Some users with all they did and what is known of them: what examples are made of at once."""
+"""A block of users with their events and profile features, from which examples are made."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -8,27 +8,28 @@ import numpy as np
 from trainer.contract.arrow import pa
 from trainer.contract.history import UserEvents
 
-# As much as the arrays of a block's examples stay in a processor's cache.
+# Sizes at which the arrays of a block's examples stay in a processor's cache.
 _EVENTS_PER_BLOCK = 16_384
 _USERS_PER_BLOCK = 4_096
 
-# By type of a profile feature, that of its column.
+# Arrow type of the column of a profile feature, by the feature's type.
 PROFILE_TYPES = {"text": pa.string(), "number": pa.float32(), "list": pa.list_(pa.string())}
 
 
 @dataclasses.dataclass(frozen=True)
 class UserBlock:
-    """Users in order of their ids.
+    """Users in order of their ids, with events and profile features.
 
     Attributes:
-      user_ids: string [num_users].
-      profile: By name of a profile feature, of `PROFILE_TYPES` [num_users]: a string, "" where
-        unknown; a number, null where missing; a list of strings, null or empty where there is none.
-      events: The events of all users, one user after the other, each in canonical order.
+      user_ids: string [num_users], ids of the users.
+      profile: Columns by name of a profile feature, of `PROFILE_TYPES` [num_users]: a string, ""
+        where unknown; a number, null where missing; a list of strings, null or empty where there is
+        none.
+      events: The events of all users, user by user, each user's in canonical order.
       offsets: int64 [num_users + 1]; the events of user i are the rows from `offsets[i]` to below
         `offsets[i + 1]`.
-      has_older_events: bool [num_users], whether older events were dropped: then a user is no new
-        one at any time, whatever is left of the history.
+      has_older_events: bool [num_users], whether older events were dropped: such a user is new at
+        no time, however few events are kept.
     """
 
     user_ids: pa.Array
@@ -38,11 +39,11 @@ class UserBlock:
     has_older_events: np.ndarray
 
     def __len__(self) -> int:
-        """Number of users."""
+        """Returns the number of users."""
         return len(self.user_ids)
 
     def slice(self, first: int, end: int) -> "UserBlock":
-        """The users from `first` to below `end`."""
+        """Returns the users from `first` to below `end`."""
         rows = slice(self.offsets[first], self.offsets[end])
         events = dataclasses.replace(
             self.events,
@@ -60,7 +61,7 @@ class UserBlock:
         )
 
     def split(self) -> Iterator["UserBlock"]:
-        """Blocks of a bounded size, of one user at least."""
+        """Yields blocks of bounded size, each of at least one user."""
         first = 0
         while first < len(self):
             bound = self.offsets[first] + _EVENTS_PER_BLOCK

@@ -1,4 +1,4 @@
-"""One user's events and profile, straight from the tables: for asking a server about a user now."""
+"""One user's events and profile features, read from the tables, to ask a server about them."""
 
 import dataclasses
 import json
@@ -40,13 +40,14 @@ _logger = logging.getLogger("tagtower.events")
 
 
 class FoundUser(NamedTuple):
-    """What the tables know of a user.
+    """A user's data in the tables.
 
     Attributes:
-      events: The user's events.
-      profile: The user's row, None in it where a number is missing; None: unknown.
-      now: Seconds, UTC: one after the last event of the log, as in the pipeline's snapshot *now*,
-        and not before the window's last day ends.
+      events: The events of the user.
+      profile: The user's profile features, with None for a missing number; None: the user has no
+        row.
+      now: Time in seconds, UTC: one second after the last event of the log, as in the pipeline's
+        split `now`, and not before the end of the window's last day.
     """
 
     events: UserEvents
@@ -55,7 +56,7 @@ class FoundUser(NamedTuple):
 
 
 def served_tag_normalization(config: PipelineConfig) -> TagNormalization:
-    """How tags are normalised in the version that serves; without one, as the configuration says.
+    """Returns the normalisation of tags in the served version, or else the configured one.
 
     A server compares tags with the vocabulary of its version, which may be older than the
     configuration.
@@ -66,7 +67,7 @@ def served_tag_normalization(config: PipelineConfig) -> TagNormalization:
 
 
 def read_catalogue(config: PipelineConfig) -> ItemCatalogue:
-    """Reads the items table, with tags as the version that serves knows them."""
+    """Reads the items table, with tags normalised as in the served version."""
     separator = config.data.list_notation
     normalization = served_tag_normalization(config)
     return build_item_catalogue(
@@ -76,23 +77,23 @@ def read_catalogue(config: PipelineConfig) -> ItemCatalogue:
 
 
 def _read_all(config: PipelineConfig, table: schema.TableSchema) -> Iterator[FileBatch]:
-    """Reads a table, of the window's days alone where there is one."""
+    """Reads a table; with a window, only its days."""
     for path in table_files(config.data, table):
         yield from read_batches(path, limited(table, config.data))
 
 
 def find_user(config: PipelineConfig, user_id: str) -> FoundUser:
-    """Looks a user up in the tables, in the way of the example pipeline.
+    """Looks up a user in the tables, with the rules of the example pipeline.
 
     Args:
-      config: Where the tables are.
-      user_id: The user.
+      config: Configuration that names the tables.
+      user_id: Id of the user.
 
     Returns:
-      Events, profile and the time.
+      The user's events and profile features, and the time of the request.
 
     Raises:
-      ValueError: Neither `interactions` nor `users` knows the user.
+      ValueError: Neither `interactions` nor `users` contains the user.
     """
     find_tables(config.data, config.features)
     catalogue = read_catalogue(config)
@@ -119,7 +120,7 @@ def find_user(config: PipelineConfig, user_id: str) -> FoundUser:
     events = canonical(np.frombuffer(b"".join(chunks), EVENT_DTYPE))[
         -config.examples.max_events_per_user :
     ]
-    # Of several rows for one user the one that `tfx_pipeline.examples.shard_users` keeps.
+    # Of several rows for one user, take the one that `tfx_pipeline.examples.shard_users` keeps.
     profile = min(profiles, key=lambda row: json.dumps(row, sort_keys=True), default=None)
     return FoundUser(
         to_user_events(UserChunk(events.tobytes()), item_columns(catalogue)), profile, now
@@ -127,19 +128,19 @@ def find_user(config: PipelineConfig, user_id: str) -> FoundUser:
 
 
 def read_events(path: str, config: PipelineConfig) -> list[dict[str, Any]]:
-    """Reads a file of fresh events of one user.
+    """Reads a file with fresh events of one user.
 
     Args:
-      path: CSV, JSON lines or Parquet with `item_id`, `timestamp`, `clicked` and optionally
+      path: CSV, JSON lines or Parquet file with `item_id`, `timestamp`, `clicked` and optionally
         `weight`.
-      config: Where the items table is, which says what tags they have.
+      config: Configuration that names the items table, which holds the items' tags.
 
     Returns:
-      Records for `UserEvents.from_records`. Events of items without tags are left out, as they are
-      of the examples, and a line on standard error says how many.
+      Records for `UserEvents.from_records`. Events of items without tags are left out, as in the
+      examples; a warning states how many.
 
     Raises:
-      ValueError: The file cannot be read, or a row is bad; the first bad row is named.
+      ValueError: The file cannot be read, or a row is bad; the message names the first bad row.
     """
     catalogue = read_catalogue(config)
     num_untagged = 0
@@ -167,7 +168,7 @@ def read_events(path: str, config: PipelineConfig) -> list[dict[str, Any]]:
 
 
 def event_record(row: Mapping[str, Any], catalogue: ItemCatalogue) -> dict[str, Any]:
-    """A checked interaction with its item's tags and category."""
+    """Returns a validated interaction as a record with its item's tags and category."""
     item = row["item_index"]
     category = catalogue.category.values_of(item)
     return {
@@ -181,7 +182,7 @@ def event_record(row: Mapping[str, Any], catalogue: ItemCatalogue) -> dict[str, 
 
 
 def to_records(events: UserEvents) -> Iterable[dict[str, Any]]:
-    """A user's events as records, so that fresh ones can be added."""
+    """Yields a user's events as records, so that fresh ones can be added."""
 
     def values(attribute: str, row: int) -> list[str]:
         column = events.attributes[attribute]

@@ -1,9 +1,9 @@
 """Protocol buffers' wire format for many messages at once, as Arrow arrays of bytes.
 
-Protobuf's own library writes one message at a time from one Python object a value, which was a
-quarter of the time that examples once took. Only what a `tf.Example` needs is here: integers of
-variable length, and fields that say how long they are. The tests compare all of it with what
-protobuf's own library writes and reads.
+Protobuf's own library writes one message at a time from one Python object per value, which once was
+a quarter of the time for making examples. This module has only what a `tf.Example` needs: integers
+of variable length and length-delimited fields. The tests compare all of it with what protobuf's own
+library writes and reads.
 
 https://protobuf.dev/programming-guides/encoding
 """
@@ -16,29 +16,29 @@ import pyarrow.compute as pc
 from trainer.contract.arrow import pa
 from trainer.contract.list_column import offsets_of
 
-# Tags of fields: field number * 8 + wire type 2, "length delimited". What is field 1 of its message
-# has this one: an entry of a list of bytes, of a map, a map's key, and packed numbers.
+# Tags of fields: field number * 8 + wire type 2, "length delimited". This is the tag of field 1 of
+# a message: an entry of a list of bytes or of a map, a map's key, and packed numbers.
 LIST_VALUE = b"\x0a"
 
 
 def varints(values: np.ndarray) -> pa.Array:
-    """Integers, each as long as it needs to be.
+    """Encodes integers as varints, each as short as possible.
 
     Args:
-      values: int [n]; a negative one takes ten bytes, as in protobuf.
+      values: int [n]; a negative number takes ten bytes, as in protobuf.
 
     Returns:
-      binary [n].
+      binary [n], the varints.
     """
     data, lengths = varint_bytes(values)
     return binary_array(data, offsets_of(lengths))
 
 
 def varint_bytes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Integers one after the other.
+    """Encodes integers as concatenated varints.
 
     Returns:
-      uint8 [num_bytes], and int64 [n], bytes of each.
+      uint8 [num_bytes], the varints, and int64 [n], length of each in bytes.
     """
     rest = values.astype(np.int64).view(np.uint64)
     if not len(rest) or rest.max() < 128:
@@ -57,18 +57,18 @@ def varint_bytes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def length_delimited(tag: bytes, content: pa.Array) -> pa.Array:
-    """Fields with their tag and length before their content, binary [n]."""
+    """Puts tag and length before each content, binary [n]."""
     return join([tag, varints(lengths_of(content)), content])
 
 
 def join(pieces: Iterable[bytes | pa.Array]) -> pa.Array:
-    """Element by element, one after the other.
+    """Concatenates arrays element by element.
 
     Args:
-      pieces: binary [n] or, for all elements the same, bytes; at least one of them an array.
+      pieces: Arrays, binary [n], or bytes that are the same for all elements; at least one array.
 
     Returns:
-      binary [n].
+      binary [n], the concatenated elements.
     """
     arrays = [
         pa.scalar(piece, pa.binary()) if isinstance(piece, bytes) else piece for piece in pieces
@@ -77,17 +77,17 @@ def join(pieces: Iterable[bytes | pa.Array]) -> pa.Array:
 
 
 def blank(content: pa.Array, is_blank: np.ndarray) -> pa.Array:
-    """The elements, without a byte where `is_blank`."""
+    """Replaces the elements where `is_blank` by empty ones."""
     return pc.if_else(pa.array(is_blank), pa.scalar(b"", pa.binary()), content)
 
 
 def lengths_of(content: pa.Array) -> np.ndarray:
-    """Bytes of each element, int64 [n]."""
+    """Returns the length of each element in bytes, int64 [n]."""
     return np.diff(offsets_in(content)).astype(np.int64)
 
 
 def offsets_in(content: pa.Array) -> np.ndarray:
-    """Where the elements of a binary or string array lie in its data, int32 [n + 1]."""
+    """Returns the offsets of a binary or string array's elements in its data, int32 [n + 1]."""
     if not len(content):
         return np.zeros(1, np.int32)
     offsets = np.frombuffer(content.buffers()[1], np.int32)
@@ -95,14 +95,14 @@ def offsets_in(content: pa.Array) -> np.ndarray:
 
 
 def regroup(content: pa.Array, offsets: np.ndarray) -> pa.Array:
-    """Joins runs of elements, without a copy.
+    """Joins ranges of elements, without a copy.
 
     Args:
-      content: binary [n].
-      offsets: int [m + 1]; run i is the elements from `offsets[i]` to below `offsets[i + 1]`.
+      content: binary [n], elements.
+      offsets: int [m + 1]; range i has the elements from `offsets[i]` to below `offsets[i + 1]`.
 
     Returns:
-      binary [m].
+      binary [m], the joined ranges.
     """
     found = offsets_in(content)[offsets]
     return pa.Array.from_buffers(
@@ -111,14 +111,14 @@ def regroup(content: pa.Array, offsets: np.ndarray) -> pa.Array:
 
 
 def binary_array(data: np.ndarray, offsets: np.ndarray) -> pa.Array:
-    """Bytes cut at offsets, without a copy.
+    """Cuts bytes at offsets into an Arrow array, without a copy.
 
     Args:
-      data: Contiguous, of any type.
-      offsets: int [n + 1], in bytes.
+      data: Contiguous array of any type.
+      offsets: int [n + 1], offsets in bytes.
 
     Returns:
-      binary [n].
+      binary [n], the cut pieces.
     """
     buffers = [None, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(data.view(np.uint8))]
     return pa.Array.from_buffers(pa.binary(), len(offsets) - 1, buffers)

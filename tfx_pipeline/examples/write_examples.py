@@ -1,6 +1,6 @@
-"""Beam: the three tables -> point-in-time examples, instances, statistics of the tags, counts.
+"""Beam graph from the three tables to examples, instances, statistics of the tags and counts.
 
-The way of the data:
+Flow of the data:
 
     items ---------> one catalogue, a side input
     interactions --> check rows, pack a batch's events by user --> part by shard of users --+
@@ -8,10 +8,10 @@ The way of the data:
                                                                                   by shard <-'
     by shard --> users in order of their ids, their latest events --> examples --> the shard's files
 
-The one grouping is by shard and not by user because a shard is written by one worker in order of
-user id: files and their order are the same on any engine. What travels are record batches of many
-users, 17 bytes an event, before snapshots multiply it. The reading is in `example_readers`, the
-shuffle in `shuffle`, the making and writing in `example_writer`.
+The one grouping is by shard and not by user, as one worker writes a shard in order of user id:
+files and their order are the same on any engine. Record batches of many users travel, with 17 bytes
+per event, before the events become snapshots and multiply. The module `readers` reads the tables,
+`shuffle` stores the batches, `writer` makes and writes the examples.
 """
 
 import time
@@ -55,7 +55,7 @@ __all__ = [
     "ExampleOutputs",
     "write_examples",
 ]
-# Of Beam: bytes that went through the shuffle, or through its files.
+# Beam metric: bytes that went through the shuffle, or through its files.
 SHUFFLED_BYTES = Metrics.counter("examples", "shuffled_bytes")
 
 
@@ -69,25 +69,26 @@ def write_examples(
     workplace: Workplace = IN_BEAM,
     day_end: int | None = None,
 ) -> None:
-    """Adds everything from the tables to the written examples to a Beam pipeline.
+    """Adds all steps from the tables to the written examples to a Beam pipeline.
 
     Args:
-      pipeline: The pipeline.
-      data: How rows are read.
-      spec: The features.
-      config: Moments, parts and caps.
-      outputs: Where to write.
-      files: By table name, its files, found and checked before.
-      workplace: What workers may use of their machine, see `shuffle.workplace_of`; the examples are
-        the same bytes whatever it is.
-      day_end: Where the log ends, seconds, UTC: *now* is not before it, and the future begins a day
-        after it. None: it ends with its last event, and the future is the clock's.
+      pipeline: Beam pipeline.
+      data: Configuration of how rows are read.
+      spec: Feature specification.
+      config: Settings of snapshot times, splits and limits.
+      outputs: Folders to write to.
+      files: Files of each table by its name, found and checked before.
+      workplace: Resources that workers may use, see `shuffle.workplace_of`; the bytes of the
+        examples do not depend on it.
+      day_end: End of the log in seconds, UTC: the time of `now` is not before it, and events count
+        as future from a day after it. None: the log ends with its last event, and the clock decides
+        what is future.
     """
-    # A day of grace for clocks that run ahead.
+    # One day of tolerance for clocks that run ahead.
     latest = (int(time.time()) if day_end is None else day_end) + 86_400
     counts_times = config.split == "temporal" and given_time_split(config) is None
     parts = {name: list_splits(paths) for name, paths in files.items()}
-    # `Create` spreads what it creates over the workers.
+    # `Create` spreads its elements over the workers.
     items = (
         pipeline
         | "ItemFiles" >> beam.Create([parts["items"]])

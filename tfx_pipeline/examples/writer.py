@@ -1,4 +1,4 @@
-"""A Beam function that makes and writes the examples of one shard of the users."""
+"""Beam function that makes and writes the examples of one shard of the users."""
 
 import dataclasses
 import os
@@ -39,13 +39,14 @@ INSTANCES_FILE = "instances"
 
 @dataclasses.dataclass(frozen=True)
 class ExampleOutputs:
-    """Where `write_examples` writes.
+    """Folders that `write_examples` writes to.
 
     Attributes:
       examples: Folder of the splits, `Split-<name>/data_tfrecord-*.gz`.
-      instances: Folder of the instances of *now* as JSON lines, the input of batch prediction.
+      instances: Folder of the instances of the split `now` as JSON lines, the input of batch
+        prediction.
       summary: Folder of `counts.json`, `tags.jsonl` and `items.jsonl`.
-      rejected: Folder of the rows set aside, JSON lines.
+      rejected: Folder of the rejected rows, JSON lines.
     """
 
     examples: str
@@ -54,19 +55,19 @@ class ExampleOutputs:
     rejected: str
 
     def split(self, name: str) -> str:
-        """Folder of one split."""
+        """Returns the folder of one split."""
         return os.path.join(self.examples, f"Split-{name}")
 
 
-# By name of an attribute of the items: the items' values, and the values' strings.
+# By name of an attribute of the items: its values for each item, and the strings of its vocabulary.
 _Attributes = tuple[dict[str, ListColumn], dict[str, Texts]]
 
 
 class WriteShard(ThreadedFn):
     """Writes all files of one shard of the users, in order of user id.
 
-    Files are written beside their place and renamed, so that a bundle that is tried again leaves no
-    half file, and writes the same bytes.
+    Files are written under a temporary name and renamed, so that a bundle that is retried leaves no
+    partial file and writes the same bytes.
     """
 
     def __init__(
@@ -76,13 +77,13 @@ class WriteShard(ThreadedFn):
         config: ExamplesConfig,
         workplace: Workplace,
     ):
-        """Initializes with where and what to write.
+        """Initializes with the folders and the settings of the examples.
 
         Args:
-          outputs: Where.
-          spec: The features.
-          config: Moments, parts and caps.
-          workplace: Of the workers.
+          outputs: Folders to write to.
+          spec: Feature specification.
+          config: Settings of snapshot times, splits and limits.
+          workplace: Resources that the workers may use.
         """
         super().__init__(workplace.num_threads)
         self.outputs = outputs
@@ -90,7 +91,7 @@ class WriteShard(ThreadedFn):
         self.config = config
 
     def setup(self) -> None:
-        """Starts the threads, which share what is made of the items."""
+        """Starts the threads, which share the attributes of the items."""
         super().setup()
         self._lock = threading.Lock()
         self._attributes: tuple[ItemCatalogue, _Attributes] | None = None
@@ -101,7 +102,7 @@ class WriteShard(ThreadedFn):
         catalogue: ItemCatalogue,
         span: LogSpan,
     ) -> Iterator[Any]:
-        """Writes the shard; yields notes."""
+        """Writes the shard's files and yields its notes."""
         shard, parcels = element
         time_split = time_split_of_span(span, self.config)
         batches: dict[str, list[Any]] = {EVENTS: [], PROFILES: []}
@@ -173,7 +174,7 @@ class WriteShard(ThreadedFn):
 
 
 class _ShardFiles:
-    """The files of a shard: records by split, and instances."""
+    """The open files of a shard: records by split, and instances."""
 
     def __init__(self, outputs: ExampleOutputs, suffix: str):
         self.records = {
@@ -193,7 +194,7 @@ class _ShardFiles:
 
 
 def _attributes(catalogue: ItemCatalogue) -> _Attributes:
-    """Of codes alone, without a Python object for a string: there may be millions of items."""
+    """Returns attributes as codes, without an object per string: items may be millions."""
     found = {name: catalogue.attribute(name) for name in ATTRIBUTES}
     columns = {
         name: ListColumn(one.codes, one.offsets, one.vocabulary) for name, one in found.items()
@@ -202,7 +203,7 @@ def _attributes(catalogue: ItemCatalogue) -> _Attributes:
 
 
 def _first_events(users: UserBlock, lengths: np.ndarray) -> UserEvents:
-    """Of each user the first `lengths` events."""
+    """Returns the first `lengths` events of each user."""
     _, rows = concatenated_ranges(users.offsets[:-1], lengths)
     events = users.events
     return dataclasses.replace(
@@ -215,10 +216,10 @@ def _first_events(users: UserBlock, lengths: np.ndarray) -> UserEvents:
 
 
 def _num_inactive(users: UserBlock, time_split: TimeSplit) -> np.ndarray:
-    """Users who are on record, but of whom a part has no event to judge a model by.
+    """Counts users who have earlier events but none in a part, so that it cannot judge a model.
 
     Returns:
-      int64 [2], for validation and for test.
+      int64 [2], numbers of users for validation and for test.
     """
     known = num_events_before(users, time_split.validation_start)
     tested = num_events_before(users, time_split.test_start)

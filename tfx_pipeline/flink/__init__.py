@@ -1,4 +1,5 @@
-"""A Flink cluster on this machine, with Beam's job server before it.
+"""A Flink cluster on this machine, with Beam's job server.
 
-For trying and testing what a cluster of one's own does: nothing here is needed to submit to one.
+It is for trying and testing the behaviour of a cluster: submitting to an existing one needs nothing
+of this package.
 """

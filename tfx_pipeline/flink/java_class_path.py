@@ -1,4 +1,4 @@
-"""Java, and the class path of Flink and Beam's job server: resolved by Maven once, then kept."""
+"""Java, and the class path of Flink and Beam's job server, resolved once by Maven and stored."""
 
 import hashlib
 import os
@@ -16,20 +16,19 @@ from tfx_pipeline.engines.process_progress import ProcessProgress, stop_process
 POM = Path(__file__).with_name("pom.xml")
 MIN_JAVA = 11
 _JARS = "jars"
-# Beam's job server sends the jars of its class path along with every job, 150 MB and 20 seconds,
-# also where every process has them; all but those with this in their path, which Beam takes for its
-# own build's.
+# Beam's job server sends the jars of its class path with every job, 150 MB and 20 seconds, even if
+# every process has them; except those with this in their path, which Beam takes for its own build.
 _NOT_SENT_ALONG = os.path.join("gradle", "wrapper")
-# A slow line is waited for, one that brings nothing is not.
+# Maven may be slow, but not without any progress for longer than this.
 _MAVEN_PATIENCE_S = 300.0
 _POLL_S = 0.5
 
 
 def find_java() -> str:
-    """Java's path: of `JAVA_HOME`, or on PATH.
+    """Returns the path of Java, from `JAVA_HOME` or on PATH.
 
     Raises:
-      ValueError: There is none, or it is too old.
+      ValueError: There is no Java, or it is too old.
     """
     home = os.environ.get("JAVA_HOME")
     java = shutil.which(os.path.join(home, "bin", "java") if home else "java")
@@ -45,25 +44,25 @@ def find_java() -> str:
 
 
 def jars_folder() -> Path:
-    """Where the jars of this pom are kept: in the user's cache, for every checkout."""
+    """Returns the folder of this pom's jars in the user's cache, shared by all checkouts."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     digest = hashlib.blake2b(POM.read_bytes(), digest_size=8).hexdigest()
     return Path(cache) / "tagtower" / f"flink-{digest}"
 
 
 def resolve_class_path(log_path: Path, is_sent_along: bool = False) -> str:
-    """The class path; Maven is asked for it where it is not kept yet.
+    """Returns the class path; asks Maven for it unless it is stored.
 
     Args:
-      log_path: File for what Maven says.
-      is_sent_along: Whether a job server sends it to the cluster with each job: to one that has
-        Flink alone.
+      log_path: File for the output of Maven.
+      is_sent_along: Whether a job server sends the jars to the cluster with each job: needed for a
+        cluster that has only Flink.
 
     Returns:
-      The class path, as Java takes it.
+      The class path in Java's form.
 
     Raises:
-      ValueError: Maven is missing, or did not find everything.
+      ValueError: Maven is missing, or did not find all jars.
     """
     folder = jars_folder()
     if not folder.is_dir():
@@ -83,7 +82,7 @@ def _copy_jars(folder: Path, log_path: Path) -> None:
         status = _run_maven([*command, f"-DoutputDirectory={jars}"], log_path)
         if status != 0 or not os.path.isdir(jars):
             raise ValueError(f"Maven did not bring Flink's jars: {_reason(log_path)}")
-        # Beam sees through symbolic links.
+        # Beam resolves symbolic links, so hard links are used.
         shutil.copytree(jars, os.path.join(made, _NOT_SENT_ALONG), copy_function=os.link)
         if not folder.is_dir():
             os.rename(made, folder)
@@ -92,7 +91,7 @@ def _copy_jars(folder: Path, log_path: Path) -> None:
 
 
 def _run_maven(command: list[str], log_path: Path) -> int:
-    """Runs Maven as long as it gets further; returns its exit status."""
+    """Runs Maven as long as it makes progress; returns its exit status."""
     with open(log_path, "wb") as log:
         process = subprocess.Popen(
             tied_to_this_process(command, signal.SIGTERM),
@@ -115,7 +114,7 @@ def _run_maven(command: list[str], log_path: Path) -> int:
 
 
 def _reason(log_path: Path) -> str:
-    """The first error that Maven names, and where the others are."""
+    """Returns the first error that Maven names, and the path of its log."""
     text = log_path.read_text(encoding="utf-8", errors="replace")
     errors = re.findall(r"^\[ERROR\] (.+)$", text, flags=re.MULTILINE)
     first = errors[0].partition(" -> [Help")[0].strip() if errors else "no error named"

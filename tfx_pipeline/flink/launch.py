@@ -1,6 +1,6 @@
-"""How the processes of a cluster on one machine are started: ports, settings, command lines.
+"""The start of a one-machine cluster's processes: ports, settings, command lines.
 
-Everything binds to this machine alone.
+All ports are bound to this machine alone.
 """
 
 import dataclasses
@@ -26,8 +26,8 @@ _OPENED_PACKAGES = (
     "java.net java.nio java.io java.time java.text sun.nio.ch"
 ).split()
 
-# Of a task manager. Without Flink's own start scripts every key must be said; where one is missing
-# it dies of an IllegalArgumentException without a message.
+# Memory of a task manager. Without Flink's own start scripts every key must be set; if one is
+# missing, it fails with an IllegalArgumentException without a message.
 _FRAMEWORK_HEAP_MB, _FRAMEWORK_OFF_HEAP_MB = 128, 128
 _TASK_HEAP_MB, _TASK_OFF_HEAP_MB = 512, 128
 # The graph of TensorFlow Transform has 230 tasks; with 128 MB their buffers run out.
@@ -38,7 +38,7 @@ _JOB_MANAGER_HEAP_MB, _JOB_SERVER_HEAP_MB = 512, 512
 
 RESTART_ATTEMPTS = 2
 
-# Of a cluster of which nobody says otherwise; a port of 0 is a free one.
+# Options of a cluster for which nothing else is given; a port of 0 is any free one.
 DEFAULTS: dict[str, Any] = {
     "slots": 2,
     "job_port": 8099,
@@ -51,18 +51,18 @@ DEFAULTS: dict[str, Any] = {
 
 @dataclasses.dataclass(frozen=True)
 class LocalCluster:
-    """A cluster on this machine.
+    """The settings of a cluster on this machine.
 
     Attributes:
-      folder: Absolute path of the folder for settings, logs and what Flink leaves meanwhile.
-      slots: Slots of its task manager.
-      job_port: Of Beam's job server.
-      rest_port: Of the job manager's REST interface.
-      rpc_port: Of the job manager's other one.
-      pool_port: Of the worker pool.
+      folder: Absolute path of the folder for settings, logs and Flink's temporary files.
+      slots: Number of slots of its task manager.
+      job_port: Port of Beam's job server.
+      rest_port: Port of the job manager's REST interface.
+      rpc_port: Port of the job manager's RPC interface.
+      pool_port: Port of the worker pool.
       flink_master: Another cluster, `host:port` of its REST interface, or `EMBEDDED`, one inside
-        the job server with workers in the submitting process: of both the job server alone is
-        started. None: a whole cluster.
+        the job server with workers in the submitting process; for both, only the job server is
+        started. None: a whole cluster is started.
     """
 
     folder: Path
@@ -82,22 +82,22 @@ class LocalCluster:
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether it is another cluster, which has not Beam's jars."""
+        """Whether it is another cluster, which does not have Beam's jars."""
         return self.flink_master not in (None, EMBEDDED)
 
     @property
     def rest_address(self) -> str | None:
-        """`host:port` of Flink's REST interface and pages; None: an embedded cluster has none."""
+        """Address of Flink's REST interface, `host:port`; None: an embedded cluster has none."""
         if self.flink_master == EMBEDDED:
             return None
         return self.flink_master or f"localhost:{self.rest_port}"
 
     def log_path(self, process: str) -> Path:
-        """File for what a process prints."""
+        """Returns the file for the output of a process."""
         return self.folder / "logs" / f"{process}.log"
 
     def beam_section(self) -> dict[str, Any]:
-        """The section `beam` of a configuration that runs here."""
+        """Returns the section `beam` of a configuration that runs on this cluster."""
         flink: dict[str, Any] = {
             "job_endpoint": f"localhost:{self.job_port}",
             "parallelism": self.slots,
@@ -109,7 +109,7 @@ class LocalCluster:
         return {"runner": "flink", "flink": flink}
 
     def save(self) -> None:
-        """Writes itself and Flink's settings into the folder."""
+        """Writes these settings and Flink's settings into the folder."""
         for name in ("logs", "conf", "tmp", "artifacts"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         settings = yaml.safe_dump(self._flink_settings(), sort_keys=False)
@@ -118,15 +118,15 @@ class LocalCluster:
         write_json(self.folder / _CLUSTER_FILE, content)
 
     def command(self, process: str, java: str, class_path: str) -> list[str]:
-        """The command line of a process.
+        """Returns the command line of a process.
 
         Args:
-          process: Its name.
+          process: Name of the process.
           java: Path of Java.
-          class_path: With Flink and Beam's job server.
+          class_path: Class path with Flink and Beam's job server.
 
         Returns:
-          The words.
+          The words of the command line.
         """
         conf = ["--configDir", str(self.folder / "conf")]
         if process == WORKER_POOL:
@@ -192,23 +192,25 @@ class LocalCluster:
             "taskmanager.memory.jvm-metaspace.size": f"{_METASPACE_MB}m",
             "taskmanager.memory.jvm-overhead.min": f"{_OVERHEAD_MB}m",
             "taskmanager.memory.jvm-overhead.max": f"{_OVERHEAD_MB}m",
-            # A lost worker or task manager is made up for; what fails again and again is not tried
-            # for ever. The whole job starts again: of the regions that lose one worker each would
-            # count as an attempt, and a wide graph would have none left.
+            # A lost worker or task manager is replaced; repeated failures end the job. The whole
+            # job restarts: if only regions did, each region that loses a worker would count as an
+            # attempt, and a wide graph would have none left.
             "jobmanager.execution.failover-strategy": "full",
             "restart-strategy.type": "fixed-delay",
             "restart-strategy.fixed-delay.attempts": RESTART_ATTEMPTS,
             "restart-strategy.fixed-delay.delay": "5 s",
-            # A process that is gone refuses the connection, which shows at the next heartbeats;
-            # one that is slow on a busy machine is not gone.
+            # A process that has ended refuses the connection, which the next heartbeats detect; the
+            # timeout is long, as a slow process on a busy machine has not ended.
             "heartbeat.interval": 2_000,
             "heartbeat.timeout": 60_000,
             "pekko.ask.timeout": "60 s",
-            # Time to bring a lost task manager back; then the job fails.
+            # Time to replace a lost task manager, after which the job fails.
             "slot.request.timeout": 60_000,
-            # Between stages of a batch each edge asks for 512 buffers at once, however few slots.
+            # Between stages of a batch each edge asks for 512 buffers at once, however few slots
+            # there are.
             "taskmanager.network.sort-shuffle.min-buffers": 64,
-            # Beam is on the class path of every process, and is the job's as well: one copy.
+            # Beam is on the class path of every process, and part of the job as well: one copy is
+            # used.
             "classloader.resolve-order": "parent-first",
             "io.tmp.dirs": str(self.folder / "tmp"),
             "web.tmpdir": str(self.folder / "tmp"),
@@ -216,10 +218,10 @@ class LocalCluster:
 
 
 def load_cluster(folder: Path) -> LocalCluster | None:
-    """The cluster that was last started from a folder; None where none was.
+    """Returns the cluster that was last started from a folder; None if there was none.
 
     Raises:
-      ValueError: The folder's file is not what `LocalCluster.save` writes.
+      ValueError: The folder's file is not in the form that `LocalCluster.save` writes.
     """
     path = folder / _CLUSTER_FILE
     if not path.is_file():

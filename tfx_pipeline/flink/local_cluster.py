@@ -1,4 +1,4 @@
-"""Brings a cluster on this machine up, tells how it is, takes it down."""
+"""Starts a cluster on this machine, reports its state, and stops it."""
 
 import contextlib
 import dataclasses
@@ -20,18 +20,18 @@ from tfx_pipeline.flink.launch import LocalCluster, load_cluster
 from tfx_pipeline.flink.processes import find_processes, start_process, stop_processes
 
 _POLL_S = 0.1
-# A Java machine that waits for another, and logs that it does, takes a few hundredths.
+# A Java process that only waits for another, and logs so, uses a few hundredths of a processor.
 _MIN_SHARE = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
 class ProcessState:
-    """How a process of the cluster is.
+    """The state of a process of the cluster.
 
     Attributes:
-      name: Its name.
-      pid: Its id; None: it does not run.
-      is_ready: Whether it answers.
+      name: Name of the process.
+      pid: Id of the process; None: it does not run.
+      is_ready: Whether the process answers.
     """
 
     name: str
@@ -45,24 +45,24 @@ def bring_up(
     patience_s: float,
     on_progress: Callable[[str], None],
 ) -> LocalCluster:
-    """Starts what is not running yet, and waits until everything answers.
+    """Starts the processes that are not running yet, and waits until all answer.
 
-    A cluster that runs is left as it is; of one that lost a process that process is started again.
+    A running cluster is left as it is; if it has lost a process, that process is started again.
 
     Args:
-      folder: For settings, logs and what Flink leaves meanwhile.
-      options: What is asked of the cluster, by the names of `LocalCluster`'s attributes; what is
-        not there is a running cluster's, or `launch.DEFAULTS`. A port of 0 is a free one.
-      patience_s: Longest time in which a process that does not answer yet does nothing.
-      on_progress: Is told what happens.
+      folder: Folder for settings, logs and Flink's temporary files.
+      options: Requested options of the cluster, by the names of `LocalCluster`'s attributes; others
+        are those of a running cluster, or of `launch.DEFAULTS`. A port of 0 is any free one.
+      patience_s: Longest time without work of a process that does not answer yet, in seconds.
+      on_progress: Function called with a line on each step.
 
     Returns:
-      The cluster.
+      The running cluster.
 
     Raises:
       ValueError: Java or Maven is missing, a port is taken, the folder's cluster runs with other
-        options, or a process did not come up. Of a cluster that was not running nothing is left
-        then.
+        options, or a process did not start. A cluster that was not running before is then stopped
+        again.
     """
     folder = folder.resolve()
     (folder / "logs").mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def bring_up(
         }
         try:
             if running is None:
-                # Whatever belongs to no cluster that is on record.
+                # Processes in the folder that belong to no recorded cluster.
                 stop_processes(folder)
             cluster = running or _new_cluster(folder, {**launch.DEFAULTS, **options})
             found = find_processes(folder)
@@ -107,13 +107,13 @@ def _check_options(running: LocalCluster, options: Mapping[str, Any]) -> None:
 
 
 def take_down(folder: Path) -> int:
-    """Stops every process of a folder's cluster; returns how many there were."""
+    """Stops all processes of a folder's cluster; returns their number."""
     folder = folder.resolve()
     return stop_processes(folder)
 
 
 def process_states(cluster: LocalCluster) -> list[ProcessState]:
-    """How each process of a cluster is."""
+    """Returns the state of each process of a cluster."""
     found = find_processes(cluster.folder)
     states = []
     for name in cluster.processes:
@@ -123,7 +123,7 @@ def process_states(cluster: LocalCluster) -> list[ProcessState]:
 
 
 def get_json(cluster: LocalCluster, path: str) -> Any:
-    """What the job manager's REST interface says; None where there is none or it is silent."""
+    """Returns an answer of the job manager's REST interface; None if there is none."""
     if cluster.rest_address is None:
         return None
     try:
@@ -134,7 +134,7 @@ def get_json(cluster: LocalCluster, path: str) -> Any:
 
 
 def running_jobs(cluster: LocalCluster) -> list[str]:
-    """Ids of the jobs that are not at their end."""
+    """Returns the ids of the jobs that have not ended."""
     answer = get_json(cluster, "/jobs") or {"jobs": []}
     ended = ("FINISHED", "FAILED", "CANCELED")
     return [job["id"] for job in answer["jobs"] if job["status"] not in ended]
@@ -144,7 +144,7 @@ def _new_cluster(folder: Path, options: Mapping[str, Any]) -> LocalCluster:
     names = [name for name in options if name.endswith("_port")]
     chosen: dict[str, int] = {}
     with contextlib.ExitStack() as held:
-        # Held together, or the system could give one port twice.
+        # All ports are held until the end, or the system could give one port twice.
         for name in names if options["flink_master"] is None else ["job_port"]:
             probe = held.enter_context(socket.socket())
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -198,7 +198,7 @@ def _is_ready(cluster: LocalCluster, name: str) -> bool:
 def _reason(cluster: LocalCluster, name: str) -> str:
     path = cluster.log_path(name)
     text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-    # What is indented is a stack.
+    # Indented lines belong to a stack.
     said = re.findall(r"^\S.*$", text, flags=re.MULTILINE) or ["it said nothing"]
     causes = [line.partition(": ")[2] for line in said if line.startswith("Caused by: ")]
     return f"{(causes or said)[-1][:300]} (see {path})"

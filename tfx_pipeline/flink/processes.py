@@ -1,8 +1,8 @@
-"""The processes of a cluster: started, found again, stopped.
+"""The processes of a cluster: starting, finding and stopping them.
 
-A process belongs to the cluster whose folder its environment names, and so do the workers that it
-starts in its turn. There is no file of process ids that could be missing or name a stranger:
-whatever became of the command that started them, they are found.
+A process belongs to the cluster whose folder is in its environment, and so do the workers that it
+starts. No file of process ids is needed, which could be missing or name a foreign process: the
+processes are found even if the command that started them has ended.
 """
 
 import os
@@ -16,7 +16,7 @@ import psutil
 
 _FOLDER = "TAGTOWER_FLINK_FOLDER"
 _NAME = "TAGTOWER_FLINK_PROCESS"
-# Flink's own way down takes a second or two.
+# Flink itself takes a second or two to stop.
 _GRACE_S = 10.0
 _POLL_S = 0.005
 
@@ -28,14 +28,14 @@ def start_process(
     log_path: Path,
     environment: Mapping[str, str] | None = None,
 ) -> None:
-    """Starts a process of a cluster, in a session of its own; it can be found afterwards.
+    """Starts a process of a cluster, in its own session, with marks by which it is found.
 
     Args:
-      name: What it is found by.
-      command: Its command line.
-      folder: The cluster's folder.
-      log_path: File that takes all it prints; appended to.
-      environment: Variables beside those of this process.
+      name: Name by which the process is found.
+      command: Command line of the process.
+      folder: Folder of the cluster.
+      log_path: File to which the output of the process is appended.
+      environment: Variables in addition to those of this process.
     """
     marks = {_FOLDER: str(folder), _NAME: name}
     with open(log_path, "ab") as log:
@@ -47,19 +47,19 @@ def start_process(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    # A program that is being loaded has no environment yet, and would pass for one that ended.
+    # A process has no environment while its program is loaded, and would look like one that ended.
     while process.poll() is None and _FOLDER not in _marks(psutil.Process(process.pid)):
         time.sleep(_POLL_S)
 
 
 def find_processes(folder: Path) -> dict[str, list[psutil.Process]]:
-    """By name, the running processes of a cluster: the one started, then its children.
+    """Returns the running processes of a cluster by name: the started one, then its children.
 
     Args:
-      folder: The cluster's folder.
+      folder: Folder of the cluster.
 
     Returns:
-      The processes, oldest first.
+      The processes by name, oldest first.
     """
     found: dict[str, list[psutil.Process]] = {}
     for process in psutil.process_iter():
@@ -72,16 +72,16 @@ def find_processes(folder: Path) -> dict[str, list[psutil.Process]]:
 
 
 def stop_processes(folder: Path) -> int:
-    """Stops every process of a cluster, and waits until all are gone.
+    """Stops every process of a cluster, and waits until all have ended.
 
     Args:
-      folder: The cluster's folder.
+      folder: Folder of the cluster.
 
     Returns:
-      How many there were.
+      The number of processes.
     """
     stopped: set[int] = set()
-    # A process that was about to start another may have done so meanwhile.
+    # Repeated, as a process may have started another one before it stopped.
     while running := [process for group in find_processes(folder).values() for process in group]:
         stopped.update(process.pid for process in running)
         _signal(running, signal.SIGTERM)
@@ -100,7 +100,7 @@ def _signal(processes: Sequence[psutil.Process], number: int) -> None:
 
 
 def _marks(process: psutil.Process) -> dict[str, str]:
-    """The environment of a process that runs; empty for others' and for one that has ended."""
+    """Returns the environment of a running process; empty if it is another account's or ended."""
     try:
         environment = process.environ()
         is_running = process.is_running() and process.status() != psutil.STATUS_ZOMBIE

@@ -1,6 +1,6 @@
-"""A Python worker: loads the libraries, is told whom to work for, works until it is let go.
+"""A Python worker: loads the libraries, waits for an assignment, works until it is stopped.
 
-It imports nothing of the project before it is told: what was edited meanwhile must run.
+It imports nothing of the project before the assignment, so that code edited meanwhile is used.
 """
 
 import importlib
@@ -18,7 +18,7 @@ _LIBRARIES = (
     "tensorflow_transform.beam",
     "tfx_bsl.public.tfxio",
 )
-# Of side inputs, between bundles.
+# Size of the cache of side inputs between bundles.
 _STATE_CACHE_BYTES = 100 << 20
 
 
@@ -27,7 +27,7 @@ def main() -> None:
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s worker %(process)d %(name)s: %(message)s"
     )
-    # As `tagtower batch-predict` does: every engine computes alike.
+    # As in `tagtower batch-predict`, so that every engine computes alike.
     prefer_small_batches()
     for name in _LIBRARIES:
         importlib.import_module(name)

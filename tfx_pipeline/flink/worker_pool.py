@@ -1,9 +1,9 @@
-"""The pool beside a task manager that starts Python workers, as Beam's `EXTERNAL` wants it.
+"""The pool beside a task manager that starts Python workers, for Beam's environment `EXTERNAL`.
 
-Beam has one of its own (`apache_beam.runners.worker.worker_pool_main`). This one starts workers
-with the Python it runs in instead of whatever `python` is on PATH, listens on the address it is
-given instead of all, and does not keep what a worker prints in a pipe that nobody reads. It also
-holds one worker ready that has imported TensorFlow, which takes longer than many a job.
+Beam has its own pool (`apache_beam.runners.worker.worker_pool_main`). This one starts workers with
+the Python it runs in instead of the `python` on PATH, listens on the given address instead of all,
+and does not keep the output of a worker in a pipe that nothing reads. It also holds one worker
+ready that has imported TensorFlow, which takes longer than many jobs.
 """
 
 import argparse
@@ -26,16 +26,16 @@ _GRACE_S = 10.0
 
 
 class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
-    """Starts and stops workers on a task manager's behalf."""
+    """Starts and stops workers for a task manager."""
 
     def __init__(self):
-        """Begins to load the first worker."""
+        """Initializes the pool and starts loading the first worker."""
         self._lock = threading.Lock()
         self._workers: dict[str, subprocess.Popen] = {}
         self._spare = _load_worker()
 
     def StartWorker(self, request, context):  # noqa: N802 (Beam's name)
-        """Sends the worker that is ready to a task manager, and begins to load another."""
+        """Assigns the loaded worker to a task manager, and starts loading another one."""
         del context
         assignment = {
             "worker_id": request.worker_id,
@@ -53,7 +53,7 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
         return beam_fn_api_pb2.StartWorkerResponse()
 
     def StopWorker(self, request, context):  # noqa: N802 (Beam's name)
-        """Stops a worker."""
+        """Stops the worker of a request."""
         del context
         with self._lock:
             worker = self._workers.pop(request.worker_id, None)
@@ -63,7 +63,7 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
         return beam_fn_api_pb2.StopWorkerResponse()
 
     def close(self) -> None:
-        """Stops all workers."""
+        """Stops all workers of the pool."""
         with self._lock:
             for worker in (self._spare, *self._workers.values()):
                 _stop(worker)
@@ -83,7 +83,7 @@ def _stop(worker: subprocess.Popen) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serves until the process is stopped."""
+    """Serves requests until the process is stopped."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("port", type=int)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")

@@ -1,8 +1,8 @@
-"""The reference of what a caller imports, read off the docstrings: docs/api.md.
+"""The reference of the Python API, generated from the docstrings: docs/api.md.
 
     python -m tfx_pipeline.reference.api > docs/api.md
 
-Names, defaults and texts are those of `help()`; nothing is written twice. Types stand in the code.
+Names, defaults and texts are those of `help()`; nothing is written twice. The code has the types.
 """
 
 import inspect
@@ -27,18 +27,18 @@ _ENTRY = re.compile(r"(\w+): (.*)")
 
 
 def api_reference(classes: Sequence[type] | None = None) -> str:
-    """The whole page: a section for each class, with its public methods.
+    """Returns the whole page: a section for each class, with its public methods.
 
     Args:
-      classes: What is described; None: what callers import, clients first.
+      classes: Classes to describe; None: those that callers import, clients first.
 
     Returns:
       Markdown, ending with a line break.
     """
     if classes is None:
         exported = [getattr(serving.client, name) for name in serving.client.__all__]
-        # The blocking client, to which the other one refers; then what a caller makes, then what
-        # calls return, both by name.
+        # The blocking client comes first, to which the other one refers; then the classes that a
+        # caller makes, then those that calls return, both by name.
         is_answer = {cls: cls.__module__.endswith(".answers") for cls in exported}
         exported.sort(key=lambda cls: (is_answer[cls], cls is not serving.client.TagClient))
         classes = [*exported, TagItems]
@@ -51,7 +51,7 @@ def _of_class(cls: type) -> Iterator[str]:
         module = "serving.client"
     yield f"## {cls.__name__}\n\n```python\nfrom {module} import {cls.__name__}\n```\n"
     yield from docstring_lines(inspect.getdoc(cls) or "")
-    # The arguments of a constructor stand in its class's text, or in its own.
+    # The docstring of the class or of its constructor describes the arguments.
     constructor = vars(cls).get("__init__")
     if constructor is not None and constructor.__doc__ and "Args:" in constructor.__doc__:
         yield from docstring_lines(inspect.getdoc(constructor) or "")
@@ -64,7 +64,7 @@ def _of_class(cls: type) -> Iterator[str]:
 
 
 def _call(cls: type, name: str, function: Callable) -> str:
-    """How a method is called: names of its arguments and their defaults."""
+    """Returns the call of a method: the names of its arguments and their defaults."""
     signature = inspect.signature(function)
     parameters = [
         parameter.replace(annotation=inspect.Parameter.empty)
@@ -76,10 +76,10 @@ def _call(cls: type, name: str, function: Callable) -> str:
 
 
 def docstring_lines(text: str) -> Iterator[str]:
-    """A docstring in Google's form as Markdown.
+    """Converts a Google-style docstring to Markdown.
 
     Args:
-      text: Without the indentation of its code.
+      text: Docstring without the indentation of its code.
 
     Yields:
       Paragraphs, a heading in bold for each section, and a list of its entries.
@@ -89,7 +89,7 @@ def docstring_lines(text: str) -> Iterator[str]:
         lines = block.split("\n")
         heading = _SECTION.fullmatch(lines[0])
         if heading is None:
-            # A section goes on behind an empty line where its text is indented.
+            # A section continues after an empty line where its text is indented.
             yield (textwrap.dedent(block) if section and block.startswith(" ") else block) + "\n"
             continue
         section = True
@@ -99,7 +99,7 @@ def docstring_lines(text: str) -> Iterator[str]:
 
 
 def _entries(lines: Sequence[str], is_list: bool) -> Iterator[str]:
-    """The entries of a section, each in one line; a text without names is one paragraph."""
+    """Yields the entries of a section in one line each; text without names is one paragraph."""
     joined: list[str] = []
     for line in textwrap.dedent("\n".join(lines)).split("\n"):
         if joined and line.startswith(" ") or (joined and not is_list):

@@ -1,4 +1,4 @@
-"""The reference of all commands, read off their parsers: docs/commands.md.
+"""The reference of all commands, generated from their parsers: docs/commands.md.
 
     python -m tfx_pipeline.reference.commands > docs/commands.md
 
@@ -23,15 +23,15 @@ where another run is using the output folder or the base path, 130, 143 and 129 
 ([what they mean to a scheduler](daily.md#exit-statuses-started-twice-killed-broken)). Keys of the
 configuration are in [configuration.md](configuration.md).
 """
-# What Markdown takes for HTML.
+# Characters that Markdown reads as HTML.
 _ESCAPES = {"<": "&lt;", ">": "&gt;"}
 
 
 def command_reference(parser: argparse.ArgumentParser | None = None) -> str:
-    """The whole page: a section for each command, a row for each flag.
+    """Returns the whole page: a section for each command, a row for each flag.
 
     Args:
-      parser: The parser of all commands; None: that of `tagtower`.
+      parser: Parser of all commands; None: that of `tagtower`.
 
     Returns:
       Markdown, ending with a line break.
@@ -44,7 +44,7 @@ def command_reference(parser: argparse.ArgumentParser | None = None) -> str:
 
 
 def _sections(parser: argparse.ArgumentParser) -> Iterator[str]:
-    """The section of each command of `parser`, each followed by those of its own commands."""
+    """Yields the section of each command, each followed by those of its own commands."""
     for action in parser._actions:
         if not isinstance(action, argparse._SubParsersAction):
             continue
@@ -59,7 +59,7 @@ def _sections(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 
 def _table(command: argparse.ArgumentParser) -> Iterator[str]:
-    """The rows of a command's own arguments; nothing where it has none."""
+    """Yields the rows of a command's own arguments; nothing where it has none."""
     rows = [
         _row(command, action)
         for action in command._actions
@@ -74,7 +74,7 @@ def _table(command: argparse.ArgumentParser) -> Iterator[str]:
 
 def _row(command: argparse.ArgumentParser, action: argparse.Action) -> str:
     formatter = command._get_formatter()
-    # What stands for the value where the parser names nothing.
+    # The placeholder of the value if the parser names none.
     value = formatter._format_args(action, action.dest.upper())
     names = [f"{name} {value}".strip() for name in action.option_strings or [""]]
     if not action.help:
@@ -86,15 +86,15 @@ def _row(command: argparse.ArgumentParser, action: argparse.Action) -> str:
 
 
 def _sentence(text: str) -> str:
-    """A command's text as a sentence of its own."""
+    """Returns a command's text as a sentence."""
     text = _escaped(text.rstrip("."))
     return text[0].upper() + text[1:] + "."
 
 
 def _escaped(text: str) -> str:
-    """One line, in which nothing is markup of HTML or of tables."""
+    """Returns the text in one line, with the markup of HTML and of tables escaped."""
     line = " ".join(text.split()).replace("|", r"\|")
-    # Within backquotes Markdown shows what is there.
+    # Markdown shows text within backquotes as it is.
     return re.sub("`[^`]*`|[<>]", lambda found: _ESCAPES.get(found[0], found[0]), line)
 
 

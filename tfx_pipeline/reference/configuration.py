@@ -1,8 +1,9 @@
-"""The reference of all configuration keys, read off the dataclasses: docs/configuration.md.
+"""The reference of all configuration keys, generated from the dataclasses: docs/configuration.md.
 
     python -m tfx_pipeline.reference.configuration > docs/configuration.md
 
-Key, type and default are the dataclass's, the meaning is its docstring's; nothing is written twice.
+Keys, types and defaults are those of the dataclasses, meanings those of their docstrings; nothing
+is written twice.
 """
 
 import dataclasses
@@ -44,10 +45,10 @@ _SCALARS = {int: "integer", float: "number", str: "text", bool: "`true` or `fals
 
 
 def configuration_reference(cls: type = PipelineConfig) -> str:
-    """The whole page: a section for each dataclass, a row for each key.
+    """Returns the whole page: a section for each dataclass, a row for each key.
 
     Args:
-      cls: The dataclass of the whole file.
+      cls: Dataclass of the whole file.
 
     Returns:
       Markdown, ending with a line break.
@@ -59,9 +60,9 @@ def configuration_reference(cls: type = PipelineConfig) -> str:
 
 
 def _sections(cls: type, path: str) -> Iterator[str]:
-    """The section of `cls`, then those of the dataclasses in it."""
+    """Yields the section of `cls`, then those of the dataclasses in it."""
     if path:
-        # The first paragraph of the class says what the section is.
+        # The first paragraph of the class's docstring describes the section.
         summary = inspect.cleandoc(cls.__doc__ or "").partition("\n\n")[0]
         yield f"## `{path}`\n\n{' '.join(summary.split())}\n"
     hints = typing.get_type_hints(cls)
@@ -78,7 +79,7 @@ def _sections(cls: type, path: str) -> Iterator[str]:
         kind, inner = _describe(hints[field.name], key)
         nested += inner
         cells = (f"`{key}`", kind, _default(field, bool(inner)), texts[field.name])
-        # A bar ends a cell, in code as well.
+        # A bar ends a cell, even within code.
         yield "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
     yield ""
     for inner_class, inner_path in nested:
@@ -86,21 +87,21 @@ def _sections(cls: type, path: str) -> Iterator[str]:
 
 
 def _removed(cls: type) -> Iterator[str]:
-    """The section of removed keys; nothing where there are none."""
+    """Yields the section of removed keys; nothing where there are none."""
     lines = [f"- `{key}`: {removed.instead}" for key, removed in removed_keys(cls)]
     if lines:
         yield "\n".join([_REMOVED, *lines, ""])
 
 
 def removed_keys(cls: type, path: str = "") -> Iterator[tuple[str, RemovedKey]]:
-    """Every removed key of a dataclass and of those in it.
+    """Yields every removed key of a dataclass and of those in it.
 
     Args:
-      cls: The dataclass.
-      path: Its dotted path.
+      cls: Dataclass with the keys.
+      path: Dotted path of the dataclass.
 
     Yields:
-      The dotted path of the key, and what is said of it.
+      The dotted path of the key, and its `RemovedKey`.
     """
     for name, removed in getattr(cls, "REMOVED_KEYS", {}).items():
         yield f"{path}.{name}" if path else name, removed
@@ -112,7 +113,7 @@ def removed_keys(cls: type, path: str = "") -> Iterator[tuple[str, RemovedKey]]:
 
 
 def _describe(kind: Any, key: str) -> tuple[str, list[tuple[type, str]]]:
-    """A type in words, and the dataclasses in it with the dotted paths of their keys."""
+    """Returns a type in words, and the dataclasses in it with their dotted paths."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (Union, types.UnionType):
         described = [_describe(one, key) for one in arguments if one is not type(None)]
@@ -146,7 +147,7 @@ def _default(field: dataclasses.Field, has_sections: bool) -> str:
         return "its defaults"
     value = list(default) if isinstance(default, tuple) else default
     text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)
-    # YAML ends a bare scalar with a line of its own.
+    # YAML ends a bare scalar with a line `...`.
     return f"`{text.strip().removesuffix('...').strip()}`"
 
 

@@ -1,1 +1,1 @@
-"""Which runs there were, what they read, and the lock of an output folder."""
+"""The log of runs with their inputs, and the lock of an output folder."""

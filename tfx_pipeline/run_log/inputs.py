@@ -1,4 +1,4 @@
-"""What a run of one day comes from, as one hash: equal ones need no second run."""
+"""The inputs of one day's run as one hash: equal inputs need no second run."""
 
 import hashlib
 import json
@@ -9,14 +9,14 @@ from tfx_pipeline.tables.inputs import find_tables
 
 
 def inputs_fingerprint(config: PipelineConfig) -> str:
-    """Hash of everything that a run of one day comes from: configuration, tables, code.
+    """Returns a hash of all inputs of one day's run: configuration, tables, code.
 
     Args:
-      config: The configuration, with a date as the window's last day. Where its output is, and how
-        far distributions may move, is no part of it.
+      config: Configuration with a date as the window's last day. The hash excludes the output
+        folder and the limits of distributions.
 
     Returns:
-      The hash.
+      The hash of the inputs.
     """
     described = json.loads(to_json(config))
     for name in ("output", "validation"):

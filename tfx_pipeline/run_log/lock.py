@@ -1,4 +1,4 @@
-"""One run at a time in an output folder; the lock goes with its process, however that ends."""
+"""The lock of an output folder: one run at a time; it is released when its process ends."""
 
 import contextlib
 import fcntl
@@ -15,15 +15,15 @@ LOCK_FILE = ".lock"
 
 @contextlib.contextmanager
 def only_run(output_dir: str) -> Iterator[None]:
-    """Two runs in one output folder would write each other's files: the second is refused.
+    """Locks an output folder, as two runs in it would overwrite each other's files.
 
     Args:
-      output_dir: The folder; it is there.
+      output_dir: Output folder, which exists.
 
     Raises:
-      OutputInUse: Another run is under way; the message names its process.
+      OutputInUse: Another run is using the folder; the message names its process.
     """
-    # Not truncated before it is ours: it says whose it is.
+    # Truncated only once the lock is held, as the content names its holder.
     with open(
         os.path.join(output_dir, LOCK_FILE), "a+", encoding="utf-8", errors="replace"
     ) as lock:
@@ -43,6 +43,6 @@ def only_run(output_dir: str) -> Iterator[None]:
 
 
 def owner_line() -> str:
-    """What a lock says of whose it is."""
+    """Returns the line of a lock that names its holder."""
     since = utc_text(int(time.time()))
     return f"process {os.getpid()} on {socket.gethostname()} since {since}\n"

@@ -1,7 +1,8 @@
-"""What runs have been in an output folder: `runs/ID/report.json`, one flat report each.
+"""The log of the runs in an output folder: `runs/ID/report.json`, one flat report each.
 
-A run's report is there from its beginning, with its state, and ends with why nothing was pushed or
-with everything it measured. Files alone, and nothing of TFX: who looks waits for no library.
+A run's report exists from its start, with its state, and ends with the reason why nothing was
+pushed or with all measurements. The module uses files alone and nothing of TFX, so that listing
+runs loads no library.
 """
 
 import contextlib
@@ -25,8 +26,8 @@ from trainer.contract.whole_files import DamagedFileError, read_json
 REPORT_FILE = "report.json"
 RUNS_DIR = "runs"
 
-# States of a run. `killed` is one that says `running` and whose process is no more; the next run
-# writes it down. `damaged` is one whose report cannot be read.
+# States of a run. `killed` is the state of a run that was `running` and whose process has ended;
+# the next run records it. `damaged` is the state of a run whose report cannot be read.
 RUNNING, PUSHED, NOT_PUSHED, FAILED, KILLED, DAMAGED = (
     "running",
     "pushed",
@@ -49,22 +50,22 @@ Report = dict[str, Any]
 
 @dataclasses.dataclass
 class LoggedRun:
-    """A run that is under way.
+    """A run in progress, with its report so far.
 
     Attributes:
-      config: Its configuration, with the window's last day as a date.
-      report: What is known of it.
+      config: Configuration of the run, with the window's last day as a date.
+      report: Report of the run so far.
     """
 
     config: PipelineConfig
     report: Report
 
     def end(self, report: Mapping[str, Any], reasons: Sequence[str]) -> None:
-        """Ends the run, and leaves the report in the output folder.
+        """Ends the run, and writes its report to the output folder.
 
         Args:
-          report: What it measured.
-          reasons: Why nothing was pushed; empty: a version was.
+          report: Measurements of the run.
+          reasons: Reasons why nothing was pushed; empty: a version was pushed.
         """
         state = NOT_PUSHED if reasons else PUSHED
         self.report |= report
@@ -73,15 +74,15 @@ class LoggedRun:
         write_report(self.report, Path(self.config.output_dir, REPORT_FILE))
 
     def fail(self, error: BaseException) -> None:
-        """Ends the run with what stopped it."""
+        """Ends the run with the error that stopped it."""
         state = NOT_PUSHED if isinstance(error, NotPushed) else FAILED
         self.report |= {"run.state": state, "run.reason": _in_one_line(error)}
-        # On a full disk the error says more than that its report cannot be written.
+        # On a full disk the original error says more than the failure to write the report.
         with contextlib.suppress(OSError):
             self._write_end()
 
     def write(self) -> None:
-        """Writes what is known."""
+        """Writes the report so far."""
         folder = runs_folder(self.config.output_dir)
         write_report(self.report, folder / self.report["run.id"] / REPORT_FILE)
 
@@ -92,21 +93,21 @@ class LoggedRun:
 
 @contextlib.contextmanager
 def logged_run(config: PipelineConfig) -> Iterator[LoggedRun]:
-    """Keeps the log of one run; `LoggedRun.end` ends it, and so does an exception.
+    """Logs one run; `LoggedRun.end` or an exception ends it.
 
     Args:
-      config: Its configuration. The caller holds the lock of the output folder.
+      config: Configuration of the run. The caller holds the lock of the output folder.
 
     Yields:
-      The run.
+      The run in progress.
 
     Raises:
-      ValueError: The window's days are not there.
+      ValueError: The window's days do not exist.
     """
-    # A run that fails must not leave the last one's report looking like its own.
+    # The report of the last run must not look like that of a run that fails.
     Path(config.output_dir, REPORT_FILE).unlink(missing_ok=True)
     for report in _read_reports(config.output_dir):
-        if report["run.state"] == RUNNING:  # the lock is ours: it runs no more
+        if report["run.state"] == RUNNING:  # this process holds the lock, so that run has ended
             LoggedRun(config, report | {"run.state": KILLED}).write()
     run = LoggedRun(config, _beginning(config))
     run.write()
@@ -125,7 +126,7 @@ def logged_run(config: PipelineConfig) -> Iterator[LoggedRun]:
 
 
 def read_runs(output_dir: str) -> list[Report]:
-    """The reports of all runs of an output folder, in the order of their beginnings."""
+    """Reads the reports of all runs in an output folder, in the order of their starts."""
     reports = _read_reports(output_dir)
     for report in reports:
         if report["run.state"] == RUNNING and not _is_alive(report):
@@ -134,17 +135,17 @@ def read_runs(output_dir: str) -> list[Report]:
 
 
 def find_run(output_dir: str, name: str) -> Report:
-    """One run of an output folder.
+    """Finds one run of an output folder by id or day.
 
     Args:
-      output_dir: The folder.
-      name: Its id, or a day, which is the last run of that day.
+      output_dir: Output folder.
+      name: Id of the run, or a day, which stands for the last run of that day.
 
     Returns:
-      Its report.
+      The report of the run.
 
     Raises:
-      ValueError: There is none.
+      ValueError: There is no run of that name, or its report is damaged.
     """
     reports = read_runs(output_dir)
     named = [r for r in reports if name in (r["run.id"], r.get("window.day"))]
@@ -159,7 +160,7 @@ def find_run(output_dir: str, name: str) -> Report:
 
 
 def runs_folder(output_dir: str) -> Path:
-    """Where the runs of an output folder are."""
+    """Returns the folder of the runs in an output folder."""
     return Path(output_dir, RUNS_DIR)
 
 
@@ -168,7 +169,7 @@ def _read_reports(output_dir: str) -> list[Report]:
 
 
 def _read_report(path: Path) -> Report:
-    """A run's report; of one that is damaged its id, and what is wrong as the reason."""
+    """Reads a run's report; for a damaged one returns its id, and the fault as the reason."""
     run_id = path.parent.name
     try:
         report = read_json(str(path), _REMEDY, required=_REQUIRED)
@@ -182,7 +183,7 @@ def _beginning(config: PipelineConfig) -> Report:
     folder = runs_folder(config.output_dir)
     first = utc_text(now).replace("-", "").replace(":", "")
     run_id, number = first, 1
-    while (folder / run_id).exists():  # of the same second
+    while (folder / run_id).exists():  # a run of the same second
         number += 1
         run_id = f"{first}-{number}"
     return {
@@ -199,14 +200,14 @@ def _beginning(config: PipelineConfig) -> Report:
 
 
 def _is_alive(report: Report) -> bool:
-    """Whether a run's process is there; of another machine's nobody knows, so it may be."""
+    """Returns whether a run's process is alive; one on another machine may be, so it counts."""
     if report["run.host"] != socket.gethostname():
         return True
     try:
         os.kill(report["run.process"], 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # a process of another account
         return True
     return True
 

@@ -1,1 +1,1 @@
-"""Whole runs and what is done with their outputs: the runner, the report, reindexing."""
+"""Whole runs and the use of their outputs: the runner, the report, reindexing."""

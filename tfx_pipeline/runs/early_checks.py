@@ -1,6 +1,6 @@
-"""What a command can say before it loads TFX, which takes longer than most mistakes deserve.
+"""Checks that a command makes before it loads TFX, so that most mistakes are reported at once.
 
-The same is checked again where it is used: by then it may have changed, and not every caller comes
+The same is checked again where it is used: it may have changed by then, and not every caller comes
 through a command.
 """
 
@@ -17,7 +17,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
 
 
 def check_inputs(config: PipelineConfig) -> None:
-    """Looks at what a run reads: tables, planted interests, and where Beam's jobs go.
+    """Checks what a run reads: tables, planted interests, and the job server of Beam.
 
     Raises:
       ValueError: A file is missing or lacks a column, or the job server does not answer.
@@ -29,10 +29,10 @@ def check_inputs(config: PipelineConfig) -> None:
 
 
 def check_compilable(config: PipelineConfig) -> None:
-    """Looks at whether nodes on other machines could run a configuration.
+    """Checks whether nodes on other machines could run a configuration.
 
     Raises:
-      ValueError: There is no image, or the name or a path does not do there.
+      ValueError: There is no image, or the name or a path is unsuitable there.
     """
     require(
         config.vertex.image is not None,
@@ -56,14 +56,14 @@ def check_compilable(config: PipelineConfig) -> None:
 
 
 def check_new_file(key: str, path: str) -> None:
-    """Looks at whether a local file could be written.
+    """Checks whether a local file could be written.
 
     Args:
-      key: The name of the flag.
-      path: The file.
+      key: Name of the flag.
+      path: Path of the file.
 
     Raises:
-      ValueError: It is a folder, or its folder is not there.
+      ValueError: The path is a folder, or its folder does not exist.
     """
     if is_remote(path):
         return
@@ -73,7 +73,7 @@ def check_new_file(key: str, path: str) -> None:
 
 
 def _paths(config: PipelineConfig) -> dict[str, str]:
-    """The paths that nodes read or write, by their keys."""
+    """Returns the paths that nodes read or write, by their keys."""
     paths: dict[str, str | None] = {
         "output": config.output_dir,
         "serving.base_path": config.base_path,

@@ -1,4 +1,4 @@
-"""Whether a day that is started again is done: what makes `tagtower run` safe to start twice."""
+"""Detects that a day was already run: what makes it safe to start `tagtower run` twice."""
 
 import dataclasses
 
@@ -10,13 +10,13 @@ from tfx_pipeline.versions.pushed_versions import read_versions
 
 
 def finished_run(config: PipelineConfig) -> Report | None:
-    """The last run of the same day, tables, configuration and code that has ended with a verdict.
+    """Finds the last run of the same day, tables, configuration and code that ended with a verdict.
 
     Args:
-      config: A configuration with a window.
+      config: Configuration with a window.
 
     Returns:
-      Its report; None where there is none, or where the version that it pushed is gone.
+      The report of the run; None: there is none, or the version that it pushed is gone.
     """
     try:
         window = find_window(config.data)
@@ -32,7 +32,7 @@ def finished_run(config: PipelineConfig) -> Report | None:
             return None
         config = dataclasses.replace(config, data=with_day(config.data, window.day))
         inputs = inputs_fingerprint(config)
-    except ValueError:  # the run itself says it, and keeps it
+    except ValueError:  # the run itself reports the mistake
         return None
     same = [report for report in ended if report.get("run.inputs") == inputs]
     if not same or not _is_version_there(config, same[-1]):

@@ -1,8 +1,8 @@
-"""What killed runs leave in an output folder and at its base paths, and the next run clears away.
+"""Clears away what killed runs left in an output folder and at its base paths.
 
-The caller holds the lock of the output folder: no other run makes anything there. Users may: beside
-our folders only names go that bear our mark. Of names that say whose they are only those go whose
-process is no more (`trainer.contract.owner_marks`).
+The caller holds the lock of the output folder: no other run writes there. Users may: outside the
+project's own folders, only names with its mark are removed. Names that identify their process are
+removed only if that process has ended (`trainer.contract.owner_marks`).
 """
 
 import contextlib
@@ -22,19 +22,19 @@ from trainer.contract.owner_marks import has_mark, is_abandoned
 from trainer.contract.whole_files import UNFINISHED_SUFFIX
 
 _OWN_FOLDERS = (RUNS_DIR, ARTIFACTS_DIR, "statistics", "checkpoints")
-# Of MLMD's states of an execution, those in which its outputs count.
+# States of an execution in MLMD in which its outputs count.
 _COMPLETE, _CACHED = 3, 5
 
 
 def remove_leftovers(output_dir: str, base_paths: Iterable[str]) -> list[str]:
-    """Clears away.
+    """Clears away the leftovers of killed runs.
 
     Args:
-      output_dir: Local; the caller holds its lock.
-      base_paths: Where the run pushes to.
+      output_dir: Local output folder; the caller holds its lock.
+      base_paths: Folders to which the run pushes.
 
     Returns:
-      What was cleared away, in words.
+      Descriptions of what was removed.
     """
     found = {
         "unfinished files": list(_unfinished_files(output_dir)),
@@ -55,12 +55,12 @@ def _clear_base_path(base_path: str) -> int:
     try:
         with locked([base_path], patience_s=0.0):
             return remove_abandoned_staging(base_path)
-    except (OutputInUse, PermissionError):  # whoever may push there clears away as well
+    except (OutputInUse, PermissionError):  # processes that may push there clear it themselves
         return 0
 
 
 def _unfinished_files(output_dir: str) -> Iterator[str]:
-    # Links to folders, too: what a killed `_publish` of a report leaves.
+    # Links to folders are included: a killed `_publish` of a report leaves them.
     with os.scandir(output_dir) as entries:
         for entry in entries:
             is_ours = entry.name.endswith(UNFINISHED_SUFFIX) and has_mark(entry.name)
@@ -77,13 +77,13 @@ def _unfinished_files(output_dir: str) -> Iterator[str]:
 
 
 def _working_folders(output_dir: str) -> list[str]:
-    """Folders of temporary files, of executions that are not under way: none is."""
+    """Returns the folders of temporary files of executions; no execution is running."""
     artifacts = escape(os.path.join(output_dir, ARTIFACTS_DIR))
     return glob(os.path.join(artifacts, "*", ".system", "executor_execution", "*", ".temp"))
 
 
 def _partial_outputs(output_dir: str) -> Iterator[str]:
-    """Folders of outputs whose node was killed: they are in no cache, and nothing names them."""
+    """Yields the output folders of killed nodes: no cache and no metadata refer to them."""
     ended = _states_of_executions(os.path.join(output_dir, STORE_FILE))
     if ended is None:
         return
@@ -95,7 +95,7 @@ def _partial_outputs(output_dir: str) -> Iterator[str]:
 
 
 def _states_of_executions(store: str) -> dict[int, bool] | None:
-    """By execution, whether its outputs count; None: the store cannot be asked."""
+    """Returns by execution whether its outputs count; None: the store cannot be read."""
     if not os.path.isfile(store):
         return None
     try:

@@ -1,7 +1,7 @@
-"""Runs a pipeline on this machine, node by node, and tells what each node did.
+"""Runs a pipeline on this machine, node by node, and reports what each node did.
 
-TFX's own `LocalDagRunner` logs hundreds of lines and says at the end neither what was answered from
-the cache nor where the outputs are; this runner uses the same launcher and reports both.
+TFX's own `LocalDagRunner` logs hundreds of lines, and reports neither which nodes were cached nor
+where the outputs are; this runner uses the same launcher and reports both.
 """
 
 import dataclasses
@@ -26,13 +26,13 @@ from trainer.contract.file_system import bring_all_to_disk, is_remote
 
 @dataclasses.dataclass(frozen=True)
 class NodeRun:
-    """What one node did.
+    """The result of running one node.
 
     Attributes:
-      node: Its id.
-      seconds: Wall-clock time.
-      is_cached: Whether it was answered from the cache.
-      outputs: Its output artifacts, from this run or from the cache.
+      node: Id of the node.
+      seconds: Wall-clock time in seconds.
+      is_cached: Whether the outputs come from the cache.
+      outputs: Output artifacts, from this run or from the cache.
     """
 
     node: str
@@ -44,8 +44,8 @@ class NodeRun:
 class ReportingLocalRunner(tfx_runner.IrBasedRunner):
     """Runs nodes in topological order in this process.
 
-    What the cache or a resolver answers is compared with its manifest first: what is damaged is
-    made anew, or an earlier one taken.
+    Artifacts that the cache or a resolver returns are first checked against their manifest: a
+    damaged one is made anew, or an earlier one is taken.
     """
 
     def __init__(
@@ -54,12 +54,12 @@ class ReportingLocalRunner(tfx_runner.IrBasedRunner):
         on_end: Callable[[NodeRun], None],
         on_damage: Callable[[str], None] = lambda line: None,
     ):
-        """Initializes the runner.
+        """Initializes the runner with the functions that it reports to.
 
         Args:
-          on_start: Called with a node's id before it runs.
-          on_end: Called with what it did.
-          on_damage: Called with a line for each artifact that is damaged.
+          on_start: Function called with a node's id before it runs.
+          on_end: Function called with the result of each node.
+          on_damage: Function called with a line for each damaged artifact.
         """
         self._on_start = on_start
         self._on_end = on_end
@@ -71,11 +71,11 @@ class ReportingLocalRunner(tfx_runner.IrBasedRunner):
         """Runs a compiled pipeline.
 
         Args:
-          pipeline: The intermediate representation.
-          run_options: Not supported; the cache does the work of partial runs.
+          pipeline: Intermediate representation of the pipeline.
+          run_options: Not supported; the cache replaces partial runs.
 
         Returns:
-          What each node did.
+          The result of each node.
         """
         del run_options
         lighten_bookkeeping()
@@ -91,17 +91,17 @@ class ReportingLocalRunner(tfx_runner.IrBasedRunner):
         begun: dict[str, float],
         manifests: ArtifactManifests,
     ) -> bool:
-        """Runs the nodes as one run of TFX's, which launches no node twice.
+        """Runs the nodes as one TFX run, in which no node is launched twice.
 
         Args:
-          template: The intermediate representation, without the run's id.
-          runs: What nodes did in earlier tries; those that follow are added.
-          begun: When nodes were begun; likewise.
+          template: Intermediate representation, without the run's id.
+          runs: Results of nodes in earlier tries; results of this one are added.
+          begun: Start times of nodes in earlier tries; those of this one are added.
           manifests: Manifests of the whole run.
 
         Returns:
-          Whether all is done; False: something was damaged and is forgotten, and another try will
-          find what was done till then in the cache.
+          Whether all nodes are done; False: a damaged artifact was forgotten, and another try will
+          take the results so far from the cache.
         """
         pipeline = pipeline_pb2.Pipeline()
         pipeline.CopyFrom(template)
@@ -139,7 +139,7 @@ class ReportingLocalRunner(tfx_runner.IrBasedRunner):
 
     @staticmethod
     def _launch(pipeline, node, deployment, connection, manifests) -> "_ObservedLauncher":
-        """Runs a node, or finds its answer; the launcher knows which, and the outputs."""
+        """Runs a node, or finds its cached outputs; returns the launcher, which knows both."""
         node_id = node.pipeline_node.node_info.id
         executor_spec = runner_utils.extract_executor_spec(deployment, node_id)
         component_launcher = _ObservedLauncher(
@@ -153,7 +153,8 @@ class ReportingLocalRunner(tfx_runner.IrBasedRunner):
         component_launcher.pipeline_args = getattr(executor_spec, "beam_pipeline_args", ())
         component_launcher.manifests = manifests
         info = component_launcher.launch()
-        # What a cached node returns names outputs that were never written; the metadata knows.
+        # The result of a cached node names outputs that were never written; the metadata has the
+        # right ones.
         with metadata.Metadata(connection) as handle:
             component_launcher.outputs = execution_lib.get_output_artifacts(
                 handle, info.execution_id
@@ -162,7 +163,7 @@ class ReportingLocalRunner(tfx_runner.IrBasedRunner):
 
 
 class _ObservedLauncher(launcher.Launcher):
-    """A launcher that remembers whether its executor ran, and runs none without its engine."""
+    """A launcher that records whether its executor ran, and first checks its engine."""
 
     has_executed = False
     pipeline_args: Sequence[str] = ()
@@ -178,9 +179,9 @@ class _ObservedLauncher(launcher.Launcher):
         self.has_executed = True
         require_job_server(self.pipeline_args)
         output = super()._run_executor(execution_info)
-        # Before TFX publishes them: what the cache answers has a manifest.
+        # Written before TFX publishes the outputs, so that every cached output has a manifest.
         self.manifests.write(execution_info.output_dict)
-        # The store calls the outputs whole next, and must not be on the disk before them.
+        # Next, the store declares the outputs complete; that must not reach the disk before them.
         for artifact in itertools.chain.from_iterable(execution_info.output_dict.values()):
             if not is_remote(artifact.uri):
                 bring_all_to_disk(artifact.uri)

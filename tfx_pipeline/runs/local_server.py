@@ -1,4 +1,4 @@
-"""`tagtower serve` as a process of its own, for as long as a block lasts."""
+"""Runs `tagtower serve` as a separate process for the duration of a block."""
 
 import contextlib
 import os
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
-# The looks themselves must cost an idle server nothing that counts as work.
+# Polling itself must not make an idle server do anything that counts as work.
 _PAUSE_S = 0.1
 _FIRST_TIMEOUT_S = 5.0
 _COMING_UP = ("START", "LOADING", "AVAILABLE")
 
 
 class ServerNotUp(ValueError):
-    """A server did not come up, or is gone; why, in one line."""
+    """The error that a server did not start, or has ended, with the reason in one line."""
 
 
 class LocalServer:
-    """A running server; waits for it as long as its process gets further.
+    """A running server; waits for it as long as its process makes progress.
 
     Attributes:
-      port: For gRPC.
-      rest_api_port: For REST; 0: it has none.
-      startup_seconds: From its start to the first version that serves; 0 until then.
-      process_id: The id of the process.
+      port: Port of gRPC.
+      rest_api_port: Port of REST; 0: there is none.
+      startup_seconds: Time from the start to the first serving version in seconds; 0 until then.
+      process_id: Id of the process.
     """
 
     def __init__(
@@ -55,14 +55,14 @@ class LocalServer:
         log_offset: int,
         patience_s: float,
     ):
-        """Takes a process that has just been started.
+        """Initializes with a process that has just been started.
 
         Args:
-          process: The process.
-          ports: For gRPC and REST.
-          log_path: Its log.
-          log_offset: Where in that file what it says begins.
-          patience_s: See `ProcessProgress`.
+          process: Process of the server.
+          ports: Ports of gRPC and REST.
+          log_path: Path of its log.
+          log_offset: Position in the log at which its output begins.
+          patience_s: Longest time without progress in seconds, see `ProcessProgress`.
         """
         self.port, self.rest_api_port = ports
         self.startup_seconds = 0.0
@@ -74,24 +74,24 @@ class LocalServer:
 
     @property
     def memory_mb(self) -> float:
-        """Its resident memory now."""
+        """Resident memory of the process now, in MB."""
         return psutil.Process(self.process_id).memory_info().rss / 1e6
 
     @property
     def exit_status(self) -> int | None:
-        """Of the process; None: it runs."""
+        """Exit status of the process; None: it runs."""
         return self._process.poll()
 
     @property
     def target(self) -> str:
-        """What a client of gRPC takes."""
+        """Address for a gRPC client."""
         return f"localhost:{self.port}"
 
     def wait_until(self, condition: Callable[[], bool], pause_s: float = 0.02) -> None:
-        """Looks at a condition until it holds.
+        """Polls a condition until it holds.
 
         Raises:
-          ServerNotUp: The process ended, or stands still.
+          ServerNotUp: The process ended, or makes no progress.
         """
         while not condition():
             self._require_progress()
@@ -101,12 +101,12 @@ class LocalServer:
         """Waits for the first version that serves.
 
         Raises:
-          ServerNotUp: The process ended, stands still, or no version loads.
+          ServerNotUp: The process ended, makes no progress, or no version loads.
         """
         from serving.client import TagClient
 
-        # A channel that finds nobody looks less and less often: after a slow start it would not
-        # see for minutes that the server is there.
+        # A channel that finds no server retries less and less often: after a slow start it would
+        # notice the server only minutes later.
         self.wait_until(self._listens, _PAUSE_S)
         with TagClient(self.target, max_attempts=1) as client:
             self.wait_until(lambda: self._serves(client.model_status), _PAUSE_S)
@@ -117,14 +117,14 @@ class LocalServer:
         So a slow answer is waited for as long as the server works on it.
 
         Args:
-          call: Asks the server, with a deadline in seconds; may be called again.
+          call: Function that asks the server with a deadline in seconds; may be called again.
 
         Returns:
-          What it returned.
+          The result of the function.
 
         Raises:
-          ServerNotUp: The process ended, or stands still.
-          TagClientError: Any error of the call but a deadline that was too short.
+          ServerNotUp: The process ended, or makes no progress.
+          TagClientError: The call failed for another reason than a deadline that was too short.
         """
         import grpc
 
@@ -152,7 +152,7 @@ class LocalServer:
 
         try:
             versions = model_status(timeout_s=_FIRST_TIMEOUT_S)
-        except TagClientError:  # nobody listens yet, or it has looked for no version yet
+        except TagClientError:  # not listening yet, or it has not looked for versions yet
             return False
         states = {version.state for version in versions}
         errors = [version for version in versions if version.error]
@@ -181,22 +181,22 @@ def local_server(
     has_rest: bool = True,
     patience_s: float = PATIENCE_S,
 ) -> Iterator[LocalServer]:
-    """Starts a server and stops it at the end.
+    """Starts a server, waits until it serves, and stops it at the end.
 
-    It is waited for as long as it gets further.
+    It is waited for as long as it makes progress.
 
     Args:
       base_path: Folder of the numbered versions.
-      log_path: Where what it prints goes; appended to.
-      *flags: More flags of the command.
-      has_rest: Whether it has a REST port as well.
-      patience_s: See `ProcessProgress`.
+      log_path: File to which its output is appended.
+      *flags: Further flags of the command.
+      has_rest: Whether the server has a REST port as well.
+      patience_s: Longest time without progress in seconds, see `ProcessProgress`.
 
     Yields:
       The server, once a version serves.
 
     Raises:
-      ServerNotUp: Its process ended, stands still, or no version loads.
+      ServerNotUp: Its process ended, makes no progress, or no version loads.
     """
     port, rest_api_port = _free_ports(2)
     if not has_rest:
@@ -219,7 +219,7 @@ def local_server(
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports nobody listens on; all are held until all are found, so that they differ."""
+    """Returns unused ports; all are held until all are found, so that they differ."""
     with contextlib.ExitStack() as probes:
         found = []
         for _ in range(count):

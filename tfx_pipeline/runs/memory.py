@@ -1,4 +1,4 @@
-"""Peak memory of this process and everything it started, sampled."""
+"""Peak memory of this process and of all processes it started, by sampling."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -9,16 +9,16 @@ _INTERVAL_S = 0.25
 
 
 class PeakMemory:
-    """A context manager; `peak_mb` is the greatest sum of resident sizes seen, in megabytes.
+    """Context manager that measures the peak of the sum of resident sizes, `peak_mb`, in megabytes.
 
     Pages shared between processes are counted in each: the figure is an upper bound.
     """
 
     def __init__(self, others: Callable[[], Iterable[psutil.Process]] = tuple):
-        """Initializes.
+        """Initializes with the processes to measure.
 
         Args:
-          others: Processes to count that this one has not started.
+          others: Function that returns further processes to count, which this one did not start.
         """
         self.peak_mb = 0.0
         self._others = others
@@ -40,7 +40,7 @@ class PeakMemory:
             for one in [process, *process.children(recursive=True), *self._others()]:
                 try:
                     total += one.memory_info().rss
-                except psutil.NoSuchProcess:  # ended between the listing and the look
+                except psutil.NoSuchProcess:  # it ended after it was listed
                     continue
             self.peak_mb = max(self.peak_mb, total / 1e6)
             if self._stopping.wait(_INTERVAL_S):

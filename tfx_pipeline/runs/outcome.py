@@ -1,4 +1,4 @@
-"""What a run leaves beside its report: a pushed version, and links to its outputs."""
+"""Results of a run beside its report: a pushed version, and links to its outputs."""
 
 import os
 import shutil
@@ -16,8 +16,8 @@ from tfx_pipeline.versions.pushing import (
 from trainer.contract.file_system import absolute
 from trainer.contract.whole_files import unfinished
 
-# In the output folder: the instances of *now*, for batch prediction, and the prediction logs of
-# TFX's BulkInferrer where the run has one.
+# Links in the output folder: instances of the split `now`, for batch prediction, and the prediction
+# logs of TFX's BulkInferrer where the run has one.
 INSTANCES_LINK = "instances"
 INFERENCE_LINK = "inference_result"
 
@@ -25,16 +25,17 @@ INFERENCE_LINK = "inference_result"
 def ensure_pushed(
     config: PipelineConfig, outputs: NodeOutputs, is_blessed: bool, recall: float
 ) -> tuple[int | None, str | None]:
-    """Sees to it that the run's version serves, also where the Pusher's answer is from the cache.
+    """Ensures that the run's version serves, even if the Pusher's output comes from the cache.
 
     Args:
-      config: The run's configuration.
-      outputs: Where the artifacts are.
-      is_blessed: Whether model and index are.
-      recall: The index's recall on validation users, for `version.json`.
+      config: Configuration of the run.
+      outputs: Outputs of the nodes.
+      is_blessed: Whether model and index are blessed.
+      recall: Recall of the index on validation users, for `version.json`.
 
     Returns:
-      The version that serves, None: none was pushed; why a blessed one was not, in words.
+      The version that serves, None: none was pushed; and why a blessed one was not pushed, in
+      words.
     """
     pushed_model = outputs.uri("Pusher", "pushed_model")
     servable = outputs.uri("TagIndexBuilder", "servable")
@@ -55,14 +56,14 @@ def ensure_pushed(
 
 
 def link_outputs(config: PipelineConfig, outputs: NodeOutputs, is_model_blessed: bool) -> None:
-    """Puts links to what people and later commands read into the output folder."""
+    """Links outputs that people and later commands read into the output folder."""
     summary = outputs.uri("ExampleGen", "summary")
     _link(outputs.uri("ExampleGen", "instances"), os.path.join(config.output_dir, INSTANCES_LINK))
     _link(os.path.join(summary, ITEMS_FILE), os.path.join(config.output_dir, ITEMS_FILE))
     inference_link = os.path.join(config.output_dir, INFERENCE_LINK)
     if "BulkInferrer" in outputs.runs and is_model_blessed:
         _link(outputs.uri("BulkInferrer", "inference_result"), inference_link)
-    elif os.path.lexists(inference_link):  # of an earlier run
+    elif os.path.lexists(inference_link):  # from an earlier run
         os.remove(inference_link)
     _copy_rejected(
         os.path.join(summary, REJECTED_DIR), os.path.join(config.output_dir, REJECTED_DIR)
@@ -70,15 +71,15 @@ def link_outputs(config: PipelineConfig, outputs: NodeOutputs, is_model_blessed:
 
 
 def _link(target: str, link: str) -> None:
-    """Points a link in the output folder at an artifact, whatever it pointed at before."""
+    """Points a link in the output folder at an artifact, replacing an earlier link."""
     temporary = unfinished(link)
-    # From the folder it is in, so that it holds when the output folder is moved.
+    # Relative to its folder, so that the link holds when the output folder is moved.
     os.symlink(os.path.relpath(target, os.path.realpath(os.path.dirname(link))), temporary)
     os.replace(temporary, link)
 
 
 def _copy_rejected(kept: str, shown: str) -> None:
-    """Shows the rows set aside of the tables of this run, also where they come from the cache."""
+    """Copies the rejected rows of this run's tables, also where they come from the cache."""
     shutil.rmtree(shown, ignore_errors=True)
     if os.path.isdir(kept):
         shutil.copytree(kept, shown)

@@ -1,8 +1,8 @@
-"""Examples made once, for many trainings: the pipeline's nodes up to Transform.
+"""Examples made once for many trainings, by the pipeline's nodes up to Transform.
 
-A study of towers and a benchmark of training look at the same examples again and again, and want
-neither a model nor an index from the pipeline. Imports TFX, hence is itself imported only by the
-commands that run a pipeline.
+A study of towers and a benchmark of training read the same examples again and again, and need
+neither a model nor an index from the pipeline. The module imports TFX, hence only the commands that
+run a pipeline import it.
 """
 
 import dataclasses
@@ -27,14 +27,14 @@ LAST_NODE = "Transform"
 
 @dataclasses.dataclass(frozen=True)
 class PreparedExamples:
-    """Where the examples of a configuration are.
+    """Folders of the examples of a configuration.
 
     Attributes:
-      examples_dir: Raw examples, a folder `Split-<name>` each for train, validation and test.
-      transformed_dir: The same examples, transformed.
-      transform_dir: The transform graph with its vocabularies.
-      summary_dir: What the example generator counted: `counts.json`, `tags.jsonl`.
-      nodes: What each node did; all were answered from the cache where nothing had changed.
+      examples_dir: Folder of the raw examples, with `Split-<name>` for train, validation and test.
+      transformed_dir: Folder of the same examples, transformed.
+      transform_dir: Folder of the transform graph with its vocabularies.
+      summary_dir: Folder of the example generator's counts: `counts.json`, `tags.jsonl`.
+      nodes: Results of the nodes; all come from the cache where nothing had changed.
     """
 
     examples_dir: str
@@ -45,16 +45,16 @@ class PreparedExamples:
 
     @property
     def tags_path(self) -> str:
-        """Statistics of the tags, JSON lines."""
+        """Path of the statistics of the tags, JSON lines."""
         return os.path.join(self.summary_dir, TAGS_FILE)
 
     @property
     def transform_output(self) -> tft.TFTransformOutput:
-        """The fitted transform."""
+        """The fitted transform with its vocabularies."""
         return tft.TFTransformOutput(self.transform_dir)
 
     def transformed_files(self, split: str) -> list[str]:
-        """File patterns of the transformed examples of one split."""
+        """Returns file patterns of the transformed examples of one split."""
         return [os.path.join(self.transformed_dir, f"Split-{split}", "*")]
 
     def snapshots(self, split: str) -> Snapshots:
@@ -63,15 +63,15 @@ class PreparedExamples:
 
 
 def prepare_examples(config: PipelineConfig, console: Console) -> PreparedExamples:
-    """Runs the nodes from ExampleGen to Transform, or finds what they made in the cache.
+    """Runs the nodes from ExampleGen to Transform, or takes their outputs from the cache.
 
     Args:
-      config: The checked configuration; `output` is where artifacts and metadata are kept. A later
+      config: Checked configuration; artifacts and metadata are stored in its `output`. A later
         `tagtower run` with the same output folder takes these examples from the cache.
-      console: Where progress goes.
+      console: Console for progress.
 
     Returns:
-      The folders.
+      The folders of the examples.
 
     Raises:
       ValueError: A user's mistake, in one line.

@@ -1,11 +1,11 @@
-"""Saved towers and a file of tags -> a new version, without training, through the same recall gate.
+"""Makes a new version from saved towers and a file of tags, without training.
 
-The towers are those of the version that serves, and the tags those that they were trained with and
-what the file changes of them: a file says the whole difference, so that the same file gives the
-same version whatever was reindexed before. Index, tuning, exports, gate and push are the
-pipeline's.
+The towers are those of the serving version, and the tags those of their training with the changes
+of the file: a file describes the whole difference, so that the same file gives the same version
+whatever was reindexed before. Index, tuning, exports, gate and push are those of the pipeline,
+including the recall gate.
 
-Imports TFX, hence is itself imported only when the command runs.
+The module imports TFX, hence it is imported only when the command runs.
 """
 
 import dataclasses
@@ -55,7 +55,7 @@ from trainer.contract.file_system import absolute, files_below
 from trainer.contract.manifest import MANIFEST_SUFFIX, check_manifest
 from trainer.towers.tag_views import load_tag_categories
 
-# Below the output folder.
+# A folder below the output folder.
 WORK_DIR = "reindex"
 REJECTED_FILE = "rejected.jsonl"
 _NOT_BUILT = "Nothing was built from it; `tagtower run` makes it anew."
@@ -66,13 +66,13 @@ _NOT_BUILT_FROM_VERSION = (
 
 @dataclasses.dataclass(frozen=True)
 class ReindexResult:
-    """What came of it.
+    """The result of reindexing: a pushed version, or the failed checks.
 
     Attributes:
-      version: The version pushed; None: the gate held it.
-      provenance: What is known of it, as in `version.json`.
-      num_rejected: Rows of the file that were set aside.
-      failed_checks: Why nothing was pushed; empty if a version was.
+      version: Number of the pushed version; None: the gate held it.
+      provenance: Facts on the version, as in `version.json`.
+      num_rejected: Number of rejected rows of the file.
+      failed_checks: Reasons why nothing was pushed; empty if a version was pushed.
     """
 
     version: int | None
@@ -82,7 +82,7 @@ class ReindexResult:
 
     @property
     def is_pushed(self) -> bool:
-        """Whether the index was good enough."""
+        """Whether the index passed the gate, so that a version was pushed."""
         return not self.failed_checks
 
 
@@ -92,13 +92,13 @@ def reindex(
     """Builds, measures and pushes a version with other tags.
 
     Args:
-      config: Of the run whose towers serve.
-      tags: The file of tags, see `tfx_pipeline.runs.tag_file`.
-      is_complete: Whether it is the whole catalogue; else it lists changes.
-      console: Where progress goes.
+      config: Configuration of the run whose towers serve.
+      tags: File of tags, see `tfx_pipeline.runs.tag_file`.
+      is_complete: Whether the file is the whole catalogue; otherwise it lists changes.
+      console: Console for progress.
 
     Returns:
-      The result.
+      The result with the version or the failed checks.
 
     Raises:
       ValueError: A user's mistake, in one line.
@@ -110,7 +110,7 @@ def reindex(
     with only_run(config.output_dir):
         work = absolute(os.path.join(config.output_dir, WORK_DIR))
         servable = os.path.join(work, "servable")
-        shutil.rmtree(servable, ignore_errors=True)  # of one that was killed
+        shutil.rmtree(servable, ignore_errors=True)  # left by a killed reindexing
         try:
             return _reindex(config, tags, is_complete, source, work, servable, console)
         finally:
@@ -126,7 +126,7 @@ def _reindex(
     servable: str,
     console: Console,
 ) -> ReindexResult:
-    # The tags are compared with those of the towers, whatever the configuration says today.
+    # Tags are normalised like those of the towers, whatever the configuration is now.
     normalization = tag_normalization_of(source) or tag_normalization(config.data)
     file = read_tag_file(tags, config.data, normalization)
     towers_uri, examples_uri, tags_file = (
@@ -163,7 +163,7 @@ def _reindex(
     recall = figures[DECIDING_SPLIT]["recall"]
     provenance = {
         **servable_facts(servable),
-        # By these names it is the same towers, wherever they are now.
+        # These names identify the same towers, wherever they are now.
         **{name: source.provenance[name] for name in SOURCES},
         "kind": REINDEX,
         "run": config.name,
@@ -186,24 +186,24 @@ def _reindex(
 
 
 def _check_sources(version: PushedVersion, output_dir: str) -> None:
-    """Nothing is built from files that are damaged: those of the version and of what it came from.
+    """Checks that the files of a version and of its sources are not damaged.
 
     Raises:
-      DamagedFolderError: The first that is.
+      DamagedFolderError: A folder is damaged; the error names the first one.
     """
     check_manifest(version.path, remedy=_NOT_BUILT_FROM_VERSION)
     artifacts = {name: located(version.provenance[name], output_dir) for name in SOURCES}
     artifacts["tags_file"] = os.path.dirname(artifacts["tags_file"])
     read_splits = [f"Split-{split}" for split in EVALUATED_SPLITS]
     for name, folder in artifacts.items():
-        # Of the examples, most are those of training, which are not read.
+        # Most examples are those of training, which are not read here.
         only = read_splits if name == "examples" else ()
         check_manifest(folder, folder + MANIFEST_SUFFIX, remedy=_NOT_BUILT, only=only)
     check_manifest(path_utils.serving_model_path(artifacts["towers"]), remedy=_NOT_BUILT)
 
 
 def _with_its_towers(version: PushedVersion, output_dir: str) -> PushedVersion:
-    """The version, once it is sure that towers in a moved folder are those it was made from."""
+    """Returns the version after checking that towers in a moved folder are those it came from."""
     towers = located(version.provenance["towers"], output_dir)
     if towers != absolute(version.provenance["towers"]):
         files = files_below(path_utils.serving_model_path(towers))
@@ -220,7 +220,7 @@ def _changes(towers: Any, file: TagFile, is_complete: bool) -> TagChanges:
     changes = tag_changes(file, known, is_complete)
     blank = _unknown_to_views(towers, changes)
     if blank:
-        # All zeros: as if it were of everybody's interest to the same degree.
+        # A vector of zeros would score the same for every user.
         file.set_aside(blank, UNKNOWN_TO_VIEWS)
         changes = tag_changes(file, known, is_complete)
     return changes

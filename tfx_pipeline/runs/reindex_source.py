@@ -1,25 +1,25 @@
-"""The version whose towers `tagtower reindex` takes. Light: looked for before TFX is loaded."""
+"""Finds the version whose towers `tagtower reindex` uses, before TFX is loaded."""
 
 from tfx_pipeline.artifacts.places import located
 from tfx_pipeline.versions.pushed_versions import PushedVersion, serving_version
 from trainer.contract.file_system import exists
 
-# Of a version's provenance: what a reindex reads.
+# Entries of a version's provenance that a reindex reads.
 SOURCES = ("towers", "examples", "tags_file")
 
 
 def reindexed_version(base_path: str, output_dir: str) -> PushedVersion:
-    """The version that serves, once it is sure that what it was made from is there.
+    """Returns the version that serves, after checking that its sources exist.
 
     Args:
       base_path: Folder of the numbered versions, absolute.
-      output_dir: The output folder of the run, which may have been moved.
+      output_dir: Output folder of the run, which may have been moved.
 
     Returns:
-      The version.
+      The version with its provenance.
 
     Raises:
-      ValueError: There is none, or something that it was made from is not there.
+      ValueError: There is no version, or one of its sources does not exist.
     """
     version = serving_version(base_path)
     if version is None:

@@ -1,6 +1,6 @@
-"""`report.json` of a run: flat keys (docs/report.md), collected from the artifacts.
+"""Collects `report.json` of a run, with flat keys (docs/report.md), from the artifacts.
 
-Nothing is changed here: `outcome` pushes, and links outputs.
+The module changes nothing: `outcome` pushes, and links outputs.
 """
 
 import os
@@ -29,34 +29,34 @@ from trainer.task import TRAINING_FILE
 
 
 class NodeOutputs:
-    """Where the outputs of a run's nodes are.
+    """The results of a run's nodes with their output folders.
 
     Args:
-      nodes: What each node did.
+      nodes: Results of the nodes.
     """
 
     def __init__(self, nodes: Iterable[NodeRun]):
         self.runs = {run.node: run for run in nodes}
 
     def uri(self, node: str, output: str) -> str:
-        """The folder of a node's output; a node that did not run has none."""
+        """Returns the folder of a node's output; a node that did not run has none."""
         uri: str = self.runs[node].outputs[output][0].uri
         return uri
 
 
 def build_report(config: PipelineConfig, outputs: NodeOutputs) -> tuple[dict[str, Any], list[str]]:
-    """Collects the report of a run from its artifacts; it changes nothing.
+    """Collects the report of a run from its artifacts, without changing anything.
 
     Args:
-      config: The run's configuration.
-      outputs: Where the artifacts are.
+      config: Configuration of the run.
+      outputs: Outputs of the nodes.
 
     Returns:
-      The flat report; the checks that hold the push, in words.
+      The flat report; and the checks that hold the push, in words.
     """
     report: dict[str, Any] = {"run.name": config.name, "run.seed": config.seed}
     report |= _row_rows(config, outputs)
-    # As versions call them: see `artifacts.places`.
+    # Paths in the form that versions record: see `artifacts.places`.
     report["run.examples"] = absolute(outputs.uri("ExampleGen", "examples"))
     report["run.statistics"] = absolute(outputs.uri("StatisticsGen", "statistics"))
     if VALIDATOR_ID in outputs.runs:
@@ -80,7 +80,7 @@ def build_report(config: PipelineConfig, outputs: NodeOutputs) -> tuple[dict[str
 
 
 def planted_rows(config: PipelineConfig, outputs: NodeOutputs) -> dict[str, Any]:
-    """How well planted interests are found; empty where the log has none."""
+    """Returns how well planted interests are found; empty where the log has none."""
     if not config.data.planted:
         return {}
     return score_planted(
@@ -93,7 +93,7 @@ def planted_rows(config: PipelineConfig, outputs: NodeOutputs) -> dict[str, Any]
 
 
 def _row_rows(config: PipelineConfig, outputs: NodeOutputs) -> dict[str, Any]:
-    """What was read, and of which days."""
+    """Returns the counts of rows read, and the days they are from."""
     summary = outputs.uri("ExampleGen", "summary")
     counts, forms = read_summary(summary)
     report: dict[str, Any] = {**counts, **forms}
@@ -131,7 +131,7 @@ def _model_checks(uri: str) -> list[Check]:
 
 
 def _index_rows(config: PipelineConfig, outputs: NodeOutputs) -> tuple[dict[str, Any], Check]:
-    """What the index is and how well it finds, and the gate's check of that."""
+    """Returns the kind and the recall of the index, and the gate's check of the recall."""
     index = read_artifact_json(os.path.join(outputs.uri("TagIndexBuilder", "servable"), INDEX_FILE))
     measured = read_artifact_json(
         os.path.join(outputs.uri("TagIndexEvaluator", "evaluation"), INDEX_EVALUATION_FILE)
@@ -151,13 +151,13 @@ def _index_rows(config: PipelineConfig, outputs: NodeOutputs) -> tuple[dict[str,
 
 
 def budget_rows(fit: Mapping[str, Any]) -> dict[str, Any]:
-    """How long a training was, and how long it might have been.
+    """Returns the length of a training and its budget.
 
     Args:
-      fit: `trainer.fitting.loop.FitResult` as a mapping.
+      fit: Mapping of the fields of `trainer.fitting.loop.FitResult`.
 
     Returns:
-      Keys of the report.
+      Values by key of the report.
     """
     names = ("steps", "best_step", "epochs", "is_improving", "examples_per_second")
     times = ("seconds_per_epoch", "seconds_per_evaluation")
@@ -171,13 +171,14 @@ def budget_rows(fit: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def warm_start_rows(by_vocabulary: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
-    """What a warm start kept, in all and by vocabulary.
+    """Returns how many rows a warm start kept, in total and by vocabulary.
 
     Args:
-      by_vocabulary: Numbers of `kept`, `new` and `retired` rows; empty: there was no warm start.
+      by_vocabulary: Numbers of `kept`, `new` and `retired` rows by vocabulary; empty: there was no
+        warm start.
 
     Returns:
-      Keys of the report; none without a warm start.
+      Numbers by key of the report; empty without a warm start.
     """
     report: dict[str, int] = {}
     for vocabulary, counts in by_vocabulary.items():

@@ -1,6 +1,6 @@
-"""One run of the pipeline: nodes, report, verdict. What is kept of it is `run_log`'s.
+"""One run of the pipeline: nodes, report, verdict. `run_log` stores its records.
 
-Imports TFX, hence is itself imported only by the commands that run a pipeline.
+The module imports TFX, hence only the commands that run a pipeline import it.
 """
 
 import contextlib
@@ -35,13 +35,13 @@ from trainer.contract.file_system import is_remote
 
 @dataclasses.dataclass(frozen=True)
 class RunResult:
-    """What a run ended with.
+    """The report and the verdict with which a run ended.
 
     Attributes:
-      report: The flat report.
-      nodes: What each node did.
-      failed_checks: Why nothing was pushed; empty if a version was.
-      instances_dir: Folder with the instances of *now*.
+      report: Flat report of the run.
+      nodes: Results of the nodes.
+      failed_checks: Reasons why nothing was pushed; empty if a version was pushed.
+      instances_dir: Folder with the instances of the split `now`.
     """
 
     report: dict[str, Any]
@@ -56,14 +56,14 @@ class RunResult:
 
 
 def run_pipeline(config: PipelineConfig, console: Console) -> RunResult:
-    """Runs the pipeline.
+    """Runs the pipeline, pushes its version and builds the report.
 
     Args:
-      config: The checked configuration. The caller holds the lock of its output folder.
-      console: Where progress goes.
+      config: Checked configuration. The caller holds the lock of its output folder.
+      console: Console for progress.
 
     Returns:
-      The result.
+      The report and the verdict.
 
     Raises:
       NotPushed: The data do not meet a threshold.
@@ -88,7 +88,7 @@ def run_pipeline(config: PipelineConfig, console: Console) -> RunResult:
 
 
 def _check_node(config: PipelineConfig, run: NodeRun) -> None:
-    """What a node's output says of what follows, before it is begun."""
+    """Checks a node's output for the needs of later nodes, before these start."""
     if run.node == "ExampleGen":
         counts, _ = read_summary(run.outputs["summary"][0].uri)
         check_skips(counts, config.training)
@@ -99,20 +99,19 @@ def run_nodes(
     console: Console,
     check: Callable[[NodeRun], None] | None = None,
 ) -> list[NodeRun]:
-    """Runs the nodes of a pipeline, with a line when each begins and ends.
+    """Runs the nodes of a pipeline, with a line when each starts and ends.
 
     Args:
       pipeline: The pipeline, whole or its first part.
-      console: Where progress goes.
-      check: Called after each node, also where it is answered from the cache; what it raises ends
-        the run.
+      console: Console for progress.
+      check: Function called after each node, also if it is cached; its errors end the run.
 
     Returns:
-      What each node did.
+      The result of each node.
 
     Raises:
-      NotPushed: The data do not meet a threshold.
-      ValueError: A user's mistake. Both in one line that names the node.
+      NotPushed: The data do not meet a threshold. The line names the node.
+      ValueError: A user's mistake, in one line that names the node.
     """
     num_nodes = len(pipeline.components)
     begun: list[str] = []
@@ -140,7 +139,7 @@ def run_nodes(
         with one_line_failures(console.log_path):
             return runner.run(pipeline)
     except Exception as error:
-        # The log may lie on the disk that is full.
+        # The log may be on the disk that is full.
         with contextlib.suppress(OSError):
             logging.getLogger(__name__).exception("%s failed", begun[-1] if begun else "pipeline")
         mistake = _mistake(error, output_dir)
@@ -153,7 +152,7 @@ def run_nodes(
 
 
 def _mistake(error: Exception, output_dir: str) -> ValueError | None:
-    """The user's mistake behind an error: a `ValueError` of one line; None for anything else."""
+    """Returns the user's mistake behind an error, a one-line `ValueError`; None: there is none."""
     is_full = full_disk(error, [] if is_remote(output_dir) else [output_dir])
     if is_full is not None:
         return FullDiskError(is_full)

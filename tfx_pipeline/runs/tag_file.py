@@ -1,7 +1,7 @@
 """A file of tags for `tagtower reindex`: read, checked row by row, and compared with saved towers.
 
-A row names a tag and says what is known of it or what becomes of it. Rows that say nothing usable
-are set aside with their reason and counted, as those of the tables are.
+A row names a tag with its properties or the change to it. Unusable rows are rejected with their
+reason and counted, like those of the tables.
 """
 
 import collections
@@ -35,7 +35,7 @@ TAG_FILE = TableSchema(
         Column("retired", NUMBER, False, "true: known no more; false when absent"),
     ),
 )
-# Reasons, in the order in which a row is judged, beside those of the readers.
+# Reasons in the order in which a row is checked, besides those of the readers.
 MISSING_TAG = "missing_tag"
 WEIGHT_NOT_POSITIVE = "weight_not_positive"
 RETIRED_NOT_TRUE_OR_FALSE = "retired_not_true_or_false"
@@ -47,15 +47,15 @@ UNKNOWN_TO_VIEWS = "unknown_to_views"
 
 @dataclasses.dataclass(frozen=True)
 class TagRow:
-    """One row.
+    """One usable row of a file of tags.
 
     Attributes:
-      tag: The tag, normalised.
-      category: "" where unknown.
-      vector: float32 [d]; None: there is none.
-      weight: Positive.
-      is_retired: Whether the tag goes.
-      place: `file`, `row` and `values` of the row, for whoever sets it aside.
+      tag: Tag, normalised.
+      category: Category of the tag, "" where unknown.
+      vector: float32 [d], vector of the tag; None: there is none.
+      weight: Positive factor of the tag's popularity.
+      is_retired: Whether the tag is to be removed.
+      place: `file`, `row` and `values` of the row, for a later rejection.
     """
 
     tag: str
@@ -68,12 +68,12 @@ class TagRow:
 
 @dataclasses.dataclass
 class TagFile:
-    """What a file says.
+    """The rows of a file of tags, usable and rejected.
 
     Attributes:
-      rows: The usable rows, each of another tag.
-      rejected: The others, each with its `reason`.
-      named: Every tag that a row names, rejected or not.
+      rows: Usable rows, each with another tag.
+      rejected: Rejected rows, each with its `reason`.
+      named: Tags that any row names, rejected or not.
     """
 
     rows: list[TagRow]
@@ -82,11 +82,11 @@ class TagFile:
 
     @property
     def num_read(self) -> int:
-        """Rows of the file."""
+        """Number of rows of the file."""
         return len(self.rows) + len(self.rejected)
 
     def set_aside(self, tags: Collection[str], reason: str) -> None:
-        """Moves the rows of tags to the rejected ones."""
+        """Moves the rows of some tags to the rejected ones."""
         self.rejected += [_rejected(r.place, reason) for r in self.rows if r.tag in tags]
         self.rows = [row for row in self.rows if row.tag not in tags]
 
@@ -94,18 +94,18 @@ class TagFile:
 def read_tag_file(
     pattern: str, data: DataConfig, normalization: TagNormalization | None = None
 ) -> TagFile:
-    """Reads a file of tags.
+    """Reads a file of tags and checks its rows.
 
     Args:
       pattern: File, folder or glob; CSV, Parquet or JSON lines.
-      data: How tags are normalised, and lists in CSV files written.
-      normalization: How the tags are that they are compared with; None: that of `data`.
+      data: Configuration of the normalisation of tags, and of lists in CSV files.
+      normalization: Normalisation of the tags that they are compared with; None: that of `data`.
 
     Returns:
-      Its rows.
+      The usable and the rejected rows.
 
     Raises:
-      ValueError: It cannot be read, has no row or no column `tag`.
+      ValueError: The file cannot be read, or has no row or no column `tag`.
     """
     found = TagFile([], [])
     dimension: int | None = None
@@ -129,15 +129,16 @@ def read_tag_file(
 
 
 def tag_changes(file: TagFile, known: Collection[str], is_complete: bool) -> TagChanges:
-    """What a file changes about the tags of towers.
+    """Determines what a file changes about the tags of towers.
 
     Args:
-      file: Its rows; those that retire a tag that is not there are set aside.
+      file: Rows of the file; those that retire an unknown tag are rejected.
       known: Tags of the towers.
-      is_complete: Whether the file is the whole catalogue: what it does not name is retired.
+      is_complete: Whether the file is the whole catalogue: then tags that it does not name are
+        retired.
 
     Returns:
-      The changes.
+      The changes to the tags.
     """
     known = set(known)
     strangers = {row.tag for row in file.rows if row.is_retired and row.tag not in known}
@@ -146,7 +147,7 @@ def tag_changes(file: TagFile, known: Collection[str], is_complete: bool) -> Tag
     new = [row for row in listed if row.tag not in known]
     retired = {row.tag for row in file.rows if row.is_retired}
     if is_complete:
-        # A row set aside is a mistake in the file, and no wish that its tag go.
+        # A rejected row is a mistake in the file, and no request to retire its tag.
         retired |= known - file.named
     return TagChanges(
         new=tuple(row.tag for row in new),
@@ -158,15 +159,15 @@ def tag_changes(file: TagFile, known: Collection[str], is_complete: bool) -> Tag
 
 
 def check_rejected(file: TagFile, data: DataConfig, path: str) -> None:
-    """Writes the rows set aside, and fails where they are too many.
+    """Writes the rejected rows, and fails where they are too many.
 
     Args:
-      file: The judged file.
-      data: The threshold.
-      path: JSON lines, written where a row was set aside and removed where none was.
+      file: File with its checked rows.
+      data: Configuration with the threshold.
+      path: JSON lines file, written where rows were rejected and removed otherwise.
 
     Raises:
-      ValueError: Too many rows were set aside; one line, with the reasons.
+      ValueError: Too many rows were rejected; one line, with the reasons.
     """
     if os.path.exists(path):
         os.remove(path)
@@ -187,7 +188,7 @@ def check_rejected(file: TagFile, data: DataConfig, path: str) -> None:
 def _judged(
     batch: FileBatch, data: DataConfig, normalization: TagNormalization
 ) -> Iterable[tuple[TagRow, str]]:
-    """Every row with the reason against it, "" where there is none."""
+    """Yields every row with the reason for its rejection, "" where there is none."""
     num_rows = batch.rows.num_rows
 
     def column(name: str) -> pa.Array:
@@ -221,11 +222,11 @@ def _judged(
 
 
 def _cells_of_vectors(column: pa.Array, separator: str) -> list[tuple[np.ndarray | None, bool]]:
-    """Every cell as float32 [d], None where it is empty; and whether it is no such thing."""
+    """Returns each cell as float32 [d], None where it is empty; and whether it is invalid."""
     lists, is_wrong = cells.as_number_lists(column, separator=separator)
     found: list[tuple[np.ndarray | None, bool]] = []
     for cell, is_bad in zip(lists, is_wrong, strict=True):
-        with np.errstate(over="ignore"):  # what is too large for 32 bits becomes infinite
+        with np.errstate(over="ignore"):  # a value too large for 32 bits becomes infinite
             vector = np.asarray(cell.values).astype(np.float32)
         if is_bad or not np.isfinite(vector).all():
             found.append((None, True))

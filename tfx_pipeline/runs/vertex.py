@@ -1,8 +1,8 @@
 """The pipeline as a specification for Kubeflow Pipelines and Vertex AI, by TFX's own runner.
 
-The wiring is that of every other runner. What is different there: nodes are containers on other
-machines, so every path must be one that they reach; and metadata, cache and resolvers are the
-service's.
+The wiring is that of every other runner. Two things differ: nodes are containers on other machines,
+so every path must be reachable from there; and metadata, cache and resolvers are those of the
+service.
 """
 
 from typing import Any
@@ -21,18 +21,18 @@ from tfx_pipeline.runs.early_checks import check_compilable
 
 
 def compile_pipeline(config: PipelineConfig) -> dict[str, Any]:
-    """Compiles the pipeline.
+    """Compiles the pipeline to a job specification.
 
     Args:
-      config: The checked configuration; `vertex.image` is given, and every path is remote or
-        absolute. The tables are read once, for their fingerprint.
+      config: Checked configuration; `vertex.image` is given, and every path is remote or absolute.
+        The tables are read once, for their fingerprint.
 
     Returns:
-      A `PipelineJob`, as JSON has it: what Vertex AI's client and API take. Its `pipelineSpec` is
-      what Kubeflow Pipelines takes.
+      A `PipelineJob` as JSON, for Vertex AI's client and API. Its `pipelineSpec` is for Kubeflow
+      Pipelines.
 
     Raises:
-      ValueError: A user's mistake.
+      ValueError: The configuration or the tables have a mistake.
     """
     check_compilable(config)
     pipeline = create_pipeline(config, find_inputs(config), stock_resolvers=True)
@@ -42,14 +42,14 @@ def compile_pipeline(config: PipelineConfig) -> dict[str, Any]:
             if component.id == TRAINER_ID:
                 component.with_platform_config(resources)
     runner = KubeflowV2DagRunner(
-        # Version 2.1 is what Kubeflow Pipelines of today takes, and Vertex AI takes both.
+        # Current Kubeflow Pipelines need version 2.1; Vertex AI accepts both.
         KubeflowV2DagRunnerConfig(default_image=config.vertex.image, use_pipeline_spec_2_1=True)
     )
     return runner.run(pipeline, write_out=False)
 
 
 def _resources(config: VertexConfig) -> Any:
-    """What the Trainer's machine must have; None: whatever the service gives."""
+    """Returns the resources of the Trainer's machine; None: the service's default."""
     resources = ContainerSpec.ResourceSpec()
     if config.trainer_cpus is not None:
         resources.cpu_limit = config.trainer_cpus

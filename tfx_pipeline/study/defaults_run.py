@@ -1,6 +1,6 @@
-"""A study of defaults from one end to the other: tables, examples, trainings, report.
+"""Runs a whole study of defaults: tables, examples, trainings, report.
 
-Imports TFX, hence is itself imported only when a study runs.
+The module imports TFX, hence it is imported only when a study runs.
 """
 
 import dataclasses
@@ -41,12 +41,12 @@ from trainer.contract.whole_files import write_text
 
 @dataclasses.dataclass(frozen=True)
 class DefaultsOutcome:
-    """What a study of defaults came to.
+    """The results and files of a study of defaults.
 
     Attributes:
-      results: All runs.
-      files: What was written, the report first.
-      num_trained: Trials trained now; all others were finished already.
+      results: Results of all runs.
+      files: Paths of the written files, the report first.
+      num_trained: Number of trials trained now; all others were already finished.
     """
 
     results: DefaultsResults
@@ -57,15 +57,15 @@ class DefaultsOutcome:
 def run_defaults(
     study: DefaultsStudy, console: Console, accept_changed_code: bool = False
 ) -> DefaultsOutcome:
-    """Trains what is missing of a study of defaults, and writes report and runs.
+    """Trains the missing trials of a study of defaults, and writes report and runs.
 
     Args:
-      study: The study.
-      console: Where progress goes.
-      accept_changed_code: Whether finished trials of other code count as finished.
+      study: Checked study.
+      console: Console for progress.
+      accept_changed_code: Whether trials finished by other code count as finished.
 
     Returns:
-      What it came to.
+      Results and files of the study.
 
     Raises:
       ValueError: A user's mistake, in one line.
@@ -110,7 +110,7 @@ def _runs(
     store: TrialStore,
     users: Mapping[str, np.ndarray],
 ) -> Iterator[DefaultRun]:
-    """Sample by sample, default by default, seeds within."""
+    """Yields all runs, by sample, then default, then seed."""
     fingerprints = {trial.data_set: trial.definition.examples for trial in trials.values()}
     for sample in samples:
         for default in study.config.defaults:
@@ -159,7 +159,7 @@ def _baselines_json(results: DefaultsResults) -> Iterator[dict[str, Any]]:
 
 
 def _json_lines(content: Mapping[str, Sequence[Any]]) -> str:
-    """JSON with an entry of a list a line: small, and a change of one run is one of one line."""
+    """Returns JSON with one line per list entry: compact, and a changed run changes one line."""
     parts = []
     for name, entries in content.items():
         lines = [json.dumps(e, separators=(",", ":"), allow_nan=False) for e in entries]

@@ -1,4 +1,4 @@
-"""What a study can say before it loads TFX."""
+"""Checks of a study that run before TFX is loaded."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ from tfx_pipeline.study.report.page import check_page
 
 
 def check_study(study: Study) -> None:
-    """Looks at the page that a study ends in, and at the tables of each of its data sets.
+    """Checks the page that a study writes to, and the tables of each of its data sets.
 
     Raises:
-      ValueError: The page is none, or a table is missing or lacks a column.
+      ValueError: The page is unusable, or a table is missing or lacks a column.
     """
     config = study.config
     if config.page is not None:
@@ -25,7 +25,7 @@ def check_study(study: Study) -> None:
 
 
 def check_defaults(study: DefaultsStudy) -> None:
-    """Looks at the tables of those logs whose tables the study does not make.
+    """Checks the tables of those logs whose tables the study does not make.
 
     Raises:
       ValueError: A table is missing or lacks a column.

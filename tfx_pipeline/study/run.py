@@ -1,6 +1,6 @@
-"""A study from one end to the other: prepare, train what is missing, compare, write.
+"""Runs a whole study: prepares examples, trains missing trials, compares, writes.
 
-Imports TFX, hence is itself imported only when a study runs.
+The module imports TFX, hence it is imported only when a study runs.
 """
 
 import dataclasses
@@ -38,19 +38,19 @@ REPORT_FILE = "study.md"
 RUNS_FILE = "study.json"
 NEW_TAGS_FILE = "new_tags.json"
 
-# What a trial's figures depend on beside its definition: this module and all that it imports.
+# The code on which a trial's figures depend: this module and all that it imports.
 CODE = "tfx_pipeline.study.trials.training"
 
 
 @dataclasses.dataclass(frozen=True)
 class StudyOutcome:
-    """What a study came to.
+    """The results and files of a study.
 
     Attributes:
-      results: All runs.
-      new_tags: Of tags without history; None: the study does not ask for it.
-      files: What was written, the report first.
-      num_trained: Trials trained now; all others were finished already.
+      results: Results of all runs.
+      new_tags: Results for tags without history; None: the study does not include them.
+      files: Paths of the written files, the report first.
+      num_trained: Number of trials trained now; all others were already finished.
     """
 
     results: Results
@@ -60,16 +60,16 @@ class StudyOutcome:
 
 
 def run_study(study: Study, console: Console, accept_changed_code: bool = False) -> StudyOutcome:
-    """Trains what is missing of a study, and writes report, runs and plots.
+    """Trains the missing trials of a study, and writes report, runs and plots.
 
     Args:
-      study: The study.
-      console: Where progress goes.
-      accept_changed_code: Whether finished trials of other code count as finished. Else they are
-        trained again, for figures of two versions of the code do not compare.
+      study: Checked study.
+      console: Console for progress.
+      accept_changed_code: Whether trials finished by other code count as finished. Otherwise they
+        are trained again, as figures of two versions of the code are not comparable.
 
     Returns:
-      What it came to.
+      Results and files of the study.
 
     Raises:
       ValueError: A user's mistake, in one line.
@@ -118,7 +118,7 @@ def _runs(
     store: TrialStore,
     baselines: Mapping[str, BaselineFigures],
 ) -> Iterator[Run]:
-    """Every cell with every seed, in the order of the grid."""
+    """Yields every cell with every seed, in the order of the grid."""
     by_cell = {(cell, trial.definition.seed): trial for trial in trials for cell in trial.cells}
     for cell in study.config.cells:
         for seed in study.config.seeds:
@@ -137,7 +137,7 @@ def _runs(
 def _write(
     study: Study, results: Results, new_tags: NewTagsResults | None, notes: Sequence[str]
 ) -> Iterator[Path]:
-    """Report, runs and plots into the output folder, and into the page where there is one."""
+    """Writes report, runs and plots into the output folder, and into the page if there is one."""
     output = Path(study.config.output_dir)
     answers = answer(study.config.questions, results)
     plots = write_plots(output, results, study.config.plot_metrics)
@@ -147,7 +147,7 @@ def _write(
         runs[NEW_TAGS_FILE] = new_tags.to_json()
     write_text(output / REPORT_FILE, report)
     for name, content in runs.items():
-        # A run a line: small, and changes to one run are changes of one line.
+        # One line per run: compact, and a changed run changes one line.
         lines = [json.dumps(run, separators=(",", ":"), allow_nan=False) for run in content]
         write_text(output / name, "[\n" + ",\n".join(lines) + "\n]\n")
     names = [REPORT_FILE, *runs, *(path for _, path in plots)]

@@ -1,7 +1,7 @@
-"""How sure a difference is: intervals of means, of differences, and many of them at once.
+"""Statistics of differences: intervals of means and of differences, and multiple comparisons.
 
-Pure functions of numbers. Of one number a seed they speak about other trainings on the same
-examples, of one a user about other users.
+All are pure functions of numbers. With one number per seed they describe other trainings on the
+same examples, with one per user other users.
 """
 
 import dataclasses
@@ -18,14 +18,14 @@ CONFIDENCE = 0.95
 
 @dataclasses.dataclass(frozen=True)
 class Mean:
-    """A mean of numbers, of seeds for example.
+    """The mean of some values, e.g. over seeds, with its interval.
 
     Attributes:
       num: Number of values.
-      mean: Their mean.
-      deviation: Their standard deviation (n - 1); None for a single value.
+      mean: Mean of the values.
+      deviation: Standard deviation of the values (n - 1); None for a single value.
       low: Lower end of the 95 % interval of the mean, by Student's t; None for a single value.
-      high: Upper end.
+      high: Upper end of that interval; None for a single value.
     """
 
     num: int
@@ -37,14 +37,14 @@ class Mean:
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """Of two means.
+    """The difference of two means, with its interval.
 
     Attributes:
-      mean: First mean less second.
-      low: Lower end of its 95 % interval; None where a side has a single value.
-      high: Upper end.
-      p_value: Two-sided, of no difference; None where a side has a single value, or where nothing
-        varies.
+      mean: First mean minus second.
+      low: Lower end of the 95 % interval; None where a side has a single value.
+      high: Upper end of the 95 % interval; None where a side has a single value.
+      p_value: Two-sided p-value of no difference; None where a side has a single value, or where
+        nothing varies.
     """
 
     mean: float
@@ -54,12 +54,12 @@ class Difference:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the interval leaves out 0."""
+        """Whether the interval excludes 0."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
 def mean_of(values: Sequence[float]) -> Mean:
-    """Mean, standard deviation and interval of at least one value."""
+    """Computes mean, standard deviation and interval of at least one value."""
     array = np.asarray(values, np.float64)
     require(len(array) >= 1, "values", "have at least one entry", len(array))
     mean = float(array.mean())
@@ -71,17 +71,17 @@ def mean_of(values: Sequence[float]) -> Mean:
 
 
 def welch_difference(first: Sequence[float], second: Sequence[float]) -> Difference:
-    """First mean less second, of independent values with variances of their own (Welch's t).
+    """Returns first mean minus second, for independent values with unequal variances (Welch's t).
 
-    With v_i the variance of a mean, s_i^2 / n_i, the difference has the standard error
-    sqrt(v_1 + v_2) and (v_1 + v_2)^2 / (v_1^2 / (n_1 - 1) + v_2^2 / (n_2 - 1)) degrees of freedom.
+    With v_i the variance of a mean, s_i^2 / n_i, the difference has the standard error sqrt(v_1 +
+    v_2) and (v_1 + v_2)^2 / (v_1^2 / (n_1 - 1) + v_2^2 / (n_2 - 1)) degrees of freedom.
 
     Args:
-      first: At least one value.
-      second: At least one value.
+      first: Values of the first side, at least one.
+      second: Values of the second side, at least one.
 
     Returns:
-      The difference.
+      The difference with its interval.
     """
     one, other = mean_of(first), mean_of(second)
     mean = one.mean - other.mean
@@ -96,17 +96,17 @@ def welch_difference(first: Sequence[float], second: Sequence[float]) -> Differe
 
 
 def paired_difference(first: Sequence[float], second: Sequence[float]) -> Difference:
-    """First mean less second, where each value has its partner (Student's t of the differences).
+    """Returns first mean minus second, for paired values (Student's t of the differences).
 
     Args:
-      first: At least one value.
-      second: As many, in the same order.
+      first: Values of the first side, at least one.
+      second: Values of the second side, as many, in the same order.
 
     Returns:
-      The difference.
+      The difference with its interval.
 
     Raises:
-      ValueError: There are more of one than of the other.
+      ValueError: The sides have different numbers of values.
     """
     require(len(first) == len(second), "second", f"have {len(first)} entries", len(second))
     difference = mean_of(np.subtract(first, second).tolist())
@@ -117,9 +117,9 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Differ
 
 
 def are_separate(first: Mean, second: Mean) -> bool:
-    """Whether the 95 % intervals of two means have nothing in common.
+    """Returns whether the 95 % intervals of two means do not overlap.
 
-    This asks for more than a difference whose own interval leaves out 0. Of a single value there is
+    This is a stricter condition than a difference whose own interval excludes 0. A single value has
     no interval, so that nothing is separate from it.
     """
     if first.low is None or first.high is None or second.low is None or second.high is None:
@@ -130,14 +130,15 @@ def are_separate(first: Mean, second: Mean) -> bool:
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Adjusts p-values for their number (Holm 1979, doi 10.2307/4615733).
 
-    The i-th smallest of m is multiplied by m - i + 1, and none becomes smaller than one before it:
-    with all those below 0.05 taken for real, the chance that any of them is not is below 5 %.
+    The i-th smallest of m is multiplied by m - i + 1, and raised to the one before it if it is
+    smaller: if all those below 0.05 are accepted, the chance that any of them is false is below 5
+    %.
 
     Args:
-      p_values: In any order; None where there is none, which does not count.
+      p_values: p-values in any order; None where there is none, which does not count.
 
     Returns:
-      The adjusted ones in the same order, at most 1.
+      The adjusted p-values in the same order, at most 1.
     """
     known = [i for i, p in enumerate(p_values) if p is not None]
     order = sorted(known, key=lambda i: p_values[i] or 0.0)

@@ -1,5 +1,5 @@
-"""The input layer: the three tables from files, checked, as Arrow batches of bounded size.
+"""The input layer: reads the three tables from files, validated, as bounded Arrow batches.
 
-Used inside Beam functions: importable, picklable, without state of its own. Neither Beam nor
-TensorFlow is imported here.
+The functions are used inside Beam functions: importable, picklable, without state of their own.
+Neither Beam nor TensorFlow is imported here.
 """

@@ -1,8 +1,7 @@
-"""The files of a table -> Arrow batches of bounded size, whatever their format.
+"""Reads the files of a table as Arrow batches of bounded size, whatever their format.
 
-Parquet, CSV and JSON lines give the same rows. Only what concerns files is decided here: that they
-can be read, that the columns are there. Which they are is `table_files`'s; values are judged in
-`validate`.
+Parquet, CSV and JSON lines give the same rows. Only questions of files are decided here: whether
+they can be read and have the columns. `table_files` finds the files; `validate` checks the values.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ _ROWS_OF_A_GLANCE = 1000
 
 
 def _columns_of(path: str, table: TableSchema) -> tuple[list[str], bool]:
-    """Column names of a file, and whether it has any row (cheaply: a glance, not a scan)."""
+    """Returns the column names of a file, and whether it has any row, without reading it whole."""
     if table_format(path) == PARQUET:
         with open_parquet(path) as parquet:
             has_rows = parquet.metadata.num_rows > 0
@@ -80,23 +79,23 @@ def _csv_header(path: str, stream: BinaryIO, table: TableSchema) -> tuple[list[s
 
 
 def has_column(path: str, table: TableSchema, name: str) -> bool:
-    """Whether a file has a column that the table may lack, in any of its rows."""
+    """Returns whether any row of a file has a column that the table may lack."""
     columns = (dataclasses.replace(c, is_required=True) for c in table.columns if c.name == name)
     return name in _columns_of(path, dataclasses.replace(table, columns=tuple(columns)))[0]
 
 
 def check_table(pattern: str, table: TableSchema) -> list[str]:
-    """Finds the files of a table and checks that they can be read; call it once, before a run.
+    """Finds the files of a table and checks that they can be read; called once, before a run.
 
     Args:
-      pattern: file, folder or glob, see `find_files`.
-      table: which table it is.
+      pattern: File, folder or glob, see `find_files`.
+      table: Schema of the table.
 
     Returns:
-      The paths, sorted.
+      Paths of the files, sorted.
 
     Raises:
-      ValueError: see `find_files` and `check_files`.
+      ValueError: No file is found by `find_files`, or `check_files` refuses one.
     """
     files, unread = find_files(pattern)
     say_unread(unread, table.name)
@@ -107,17 +106,17 @@ def check_files(files: list[str], pattern: str, table: TableSchema) -> list[str]
     """Checks that the files of a table can be read.
 
     Args:
-      files: the paths.
-      pattern: where they are, for messages.
-      table: which table it is.
+      files: Paths of the files.
+      pattern: File, folder or glob that named them, for messages.
+      table: Schema of the table.
 
     Returns:
       The paths.
 
     Raises:
-      ValueError: a file that cannot be read, a required column missing (in a file with rows; one
-        that may be empty: in all files), a column of a type that cannot be read, no row in any of
-        the files, or no readable time in any row. The message names file, column and remedy.
+      ValueError: A file cannot be read, a required column is missing (in a file with rows; a
+        nullable one: in all files), a column has a type that cannot be read, none of the files has
+        a row, or no row has a readable time. The message names file, column and remedy.
     """
     found: list[str] = []
     with_rows = []
@@ -126,7 +125,7 @@ def check_files(files: list[str], pattern: str, table: TableSchema) -> list[str]
         if not has_rows:
             continue
         with_rows.append(path)
-        # A file of JSON lines that are all malformed has no column to miss; its rows are rejected.
+        # A file whose JSON lines are all malformed has no columns to miss; its rows are rejected.
         if columns or table_format(path) != JSON_LINES:
             check_file_columns(path, columns, table)
             found += columns
@@ -143,7 +142,7 @@ def check_files(files: list[str], pattern: str, table: TableSchema) -> list[str]
 
 
 def _check_times(files: Iterable[str], pattern: str, table: TableSchema) -> None:
-    """Refuses a table of whose times none can be read; a glance where the first can."""
+    """Refuses a table without any readable time; reads little where an early row has one."""
     for column in table.columns:
         if column.kind == TIMESTAMP:
             example = _unreadable_time(files, dataclasses.replace(table, columns=(column,)))
@@ -155,7 +154,7 @@ def _check_times(files: Iterable[str], pattern: str, table: TableSchema) -> None
 
 
 def _unreadable_time(files: Iterable[str], column: TableSchema) -> str | None:
-    """The first value that is no time; None where any row has a time, or none has a value."""
+    """Returns the first value that is no time; None if any row has a time, or none has a value."""
     example = None
     for path in files:
         for batch in read_batches(path, column, batch_rows=_ROWS_OF_A_GLANCE):
@@ -172,7 +171,7 @@ def _unreadable_time(files: Iterable[str], column: TableSchema) -> str | None:
 
 
 def list_splits(files: Iterable[str]) -> list[FileSplit]:
-    """The parts that can be read in parallel: row groups of Parquet, other files whole."""
+    """Lists the parts that can be read in parallel: row groups of Parquet, other files whole."""
     splits: list[FileSplit] = []
     for path in files:
         if table_format(path) != PARQUET:
@@ -188,19 +187,19 @@ def read_batches(
     *,
     batch_rows: int = DEFAULT_BATCH_ROWS,
 ) -> Iterator[FileBatch]:
-    """Reads one file, or one part of it.
+    """Reads one file, or one part of it, in batches.
 
     Args:
-      split: a path, or a part from `list_splits`.
-      table: which table it is.
-      batch_rows: largest number of rows in a batch; memory is bounded by it.
+      split: Path, or a part from `list_splits`.
+      table: Schema of the table.
+      batch_rows: Largest number of rows in a batch, which bounds memory.
 
     Yields:
-      Batches with the declared columns as found, and every required one: empty where the file
-      lacks it.
+      Batches with the declared columns as found, and every required one: empty where the file lacks
+      it.
 
     Raises:
-      ValueError: the file cannot be read, or lacks a column that may not be empty.
+      ValueError: The file cannot be read, or lacks a column that may not be empty.
     """
     if isinstance(split, str):
         split = FileSplit(split)
@@ -248,18 +247,18 @@ def read_table(
     *,
     batch_rows: int = DEFAULT_BATCH_ROWS,
 ) -> Iterator[FileBatch]:
-    """Reads all files of a table one after the other: `check_table`, then `read_batches` of each.
+    """Reads all files of a table in order: `check_table`, then `read_batches` for each.
 
     Args:
-      pattern: file, folder or glob, see `find_files`.
-      table: which table it is.
-      batch_rows: largest number of rows in a batch.
+      pattern: File, folder or glob, see `find_files`.
+      table: Schema of the table.
+      batch_rows: Largest number of rows in a batch.
 
     Yields:
-      Batches as `read_batches` gives them.
+      Batches of `read_batches`.
 
     Raises:
-      ValueError: see `check_table` and `read_batches`.
+      ValueError: The table is refused by `check_table`, or a file by `read_batches`.
     """
     for path in check_table(pattern, table):
         yield from read_batches(path, table, batch_rows=batch_rows)

@@ -1,9 +1,9 @@
-"""One column as found in a file -> values of one type, and which cells have no such value.
+"""Converts a column as found in a file into values of one type, and marks the cells without one.
 
-Vectorised over a batch. Every function takes any Arrow type: what was a number in one file may be
-a string in the next, and the caller should not have to know. A union has cells of several types:
-each is read as one of its own type, so what becomes of a cell never depends on its neighbours.
-Times are in `times`.
+The functions are vectorised over a batch and accept any Arrow type: a number in one file may be a
+string in the next, and a caller should not have to know. A union has cells of several types: each
+cell is read by its own type, so the result for a cell never depends on its neighbours. Times are in
+`times`.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Read = TypeVar("Read", bound=Callable[..., Any])
 
 
 class Numbers(NamedTuple):
-    """A column of numbers.
+    """The numbers of a column, and the cells without one.
 
     Attributes:
       values: float64 [n], NaN where missing or invalid.
-      is_missing: bool [n], null, NaN or an empty string.
-      is_invalid: bool [n], something that is no finite number.
+      is_missing: bool [n], whether the cell is null, NaN or an empty string.
+      is_invalid: bool [n], whether the cell has a value that is no finite number.
     """
 
     values: np.ndarray
@@ -61,23 +61,23 @@ def as_plain(column: pa.Array) -> pa.Array:
 
 
 def _as_list(column: pa.Array) -> pa.ListArray:
-    """Lists of any layout with 32-bit offsets; there is no cast for most of their values."""
+    """Converts lists of any layout to 32-bit offsets; most types of values have no cast."""
     is_null = is_null_cell(column)
     offsets = np.zeros(len(column) + 1, np.int32)
     np.cumsum(np.asarray(pc.list_value_length(column).fill_null(0)), out=offsets[1:])
-    # A null in place of where a list begins makes the list null.
+    # A null in place of a list's start offset makes the list null.
     starts = pa.array(offsets, mask=np.append(is_null, False))
     return pa.ListArray.from_arrays(starts, column.flatten())
 
 
 def each_type(read: Read) -> Read:
-    """Makes a function of a column take unions: each type's cells are read by themselves.
+    """Makes a function of a column accept unions: the cells of each type are read separately.
 
     Args:
-      read: from a column [n] to a tuple of Arrow and numpy arrays [n].
+      read: Function from a column [n] to a tuple of Arrow and numpy arrays [n].
 
     Returns:
-      The function, which is called with plain columns alone.
+      The function, which passes only plain columns to `read`.
     """
 
     @functools.wraps(read)
@@ -105,7 +105,7 @@ def _join(parts: tuple[Any, ...], order: np.ndarray) -> Any:
 
 
 def is_null_cell(column: pa.Array) -> np.ndarray:
-    """Which cells of a plain column are null, bool [n]."""
+    """Returns which cells of a plain column are null, bool [n]."""
     return np.asarray(column.is_null(), dtype=bool)
 
 
@@ -114,7 +114,7 @@ def _blank(n: int) -> pa.Array:
 
 
 def decode_utf8(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """Binary [n] -> string [n] ("" where undecodable), and bool [n] where it was undecodable."""
+    """Decodes binary [n] to string [n] ("" where undecodable); bool [n] marks undecodable cells."""
     try:
         return column.cast(pa.string()), np.zeros(len(column), bool)
     except pa.ArrowInvalid:
@@ -130,14 +130,14 @@ def decode_utf8(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
 
 
 def _float_texts(column: pa.Array) -> pa.Array:
-    # 25.0 is how pandas writes the integer 25 in a column with gaps: it must be "25" again.
+    # pandas writes the integer 25 as 25.0 in a column with gaps: it must become "25" again.
     values = column.to_numpy(zero_copy_only=False)  # nulls become NaN
     texts = np.full(len(values), "", dtype=object)
     is_whole = np.isfinite(values) & (np.floor(values) == values)
     is_whole &= np.abs(values) <= LARGEST_EXACT_FLOAT
     texts[is_whole] = values[is_whole].astype(np.int64).astype(str)
     is_other = ~is_whole & ~np.isnan(values)
-    # The shortest text of the value in its own precision: 0.1 is "0.1" in 32 bits too.
+    # The shortest text of a value in its own precision: 0.1 is "0.1" in 32 bits too.
     distinct, places = np.unique(values[is_other], return_inverse=True)
     texts[is_other] = np.array([str(value) for value in distinct], dtype=object)[places]
     return pa.array(texts, pa.string())
@@ -150,7 +150,7 @@ def _decimal_texts(column: pa.Array) -> pa.Array:
 
 
 def _uuid_texts(column: pa.Array) -> pa.Array:
-    """Fixed-size binary of 16 bytes as hyphenated UUIDs, "" where null."""
+    """Returns fixed-size binary of 16 bytes as hyphenated UUIDs, "" where null."""
     column = column.fill_null(bytes(UUID_BYTES)) if column.null_count else column
     n, first = len(column), column.offset * UUID_BYTES
     data = np.frombuffer(column.buffers()[1], np.uint8)[first : first + n * UUID_BYTES]
@@ -163,7 +163,7 @@ def _uuid_texts(column: pa.Array) -> pa.Array:
 
 
 def _time_texts(column: pa.Array) -> pa.Array:
-    """Times as text, in UTC and without zeros at the end: the same in seconds and nanoseconds."""
+    """Returns times as text in UTC without trailing zeros, the same from any unit."""
     if pa.types.is_timestamp(column.type):
         column = column.cast(pa.int64()).cast(pa.timestamp(column.type.unit))
     texts = pc.replace_substring_regex(column.cast(pa.string()), r"\.0+$", "")
@@ -172,16 +172,16 @@ def _time_texts(column: pa.Array) -> pa.Array:
 
 @each_type
 def as_text(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """A column of categories as strings.
+    """Converts a column of categories to strings.
 
     Args:
       column: [n] of any type.
 
     Returns:
       String array [n] without nulls, "" where the value is null or NaN; integers, whole floats and
-      decimals in decimal without zeros at the end, booleans as `true` and `false`, times in UTC,
-      binary of 16 bytes as a UUID; and bool [n], True where the cell is no single value (a list, a
-      struct, undecodable bytes, a duration).
+      decimals in decimal notation without trailing zeros, booleans as `true` and `false`, times in
+      UTC, binary of 16 bytes as a UUID; and bool [n], whether the cell is no single value (a list,
+      a struct, undecodable bytes, a duration).
     """
     kind = column.type
     nothing_wrong = np.zeros(len(column), bool)
@@ -190,7 +190,7 @@ def as_text(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
     if pa.types.is_string(kind):
         try:
             column.validate(full=True)
-        except pa.ArrowInvalid:  # a Parquet file may say that bytes are text without any check
+        except pa.ArrowInvalid:  # a Parquet file may declare bytes as text, and nothing checks it
             column = column.cast(pa.binary())
             kind = column.type
         else:
@@ -207,7 +207,7 @@ def as_text(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
         return pc.if_else(column.is_valid(), texts, ""), nothing_wrong
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind) or pa.types.is_time(kind):
         texts = _time_texts(column).fill_null("")
-        # Arrow's text for a time that no calendar has.
+        # Arrow's text for a time outside the range of its calendar.
         is_outside = pc.starts_with(texts, "<value out of range")
         return texts, np.asarray(is_outside, dtype=bool)
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
@@ -217,15 +217,16 @@ def as_text(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
 
 @each_type
 def as_id(column: pa.Array) -> tuple[pa.Array, np.ndarray, np.ndarray]:
-    """A column of identifiers as strings, each as `trainer.contract.id_text` has it.
+    """Converts a column of identifiers to strings, in the form of `trainer.contract.id_text`.
 
     Args:
       column: [n] of any type; integers, whole floats and decimals become their decimal string,
         binary of 16 bytes a UUID.
 
     Returns:
-      String array [n] without nulls; bool [n] where the id is missing (null, NaN, only white
-      space); bool [n] where it cannot be an id (boolean, time, fraction of a float, list).
+      String array [n] without nulls; bool [n], whether the id is missing (null, NaN, only white
+      space); and bool [n], whether the cell cannot be an id (boolean, time, fractional float,
+      list).
     """
     kind = column.type
     texts, is_wrong = as_text(column)
@@ -239,14 +240,14 @@ def as_id(column: pa.Array) -> tuple[pa.Array, np.ndarray, np.ndarray]:
 
 @each_type
 def as_numbers(column: pa.Array, *, accept_words: bool = False) -> Numbers:
-    """A column of numbers as float64.
+    """Converts a column of numbers to float64.
 
     Args:
       column: [n] of any type; booleans are 0 and 1, strings are parsed.
-      accept_words: take the strings true and false (any case) for 1 and 0.
+      accept_words: Whether the strings true and false (in any case) are read as 1 and 0.
 
     Returns:
-      The numbers.
+      The numbers, with missing and invalid cells marked.
     """
     kind = column.type
     is_missing = is_null_cell(column)
@@ -267,7 +268,7 @@ def as_numbers(column: pa.Array, *, accept_words: bool = False) -> Numbers:
         column = column.cast(pa.int8())
     elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         column = pa.nulls(len(column), pa.float64())
-    if pa.types.is_float16(kind):  # of which there is no cast
+    if pa.types.is_float16(kind):  # for which Arrow has no cast
         column = pa.array(column.to_numpy(zero_copy_only=False).astype(np.float64))
     values = np.asarray(column.cast(pa.float64(), safe=False).fill_null(float("nan")))
     if pa.types.is_floating(kind):
@@ -280,17 +281,17 @@ def as_numbers(column: pa.Array, *, accept_words: bool = False) -> Numbers:
 def as_lists(
     column: pa.Array, *, separator: str, normalization: TagNormalization
 ) -> tuple[pa.ListArray, np.ndarray, np.ndarray]:
-    """A column of lists of strings, normalised, without empty and repeated values.
+    """Converts a column to lists of strings, normalised, without empty and repeated values.
 
     Args:
-      column: [n]; lists of strings or numbers, or strings that hold a list.
-      separator: what stands between the values of a string, or a notation of `list_notation`.
-      normalization: applied to each value before it is compared.
+      column: [n], lists of strings or numbers, or strings that hold a list.
+      separator: Separator between the values of a string, or a notation of `list_notation`.
+      normalization: Normalisation of each value before values are compared.
 
     Returns:
       List array [n] of strings, in the order of first appearance, empty where there is no value;
-      bool [n], True where the cell is neither a list nor a string; and bool [n], True where it is a
-      string and no list in the notation.
+      bool [n], whether the cell is neither a list nor a string; and bool [n], whether it is a
+      string that is no list in the notation.
     """
     num_rows = len(column)
     is_wrong = is_malformed = np.zeros(num_rows, bool)
@@ -307,7 +308,7 @@ def as_lists(
     is_wrong = is_wrong.copy()
     is_wrong[parents[is_wrong_value]] = True
 
-    # Once for each distinct value: a tag stands in many rows.
+    # Normalised once for each distinct value: a tag occurs in many rows.
     found = values.dictionary_encode()
     normalized = pa.array(normalization.apply(found.dictionary.to_pylist()), pa.string())
     values = normalized.take(found.indices)
@@ -326,16 +327,16 @@ def as_lists(
 
 @each_type
 def as_number_lists(column: pa.Array, *, separator: str) -> tuple[pa.ListArray, np.ndarray]:
-    """A column of lists of numbers.
+    """Converts a column to lists of numbers.
 
     Args:
-      column: [n]; lists of numbers or numeric strings, or strings that hold a list.
-      separator: what stands between the values of a string without brackets, or a notation of
+      column: [n], lists of numbers or numeric strings, or strings that hold a list.
+      separator: Separator between the values of a string without brackets, or a notation of
         `list_notation`.
 
     Returns:
       List array [n] of float64, NaN where a value is no number, empty where there is no list; and
-      bool [n], True where the cell is neither a list nor a string.
+      bool [n], whether the cell is neither a list nor a string.
     """
     is_wrong = np.zeros(len(column), bool)
     if pa.types.is_binary(column.type):

@@ -1,13 +1,14 @@
-"""The bytes of a CSV file on their way to Arrow's reader, watched for a quote that is not closed.
+"""Passes the bytes of a CSV file to Arrow's reader and watches for a quote that is not closed.
 
-Arrow closes an open quote at the end of the file, and the rows behind it are one cell: nobody would
-miss them. Its rules are those of RFC 4180, read leniently. A quote opens a value only where the
-value begins, two within quotes are one of the text, and what stands between a closing quote and the
-next comma belongs to the value. So an open quote also ends at the next quote of a later row, in the
-middle of a value: text right behind the end of a value of several lines gives it away.
+Arrow closes an open quote at the end of the file and reads the rows after it as one cell, so that
+they would be lost unnoticed. Its rules are those of RFC 4180, read leniently. A quote opens a value
+only at the value's start, two quotes within a quoted value are one quote of the text, and text
+between a closing quote and the next comma belongs to the value. So an open quote also ends at the
+next quote of a later row, in the middle of a value: text right after the end of a value of several
+lines reveals it.
 
-Blocks never end between a carriage return and its line feed: of those within quotes Arrow would
-drop the line feed, as it does between lines.
+Blocks never end between a carriage return and its line feed: Arrow would drop that line feed within
+quotes, as it does between lines.
 """
 
 from __future__ import annotations
@@ -20,46 +21,48 @@ from typing import BinaryIO
 import numpy as np
 
 _QUOTE, _COMMA, _LF, _CR = b'",\n\r'
-# What comes after a value, or before a quote that opens one; b"" at the end of the file.
+# Bytes after a value, or before a quote that opens one; b"" at the end of the file.
 _ENDS = (b",", b"\n", b"\r", b"")
 _IS_TIDY = np.zeros(256, bool)
 _IS_TIDY[[_QUOTE, _COMMA, _LF, _CR]] = True
-# The rest of a value in quotes, its group empty if it is open; and one with the byte before it.
+# The rest of a quoted value, whose group is empty if the quote is open; and a value with the byte
+# before it.
 _REST_OF_QUOTED = rb'[^"]*(?:""[^"]*)*("?)'
 _QUOTED = re.compile(rb'[,\r\n]"' + _REST_OF_QUOTED)
 _REST = re.compile(_REST_OF_QUOTED)
 _LINE_END_OR_QUOTED = re.compile(rb'[\r\n]|(?<=,)"' + _REST_OF_QUOTED)
 
 
-# Far longer than a thread takes from one read to the next.
+# Far longer than the time between two reads of a thread.
 _NEXT_READ_S = 0.5
 
 
 class QuoteWatch:
-    """Follows the quotes of a CSV file, block by block.
+    """Tracks the quotes of a CSV file, block by block.
 
     Attributes:
-      opened_in: 1-based line in which the quote begins that is open now; None: none is.
-      unclosed_in: line of the first quote that was closed by one of another value; None: none was.
+      opened_in: 1-based line in which the currently open quote begins; None: none is open.
+      unclosed_in: 1-based line of the first quote that was closed by the quote of another value;
+        None: there was none.
     """
 
     def __init__(self) -> None:
-        """Begins at the first byte of a file."""
+        """Initializes at the first byte of a file."""
         self.opened_in: int | None = None
         self.unclosed_in: int | None = None
         self._line = 1
-        self._last = b"\n"  # a value begins at the beginning of the file
+        self._last = b"\n"  # a value begins at the start of the file
 
     @property
     def line(self) -> int:
-        """1-based line in which the last block ends."""
+        """The 1-based line in which the last block ends."""
         return self._line
 
     def scan(self, block: bytes) -> None:
-        """Goes on over the next bytes.
+        """Processes the next bytes of the file.
 
         Args:
-          block: Not empty. It ends with a quote at the end of the file alone.
+          block: Next bytes, not empty. It ends with a quote only at the end of the file.
         """
         if b'"' in block:
             text = self._last + block
@@ -69,19 +72,19 @@ class QuoteWatch:
         self._last = block[-1:]
 
     def _scan_tidy(self, text: bytes) -> bool:
-        """Goes over a block in which values begin and end with quotes and have none in between.
+        """Processes a block in which quotes are only at the starts and ends of values.
 
         Args:
           text: The block, with the byte before it.
 
         Returns:
-          Whether it is such a block; of any other nothing is noted.
+          Whether the block has that form; otherwise nothing is recorded.
         """
         data = np.frombuffer(text, np.uint8)
         quotes = np.flatnonzero(data[1:] == _QUOTE) + 1
         was_open = self.opened_in is not None
         openings, closings = quotes[int(was_open) :: 2], quotes[int(not was_open) :: 2]
-        # Two in a row within quotes are a closing one and an opening one here, to the same end.
+        # Two quotes in a row count here as a closing and an opening one, with the same result.
         if not _IS_TIDY[data[openings - 1]].all():
             return False
         if len(closings) and closings[-1] == len(data) - 1:
@@ -99,25 +102,25 @@ class QuoteWatch:
         return True
 
     def _scan_any(self, text: bytes) -> None:
-        position = 0  # of the byte before the first
+        position = 0  # the byte before the block
         if self.opened_in is not None:
             rest = _REST.match(text, 1)
-            assert rest is not None  # the pattern takes anything
+            assert rest is not None  # the pattern matches any text
             position = rest.end()
             self._note(text, 1, self.opened_in, rest)
         for quoted in _QUOTED.finditer(text, position):
-            # Most of them; what is left is open or odd.
+            # Most values end properly; the others are open or end in the middle of a value.
             if not (quoted[1] and text[quoted.end() : quoted.end() + 1] in _ENDS):
                 self._note(text, quoted.start() + 1, None, quoted)
 
     def _note(self, text: bytes, start: int, line: int | None, quoted: re.Match[bytes]) -> None:
-        """Notes how a value in quotes ended.
+        """Records how a quoted value ended.
 
         Args:
           text: The block, with the byte before it.
-          start: Where in it the value begins.
-          line: Line in which it begins; None: that of `start`.
-          quoted: Up to its end.
+          start: Position in `text` at which the value begins.
+          line: Line in which the value begins; None: the line of `start`.
+          quoted: Match that ends with the value.
         """
         if not quoted[1]:
             self.opened_in = line or self._line_at(text, start)
@@ -135,27 +138,27 @@ class QuoteWatch:
 
 
 class WatchedCsv:
-    """A CSV file as Arrow reads from it, see the module.
+    """File object through which Arrow reads a CSV file with its quotes watched, see the module.
 
-    A row that is too long ends the file, before Arrow meets it.
+    A row that is too long ends the file, before Arrow reads it.
 
     Attributes:
-      watch: What is known of its quotes so far.
-      too_long_in: 1-based line of the row that is too long; None: none is known to be.
+      watch: State of the quotes so far.
+      too_long_in: 1-based line of the row that is too long; None: none is known.
     """
 
     closed = False
 
     def __init__(self, stream: BinaryIO, row_bytes: int = 4 << 20):
-        """Initializes the file.
+        """Initializes with the stream of the file.
 
         Args:
-          stream: The file from its beginning.
-          row_bytes: Size of a row, at most; about, as rows are told by blocks.
+          stream: Stream at the start of the file.
+          row_bytes: Largest size of a row in bytes; approximate, as rows are measured by blocks.
         """
         self.watch = QuoteWatch()
         self.too_long_in: int | None = None
-        self._row_bytes = 0  # of the row that a block ends with
+        self._row_bytes = 0  # bytes of the row at the end of the last block
         self._most_row_bytes = row_bytes
         self._is_idle = threading.Event()
         self._is_idle.set()
@@ -165,7 +168,7 @@ class WatchedCsv:
         self._begin = stream.read(len(codecs.BOM_UTF8)).removeprefix(codecs.BOM_UTF8)
 
     def read(self, num_bytes: int) -> bytes:
-        """The next bytes, about as many; none at the end of the file, or once nobody wants any."""
+        """Returns the next bytes, about `num_bytes`; none at the end or after `stop`."""
         self._is_idle.clear()
         try:
             block = b"" if self._is_stopped else self._read(num_bytes)
@@ -178,7 +181,7 @@ class WatchedCsv:
     def _read(self, num_bytes: int) -> bytes:
         pieces = [self._begin, self._stream.read(max(num_bytes - len(self._begin), 1))]
         self._begin = b""
-        # What a quote or a carriage return means is known by the byte after it.
+        # The byte after a quote or a carriage return decides what it means.
         while pieces[-1].endswith((b'"', b"\r")):
             pieces.append(self._stream.read(1))
         block = b"".join(pieces)
@@ -207,36 +210,36 @@ class WatchedCsv:
         self._is_stopped = True
 
     def wait_for_last_read(self, timeout_s: float) -> None:
-        """Waits until a reader that reads ahead, after `stop`, reads no more.
+        """Waits until a reader that reads ahead has stopped reading, after `stop`.
 
         Args:
-          timeout_s: At most so long, where a read under way does not end.
+          timeout_s: Longest wait in seconds, in case a running read does not end.
         """
         self._is_idle.wait(timeout_s)
-        # It may be about to read; or not be going to.
+        # The reader may be about to read, or may not read again.
         self._is_over.wait(min(timeout_s, _NEXT_READ_S))
 
     @property
     def unclosed_in(self) -> int | None:
-        """Line of the first quote that is known not to be closed; None: of none it is known."""
+        """The line of the first quote known to be unclosed; None: none is known."""
         if self.watch.unclosed_in is None and self._is_at_end:
             return self.watch.opened_in
         return self.watch.unclosed_in
 
 
 def first_record(text: bytes) -> tuple[bytes, bytes]:
-    """The first row that is not empty, and what comes after it.
+    """Splits off the first row that is not empty.
 
     Args:
-      text: A CSV file from its beginning, without byte order mark.
+      text: Bytes of a CSV file from its start, without byte order mark.
 
     Returns:
-      The row without its line end, and the rest with it.
+      The row without its line end, and the rest, which begins with the line end.
 
     Raises:
       ValueError: A quote in the row is not closed.
     """
-    text = b"," + text.lstrip(b"\r\n")  # so that the first value, too, comes after a comma
+    text = b"," + text.lstrip(b"\r\n")  # so that a comma precedes the first value too
     for found in _LINE_END_OR_QUOTED.finditer(text):
         end = found.end()
         if found[0] in (b"\r", b"\n"):

@@ -1,4 +1,4 @@
-"""CSV -> Arrow batches of strings, a row at fault set aside rather than the file."""
+"""Reads CSV as Arrow batches of strings; a faulty row is rejected, not the whole file."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ from trainer.contract.arrow import pa
 
 # The parser counts the header as row 1.
 _UNDECODABLE_ROW = re.compile(r"CSV parse error: Row #(\d+): Expected \d+ columns")
-# A thread that reads ahead has read by then, however slow the store.
+# Longest wait for a thread that reads ahead, however slow the store is.
 _LAST_READ_S = 30.0
 _CONVERT = "Convert it, as by `iconv -f UTF-16 -t UTF-8`."
 
 
 def block_bytes(limits: ReadLimits) -> int:
-    """Bytes of a block that Arrow parses at once, in which a row must have its end."""
+    """Returns the bytes of a block that Arrow parses at once, within which a row must end."""
     return limits.row_bytes
 
 
 class HeaderError(ValueError):
-    """What is wrong with a header, in words that go after the file's name."""
+    """A fault of a header, in words that follow the file's name."""
 
 
 def read_header(stream: BinaryIO, limits: ReadLimits) -> tuple[list[str], bool]:
     """Reads the header of a CSV file.
 
     Args:
-      stream: the file from its beginning.
-      limits: how long a row may be.
+      stream: Stream at the start of the file.
+      limits: Limits on the length of a row.
 
     Returns:
-      The column names, [] for an empty file; and whether a row comes after them.
+      The column names, [] for an empty file; and whether a row follows them.
 
     Raises:
-      HeaderError: it is no header; the message goes after the file's name.
+      HeaderError: The header cannot be read; the message follows the file's name.
     """
     text = stream.read(block_bytes(limits))
     if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -77,7 +77,7 @@ def read_header(stream: BinaryIO, limits: ReadLimits) -> tuple[list[str], bool]:
 
 
 class _SkippedRows:
-    """Collects the rows that the parser hands out as malformed."""
+    """Collects the rows that the parser reports as malformed."""
 
     def __init__(self) -> None:
         self.numbers: list[int] = []
@@ -90,8 +90,8 @@ class _SkippedRows:
 
 
 def _number_rows(num_good: int, num_rows: int, skipped: np.ndarray) -> np.ndarray:
-    """File row numbers of the good rows after the first `num_good` ones, int64 [num_rows]."""
-    # The j-th skipped row (from 0) has `skipped[j] - 1 - j` good rows before it.
+    """Returns file row numbers of the valid rows after the first `num_good`, int64 [num_rows]."""
+    # The j-th skipped row (from 0) has `skipped[j] - 1 - j` valid rows before it.
     num_before = skipped - 1 - np.arange(len(skipped))
     ranks = np.arange(num_good, num_good + num_rows)
     return ranks + 1 + np.searchsorted(num_before, ranks, side="right")
@@ -108,22 +108,22 @@ def read_csv(
 ) -> Iterator[FileBatch]:
     """Reads columns of a CSV file as strings.
 
-    A row with another number of columns than the header, or with bytes that are no UTF-8 in the
-    columns that are read, is rejected with the reason `malformed_row`.
+    A row with another number of columns than the header, or with undecodable bytes (not UTF-8) in
+    the columns that are read, is rejected with the reason `malformed_row`.
 
     Args:
-      stream: the file from its beginning.
-      columns: names of the columns to read.
-      table: name of the table.
-      file: path for messages.
-      batch_rows: largest number of rows in a batch.
-      limits: how long a row may be.
+      stream: Stream at the start of the file.
+      columns: Names of the columns to read.
+      table: Name of the table.
+      file: Path of the file, for messages.
+      batch_rows: Largest number of rows in a batch.
+      limits: Limits on the length of a row.
 
     Yields:
       Batches with the columns as strings.
 
     Raises:
-      ValueError: a quote is not closed, or a row is too long.
+      ValueError: A quote is not closed, or a row is too long.
     """
     # No row may be longer than a block.
     watched = WatchedCsv(stream, limits.row_bytes)
@@ -165,10 +165,10 @@ def read_csv(
             )
     except pa.ArrowInvalid as error:
         _check(watched, file, limits)
-        # What fills a block and is no row is most likely behind an open quote.
+        # Text that fills a block without ending a row is most likely after an open quote.
         _check_quotes(watched.watch.opened_in, file)
         if found := _UNDECODABLE_ROW.search(str(error)):
-            # Arrow makes a text of a row before it asks what is to become of it.
+            # Arrow decodes the row's text before it calls the handler.
             raise ValueError(
                 f"{file} must have a value a column, in UTF-8. Received: row {int(found[1]) - 1}, "
                 "which has more or fewer, and bytes that are no UTF-8. Mend the row."
@@ -185,17 +185,18 @@ def read_csv(
 
 
 def _bring_to_its_end(reader: pyarrow.csv.CSVStreamingReader, watched: WatchedCsv) -> None:
-    """Lets a reader be destroyed that was not read to its end, once its file has stopped.
+    """Makes a reader that was not read to its end safe to destroy, once its file has stopped.
 
-    Arrow reads ahead in a thread of its own, which needs Python's lock for every read; destroying
-    the reader waits for that thread and holds the lock: both would wait for ever.
+    Arrow reads ahead in its own thread, which needs Python's lock for every read. Destroying the
+    reader waits for that thread while holding the lock: both would wait forever.
     """
     try:
         for _ in reader:
             pass
-    except Exception:  # whatever reading the file raised, again
-        # Nothing says whether the thread is done, so this one is never destroyed: the run ends
-        # anyway. It must not end while the thread reads: where Python is gone, that aborts.
+    except Exception:  # the error of reading the file, raised again
+        # It is unknown whether the thread has finished, so the reader is never destroyed; the run
+        # ends anyway. The process must not end while the thread reads: without an interpreter it
+        # would abort.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(reader))
         watched.wait_for_last_read(_LAST_READ_S)
 

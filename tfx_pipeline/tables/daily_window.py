@@ -1,8 +1,8 @@
-"""The days of a log that is partitioned by date: which there are, and which a run reads.
+"""The days of a log that is partitioned by date: the existing ones, and those that a run reads.
 
 `{date}` in a path stands for a day, as a folder (`log/date={date}/*.parquet`) or in the name of a
-file (`log/{date}.jsonl.gz`). Names of partitions are listed; of files, only those of the window are
-looked at. Light: nothing of Beam or TFX.
+file (`log/{date}.jsonl.gz`). All names of partitions are listed, but only files of the window's
+days are examined. The module is light: it imports neither Beam nor TFX.
 """
 
 import dataclasses
@@ -24,10 +24,10 @@ _NUM_NAMED = 5
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """The days that a run reads.
+    """The days of the log that a run reads.
 
     Attributes:
-      days: Days that are read, as `2024-05-03`, first to last.
+      days: Days that are read, e.g. `2024-05-03`, first to last.
       missing: Days between the first and the last that are missing or incomplete.
     """
 
@@ -36,7 +36,7 @@ class Window:
 
     @property
     def day(self) -> str:
-        """The last day."""
+        """The last day of the window."""
         return self.days[-1]
 
     @property
@@ -46,11 +46,11 @@ class Window:
 
     @property
     def span(self) -> int:
-        """The last day as TFX numbers the spans of a date: days since 1970-01-01."""
+        """The last day as TFX numbers the spans of dates: days since 1970-01-01."""
         return utc_seconds(self.day) // SECONDS_PER_DAY
 
     def facts(self) -> dict[str, str | int]:
-        """What the report says of it."""
+        """Returns the window's facts for the report."""
         return {
             "window.first_day": self.days[0],
             "window.day": self.day,
@@ -60,23 +60,23 @@ class Window:
 
 
 def find_window(data: DataConfig) -> Window | None:
-    """Finds the days of the window.
+    """Finds the days of the configured window.
 
     Args:
-      data: Where the log is, and which window of it is read.
+      data: Paths of the tables, and the configuration of the window.
 
     Returns:
       The window; None where none is configured.
 
     Raises:
-      ValueError: The last day is not complete, or more days are missing than may be.
+      ValueError: The last day is not complete, or more days are missing than the limit allows.
     """
     if data.window is None:
         return None
     pattern = data.interactions
     days = _partition_days(pattern)
     last = _last_day(pattern, days, data.window)
-    # A log that has only begun lacks nothing before its first day.
+    # Days before the log's first day do not count as missing.
     first = max(shift_day(last, 1 - data.window.days), days[0])
     wanted = [shift_day(first, n) for n in range(days_between(first, last) + 1)]
     found = [day for day in wanted if _is_complete(pattern, day, data.window)]
@@ -93,17 +93,17 @@ def find_window(data: DataConfig) -> Window | None:
 
 
 def with_day(data: DataConfig, day: str) -> DataConfig:
-    """The data with another last day of the window.
+    """Returns the configuration with another last day of the window.
 
     Args:
-      data: Where the log is.
-      day: A date, or `latest`.
+      data: Paths of the tables, and the configuration of the window.
+      day: Date, or `latest`.
 
     Returns:
-      The same data, of that day.
+      The same configuration with that day.
 
     Raises:
-      ValueError: There is no window, or `day` is no day.
+      ValueError: There is no window, or `day` is not a date.
     """
     if data.window is None:
         raise ValueError(
@@ -114,18 +114,18 @@ def with_day(data: DataConfig, day: str) -> DataConfig:
 
 
 def table_patterns(data: DataConfig, window: Window | None) -> dict[str, list[str]]:
-    """By table, where its files are: a pattern for each day of the window.
+    """Returns the patterns of each table's files: for interactions, one for each day of the window.
 
     Args:
-      data: Where the tables are.
-      window: Of `find_window`.
+      data: Paths of the tables.
+      window: Result of `find_window`.
 
     Returns:
-      Files, folders or globs, without `{date}`. Of items and users it is the newest day's that is
-      not after the window.
+      Files, folders or globs without `{date}`, by name of the table. For items and users, `{date}`
+      is the newest day that is not after the window.
 
     Raises:
-      ValueError: Of items or users there is none up to the window's last day.
+      ValueError: Items or users have no day up to the window's last day.
     """
     patterns = {name: [getattr(data, name)] for name in ("interactions", "items", "users")}
     if window is None:
@@ -141,14 +141,14 @@ def table_patterns(data: DataConfig, window: Window | None) -> dict[str, list[st
 
 
 def with_cut_days(config: ExamplesConfig, window: Window | None) -> ExamplesConfig:
-    """The examples' configuration with the window's own moments in place of numbers of days.
+    """Returns the examples' configuration with start times in place of numbers of days.
 
     Args:
-      config: How tables become examples.
-      window: Of `find_window`.
+      config: Configuration of how tables become examples.
+      window: Result of `find_window`.
 
     Returns:
-      The configuration with `validation_start` and `test_start`, where it has days of both.
+      The configuration with `validation_start` and `test_start` if it has numbers of days for both.
     """
     if window is None or config.validation_days is None or config.test_days is None:
         return config
@@ -163,12 +163,12 @@ def with_cut_days(config: ExamplesConfig, window: Window | None) -> ExamplesConf
 
 
 def shift_day(day: str, days: int) -> str:
-    """The date some days later, or earlier."""
+    """Returns the date that is some days later, or earlier if negative."""
     return (datetime.date.fromisoformat(day) + datetime.timedelta(days=days)).isoformat()
 
 
 def days_between(first: str, last: str) -> int:
-    """How many days later `last` is."""
+    """Returns the number of days from `first` to `last`."""
     return (datetime.date.fromisoformat(last) - datetime.date.fromisoformat(first)).days
 
 
@@ -197,19 +197,19 @@ def _on_day(pattern: str, day: str) -> str:
 
 
 def _partition_pattern(pattern: str) -> str:
-    """The part of a path up to the first name with the date in it."""
+    """Returns the part of a path up to the end of the first name with the date in it."""
     before, _, after = pattern.partition(DATE)
     return before + DATE + after.partition(os.sep)[0]
 
 
 def _partition_days(pattern: str) -> list[str]:
-    """The days that have a folder or file, in order; what lies in folders is not looked at."""
+    """Returns the days that have a folder or file, in order; folders are not opened."""
     folder, name = os.path.split(_partition_pattern(pattern))
-    # Other wildcards of the name may stand for anything, and all of it for itself.
+    # Other wildcards of the name may stand for any text, and the whole name may be literal.
     dated = re.escape(name).replace(re.escape(DATE), f"({_DATE_PATTERN})", 1)
     dated = dated.replace(re.escape(DATE), r"\1")
     forms = (re.compile(dated), re.compile(dated.replace(r"\*", ".*").replace(r"\?", ".")))
-    # Not the name itself: of `log [x] {date}.csv` the brackets would be a pattern.
+    # The folder alone is globbed: in the name `log [x] {date}.csv` the brackets would be a pattern.
     parents = matching(folder) if folder else [os.curdir]
     found = set()
     for parent in filter(is_folder, parents):

@@ -1,7 +1,7 @@
-"""The declared columns of a file: that they are there, and of types that can be read.
+"""Checks of a file's declared columns: they must exist and have types that can be read.
 
-What nobody declared is not looked at. What is declared and cannot be read is refused here, before
-any row is read, with file, column and type.
+Undeclared columns are ignored. A declared column that cannot be read is refused before any row is
+read, with file, column and type.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _DEMANDS = {
 
 
 def declared_names(found: Sequence[str], table: schema.TableSchema) -> list[str]:
-    """Of the columns of a file the declared ones, in the order of the table."""
+    """Returns the declared columns among those of a file, in the order of the table."""
     return [column.name for column in table.columns if column.name in found]
 
 
 def declared_columns(rows: pa.RecordBatch, table: schema.TableSchema) -> pa.RecordBatch:
-    """The declared columns of a batch; a required one that the file lacks is empty."""
+    """Returns the declared columns of a batch; a required one that the file lacks is empty."""
     found = rows.schema.names
     columns = {name: rows.column(name) for name in declared_names(found, table)}
     for name in table.required_columns:
@@ -38,15 +38,15 @@ def declared_columns(rows: pa.RecordBatch, table: schema.TableSchema) -> pa.Reco
 
 
 def check_file_columns(path: str, found: Sequence[str], table: schema.TableSchema) -> None:
-    """Checks the columns of one file.
+    """Checks that one file has the columns of its table, each once.
 
     Args:
-      path: the file.
-      found: its columns.
-      table: which table it is of.
+      path: Path of the file.
+      found: Names of its columns.
+      table: Schema of the table.
 
     Raises:
-      ValueError: a column that may not be empty is missing, or a declared one is there twice.
+      ValueError: A column that may not be empty is missing, or a declared column occurs twice.
     """
     for column in table.columns:
         if column.is_required and not column.is_nullable and column.name not in found:
@@ -59,12 +59,12 @@ def check_table_columns(place: str, found: Iterable[str], table: schema.TableSch
     """Checks that every required column is in some file of the table.
 
     Args:
-      place: the file, folder or glob.
-      found: the columns of all its files.
-      table: which table it is.
+      place: File, folder or glob of the table.
+      found: Names of the columns of all its files.
+      table: Schema of the table.
 
     Raises:
-      ValueError: a column is in none.
+      ValueError: No file has a required column.
     """
     found = list(dict.fromkeys(found))
     for name in table.required_columns:
@@ -75,16 +75,16 @@ def check_table_columns(place: str, found: Iterable[str], table: schema.TableSch
 def check_types(
     path: str, found: pa.Schema, table: schema.TableSchema, empty: Collection[str] = ()
 ) -> None:
-    """Checks the types of the declared columns.
+    """Checks the types of the declared columns of one file.
 
     Args:
-      path: the file.
-      found: its columns with their types.
-      table: which table it is.
-      empty: columns without any value, whose type says nothing.
+      path: Path of the file.
+      found: Columns of the file with their types.
+      table: Schema of the table.
+      empty: Names of the columns without any value, whose types are ignored.
 
     Raises:
-      ValueError: a type can hold no value of its column's kind.
+      ValueError: A type cannot hold values of its column's kind.
     """
     for column in table.columns:
         index = found.get_field_index(column.name)
@@ -105,7 +105,7 @@ def _missing(place: str, name: str, found: Iterable[str], table: schema.TableSch
 
 
 def _shown(found: Iterable[str]) -> str:
-    """Names of columns, of which a file that is none may have millions of any length."""
+    """Returns names of columns, shortened: a damaged file may have millions, of any length."""
     names = list(found)
     text = printable(", ".join(names[:_NUM_SHOWN]))
     if len(text) > _SHOWN_CHARACTERS:
@@ -115,7 +115,7 @@ def _shown(found: Iterable[str]) -> str:
 
 
 def _can_hold(kind: str, found: pa.DataType) -> bool:
-    """Whether a column of the type can have cells of the kind."""
+    """Returns whether a column of the type can have cells of the kind."""
     if isinstance(found, pa.BaseExtensionType):
         return _can_hold(kind, found.storage_type)
     if pa.types.is_dictionary(found):
@@ -133,7 +133,7 @@ def _can_hold(kind: str, found: pa.DataType) -> bool:
     is_date = pa.types.is_timestamp(found) or pa.types.is_date(found)
     if kind == schema.TIMESTAMP:
         return is_date
-    # Binary of another width is a hash or a key of some system, and no text.
+    # Binary of another width is a hash or an internal key, and not text.
     is_uuid = pa.types.is_fixed_size_binary(found) and found.byte_width == UUID_BYTES
     if kind == schema.ID:
         return is_uuid

@@ -1,13 +1,13 @@
-"""Ids that differ in form alone: `123.0` and `123`, `007` and `7`, blanks, quotes, case.
+"""Ids that differ only in form: `123.0` and `123`, `007` and `7`, blanks, quotes, case.
 
-One system writes an id as a number and the next as a text, and two tables no longer join: nothing
-is wrong with any row, and every user is without a profile. Such ids are never joined here, as a
-form may mean something; they are counted, and named with an example, so that a person can decide.
+One system writes an id as a number and the next as text, and two tables no longer join: no row is
+faulty, and yet no user has profile features. Such ids are never joined here, as the form may have a
+meaning; they are counted and reported with an example, so that a person can decide.
 
-Users are spread over shards by their ids, so that the two forms of one are seldom in one place. A
-shard therefore gives a sample by the hash of the form, the same forms in every shard and table: a
-sum of samples is a sample, of a bounded size, and exact while there are no more ids than its size.
-No Beam here.
+Users are distributed over shards by their ids, so that the two forms of one id are seldom in one
+shard. A shard therefore yields a sample by the hash of the form, the same forms in every shard and
+table: a sum of samples is a sample of bounded size, and exact while there are no more ids than its
+size. No Beam here.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ import pyarrow.compute as pc
 from tfx_pipeline.tables.user_hash import user_hashes
 from trainer.contract.arrow import pa
 
-# Forms sampled, in all; a shard gives its share twice over and some.
+# Number of forms in the merged sample; a shard contributes more than twice its share.
 SAMPLE_SIZE = 16_384
 _LEAST_OF_SHARD = 512
 _ALL = 2**64
-# What is written around an id, and means nothing: quotes, and marks of no width.
+# Characters around an id without meaning: quotes, and marks of no width.
 _AROUND = "\"'`\u2018\u2019\u201c\u201d\ufeff\u200b"
 
 
 class FormMatches(NamedTuple):
-    """Ids of the log that a table has in another form.
+    """Ids of the log that a table has in another form, as a number and an example.
 
     Attributes:
-      num: How many; estimated where there were more ids than a sample holds.
-      in_log: One of them.
-      in_table: The same one as the table writes it.
+      num: Number of the ids or rows; estimated where there were more ids than a sample holds.
+      in_log: Example of an id, as in the log.
+      in_table: Same id, as in the table.
     """
 
     num: int
@@ -44,12 +44,13 @@ class FormMatches(NamedTuple):
 
 
 class IdSample(NamedTuple):
-    """Ids whose form has a hash below a bound.
+    """A sample of ids: those whose form has a hash below a bound.
 
     Attributes:
-      ids: The ids, object [n], in order of hash and id.
+      ids: Ids, object [n], in order of hash and id.
       hashes: Hashes of their forms, uint64 [n], ascending.
-      bound: Every id whose form has a smaller hash is in; 2^64: all are.
+      bound: Bound below which the sample has every id by the hash of its form; 2^64: it has all
+        ids.
     """
 
     ids: np.ndarray
@@ -58,14 +59,14 @@ class IdSample(NamedTuple):
 
 
 def id_form(ids: pa.Array) -> pa.Array:
-    """What is left of ids without their form.
+    """Reduces ids to the form in which ids that differ only in form are equal.
 
     Args:
-      ids: string [n].
+      ids: string [n], ids.
 
     Returns:
-      string [n]: without blanks and quotes around, in lower case and one Unicode form; of a decimal
-      number that is whole its digits, without leading zeros and without `.0`.
+      string [n], ids without surrounding blanks and quotes, in lower case and one Unicode form; a
+      whole decimal number is its digits, without leading zeros and without `.0`.
     """
     texts = pc.utf8_trim_whitespace(pc.utf8_normalize(ids, form="NFKD"))
     texts = pc.utf8_trim_whitespace(pc.utf8_trim(texts, characters=_AROUND))
@@ -74,16 +75,16 @@ def id_form(ids: pa.Array) -> pa.Array:
 
 
 def size_of_shard(num_shards: int) -> int:
-    """Ids that one of so many shards adds to a sample of `SAMPLE_SIZE`."""
+    """Returns the number of ids that a shard contributes to a sample of `SAMPLE_SIZE`."""
     return max(2 * SAMPLE_SIZE // num_shards, _LEAST_OF_SHARD)
 
 
 def sample_ids(ids: pa.Array, size: int = SAMPLE_SIZE) -> IdSample:
-    """The ids whose forms have the smallest hashes.
+    """Samples the ids whose forms have the smallest hashes.
 
     Args:
-      ids: string [n].
-      size: Forms kept.
+      ids: string [n], ids.
+      size: Number of forms that are kept.
 
     Returns:
       The sample.
@@ -93,7 +94,7 @@ def sample_ids(ids: pa.Array, size: int = SAMPLE_SIZE) -> IdSample:
 
 
 def merge_samples(parts: Iterable[IdSample], size: int = SAMPLE_SIZE) -> IdSample:
-    """The sample of all parts together."""
+    """Merges the samples of several parts into one sample."""
     parts = list(parts)
     ids = np.concatenate([np.zeros(0, object), *(part.ids for part in parts)])
     hashes = np.concatenate([np.zeros(0, np.uint64), *(part.hashes for part in parts)])
@@ -101,14 +102,14 @@ def merge_samples(parts: Iterable[IdSample], size: int = SAMPLE_SIZE) -> IdSampl
 
 
 def match_samples(log: IdSample, table: IdSample) -> FormMatches | None:
-    """Ids of the log that the table has in another form.
+    """Finds ids of the log that the table has in another form.
 
     Args:
-      log: The sample of ids that the table does not have.
-      table: The sample of all ids of the table.
+      log: Sample of the ids in the log that the table does not have.
+      table: Sample of all ids of the table.
 
     Returns:
-      The matches; None: there is none.
+      The matches; None: there are none.
     """
     bound = min(log.bound, table.bound)
     log, table = _below(log, bound), _below(table, bound)
@@ -123,21 +124,21 @@ def match_samples(log: IdSample, table: IdSample) -> FormMatches | None:
 
 
 class KnownIds:
-    """All ids of a table that is at hand as a whole."""
+    """Ids of a whole table with their forms, for matching ids of the log."""
 
     def __init__(self, ids: pa.Array):
-        """Brings the ids into their form, once."""
+        """Initializes with the ids and computes their forms once."""
         self._ids = ids
         self._forms = id_form(ids)
 
     def match(self, log: pa.Array) -> FormMatches | None:
-        """Finds ids of the log that the table has in another form.
+        """Finds rows of the log whose id the table has in another form.
 
         Args:
-          log: Ids that the table does not have, one a row.
+          log: Ids that the table does not have, one per row.
 
         Returns:
-          How many rows, with the first id in order of the texts; None: none.
+          The number of rows, with the first id in text order; None: there are none.
         """
         counts = log.value_counts()
         ids = counts.field("values")

@@ -1,4 +1,4 @@
-"""Checks of the tables before a run, and of their counts after reading."""
+"""Checks of the tables before a run, and of the row counts after reading."""
 
 import dataclasses
 import os
@@ -19,19 +19,19 @@ from trainer.contract.tag_normalization import TagNormalization
 
 
 def find_tables(data: DataConfig, spec: FeatureSpec) -> dict[str, list[str]]:
-    """Finds and checks the files of all tables, of the window's days alone where there is one.
+    """Finds and checks the files of all tables; with a window, only those of its days.
 
     Args:
-      data: Where they are.
-      spec: The profile features, which must be columns of `users`.
+      data: Paths of the tables.
+      spec: Feature specification, whose profile features must be columns of `users`.
 
     Returns:
-      By table name, its files.
+      Files of each table by its name.
 
     Raises:
-      ValueError: A table has no file or no row, a file cannot be read, a column is missing, or days
-        of the window are; a domain lists categories and the items have none; or lists of tags
-        are written in a way that is not declared.
+      ValueError: A table has no file or no row, a file cannot be read, a column or days of the
+        window are missing, a domain uses categories and the items have none, or lists of tags are
+        written in an undeclared notation.
     """
     users = users_of(spec)
     limits = read_limits(data)
@@ -57,15 +57,15 @@ def _check_lists_are_declared(paths: list[str], limits: ReadLimits) -> None:
 
 
 def check_categories(files: list[str], data: DataConfig, reader: str) -> None:
-    """Checks that items have the column that a part of the model reads.
+    """Checks that the items have the column `category`, which a part of the model reads.
 
     Args:
-      files: The files of the items.
-      data: Where they are.
-      reader: Who reads it, for the message.
+      files: Files of the items.
+      data: Configuration of the tables.
+      reader: Name of what reads the column, for the message.
 
     Raises:
-      ValueError: No file of the items has it.
+      ValueError: No file of the items has the column.
     """
     if not any(has_column(path, limited(schema.ITEMS, data), "category") for path in files):
         raise ValueError(
@@ -75,22 +75,22 @@ def check_categories(files: list[str], data: DataConfig, reader: str) -> None:
 
 
 def users_of(spec: FeatureSpec) -> schema.TableSchema:
-    """The table of users: its id and the profile features."""
+    """Returns the schema of the users table: its id and the profile features."""
     return schema.users_table(spec.profile)
 
 
 def read_limits(data: DataConfig) -> ReadLimits:
-    """The configured bounds on what is read, in the readers' form."""
+    """Returns the configured limits of what is read, in the readers' form."""
     return ReadLimits(data.max_row_mb << 20, data.max_unpacked_ratio)
 
 
 def limited(table: schema.TableSchema, data: DataConfig) -> schema.TableSchema:
-    """A table whose files are read within the configured bounds."""
+    """Returns the schema of a table with the configured limits of what is read."""
     return dataclasses.replace(table, limits=read_limits(data))
 
 
 def table_files(data: DataConfig, table: schema.TableSchema) -> list[str]:
-    """Finds and checks the files of one table, see `find_tables`."""
+    """Finds and checks the files of one table, as `find_tables` does."""
     patterns = table_patterns(data, find_window(data))[table.name]
     files: list[str] = []
     unread: list[str] = []
@@ -111,17 +111,17 @@ def check_counts(
     rejected_dir: str,
     forms: Mapping[str, Any] | None = None,
 ) -> None:
-    """Fails where too many rows of a table were set aside, or users have no profile or no example.
+    """Fails where too many rows were rejected, or users lack profile features or examples.
 
     Args:
-      counts: As written by `tfx_pipeline.examples.write_examples`.
-      data: The thresholds.
-      rejected_dir: Where the rows set aside are, for the message.
-      forms: Keys of the report for ids that differ in form; None: none does.
+      counts: Counts written by `tfx_pipeline.examples.write_examples`.
+      data: Configuration with the thresholds.
+      rejected_dir: Folder of the rejected rows, for the message.
+      forms: Keys of the report for ids that differ in form; None: there are none.
 
     Raises:
-      ValueError: Too many rows were rejected, too many users have no profile, there is no click, or
-        there are too few users or events.
+      ValueError: Too many rows were rejected, too many users have no profile features, there is no
+        click, or there are too few users or events.
     """
     forms = forms or {}
     for table in schema.TABLES:
@@ -166,7 +166,7 @@ def _check_profiles(counts: Mapping[str, int], data: DataConfig, forms: Mapping[
 
 
 def _other_form(forms: Mapping[str, Any], table: str) -> str:
-    """A sentence for ids of the log that a table has in another form; "" where there is none."""
+    """Returns a sentence on ids that a table has in another form; "" where there are none."""
     if table == "users" and "id_forms.users.num" in forms:
         return (
             f" {forms['id_forms.users.num']} of them have one under an id of another form, "
@@ -186,7 +186,7 @@ def _pair(forms: Mapping[str, Any], table: str) -> str:
 
 
 def _check_events(counts: Mapping[str, int], rejected_dir: str) -> None:
-    """Fails where nothing is left to learn from."""
+    """Fails where no events or no clicks are left to learn from."""
     num_read = counts.get("rows.read.interactions", 0)
     num_aside = counts.get("rows.rejected_of.interactions", 0)
     if num_read and num_aside == num_read:
@@ -204,14 +204,14 @@ def _check_events(counts: Mapping[str, int], rejected_dir: str) -> None:
 
 
 def check_skips(counts: Mapping[str, int], training: TrainingConfig) -> None:
-    """Fails before a training that a log of clicks alone cannot feed.
+    """Fails before training where a click head needs skips and the log has none.
 
     Args:
-      counts: As written by `tfx_pipeline.examples.write_examples`.
-      training: Says whether a click loss is trained.
+      counts: Counts written by `tfx_pipeline.examples.write_examples`.
+      training: Training configuration, which defines whether a click loss is trained.
 
     Raises:
-      ValueError: A click head is trained, and the log has no skip.
+      ValueError: A click head is trained, and the log has no skips.
     """
     if (
         training.click_objective is None
@@ -230,14 +230,14 @@ def check_skips(counts: Mapping[str, int], training: TrainingConfig) -> None:
 
 
 def bad_rows(counts: Mapping[str, int], table: str) -> dict[str, int]:
-    """By reason, the rows of one table that are set aside and ought not to be.
+    """Returns the numbers of faulty rows of one table by reason.
 
     Args:
-      counts: As written by `tfx_pipeline.examples.write_examples`.
+      counts: Counts written by `tfx_pipeline.examples.write_examples`.
       table: Name of the table.
 
     Returns:
-      Without the rows that are only of items without tags.
+      Numbers by reason, without rows that are rejected only for items without tags.
     """
     prefix = f"rows.rejected_of.{table}."
     reasons = {key[len(prefix) :]: n for key, n in counts.items() if key.startswith(prefix)}
@@ -254,7 +254,7 @@ def _empty_part(split: str, counts: Mapping[str, int], has_window: bool) -> str:
         )
     validation = utc_text(counts["split.validation_start"])
     test = utc_text(counts["split.test_start"])
-    # What a day's window moves is no date.
+    # The start times move with a daily window, so its keys are numbers of days, not dates.
     ends = "days" if has_window else "start"
     return (
         "`data.interactions` must have events for train, validation and test: none fell into "
@@ -265,6 +265,6 @@ def _empty_part(split: str, counts: Mapping[str, int], has_window: bool) -> str:
 
 
 def tag_normalization(data: DataConfig) -> TagNormalization:
-    """The configured normalisation in the readers' form."""
+    """Returns the configured normalisation of tags in the readers' form."""
     found = data.tag_normalization
     return TagNormalization(trim=found.trim, lowercase=found.lowercase, nfc=found.nfc)

@@ -1,7 +1,8 @@
-"""The items table in memory, compact: what every worker needs to turn an item into its values.
+"""The items table in compact memory, with which workers turn items into their values.
 
-The one table that is held whole: some 50 bytes an item and a tag, so ten million items are a few
-hundred megabytes. It pickles, and it depends on the set of item rows only, not on their order.
+It is the one table that is held whole: some 50 bytes per item and tag, so ten million items are a
+few hundred megabytes. It can be pickled, and it depends only on the set of item rows, not on their
+order.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from trainer.contract.arrow import pa
 
 ATTRIBUTES = ("tags", "category", "item_id")
 
-# Of a bad row in a message.
+# Longest excerpt of a bad row in a message.
 _SHOWN_CHARACTERS = 200
 
 
@@ -36,7 +37,7 @@ class ItemAttribute:
 
     Attributes:
       codes: int32 [num_values], positions in `vocabulary`.
-      offsets: int64 [num_items + 1].
+      offsets: int64 [num_items + 1], bounds of each item's values in `codes`.
       vocabulary: string array [num_distinct], unique, in code point order, never "".
     """
 
@@ -45,7 +46,7 @@ class ItemAttribute:
     vocabulary: pa.Array
 
     def values_of(self, item: int) -> list[str]:
-        """The strings of one item."""
+        """Returns the values of one item."""
         codes = self.codes[self.offsets[item] : self.offsets[item + 1]]
         return self.vocabulary.take(pa.array(codes)).to_pylist()
 
@@ -56,11 +57,11 @@ class ItemCatalogue:
 
     Attributes:
       item_ids: string array [num_items], unique and sorted.
-      tags: the items' tags, each item with at least one.
-      category: at most one value an item; none where it is unknown.
+      tags: Tags of the items, at least one for each item.
+      category: Category of the items, at most one value each; none where it is unknown.
       titles: string array [num_items] ("" where absent), or None where no file has the column.
-      untagged_ids: string array, unique and sorted: items that have a row, but no tags. They are no
-        items of the catalogue.
+      untagged_ids: string array, unique and sorted: ids of items that have a row but no tags. These
+        items are not in the catalogue.
     """
 
     item_ids: pa.Array
@@ -70,28 +71,28 @@ class ItemCatalogue:
     untagged_ids: pa.Array = dataclasses.field(default_factory=lambda: pa.array([], pa.string()))
 
     def __len__(self) -> int:
-        """Number of items."""
+        """Returns the number of items."""
         return len(self.item_ids)
 
     @property
     def item_id(self) -> ItemAttribute:
-        """The item's own id as an attribute: code and position are the same."""
+        """The item's own id as an attribute, whose codes are the positions of the items."""
         n = len(self.item_ids)
         return ItemAttribute(
             np.arange(n, dtype=np.int32), np.arange(n + 1, dtype=np.int64), self.item_ids
         )
 
     def attribute(self, name: str) -> ItemAttribute:
-        """The attribute that a behaviour domain lists.
+        """Returns the attribute that a behaviour domain uses.
 
         Args:
-          name: `tags`, `category` or `item_id`.
+          name: Name of the attribute: `tags`, `category` or `item_id`.
 
         Returns:
           The attribute of all items.
 
         Raises:
-          ValueError: there is no such attribute.
+          ValueError: There is no attribute of that name.
         """
         if name not in ATTRIBUTES:
             raise ValueError(
@@ -101,23 +102,23 @@ class ItemCatalogue:
         return attribute
 
     def index_of(self, ids: pa.Array) -> np.ndarray:
-        """Positions of items by id.
+        """Returns the positions of items by id.
 
         Args:
-          ids: string array [n].
+          ids: string array [n], ids of items.
 
         Returns:
-          int32 [n], -1 where the catalogue has no such item.
+          int32 [n], positions, -1 where the catalogue has no such item.
         """
         return np.asarray(pc.index_in(ids, value_set=self.item_ids).fill_null(-1))
 
     def is_untagged(self, ids: pa.Array) -> np.ndarray:
-        """Which of these items have a row, but no tags, bool [n]."""
+        """Returns which of these items have a row but no tags, bool [n]."""
         return np.asarray(pc.is_in(ids, value_set=self.untagged_ids), dtype=bool)
 
 
 def _encode(values: pa.Array, lengths: np.ndarray) -> ItemAttribute:
-    """CSR of `values` [num_values], `lengths` [num_items] of them to each item."""
+    """Encodes values [num_values] in CSR form, with lengths [num_items] of each item's values."""
     vocabulary = values.unique()
     vocabulary = vocabulary.take(pc.sort_indices(vocabulary))
     codes = np.asarray(pc.index_in(values, value_set=vocabulary)).astype(np.int32)
@@ -128,10 +129,10 @@ def _encode(values: pa.Array, lengths: np.ndarray) -> ItemAttribute:
 
 
 def _first_of_each(rows: pa.Table, key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Row indices kept, sorted by `key`, and those of repeated keys.
+    """Returns the indices of the rows kept, sorted by `key`, and those of repeated keys.
 
-    Of several rows with one key the one with the smallest values is kept: which of them comes
-    first in the files must not decide.
+    Of several rows with one key the one with the smallest values is kept, so that the order of rows
+    in the files does not decide.
     """
     order = np.asarray(pc.sort_indices(rows, sort_keys=[(key, "ascending")]))
     keys = rows.column(key).combine_chunks().take(pa.array(order))
@@ -156,16 +157,17 @@ def _first_of_each(rows: pa.Table, key: str) -> tuple[np.ndarray, np.ndarray]:
 def reject_duplicates(
     batches: Iterable[ValidatedBatch], table: schema.TableSchema
 ) -> tuple[pa.Table, pa.RecordBatch]:
-    """Takes repeated keys out of a whole table, whatever the order of its rows.
+    """Rejects rows with repeated keys in a whole table, whatever the order of its rows.
 
-    For `items`, and for `users` where they fit into memory. The key is the table's first column.
+    It is for `items`, and for `users` where they fit into memory. The key is the table's first
+    column.
 
     Args:
-      batches: all validated batches of the table.
+      batches: All validated batches of the table.
       table: `ITEMS` or `USERS`.
 
     Returns:
-      The rows with each key once, sorted by key; and all rejected rows (`REJECTED_SCHEMA`), those
+      The rows with each key once, sorted by key; and all rejected rows (`REJECTED_SCHEMA`): those
       of the batches and the repeated ones with the reason `duplicate_item` or `duplicate_user`.
     """
     reason = schema.DUPLICATE_ITEM if table is schema.ITEMS else schema.DUPLICATE_USER
@@ -206,18 +208,18 @@ def reject_duplicates(
 def build_item_catalogue(
     batches: Iterable[ValidatedBatch],
 ) -> tuple[ItemCatalogue, pa.RecordBatch]:
-    """The catalogue of all items.
+    """Builds the catalogue of all items.
 
     Args:
-      batches: from `validate_items`, all of the table.
+      batches: All batches of the table from `validate_items`.
 
     Returns:
-      The catalogue, and all rejected rows (`REJECTED_SCHEMA`): those of the batches, and of
-      repeated ids all rows but one (`duplicate_item`). An item with a row with tags and one without
+      The catalogue, and all rejected rows (`REJECTED_SCHEMA`): those of the batches, and all but
+      one row of each repeated id (`duplicate_item`). An item with one row with tags and one without
       is an item with tags.
 
     Raises:
-      ValueError: no good row at all; one line with the reasons and the first of the rows.
+      ValueError: No row is valid; the one-line message has the reasons and the first of the rows.
     """
     batches = list(batches)
     rows, rejected = reject_duplicates(batches, schema.ITEMS)
@@ -240,7 +242,7 @@ def build_item_catalogue(
 
 
 def _untagged(batches: Iterable[ValidatedBatch], item_ids: pa.Array) -> pa.Array:
-    """Items of which no row has tags, unique and sorted."""
+    """Returns the ids of items of which no row has tags, unique and sorted."""
     aside = [batch.items_aside for batch in batches if batch.items_aside is not None]
     found = pa.chunked_array([*aside, pa.array([], pa.string())]).combine_chunks().unique()
     found = found.filter(pc.invert(pc.is_in(found, value_set=item_ids)))
@@ -248,7 +250,7 @@ def _untagged(batches: Iterable[ValidatedBatch], item_ids: pa.Array) -> pa.Array
 
 
 def _no_item(rejected: pa.RecordBatch) -> str:
-    """What is wrong with a table without a good row: nothing of it is kept elsewhere."""
+    """Returns the message for a table without a valid row, whose rows are saved nowhere else."""
     if not rejected.num_rows:
         return "`data.items` must have items with tags. Received: no row."
     reasons = sorted(count_reasons(rejected).items(), key=lambda reason: (-reason[1], reason[0]))

@@ -1,10 +1,9 @@
-"""JSON lines -> Arrow batches, a line at fault set aside rather than the file.
+"""Reads JSON lines as Arrow batches; a faulty line is rejected, not the whole file.
 
-Not `pyarrow.json`: there one malformed line, or one cell of another type, fails the whole file.
-
-A cell keeps the type that JSON gives it, and what it becomes is decided by `cells` from that type
-and the column's kind alone. A column whose cells have several types is a union of them, so no cell
-is ever turned into the type of its neighbours.
+`pyarrow.json` is not used, as one malformed line, or one cell of another type, fails the whole file
+there. A cell keeps the type that JSON gives it, and `cells` decides its value from that type and
+the column's kind alone. A column whose cells have several types is a union of them, so no cell is
+ever converted to the type of its neighbours.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _INT64 = range(-(2**63), 2**63)
 
 
 def _object(line: bytes) -> dict[str, Any] | None:
-    """The object in a line, None where there is none."""
+    """Returns the object in a line, None where there is none."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
@@ -37,14 +36,14 @@ def _object(line: bytes) -> dict[str, Any] | None:
 
 
 def _parse(line: bytes, names: Collection[str]) -> dict[str, Any] | None:
-    """The declared members of the object in a line, None where there is no good object."""
+    """Returns the declared members of the object in a line, None where there is no valid object."""
     value = _object(line)
     if value is None:
         return None
     row = {name: value[name] for name in names if name in value}
     try:
         if b"\\ud" in line or b"\\uD" in line:
-            # Half a surrogate pair parses, and then cannot be written as UTF-8 anywhere.
+            # Half a surrogate pair parses, but cannot be written as UTF-8.
             json.dumps(row, ensure_ascii=False).encode("utf-8")
     except ValueError:
         return None
@@ -52,11 +51,11 @@ def _parse(line: bytes, names: Collection[str]) -> dict[str, Any] | None:
 
 
 def columns_of(lines: Iterable[bytes], required: Collection[str]) -> list[str]:
-    """Keys of the objects of the file, in the order of their appearance.
+    """Returns the keys of the objects in a file, in the order of their appearance.
 
     Args:
-      lines: those of the file; they are read until every required column was seen.
-      required: the columns that a caller asks for.
+      lines: Lines of the file; they are read until every required column was seen.
+      required: Names of the columns that the caller needs.
 
     Returns:
       The keys; [] where no line is an object.
@@ -74,7 +73,7 @@ def columns_of(lines: Iterable[bytes], required: Collection[str]) -> list[str]:
 
 
 def _misfits(values: list[Any], kind: str | None) -> list[int]:
-    """Places of the values that cannot be in a column of the kind whatever their type is there."""
+    """Returns the positions of values that no column of the kind can hold, whatever its type."""
     types = set(map(type, values))
     if kind != schema.LIST:
         return [i for i, v in enumerate(values) if type(v) in _NESTED] if types & _NESTED else []
@@ -92,7 +91,7 @@ def _fits_list(value: Any) -> bool:
 
 
 def _scalars(values: list[Any]) -> pa.Array:
-    """A column of single values, each with the type of its own."""
+    """Returns a column of single values, each with its own type."""
     types = set(map(type, values)) - {_NONE}
     if not types:
         return pa.nulls(len(values))
@@ -107,7 +106,7 @@ def _scalars(values: list[Any]) -> pa.Array:
     for value in values:
         kind = str if value is None else type(value)
         if kind is int and value not in _INT64:
-            # Too large for Arrow: its digits say all of it.
+            # Too large for Arrow's integers: its digits keep the whole value.
             kind, value = str, str(value)
         type_codes.append(codes[kind])
         offsets.append(len(children[kind]))
@@ -120,7 +119,7 @@ def _scalars(values: list[Any]) -> pa.Array:
 
 
 def _lists(values: list[Any]) -> pa.Array:
-    """A column of lists and of strings that hold one."""
+    """Returns a column of lists and of strings that hold one."""
     is_text = np.array([isinstance(value, str) for value in values], bool)
     if is_text.any():
         if all(value is None or isinstance(value, str) for value in values):
@@ -133,7 +132,7 @@ def _lists(values: list[Any]) -> pa.Array:
         )
     offsets = np.zeros(len(values) + 1, np.int32)
     np.cumsum([0 if value is None else len(value) for value in values], out=offsets[1:])
-    # A null in place of where a list begins makes the list null.
+    # A null in place of a list's start offset makes the list null.
     is_null = [value is None for value in values]
     starts = pa.array(offsets, mask=np.array([*is_null, False]))
     inner = itertools.chain.from_iterable(value for value in values if value is not None)
@@ -184,16 +183,16 @@ def _line_as_json(line: bytes) -> str:
 def read_json_lines(
     lines: Iterable[bytes], *, table: schema.TableSchema, file: str, batch_rows: int
 ) -> Iterator[FileBatch]:
-    """Reads a file with one JSON object a line; blank lines are passed over.
+    """Reads a file with one JSON object per line; blank lines are skipped.
 
-    A line that is no JSON object is rejected with the reason `malformed_row`, one with a list or
-    an object where a single value belongs with `wrong_type`.
+    A line that is no JSON object is rejected with the reason `malformed_row`, a line with a list or
+    an object in place of a single value with `wrong_type`.
 
     Args:
-      lines: those of the file, see `read_limits.lines_of`.
-      table: its declared columns; other members of the objects are not looked at.
-      file: path for messages.
-      batch_rows: largest number of lines in a batch.
+      lines: Lines of the file, see `read_limits.lines_of`.
+      table: Schema of the table; other members of the objects are ignored.
+      file: Path of the file, for messages.
+      batch_rows: Largest number of lines in a batch.
 
     Yields:
       Batches with the declared columns found in them, and every required column.

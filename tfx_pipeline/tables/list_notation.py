@@ -1,7 +1,7 @@
-"""A list of values in one text: values with a separator between, JSON, or as Python prints it.
+"""Notations of a list of values in one text: with a separator, in JSON, or as Python prints it.
 
-Which it is the configuration says (`data.list_separator`), and it is taken at its word; what a text
-looks like where nothing is said is `undeclared_lists`' matter.
+The configuration names the notation (`data.list_separator`), and nothing is guessed here;
+`undeclared_lists` checks how texts look where no notation is declared.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import pyarrow.compute as pc
 from trainer.contract.arrow import pa
 from trainer.contract.id_text import LARGEST_EXACT_FLOAT
 
-# Words that stand for a notation where a separator could.
+# Words that name a notation in place of a separator.
 JSON = "json"
 PYTHON = "python"
 
-# numpy prints blanks between the values, Python commas.
+# numpy prints blanks between the values, Python prints commas.
 _PYTHON_VALUE = re.compile(
     r"""([bu]?'(?:[^'\\]|\\.)*'|[bu]?"(?:[^"\\]|\\.)*"|[^\s,'"#()\[\]{}]+)(\s*,\s*|\s+|$)""",
     re.DOTALL,
@@ -32,15 +32,16 @@ _MISSING = ("None", "nan", "NaN", "<NA>")
 
 
 def parse_list(text: str, notation: str) -> list[str | None] | None:
-    """Reads a list in JSON or as Python prints it.
+    """Parses a list in JSON or as Python prints it.
 
     Args:
-      text: The cell; blank or `null`: no value.
+      text: Text of the cell; blank or `null`: no value.
       notation: `JSON` or `PYTHON` (lists, tuples, sets and numpy's arrays).
 
     Returns:
-      Its values as strings, None where one is missing: numbers in decimal, a whole one without a
-      fraction, booleans as `true` and `false`. None: the text is no such list of single values.
+      The values as strings, None where one is missing: numbers in decimal, whole ones without a
+      fraction, booleans as `true` and `false`. None: the text is no list of single values in the
+      notation.
     """
     text = text.strip()
     if not text:
@@ -53,18 +54,18 @@ def parse_list(text: str, notation: str) -> list[str | None] | None:
 
 
 def read_lists(texts: pa.StringArray, notation: str) -> tuple[pa.ListArray, np.ndarray]:
-    """Reads texts as lists.
+    """Reads a column of texts as lists of strings.
 
     Args:
-      texts: string [n].
-      notation: `JSON`, `PYTHON`, or what stands between the values.
+      texts: string [n], texts that hold lists.
+      notation: `JSON`, `PYTHON`, or the separator between the values.
 
     Returns:
-      Lists of strings [n]; and bool [n], True where a text is no list in the notation.
+      Lists of strings [n]; and bool [n], whether a text is no list in the notation.
     """
     if notation not in (JSON, PYTHON):
         return pc.split_pattern(texts, notation), np.zeros(len(texts), bool)
-    # Once for each distinct text.
+    # Parsed once for each distinct text.
     found = texts.dictionary_encode()
     lists = [parse_list(text, notation) for text in found.dictionary.to_pylist()]
     is_bad = pa.array([values is None for values in lists], pa.bool_())
@@ -74,17 +75,17 @@ def read_lists(texts: pa.StringArray, notation: str) -> tuple[pa.ListArray, np.n
 
 
 def split_vectors(texts: pa.StringArray, notation: str) -> pa.ListArray:
-    """Reads texts as lists of numbers.
+    """Reads a column of texts as lists of numbers, which are still strings.
 
-    A number begins with no bracket, so that a text that does is a list in JSON or Python's or
-    numpy's way, whatever stands between the tags of an item.
+    No number begins with a bracket, so a text that does is a list in the notation of JSON, Python
+    or numpy, whatever separates the tags of an item.
 
     Args:
-      texts: string [n].
-      notation: How texts without brackets are written.
+      texts: string [n], texts that hold lists.
+      notation: Notation of texts without brackets.
 
     Returns:
-      Lists of strings [n]. A text that is no list is the one value of its list, which is no number.
+      Lists of strings [n]. A text that is no list becomes a list of itself, which is no number.
     """
     has_brackets = pc.any(pc.match_substring_regex(texts, r"^\s*[\[(]")).as_py()
     if notation not in (JSON, PYTHON) and not has_brackets:
@@ -114,7 +115,7 @@ def _json_values(text: str) -> list[Any]:
 
 
 def _json_constant(name: str) -> None:
-    if name != "NaN":  # which is how pandas writes a missing value
+    if name != "NaN":  # pandas writes a missing value as NaN
         raise ValueError(name)
 
 
@@ -125,7 +126,8 @@ def _python_values(text: str) -> list[Any]:
         raise ValueError(text)
     body, position, values = text[1:-1].strip(), 0, []
     while position < len(body):
-        # Not one `literal_eval` of it all: Python takes numpy's ['a' 'b'] for the one text "ab".
+        # Not one `literal_eval` of the whole text: Python reads numpy's ['a' 'b'] as the one text
+        # "ab".
         found = _PYTHON_VALUE.match(body, position)
         if found is None:
             raise ValueError(text)
@@ -138,7 +140,7 @@ def _as_text(value: Any) -> str | None:
     if isinstance(value, bytes):
         value = value.decode("utf-8")
     if isinstance(value, str):
-        value.encode("utf-8")  # half a surrogate pair cannot be written anywhere
+        value.encode("utf-8")  # half a surrogate pair cannot be encoded
         return value
     if isinstance(value, bool):
         return "true" if value else "false"

@@ -1,8 +1,8 @@
-"""Parquet -> Arrow batches of bounded size.
+"""Reads Parquet as Arrow batches of bounded size.
 
-A row group of some bytes can be gigabytes once it is read: a value is written once, and what stands
-in a million rows is its number; a list of a million equal values is their number. So how many rows
-a batch may have is found out before it is read.
+A row group of few bytes can be gigabytes once it is read: a repeated value is stored once, and its
+million rows store only its code; a list of a million equal values stores their number. So the
+number of rows in a batch is determined before the batch is read.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from tfx_pipeline.tables.unreadable import UNREADABLE, first_line, unreadable
 from trainer.contract.arrow import UNSAFE_TYPE, pa
 
 DEFAULT_BATCH_ROWS = 65_536
-# What becomes of a value beside its bytes while its row is checked: offsets, places, codes.
+# Memory per value besides its bytes while its row is checked: offsets, positions, codes.
 _VALUE_BYTES = 100
-# Of a batch once it is read: the texts that its rows mean, however seldom each is written.
+# Largest size of a batch once it is read, with the text of every row, even where it is stored once.
 _MOST_BATCH_BYTES = 64 << 20
 
 
 @dataclasses.dataclass(frozen=True)
 class FileSplit:
-    """A part of a file that can be read by itself: the unit of parallel reading.
+    """A part of a file that can be read separately: the unit of parallel reading.
 
     Attributes:
-      path: the file.
-      row_groups: of Parquet, which row groups; None reads the whole file.
+      path: Path of the file.
+      row_groups: Row groups of a Parquet file; None: the whole file.
       first_row: 1-based number of the part's first row in the file.
     """
 
@@ -51,17 +51,17 @@ class FileSplit:
 
 @contextlib.contextmanager
 def open_parquet(path: str, coded: Sequence[str] = ()) -> Iterator[pyarrow.parquet.ParquetFile]:
-    """Opens a file.
+    """Opens a Parquet file for reading.
 
     Args:
-      path: the file.
-      coded: columns of texts that are read as the numbers that stand for them.
+      path: Path of the file.
+      coded: Names of text columns that are read as dictionary codes.
 
     Yields:
-      The file.
+      The open file.
 
     Raises:
-      ValueError: it is no Parquet file, or one that would run code.
+      ValueError: The file is not Parquet, or one that would run code.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -75,18 +75,19 @@ def open_parquet(path: str, coded: Sequence[str] = ()) -> Iterator[pyarrow.parqu
             ) from error
         try:
             yield parquet
-        except UnicodeDecodeError as error:  # of a name
+        except UnicodeDecodeError as error:  # from a column's name
             raise unreadable(path, error) from error
 
 
 @contextlib.contextmanager
 def _no_unsafe_type(path: str) -> Iterator[None]:
-    """Within it the types of a file are made, which is where a hostile one would run code."""
+    """Turns the error of a column type that would run code into a line that names the file."""
     try:
         yield
     except (pa.ArrowException, *UNREADABLE):
         raise
-    # The hotfix raises the first, and the second where what it shows of the file is no pickle.
+    # The hotfix raises RuntimeError, or ValueError where the part of the file that it shows is no
+    # pickle.
     except (RuntimeError, ValueError) as error:
         raise ValueError(
             f"{path} must have no column of the type `{UNSAFE_TYPE}`: to read one is to run "
@@ -95,14 +96,14 @@ def _no_unsafe_type(path: str) -> Iterator[None]:
 
 
 def empty_columns(path: str, metadata: pyarrow.parquet.FileMetaData) -> set[str]:
-    """Columns of a file whose statistics count nulls alone; pandas gives such a one any type."""
+    """Returns the columns whose statistics count only nulls; pandas may give these any type."""
     empty = {metadata.schema.column(i).path for i in range(metadata.num_columns)}
     types = [metadata.schema.column(i).physical_type for i in range(metadata.num_columns)]
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
         for i in range(group.num_columns):
             chunk = group.column(i)
             if i >= len(types) or chunk.physical_type != types[i]:
-                # pyarrow 10 ends the process where it is asked for their statistics.
+                # pyarrow 10 ends the process when it is asked for the statistics of such a chunk.
                 raise unreadable(path, pa.ArrowInvalid("a row group has a column of another type"))
             found = chunk.statistics
             if found is None or not found.has_null_count or found.null_count < group.num_rows:
@@ -113,7 +114,7 @@ def empty_columns(path: str, metadata: pyarrow.parquet.FileMetaData) -> set[str]
 
 
 def parquet_splits(path: str) -> Iterator[FileSplit]:
-    """The parts of a file: its row groups, small ones together."""
+    """Returns the parts of a file: its row groups, small ones together."""
     with open_parquet(path) as parquet:
         metadata = parquet.metadata
         sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
@@ -122,7 +123,7 @@ def parquet_splits(path: str) -> Iterator[FileSplit]:
     for group, size in enumerate(sizes):
         groups.append(group)
         num_rows += size
-        # Each part opens the file anew, with what it says of all its groups.
+        # Each part opens the file again and reads the metadata of all its groups.
         if num_rows >= DEFAULT_BATCH_ROWS or group == len(sizes) - 1:
             yield FileSplit(path, tuple(groups), first_row)
             first_row += num_rows
@@ -130,7 +131,7 @@ def parquet_splits(path: str) -> Iterator[FileSplit]:
 
 
 def read_parquet(split: FileSplit, table: TableSchema, batch_rows: int) -> Iterator[FileBatch]:
-    """Reads a file or a part of it, see `arrow_files.read_batches`."""
+    """Reads a Parquet file or a part of it, see `arrow_files.read_batches`."""
     next_row = split.first_row
     nothing = rejected_rows(table.name, split.path, [], [], [])
     with open_parquet(split.path) as parquet:
@@ -157,21 +158,21 @@ def bounded_batches(
     batch_rows: int,
     limits: ReadLimits,
 ) -> Iterator[pa.RecordBatch]:
-    """Batches of some row groups, of as many rows as memory allows.
+    """Reads some row groups in batches of as many rows as memory allows.
 
     Args:
-      parquet: the file.
-      path: where it is.
-      groups: which of its row groups.
-      names: columns that are read.
-      batch_rows: largest number of rows in a batch.
-      limits: how long a row may be.
+      parquet: The open file.
+      path: Path of the file.
+      groups: Indices of the row groups.
+      names: Names of the columns to read.
+      batch_rows: Largest number of rows in a batch.
+      limits: Limits on the length of a row.
 
     Yields:
-      The batches.
+      Batches of the columns.
 
     Raises:
-      ValueError: the file breaks off, or a value in it is longer than a row may be.
+      ValueError: The file is truncated, or a value in it is longer than a row may be.
     """
     try:
         texts = _text_columns(parquet.metadata, names)
@@ -180,7 +181,7 @@ def bounded_batches(
                 _rows_at_once(coded, path, group, names, texts, batch_rows, limits)
                 for group in groups
             ]
-        # One by one: over several, damaged ones end the process (pyarrow 10).
+        # One group at a time: reading several damaged ones together ends the process (pyarrow 10).
         batches = (
             (batch, batch.num_rows / rows)
             for group, rows in zip(groups, sizes, strict=True)
@@ -196,7 +197,7 @@ def bounded_batches(
 def _of_group(
     parquet: pyarrow.parquet.ParquetFile, path: str, group: int, names: Sequence[str], num_rows: int
 ) -> Iterator[pa.RecordBatch]:
-    """A row group, column by column: put together by pyarrow 10, columns of unlike length crash."""
+    """Reads a row group by column: pyarrow 10 crashes on columns of different lengths."""
     columns = [
         parquet.iter_batches(batch_size=num_rows, row_groups=[group], columns=[name])
         for name in names
@@ -215,14 +216,14 @@ def _of_group(
 def _gathered(
     batches: Iterable[tuple[pa.RecordBatch, float]], batch_rows: int
 ) -> Iterator[pa.RecordBatch]:
-    """Small batches together, as every batch costs what follows the same, whatever it holds.
+    """Combines small batches, as each batch causes the same fixed cost later.
 
     Args:
-      batches: each with its part of what a batch may cost in memory.
-      batch_rows: largest number of rows in a batch.
+      batches: Batches, each with its share of the memory that a batch may use.
+      batch_rows: Largest number of rows in a batch.
 
     Yields:
-      The rows in their order.
+      Batches with the rows in their order.
     """
     held: list[pa.RecordBatch] = []
     num_rows, used = 0, 0.0
@@ -240,7 +241,7 @@ def _gathered(
 
 
 def _check_codes(column: pa.Array) -> None:
-    """Refuses numbers that stand for no text, which pyarrow 10 follows wherever they lead."""
+    """Refuses dictionary codes out of range, which pyarrow 10 would follow out of its memory."""
     while pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
         column = column.values
     if pa.types.is_dictionary(column.type) and column.null_count < len(column):
@@ -260,7 +261,7 @@ def _together(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
 
 
 def _text_columns(metadata: pyarrow.parquet.FileMetaData, names: Sequence[str]) -> dict[str, str]:
-    """By the path of a column of texts, which of the columns it is, or is in."""
+    """Returns the declared column of each text column of the file, by the path of the latter."""
     columns = map(metadata.schema.column, range(metadata.num_columns))
     paths = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
     owners = {path: _owner(path, names) for path in paths}
@@ -280,7 +281,7 @@ def _rows_at_once(
     batch_rows: int,
     limits: ReadLimits,
 ) -> int:
-    """How many rows of a group fit into memory, if its lists are of like length."""
+    """Returns how many rows of a group fit into memory, if its lists have similar lengths."""
     metadata = coded.metadata.row_group(group)
     values_of_row: dict[str, float] = {}
     mean_bytes: dict[str, float] = {}
@@ -302,9 +303,9 @@ def _rows_at_once(
             longest = _longest(column)
             if longest > limits.row_bytes:
                 raise limits.too_long(path, f"row group {group + 1}, column `{name}`")
-            # A damaged group may call the column otherwise.
+            # A damaged group may name the column differently.
             most = most_rows.get(name, batch_rows)
-            # Where every row had it, which those of an ordinary file have not.
+            # The number if every row had the longest text, which is not so in an ordinary file.
             fewest = _rows_that_fit(values_of_row.get(name, 1) * (longest + _VALUE_BYTES))
             if fewest < min(batch_rows, most, metadata.num_rows):
                 fewest = _rows_of_texts(coded, group, name, (fewest, min(batch_rows, most)))
@@ -319,19 +320,19 @@ def _rows_that_fit(row_bytes: float) -> int:
 def _rows_of_texts(
     coded: pyarrow.parquet.ParquetFile, group: int, name: str, bounds: tuple[int, int]
 ) -> int:
-    """How many rows fit, by the texts that they do have; read as numbers, these are small.
+    """Counts how many rows fit, by their actual texts; reading these as codes needs little memory.
 
     Args:
-      coded: the file, its texts read as the numbers that stand for them.
-      group: which row group.
-      name: the column.
-      bounds: fewest and most rows of the answer.
+      coded: The open file, its texts read as dictionary codes.
+      group: Index of the row group.
+      name: Name of the column.
+      bounds: Smallest and largest number to return.
 
     Returns:
-      The number.
+      The number of rows.
     """
     fewest, most = bounds
-    # Of a power of two, parts of a half, a quarter begin where batches of that size will.
+    # With a power of two, parts of a half or a quarter begin where batches of that size will begin.
     rows = 1 << (most.bit_length() - 1)
     heaviest = num_rows = 0
     try:
@@ -346,9 +347,9 @@ def _rows_of_texts(
                 heaviest = 0
             if rows <= fewest:
                 return fewest
-    except pa.ArrowException:  # what pyarrow does not read as numbers it may read as texts
+    except pa.ArrowException:  # pyarrow may read as text what it cannot read as codes
         return fewest
-    # A group that fits leaves room for those that follow.
+    # A group that fits leaves room for the following ones.
     return (
         max(rows, int(num_rows * _MOST_BATCH_BYTES / max(1, heaviest)))
         if num_rows <= rows
@@ -357,28 +358,28 @@ def _rows_of_texts(
 
 
 def _heaviest_part(row_bytes: np.ndarray, num_rows: int) -> int:
-    """The most bytes in `num_rows` rows of some, counted from the first."""
+    """Returns the most bytes in any `num_rows` consecutive rows, counted from the first."""
     if not row_bytes.size:
         return 0
     return int(np.add.reduceat(row_bytes, np.arange(0, row_bytes.size, num_rows)).max())
 
 
 def _bytes_of_values(column: pa.Array) -> np.ndarray:
-    """Bytes that each value of a column has once its texts are written out; `[values]`, int64."""
+    """Returns the bytes of each value of a column once its texts are expanded, int64 [values]."""
     if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
         ends = np.concatenate([[0], np.cumsum(_bytes_of_values(column.values))])
         return np.diff(ends[column.offsets.to_numpy()])
     if not pa.types.is_dictionary(column.type):
         return np.full(len(column), _VALUE_BYTES, np.int64)
     texts = pc.fill_null(pc.binary_length(column.dictionary), 0).to_numpy(zero_copy_only=False)
-    lengths = np.append(texts.astype(np.int64), 0)  # the last is that of null
+    lengths = np.append(texts.astype(np.int64), 0)  # the last length is that of null
     codes = pc.fill_null(column.indices, len(texts)).to_numpy(zero_copy_only=False)
-    # Damaged, one may stand for no text; that is said where the texts are read.
+    # A damaged code may be out of range; that is reported where the texts are read.
     return lengths.take(codes, mode="clip") + _VALUE_BYTES
 
 
 def _longest(column: pa.Array) -> int:
-    """Bytes of the longest text that a column of a row group writes by its number."""
+    """Returns the bytes of the longest text in the dictionary of a column."""
     while pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
         column = column.values
     if not pa.types.is_dictionary(column.type):
@@ -387,7 +388,7 @@ def _longest(column: pa.Array) -> int:
 
 
 def text_column(path: str, name: str, limits: ReadLimits) -> Iterator[pa.Array]:
-    """One column of a Parquet file, batch by batch, where it holds texts; else nothing is read."""
+    """Yields one column of a Parquet file in batches; nothing where it does not hold texts."""
     with open_parquet(path) as parquet:
         if name not in parquet.schema_arrow.names:
             return

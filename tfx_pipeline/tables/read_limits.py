@@ -1,8 +1,8 @@
-"""What a table may cost in memory before anything is known of it: bounds on a row, on unpacking.
+"""Limits on the memory that a table may use before its content is known: rows and unpacking.
 
-Tables are read in batches, so the memory that reading takes is that of some rows. It is bounded if
-a row is, and a row is judged before it is whole: half a gigabyte in one line is a few hundred
-kilobytes of gzip.
+Tables are read in batches, so reading takes the memory of some rows. It is bounded if a row is, and
+a row is checked before it is complete: half a gigabyte in one line is a few hundred kilobytes of
+gzip.
 """
 
 from __future__ import annotations
@@ -11,31 +11,31 @@ import dataclasses
 from collections.abc import Iterator
 from typing import BinaryIO
 
-# Bytes of rows, unpacked, that a batch is made of, whatever number of rows that is.
+# Bytes of unpacked rows in a batch, whatever their number.
 BATCH_BYTES = 32 << 20
 _BLOCK_BYTES = 1 << 20
-# Whatever its ratio, a file may unpack to this: a small log of one event a million times.
+# Size to which a file may unpack at any ratio, as a small log with one event a million times does.
 _UNPACKED_BYTES = 256 << 20
 
 
 @dataclasses.dataclass(frozen=True)
 class ReadLimits:
-    """Bounds on what is read; `data.max_row_mb` and `data.max_unpacked_ratio`.
+    """Limits on what is read; `data.max_row_mb` and `data.max_unpacked_ratio`.
 
     Attributes:
-      row_bytes: of a row or a cell, unpacked.
-      unpacked_ratio: of a compressed file, bytes unpacked for each of its own.
+      row_bytes: Largest size of a row or a cell in bytes, unpacked.
+      unpacked_ratio: Largest number of unpacked bytes per byte of a compressed file.
     """
 
     row_bytes: int = 4 << 20
     unpacked_ratio: float = 300.0
 
     def too_long(self, file: str, place: str) -> ValueError:
-        """What is said of a row.
+        """Returns the error for a row that is too long.
 
         Args:
-          file: where it is.
-          place: the row or line there.
+          file: Path of the file.
+          place: Row or line in the file.
         """
         return ValueError(
             f"{file} must have rows of at most {_in_mb(self.row_bytes)} MB. Received: a longer one "
@@ -44,16 +44,16 @@ class ReadLimits:
 
 
 class UnpackedFile:
-    """A compressed file while it is unpacked, up to its limit."""
+    """A compressed file that is unpacked up to its limit."""
 
     def __init__(self, stream: BinaryIO, path: str, packed_bytes: int, limits: ReadLimits) -> None:
-        """Initializes the file.
+        """Initializes with the unpacked stream and the limit.
 
         Args:
-          stream: what it unpacks to; closed with this.
-          path: for messages.
-          packed_bytes: its size as it is.
-          limits: the ratio.
+          stream: Stream of the unpacked bytes; closed with this object.
+          path: Path of the file, for messages.
+          packed_bytes: Size of the compressed file in bytes.
+          limits: Limits with the largest ratio.
         """
         self._stream = stream
         self._path = path
@@ -63,10 +63,10 @@ class UnpackedFile:
         self._most = max(_UNPACKED_BYTES, int(packed_bytes * limits.unpacked_ratio))
 
     def read(self, num_bytes: int) -> bytes:
-        """The next bytes.
+        """Reads the next bytes of the unpacked file.
 
         Raises:
-          ValueError: the file unpacks to more than it may.
+          ValueError: The file unpacks to more than its limit.
         """
         block = self._stream.read(num_bytes)
         self._num_bytes += len(block)
@@ -80,33 +80,33 @@ class UnpackedFile:
         return block
 
     def close(self) -> None:
-        """Closes it."""
+        """Closes the unpacked stream."""
         self._stream.close()
 
     def __enter__(self) -> UnpackedFile:
-        """Itself."""
+        """Returns the file itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Closes it."""
+        """Closes the unpacked stream."""
         self.close()
 
 
 def lines_of(stream: BinaryIO, file: str, limits: ReadLimits) -> Iterator[bytes]:
-    """The lines of a file without their line feeds.
+    """Yields the lines of a file without their line feeds.
 
     Args:
-      stream: the file from its beginning.
-      file: for messages.
-      limits: how long a line may be.
+      stream: Stream at the start of the file.
+      file: Path of the file, for messages.
+      limits: Limits on the length of a line.
 
     Yields:
-      Every line, blank ones as well.
+      All lines, including blank ones.
 
     Raises:
-      ValueError: a line is too long; no more than a block of it beyond the limit was read.
+      ValueError: A line is too long; at most one block beyond the limit was read.
     """
-    # Of the line that is not whole: put together at its end alone, or each block copies it anew.
+    # Pieces of the incomplete line: joined only at its end, or else each block would copy it again.
     pieces: list[bytes] = []
     num_bytes = 0
     number = 1
@@ -122,7 +122,7 @@ def lines_of(stream: BinaryIO, file: str, limits: ReadLimits) -> Iterator[bytes]
         rest = lines.pop()
         yield from lines
         number += len(lines) + 1
-        # Of the others each is of this block alone.
+        # Each of the other lines lies within this block.
         if len(rest) > limits.row_bytes:
             raise limits.too_long(file, f"line {number}")
         pieces, num_bytes = [rest], len(rest)
@@ -131,7 +131,7 @@ def lines_of(stream: BinaryIO, file: str, limits: ReadLimits) -> Iterator[bytes]
 
 
 def has_text(stream: BinaryIO) -> bool:
-    """Whether anything but white space follows; a file of line feeds alone is read by the block."""
+    """Returns whether anything but white space follows; reads by the block, not by the line."""
     while block := stream.read(_BLOCK_BYTES):
         if block.strip():
             return True

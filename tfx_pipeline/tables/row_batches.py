@@ -1,4 +1,4 @@
-"""What travels between the readers and the checks: batches of rows, and the rows set aside."""
+"""Data types between the readers and the checks: batches of rows, and the rejected rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from trainer.contract.arrow import pa
 
-# A rejected row keeps its place and its values, so that a person can find and mend it.
+# A rejected row keeps its place and its values, so that a person can find and correct it.
 REJECTED_SCHEMA = pa.schema(
     [
         pa.field("table", pa.string()),
@@ -23,21 +23,22 @@ REJECTED_SCHEMA = pa.schema(
     ]
 )
 
-# A broken file can be one line of gigabytes; what is kept of it is for people to read.
+# A broken file can be one line of gigabytes; the part kept of it is for people to read.
 MAX_REJECTED_CHARACTERS = 4096
 
 
 @dataclasses.dataclass(frozen=True)
 class FileBatch:
-    """Some consecutive rows of one file, as found.
+    """Consecutive rows of one file, as found.
 
     Attributes:
-      table: name of the table the file belongs to.
-      file: path of the file.
-      rows: the declared columns, with the types found in the file; one that has cells of several
-        types is a union. Required columns are present.
-      row_numbers: int64 [num_rows], 1-based; of CSV data rows without the header, of JSON lines.
-      rejected: `REJECTED_SCHEMA`, the rows of this stretch that could not be read at all.
+      table: Name of the table to which the file belongs.
+      file: Path of the file.
+      rows: Declared columns, with the types found in the file; a column with cells of several types
+        is a union. Required columns are present.
+      row_numbers: int64 [num_rows], 1-based numbers: of CSV, data rows without the header; of JSON,
+        lines.
+      rejected: Rows of this part that could not be read at all, `REJECTED_SCHEMA`.
     """
 
     table: str
@@ -49,15 +50,15 @@ class FileBatch:
 
 @dataclasses.dataclass(frozen=True)
 class ValidatedBatch:
-    """The rows of a `FileBatch`, each of them in exactly one of the two.
+    """The rows of a `FileBatch`, each either valid or rejected.
 
     Attributes:
-      rows: good rows in canonical columns, see the `validate_*` function that made it.
-      rejected: `REJECTED_SCHEMA`, including the rows that could not be read at all.
-      file: path of the file.
-      row_numbers: int64 [rows.num_rows], 1-based.
-      items_aside: string array, ids of items whose rows say something though they are rejected: of
-        `items` those without tags, of `interactions` the unknown ones, an id a row; None: none.
+      rows: Valid rows in canonical columns, see the `validate_*` function that made it.
+      rejected: Rejected rows, including those that could not be read at all, `REJECTED_SCHEMA`.
+      file: Path of the file.
+      row_numbers: int64 [rows.num_rows], 1-based numbers of the valid rows.
+      items_aside: string array, ids of items in rejected rows that are still used: in `items` those
+        without tags, in `interactions` the unknown ones, one id per row; None: there are none.
     """
 
     rows: pa.RecordBatch
@@ -68,7 +69,7 @@ class ValidatedBatch:
 
     @property
     def num_read(self) -> int:
-        """Rows read: the good and the rejected ones."""
+        """Number of rows read: the valid and the rejected ones."""
         return self.rows.num_rows + self.rejected.num_rows
 
 
@@ -93,20 +94,20 @@ def rejected_rows(
 
 
 def concat_rejected(batches: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
-    """One `REJECTED_SCHEMA` batch out of several (or of none)."""
+    """Joins any number of `REJECTED_SCHEMA` batches into one."""
     table = pa.Table.from_batches(batches, schema=REJECTED_SCHEMA).combine_chunks()
     found = table.to_batches()
     return found[0] if found else rejected_rows("", "", [], [], [])
 
 
 def count_reasons(rejected: pa.RecordBatch) -> dict[str, int]:
-    """Number of rejected rows by reason."""
+    """Counts rejected rows by reason."""
     counts = rejected.column("reason").value_counts().to_pylist()
     return {entry["values"]: entry["counts"] for entry in counts}
 
 
 def rows_as_json(rows: pa.RecordBatch, indices: np.ndarray) -> list[str]:
-    """The rows at `indices`, each as one JSON object of its values as found."""
+    """Returns the rows at `indices`, each as one JSON object of its values as found."""
     if not len(indices):
         return []
     columns = {
@@ -118,13 +119,13 @@ def rows_as_json(rows: pa.RecordBatch, indices: np.ndarray) -> list[str]:
 
 def _values(column: pa.Array) -> list[Any]:
     if pa.types.is_timestamp(column.type):
-        # Years beyond 9999 have no Python datetime; the stored integer always exists.
+        # Years after 9999 have no Python datetime; the stored integer always exists.
         column = column.cast(pa.int64())
     try:
         values: list[Any] = column.to_pylist()
         return values
     except (ValueError, OverflowError, pa.ArrowException):
-        # A date before the year 1, bytes that are no text: one such cell must not hide the rest.
+        # A date before the year 1, or undecodable bytes: one such cell must not hide the others.
         return [_value(cell) for cell in column]
 
 
@@ -140,17 +141,17 @@ def _as_shown(value: Any) -> str:
 
 
 def rejected_lines(rejected: pa.RecordBatch) -> list[str]:
-    """Rejected rows (`REJECTED_SCHEMA`) as JSON lines."""
+    """Returns rejected rows (`REJECTED_SCHEMA`) as JSON lines."""
     names = rejected.schema.names
     columns = {name: rejected.column(name).to_pylist() for name in names}
     return [f"{line}\n" for line in _json_objects(columns)]
 
 
 def _json_objects(columns: Mapping[str, list[Any]]) -> list[str]:
-    """Rows of columns, each as one JSON object.
+    """Returns the rows of columns, each as one JSON object.
 
-    The same as `json.dumps(row, ensure_ascii=False, default=_as_shown)`, which takes five times as
-    long: of a log whose items have no tags a third of the rows may come here.
+    The result is that of `json.dumps(row, ensure_ascii=False, default=_as_shown)`, which takes five
+    times as long: in a log whose items have no tags, a third of the rows may be converted here.
     """
     encode = json.JSONEncoder(ensure_ascii=False, default=_as_shown).encode
 

@@ -1,9 +1,9 @@
-"""The three tables as data: their columns, and the reasons for which a row is rejected.
+"""Schemas of the three tables: their columns, and the reasons for which a row is rejected.
 
-`interactions` says who was shown what and when, and whether they clicked; `items` says which tags
-an item carries; `users` holds any number of profile columns, of which the configuration declares
-those that a model reads (`users_table`). A column that is not declared is not looked at: it is not
-read, not converted, and rejects nothing.
+`interactions` states which user was shown which item and when, and whether they clicked; `items`
+states which tags an item has; `users` holds any number of profile columns, of which the
+configuration declares those that a model reads (`users_table`). An undeclared column is ignored: it
+is not read, not converted, and rejects nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from tfx_pipeline.tables.read_limits import ReadLimits
 from trainer.contract.features import ProfileFeature
 
-# What a column may hold, see `tfx_pipeline.tables.cells`.
+# Kinds of values in a column, see `tfx_pipeline.tables.cells`.
 ID = "id"
 TEXT = "text"
 NUMBER = "number"
@@ -27,13 +27,13 @@ class Column:
     """One column of an input table.
 
     Attributes:
-      name: the column's name in the files.
+      name: Name of the column in the files.
       kind: `ID`, `TEXT`, `NUMBER`, `TIMESTAMP` or `LIST`.
-      is_required: whether the table must have the column.
-      description: one line for messages and documents, with the unit.
-      is_nullable: whether a cell may be empty; then a file among others may lack the column.
-      separator: of `LIST` in `users`, what stands between the values of a text, or a notation of
-        `list_notation`.
+      is_required: Whether the table must have the column.
+      description: Description in one line for messages and documents, with the unit.
+      is_nullable: Whether a cell may be empty; then one of several files may lack the column.
+      separator: Separator between the values of a text in a `LIST` column of `users`, or a notation
+        of `list_notation`; None: none is declared.
     """
 
     name: str
@@ -49,9 +49,9 @@ class TableSchema:
     """The columns of one input table.
 
     Attributes:
-      name: `interactions`, `items` or `users`.
-      columns: the columns that are read.
-      limits: what its files may cost in memory.
+      name: Name of the table: `interactions`, `items` or `users`.
+      columns: Columns that are read.
+      limits: Limits on the memory that its files may use.
     """
 
     name: str
@@ -64,7 +64,7 @@ class TableSchema:
         return tuple(column.name for column in self.columns if column.is_required)
 
     def kind_of(self, name: str) -> str | None:
-        """Kind of the column `name`; None for a column that is not looked at."""
+        """Returns the kind of the column `name`; None for a column that is ignored."""
         for column in self.columns:
             if column.name == name:
                 return column.kind
@@ -97,7 +97,7 @@ TABLES: dict[str, TableSchema] = {table.name: table for table in (INTERACTIONS, 
 
 
 def users_table(profile: Iterable[str | ProfileFeature]) -> TableSchema:
-    """The `users` table with the columns of profile features; those named alone are texts."""
+    """Returns the schema of `users` with the profile features; a feature given by name is text."""
     features = (ProfileFeature(each) if isinstance(each, str) else each for each in profile)
     kinds = {"text": TEXT, "number": NUMBER, "list": LIST}
     columns = (
@@ -114,7 +114,7 @@ def users_table(profile: Iterable[str | ProfileFeature]) -> TableSchema:
     return dataclasses.replace(USERS, columns=(*USERS.columns, *columns))
 
 
-# Reasons, in the order in which a row is judged: the first that fits is the row's reason.
+# Reasons, in the order in which a row is checked: the first that applies is the row's reason.
 MALFORMED_ROW = "malformed_row"
 MISSING_USER_ID = "missing_user_id"
 MISSING_ITEM_ID = "missing_item_id"
@@ -147,6 +147,6 @@ REJECT_REASONS: tuple[str, ...] = (
     DUPLICATE_USER,
 )
 
-# Catalogues have items without tags: no mistake of theirs, but nothing to learn tags from. Such
-# rows are set aside, and `data.max_rejected_fraction` does not bound them.
+# Catalogues have items without tags, which is no mistake, but teaches nothing about tags. Such rows
+# are rejected, and `data.max_rejected_fraction` does not limit them.
 ORDINARY_REASONS: tuple[str, ...] = (NO_TAGS, UNTAGGED_ITEM)

@@ -1,6 +1,6 @@
-"""The files of a table: which a path means, what they are by their suffix, and how they are opened.
+"""The files of a table: which files a path names, their format by suffix, and how they are opened.
 
-A folder may hold what cannot be read: it is named, and read is what can be.
+A folder may contain files that cannot be read: they are named, and the others are read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _NUM_NAMED = 3
 
 
 def table_format(path: str) -> str | None:
-    """`parquet`, `csv` or `jsonl` by the file's suffix; None for any other."""
+    """Returns `parquet`, `csv` or `jsonl` by the file's suffix; None for any other."""
     name = os.path.basename(path).lower()
     for suffix, found in SUFFIXES.items():
         if name.endswith(suffix):
@@ -45,19 +45,19 @@ def table_format(path: str) -> str | None:
 
 
 def open_file(path: str, limits: ReadLimits) -> BinaryIO:
-    """Opens a file for reading bytes, uncompressed where its name ends as that of such a file.
+    """Opens a file for reading bytes, unpacked where its suffix is that of a compressed file.
 
-    The one place where tables are opened, local or remote.
+    All tables are opened here, local or remote.
 
     Args:
-      path: The file.
-      limits: How much it may unpack to.
+      path: Path of the file.
+      limits: Limits with the size to which it may unpack.
 
     Returns:
-      The file; one that is unpacked has `read` alone.
+      The file; one that is unpacked has only `read`.
 
     Raises:
-      OSError: It cannot be opened.
+      OSError: The file cannot be opened.
     """
     if os.path.splitext(path)[1].lower() not in _COMPRESSIONS[1:]:
         return file_system.open_file(path, "rb")
@@ -66,37 +66,37 @@ def open_file(path: str, limits: ReadLimits) -> BinaryIO:
 
 
 def open_unpacked(path: str) -> BinaryIO:
-    """The same, with all that a file has, and without a limit.
+    """Opens a file for reading bytes, unpacked as by `open_file`, as a full file without a limit.
 
     Raises:
-      OSError: It cannot be opened.
+      OSError: The file cannot be opened.
     """
     suffix = os.path.splitext(path)[1].lower()
     if suffix in (".gz", ".bz2"):
-        # Whoever closes these closes a file that they opened themselves.
+        # Closing these closes only files that they opened themselves.
         source = file_system.open_file(path, "rb") if file_system.is_remote(path) else path
         return cast(BinaryIO, (gzip if suffix == ".gz" else bz2).open(source, "rb"))
     file = file_system.open_file(path, "rb")
     if suffix == ".zst":
-        # Arrow's says where a file breaks off; it has no lines of its own.
+        # Arrow's stream reports where a file is truncated; it cannot iterate over lines.
         unpacked = pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd")
         return cast(BinaryIO, io.BufferedReader(unpacked, _BUFFER))
     return file
 
 
 def find_files(pattern: str) -> tuple[list[str], list[str]]:
-    """The files of a table.
+    """Finds the files of a table by a path.
 
     Args:
-      pattern: A file, a folder (its files, those in folders below included) or a glob. What is
-        hidden or known to be no data is passed over, see `trainer.contract.data_files`.
+      pattern: File, folder (its files, including those in subfolders) or glob. Hidden files and
+        files known to be no data are skipped, see `trainer.contract.data_files`.
 
     Returns:
-      Paths of the files, at least one, sorted; and of those beside them that are not read, for they
-      have another suffix.
+      Paths of the files, at least one, sorted; and paths of the other files there, which are not
+      read because of their suffix.
 
     Raises:
-      ValueError: Nothing is found, or nothing that can be read, or a name is no UTF-8.
+      ValueError: Nothing is found, or nothing that can be read, or a name is not UTF-8.
     """
     if file_system.is_file(pattern):
         if table_format(pattern) is None:
@@ -121,16 +121,16 @@ def find_files(pattern: str) -> tuple[list[str], list[str]]:
 
 
 def list_files(pattern: str) -> list[str]:
-    """The files of a table that are read, see `find_files`."""
+    """Returns the files of a table that are read, see `find_files`."""
     return find_files(pattern)[0]
 
 
 def say_unread(paths: Sequence[str], name: str) -> None:
-    """Names files that are not read, in one line, once a process.
+    """Logs the names of files that are not read, in one line, once per process.
 
     Args:
-      paths: The files.
-      name: The table's.
+      paths: Paths of the files.
+      name: Name of the table.
     """
     if paths:
         _warn_once(
@@ -140,7 +140,7 @@ def say_unread(paths: Sequence[str], name: str) -> None:
 
 
 def _check_name(path: str) -> None:
-    # A row set aside names its file, and so do hashes and messages.
+    # Rejected rows, hashes and messages contain the name of the file.
     try:
         path.encode()
     except UnicodeEncodeError as error:

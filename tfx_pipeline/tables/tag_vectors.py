@@ -1,8 +1,8 @@
-"""Vectors that the user brings for the text of tags: a table, checked, -> one file of arrays.
+"""Vectors that the user supplies for the text of tags: a validated table, written as arrays.
 
-A table with the columns `tag` and `vector`, in any format of the other tables. It is checked before
-a run starts, whole: unlike an event, a vector cannot be set aside and done without unnoticed. Tags
-are normalised as those of items are. `trainer.towers.tag_views` reads the file.
+The table has the columns `tag` and `vector`, in any format of the other tables. It is validated as
+a whole before a run starts: unlike an event, a vector cannot be rejected without consequences. Tags
+are normalised like those of items. `trainer.towers.tag_views` reads the file.
 """
 
 import json
@@ -31,18 +31,19 @@ TAG_VECTORS = TableSchema(
 
 
 def tag_vectors_file(data: DataConfig, folder: str) -> str | None:
-    """Reads and checks `data.tag_vectors`, and writes it as the Trainer reads it.
+    """Reads and checks `data.tag_vectors`, and writes the file that the Trainer reads.
 
     Args:
-      data: Where the table is, and how tags are normalised.
-      folder: Where to write.
+      data: Configuration of the table, and of the normalisation of tags.
+      folder: Folder to write to.
 
     Returns:
-      Path of the file, the same bytes for the same rows in the same order; None: the user has none.
+      Path of the file, with the same bytes for the same rows in the same order; None: no table is
+      configured.
 
     Raises:
-      ValueError: The table cannot be read, or a tag is missing or there twice, or a vector is no
-        list of finite numbers or has another length than the first. The message names the row.
+      ValueError: The table cannot be read, or a tag is missing or repeated, or a vector is no list
+        of finite numbers or has another length than the first. The message names the row.
     """
     if data.tag_vectors is None:
         return None
@@ -55,17 +56,17 @@ def tag_vectors_file(data: DataConfig, folder: str) -> str | None:
 
 
 def read_tag_vectors(data: DataConfig, pattern: str) -> tuple[list[str], np.ndarray]:
-    """Reads and checks a table of vectors.
+    """Reads and checks a table of tag vectors.
 
     Args:
-      data: How tags are normalised and lists in CSV files written.
-      pattern: File, folder or glob.
+      data: Configuration of the normalisation of tags, and of the notation of lists in CSV files.
+      pattern: File, folder or glob of the table.
 
     Returns:
-      The tags, normalised, and float32 [num_tags, d], in the order of the rows.
+      The tags, normalised, and float32 [num_tags, d], their vectors, in the order of the rows.
 
     Raises:
-      ValueError: As `tag_vectors_file`.
+      ValueError: The table is refused for a reason that `tag_vectors_file` lists.
     """
     table = limited(TAG_VECTORS, data)
     rows: dict[str, str] = {}
@@ -93,7 +94,7 @@ def read_tag_vectors(data: DataConfig, pattern: str) -> tuple[list[str], np.ndar
 
 
 def _vectors(batch: FileBatch, list_separator: str, dimension: int | None) -> np.ndarray:
-    """The vectors of a batch, float32 [num_rows, dimension]; None: the first row says how many."""
+    """Returns a batch's vectors, float32 [num_rows, dimension]; None: the first row's length."""
     lists, _ = cells.as_number_lists(batch.rows.column("vector"), separator=list_separator)
     lengths = np.asarray(pc.list_value_length(lists)).astype(np.int64)
     _require_none(batch, lengths == 0, "have a vector, a list of numbers")
@@ -102,7 +103,7 @@ def _vectors(batch: FileBatch, list_separator: str, dimension: int | None) -> np
         batch, lengths != dimension, f"have a vector of {dimension} numbers, as the first"
     )
     numbers = np.asarray(lists.flatten()).reshape(len(lists), dimension)
-    with np.errstate(over="ignore"):  # what is too large for 32 bits becomes infinite
+    with np.errstate(over="ignore"):  # a value too large for 32 bits becomes infinite
         vectors = numbers.astype(np.float32)
     _require_none(batch, ~np.isfinite(vectors).all(axis=1), "have a vector of finite numbers")
     return vectors

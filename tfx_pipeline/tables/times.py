@@ -1,8 +1,8 @@
-"""A column of times as found in a file -> seconds since 1970, UTC.
+"""Converts a column of times as found in a file to seconds since 1970, UTC.
 
-A number says when by its size (`trainer.contract.event_times`), Arrow's timestamps and dates by
-their unit, text as a number or in ISO 8601. A cell is judged by itself: no format is guessed from a
-column.
+A number's size decides its unit (`trainer.contract.event_times`), Arrow's timestamps and dates have
+their own unit, and text is read as a number or as ISO 8601. Each cell is read separately: no format
+is guessed from a column.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from tfx_pipeline.tables.cells import (
 from trainer.contract.arrow import pa
 from trainer.contract.event_times import ISO_8601, seconds_of_numbers, zone_offset
 
-# For messages: what a time may look like.
+# The accepted forms of a time, for messages.
 TIMES = "be seconds (or ms, us, ns) since 1970, or ISO 8601 such as 2026-10-22 07:27:04, UTC"
 
 _UNITS_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _SECONDS_PER_DAY = 86_400
-# Integers that surely fit into 64 bits: nanoseconds have 19 digits, too many for a float.
+# Integers that certainly fit into 64 bits: nanoseconds have 19 digits, too many for a float.
 _INTEGER = r"^-?([0-8][0-9]{18}|[0-9]{1,18})$"
 _FEW_DIGITS = 18
-# The usual forms, whose first 19 characters Arrow reads by itself: ten times as fast.
+# The usual forms, whose first 19 characters Arrow parses itself, ten times as fast.
 _DATE = "[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}"
 _PLAIN = rf"^{_DATE}[T ][0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}([.,][0-9]+)?(Z|\+00:?00| UTC)?$"
 _PLAIN_LENGTH = 19
@@ -37,15 +37,15 @@ _PLAIN_LENGTH = 19
 
 @each_type
 def as_seconds(column: pa.Array) -> Numbers:
-    """A column of times as seconds since 1970, UTC, whole seconds (rounded down).
+    """Converts a column of times to whole seconds since 1970, UTC, rounded down.
 
     Args:
       column: [n]; numbers and numeric strings are seconds, ms, us or ns by their size; other
-        strings are ISO 8601, Arrow timestamps and dates carry their unit; what has no zone is UTC.
-        Anything else is no time.
+        strings are ISO 8601; Arrow timestamps and dates have their unit; a time without a zone is
+        UTC. Other values are invalid.
 
     Returns:
-      The seconds.
+      The seconds, with missing and invalid cells marked.
     """
     kind = column.type
     is_missing = is_null_cell(column)
@@ -67,7 +67,7 @@ def as_seconds(column: pa.Array) -> Numbers:
         whole = pc.floor(column) if pa.types.is_decimal(kind) else column
         try:
             seconds = seconds_of_numbers(np.asarray(whole.cast(pa.int64()).fill_null(0)))
-        except pa.ArrowInvalid:  # one of them is too large
+        except pa.ArrowInvalid:  # one of them is too large for 64 bits
             return _seconds_of_texts(as_text(whole)[0], is_missing)
     else:
         numbers = as_numbers(column)
@@ -97,7 +97,7 @@ def _seconds_of_texts(column: pa.StringArray, is_null: np.ndarray) -> Numbers:
 
 
 def _of_integers(texts: pa.StringArray) -> np.ndarray:
-    is_integer = pc.ascii_is_decimal(texts)  # what most are, much faster than by the pattern
+    is_integer = pc.ascii_is_decimal(texts)  # enough for most columns, faster than the pattern
     if not pc.all(is_integer).as_py() or pc.max(pc.binary_length(texts)).as_py() > _FEW_DIGITS:
         is_integer = pc.match_substring_regex(texts, _INTEGER)
     integers = pc.if_else(is_integer, texts, "0").cast(pa.int64())
@@ -114,7 +114,7 @@ def _of_plain(texts: pa.StringArray) -> np.ndarray:
     times = pc.if_else(is_plain, pc.utf8_slice_codeunits(texts, 0, _PLAIN_LENGTH), "1970-01-01")
     try:
         seconds = np.asarray(times.cast(pa.timestamp("s")).cast(pa.int64()))
-    except pa.ArrowInvalid:  # a date such as 2026-02-30 among them
+    except pa.ArrowInvalid:  # an impossible date, e.g. 2026-02-30, is among them
         return np.full(len(texts), np.nan)
     return np.where(np.asarray(is_plain, dtype=bool), seconds, np.nan)
 

@@ -1,8 +1,8 @@
-"""Whether tags look like lists in a notation that nobody has declared.
+"""Detects tags that look like lists in an undeclared notation.
 
-Each such list would be taken for one tag in silence. So the texts of a whole table are looked at
-before anything is made of them, and the answer depends on their number alone: not on their order,
-and not on files or batches.
+Each of these lists would silently be read as one tag. So the texts of a whole table are inspected
+before they are used. The result depends only on how many texts look so: not on their order, and not
+on files or batches.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tfx_pipeline.tables.unreadable import readable
 from trainer.contract.arrow import pa
 from trainer.contract.file_system import is_remote
 
-# What a list may look like -> how it is said. The first wins among equals.
+# Notations that a list may look like, with their words in messages. The first wins a tie.
 _SAID = {
     JSON: "in JSON",
     PYTHON: "as Python prints them",
@@ -39,12 +39,12 @@ _SAID = {
     ",": "with commas",
     "\t": "with tabs",
 }
-# A separator has a value on both sides.
+# A separator must have a value on both sides.
 _SEPARATED = {mark: re.compile(rf"[^{mark}\s]\s*{mark}\s*[^{mark}\s]") for mark in ";,\t"}
 _BRACKETS = ("[", "(", "{")
 _SUSPECT = r"[;,\t\[({]"
-# Most of the texts are lists, and nothing more need be known. A tag can have a comma in it: of
-# fewer texts, from a tenth on, the values between the separators must be tags of their own.
+# Above the first share, the texts are lists without further evidence. A tag can contain a comma:
+# from the second share on, the values between the separators must themselves be tags.
 _MOST, _SOME = 0.5, 0.1
 _SHOWN_CHARACTERS = 80
 _TAGS = dataclasses.replace(ITEMS, columns=tuple(c for c in ITEMS.columns if c.name == "tags"))
@@ -52,14 +52,14 @@ _TAGS = dataclasses.replace(ITEMS, columns=tuple(c for c in ITEMS.columns if c.n
 
 @dataclasses.dataclass(frozen=True)
 class UndeclaredLists:
-    """What was seen.
+    """Lists in an undeclared notation: their number, their notation and an example.
 
     Attributes:
-      notation: the value of `data.list_separator` that says it.
-      num_lists: texts that look like lists in any notation that was not declared.
-      num_texts: texts that are not blank.
-      example: one of them.
-      file: where it is.
+      notation: Value of `data.list_separator` that declares the notation.
+      num_lists: Number of texts that look like lists in any undeclared notation.
+      num_texts: Number of texts that are not blank.
+      example: One of the texts that look like lists.
+      file: Path of the file with the example.
     """
 
     notation: str
@@ -69,7 +69,7 @@ class UndeclaredLists:
     file: str
 
     def __str__(self) -> str:
-        """One line: what is wrong, what was seen, what to set."""
+        """Returns the message in one line: what is wrong, what was found, what to set."""
         shown = self.example[:_SHOWN_CHARACTERS]
         return (
             "`data.list_separator` must say how the tags of an item are written. Received: none, "
@@ -82,21 +82,21 @@ class UndeclaredLists:
 def undeclared_lists(
     paths: Sequence[str], limits: ReadLimits = ITEMS.limits
 ) -> UndeclaredLists | None:
-    """Looks for tags in texts that look like lists in another notation than the default.
+    """Searches the tags for texts that look like lists in another notation than the default.
 
     Args:
-      paths: the files of `items`.
-      limits: what they may cost in memory.
+      paths: Files of `items`.
+      limits: Limits on the memory that they may use.
 
     Returns:
-      What was seen; None where the tags are what they are taken for.
+      The lists found; None where the texts are what the default notation takes them for.
 
     Raises:
-      ValueError: a file cannot be read to its end.
+      ValueError: A file cannot be read to its end.
     """
     if any(is_remote(path) for path in paths):
         return _find(paths, limits)
-    # A command asks more than once, and a table is read whole.
+    # A command asks more than once, and each time the whole table would be read.
     stats = [os.stat(path) for path in paths]
     stamps = [(stat.st_mtime_ns, stat.st_size) for stat in stats]
     return _remembered(tuple(zip(paths, stamps, strict=True)), limits)
@@ -137,7 +137,7 @@ def _find(paths: Sequence[str], limits: ReadLimits) -> UndeclaredLists | None:
 
 
 def _looks(text: str) -> list[str]:
-    """The notations in which a text looks like a list; none where the default separates it."""
+    """Returns the notations in which a text looks like a list; none if the default separates it."""
     if text.startswith(_BRACKETS) and (text[0] == "[" or "'" in text or '"' in text):
         found = [notation for notation in (JSON, PYTHON) if parse_list(text, notation) is not None]
         if found:
@@ -148,7 +148,7 @@ def _looks(text: str) -> list[str]:
 
 
 def _hold_tags(paths: Sequence[str], limits: ReadLimits, notation: str, single: set[str]) -> bool:
-    """Whether most of the texts in a notation consist of what stands elsewhere alone."""
+    """Returns whether most texts in a notation consist only of values that are tags elsewhere."""
     single = {text.lower() for text in single}
     num_of_tags = num_all = 0
     for texts, _ in _texts(paths, limits):
@@ -163,7 +163,7 @@ def _hold_tags(paths: Sequence[str], limits: ReadLimits, notation: str, single: 
 
 
 def _texts(paths: Iterable[str], limits: ReadLimits) -> Iterator[tuple[pa.Array, str]]:
-    """The texts in the column `tags`, without blanks at the ends and blank ones, and their file."""
+    """Yields the stripped texts of the column `tags`, without blank ones, and their file."""
     for path in paths:
         for column in _text_columns(path, limits):
             texts = pc.utf8_trim_whitespace(column)
@@ -194,7 +194,7 @@ def _texts_of(arrays: Iterable[pa.Array]) -> Iterator[pa.Array]:
 
 
 def _json_texts(path: str, limits: ReadLimits) -> Iterator[pa.Array]:
-    # Nearly all files hold lists, and no line of them is parsed for this.
+    # Nearly all files hold JSON lists, and none of their lines is parsed here.
     pattern = re.compile(rb'"tags"\s*:\s*"')
     texts: list[str] = []
     num_bytes = 0
@@ -207,7 +207,7 @@ def _json_texts(path: str, limits: ReadLimits) -> Iterator[pa.Array]:
                         texts.append(tags)
                         num_bytes += len(line)
                 except (ValueError, TypeError, KeyError, RecursionError):
-                    continue  # a row that is set aside
+                    continue  # this row will be rejected when the table is read
                 if len(texts) == DEFAULT_BATCH_ROWS or num_bytes > BATCH_BYTES:
                     yield pa.array(texts, pa.string())
                     texts, num_bytes = [], 0

@@ -1,4 +1,4 @@
-"""What is said of a file that cannot be read, whatever its format."""
+"""Error messages for files that cannot be read, whatever their format."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ UNREADABLE = (OSError, EOFError, zlib.error)
 
 
 def printable(text: str) -> str:
-    """A text of a damaged file for a message: what a terminal would obey is escaped."""
+    """Escapes control characters in a text of a damaged file, which a terminal would obey."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error, with a full stop."""
+    """Returns the first line of an error, with a full stop."""
     lines = str(error).strip().splitlines()
     text = printable(lines[0]) if lines else type(error).__name__
     return text if text.endswith(".") else text + "."
 
 
 def unreadable(path: str, error: BaseException) -> ValueError:
-    """The error of a file that cannot be read to its end."""
+    """Returns the error for a file that cannot be read to its end."""
     return ValueError(
         f"{path} cannot be read: {first_line(error)} Check that it is complete and readable."
     )
@@ -32,7 +32,7 @@ def unreadable(path: str, error: BaseException) -> ValueError:
 
 @contextlib.contextmanager
 def readable(path: str) -> Iterator[None]:
-    """Within it, what reading a damaged file raises is one line."""
+    """Turns errors of reading a damaged file within the context into errors of one line."""
     try:
         yield
     except (pa.ArrowException, MemoryError, *UNREADABLE) as error:

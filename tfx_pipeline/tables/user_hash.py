@@ -7,13 +7,13 @@ import numpy as np
 
 
 def user_hash(user_id: str, salt: str) -> int:
-    """A 64-bit hash of a user, the same on every machine and in every process."""
+    """Returns a 64-bit hash of a user, the same on every machine and in every process."""
     digest = hashlib.blake2b(f"{salt}:{user_id}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big")
 
 
 def user_hashes(user_ids: Iterable[str], salt: str) -> np.ndarray:
-    """`user_hash` of many users, uint64 [n]."""
+    """Returns the `user_hash` of many users, uint64 [n]."""
     blake2b = hashlib.blake2b
     digests = [
         blake2b(f"{salt}:{user_id}".encode(), digest_size=8).digest() for user_id in user_ids
@@ -22,5 +22,5 @@ def user_hashes(user_ids: Iterable[str], salt: str) -> np.ndarray:
 
 
 def user_shards(user_ids: Iterable[str], num_shards: int) -> np.ndarray:
-    """Which shard of the output each user is in, int64 [n]."""
+    """Returns the output shard of each user, int64 [n]."""
     return (user_hashes(user_ids, "shard") % np.uint64(num_shards)).astype(np.int64)

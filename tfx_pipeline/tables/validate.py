@@ -1,8 +1,8 @@
-"""Rows as found -> rows in canonical columns, and rows rejected with their reason.
+"""Validates rows as found: canonical columns for valid rows, and a reason for each rejected row.
 
-Every row comes out exactly once, good or rejected. A row with several faults has the reason that
-comes first in the list of its `validate_*` function. Repeated rows are no matter of one batch: see
-`item_catalogue.reject_duplicates`, and the grouping by user for interactions.
+Every row is returned exactly once, valid or rejected. A row with several faults has the reason that
+comes first in the list of its `validate_*` function. One batch cannot detect repeated rows: see
+`item_catalogue.reject_duplicates`, and for interactions the grouping by user.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ INTERACTION_ROWS = pa.schema(
 )
 
 
-# Of a profile's lists: only what a live caller's values go through as well.
+# Normalisation of lists of profile features: only what is also applied to a live caller's values.
 _AS_WRITTEN = TagNormalization(trim=True, lowercase=False, nfc=False)
 
 
 class _Verdicts:
-    """The reason of each row of a batch; the first one given stays."""
+    """The reason of each row of a batch; the first one given is kept."""
 
     def __init__(self, num_rows: int) -> None:
         self._codes = np.zeros(num_rows, np.int8)
@@ -86,9 +86,9 @@ def _optional(rows: pa.RecordBatch, name: str) -> pa.Array | None:
 
 
 def _float32(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """Numbers as float32, null where missing; and bool [n], where a cell is no such number."""
+    """Returns numbers as float32, null where missing; and bool [n], whether a cell is invalid."""
     numbers = as_numbers(column)
-    # A finite float64 may not be a finite float32, which is what is kept.
+    # A finite float64 may not be a finite float32, which is the stored type.
     is_too_large = np.abs(numbers.values) > np.finfo(np.float32).max
     values = np.where(is_too_large, np.nan, numbers.values).astype(np.float32)
     return pa.array(values, from_pandas=True), numbers.is_invalid | is_too_large
@@ -97,7 +97,7 @@ def _float32(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
 def validate_interactions(
     batch: FileBatch, *, now: int, item_index: ItemCatalogue | None = None
 ) -> ValidatedBatch:
-    """Checks rows of `interactions`.
+    """Validates rows of `interactions`.
 
     Reasons, in this order: missing_user_id, missing_item_id, wrong_type (of an id),
     unparsable_timestamp, timestamp_in_future, timestamp_not_positive, clicked_not_0_or_1,
@@ -105,9 +105,9 @@ def validate_interactions(
     unknown_item.
 
     Args:
-      batch: rows as found.
-      now: seconds since 1970; a later time is in the future. Fix it once for a run.
-      item_index: the known items; None checks no item.
+      batch: Rows as found.
+      now: Time in seconds since 1970; later times are in the future. One run uses one value.
+      item_index: Catalogue of the known items; None: items are not checked.
 
     Returns:
       Rows with the columns `INTERACTION_ROWS`: `item_index` is the position in the catalogue (-1
@@ -136,7 +136,7 @@ def validate_interactions(
     if found_weights is not None:
         numbers = as_numbers(found_weights)
         verdicts.reject(numbers.is_invalid | (numbers.values < 0), schema.WRONG_TYPE)
-        # A finite float64 may not be a finite float32, which is what is kept.
+        # A finite float64 may not be a finite float32, which is the stored type.
         verdicts.reject(numbers.values > np.finfo(np.float32).max, schema.WRONG_TYPE)
         weights = np.where(np.isnan(numbers.values), 1.0, numbers.values)
 
@@ -149,7 +149,7 @@ def validate_interactions(
             verdicts.reject(is_unknown & item_index.is_untagged(item_ids), schema.UNTAGGED_ITEM)
             verdicts.reject(is_unknown, schema.UNKNOWN_ITEM)
     with np.errstate(invalid="ignore", over="ignore"):
-        # Cells of rejected rows may overflow here; they are dropped by `split`.
+        # Cells of rejected rows may overflow here; `split` drops them.
         canonical = pa.RecordBatch.from_arrays(
             [
                 user_ids,
@@ -170,21 +170,20 @@ def validate_items(
     normalization: TagNormalization | None = None,
     list_separator: str = "|",
 ) -> ValidatedBatch:
-    """Checks rows of `items`.
+    """Validates rows of `items`.
 
     Reasons, in this order: missing_item_id, wrong_type (an id, tags, category or title of another
     type), malformed_list (tags that are no list in the declared notation), no_tags (after
-    normalisation). Repeated ids: see `build_item_catalogue`.
+    normalisation). For repeated ids see `build_item_catalogue`.
 
     Args:
-      batch: rows as found.
-      normalization: of tags; None is `TagNormalization()`.
-      list_separator: what separates the tags where they come as one string (CSV), or a notation of
-        `list_notation`.
+      batch: Rows as found.
+      normalization: Normalisation of tags; None: `TagNormalization()`.
+      list_separator: Separator of tags that are one string (CSV), or a notation of `list_notation`.
 
     Returns:
-      Rows with `item_id` string, `tags` list of strings (unique, none empty), `category` string
-      ("" where unknown, or where the file has no such column), each value of one line, and `title`
+      Rows with `item_id` string, `tags` list of strings (unique, none empty), `category` string (""
+      where unknown, or where the file has no such column), each value of one line, and `title`
       string where the file has it; `items_aside` has the ids of the items without tags.
     """
     rows = batch.rows
@@ -220,20 +219,21 @@ def validate_items(
 
 
 def validate_users(batch: FileBatch, table: schema.TableSchema = schema.USERS) -> ValidatedBatch:
-    """Checks rows of `users`.
+    """Validates rows of `users`.
 
     Reasons, in this order: missing_user_id, wrong_type (an id or a text that is no single value, a
-    number that is none or not finite in 32 bits, a list that is none), malformed_list (a list that
-    is no list in its declared notation). Repeated ids: see `item_catalogue.reject_duplicates`.
+    number that is invalid or not finite in 32 bits, a list that is none), malformed_list (a text
+    that is no list in its declared notation). For repeated ids see
+    `item_catalogue.reject_duplicates`.
 
     Args:
-      batch: rows as found.
-      table: the kinds of its columns; one that it does not name is text.
+      batch: Rows as found.
+      table: Schema with the kinds of the columns; a column that it does not name is text.
 
     Returns:
       Rows with `user_id` and every other column of the batch. Text is a string ("" where unknown)
-      of one line, a number in it its decimal string; a number is float32, null where it is missing;
-      a list is one of strings, each once, of one line and without white space at its ends.
+      of one line, a number in it its decimal string; a number is float32, null where missing; a
+      list has strings, each once, of one line and without surrounding white space.
     """
     rows = batch.rows
     verdicts = _Verdicts(rows.num_rows)

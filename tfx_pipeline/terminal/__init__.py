@@ -1,1 +1,1 @@
-"""What people see: the command line, tables, interrupts, refusals."""
+"""The terminal: the command line, tables, interrupts, refusals."""

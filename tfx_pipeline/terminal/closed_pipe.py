@@ -1,4 +1,4 @@
-"""Whoever reads a command's output may stop reading, as `head` does: the command ends quietly."""
+"""Quiet end of a command whose output is no longer read, as by `head`."""
 
 import io
 import os
@@ -6,12 +6,12 @@ import select
 import sys
 from typing import TextIO
 
-# As a shell shows a program that SIGPIPE has ended.
+# The status that a shell shows for a program ended by SIGPIPE.
 EXIT_CLOSED_PIPE = 141
 
 
 def is_of_closed_pipe(error: BaseException) -> bool:
-    """Whether an error comes of output or error output that nobody reads any more."""
+    """Returns whether an error comes from output or error output that is no longer read."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, BrokenPipeError):
@@ -21,7 +21,7 @@ def is_of_closed_pipe(error: BaseException) -> bool:
 
 
 def forget_closed_pipes() -> None:
-    """What is still to be written there goes nowhere, without an error at the process's end."""
+    """Redirects closed output to nowhere, so that the process ends without an error."""
     for stream in (sys.stdout, sys.stderr):
         if _is_closed(stream):
             nowhere = os.open(os.devnull, os.O_WRONLY)

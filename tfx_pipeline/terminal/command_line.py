@@ -19,7 +19,7 @@ from trainer.contract.file_system import is_remote
 EXIT_MISTAKE = 2
 
 # By command: the module with `add_arguments(parser)` and `run(arguments) -> exit status`, and the
-# help.
+# help text.
 COMMANDS = {
     "demo": ("demo", "the main job on a synthetic log: prepare, run, serve, ask, report"),
     "prepare": ("prepare", "write the three tables of a data set"),
@@ -42,18 +42,19 @@ COMMANDS = {
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong with the command line in one line, without the usage before it."""
+    """Reports a wrong command line in one line, without the usage before it."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_MISTAKE, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
-    """The parser of all commands.
+    """Builds the parser of all commands.
 
     Args:
-      command: The one whose flags will be parsed: those of the others, which takes longer than all
-        the rest, are then left out. None, or no command's name: all have their flags.
+      command: Name of the command whose flags will be parsed: the flags of the others, which take
+        longer than all the rest, are then left out. None, or any other text: all commands have
+        flags.
     """
     parser = _Parser(
         prog="tagtower", description="User-interest tags: from behaviour logs to served tags."
@@ -62,7 +63,8 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"tagtower {version}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (module, text) in COMMANDS.items():
-        # The server's flags are another program's: one it does not know is none of them shortened.
+        # The server's flags are another program's: an unknown one must not count as an
+        # abbreviation.
         added = commands.add_parser(name, help=text, description=text, allow_abbrev=name != "serve")
         if command not in COMMANDS or command == name:
             importlib.import_module(f"tfx_pipeline.commands.{module}").add_arguments(added)
@@ -74,7 +76,7 @@ def run_command(parsed: argparse.Namespace) -> int:
     """Runs one command; a user's mistake is one line.
 
     Args:
-      parsed: What `build_parser` made of the command line.
+      parsed: Command line as parsed by `build_parser`.
 
     Returns:
       The exit status: 0, 2 for a user's mistake, 3 where a gate held the push, 4 where another run

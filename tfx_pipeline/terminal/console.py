@@ -1,4 +1,4 @@
-"""What a person sees of a long command: the program's own lines, and nothing of the libraries'.
+"""The terminal of a long command: the program's own lines, without the libraries' output.
 
 Libraries write to the process's standard output and error from Python and from C++; both go to a
 log file while a command runs, and the program's own lines (loggers named `tagtower...`, and
@@ -22,18 +22,18 @@ PROGRESS_LOGGER = "tagtower"
 
 
 class Console:
-    """The terminal, as the program's own lines reach it.
+    """The terminal to which the program writes its own lines.
 
     Attributes:
-      log_path: File with what the libraries print meanwhile; None: it goes nowhere else.
+      log_path: File with the output of the libraries; None: it is not redirected.
     """
 
     def __init__(self, stream: TextIO, log_path: str | None = None):
-        """Initializes the console.
+        """Initializes with the stream of the terminal.
 
         Args:
-          stream: The stream to write to.
-          log_path: File with what the libraries print meanwhile.
+          stream: Stream to write to.
+          log_path: File with the output of the libraries; None: it is not redirected.
         """
         self._stream = stream
         self.log_path = log_path
@@ -46,13 +46,13 @@ class Console:
 
 @contextlib.contextmanager
 def quiet_libraries(log_path: str) -> Iterator[Console]:
-    """Sends everything libraries print to a file for the duration of a command.
+    """Redirects the output of libraries to a file for the duration of a command.
 
     Args:
-      log_path: The file; appended to.
+      log_path: Path of the file; appended to.
 
     Yields:
-      The terminal.
+      The console of the terminal.
     """
     os.makedirs(os.path.dirname(os.path.abspath(log_path)), exist_ok=True)
     sys.stdout.flush()
@@ -74,7 +74,7 @@ def quiet_libraries(log_path: str) -> Iterator[Console]:
             progress.removeHandler(handler)
             progress.propagate = True
             for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(OSError):  # the log is on a disk that is full
+                with contextlib.suppress(OSError):  # the log may be on a full disk
                     stream.flush()
             os.dup2(saved_out, 1)
             os.dup2(saved_err, 2)
@@ -84,14 +84,14 @@ def quiet_libraries(log_path: str) -> Iterator[Console]:
 
 @contextlib.contextmanager
 def temporary_log(name: str, kept_on: type[Exception] | tuple[()] = ()) -> Iterator[str]:
-    """A log file of a command that has no output folder: it stays only where somebody needs it.
+    """Provides a log file for a command without output folder; it is kept only if needed.
 
     Args:
-      name: Of the file.
-      kept_on: A user's mistake, or another's, whose line names the log.
+      name: Name of the file.
+      kept_on: Types of errors whose line names the log, so that it is kept.
 
     Yields:
-      Its path.
+      Path of the log file.
     """
     folder = tempfile.mkdtemp(prefix="tagtower-")
     try:
@@ -111,7 +111,7 @@ def temporary_log(name: str, kept_on: type[Exception] | tuple[()] = ()) -> Itera
 
 
 def silence_imports() -> None:
-    """Turns down what libraries say at import, for commands whose output is short."""
+    """Silences the libraries at import, for commands whose output is short."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.filterwarnings("ignore")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)

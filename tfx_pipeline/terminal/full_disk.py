@@ -1,7 +1,7 @@
-"""A full disk, in one line: which folder, how much is free there, and what to do.
+"""A full disk, reported in one line: the folder, the free space there, and the remedy.
 
-Python says `OSError`, TensorFlow, Beam and SQLite put the system's words into errors of their own,
-and what clears up after an error may fail by the same. So the whole chain of an error is looked at.
+Python raises `OSError`; TensorFlow, Beam and SQLite put the system's message into their own errors,
+and cleaning up after an error may fail in the same way. So the whole chain of an error is examined.
 """
 
 import contextlib
@@ -14,28 +14,28 @@ from collections.abc import Iterable, Iterator
 _ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _WORDS = re.compile(
     "No space left on device|Disk quota exceeded|File too large|database or disk is full"
-    # Python's own words, which looks for one by writing a file.
+    # Python's message when it finds no folder in which it can write a test file.
     "|No usable temporary directory found",
     re.I,
 )
-# A path that such a text names, as in `RESOURCE_EXHAUSTED: /a/b; No space left on device`.
+# A path in such a message, e.g. `RESOURCE_EXHAUSTED: /a/b; No space left on device`.
 _PATH = re.compile(r"(?<![\w/])/[^\s;:,'\"\[\]]+")
 _MB = 1e6
 
 
 class FullDiskError(ValueError):
-    """A disk is full, in one line."""
+    """The error that a disk is full, in one line."""
 
 
 @contextlib.contextmanager
 def in_one_line(*folders: str) -> Iterator[None]:
-    """Turns whatever a full disk makes libraries say into one line.
+    """Turns the errors that a full disk causes in libraries into one line.
 
     Args:
-      *folders: Where is written, for errors that name no file.
+      *folders: Folders that are written to, for errors that name no file.
 
     Raises:
-      FullDiskError: A disk is full. Any other error stays as it is.
+      FullDiskError: A disk is full. Other errors are not changed.
     """
     try:
         yield
@@ -49,15 +49,15 @@ def in_one_line(*folders: str) -> Iterator[None]:
 
 
 def full_disk(error: BaseException, folders: Iterable[str] = ()) -> str | None:
-    """What to say of an error.
+    """Returns the line that reports a full disk, if an error comes from one.
 
     Args:
-      error: Any.
-      folders: Where was written; the working folder, that of temporary files and those into which
-        the output is redirected are looked at as well.
+      error: Any error.
+      folders: Folders that were written to; the working folder, that of temporary files and those
+        of redirected output are examined as well.
 
     Returns:
-      The line; None: the error is of something else.
+      The line; None: the error has another cause.
     """
     if isinstance(error, FullDiskError):
         return str(error)
@@ -94,7 +94,7 @@ def _sentence(folder: str, reason: str, free: str, other: str) -> str:
 
 
 def _place(named: str | None, folders: Iterable[str]) -> str:
-    """The folder of the file that an error names, or else that with the least room."""
+    """Returns the folder of the file that an error names, or else the one with the least room."""
     if named is not None:
         return _nearest(named)
     places = [_nearest(folder) for folder in folders]
@@ -108,7 +108,7 @@ def _place(named: str | None, folders: Iterable[str]) -> str:
 
 
 def _temporary() -> str:
-    """Where temporary files go; `tempfile` would look for another place where that is full."""
+    """Returns the folder of temporary files; `tempfile` would choose another if it is full."""
     return _nearest(os.environ.get("TMPDIR") or "/tmp")
 
 
@@ -120,7 +120,7 @@ def _free(folder: str) -> int:
 
 
 def _nearest(path: str) -> str:
-    """A folder that is there: of a file, or of what could not be made, the next one above."""
+    """Returns the path if it is an existing folder, otherwise the nearest existing one above."""
     path = os.path.abspath(path)
     while not os.path.isdir(path) and path != os.path.dirname(path):
         path = os.path.dirname(path)
@@ -128,7 +128,7 @@ def _nearest(path: str) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error with its causes, and those that it came in the way of."""
+    """Yields an error with its causes and the errors during whose handling it was raised."""
     pending, seen = [error], set()
     while pending:
         one = pending.pop(0)

@@ -1,10 +1,10 @@
-"""Ctrl-C, SIGTERM and SIGHUP end a command in good order: what is half done goes, in one line.
+"""Ctrl-C, SIGTERM and SIGHUP: they end a command in order, with clean-up and in one line.
 
-Python raises `KeyboardInterrupt` wherever the main thread happens to be, and a library in between
-may turn it into another error (Beam's is a `RuntimeError`, a failed import an `ImportError`) or
-lose it (in a callback or a destructor). So a signal is noted as well, and whatever ends a command
-after one is the interrupt. The standard library alone: this is in place before anything else is
-imported.
+Python raises `KeyboardInterrupt` wherever the main thread is, and a library in between may turn it
+into another error (Beam into a `RuntimeError`, a failed import into an `ImportError`) or lose it
+(in a callback or a destructor). So a signal is recorded as well, and any end of a command after one
+is the interrupt. The module uses the standard library alone, so that it is active before anything
+else is imported.
 """
 
 import contextlib
@@ -18,9 +18,11 @@ from collections.abc import Callable, Iterator
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-# In the environment of whatever a command starts: found by it even where its parent is gone.
+# Environment variable of all processes that a command starts: finds them even if their parent has
+# ended.
 _MARK = "TAGTOWER_COMMAND"
-# What is meant to outlive its command: the processes of a cluster (`tfx_pipeline.flink.processes`).
+# Variable of processes that outlive their command: those of a cluster
+# (`tfx_pipeline.flink.processes`).
 _OUTLIVES = b"TAGTOWER_FLINK_FOLDER="
 _PATIENCE_S, _GRACE_S = 2.0, 5.0
 _POLL_S = 0.02
@@ -28,8 +30,8 @@ _AGAIN_S = 0.05
 
 
 class _State:
-    requested: signal.Signals | None = None  # the signal that came
-    is_resent = False  # whether the next one is only the same again
+    requested: signal.Signals | None = None  # the received signal
+    is_resent = False  # whether the next signal is only the same one again
     num_deferring = 0
 
 
@@ -37,7 +39,7 @@ _state = _State()
 
 
 def requested() -> signal.Signals | None:
-    """The signal by which the command was interrupted; None: it was not."""
+    """Returns the signal that interrupted the command; None: there was none."""
     return _state.requested
 
 
@@ -45,19 +47,19 @@ def check() -> None:
     """Interrupts a command whose interrupt a library has lost.
 
     Raises:
-      KeyboardInterrupt: A signal has come before.
+      KeyboardInterrupt: A signal was received earlier.
     """
     if _state.requested is not None and not _state.num_deferring:
         raise KeyboardInterrupt
 
 
 def exit_status(number: int | None) -> int:
-    """As a shell shows it: 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP."""
+    """Returns the status that a shell shows: 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP."""
     return 128 + (number or signal.SIGINT)
 
 
 def heeded_signals() -> list[signal.Signals]:
-    """Those that end a command: what `nohup` lets it ignore stays ignored."""
+    """Returns the signals that end a command; SIGHUP stays ignored under `nohup`."""
     return [
         number
         for number in SIGNALS
@@ -67,31 +69,31 @@ def heeded_signals() -> list[signal.Signals]:
 
 @contextlib.contextmanager
 def interruptible(command: str) -> Iterator[None]:
-    """Signals raise `KeyboardInterrupt`, and a second one ends the process at once.
+    """Makes signals raise `KeyboardInterrupt`; a second signal ends the process at once.
 
     Args:
-      command: For the line that is then written.
+      command: Name of the command, with a leading blank, for the line on the interrupt.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # nobody else is sent a signal
+        yield  # signals are delivered to the main thread only
         return
 
     def on_signal(number: int, frame: object) -> None:
         del frame
         if _state.requested is not None and not _state.is_resent:
-            with contextlib.suppress(OSError):  # there may be no terminal any more
+            with contextlib.suppress(OSError):  # the terminal may be gone
                 os.write(terminal, f"tagtower{command}: interrupted\n".encode())
             end_started_processes(grace_s=0.0)
             os._exit(exit_status(number))
         if not _state.is_resent:
             _state.requested = signal.Signals(number)
-            # A library may wait for its workers, which were told nothing.
+            # A library may wait for its workers, which did not get the signal.
             _later(_PATIENCE_S, end_started_processes)
         _state.is_resent = False
         if not _state.num_deferring:
             raise KeyboardInterrupt
 
-    terminal = os.dup(2)  # while a command runs, 2 may be the log of the libraries
+    terminal = os.dup(2)  # while a command runs, descriptor 2 may be the libraries' log
     previous = {number: signal.signal(number, on_signal) for number in heeded_signals()}
     hooks = sys.unraisablehook, threading.excepthook
     sys.unraisablehook = _on_lost_error
@@ -108,7 +110,7 @@ def interruptible(command: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Steps that belong together: a signal that comes meanwhile counts from the end on."""
+    """Defers a signal to the end of a block of steps that belong together."""
     _state.num_deferring += 1
     try:
         yield
@@ -118,15 +120,15 @@ def deferred() -> Iterator[None]:
 
 
 def mark_started_processes() -> None:
-    """From now on, `end_started_processes` finds what this process starts."""
+    """Marks the processes started from now on, so that `end_started_processes` finds them."""
     os.environ[_MARK] = _own_mark()
 
 
 def end_started_processes(grace_s: float = _GRACE_S) -> None:
-    """Ends what this process has started, and what that has started in its turn.
+    """Ends all processes that this process started, directly or indirectly.
 
     Args:
-      grace_s: Seconds until they are killed.
+      grace_s: Number of seconds until they are killed.
     """
     end = time.monotonic() + grace_s
     for number in (signal.SIGTERM, signal.SIGKILL):
@@ -149,7 +151,7 @@ def _own_mark() -> str:
 
 
 def _start_of(process_id: int) -> str:
-    """When a process began, in ticks: ids are used again."""
+    """Returns the start time of a process in ticks, as process ids are reused."""
     with open(f"/proc/{process_id}/stat", encoding="utf-8", errors="replace") as file:
         return file.read().rpartition(")")[2].split()[19]
 
@@ -168,7 +170,7 @@ def _started_processes() -> list[int]:
 
 
 def _on_lost_error(unraisable: "sys.UnraisableHookArgs") -> None:
-    """An error in a callback or a destructor goes no further; an interrupt comes again."""
+    """Ignores an error lost in a callback or a destructor; sends a lost interrupt again."""
     if _state.requested is None:
         sys.__unraisablehook__(unraisable)
     elif issubclass(unraisable.exc_type, KeyboardInterrupt):
@@ -177,6 +179,6 @@ def _on_lost_error(unraisable: "sys.UnraisableHookArgs") -> None:
 
 
 def _on_error_of_a_thread(arguments: "threading.ExceptHookArgs") -> None:
-    """Once a command is interrupted, what its threads miss is of no interest."""
+    """Ignores the errors of threads once a command is interrupted."""
     if _state.requested is None:
         threading.__excepthook__(arguments)

@@ -1,7 +1,7 @@
-"""Users' mistakes and other ends of a command that have an exit status of their own.
+"""Users' mistakes and other ends of a command that have their own exit status.
 
-A mistake is a `ValueError` and ends with 2; these are told apart by whoever starts a command again
-by itself.
+A mistake is a `ValueError` and ends with 2; schedulers that restart a command distinguish the
+others.
 """
 
 EXIT_NOT_PUSHED = 3
@@ -9,8 +9,8 @@ EXIT_IN_USE = 4
 
 
 class NotPushed(ValueError):
-    """A run ends before anything is trained, by a threshold that its data does not meet."""
+    """The end of a run before training, because its data do not meet a threshold."""
 
 
 class OutputInUse(ValueError):
-    """Another run is under way in the output folder, or another push at the base path."""
+    """The error that another run uses the output folder, or another push the base path."""

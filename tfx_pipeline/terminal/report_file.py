@@ -8,10 +8,10 @@ from trainer.contract.whole_files import write_json
 
 
 def write_report(report: Mapping[str, Any], path: Path) -> None:
-    """Writes a report beside the file's place first: nobody reads half a file.
+    """Writes a report under a temporary name first, so that no reader sees half a file.
 
     Args:
-      report: Flat; no value is NaN.
-      path: The file; one that is there is replaced.
+      report: Flat report without NaN.
+      path: Path of the file; an existing one is replaced.
     """
     write_json(path, dict(report), allow_nan=False)

@@ -1,4 +1,4 @@
-"""What was read of the tables and what was not used, as lines for people: of a report's counts."""
+"""Counts of rows read and not used, as lines for people, from a report."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,14 +9,14 @@ _INTERACTIONS, _ITEMS, _USERS = TABLES
 
 
 def row_lines(report: Mapping[str, Any]) -> list[str]:
-    """The interactions in a line; more lines where there is more to say.
+    """Returns a line on the interactions, and further lines where there is more to report.
 
     Args:
-      report: Flat, with the keys of docs/report.md.
+      report: Flat report with the keys of docs/report.md.
 
     Returns:
-      The lines. Each table has its own rejected rows; those that are only of items without tags
-      have a line of their own.
+      The lines. Each table has its own rejected rows; rows rejected only for items without tags
+      have a separate line.
     """
     lines = [
         f"rows       {_count(report, 'rows.read.interactions')} interactions read, "
@@ -80,7 +80,7 @@ def _pair(report: Mapping[str, Any], table: str) -> str:
 
 
 def _rejected(report: Mapping[str, Any], table: str) -> str:
-    """The reasons of one table; "" where there is none."""
+    """Returns the reasons of one table's rejected rows; "" where there are none."""
     prefix = f"rows.rejected_of.{table}."
     reasons = {
         key.removeprefix(prefix): number

@@ -26,7 +26,7 @@ QUALITY = (
     ("distinct", "distinct_top10"),
 )
 
-# Two spaces between columns, a rule below the titles, no frame.
+# The format has two spaces between columns, a rule below the titles, and no frame.
 _PLAIN = TableFormat(
     lineabove=None,
     linebelowheader=Line("", "-", "  ", ""),
@@ -37,35 +37,35 @@ _PLAIN = TableFormat(
     padding=0,
     with_header_hide=None,
 )
-# Numbers are also given as text: `1,024`, `0.512 ± 0.004`, `12 of 20`.
+# Numbers may also be text: `1,024`, `0.512 ± 0.004`, `12 of 20`.
 _NUMBER = re.compile(r"[-+]?\.?\d")
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A plain table, columns as wide as a terminal shows their characters.
+    """Returns a plain table whose columns are as wide as a terminal shows their characters.
 
     Args:
       header: Titles of the columns.
-      rows: Cells; None is shown as -. The first column goes to the left, and so do those with more
-        words than numbers; the others go to the right.
+      rows: Cells of the rows; None is shown as -. The first column and columns with more words than
+        numbers are aligned left, the others right.
 
     Returns:
-      Lines without spaces at their ends.
+      The lines, without trailing spaces.
     """
     cells = [[_cell(value) for value in row] for row in rows]
-    # The titles are a row like others: as headers they would widen their columns by two.
+    # The titles are an ordinary row: as headers they would widen their columns by two.
     return tabulate(
         [list(map(str, header)), SEPARATING_LINE, *cells],
         tablefmt=_PLAIN,
         colalign=_alignments(len(header), rows),
-        # A tag may look like a number.
+        # A tag may look like a number, and must stay text.
         disable_numparse=True,
         preserve_whitespace=True,
     )
 
 
 def stage_weights(mix_weight: float | None, has_click_head: bool = True) -> dict[str, float]:
-    """By name of a second stage that there is, its w."""
+    """Returns the weight w of each second stage that exists, by its name."""
     weights = dict(zip(STAGES, (0.0, 1.0, mix_weight), strict=True))
     return {
         name: weight
@@ -75,15 +75,15 @@ def stage_weights(mix_weight: float | None, has_click_head: bool = True) -> dict
 
 
 def has_figures(report: Mapping[str, Any], who: str) -> bool:
-    """Whether a report has any main figure of `who`, defined or not."""
+    """Returns whether a report has any main figure of `who`, defined or not."""
     return any(f"eval.{who}.{name}" in report for _, name in QUALITY)
 
 
 def quality_table(report: Mapping[str, Any]) -> str:
-    """The protocol's main figures on test users, model and baselines beside each other.
+    """Returns the protocol's main figures on test users, for the model and the baselines.
 
-    The second stage that is served is in the row of the model; with memory the same w without it
-    has a row.
+    The served second stage is in the model's row; if it has memory, the same w without memory has
+    its own row.
     """
     weights = stage_weights(report.get("eval.mix_weight"))
     served = {name for name, weight in weights.items() if weight == report.get("eval.click_weight")}
@@ -96,7 +96,7 @@ def quality_table(report: Mapping[str, Any]) -> str:
 
 
 def summary_lines(report: Mapping[str, Any]) -> list[str]:
-    """Index, training, rows, time and memory, a line each."""
+    """Returns one line each on index, training, rows, time and memory."""
     recall = next(key for key in report if key.startswith("index.recall_at_"))
     lines = [
         f"index      {report['index.kind']} over {report['index.num_tags']:,} tags, "
@@ -126,7 +126,7 @@ def summary_lines(report: Mapping[str, Any]) -> list[str]:
 
 
 def skipped_lines(report: Mapping[str, Any]) -> list[str]:
-    """Baselines that are not in the table, by reason."""
+    """Returns lines with the baselines that are not in the table, by reason."""
     by_reason: dict[str, list[str]] = {}
     for who in BASELINES:
         if f"eval.{who}_skipped" in report:
@@ -135,7 +135,7 @@ def skipped_lines(report: Mapping[str, Any]) -> list[str]:
 
 
 def budget_lines(report: Mapping[str, Any]) -> list[str]:
-    """What there is to say of a training's end; nothing of one that stopped by itself."""
+    """Returns a note if training ended by its budget; nothing if it stopped by itself."""
     if not report["train.is_improving"]:
         return []
     return [
@@ -145,7 +145,7 @@ def budget_lines(report: Mapping[str, Any]) -> list[str]:
 
 
 def _alignments(num_columns: int, rows: Sequence[Sequence[Any]]) -> list[str]:
-    """Where the cells of each column go: `left` or `right`."""
+    """Returns the alignment of each column: `left` or `right`."""
     balances = [0] * num_columns
     for row in rows:
         for i, value in enumerate(row):

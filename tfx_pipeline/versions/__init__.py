@@ -1,1 +1,1 @@
-"""The versions at a base path: pushing, rolling back, the lock that both hold."""
+"""The versions at a base path: pushing, rolling back, and the lock that both hold."""

@@ -1,10 +1,10 @@
-"""Which model a training begins with and which one it is compared with, where TFX resolved it.
+"""Selects the model that a training starts from and the one it is compared with.
 
-Kubeflow's runner takes TFX's own `LatestBlessedModelStrategy` alone. It answers with the model just
-blessed, even where nothing has changed, and knows of no roll-back; `components.last_blessed` says
-why both matter. Hence a model says what it came from (`ancestry.json` beside it), and the
-components look further where what was resolved will not do. A local run's resolvers have looked
-already, and nothing changes for it.
+Kubeflow's runner accepts only TFX's own `LatestBlessedModelStrategy`. That strategy returns the
+model just blessed, even where nothing has changed, and does not know of roll-backs;
+`components.last_blessed` explains why both matter. Hence a model records its ancestry
+(`ancestry.json` beside it), and the components look further where the resolved model is unsuitable.
+In a local run the resolvers have already done so, and nothing changes.
 """
 
 import os
@@ -19,30 +19,30 @@ _EXAMPLES, _BASE_MODEL = "examples", "base_model"
 
 
 def write_ancestry(model: str, examples: str, base_model: str | None) -> None:
-    """Notes what a model came from.
+    """Writes the ancestry of a model beside it.
 
     Args:
-      model: URI of the artifact.
+      model: URI of the model artifact.
       examples: URI of the transformed examples.
-      base_model: URI of the model that training began with; None: it began anew.
+      base_model: URI of the model that training started from; None: it started anew.
     """
     write_json(os.path.join(model, ANCESTRY_FILE), {_EXAMPLES: examples, _BASE_MODEL: base_model})
 
 
 def model_of_other_examples(resolved: str, examples: str, base_path: str) -> str | None:
-    """The model to begin with: the resolved one or, where that will not do, what it began with.
+    """Returns the model to start from: the resolved one, or else one of its ancestors.
 
-    So a run that is repeated on the same examples begins where the first one began, and not with
-    that one's own model.
+    So a repeated run on the same examples starts from the model that the first run started from,
+    and not from the model that the first run made.
 
     Args:
       resolved: URI of the last blessed model.
       examples: URI of the transformed examples to train on.
-      base_path: Folder of the pushed versions; empty: nothing was rolled back.
+      base_path: Folder of the pushed versions; empty: no version was rolled back.
 
     Returns:
-      URI of the nearest of its line that was neither trained on these examples nor rolled back;
-      None: there is none.
+      URI of the nearest model in its line that was neither trained on these examples nor rolled
+      back; None: there is none.
     """
     uri: str | None = resolved
     while uri is not None:
@@ -58,15 +58,15 @@ def model_of_other_examples(resolved: str, examples: str, base_path: str) -> str
 
 
 def other_model(resolved: str, current: str, base_path: str) -> str | None:
-    """The model to compare with: the resolved one or, where that will not do, the last one pushed.
+    """Returns the model to compare with: the resolved one, or else the last suitable pushed one.
 
     Args:
       resolved: URI of the last blessed model.
-      current: URI of the model that is judged.
-      base_path: Folder of the pushed versions; empty: there is none to look into.
+      current: URI of the model that is evaluated.
+      base_path: Folder of the pushed versions; empty: there are none to look at.
 
     Returns:
-      URI of a model that is another one and was not rolled back; None: there is none.
+      URI of another model that was not rolled back; None: there is none.
     """
     if not base_path:
         return None if absolute(resolved) == absolute(current) else resolved

@@ -1,10 +1,10 @@
-"""One at a time changes what is at a base path, whatever output folders they come from.
+"""The lock of a base path: one process at a time changes it, whatever its output folder.
 
 Pushing, rolling back, reindexing and clearing away hold the lock of every base path that they
-touch, from the look at what is there to the last rename. The lock is a file in the folder, whose
-name no server takes for a version; it goes with its process, however that ends.
+change, from reading its state to the last rename. The lock is a file in the folder, whose name no
+server takes for a version; it is released when its process ends, in whatever way.
 
-An object store has no locks: there two who push at once must be kept apart by whoever starts them.
+An object store has no locks: there users must not start two pushes at once.
 """
 
 import contextlib
@@ -24,9 +24,9 @@ from trainer.contract.owner_marks import is_abandoned, new_mark
 
 LOCK_FILE = ".lock"
 PATIENCE_S = 600.0
-# A name that no server takes for a version.
+# The prefix of names that no server takes for a version.
 _STAGING_PREFIX = ".staging-"
-# Of mounts that know no locks, such as NFS with `nolock`, or none of a file that is only read.
+# Errors of mounts without locks, such as NFS with `nolock`, or without locks for read-only files.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
 _POLL_S = 0.05
 _SILENT_S = 2.0
@@ -35,7 +35,7 @@ _logger = logging.getLogger("tagtower.base_path")
 
 
 class _Held(threading.local):
-    """The locks of this thread, so that who holds one may call what takes it."""
+    """The locks of this thread, so that code that holds one may call code that takes it."""
 
     def __init__(self) -> None:
         self.paths: set[str] = set()
@@ -46,18 +46,18 @@ _held = _Held()
 
 @contextlib.contextmanager
 def locked(base_paths: Iterable[str], patience_s: float = PATIENCE_S) -> Iterator[None]:
-    """Holds the locks of base paths; waits for whoever has one.
+    """Holds the locks of base paths; waits for other processes that have one.
 
     Args:
-      base_paths: Folders of versions; made where they are not there. Of remote ones there is none.
-      patience_s: How long to wait for each.
+      base_paths: Folders of versions, created where missing. Remote ones have no lock.
+      patience_s: Longest wait for each lock in seconds.
 
     Raises:
-      OutputInUse: Another push or roll-back has not ended by then; the line names its process.
+      OutputInUse: Another push or roll-back did not end in time; the line names its process.
     """
     paths = {os.path.realpath(path) for path in base_paths if not is_remote(path)}
     with contextlib.ExitStack() as stack:
-        # In one order for all, so that no two wait for each other.
+        # All processes take locks in the same order, so that no two wait for each other.
         for path in sorted(paths - _held.paths):
             make_folders(path)
             stack.enter_context(_lock(path, patience_s))
@@ -67,18 +67,18 @@ def locked(base_paths: Iterable[str], patience_s: float = PATIENCE_S) -> Iterato
 
 
 def new_staging(base_path: str) -> str:
-    """Path of a folder at a base path in which a version grows; nobody else has this one."""
+    """Returns a new path at a base path for a folder in which a version is built."""
     return os.path.join(base_path, f"{_STAGING_PREFIX}{new_mark()}")
 
 
 def remove_abandoned_staging(base_path: str) -> int:
-    """Removes what pushes that were killed have left. The caller holds the lock.
+    """Removes what killed pushes have left; the caller holds the lock.
 
     Args:
       base_path: Folder of versions.
 
     Returns:
-      How many folders there were; those of processes that run, or may run on another machine, stay.
+      Number of removed folders; those of running processes, or of other machines, are kept.
     """
     names = [name for name in names_in(base_path) if name.startswith(_STAGING_PREFIX)]
     abandoned = [path for name in names if is_abandoned(path := os.path.join(base_path, name))]
@@ -91,7 +91,7 @@ def remove_abandoned_staging(base_path: str) -> int:
 def _lock(base_path: str, patience_s: float) -> Iterator[None]:
     with _opened(base_path, patience_s) as lock:
         if lock.writable():
-            # Not truncated before it is ours: it says whose it is.
+            # Truncated only once the lock is held, as the content names its holder.
             lock.seek(0)
             lock.truncate(0)
             lock.write(owner_line())
@@ -101,7 +101,7 @@ def _lock(base_path: str, patience_s: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _opened(base_path: str, patience_s: float) -> Iterator[TextIO]:
-    """The lock file, once it is ours."""
+    """Opens the lock file and waits until this process holds the lock."""
     path = os.path.join(base_path, LOCK_FILE)
     began = time.monotonic()
     has_said = False
@@ -125,7 +125,7 @@ def _opened(base_path: str, patience_s: float) -> Iterator[TextIO]:
 
 
 def _open(path: str) -> TextIO:
-    """Opens the lock file; that of another account is only read, which suffices to lock it."""
+    """Opens the lock file; one of another account is opened for reading, enough to lock it."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
@@ -134,7 +134,7 @@ def _open(path: str) -> TextIO:
         descriptor = os.open(path, os.O_RDONLY)
         return open(descriptor, encoding="utf-8", errors="replace")
     with contextlib.suppress(PermissionError):
-        os.fchmod(descriptor, 0o644)  # whatever the umask: others are to read it
+        os.fchmod(descriptor, 0o644)  # whatever the umask: other accounts must be able to read it
     return open(descriptor, "r+", encoding="utf-8", errors="replace")
 
 
@@ -151,7 +151,7 @@ def _is_taken(lock: TextIO) -> bool:
 
 
 def _is_still(lock: TextIO, path: str) -> bool:
-    """Whether the file is the one that others would open: the folder may have been removed."""
+    """Returns whether the file is still at its path: the folder may have been removed."""
     try:
         return os.path.samestat(os.fstat(lock.fileno()), os.stat(path))
     except FileNotFoundError:

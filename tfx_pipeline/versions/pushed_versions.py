@@ -1,11 +1,11 @@
-"""The versions at a base path: which serves, what each was made from, and which are withdrawn.
+"""The versions at a base path: the one that serves, where each came from, the withdrawn ones.
 
 A server serves the highest number among the children of a base path. A version that was rolled back
-lies in the folder `withdrawn` there, whose name no server takes for a version: within one file
-system, so that one rename takes a version out of service or brings it back, whole. Files and
-folders alone: who looks or rolls back waits for no library. Pushing is `pushing`'s work.
+is in the folder `withdrawn` there, whose name no server takes for a version: on one file system, so
+that one rename takes a whole version out of service or brings it back. This module uses files and
+folders alone, so that listing and rolling back load no library. `pushing` pushes versions.
 
-An object store has no renames of folders: there each of these steps copies files one by one.
+An object store cannot rename folders: there each of these steps copies files one by one.
 """
 
 import dataclasses
@@ -33,12 +33,12 @@ from trainer.contract.tag_normalization import TagNormalization
 from trainer.contract.whole_files import DamagedFileError, read_json
 
 WITHDRAWN_DIR = "withdrawn"
-_SAVED_TOWERS = "Format-Serving"  # in TFX's artifact of a model
+_SAVED_TOWERS = "Format-Serving"  # folder in TFX's artifact of a model
 RUN, REINDEX = "run", "reindex"  # kinds of versions
 _ANOTHER = (
     "`tagtower rollback --to` takes another, `tagtower versions --verify` says which are sound."
 )
-# Of a version's provenance, what is a path, a hash or a name.
+# Entries of a version's provenance that are paths, hashes or names.
 _TEXTS = ("towers", "towers_fingerprint", "servable", "examples", "tags_file", "kind", "run")
 _REMEDY = (
     "a server that has the version loaded goes on with it, and loads it no more: roll it back, or "
@@ -48,15 +48,15 @@ _REMEDY = (
 
 @dataclasses.dataclass(frozen=True)
 class PushedVersion:
-    """One version.
+    """One version at a base path, with its provenance.
 
     Attributes:
-      number: Its number.
-      path: Its folder.
-      is_withdrawn: Whether it was rolled back.
-      provenance: What `version.json` says of it (docs/refresh.md); empty for one that was pushed
-        before there was such a file.
-      damage: Why it says nothing, where the file is not what was written.
+      number: Number of the version.
+      path: Folder of the version.
+      is_withdrawn: Whether the version was rolled back.
+      provenance: Content of `version.json` (docs/refresh.md); empty for a version that was pushed
+        before that file existed.
+      damage: Error message if `version.json` is damaged; None: it is not.
     """
 
     number: int
@@ -67,7 +67,7 @@ class PushedVersion:
 
 
 def read_versions(base_path: str) -> list[PushedVersion]:
-    """The versions at a base path, withdrawn ones included, lowest number first."""
+    """Returns the versions at a base path, including withdrawn ones, lowest number first."""
     found = []
     for folder, is_withdrawn in ((base_path, False), (_withdrawn(base_path), True)):
         for number, path in _numbered(folder).items():
@@ -76,7 +76,7 @@ def read_versions(base_path: str) -> list[PushedVersion]:
 
 
 def serving_version(base_path: str) -> PushedVersion | None:
-    """The version that a server serves: the highest that is not withdrawn; None: there is none."""
+    """Returns the version that a server serves: the highest one in place; None: there is none."""
     return max(
         (version for version in read_versions(base_path) if not version.is_withdrawn),
         key=lambda version: version.number,
@@ -85,9 +85,9 @@ def serving_version(base_path: str) -> PushedVersion | None:
 
 
 def tag_normalization_of(version: PushedVersion) -> TagNormalization | None:
-    """How the tags that a version knows were normalised; None: it does not say.
+    """Returns the normalisation of the tags that a version knows; None: it does not record it.
 
-    A configuration may have changed since, or a default: tags are compared with those of the
+    The configuration, or a default, may have changed since: tags are compared with those of the
     version.
     """
     try:
@@ -100,7 +100,7 @@ def tag_normalization_of(version: PushedVersion) -> TagNormalization | None:
 
 
 def rolled_back_towers(base_path: str) -> dict[str, int]:
-    """Towers all of whose versions are withdrawn -> the highest of these versions."""
+    """Returns the towers whose versions are all withdrawn, with the highest of these versions."""
     versions = [v for v in read_versions(base_path) if "towers" in v.provenance]
     in_place = {v.provenance["towers"] for v in versions if not v.is_withdrawn}
     return {
@@ -111,15 +111,15 @@ def rolled_back_towers(base_path: str) -> dict[str, int]:
 
 
 def rolled_back_as(base_path: str, towers: str) -> int | None:
-    """The version as which towers were rolled back.
+    """Returns the version as which towers were rolled back.
 
     Args:
       base_path: Folder of the numbered versions.
-      towers: URI of their artifact. Those of an output folder that was moved since are known by the
+      towers: URI of the towers' artifact. Towers in a moved output folder are recognised by the
         hash of their files.
 
     Returns:
-      The highest of their versions; None: they were not.
+      The highest of their versions; None: they were not rolled back.
     """
     known = rolled_back_towers(base_path)
     if absolute(towers) in known:
@@ -139,16 +139,16 @@ def rolled_back_as(base_path: str, towers: str) -> int | None:
 
 
 def version_before(base_path: str) -> int:
-    """The version that served before the one that does.
+    """Returns the number of the version that served before the current one.
 
     Args:
       base_path: Folder of the numbered versions.
 
     Returns:
-      Its number.
+      The number of the version.
 
     Raises:
-      ValueError: There is none.
+      ValueError: There is no earlier version.
     """
     numbers = sorted(_numbered(base_path))
     require(
@@ -161,19 +161,19 @@ def version_before(base_path: str) -> int:
 
 
 def roll_back(base_paths: Sequence[str], version: int) -> list[int]:
-    """Makes a version the one that serves: newer ones are withdrawn, it is brought back if it was.
+    """Makes a version the serving one: withdraws newer ones and brings it back if it was withdrawn.
 
-    Each step is one rename, and a killed roll-back is ended by the same one again. The version
-    that serves changes once, with the last rename at a base path: versions between go first. Who
-    pushes there at the same time waits, and is waited for.
+    Each step is one rename, and repeating a killed roll-back completes it. The serving version
+    changes once, with the last rename at a base path: versions between are withdrawn first. A
+    roll-back and a simultaneous push there wait for each other.
 
     Args:
-      base_paths: Where it should serve; the first is the one that says what serves, and at no
-        moment has it a version in place that the others lack.
-      version: The number.
+      base_paths: Folders in which the version shall serve; the first one defines what serves, and
+        at no time has it a version in place that the others lack.
+      version: Number of the version.
 
     Returns:
-      The versions withdrawn by this call, lowest first.
+      The numbers of the versions withdrawn by this call, lowest first.
 
     Raises:
       ValueError: A base path does not have the version, or its files are damaged; nothing is moved
@@ -214,7 +214,7 @@ def _numbered(folder: str) -> dict[int, str]:
 
 
 def _provenance(path: str) -> tuple[dict[str, Any], str | None]:
-    """What a version says it was made from, and why it says nothing where that is damaged."""
+    """Reads the provenance of a version, and the error message if the file is damaged."""
     try:
         provenance = read_json(os.path.join(path, PROVENANCE_FILE), _REMEDY)
     except FileNotFoundError:

@@ -1,14 +1,14 @@
-"""Pushing: a version appears at its base paths whole, or not at all.
+"""Pushes versions: a version appears at its base paths whole, or not at all.
 
-The copy is made beside the versions and renamed; a server that looks at the wrong moment would load
-half of a version that is copied into its place. An object store has no such rename: there a
-version's files come one by one, `saved_model.pb` last.
+The copy is made beside the versions and renamed; if a version were copied into its place, a server
+might load half of it. An object store has no such rename: there a version's files arrive one by
+one, `saved_model.pb` last.
 
-What a servable's manifest holds is compared before the copy and in it: neither a servable that was
-cut nor a copy that lost something is pushed.
+The content of a servable's manifest is checked before copying and in the copy: neither a truncated
+servable nor an incomplete copy is pushed.
 
-A run has a version for servers with ScaNN's ops and one for servers without; they go to two base
-paths under one number. What was rolled back stays so: see `rolled_back_version`.
+A run has one version for servers with the ops of ScaNN and one for servers without; they go to two
+base paths under one number. A version that was rolled back stays so: see `rolled_back_version`.
 """
 
 import contextlib
@@ -54,20 +54,21 @@ _REQUIRED: dict[str, type | tuple[type, ...]] = {
     "base_path": str,
     "exact_base_path": str,
 }
-# Where a folder cannot be renamed: a server finds no model in a version until this is there.
+# Where a folder cannot be renamed, these files go last: without them a server finds no model.
 _LAST_FILES = ("saved_model.pb",)
 
 
 def unpushed(
     base_paths: tuple[str, str], is_blessed: bool, facts: Mapping[str, Any], servable_uri: str
 ) -> dict[str, Any]:
-    """What `pushed.json` says before anything is pushed.
+    """Returns the content of `pushed.json` before anything is pushed.
 
     Args:
-      base_paths: For the servable and for that with an exact index; "": none for that.
-      is_blessed: Whether the gates let it pass.
+      base_paths: Folders for the servable and for the one with an exact index; "": the latter has
+        none.
+      is_blessed: Whether the gates passed.
       facts: Name and recall of the run, for `version.json`.
-      servable_uri: The servable artifact.
+      servable_uri: URI of the servable artifact.
     """
     return {
         "version": None,
@@ -79,14 +80,14 @@ def unpushed(
 
 
 def push_if_blessed(pushed: Mapping[str, Any], servable_uri: str) -> int | None:
-    """Pushes a servable that the gates let pass and nobody rolled back.
+    """Pushes a servable if the gates passed and it was not rolled back.
 
     Args:
-      pushed: What `unpushed` says.
-      servable_uri: The servable artifact.
+      pushed: Result of `unpushed`.
+      servable_uri: URI of the servable artifact.
 
     Returns:
-      Its version, that at which it serves already where it does; None: nothing was pushed.
+      Its version, or the version as which it already serves; None: nothing was pushed.
     """
     if not pushed["is_blessed"]:
         return None
@@ -102,19 +103,19 @@ def push_if_blessed(pushed: Mapping[str, Any], servable_uri: str) -> int | None:
 
 
 def ensure_newest(pushed_uri: str, servable_uri: str) -> int | None:
-    """Pushes a version again that the cache says was pushed, if it is not the newest there.
+    """Pushes a cached version again if it is no longer the newest at its base paths.
 
-    A push acts outside the artifact store: its version may have been deleted, or a run in between
-    may have pushed another. An unchanged run must still end with its own version serving, and with
-    the same one at both base paths. Two wishes of a person stay: what was rolled back is not pushed
-    again, and what was reindexed from this run's towers goes on serving.
+    A push acts outside the artifact store: its version may have been deleted, or another run may
+    have pushed since. An unchanged run must still end with its own version serving, the same one at
+    both base paths. Two decisions of a person are kept: a version that was rolled back is not
+    pushed again, and a version reindexed from this run's towers goes on serving.
 
     Args:
-      pushed_uri: The `pushed_model` artifact.
-      servable_uri: The servable artifact.
+      pushed_uri: URI of the `pushed_model` artifact.
+      servable_uri: URI of the servable artifact.
 
     Returns:
-      The version that is the newest now; None: a gate or a roll-back held the push.
+      The newest version now; None: a gate or a roll-back prevented the push.
     """
     pushed = _read_pushed(pushed_uri)
     if not pushed.get("is_blessed", pushed["version"] is not None):
@@ -135,11 +136,11 @@ def ensure_newest(pushed_uri: str, servable_uri: str) -> int | None:
 
 
 def mend_pushed(pushed_uri: str, known: Callable[[], Mapping[str, Any]]) -> None:
-    """Writes `pushed.json` anew where it is damaged: a run knows all but the number.
+    """Rewrites `pushed.json` if it is damaged: a run knows all of it but the number.
 
     Args:
-      pushed_uri: The `pushed_model` artifact.
-      known: Says what `unpushed` says.
+      pushed_uri: URI of the `pushed_model` artifact.
+      known: Function that returns the result of `unpushed`.
     """
     try:
         _read_pushed(pushed_uri)
@@ -152,22 +153,22 @@ def mend_pushed(pushed_uri: str, known: Callable[[], Mapping[str, Any]]) -> None
 
 
 def rolled_back_version(pushed_uri: str) -> int | None:
-    """The version that a roll-back took out of service and a run would put back, if there is one.
+    """Returns the version that was rolled back and that this run would put back into service.
 
-    A run does not undo what a person has decided: neither its own version nor the same towers are
-    pushed again. `tagtower rollback --to` brings a version back; new towers are pushed as ever.
+    A run does not undo a person's decision: neither its own version nor the same towers are pushed
+    again. `tagtower rollback --to` brings a version back; new towers are pushed as usual.
 
     Args:
-      pushed_uri: The `pushed_model` artifact.
+      pushed_uri: URI of the `pushed_model` artifact.
 
     Returns:
-      Its number; None: nothing of this run was rolled back.
+      Number of the version; None: nothing of this run was rolled back.
     """
     return _withdrawn_version(_read_pushed(pushed_uri))
 
 
 def servable_facts(uri: str) -> dict[str, Any]:
-    """What `version.json` says of the servables of an artifact: towers, tags and index."""
+    """Returns the facts on an artifact's servables for `version.json`: towers, tags and index."""
     facts: dict[str, Any] = {}
     if exists(os.path.join(uri, SOURCE_FILE)):
         facts |= read_artifact_json(os.path.join(uri, SOURCE_FILE))
@@ -176,11 +177,12 @@ def servable_facts(uri: str) -> dict[str, Any]:
 
 
 class PushOutcome(NamedTuple):
-    """What came of a push.
+    """The result of a push, made or found unnecessary.
 
     Attributes:
-      version: The version that serves; None: nothing was pushed, and nothing serves in its place.
-      is_new: Whether this push made it.
+      version: Number of the version that serves; None: nothing was pushed, and no version serves
+        instead.
+      is_new: Whether this push made the version.
     """
 
     version: int | None
@@ -201,24 +203,25 @@ def push_unless(
 ) -> PushOutcome:
     """Copies folders beside the versions of their base paths, then renames them into place.
 
-    All copies are there before the first rename: only a process killed between two renames leaves
-    a version at one base path alone, and the next push is a newer one at each. The locks of the
-    base paths are held for a look at what is there and for the renames, and not for the copies,
-    which take long: a roll-back does not wait for those.
+    All copies are complete before the first rename: only a process killed between two renames
+    leaves a version at one base path alone, and the next push is a newer one at each. The locks of
+    the base paths are held while the state is read and during the renames, but not during the
+    copies, which take long: a roll-back does not wait for those.
 
     Args:
-      settled: Looks, with the locks held, whether there is nothing to push; None: there is. It is
-        asked before the copies and again after them, as others may have pushed meanwhile.
-      sources: Base path -> folder to push there, in the order of the renames.
-      provenance: What it was made from, for `version.json`.
+      settled: Function that decides, with the locks held, whether there is nothing to push; None:
+        there is something. It is called before the copies and again after them, as others may have
+        pushed in between.
+      sources: Folder to push by base path, in the order of the renames.
+      provenance: Facts on the version for `version.json`.
 
     Returns:
-      What `settled` said, or the new version, the same everywhere: the time in seconds, or one more
-      than the newest, withdrawn or not, where that is not smaller.
+      The result of `settled`, or the new version, the same at every base path: the time in seconds,
+      or one more than the highest version, withdrawn or not, if that is larger.
 
     Raises:
-      DamagedFolderError: A folder or its copy does not hold what its manifest says.
-      OSError: A folder is not there, or cannot be copied.
+      DamagedFolderError: A folder or its copy does not match its manifest.
+      OSError: A folder does not exist, or cannot be copied.
     """
     with locked(sources):
         answer = settled()
@@ -233,7 +236,7 @@ def push_unless(
 
 @contextlib.contextmanager
 def _staged(sources: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """Copies of folders at their base paths, base path -> copy; what is not renamed is removed."""
+    """Copies folders to their base paths and yields the copies; removes those not renamed."""
     staged: dict[str, str] = {}
     try:
         for base_path, source in sources.items():
@@ -251,7 +254,7 @@ def _staged(sources: Mapping[str, str]) -> Iterator[dict[str, str]]:
 
 
 def _publish(staged: Mapping[str, str], provenance: Mapping[str, Any]) -> int:
-    """Gives copies a number and their place. The caller holds the locks."""
+    """Gives copies a number and renames them into place; the caller holds the locks."""
     now = int(time.time())
     version = max(now, *(_highest(base_path) + 1 for base_path in staged))
     described = {**provenance, "version": version, "made": utc_text(now)}
@@ -265,7 +268,7 @@ def _publish(staged: Mapping[str, str], provenance: Mapping[str, Any]) -> int:
 
 
 def push_sources(pushed: Mapping[str, Any], servable_uri: str) -> dict[str, str]:
-    """Base path -> what goes there. The exact one first: a version that is served has its twin."""
+    """Returns the folder to push by base path, exact ones first: a served version has its twin."""
     sources = {}
     if pushed["exact_base_path"]:
         sources[pushed["exact_base_path"]] = exact_path(servable_uri)
@@ -287,7 +290,7 @@ def _withdrawn_version(pushed: Mapping[str, Any]) -> int | None:
 
 
 def _is_own(pushed: Mapping[str, Any]) -> bool:
-    """Whether what serves is this run's: its version or servable, or its towers reindexed."""
+    """Returns whether the serving version is this run's: its servable, or its towers reindexed."""
     serving = serving_version(pushed["base_path"])
     if serving is None:
         return False
@@ -299,9 +302,9 @@ def _is_own(pushed: Mapping[str, Any]) -> bool:
 
 
 def _already_pushed(pushed: Mapping[str, Any], sources: Mapping[str, str]) -> int | None:
-    """The version that serves, if it is this very servable, at every base path.
+    """Returns the version that serves, if it is this very servable at every base path.
 
-    A model may be judged again, against another one, and its servable come here again.
+    A model may be evaluated again, against another model, and so its servable be pushed again.
     """
     serving = serving_version(pushed["base_path"])
     if serving is None or serving.provenance.get("kind") != RUN:

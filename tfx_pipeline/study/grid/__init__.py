@@ -1,1 +1,1 @@
-"""What a study compares: its configuration and what that means."""
+"""The configuration of a study, and what it defines."""

@@ -1,22 +1,22 @@
-"""Equal parameter budgets: the hidden width at which one tower is as large as another."""
+"""Equal parameter budgets: the hidden width at which two towers have as many parameters."""
 
 import dataclasses
 from collections.abc import Callable
 
 from trainer.contract.config_loader import require
 
-# A width is a whole number, so that counts meet within half a step of it.
+# Largest relative deviation from the target, needed as a width is a whole number.
 TOLERANCE = 0.02
 _MAX_STEPS = 40
 
 
 @dataclasses.dataclass(frozen=True)
 class Width:
-    """A tower in a budget.
+    """The width of a tower that matches a budget.
 
     Attributes:
       hidden_dim: Width of the first fully connected layer.
-      parameters: Parameters outside the embedding tables, as they then are.
+      parameters: Number of parameters outside the embedding tables at that width.
     """
 
     hidden_dim: int
@@ -26,18 +26,19 @@ class Width:
 def match_width(
     count: Callable[[int], int], target: int, start: int = 512, max_width: int = 1 << 16
 ) -> Width:
-    """The width whose parameters are nearest to a number.
+    """Finds the width whose number of parameters is nearest to a target.
 
     Args:
-      count: Parameters by width; grows with it. It builds a model: it is asked seldom, by the
-        secant where it is (nearly) a straight line, by halves where it is not.
-      target: The parameters wanted.
-      start: The first width tried.
-      max_width: The widest that is looked at.
+      count: Function from width to number of parameters, increasing. It builds a model, so it is
+        called seldom: by the secant method where it is (nearly) linear, by bisection where it is
+        not.
+      target: Wanted number of parameters.
+      start: First width to try.
+      max_width: Largest width to try.
 
     Returns:
-      The nearest width of at least 1. Whether it is near enough is the caller's question: a tower
-      whose other layers alone are larger than the target cannot come near.
+      The nearest width of at least 1. The caller decides whether it is near enough: a tower whose
+      other layers alone exceed the target cannot match it.
 
     Raises:
       ValueError: `target` or `start` is not positive.
@@ -57,7 +58,7 @@ def match_width(
         if high - low <= 1:
             break
         share = (target - counts[low]) / (counts[high] - counts[low])
-        # A step of halves now and then bounds the work where the count is no straight line.
+        # A bisection every third step bounds the work where the count is not linear.
         middle = low + round((high - low) * share) if step % 3 < 2 else (low + high) // 2
         middle = min(max(middle, low + 1), high - 1)
         counts[middle] = count(middle)
@@ -70,5 +71,5 @@ def match_width(
 
 
 def is_matched(width: Width, target: int) -> bool:
-    """Whether a width came within `TOLERANCE` of the parameters wanted."""
+    """Returns whether a width is within `TOLERANCE` of the wanted number of parameters."""
     return abs(width.parameters - target) <= TOLERANCE * target

@@ -1,6 +1,6 @@
-"""A study's configuration as data: a grid of towers and objectives, and questions about it.
+"""The configuration of a study: a grid of towers and objectives, and questions about it.
 
-What the overrides of towers, objectives and data sets mean is `definition`'s work.
+`definition` applies the overrides of towers, objectives and data sets.
 """
 
 import dataclasses
@@ -14,8 +14,8 @@ from trainer.contract.config_loader import require
 
 Budget = Literal["width", "parameters"]
 
-# Whose figures: the trained model as it would be served, or with another second stage; or what
-# needs no model.
+# Rankings whose figures are compared: the trained model as it would be served, or with another
+# second stage; or a baseline, which needs no model.
 MODEL = "model"
 Who = Literal[
     "model",
@@ -33,11 +33,11 @@ Who = Literal[
     "random",
 ]
 
-# The base configuration's own features and examples.
+# Name of the data set of the base configuration's own features and examples.
 BASE_DATA_SET = "base"
 
 # Metrics of `trainer.evaluation.figures`, which this module does not import: a mistyped key is to
-# be said before TensorFlow is loaded.
+# be reported before TensorFlow is loaded.
 METRIC = re.compile(
     r"(novel_)?(precision|recall|ndcg)_at_(1|5|10|20|50)|click_g?auc|distinct_top10|coverage_at_10"
     r"|(tagged_impressions|tag_ctr)_at_(1|3|5|10)"
@@ -46,10 +46,10 @@ METRIC = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class BaseConfig:
-    """What all trials share.
+    """The pipeline configuration that all trials share.
 
     Attributes:
-      config: A pipeline's configuration: a file, relative to the working directory, or the name of
+      config: Configuration of a pipeline: a file, relative to the working directory, or the name of
         one that comes with the package.
       overrides: Keys that replace those of the file, nested as there.
     """
@@ -65,9 +65,10 @@ class GridBlock:
     Attributes:
       towers: Names of towers.
       objectives: Names of objectives.
-      data_sets: Names of data sets; `base` is the base configuration's own.
-      budgets: `width`: towers as they are configured; `parameters`: with the hidden width at which
-        they have as many parameters outside the embedding tables as `parameter_reference`.
+      data_sets: Names of data sets; `base` is that of the base configuration.
+      budgets: Budgets of the towers. `width`: as they are configured; `parameters`: with the hidden
+        width at which they have as many parameters outside the embedding tables as
+        `parameter_reference`.
     """
 
     towers: tuple[str, ...]
@@ -82,13 +83,13 @@ class GridBlock:
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Cell:
-    """A point of the grid; its trials differ in the seed alone.
+    """A point of the grid, whose trials differ only in the seed.
 
     Attributes:
       tower: Name of the tower.
       objective: Name of the objective.
       data_set: Name of the data set.
-      budget: Width or parameters.
+      budget: Budget, `width` or `parameters`.
     """
 
     tower: str
@@ -99,15 +100,16 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Selector:
-    """One side of a comparison: a cell of the grid, as far as it is said here.
+    """One side of a comparison: a cell of the grid, as far as it is given here.
 
     Attributes:
       tower: Name of a tower.
       objective: Name of an objective.
       data_set: Name of a data set; null: `base`.
-      budget: Width or parameters; null: `width`.
-      who: Whose figures: `model`; `without_memory_stage`, `multi_class_stage`, `click_stage` or
-        `mix_stage`, the same model with another second stage; or a baseline; null: `model`.
+      budget: Budget, `width` or `parameters`; null: `width`.
+      who: Ranking whose figures are compared: `model`; `without_memory_stage`, `multi_class_stage`,
+        `click_stage` or `mix_stage`, the same model with another second stage; or a baseline; null:
+        `model`.
     """
 
     tower: str | None = None
@@ -117,7 +119,7 @@ class Selector:
     who: Who | None = None
 
     def filled(self, shared: "Selector") -> "Selector":
-        """What is not said here is taken from `shared`."""
+        """Returns the selector with missing values taken from `shared`."""
         return Selector(
             **{
                 field.name: getattr(self, field.name) or getattr(shared, field.name)
@@ -131,8 +133,8 @@ class Side:
     """One side of a comparison, complete.
 
     Attributes:
-      cell: The cell.
-      who: Whose figures.
+      cell: Cell of the grid.
+      who: Ranking whose figures are compared.
     """
 
     cell: Cell
@@ -144,12 +146,12 @@ class Question:
     """Comparisons that together answer a question.
 
     Attributes:
-      question: In words.
-      reference: The side that is compared.
-      against: The sides that it is compared with.
-      shared: What all sides have in common.
-      budgets: Asked in each of them; a side's own `budget` wins.
-      metrics: What is compared, names of metrics as in the report; test users.
+      question: Question in words.
+      reference: Side that is compared.
+      against: Sides that it is compared with.
+      shared: Values that all sides have in common.
+      budgets: Budgets in which the sides are compared; a side's own `budget` has priority.
+      metrics: Names of the compared metrics, as in the report; on test users.
     """
 
     question: str
@@ -166,10 +168,10 @@ class Question:
         _check_metrics(self.metrics, "metrics")
 
     def side(self, selector: Selector, budget: Budget) -> Side:
-        """A selector of this question as a side, in one of its budgets.
+        """Returns a selector of this question as a complete side, in one of its budgets.
 
         Raises:
-          ValueError: Neither it nor `shared` names a tower and an objective.
+          ValueError: Neither the selector nor `shared` names a tower and an objective.
         """
         filled = selector.filled(self.shared)
         for name in ("tower", "objective"):
@@ -190,13 +192,13 @@ class Question:
 
 @dataclasses.dataclass(frozen=True)
 class NewTagsConfig:
-    """Tags held out of training and scored for what their views say of them.
+    """Tags held out of training, which are then scored by their views alone.
 
     Attributes:
       towers: Names of towers with `tag_views`; each is also trained without them.
       objective: Name of the objective.
       data_set: Name of the data set.
-      fraction: Share of the tags held out, other ones with every seed.
+      fraction: Share of the tags that are held out, drawn anew with every seed.
     """
 
     towers: tuple[str, ...]
@@ -211,25 +213,28 @@ class NewTagsConfig:
 
 @dataclasses.dataclass(frozen=True)
 class StudyConfig:
-    """Everything that defines a study.
+    """All settings that define a study.
 
     Attributes:
       name: Name of the study.
-      base: What all trials share.
-      towers: Overrides of the base's `model`, by name.
-      objectives: Overrides of the loss in the base's `training`, by name.
-      grid: What is trained.
-      data_sets: Overrides of the base's `features` and `examples`, by name; each is prepared once.
-      seeds: Of initialisation, order of training, the random baseline and the choice of held-out
-        tags.
-      parameter_reference: The tower whose parameters are those of the budget `parameters`.
-      metrics: Columns of the table, test users.
-      plot_metrics: What the plots show: the first against the second, and each by itself.
-      questions: What the report answers.
-      new_tags: Tags without history; null: nothing is asked of them.
+      base: Pipeline configuration that all trials share.
+      towers: Overrides of the base's `model`, by name of the tower.
+      objectives: Overrides of the loss in the base's `training`, by name of the objective.
+      grid: Blocks of cells that are trained.
+      data_sets: Overrides of the base's `features` and `examples`, by name of the data set; each is
+        prepared once.
+      seeds: Seeds of initialisation, of the training order, of the random baseline and of the
+        choice of held-out tags.
+      parameter_reference: Name of the tower whose number of parameters is that of the budget
+        `parameters`.
+      metrics: Metrics in the columns of the table, on test users.
+      plot_metrics: Metrics of the plots: the first against the second, and each by itself.
+      questions: Questions that the report answers.
+      new_tags: Settings for tags without history; null: they are not studied.
       output: Output folder; null: `build/studies/<name>`.
-      page: Markdown page into which the report goes, between its markers (at its end where it has
-        none), with `study.json` and the plots beside it; null: the output folder alone.
+      page: Markdown page into which the report is written, between its markers (at its end where it
+        has none), with `study.json` and the plots beside it; null: only the output folder is
+        written.
     """
 
     name: str
@@ -317,7 +322,7 @@ class StudyConfig:
 
     @property
     def cells(self) -> tuple[Cell, ...]:
-        """The points of the grid, each once, in the order of the blocks."""
+        """Points of the grid, each once, in the order of the blocks."""
         found: dict[Cell, None] = {}
         for block in self.grid:
             for data_set in block.data_sets:
@@ -329,18 +334,18 @@ class StudyConfig:
 
     @property
     def all_metrics(self) -> tuple[str, ...]:
-        """Every metric that table, plots or questions look at, each once."""
+        """Metrics of the table, the plots and the questions, each once."""
         asked = [metric for question in self.questions for metric in question.metrics]
         return tuple(dict.fromkeys((*self.metrics, *self.plot_metrics, *asked)))
 
     @property
     def output_dir(self) -> str:
-        """The output folder, after the default."""
+        """Output folder: the declared one, or else the default."""
         return self.output or os.path.join("build", "studies", self.name)
 
 
 def comparisons(question: Question) -> Iterator[tuple[Side, Side]]:
-    """The pairs of a question: reference and what it is compared with, budget by budget.
+    """Yields the pairs of a question, reference and compared side, budget by budget.
 
     Raises:
       ValueError: A side names no tower or no objective, or is compared with itself.
@@ -370,7 +375,7 @@ def _check_metrics(metrics: Iterable[str], name: str) -> None:
 
 
 def check_names(names: Iterable[str], known: Collection[str], path: str) -> None:
-    """Raises `ValueError` for the first of `names` that is not `known`, with what may be meant."""
+    """Raises `ValueError` for the first name that is not known, with a suggestion."""
     for name in names:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)

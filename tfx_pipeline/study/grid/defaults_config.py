@@ -1,6 +1,6 @@
-"""A study of defaults as data: logs, and what is tried as the default on every one of them.
+"""The configuration of a study of defaults: logs, and the defaults tried on each of them.
 
-How its parts become pipelines' configurations is `defaults_definition`'s work.
+`defaults_definition` turns its parts into pipeline configurations.
 """
 
 import dataclasses
@@ -13,11 +13,11 @@ from tfx_pipeline.datasets.demo_config import DemoConfig
 from trainer.contract.config_loader import require
 from trainer.evaluation.baselines_config import BASELINES
 
-# Where no key says otherwise.
+# Environment variable of the folder, used if no key names one.
 MOVIELENS_VARIABLE = "MOVIELENS_DIR"
 METRICS = ("precision_at_10", "novel_precision_at_10", "click_gauc")
-# Of `tfx_pipeline.study.trials.evaluation`, which loads TensorFlow: a mistyped key is to be said
-# before.
+# Metrics of `tfx_pipeline.study.trials.evaluation`, which loads TensorFlow: a mistyped key is to be
+# reported before.
 USER_METRICS = (
     "precision_at_10",
     "recall_at_10",
@@ -31,11 +31,11 @@ USER_METRICS = (
 
 @dataclasses.dataclass(frozen=True)
 class MovieLensTables:
-    """Options of the tables of MovieLens-1M.
+    """Options of the tables made from MovieLens-1M.
 
     Attributes:
-      min_tag_movies: A free tag is kept when at least that many movies carry it.
-      max_free_tags: At most that many free tags a movie.
+      min_tag_movies: Number of movies that must have a free tag for it to be kept.
+      max_free_tags: Largest number of free tags per movie.
     """
 
     min_tag_movies: int = 5
@@ -51,16 +51,16 @@ class LogConfig:
     """A log on which defaults are tried.
 
     Attributes:
-      config: A pipeline's configuration: a file, relative to the working directory, or the name of
+      config: Configuration of a pipeline: a file, relative to the working directory, or the name of
         one that comes with the package. Its tables are the log, unless they are made here.
-      demo: The tables are those of `tagtower prepare demo` with these options; null: they are not.
-      movielens_1m: The tables are those of MovieLens-1M with these options; null: they are not.
-        Where the data is not there, the log is left out, and the report says so.
-      num_users: Users kept of tables made here; null: all.
-      draws: Which users: a seed each. The figures of a log are over all of its draws.
-      from_training_users: Whether only those are drawn whom a run on all users of the log would
-        train on, under ids of their own: what is chosen on the draws' test users has seen no test
-        user of the log.
+      demo: Options of `tagtower prepare demo`, which makes the tables; null: it does not.
+      movielens_1m: Options of the tables made from MovieLens-1M; null: they are not. Without the
+        data, the log is left out, and the report states it.
+      num_users: Number of users kept of tables made here; null: all.
+      draws: Seeds that draw the users. The figures of a log are over all of its draws.
+      from_training_users: Whether only users are drawn on whom a run on all users of the log would
+        train, under new ids: a choice made on the draws' test users has then seen no test user of
+        the log.
       overrides: Keys that replace those of `config`, nested as there; lists as a whole.
     """
 
@@ -104,17 +104,18 @@ class LogConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DefaultConfig:
-    """What is tried as the default: keys that replace those of every log's configuration.
+    """A candidate for the default: keys that replace those of every log's configuration.
 
     Attributes:
       model: Keys of the towers.
       training: Keys of the objective and its optimisation.
       ranking: Keys of the second stage.
       features: Keys of the features; lists as a whole.
-      recent_days: null: domains as the log's configuration has them; n: in place of those with
-        `window_days` or `last_events`, every other domain of clicked tags has a twin,
-        `recent_<name>`, of the last n days.
-      latest_events: The same with `latest_<name>`, of the last n clicks; 0: there are no twins.
+      recent_days: Days n of recency domains. null: domains as in the log's configuration; n:
+        domains with `window_days` or `last_events` are replaced: every other domain of clicked tags
+        gets a twin, `recent_<name>`, over the last n days.
+      latest_events: Clicks n of recency domains, as `recent_days` with twins `latest_<name>` over
+        the last n clicks; 0: there are no twins.
     """
 
     model: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -137,21 +138,22 @@ class DefaultConfig:
 
     @property
     def sections(self) -> dict[str, dict[str, Any]]:
-        """The overrides by section of a pipeline's configuration."""
+        """Overrides by section of a pipeline's configuration."""
         names = ("model", "training", "ranking", "features")
         return {name: getattr(self, name) for name in names if getattr(self, name)}
 
 
 @dataclasses.dataclass(frozen=True)
 class DefaultsConfig:
-    """Everything that defines a study of defaults.
+    """All settings that define a study of defaults.
 
     Attributes:
       name: Name of the study.
-      logs: By name.
-      defaults: By name. The first is the one that the others are compared with, beside baselines.
-      seeds: Seeds of initialisation and order of training.
-      metrics: What is compared, test users: metrics that are kept by user.
+      logs: Logs by name.
+      defaults: Candidates for the default, by name. The others are compared with the first one,
+        besides baselines.
+      seeds: Seeds of initialisation and training order.
+      metrics: Compared metrics, on test users: metrics that are stored by user.
       movielens_dir: Folder with `ml-1m` and `ml-10m-tags/tags.dat` (or `tags.dat.gz`); null: the
         variable `MOVIELENS_DIR`, else `../shared/data`.
       output: Output folder; null: `build/studies/<name>`.
@@ -180,18 +182,18 @@ class DefaultsConfig:
 
     @property
     def output_dir(self) -> str:
-        """The output folder, after the default."""
+        """Output folder: the declared one, or else the default."""
         return self.output or os.path.join("build", "studies", self.name)
 
     @property
     def movielens_folder(self) -> str:
-        """Where MovieLens would be, after the default."""
+        """Folder of MovieLens: the declared one, or else the default."""
         default = os.path.join(os.pardir, "shared", "data")
         return self.movielens_dir or os.environ.get(MOVIELENS_VARIABLE) or default
 
 
 def is_of_defaults(mapping: Any) -> bool:
-    """Whether what a file says is a study of defaults, and not a grid of towers."""
+    """Returns whether a file defines a study of defaults, and not a grid of towers."""
     return isinstance(mapping, Mapping) and "logs" in mapping
 
 

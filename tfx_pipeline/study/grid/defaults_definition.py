@@ -1,4 +1,4 @@
-"""What a study of defaults means: every log with every default as a pipeline's configuration."""
+"""The pipeline configuration of every log with every default, as a study of defaults needs them."""
 
 import dataclasses
 import os
@@ -20,7 +20,7 @@ class Sample:
 
     Attributes:
       log: Name of the log.
-      draw: Seed of the draw; None: there is but one sample, the log.
+      draw: Seed of the draw; None: the whole log is the only sample.
     """
 
     log: str
@@ -28,17 +28,17 @@ class Sample:
 
     @property
     def name(self) -> str:
-        """Name of its folders."""
+        """Name of the sample in the names of its folders."""
         return self.log if self.draw is None else f"{self.log}.draw_{self.draw}"
 
 
 @dataclasses.dataclass(frozen=True)
 class DefaultsStudy:
-    """A study of defaults whose parts have been put together and checked.
+    """A study of defaults whose configurations are complete and checked.
 
     Attributes:
-      config: As written.
-      bases: The pipelines' configurations by log, with the log's overrides.
+      config: Configuration as written.
+      bases: Pipeline configurations by log, with the log's overrides.
     """
 
     config: DefaultsConfig
@@ -59,21 +59,21 @@ class DefaultsStudy:
         )
 
     def tables_dir(self, sample: Sample) -> str | None:
-        """Where the tables of a sample are made; None: they are the configuration's own."""
+        """Returns the folder of a sample's tables; None: they are the configuration's own."""
         log = self.config.logs[sample.log]
         if log.demo is None and log.movielens_1m is None:
             return None
         return os.path.join(self.config.output_dir, "tables", sample.name)
 
     def sample_config(self, sample: Sample) -> PipelineConfig:
-        """The configuration of a sample as the log has it, without any default's overrides."""
+        """Returns the configuration of a sample without any default's overrides."""
         return self._config(sample, {}, sample.name, f"logs.{sample.log}")
 
     def trial_config(self, sample: Sample, default: str) -> PipelineConfig:
-        """The configuration of a sample with a default.
+        """Returns the configuration of a sample with a default.
 
         Raises:
-          ValueError: The two do not go together.
+          ValueError: The default does not fit the log's configuration.
         """
         config = self.config.defaults[default]
         base = to_mapping(self.bases[sample.log].features)
@@ -89,7 +89,7 @@ class DefaultsStudy:
         return self._config(sample, {**sections, "features": features}, name, path)
 
     def data_set(self, sample: Sample, default: str) -> str:
-        """Name of the prepared examples: those of the sample, unless features differ."""
+        """Returns the name of the prepared examples: the sample's, unless the features differ."""
         return os.path.basename(self.trial_config(sample, default).output_dir)
 
     def _config(
@@ -97,7 +97,7 @@ class DefaultsStudy:
     ) -> PipelineConfig:
         mapping = merged(to_mapping(self.bases[sample.log]), overrides)
         mapping["output"] = os.path.join(self.config.output_dir, "data", data_set)
-        # Nobody asks here for what is planted.
+        # Planted interests are not evaluated here.
         mapping["data"]["planted"] = None
         tables = self.tables_dir(sample)
         if tables is not None:
@@ -110,7 +110,7 @@ class DefaultsStudy:
 
 
 def _with_recency(domains: list[dict[str, Any]], config: DefaultConfig) -> list[dict[str, Any]]:
-    """See `DefaultConfig.recent_days`."""
+    """Returns the domains with the twins that `DefaultConfig.recent_days` describes."""
     days, events = config.recent_days, config.latest_events
     key = "latest_events" if days is None else "recent_days"
     lasting = [
@@ -142,19 +142,19 @@ def load_defaults(
     seeds: Iterable[int] | None = None,
     logs: Iterable[str] | None = None,
 ) -> DefaultsStudy:
-    """Loads a study of defaults.
+    """Loads and checks a study of defaults.
 
     Args:
       path_or_name: A YAML file, or the name of a study that comes with the package.
       output: Output folder that replaces the file's.
       seeds: Seeds that replace the file's.
-      logs: Names of logs; others are left out.
+      logs: Names of the logs to keep; None: all.
 
     Returns:
       The checked study.
 
     Raises:
-      ValueError: There is no such file, it is no YAML, or a key is unknown, mistyped or
+      ValueError: There is no such file, it is not YAML, or a key is unknown, mistyped or
         inconsistent.
     """
     mapping = load_yaml(path_or_name, FOLDER)

@@ -1,8 +1,8 @@
-"""What a study's configuration means: base and overrides put together, and checked whole.
+"""The configurations that a study defines: base and overrides combined, and checked as a whole.
 
-What may differ between trials is what the study compares, and nothing else: a tower may set keys of
-`model`, an objective those of the loss. Epochs, batches, learning rate and seeds are the study's,
-equal for all; no tower is tuned for itself.
+Trials may differ only in what the study compares: a tower may set keys of `model`, an objective
+those of the loss. Epochs, batches, learning rate and seeds belong to the study and are equal for
+all; no tower is tuned by itself.
 """
 
 import dataclasses
@@ -19,11 +19,11 @@ from trainer.contract.config_loader import from_mapping, require, to_mapping
 from trainer.contract.file_system import is_remote
 from trainer.contract.given_paths import given_path, require_no_pattern
 
-# In the package: of the studies that come with it. Their names are not those of pipelines.
+# Folder in the package of its studies. Their names are not those of pipelines.
 FOLDER = "configs/studies"
 
-# What an objective may set: the losses, and which of their figures chooses the state kept. A loss
-# of clicks alone says nothing about retrieval, so that no retrieval metric could stop it.
+# Keys that an objective may set: the losses, and the metric that chooses the kept state. A loss of
+# clicks alone does not train retrieval, so that no retrieval metric could stop it.
 OBJECTIVE_KEYS = (
     "multi_class_weight",
     "multi_class_joint_weight",
@@ -42,11 +42,11 @@ DATA_SET_KEYS = ("features", "examples")
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """A study whose parts have been put together and checked.
+    """A study whose configurations are complete and checked.
 
     Attributes:
-      config: As written.
-      base: The pipeline's configuration that all trials share.
+      config: Configuration as written.
+      base: Pipeline configuration that all trials share.
     """
 
     config: StudyConfig
@@ -78,15 +78,15 @@ class Study:
         return to_mapping(self.base)
 
     def model_config(self, tower: str) -> ModelConfig:
-        """The model of a tower, as wide as it is configured."""
+        """Returns the model configuration of a tower, with its configured width."""
         mapping = merged(self._base["model"], self.config.towers[tower])
         return from_mapping(ModelConfig, mapping, f"towers.{tower}")
 
     def training_config(self, objective: str) -> TrainingConfig:
-        """The training with an objective.
+        """Returns the training configuration with an objective.
 
         Raises:
-          ValueError: It sets what is equal for all trials, or what does not exist.
+          ValueError: The objective sets a key that is equal for all trials, or an unknown key.
         """
         path, overrides = f"objectives.{objective}", self.config.objectives[objective]
         common = {field.name for field in dataclasses.fields(TrainingConfig)} - {*OBJECTIVE_KEYS}
@@ -100,7 +100,7 @@ class Study:
         return from_mapping(TrainingConfig, merged(self._base["training"], overrides), path)
 
     def pipeline_config(self, data_set: str) -> PipelineConfig:
-        """The configuration that prepares a data set, in a folder of its own."""
+        """Returns the configuration that prepares a data set, in its own folder."""
         overrides = self.config.data_sets.get(data_set, {})
         path = f"data_sets.{data_set}"
         check_names(overrides, DATA_SET_KEYS, path)
@@ -110,7 +110,7 @@ class Study:
 
 
 def merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the keys of `overrides` replaced: mappings key by key, lists as a whole."""
+    """Returns `base` with the keys of `overrides`: mappings are merged, lists replaced."""
     result = dict(base)
     for key, value in overrides.items():
         if isinstance(result.get(key), Mapping) and isinstance(value, Mapping):
@@ -121,18 +121,18 @@ def merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, A
 
 
 def load_base(path_or_name: str, overrides: Mapping[str, Any], key: str) -> PipelineConfig:
-    """The configuration of a pipeline with some of its keys replaced.
+    """Loads the configuration of a pipeline with some of its keys replaced.
 
     Args:
       path_or_name: A YAML file, or the name of a configuration that comes with the package.
       overrides: Keys that replace those of the file, nested as there; lists as a whole.
-      key: Names the overrides in messages.
+      key: Name of the overrides in messages.
 
     Returns:
       The checked configuration.
 
     Raises:
-      ValueError: There is no such file, or file or overrides are wrong.
+      ValueError: There is no such file, or the file or the overrides are invalid.
     """
     mapping = merged(to_mapping(load_config(path_or_name)), overrides)
     return with_given_paths(from_mapping(PipelineConfig, mapping, key))
@@ -141,7 +141,7 @@ def load_base(path_or_name: str, overrides: Mapping[str, Any], key: str) -> Pipe
 def load_study(
     path_or_name: str, output: str | None = None, seeds: Iterable[int] | None = None
 ) -> Study:
-    """Loads a study.
+    """Loads and checks a study.
 
     Args:
       path_or_name: A YAML file, or the name of a study that comes with the package.
@@ -152,7 +152,7 @@ def load_study(
       The checked study.
 
     Raises:
-      ValueError: There is no such file, it is no YAML, or a key is unknown, mistyped or
+      ValueError: There is no such file, it is not YAML, or a key is unknown, mistyped or
         inconsistent.
     """
     mapping = load_yaml(path_or_name, FOLDER)
@@ -184,7 +184,7 @@ def check_output(output: str) -> None:
     """Refuses an output folder that a study cannot use.
 
     Raises:
-      ValueError: It is remote, or below a folder where TFX would not find its files.
+      ValueError: The folder is remote, or below a folder where TFX would not find its files.
     """
     require(
         not is_remote(output),

@@ -1,4 +1,4 @@
-"""The tables of a study's logs: made once, and again only where what makes them has changed."""
+"""Makes the tables of a study's logs, again only if what they depend on has changed."""
 
 import dataclasses
 import functools
@@ -24,8 +24,8 @@ from trainer.contract.config_loader import to_mapping
 _CODE = ("tfx_pipeline.datasets.demo", "tfx_pipeline.datasets.movielens_1m")
 _CUT_CODE = "tfx_pipeline.datasets.user_cut"
 _CHOICE_CODE = "tfx_pipeline.examples.moments"
-# Of users who are drawn from those that are trained on: the hash that parts users parts these anew,
-# and in every draw alike, so that who is in several counts once.
+# Prefix of the ids of users drawn from training users: the hash that assigns users to splits
+# assigns these anew, and alike in every draw, so that a user in several draws counts once.
 _PREFIX = "drawn-"
 _RATINGS = os.path.join("ml-1m", "ratings.dat")
 _TAGS = os.path.join("ml-10m-tags", "tags.dat")
@@ -33,11 +33,11 @@ _TAGS = os.path.join("ml-10m-tags", "tags.dat")
 
 @dataclasses.dataclass(frozen=True)
 class MadeTables:
-    """What of a study's logs there is.
+    """The samples whose tables exist, and the logs that are left out.
 
     Attributes:
-      samples: The samples whose tables there are, log by log.
-      skipped: By name of a log that is left out, why.
+      samples: Samples whose tables exist, log by log.
+      skipped: Reasons by name of a log that is left out.
     """
 
     samples: tuple[Sample, ...]
@@ -45,17 +45,17 @@ class MadeTables:
 
 
 def make_tables(study: DefaultsStudy, console: Console) -> MadeTables:
-    """Makes the tables that are missing.
+    """Makes the missing tables of a study's logs.
 
     Args:
-      study: Says what the logs are.
-      console: Where progress goes.
+      study: Study that defines the logs.
+      console: Console for progress.
 
     Returns:
-      What there is.
+      The samples with tables, and the skipped logs.
 
     Raises:
-      ValueError: No log is there, or a cut asks for more users than there are.
+      ValueError: No log is available, or a draw needs more users than there are.
     """
     skipped = {}
     for name, log in study.config.logs.items():
@@ -92,7 +92,7 @@ def make_tables(study: DefaultsStudy, console: Console) -> MadeTables:
 
 
 def _missing_movielens(study: DefaultsStudy) -> str:
-    """What to do where the data is not there; "": it is."""
+    """Returns the remedy if the MovieLens data are missing; "": they exist."""
     folder = study.config.movielens_folder
     for name in (_RATINGS, _TAGS):
         path = os.path.join(folder, name)
@@ -107,7 +107,7 @@ def _missing_movielens(study: DefaultsStudy) -> str:
 
 
 def _make_shared(study: DefaultsStudy, log: LogConfig, console: Console) -> str:
-    """The tables that a log is cut out of: logs with the same options share them."""
+    """Returns the folder of tables to draw users from, shared by logs of equal options."""
     options = json.dumps(to_mapping([log.demo, log.movielens_1m]), sort_keys=True)
     name = f"whole.{hashlib.blake2b(options.encode(), digest_size=4).hexdigest()}"
     folder = os.path.join(study.config.output_dir, "tables", name)
@@ -144,7 +144,7 @@ def _make_whole(study: DefaultsStudy, log: LogConfig, output: str, console: Cons
 def _make(
     output: str, wanted: Mapping[str, Any], make: Callable[[str], object], console: Console
 ) -> None:
-    """Makes tables, unless they are there and were made of the same."""
+    """Makes tables, unless they exist and were made from the same inputs."""
     note = Path(f"{output}.json")
     try:
         if os.path.isdir(output) and json.loads(note.read_text(encoding="utf-8")) == wanted:
@@ -152,7 +152,7 @@ def _make(
     except (FileNotFoundError, ValueError):
         pass
     console.line(f"tables of {os.path.basename(output)}, in {output}")
-    # First the note goes: tables that are half replaced are nobody's.
+    # The note is removed first: half-replaced tables must not count as made.
     note.unlink(missing_ok=True)
     make(output)
     write_report(wanted, note)

@@ -1,1 +1,1 @@
-"""A study's page: tables, plots, answers to its questions."""
+"""The page of a study: tables, plots, answers to its questions."""

@@ -19,13 +19,13 @@ def build_defaults_report(
     comparisons: Sequence[Against],
     notes: Sequence[str] = (),
 ) -> str:
-    """The whole report.
+    """Builds the whole report of a study of defaults.
 
     Args:
-      config: What was asked.
-      results: What came out.
-      comparisons: All of the results'.
-      notes: What a reader must know of this run, a sentence each.
+      config: Configuration of the study.
+      results: Results of the study.
+      comparisons: All comparisons of the results.
+      notes: Facts about this run for the reader, one sentence each.
 
     Returns:
       Markdown, ending with a line break.
@@ -52,13 +52,13 @@ def build_defaults_report(
 
 
 def summary_table(results: DefaultsResults) -> tuple[list[str], Rows]:
-    """Over all logs: verdicts against the best baseline, and ranks.
+    """Builds the table over all logs: verdicts against the best baseline, and ranks.
 
     Args:
       results: Results of the study.
 
     Returns:
-      Titles of the columns; a row a default.
+      Titles of the columns; and rows, one per default.
     """
     header = ["default"]
     for metric in results.metrics:
@@ -76,7 +76,7 @@ def summary_table(results: DefaultsResults) -> tuple[list[str], Rows]:
 
 
 def against_best(results: DefaultsResults, default: str, metric: str) -> list[Against]:
-    """A default beside the best baseline of every log that has one by this metric."""
+    """Compares a default with the best baseline of every log that has one by this metric."""
     found = []
     for log in results.logs:
         best = results.best_baseline(log, metric)
@@ -86,14 +86,14 @@ def against_best(results: DefaultsResults, default: str, metric: str) -> list[Ag
 
 
 def log_table(log: str, results: DefaultsResults) -> tuple[list[str], Rows]:
-    """One log: defaults, and baselines beneath.
+    """Builds the table of one log: defaults, and baselines below.
 
     Args:
-      log: The log.
+      log: Name of the log.
       results: Results of the study.
 
     Returns:
-      Titles of the columns; rows.
+      Titles of the columns; and rows.
     """
     header = [log]
     best = {metric: results.best_baseline(log, metric) for metric in results.metrics}

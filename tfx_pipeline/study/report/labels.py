@@ -1,4 +1,4 @@
-"""How a study names metrics, cells and figures to people."""
+"""Names of metrics, cells and figures for the readers of a study."""
 
 from tfx_pipeline.study.grid.config import Cell, Side
 from tfx_pipeline.study.statistics import Mean
@@ -10,7 +10,7 @@ _TITLES = {
     "click_gauc": "click GAUC",
     "distinct_top10": "distinct",
     "coverage_at_10": "coverage@10",
-    # No metric of a table: what chooses the state kept.
+    # Not a metric of a table, but the one that chooses the kept state.
     "mean_ndcg_at_10": "mean of NDCG@10 and novel NDCG@10",
 }
 _STAGES = {
@@ -31,7 +31,7 @@ _KINDS = {
 
 
 def title(metric: str) -> str:
-    """A metric as a column names it: `novel P@10` for `novel_precision_at_10`."""
+    """Returns a metric as a column title: `novel P@10` for `novel_precision_at_10`."""
     if metric in _TITLES:
         return _TITLES[metric]
     name = metric.removeprefix("novel_")
@@ -40,7 +40,7 @@ def title(metric: str) -> str:
 
 
 def spread(mean: Mean | None, metric: str) -> str:
-    """`0.7347 ± 0.0014`; without the deviation where there is none, `-` where there is nothing."""
+    """Returns `0.7347 ± 0.0014`, without a deviation if there is none, or `-` without a mean."""
     if mean is None:
         return "-"
     digits = 1 if metric in _COUNTS else 4
@@ -49,14 +49,14 @@ def spread(mean: Mean | None, metric: str) -> str:
 
 
 def cell_label(cell: Cell, results: Results) -> str:
-    """A cell by what tells the cells of a study apart."""
+    """Returns a cell's name, with the parts that differ between the cells of a study."""
     words = [cell.tower, cell.objective]
     words += [cell.data_set] * results.has_data_sets + [cell.budget] * results.has_budgets
     return " · ".join(words)
 
 
 def side_labels(reference: Side, other: Side) -> tuple[str, str]:
-    """Two sides of a comparison by what tells them apart; their tower at least."""
+    """Returns the names of two sides with the parts that differ; at least their towers."""
     return _side_label(reference, other), _side_label(other, reference)
 
 

@@ -1,4 +1,4 @@
-"""What became of tags without history, as a table and its explanation."""
+"""The results for tags without history, as a table and its explanation."""
 
 from tfx_pipeline.study.report.labels import spread
 from tfx_pipeline.study.report.tables import Rows, markdown_table
@@ -18,16 +18,16 @@ _COLUMNS = {
 
 
 def new_tags_table(results: NewTagsResults) -> tuple[list[str], Rows]:
-    """Means and standard deviations over seeds, test users.
+    """Builds the table of means and standard deviations over seeds, on test users.
 
     Args:
-      results: Of the study.
+      results: Results of the study for new tags.
 
     Returns:
-      Titles of the columns; rows, every tower with and without its views, then what needs no model.
+      Titles of the columns; and rows: every tower with and without its views, then the baselines.
     """
     towers = results.config.towers
-    # Baselines belong to seeds and users: every tower has the same.
+    # Baselines depend on seeds and users only: they are equal for all towers.
     lines = [(tower, who) for tower in towers for who in (VIEWS, ID_ONLY)]
     lines += [("-", who) for who in BASELINES]
     rows = [
@@ -45,7 +45,7 @@ def new_tags_table(results: NewTagsResults) -> tuple[list[str], Rows]:
 
 
 def new_tags_report(results: NewTagsResults) -> list[str]:
-    """Paragraphs of Markdown: what was done, notes, the table."""
+    """Returns paragraphs of Markdown: the method, notes, the table."""
     text = (
         "**Tags without history.** "
         f"{_range(results, 'num_new_tags')} of {_range(results, 'num_tags')} tags, drawn anew with "
@@ -64,7 +64,7 @@ def new_tags_report(results: NewTagsResults) -> list[str]:
 
 
 def _range(results: NewTagsResults, count: str) -> str:
-    """`106 to 125`, of the counts of all seeds."""
+    """Returns the range of a count over all seeds, e.g. `106 to 125`."""
     tower = results.config.towers[0]
     numbers = {round(value) for value in results.values(tower, VIEWS, count)}
     return " to ".join(f"{number:,}" for number in sorted({min(numbers), max(numbers)}))

@@ -1,4 +1,4 @@
-"""A generated part of a Markdown page, between two markers; the rest of the page is a person's."""
+"""A generated part of a Markdown page, between two markers; the rest is written by a person."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ BEGIN, END = "<!-- study: begin -->", "<!-- study: end -->"
 
 
 def check_page(path: Path) -> None:
-    """Looks at a page before hours of work end at it.
+    """Checks a page before hours of work whose result goes into it.
 
     Raises:
-      ValueError: Its folder does not exist, or it has one marker without the other.
+      ValueError: The page's folder does not exist, or it has one marker without the other.
     """
     if not path.parent.is_dir():
         raise ValueError(
@@ -29,11 +29,11 @@ def check_page(path: Path) -> None:
 
 
 def write_page(path: Path, part: str) -> None:
-    """Replaces what is between the markers, or adds it with markers at the end.
+    """Replaces the text between the markers, or adds it with markers at the end.
 
     Args:
-      path: The page; made if there is none.
-      part: Markdown.
+      path: Path of the page, which is created if missing.
+      part: Markdown to write.
     """
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     if BEGIN in text:

@@ -1,7 +1,8 @@
-"""A study's results as PNG files; no window is opened and no global state of matplotlib used.
+"""A study's results as PNG files, without windows and without global state of matplotlib.
 
-A click loss by itself ranks rare tags first, and one such tower would press all others together:
-axes hold the bulk of the cells, and what lies far from it is named at the edge with its value.
+A click loss by itself ranks rare tags first, and one tower trained so would squeeze all others
+together: the axes cover the bulk of the cells, and a distant cell is named at the edge with its
+value.
 """
 
 import itertools
@@ -28,17 +29,17 @@ def write_plots(folder: Path, results: Results, metrics: Sequence[str]) -> list[
     """Writes every plot that the results allow.
 
     Args:
-      folder: Where to.
-      results: What came out.
-      metrics: Each is shown by cell, the first against the second and by parameters.
+      folder: Folder to write to.
+      results: Results of the study.
+      metrics: Metrics to plot: each by cell, the first against the second and by parameters.
 
     Returns:
-      Titles and file names, in the order of a reader's interest.
+      Titles and file names, the most interesting first.
     """
     written = []
 
     def save(figure: Figure, name: str, path: str) -> None:
-        # Without the version of the library: the same results are the same files.
+        # Without the version of the library, so that equal results give equal files.
         FigureCanvasAgg(figure).print_png(str(folder / path), metadata={"Software": None})
         written.append((name, path))
 
@@ -56,13 +57,13 @@ def write_plots(folder: Path, results: Results, metrics: Sequence[str]) -> list[
 
 
 def bulk(values: Sequence[float]) -> tuple[float, float]:
-    """The range in which most values lie: three times the quartiles' distance beyond them (Tukey).
+    """Returns the range of most values, to three quartile distances beyond the quartiles (Tukey).
 
     Args:
-      values: At least one.
+      values: Values, at least one.
 
     Returns:
-      Lower and upper end, both values.
+      The smallest and the largest value in the range.
     """
     low, high = np.quantile(values, [0.25, 0.75])
     reach = 3 * (high - low)
@@ -71,7 +72,7 @@ def bulk(values: Sequence[float]) -> tuple[float, float]:
 
 
 def plot_intervals(results: Results, metric: str) -> Figure:
-    """A metric of every cell: mean and 95 % interval, baselines as lines."""
+    """Plots a metric of every cell: mean and 95 % interval, baselines as lines."""
     means = {cell: results.mean(Side(cell), metric) for cell in results.cells}
     shown = [(cell, mean) for cell, mean in means.items() if mean is not None]
     low, high = bulk([mean.mean for _, mean in shown])
@@ -106,7 +107,7 @@ def plot_intervals(results: Results, metric: str) -> Figure:
 
 
 def plot_trade_off(results: Results, first: str, second: str) -> Figure:
-    """Two metrics against each other, on the first data set: means, and deviations as bars."""
+    """Plots two metrics on the first data set: means, with deviations as bars."""
     points = _points(results, first, second)
     figure = Figure(figsize=(9, 6), dpi=_DPI, layout="constrained")
     axes = figure.add_subplot()
@@ -145,7 +146,7 @@ def plot_trade_off(results: Results, first: str, second: str) -> Figure:
 
 
 def plot_parameters(results: Results, metric: str) -> Figure:
-    """A metric by size, on the first data set: mean and 95 % interval, parameters as logarithm."""
+    """Plots a metric by size on the first data set, with intervals and a logarithmic axis."""
     points = _points(results, metric)
     figure = Figure(figsize=(9, 6), dpi=_DPI, layout="constrained")
     axes = figure.add_subplot()
@@ -172,7 +173,7 @@ def plot_parameters(results: Results, metric: str) -> Figure:
 
 
 def _points(results: Results, *metrics: str) -> dict[Cell, tuple[Mean, ...]]:
-    """Cells of the first data set that have all metrics; others have examples of their own."""
+    """Returns cells of the first data set that have all metrics; others have other examples."""
     points = {}
     for cell in results.cells:
         means = [results.mean(Side(cell), metric) for metric in metrics]
@@ -183,7 +184,7 @@ def _points(results: Results, *metrics: str) -> dict[Cell, tuple[Mean, ...]]:
 
 
 def _draw_baselines(axes: Any, results: Results, metric: str) -> None:
-    """Those of the first data set, but for chance, as lines."""
+    """Draws the baselines of the first data set, except chance, as lines."""
     styles = itertools.cycle(("--", "-.", ":", (0, (1, 4)), (0, (6, 3)), (0, (3, 1, 1, 1))))
     for who, style in zip(BASELINES[:-1], styles, strict=False):
         mean = results.mean(Side(results.cells[0], who), metric)
@@ -199,17 +200,17 @@ def _finish(axes: Any) -> None:
 
 
 def _half(mean: Mean) -> float:
-    """Half of the 95 % interval; 0 for a single seed."""
+    """Returns half of the 95 % interval; 0 for a single seed."""
     return 0.0 if mean.high is None else mean.high - mean.mean
 
 
 def _face(cell: Cell) -> str | None:
-    """Equal parameters are hollow."""
+    """Returns the face colour of a marker: hollow for the budget of equal parameters."""
     return None if cell.budget == "width" else "white"
 
 
 def _colours(names: Iterable[str]) -> dict[str, tuple[float, ...]]:
-    # The ten dark colours of the palette first, then their pale partners.
+    # The ten dark colours of the palette first, then the pale ones.
     order = (*range(0, 20, 2), *range(1, 20, 2))
     palette = colormaps["tab20"]
     return {

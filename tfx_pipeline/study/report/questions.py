@@ -1,4 +1,4 @@
-"""Answers to a study's questions: differences of means, and which of them the seeds bear out."""
+"""Answers to a study's questions: differences of means, and which of them seeds confirm."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,26 +17,28 @@ from tfx_pipeline.study.statistics import (
 )
 from tfx_pipeline.study.trials.results import Results
 
-# `undefined`: a side has no such figure; `one seed`: there is nothing to tell a difference from.
+# `undefined`: a side has no value; `one seed`: the difference has no interval.
 Verdict = Literal["above", "below", "not separate", "one seed", "undefined"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """One metric of two sides.
+    """The comparison of two sides by one metric.
 
     Attributes:
-      reference: The first side.
-      other: The side it is compared with.
+      reference: First side.
+      other: Side that it is compared with.
       metric: Name of the metric.
-      reference_mean: Over seeds; None where undefined.
-      other_mean: Of the other side.
-      difference: First less other, over seeds; None where undefined.
-      user_difference: The same over users, each user's mean over the seeds beside the same user's
-        of the other side; None where the metric is not kept by user, or users differ.
-      is_paired: Whether `difference` is taken seed by seed. It is where both sides are figures of
-        the same trained models; two models of one seed have nothing in common but a number.
-      adjusted_p: p-value of `difference` after all comparisons of the study (Holm); None: none.
+      reference_mean: Mean of the first side over seeds; None where undefined.
+      other_mean: Mean of the other side over seeds; None where undefined.
+      difference: First minus other, over seeds; None where undefined.
+      user_difference: First minus other over users, each user's mean over the seeds compared with
+        the same user's of the other side; None where the metric is not stored by user, or users
+        differ.
+      is_paired: Whether `difference` is taken seed by seed. It is if both sides are figures of the
+        same trained models; two models of one seed have only a number in common.
+      adjusted_p: p-value of `difference`, adjusted for all comparisons of the study (Holm); None:
+        there is none.
     """
 
     reference: Side
@@ -51,10 +53,10 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        """Where the reference is; `above` and `below` only where seeds and users bear it out.
+        """Position of the reference; `above` and `below` only if both seeds and users confirm it.
 
-        Seeds do where the 95 % intervals of the means do not meet (where seeds are paired: where
-        that of the difference leaves out 0), users where that of their difference leaves out 0.
+        Seeds confirm it if the 95 % intervals of the means do not overlap (for paired seeds: if
+        that of the difference excludes 0), users if the interval of their difference excludes 0.
         """
         first, second, difference = self.reference_mean, self.other_mean, self.difference
         if first is None or second is None or difference is None:
@@ -73,8 +75,8 @@ class Answer:
     """A question with its comparisons.
 
     Attributes:
-      question: The question.
-      comparisons: Budget by budget, side by side, metric by metric.
+      question: Question of the study.
+      comparisons: Comparisons by budget, then side, then metric.
     """
 
     question: Question
@@ -82,14 +84,14 @@ class Answer:
 
 
 def answer(questions: Sequence[Question], results: Results) -> list[Answer]:
-    """Compares what the questions ask for.
+    """Makes the comparisons that the questions ask for.
 
     Args:
-      questions: Of the study.
-      results: Of the same study.
+      questions: Questions of the study.
+      results: Results of the same study.
 
     Returns:
-      An answer a question; p-values are adjusted for all of their comparisons together.
+      One answer per question; p-values are adjusted for all of their comparisons together.
     """
     found = [
         [
@@ -131,7 +133,7 @@ def _compare(reference: Side, other: Side, metric: str, results: Results) -> Com
 def _user_difference(first: np.ndarray | None, second: np.ndarray | None) -> Difference | None:
     if first is None or second is None or first.shape != second.shape:
         return None
-    # Who has a figure depends on the user's truth alone, not on the model.
+    # Whether a user has a value depends on the user's truth alone, not on the model.
     defined = ~(np.isnan(first) | np.isnan(second))
     if not defined.any():
         return None

@@ -1,4 +1,4 @@
-"""A study's results as Markdown: what was compared, the table, plots, answers to its questions."""
+"""A study's results as Markdown: the comparison, the table, plots, answers to its questions."""
 
 from collections.abc import Iterable, Sequence
 
@@ -20,15 +20,15 @@ def build_report(
     notes: Iterable[str] = (),
     new_tags: NewTagsResults | None = None,
 ) -> str:
-    """The whole report.
+    """Builds the whole report of a study.
 
     Args:
-      study: What was asked.
-      results: What came out.
-      answers: To the study's questions.
-      plots: Titles and file names.
-      notes: What a reader must know of this run, a sentence each.
-      new_tags: What became of tags without history; None: the study does not ask for it.
+      study: Study that was run.
+      results: Results of the study.
+      answers: Answers to the study's questions.
+      plots: Titles and file names of the plots.
+      notes: Facts about this run for the reader, one sentence each.
+      new_tags: Results for tags without history; None: the study does not include them.
 
     Returns:
       Markdown, ending with a line break.
@@ -92,7 +92,7 @@ def _how_to_read(study: Study, answers: Sequence[Answer]) -> str:
 
 
 def summary(one: Answer) -> str:
-    """Verdicts counted, metric by metric."""
+    """Returns the numbers of verdicts, metric by metric."""
     parts = []
     for metric in one.question.metrics:
         verdicts = [c.verdict for c in one.comparisons if c.metric == metric]

@@ -1,4 +1,4 @@
-"""The one table of a study: every cell, and the baselines that need no model."""
+"""The table of a study: every cell, and the baselines, which need no model."""
 
 from collections.abc import Sequence
 
@@ -12,14 +12,14 @@ Rows = list[list[str]]
 
 
 def result_table(results: Results, metrics: Sequence[str]) -> tuple[list[str], Rows]:
-    """Means and standard deviations over seeds, test users.
+    """Builds the table of means and standard deviations over seeds, on test users.
 
     Args:
-      results: Of the study.
-      metrics: The columns.
+      results: Results of the study.
+      metrics: Metrics of the columns.
 
     Returns:
-      Titles of the columns; rows, the cells of a data set in the order of the grid and then its
+      Titles of the columns; and rows: the cells of a data set in the order of the grid, then its
       baselines.
     """
     header = ["tower", "objective"]
@@ -29,7 +29,7 @@ def result_table(results: Results, metrics: Sequence[str]) -> tuple[list[str], R
     for data_set in results.data_sets:
         cells = [cell for cell in results.cells if cell.data_set == data_set]
         rows += [_cell_row(cell, results, metrics) for cell in cells]
-        # Baselines belong to the users, whatever was trained: every cell has the same.
+        # Baselines depend on the users only, whatever was trained: they are equal for all cells.
         there = results.of_cell(cells[0])[0].baselines
         rows += [
             _baseline_row(who, cells[0], results, metrics) for who in BASELINES if who in there
@@ -38,7 +38,7 @@ def result_table(results: Results, metrics: Sequence[str]) -> tuple[list[str], R
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], num_words: int) -> str:
-    """A table in Markdown; `num_words` columns to the left, the others to the right."""
+    """Returns a Markdown table with the first `num_words` columns left-aligned, others right."""
     rules = ["---"] * num_words + ["---:"] * (len(header) - num_words)
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rules, *rows))
 

@@ -1,1 +1,1 @@
-"""The trainings of a study, their data sets and results."""
+"""The trainings of a study, with their data sets and results."""

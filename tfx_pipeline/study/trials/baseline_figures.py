@@ -1,4 +1,4 @@
-"""What a study compares its towers with: figures that need no model, on the same users."""
+"""Figures of the baselines of a study: they need no model and use the same users."""
 
 from collections.abc import Iterable
 
@@ -7,23 +7,23 @@ from trainer.data.snapshots import Snapshots
 from trainer.evaluation import baselines
 from trainer.evaluation.fitted_baselines import FittedBaselines
 
-# By seed, then by name of the baseline.
+# Figures by seed, then by name of the baseline.
 BaselineFigures = dict[int, dict[str, Figures]]
 
 
 def baseline_figures(
     fitted: FittedBaselines, test: Snapshots, num_tags: int, seeds: Iterable[int]
 ) -> BaselineFigures:
-    """Figures of all baselines that there are.
+    """Computes the figures of all fitted baselines.
 
     Args:
-      fitted: The baselines.
-      test: One snapshot a user, evaluated.
+      fitted: Fitted baselines.
+      test: Snapshots that are evaluated, one per user.
       num_tags: Number of tags.
-      seeds: Of `random`; nothing else depends on them.
+      seeds: Seeds of `random`; no other baseline depends on them.
 
     Returns:
-      The figures.
+      Figures by seed and name.
     """
     fixed = {
         who: figures_of(

@@ -1,4 +1,4 @@
-"""The data sets of a study: each prepared once, held in memory one at a time."""
+"""The data sets of a study: each prepared once, and one at a time held in memory."""
 
 from collections.abc import Callable, Iterable
 
@@ -12,12 +12,12 @@ from trainer.evaluation.fitted_baselines import fit_baselines
 
 
 class DataSets:
-    """Prepared examples by name.
+    """Prepared examples of a study by name of the data set.
 
     Args:
-      config_of: Says by name what a data set is made of.
+      config_of: Function that returns the pipeline configuration of a data set.
       seeds: Seeds of the random baseline.
-      console: Where progress goes.
+      console: Console for progress.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class DataSets:
         self._loaded: tuple[str, StudyExamples] | None = None
 
     def prepare(self, names: Iterable[str]) -> None:
-        """Runs the pipeline's nodes up to Transform, or finds what they made in the cache.
+        """Runs the pipeline's nodes up to Transform, or takes their outputs from the cache.
 
         Raises:
           ValueError: A user's mistake, in one line.
@@ -41,7 +41,7 @@ class DataSets:
             self._prepared[name] = prepare_examples(config, self._console)
 
     def examples(self, name: str) -> StudyExamples:
-        """The examples of a prepared data set in memory, in place of those of another."""
+        """Returns the examples of a prepared data set in memory, replacing those of another."""
         if self._loaded is None or self._loaded[0] != name:
             self._loaded = None
             prepared = self._prepared[name]
@@ -57,7 +57,7 @@ class DataSets:
         return self._loaded[1]
 
     def baselines(self, name: str) -> BaselineFigures:
-        """Figures without a model, by seed."""
+        """Returns the figures of the baselines, by seed."""
         examples = self.examples(name)
         fitted = fit_baselines(
             examples.tag_clicks,

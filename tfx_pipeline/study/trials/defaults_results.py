@@ -1,7 +1,7 @@
-"""What came out of a study of defaults: by log and default, beside every baseline.
+"""Results of a study of defaults: by log and default, beside every baseline.
 
-Figures are of test users but for the ranks, which are of validation users: a default is to be
-chosen by these.
+Figures are of test users, except for the ranks, which are of validation users: a default is to be
+chosen by the ranks.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from tfx_pipeline.study.trials.baseline_figures import BaselineFigures
 from tfx_pipeline.study.trials.trial import FinishedTrial
 from trainer.evaluation.baselines_config import BASELINES
 
-# `undefined`: no user has the figure of both, or a single one has.
+# `undefined`: fewer than two users have a value on both sides.
 Verdict = Literal["above", "not separate", "below", "undefined"]
 VERDICTS: tuple[Verdict, ...] = ("above", "not separate", "below")
 
@@ -29,12 +29,12 @@ class DefaultRun:
     """One seed of a default on a sample.
 
     Attributes:
-      sample: The log, or a draw of it.
+      sample: Log, or a draw of it.
       default: Name of the default.
-      seed: The seed.
+      seed: Seed of the training.
       data_set: Name of the prepared examples.
-      trial: Key of the training; defaults that come to the same one share it.
-      finished: What it came to.
+      trial: Key of the training; defaults with the same definition share it.
+      finished: Finished training with its figures.
       users: Ids of the test users, in the order of the figures by user.
     """
 
@@ -47,7 +47,7 @@ class DefaultRun:
     users: np.ndarray
 
     def to_json(self) -> dict[str, Any]:
-        """The run as `study.json` has it."""
+        """Returns the run in the form of `study.json`."""
         outcome = self.finished.outcome
         return {
             "log": self.sample.log,
@@ -71,10 +71,10 @@ class DefaultRun:
 
 @dataclasses.dataclass(frozen=True)
 class SampleBaselines:
-    """What needs no model, on the test users of a sample.
+    """The figures of the baselines on the test users of a sample.
 
     Attributes:
-      figures: By seed and name.
+      figures: Figures by seed and name.
       users: Ids of the test users, in the order of the figures by user.
     """
 
@@ -84,14 +84,15 @@ class SampleBaselines:
 
 @dataclasses.dataclass(frozen=True)
 class Against:
-    """A default beside something else on one log, the same users on both sides.
+    """The comparison of a default with another ranking on one log, over the same users.
 
     Attributes:
-      log: The log.
-      default: The default.
-      other: A baseline or another default.
+      log: Name of the log.
+      default: Name of the default.
+      other: Name of a baseline or of another default.
       metric: Name of the metric.
-      comparison: Over the users; each is the mean over seeds and draws that have them.
+      comparison: Comparison over the users, each with the mean over the seeds and draws that
+        include them.
     """
 
     log: str
@@ -102,7 +103,7 @@ class Against:
 
     @property
     def verdict(self) -> Verdict:
-        """Where the default is, by the interval over users."""
+        """Position of the default, by the interval over users."""
         if self.comparison.low is None:
             return "undefined"
         if self.comparison.is_above:
@@ -110,7 +111,7 @@ class Against:
         return "below" if self.comparison.is_below else "not separate"
 
     def to_json(self) -> dict[str, Any]:
-        """The comparison as `study.json` has it."""
+        """Returns the comparison in the form of `study.json`."""
         one = self.comparison
         return {
             "log": self.log,
@@ -127,12 +128,12 @@ class Against:
 
 @dataclasses.dataclass(frozen=True)
 class DefaultsResults:
-    """All of it.
+    """All results of a study of defaults.
 
     Attributes:
-      runs: Sample by sample, default by default, seeds within.
-      baselines: By sample.
-      metrics: What is compared.
+      runs: Runs by sample, then default, then seed.
+      baselines: Figures of the baselines by sample.
+      metrics: Compared metrics.
     """
 
     runs: tuple[DefaultRun, ...]
@@ -141,38 +142,38 @@ class DefaultsResults:
 
     @property
     def logs(self) -> tuple[str, ...]:
-        """The logs, each once."""
+        """Names of the logs, each once."""
         return tuple(dict.fromkeys(run.sample.log for run in self.runs))
 
     @property
     def defaults(self) -> tuple[str, ...]:
-        """The defaults, each once."""
+        """Names of the defaults, each once."""
         return tuple(dict.fromkeys(run.default for run in self.runs))
 
     def samples(self, log: str) -> tuple[Sample, ...]:
-        """The samples of a log."""
+        """Returns the samples of a log."""
         return tuple(sample for sample in self.baselines if sample.log == log)
 
     def baselines_of(self, log: str) -> tuple[str, ...]:
-        """The baselines that every sample of a log has, without chance."""
+        """Returns the baselines that every sample of a log has, without chance."""
         known = [next(iter(self.baselines[s].figures.values())) for s in self.samples(log)]
         return tuple(
             who for who in BASELINES if who != "random" and all(who in one for one in known)
         )
 
     def num_users(self, log: str) -> int:
-        """The test users of a log, each once."""
+        """Returns the number of different test users of a log."""
         ids = [self.baselines[sample].users for sample in self.samples(log)]
         return len(np.unique(np.concatenate(ids)))
 
     def mean(self, log: str, who: str, metric: str, split: str = "eval") -> Mean | None:
-        """Mean and deviation over draws and seeds; of a baseline over draws.
+        """Computes mean and deviation over draws and seeds; for a baseline over draws.
 
         Args:
-          log: The log.
-          who: A default or a baseline.
-          metric: The metric.
-          split: Prefix of a default: `eval`, test users, or `eval_validation`.
+          log: Name of the log.
+          who: Name of a default or a baseline.
+          metric: Name of the metric.
+          split: Prefix of a default's metrics: `eval` for test users, or `eval_validation`.
 
         Returns:
           The mean; None where any of the values is undefined.
@@ -189,7 +190,7 @@ class DefaultsResults:
         return mean_of(defined) if defined and len(defined) == len(values) else None
 
     def best_baseline(self, log: str, metric: str) -> str | None:
-        """The baseline with the highest mean on test users: the hardest to be above."""
+        """Returns the baseline with the highest mean on test users, the hardest to exceed."""
         means = {who: self.mean(log, who, metric) for who in self.baselines_of(log)}
         known = {who: mean.mean for who, mean in means.items() if mean is not None}
         return max(known, key=lambda who: known[who]) if known else None
@@ -203,7 +204,7 @@ class DefaultsResults:
         return Against(log, default, other, metric, comparison)
 
     def comparisons(self) -> Iterator[Against]:
-        """Every default on every log against every baseline, and against the first default."""
+        """Compares every default on every log with every baseline, and with the first default."""
         for log in self.logs:
             for default in self.defaults:
                 others = [*self.baselines_of(log), *({self.defaults[0]} - {default})]
@@ -213,13 +214,13 @@ class DefaultsResults:
                             yield self.against(log, default, other, metric)
 
     def ranks(self, metric: str) -> dict[str, float | None]:
-        """Mean rank of each default over the logs, on validation users; 1: the best.
+        """Computes the mean rank of each default over the logs, on validation users; 1: the best.
 
         Args:
           metric: Name of a metric of the model as it would be served.
 
         Returns:
-          By default; None where the metric is undefined on every log.
+          Mean ranks by default; None where the metric is undefined on every log.
         """
         ranks: dict[str, list[float]] = {default: [] for default in self.defaults}
         for log in self.logs:
@@ -239,7 +240,7 @@ class DefaultsResults:
         return next(iter(self.baselines[sample].figures.values()))[who]
 
     def _by_user(self, log: str, who: str, metric: str) -> dict[Any, float]:
-        """By id of a user the mean over seeds and draws; without those who have no figure."""
+        """Returns each user's mean over seeds and draws, by id; without users who have no value."""
         key = (log, who, metric)
         if key not in self._known_by_user:
             if who in self.defaults:
@@ -275,5 +276,5 @@ def _means_by_user(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[Any, 
 
 
 def counts_by_verdict(comparisons: Sequence[Against]) -> dict[Verdict, int]:
-    """How many of them came out how; undefined ones do not count."""
+    """Counts comparisons by verdict; undefined ones do not count."""
     return {verdict: sum(one.verdict == verdict for one in comparisons) for verdict in VERDICTS}

@@ -11,22 +11,22 @@ from tfx_pipeline.study.trials.trials import Trial
 
 @dataclasses.dataclass(frozen=True)
 class DefaultsTrial(Trial[TrialDefinition]):
-    """One training; it stands for all defaults that come to it.
+    """One training, for all defaults with its definition.
 
     Attributes:
-      defaults: Their names.
+      defaults: Names of these defaults.
     """
 
     defaults: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
-        """Data set and defaults, without the seed."""
+        """Data set and defaults in words, without the seed."""
         return f"{self.data_set} · {', '.join(self.defaults)}"
 
 
 def data_set_configs(study: DefaultsStudy, samples: Sequence[Sample]) -> dict[str, PipelineConfig]:
-    """By data set what prepares it, sample by sample; first that of the sample's own features."""
+    """Returns the configuration of each data set, by sample; that of its own features first."""
     found: dict[str, PipelineConfig] = {}
     for sample in samples:
         found[sample.name] = study.sample_config(sample)
@@ -38,11 +38,11 @@ def data_set_configs(study: DefaultsStudy, samples: Sequence[Sample]) -> dict[st
 def defaults_trials(
     study: DefaultsStudy, samples: Sequence[Sample], fingerprints: Mapping[str, str]
 ) -> dict[tuple[str, str], DefaultsTrial]:
-    """The trainings, data set by data set.
+    """Builds the trainings of a study, data set by data set.
 
     Args:
-      study: The study.
-      samples: Those whose tables there are.
+      study: Checked study.
+      samples: Samples whose tables exist.
       fingerprints: Hashes of the prepared examples, by data set.
 
     Returns:
@@ -63,7 +63,7 @@ def defaults_trials(
 def trial_definitions(
     study: DefaultsStudy, sample: Sample, default: str, fingerprint: str
 ) -> Iterator[TrialDefinition]:
-    """The trainings of a default on a sample, one a seed."""
+    """Yields the trainings of a default on a sample, one per seed."""
     config = study.trial_config(sample, default)
     for seed in study.config.seeds:
         yield TrialDefinition(

@@ -13,7 +13,7 @@ from trainer.evaluation.figures import ItemScorer, TagScorer, evaluate, evaluate
 from trainer.evaluation.second_stage import SecondStage, mixed, over_chunks, two_stage_scores
 from trainer.model import InterestModel
 
-# Metrics that are kept user by user: a study compares models on the same users by them.
+# Metrics that are stored user by user, so that a study can compare models on the same users.
 USER_METRICS = (
     "precision_at_10",
     "recall_at_10",
@@ -24,7 +24,7 @@ USER_METRICS = (
     "click_gauc",
 )
 
-# w, and what is remembered.
+# Weight w, and the domains of memory.
 _Stage = tuple[float, tuple[DomainMemory, ...]]
 
 _QUERIES = "query_embeddings"
@@ -33,11 +33,11 @@ _CLICK_LOGITS = "click_logits"
 
 @dataclasses.dataclass(frozen=True)
 class Figures:
-    """What one scorer of tags comes to.
+    """The figures of one scorer of tags.
 
     Attributes:
-      metrics: By name; None where undefined.
-      by_user: Of `USER_METRICS` those that exist, float32 [num_users]; nan where undefined.
+      metrics: Metrics by name; None where undefined.
+      by_user: Metrics of `USER_METRICS` that exist, float32 [num_users]; nan where undefined.
     """
 
     metrics: Mapping[str, float | None]
@@ -51,7 +51,7 @@ def figures_of(
     item_scorer: ItemScorer | None = None,
     with_novel: bool = True,
 ) -> Figures:
-    """Computes the protocol's metrics without slices, and those of users.
+    """Computes the protocol's metrics without slices, and those of each user.
 
     See `trainer.evaluation.figures`.
     """
@@ -66,18 +66,18 @@ def figures_of(
 def evaluate_stages(
     model: InterestModel, snapshots: Snapshots, stage: SecondStage
 ) -> dict[str, Figures]:
-    """Figures with and without a second stage.
+    """Computes the figures of a model with and without second stages.
 
     Args:
-      model: The trained model.
-      snapshots: One a user.
-      stage: The second stage that would be served.
+      model: Trained model.
+      snapshots: Examples, one per user.
+      stage: Second stage that would be served.
 
     Returns:
-      By the report's names: `model`, as it would be served; where it has memory
+      Figures by names of the report: `model`, as it would be served; if it has memory,
       `without_memory_stage`, the same without it; `multi_class_stage`, without a second stage; and
-      where there is a click head `click_stage`, ordered by it, and `mix_stage`, by the best mix on
-      validation users, both without memory.
+      with a click head `click_stage`, ordered by it, and `mix_stage`, by the best mix on validation
+      users, both without memory.
     """
     has_clicks = model.training_config.click_objective is not None
     stages: dict[str, _Stage] = {"model": (stage.click_weight, stage.memory)}
@@ -88,7 +88,7 @@ def evaluate_stages(
         stages["click_stage"] = (1.0, ())
         if stage.mix_weight is not None:
             stages["mix_stage"] = (stage.mix_weight, ())
-    # The towers run once; every second stage finds what they said beside the labels.
+    # The towers run once; every second stage reads their outputs beside the labels.
     raw = model.spec.raw_names
     scalars = {**snapshots.scalars, _QUERIES: over_chunks(model.query_embeddings, snapshots, raw)}
     lists = dict(snapshots.lists)

@@ -1,4 +1,4 @@
-"""The prepared examples of one data set in memory, and a fingerprint of what is in them."""
+"""The prepared examples of one data set in memory, with a fingerprint of their content."""
 
 import dataclasses
 import functools
@@ -24,15 +24,15 @@ from trainer.towers.tag_views import TagAttributes, load_tag_attributes
 
 @dataclasses.dataclass(frozen=True)
 class StudyExamples:
-    """What every trial of a data set looks at.
+    """The examples of a data set that every trial uses.
 
     Attributes:
-      spec: The features.
-      vocabulary_sizes: Number of ids by vocabulary name.
-      tags: What is known of the tags, in order of their ids.
-      tag_frequencies: float [num_tags], how often each tag occurs.
+      spec: Feature specification.
+      vocabulary_sizes: Number of ids by name of the vocabulary.
+      tags: Attributes of the tags, in order of their ids.
+      tag_frequencies: float [num_tags], frequency of each tag.
       splits: Snapshots of `train`, `validation` and `test`.
-      tag_clicks: float [num_tags], clicks of the training part. No training sees them.
+      tag_clicks: float [num_tags], clicks of the training part. Not used in training.
     """
 
     spec: f.FeatureSpec
@@ -44,7 +44,7 @@ class StudyExamples:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Hash of all that is trained on; where files are and how they are cut does not enter."""
+        """Hash of all inputs of training; paths and shards of the files do not matter."""
         digest = hashlib.blake2b(digest_size=16)
         for part in (self.spec, sorted(self.vocabulary_sizes.items())):
             digest.update(repr(part).encode() + b"\n")
@@ -57,7 +57,7 @@ class StudyExamples:
 
     @functools.cached_property
     def fingerprint_with_clicks(self) -> str:
-        """The same and the clicks, for those trials whose figures have them."""
+        """Hash of the same inputs and the clicks, for trials whose figures depend on them."""
         digest = hashlib.blake2b(self.fingerprint.encode(), digest_size=16)
         digest.update(np.ascontiguousarray(self.tag_clicks, np.float64).data)
         return digest.hexdigest()
@@ -70,17 +70,17 @@ def load_examples(
     spec: f.FeatureSpec,
     tag_vectors: str | None = None,
 ) -> StudyExamples:
-    """Reads all splits into memory.
+    """Reads all splits of a data set into memory.
 
     Args:
-      transformed_dir: Transformed examples, a folder `Split-<name>` each.
-      transform_dir: The fitted transform.
-      tags_path: Statistics of the tags, JSON lines.
-      spec: The features.
-      tag_vectors: The user's vectors of tags; None: there are none.
+      transformed_dir: Folder of the transformed examples, with a folder `Split-<name>` each.
+      transform_dir: Folder of the fitted transform.
+      tags_path: Path of the statistics of the tags, JSON lines.
+      spec: Feature specification.
+      tag_vectors: Path of the user's vectors of tags; None: there are none.
 
     Returns:
-      The examples.
+      The examples in memory.
     """
     transform_output = tft.TFTransformOutput(transform_dir)
     splits = {

@@ -1,7 +1,7 @@
-"""One trial of tags without history: some are held out of a training, and scored after it.
+"""One trial of tags without history: some tags are held out of a training, then scored.
 
-The code that these trials depend on is this module and what it imports. No trial of the grid
-imports it, so that those stay finished when this changes.
+The code that these trials depend on is this module and its imports. No trial of the grid imports
+it, so that those stay finished when this module changes.
 """
 
 import dataclasses
@@ -18,13 +18,13 @@ from trainer.parameter_count import count_parameters
 
 @dataclasses.dataclass(frozen=True)
 class HeldOutDefinition(TrialDefinition):
-    """Everything such a training depends on beside the code.
+    """All settings that a training with held-out tags depends on besides the code.
 
-    Its seed also draws the tags. New tags are ranked by the towers alone, so that `ranking` says
-    nothing and has its defaults.
+    Its seed also draws the tags. New tags are ranked by the towers alone, so `ranking` has no
+    effect and keeps its defaults.
 
     Attributes:
-      fraction: Share of the tags held out.
+      fraction: Share of the tags that are held out.
     """
 
     fraction: float
@@ -36,16 +36,16 @@ def run_held_out(
     """Trains without some tags, and scores those for validation and test users.
 
     Args:
-      definition: What is trained.
-      examples: What it is trained on, with all tags.
-      code: Fingerprint of the code, kept beside the figures.
+      definition: Definition of the training.
+      examples: Examples of the data set, with all tags.
+      code: Fingerprint of the code, stored beside the figures.
 
     Returns:
-      What it came to; figures under `eval.<who>.` and `eval_validation.<who>.`, by the names of
-      `tfx_pipeline.study.trials.hidden_tags`.
+      The finished trial, with figures under `eval.<who>.` and `eval_validation.<who>.`, by the
+      names of `tfx_pipeline.study.trials.hidden_tags`.
     """
     started = time.perf_counter()
-    # Nothing of the trial before: neither its graphs in memory nor its random numbers.
+    # Discards the state of the previous trial: its graphs in memory and its random numbers.
     tf_keras.backend.clear_session()
     result = held_out_tags_experiment(
         examples.splits["train"],

@@ -1,9 +1,9 @@
-"""How well tags that training never saw are recommended on their first day.
+"""Measures how well tags that training never saw are recommended on their first day.
 
-Some tags are taken out of everything that a model learns from or looks at, as if the log had been
+Some tags are removed from everything that a model learns from or reads, as if the log had been
 written before they existed. The vocabulary does not have them either: a tag that is a candidate of
 the softmax and never a label learns to be avoided. Then they join the others by their views alone
-(`TagTower.embed`), and all are ranked for users who clicked some of the new ones later.
+(`TagTower.embed`), and all are ranked for users who later clicked some of the new ones.
 """
 
 import dataclasses
@@ -28,22 +28,22 @@ from trainer.model import InterestModel
 from trainer.towers.tag_views import TagAttributes
 
 CUTS = (10, 50, 100)
-_HIDDEN = -2  # -1 is a label out of vocabulary
+_HIDDEN = -2  # unlike -1, a label out of vocabulary
 
 
 def choose_new_tags(tags: Sequence[str], fraction: float = 0.1, seed: int = 0) -> np.ndarray:
-    """Chooses tags by a hash of their names, so that no order of the vocabulary matters.
+    """Chooses tags by a hash of their names, independent of the order of the vocabulary.
 
     Args:
-      tags: The tags in order of their ids.
-      fraction: Share of them, above 0 and below 1; what comes out varies around it.
-      seed: Of the hash.
+      tags: Tags in order of their ids.
+      fraction: Share of the tags, above 0 and below 1; the chosen number varies around it.
+      seed: Seed of the hash.
 
     Returns:
-      int64 [n], ids in ascending order.
+      int64 [n], ids of the chosen tags in ascending order.
 
     Raises:
-      ValueError: The choice leaves no tag on one side.
+      ValueError: All tags or none are chosen.
     """
     require(0 < fraction < 1, "fraction", "be above 0 and below 1", fraction)
     draws = [
@@ -63,24 +63,25 @@ def choose_new_tags(tags: Sequence[str], fraction: float = 0.1, seed: int = 0) -
 def hide_tags(
     snapshots: Snapshots, spec: f.FeatureSpec, ids: np.ndarray, num_tags: int
 ) -> Snapshots:
-    """Snapshots as they were if some tags had not existed.
+    """Returns snapshots as they would be if some tags had not existed.
 
-    The tags leave the labels, the impressions, the clicked tags of the past and the lists of every
-    domain with the vocabulary of tags, each with its weight. The other tags, and the buckets for
-    unknown ones behind them, move up: the ids are those of a vocabulary without the hidden tags.
+    The tags are removed from the labels, the impressions, the clicked tags of the past and the
+    lists of every domain with the vocabulary of tags, each with its weight. The other tags, and the
+    buckets for unknown ones behind them, move up: the ids are those of a vocabulary without the
+    hidden tags.
 
     Args:
       snapshots: Transformed examples.
-      spec: The features.
-      ids: int [n], the tags to hide.
-      num_tags: Number of tags.
+      spec: Feature specification.
+      ids: int [n], ids of the tags to hide.
+      num_tags: Number of tags, including the hidden ones.
 
     Returns:
       The same users, in the same order. An impression that loses its last tag stays, without tags.
     """
     is_kept = np.ones(num_tags, bool)
     is_kept[ids] = False
-    # By old id.
+    # New ids by old id.
     new_ids = np.where(is_kept, np.cumsum(is_kept) - 1, _HIDDEN)
 
     def renumbered(column: ListValues) -> np.ndarray:
@@ -124,26 +125,25 @@ def evaluate_new_tags(
     num_tags: int,
     seed: int = 0,
 ) -> dict[str, float | None]:
-    """How well the new tags that users clicked later are ranked.
+    """Evaluates how well the new tags that users clicked later are ranked.
 
-    Equal scores are put in a random order. Ids are in order of the tags' frequency, which nobody
-    knows of a new tag, and a baseline gives one score to all new tags of a category.
+    Equal scores are ordered randomly: ids are in order of the tags' frequency, which is unknown for
+    a new tag, and a baseline gives one score to all new tags of a category.
 
     Args:
-      tag_scorer: Scores every tag for a chunk of snapshots.
-      snapshots: One a user, without the new tags.
-      truth: The tags that each of these users clicked later, new ones among them, as ids among all
-        tags.
+      tag_scorer: Function that scores every tag for a chunk of snapshots.
+      snapshots: Examples without the new tags, one per user.
+      truth: Tags that each of these users clicked later, including new ones, as ids among all tags.
       new_tags: int [n], ids of the new tags.
-      num_tags: Number of tags, the new ones included.
-      seed: Of the order of equal scores.
+      num_tags: Number of tags, including the new ones.
+      seed: Seed of the order of equal scores.
 
     Returns:
-      By name: `recall_at_10`, `recall_at_50`, `recall_at_100` (new tags of a user's truth that are
-      among the first k of all tags), `mrr` (1 / rank of the first of them), the same among the new
-      tags alone as `among_new.recall_at_10` and so on; means over the users with a new tag in their
-      truth. `num_users` (those), `num_users_without_truth`, `num_tags`, `num_new_tags`. None:
-      undefined.
+      Metrics by name: `recall_at_10`, `recall_at_50`, `recall_at_100` (share of a user's new tags
+      in the truth that are among the first k of all tags), `mrr` (1 / rank of the first of them),
+      and the same among the new tags alone as `among_new.recall_at_10` and so on; all are means
+      over the users with a new tag in their truth. `num_users` is their number;
+      `num_users_without_truth`, `num_tags` and `num_new_tags` are further counts. None: undefined.
     """
     rng = np.random.default_rng(seed)
     parts: dict[str, list[np.ndarray]] = {}
@@ -180,7 +180,7 @@ def evaluate_new_tags(
 
 
 def _ranks(scores: np.ndarray, ties: np.ndarray) -> np.ndarray:
-    """Rank of every column in its row, from 1, best first; equal scores by `ties`."""
+    """Returns the rank of every column in its row, from 1, best first; equal scores by `ties`."""
     order = np.lexsort((ties, -scores))
     ranks = np.empty(scores.shape, np.int64)
     np.put_along_axis(ranks, order, np.arange(1, scores.shape[1] + 1)[np.newaxis], axis=1)
@@ -188,7 +188,7 @@ def _ranks(scores: np.ndarray, ties: np.ndarray) -> np.ndarray:
 
 
 def _rank_metrics(ranks: np.ndarray, relevant: np.ndarray) -> dict[str, np.ndarray]:
-    """One value a user, nan without a truth, of the new tags' ranks and relevance [users, n]."""
+    """Computes metrics by user from ranks and relevance [users, n]; nan without truth."""
     num_relevant = relevant.sum(axis=1)
     undefined = num_relevant == 0
     result = {}
@@ -203,18 +203,18 @@ def _rank_metrics(ranks: np.ndarray, relevant: np.ndarray) -> dict[str, np.ndarr
 def popularity_of_category(
     clicks: np.ndarray, known: TagAttributes, new: TagAttributes
 ) -> np.ndarray:
-    """What popularity can say of new tags: the mean clicks of the known tags of their category.
+    """Estimates the popularity of new tags by the mean clicks of known tags in their category.
 
-    To have no category is a category of its own. Where no known tag has the category, the mean of
-    all known tags stands in.
+    Tags without a category form a category. If no known tag has the category, the mean of all known
+    tags is used.
 
     Args:
       clicks: float [num_known], clicks of the known tags.
-      known: The known tags.
-      new: The new tags.
+      known: Attributes of the known tags.
+      new: Attributes of the new tags.
 
     Returns:
-      float [num_new].
+      float [num_new], estimated clicks.
     """
     by_category: dict[str, list[float]] = {}
     for category, count in zip(known.categories, clicks.tolist(), strict=True):
@@ -226,15 +226,15 @@ def popularity_of_category(
 
 @dataclasses.dataclass(frozen=True)
 class HeldOutTags:
-    """What a training without some of the tags came to.
+    """The results of a training without some of the tags.
 
     Attributes:
-      model: It, which knows the other tags alone.
-      fit: Of its training.
-      figures: Of `evaluate_new_tags`, by split (`validation`, `test`) and who: `views`, the model,
-        or `id_only` where it has no views, so that a new tag has an untrained row;
-        `popularity_of_category`, known tags by their clicks and new ones as the function of that
-        name says; `random`.
+      model: Trained model, which knows only the other tags.
+      fit: Result of the training.
+      figures: Figures of `evaluate_new_tags`, by split (`validation`, `test`) and ranking: `views`,
+        the model, or `id_only` if it has no views, so that a new tag has an untrained row;
+        `popularity_of_category`, known tags by their clicks and new ones by the function of that
+        name; `random`.
     """
 
     model: InterestModel
@@ -256,29 +256,29 @@ def held_out_tags_experiment(
     fraction: float = 0.1,
     tag_frequencies: np.ndarray | None = None,
 ) -> HeldOutTags:
-    """Trains without some of the tags, and scores those.
+    """Trains a model without some of the tags, and scores those.
 
-    Validation users choose the epoch, by the tags that are left: what is held out is in nothing
-    that training looks at. So their figures of the new tags choose between configurations without
-    a look at test users.
+    Validation users choose the epoch, by the remaining tags: training reads nothing of the held-out
+    ones. So the figures of validation users on the new tags choose between configurations without
+    using test users.
 
     Args:
       train: Training snapshots, with all tags.
-      validation: Of validation users.
-      test: Of test users.
-      spec: The features.
-      vocabulary_sizes: By vocabulary name, with all tags, as `InterestModel` takes them.
-      attributes: Of all tags, in order of their ids.
-      tag_clicks: float [num_tags], clicks of the training part, of the log's summary: training
-        examples hold their labels alone, which are what follows a random moment.
-      model_config: Of the towers, with `tag_views` or without.
-      training_config: Of the objective.
-      seed: Of the fit, of the choice of the tags and of chance.
-      fraction: Share of the tags held out.
-      tag_frequencies: float [num_tags], for a sampled softmax, as `InterestModel` takes them.
+      validation: Snapshots of validation users.
+      test: Snapshots of test users.
+      spec: Feature specification.
+      vocabulary_sizes: Sizes by name of the vocabulary, with all tags, as for `InterestModel`.
+      attributes: Attributes of all tags, in order of their ids.
+      tag_clicks: float [num_tags], clicks of the training part, from the log's summary: training
+        examples have only the clicks after a random time, as labels.
+      model_config: Configuration of the towers, with `tag_views` or without.
+      training_config: Configuration of the objective.
+      seed: Seed of the fit, of the choice of the tags and of the random baseline.
+      fraction: Share of the tags that are held out.
+      tag_frequencies: float [num_tags], for a sampled softmax, as for `InterestModel`.
 
     Returns:
-      What it came to.
+      The trained model and its figures.
     """
     num_tags = len(attributes.tags)
     require(
@@ -312,7 +312,7 @@ def held_out_tags_experiment(
     add_linear_path(model, path, note, hidden["validation"])
 
     def in_order(of_known: np.ndarray, of_new: np.ndarray) -> np.ndarray:
-        """Rows of known and new tags in the order of all tags."""
+        """Returns rows of known and new tags in the order of all tags."""
         rows = np.empty((num_tags, *of_known.shape[1:]), of_known.dtype)
         rows[known_tags], rows[new_tags] = of_known, of_new
         return rows
@@ -344,7 +344,7 @@ def held_out_tags_experiment(
 
 
 def _candidate_embeddings_of_new(model: InterestModel, new: TagAttributes, seed: int) -> np.ndarray:
-    """By their views, float [n, query_dim]; without views as a tag's row is before training."""
+    """Embeds new tags by views, or else by untrained rows, float [n, query_dim]."""
     if model.model_config.tag_views:
         by_views = model.tag_tower.embed(
             tf.fill([len(new.tags)], -1),
@@ -354,7 +354,7 @@ def _candidate_embeddings_of_new(model: InterestModel, new: TagAttributes, seed:
         )
         return by_views.candidate_embeddings.numpy()
     width = model.model_config.output_dim
-    # Neither a bias nor a part in the linear path.
+    # An untrained row has neither a bias nor a part in the linear path.
     rows = np.zeros((len(new.tags), model.query_dim))
     rows[:, :width] = np.random.default_rng(seed).normal(
         scale=width**-0.5, size=(len(new.tags), width)

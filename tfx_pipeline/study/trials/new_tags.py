@@ -1,8 +1,8 @@
-"""The part of a study about tags without history: what is trained for it, and what came out.
+"""The part of a study on tags without history: its trainings and results.
 
-Every tower is trained with its views and without them. With every seed other tags are held out: a
-tag is easy or hard, which is a larger doubt than how the weights began, and the deviation over the
-seeds is to tell it. All towers of a seed miss the same tags.
+Every tower is trained with its views and without them. Each seed holds out other tags: how hard the
+tags are is a larger uncertainty than the initial weights, and the deviation over the seeds is to
+include it. All towers of a seed lack the same tags.
 """
 
 import dataclasses
@@ -42,20 +42,20 @@ def run_new_tags(
     accept_changed_code: bool,
     console: Console,
 ) -> tuple[NewTagsResults, int]:
-    """Trains what is missing.
+    """Trains the missing trials of the study on new tags.
 
     Args:
-      study: The study.
-      config: Its section `new_tags`.
-      data_sets: Prepared.
-      accept_changed_code: Whether finished trials of other code count as finished.
-      console: Where progress goes.
+      study: Checked study.
+      config: Section `new_tags` of the study.
+      data_sets: Prepared data sets.
+      accept_changed_code: Whether trials finished by other code count as finished.
+      console: Console for progress.
 
     Returns:
-      All of it, and the number of trials that were trained now.
+      All results, and the number of trials trained now.
 
     Raises:
-      ValueError: `new_tags.fraction` leaves no tag on one side.
+      ValueError: `new_tags.fraction` holds out all tags or none.
     """
     console.line("tags without history")
     trials = new_tags_trials(
@@ -73,15 +73,15 @@ def run_new_tags(
 def new_tags_trials(
     study: Study, config: NewTagsConfig, fingerprint: str
 ) -> list[Trial[HeldOutDefinition]]:
-    """The trainings: every tower with and without its views, all seeds of one before the next.
+    """Builds the trainings: every tower with and without views, all seeds of one before the next.
 
     Args:
-      study: The study.
-      config: Its section `new_tags`.
-      fingerprint: The hash of the prepared examples, with the clicks by tag.
+      study: Checked study.
+      config: Section `new_tags` of the study.
+      fingerprint: Hash of the prepared examples, including the clicks by tag.
 
     Returns:
-      Each training once; towers that differ in their views alone share the one without.
+      Each training once; towers that differ only in their views share the one without.
     """
     features = study.pipeline_config(config.data_set).features
     trials: dict[str, Trial[HeldOutDefinition]] = {}
@@ -105,7 +105,7 @@ def new_tags_trials(
 
 
 def without_views(model: ModelConfig) -> ModelConfig:
-    """The same towers with tags that are their ids; options of views have their defaults."""
+    """Returns the same towers with tags by ids alone; options of views have their defaults."""
     default = ModelConfig()
     return dataclasses.replace(
         model,
@@ -121,7 +121,7 @@ def _runs(
     trials: Sequence[Trial[HeldOutDefinition]],
     store: TrialStore,
 ) -> Iterator[NewTagsRun]:
-    """Every tower with every seed, in their order."""
+    """Yields every tower with every seed, in their order."""
     by_name = {
         (cell.tower, trial.definition.seed, bool(trial.definition.model.tag_views)): trial
         for trial in trials

@@ -1,4 +1,4 @@
-"""What became of tags without history, by tower and seed."""
+"""Results for tags without history, by tower and seed."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,20 +8,20 @@ from tfx_pipeline.study.grid.config import NewTagsConfig
 from tfx_pipeline.study.statistics import Mean, mean_of
 from tfx_pipeline.study.trials.trial import FinishedTrial
 
-# Who ranks: names of `tfx_pipeline.study.trials.hidden_tags`. The baselines need no model.
+# Names of rankings in `tfx_pipeline.study.trials.hidden_tags`. The baselines need no model.
 VIEWS, ID_ONLY = "views", "id_only"
 BASELINES = ("popularity_of_category", "random")
 
 
 @dataclasses.dataclass(frozen=True)
 class NewTagsRun:
-    """One seed of one tower.
+    """One seed of one tower, with and without views.
 
     Attributes:
-      tower: Its name.
-      seed: The seed.
+      tower: Name of the tower.
+      seed: Seed of the trainings and of the held-out tags.
       trials: Keys of the trainings with (`views`) and without views (`id_only`).
-      finished: What they came to.
+      finished: Finished trainings, by the same names.
     """
 
     tower: str
@@ -30,14 +30,14 @@ class NewTagsRun:
     finished: Mapping[str, FinishedTrial]
 
     def figure(self, who: str, metric: str) -> float | None:
-        """A metric of test users; None where it is undefined."""
-        # Baselines belong to seed and users: both trainings have the same.
+        """Returns a metric of test users; None where it is undefined."""
+        # Baselines depend on seed and users only: they are equal in both trainings.
         return self.finished[who if who == ID_ONLY else VIEWS].outcome.metrics[
             f"eval.{who}.{metric}"
         ]
 
     def to_json(self, config: NewTagsConfig) -> dict[str, Any]:
-        """The run as `new_tags.json` has it."""
+        """Returns the run in the form of `new_tags.json`."""
         outcomes = {who: finished.outcome for who, finished in self.finished.items()}
         return {
             "tower": self.tower,
@@ -55,12 +55,12 @@ class NewTagsRun:
 
 @dataclasses.dataclass(frozen=True)
 class NewTagsResults:
-    """All of it.
+    """All results for tags without history.
 
     Attributes:
-      config: What was asked.
-      runs: Tower by tower, seeds within.
-      notes: What a reader must know of them, a sentence each.
+      config: Section `new_tags` of the study.
+      runs: Runs by tower, then seed.
+      notes: Facts about these runs for the reader, one sentence each.
     """
 
     config: NewTagsConfig
@@ -68,16 +68,16 @@ class NewTagsResults:
     notes: tuple[str, ...] = ()
 
     def values(self, tower: str, who: str, metric: str) -> list[float]:
-        """A metric by seed; empty where any seed has none: a mean over some of them misleads."""
+        """Returns a metric by seed; empty if any seed lacks it: a mean over some would mislead."""
         values = [run.figure(who, metric) for run in self.runs if run.tower == tower]
         defined = [value for value in values if value is not None]
         return defined if len(defined) == len(values) else []
 
     def mean(self, tower: str, who: str, metric: str) -> Mean | None:
-        """Its mean; None where it is undefined."""
+        """Returns the mean of a metric over seeds; None where it is undefined."""
         values = self.values(tower, who, metric)
         return mean_of(values) if values else None
 
     def to_json(self) -> list[dict[str, Any]]:
-        """What `new_tags.json` has, a run an entry."""
+        """Returns the content of `new_tags.json`, one entry per run."""
         return [run.to_json(self.config) for run in self.runs]

@@ -1,4 +1,4 @@
-"""What came out of a study, by cell and seed."""
+"""Results of a study, by cell and seed."""
 
 import dataclasses
 import functools
@@ -18,13 +18,13 @@ class Run:
     """One seed of one cell.
 
     Attributes:
-      cell: The cell.
-      seed: The seed.
-      interaction: Of the tower.
-      hidden_dim: Width in use.
-      trial: Key of the training; cells that come to the same one share it.
-      finished: What it came to.
-      baselines: Figures without a model on the same users, by name.
+      cell: Cell of the grid.
+      seed: Seed of the training.
+      interaction: Interaction of the tower.
+      hidden_dim: Hidden width in use.
+      trial: Key of the training; cells with the same definition share it.
+      finished: Finished training with its figures.
+      baselines: Figures of the baselines on the same users, by name.
     """
 
     cell: Cell
@@ -37,27 +37,27 @@ class Run:
 
     @property
     def outcome(self) -> TrialOutcome:
-        """The trial's figures."""
+        """Figures of the trial."""
         return self.finished.outcome
 
     def figure(self, who: str, metric: str) -> float | None:
-        """A metric of test users; None where it is undefined."""
+        """Returns a metric of test users; None where it is undefined."""
         if who in self.baselines:
             return self.baselines[who].metrics.get(metric)
         return self.outcome.metrics.get(f"eval.{who}.{metric}")
 
     def by_user(self, who: str, metric: str) -> np.ndarray | None:
-        """A metric user by user, float [num_users]; None where it is not kept."""
+        """Returns a metric by user, float [num_users]; None where it is not stored."""
         if who in self.baselines:
             return self.baselines[who].by_user.get(metric)
         return self.finished.by_user.get(f"{who}.{metric}")
 
     def to_json(self, metrics: Sequence[str]) -> dict[str, Any]:
-        """The run as `study.json` has it.
+        """Returns the run in the form of `study.json`.
 
         Args:
-          metrics: Those of baselines and of second stages that are not served; of the model itself
-            there are all.
+          metrics: Metrics to include of baselines and of second stages that are not served; all
+            metrics of the model itself are included.
 
         Returns:
           The run; `metrics` has the names of the report.
@@ -95,14 +95,14 @@ class Results:
     """All runs of a study.
 
     Attributes:
-      runs: Cell by cell in the order of the grid, seeds within.
+      runs: Runs by cell in the order of the grid, then seed.
     """
 
     runs: tuple[Run, ...]
 
     @functools.cached_property
     def cells(self) -> tuple[Cell, ...]:
-        """The cells, each once."""
+        """Cells of the grid, each once."""
         return tuple(dict.fromkeys(run.cell for run in self.runs))
 
     @property
@@ -121,22 +121,22 @@ class Results:
         return len({cell.budget for cell in self.cells}) > 1
 
     def of_cell(self, cell: Cell) -> tuple[Run, ...]:
-        """The runs of a cell, in the order of the seeds."""
+        """Returns the runs of a cell, in the order of the seeds."""
         return tuple(run for run in self.runs if run.cell == cell)
 
     def values(self, side: Side, metric: str) -> list[float]:
-        """A metric by seed; empty where any seed has none: a mean over some of them misleads."""
+        """Returns a metric by seed; empty if any seed lacks it: a mean over some would mislead."""
         values = [run.figure(side.who, metric) for run in self.of_cell(side.cell)]
         defined = [value for value in values if value is not None]
         return defined if len(defined) == len(values) else []
 
     def mean(self, side: Side, metric: str) -> Mean | None:
-        """Its mean; None where it is undefined."""
+        """Returns the mean of a metric over seeds; None where it is undefined."""
         values = self.values(side, metric)
         return mean_of(values) if values else None
 
     def by_user(self, side: Side, metric: str) -> np.ndarray | None:
-        """A metric user by user, mean over the seeds; None where it is not kept."""
+        """Returns a metric by user, mean over the seeds; None where it is not stored."""
         found = [run.by_user(side.who, metric) for run in self.of_cell(side.cell)]
         kept = [values for values in found if values is not None]
         return np.mean(kept, axis=0, dtype=np.float64) if kept and len(kept) == len(found) else None

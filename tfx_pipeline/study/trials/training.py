@@ -1,6 +1,6 @@
 """One trial: a fresh model, fitted, and scored on validation and test users.
 
-The code that trials depend on is this module and what it imports; its fingerprint is kept beside
+The code that trials depend on is this module and its imports; its fingerprint is stored beside
 every trial.
 """
 
@@ -18,20 +18,20 @@ from trainer.fitting.loop import fit
 from trainer.model import InterestModel
 from trainer.parameter_count import count_parameters
 
-# Of the report, by split.
+# Prefixes of the report, by split.
 PREFIXES = {"test": "eval", "validation": "eval_validation"}
 
 
 def make_model(
     examples: StudyExamples, model: ModelConfig, training: TrainingConfig, seed: int
 ) -> InterestModel:
-    """A model for a data set, with its initial weights.
+    """Creates a model for a data set, with its initial weights.
 
     Args:
-      examples: Of the data set.
-      model: The towers.
-      training: The objective.
-      seed: Of the initial weights.
+      examples: Examples of the data set.
+      model: Configuration of the towers.
+      training: Configuration of the objective.
+      seed: Seed of the initial weights.
 
     Returns:
       A fresh model.
@@ -49,23 +49,23 @@ def make_model(
 
 
 def parameters_of(examples: StudyExamples, model: ModelConfig, training: TrainingConfig) -> int:
-    """Parameters of a model outside its embedding tables."""
+    """Counts the parameters of a model outside its embedding tables."""
     return count_parameters(make_model(examples, model, training, seed=0)).without_embeddings
 
 
 def run_trial(definition: TrialDefinition, examples: StudyExamples, code: str) -> FinishedTrial:
-    """Trains and evaluates.
+    """Trains and evaluates the model of a trial.
 
     Args:
-      definition: What is trained.
-      examples: What it is trained on.
-      code: Fingerprint of the code, kept beside the figures.
+      definition: Definition of the training.
+      examples: Examples of its data set.
+      code: Fingerprint of the code, stored beside the figures.
 
     Returns:
-      What it came to; the same definition gives the same figures but for times.
+      The finished trial; the same definition gives the same figures, except for times.
     """
     started = time.perf_counter()
-    # Nothing of the trial before: neither its graphs in memory nor its random numbers.
+    # Discards the state of the previous trial: its graphs in memory and its random numbers.
     tf_keras.backend.clear_session()
     tf_keras.utils.set_random_seed(definition.seed)
     model = make_model(examples, definition.model, definition.training, definition.seed)

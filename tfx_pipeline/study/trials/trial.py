@@ -1,4 +1,4 @@
-"""One training: what defines it, and what it came to."""
+"""One training: its definition, and its results."""
 
 import dataclasses
 import hashlib
@@ -14,15 +14,15 @@ from trainer.contract.features import FeatureSpec
 
 @dataclasses.dataclass(frozen=True)
 class TrialDefinition:
-    """Everything a training depends on beside the code.
+    """All settings that a training depends on besides the code.
 
     Attributes:
       examples: Fingerprint of the prepared examples.
-      features: The features.
-      model: The towers, with the hidden width in use.
-      training: Objective and optimisation.
-      ranking: The second stage, which is chosen after the fit.
-      seed: Of initialisation and order.
+      features: Feature specification.
+      model: Configuration of the towers, with the hidden width in use.
+      training: Configuration of objective and optimisation.
+      ranking: Configuration of the second stage, which is chosen after the fit.
+      seed: Seed of initialisation and training order.
     """
 
     examples: str
@@ -34,24 +34,25 @@ class TrialDefinition:
 
     @property
     def key(self) -> str:
-        """Name of the trial: a hash of all of it, 16 hexadecimal digits."""
+        """Name of the trial: a hash of the definition, 16 hexadecimal digits."""
         text = json.dumps(to_mapping(self), sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
 class TrialOutcome:
-    """What a training came to.
+    """The results of a training.
 
     Attributes:
-      parameters: Parameters outside the embedding tables.
-      embedding_parameters: Parameters of the embedding tables and the tag tower.
-      examples_per_second: Of the fit, validation not counted.
-      steps: Steps taken.
-      best_step: Steps of the state kept; 0: the untrained start.
-      click_weight: Of the second stage that validation users prefer; 0: no second stage.
-      seconds: Of fit and evaluation together.
-      metrics: Figures under names of the report.
+      parameters: Number of parameters outside the embedding tables.
+      embedding_parameters: Number of parameters of the embedding tables and the tag tower.
+      examples_per_second: Speed of the fit, without validation.
+      steps: Number of steps taken.
+      best_step: Number of steps of the kept state; 0: the untrained start.
+      click_weight: Click weight of the second stage that is best on validation users; 0: no second
+        stage.
+      seconds: Duration of fit and evaluation together.
+      metrics: Figures by names of the report.
     """
 
     parameters: int
@@ -66,12 +67,12 @@ class TrialOutcome:
 
 @dataclasses.dataclass(frozen=True)
 class FinishedTrial:
-    """A finished trial.
+    """A finished trial, as it is stored.
 
     Attributes:
       code: Fingerprint of the code that trained and evaluated it.
-      outcome: What it came to.
-      by_user: Figures of the test users, `<who>.<metric>`: float32 [num_users].
+      outcome: Results of the training.
+      by_user: Figures of the test users by `<who>.<metric>`, float32 [num_users].
     """
 
     code: str

@@ -1,6 +1,6 @@
-"""Trains the trials of a study one after the other, and says how far it is.
+"""Trains the trials of a study one after the other, and reports progress.
 
-In this process: a trial leaves a few megabytes behind, while a process of its own would load
+They run in this process: a trial leaves a few megabytes behind, while a separate process would load
 TensorFlow and the examples again, which takes longer than a small training.
 """
 
@@ -21,15 +21,15 @@ from tfx_pipeline.terminal.console import Console
 def announce(
     pending: Pending[Definition], accept_changed_code: bool, console: Console
 ) -> list[str]:
-    """Says what is finished already; figures of two versions of the code never mix in silence.
+    """Reports the finished trials, so that figures of two versions of the code never mix silently.
 
     Args:
-      pending: What is left to do.
-      accept_changed_code: Whether finished trials of other code are taken as they are.
-      console: Where to say it.
+      pending: Trials that are left.
+      accept_changed_code: Whether trials finished by other code are accepted.
+      console: Console for progress.
 
     Returns:
-      What a reader of the report must know.
+      Facts for the reader of the report, one sentence each.
     """
     finished, notes = pending.num_finished, []
     if pending.num_changed and accept_changed_code:
@@ -56,18 +56,19 @@ def train_pending(
     shown: Mapping[str, str],
     console: Console,
 ) -> None:
-    """Trains what is left, and keeps each trial as soon as it is finished.
+    """Trains the remaining trials, and stores each one as soon as it is finished.
 
     Args:
-      pending: What is left.
-      num_trials: Of the whole study.
-      data_sets: Prepared.
-      store: Where finished trials go.
+      pending: Trials that are left.
+      num_trials: Number of trials of the whole study.
+      data_sets: Prepared data sets.
+      store: Store of finished trials.
       code: Fingerprint of this code.
-      run: Trains one: its definition, the examples of its data set, the fingerprint of the code.
-      shown: Titles of the figures that progress shows, by their names in the outcome; a trial
-        without one of them goes without.
-      console: Where progress goes, a line a trial.
+      run: Function that trains one trial from its definition, the examples of its data set and the
+        fingerprint of the code.
+      shown: Titles of the figures in the lines of progress, by their names in the outcome; missing
+        figures are left out.
+      console: Console for progress, one line per trial.
     """
     started = time.perf_counter()
     first = num_trials - len(pending.trials) + 1
@@ -99,9 +100,9 @@ def _figures(outcome: TrialOutcome, shown: Mapping[str, str]) -> str:
 
 @contextlib.contextmanager
 def _quiet_steps() -> Iterator[None]:
-    """Sends the lines of a training's steps to the log: of a study, a line a trial is enough."""
+    """Sends the lines of training steps to the log, as one line per trial is enough."""
     logger = logging.getLogger("tagtower.train")
-    # The libraries' output, and with it the standard error, is a file while a command runs.
+    # While a command runs, the standard error goes to the log file of the libraries.
     handler = logging.StreamHandler()
     logger.addHandler(handler)
     logger.propagate = False

@@ -1,4 +1,4 @@
-"""Finished trials on disk, so that a study that was stopped goes on."""
+"""Finished trials on disk, so that an interrupted study can continue."""
 
 import dataclasses
 import io
@@ -20,21 +20,21 @@ class TrialStore:
     """A folder of finished trials: `<key>.json` and, written before it, `<key>.npz`.
 
     Args:
-      folder: Made when the first trial is written.
+      folder: Folder, created when the first trial is written.
     """
 
     def __init__(self, folder: Path):
         self._folder = folder
 
     def path(self, definition: TrialDefinition) -> Path:
-        """Where a trial is, or would be."""
+        """Returns the path of a trial, whether it exists or not."""
         return self._folder / f"{definition.key}.json"
 
     def read(self, definition: TrialDefinition) -> FinishedTrial | None:
-        """A finished trial; None where there is none, or something that is not one.
+        """Reads a finished trial; None if there is none, or if its files are damaged.
 
         Files are written whole or not at all, but a disk may have been full, or a folder copied
-        halfway: what does not read back as this trial counts as not trained.
+        partly: files that do not read back as this trial count as not trained.
         """
         path = self.path(definition)
         try:
@@ -50,10 +50,10 @@ class TrialStore:
             return None
 
     def finished(self, definition: TrialDefinition) -> FinishedTrial:
-        """A trial that was seen to be finished.
+        """Reads a trial that was found to be finished.
 
         Raises:
-          RuntimeError: It is not there any more.
+          RuntimeError: The trial no longer exists.
         """
         trial = self.read(definition)
         if trial is None:
@@ -72,12 +72,12 @@ class TrialStore:
 
 @dataclasses.dataclass(frozen=True)
 class Pending(Generic[Definition]):
-    """What is left to do of a study.
+    """The trials of a study that are left to train.
 
     Attributes:
-      trials: To be trained.
-      num_finished: Finished trials of this code.
-      num_changed: Finished trials of other code.
+      trials: Trials to train.
+      num_finished: Number of trials finished by this code.
+      num_changed: Number of trials finished by other code.
     """
 
     trials: tuple[Trial[Definition], ...]
@@ -88,16 +88,16 @@ class Pending(Generic[Definition]):
 def pending_trials(
     trials: Sequence[Trial[Definition]], store: TrialStore, code: str, accept_changed_code: bool
 ) -> Pending[Definition]:
-    """Looks at what is finished.
+    """Determines the trials that are not finished.
 
     Args:
-      trials: Of the study.
-      store: Where finished ones are.
+      trials: Trials of the study.
+      store: Store of finished trials.
       code: Fingerprint of this code.
-      accept_changed_code: Whether those of other code need not be trained again.
+      accept_changed_code: Whether trials finished by other code count as finished.
 
     Returns:
-      What is left.
+      The trials that are left, and numbers of the others.
     """
     pending, num_finished, num_changed = [], 0, 0
     for trial in trials:
@@ -111,5 +111,5 @@ def pending_trials(
 
 
 def _plain(definition: TrialDefinition) -> object:
-    """As JSON reads it back."""
+    """Returns the definition in the form in which JSON reads it back."""
     return json.loads(json.dumps(to_mapping(definition)))

@@ -17,9 +17,9 @@ class Trial(Generic[Definition]):
 
     Attributes:
       data_set: Name of the data set it trains on.
-      cells: The cells that it stands for: two budgets may come to the same width, and two names to
-        the same tower. It is trained once.
-      definition: What is trained.
+      cells: Cells that it stands for: two budgets may give the same width, and two names the same
+        tower. It is trained once.
+      definition: Definition of the training.
     """
 
     data_set: str
@@ -28,7 +28,7 @@ class Trial(Generic[Definition]):
 
     @property
     def title(self) -> str:
-        """Its first cell in words, without the seed."""
+        """First cell of the trial in words, without the seed."""
         cell = self.cells[0]
         return " · ".join((cell.tower, cell.objective, cell.data_set, cell.budget))
 
@@ -36,11 +36,11 @@ class Trial(Generic[Definition]):
 def study_trials(
     study: Study, fingerprints: Mapping[str, str], widths: Mapping[Cell, int]
 ) -> list[Trial[TrialDefinition]]:
-    """The trainings of a study, data set by data set, all seeds of a cell before the next cell.
+    """Builds the trainings by data set, with all seeds of a cell before the next cell.
 
     Args:
-      study: The study.
-      fingerprints: Of the prepared examples, by data set.
+      study: Checked study.
+      fingerprints: Hashes of the prepared examples, by data set.
       widths: Hidden width in use, by cell.
 
     Returns:

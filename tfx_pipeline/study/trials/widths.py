@@ -1,4 +1,4 @@
-"""How wide the tower of a cell is, by the cell's budget."""
+"""The hidden width of a cell's tower, by the cell's budget."""
 
 import dataclasses
 
@@ -10,15 +10,16 @@ from tfx_pipeline.study.trials.training import parameters_of
 
 
 def cell_width(study: Study, cell: Cell, examples: StudyExamples) -> tuple[int, str]:
-    """The hidden width of a cell.
+    """Determines the hidden width of a cell.
 
     Args:
-      study: Says what tower and reference are.
-      cell: A cell of the grid.
-      examples: Of its data set; vocabularies decide how many fields and values there are.
+      study: Study that defines the tower and the reference.
+      cell: Cell of the grid.
+      examples: Examples of its data set, whose vocabularies determine the numbers of fields and
+        values.
 
     Returns:
-      The width; what a reader must know where no width has equal parameters, else "".
+      The width; and a note for the reader if no width gives equal parameters, else "".
     """
     model = study.model_config(cell.tower)
     reference = study.config.parameter_reference
