@@ -11,12 +11,13 @@ class ModelConfig:
     """Configuration of the two towers, with the symbols of docs/model.md.
 
     Attributes:
-      interaction: How the user tower combines its fields: `utpm` (attention between them and
-        feature crossing), the towers it is compared with (`youtube_dnn`, `afm`, `nfm`, `dcn`,
-        `autoint`), or `bag`, counts of values through dense layers, without any embedding.
-      pooling: How the values of a domain become a vector: by `attention`, by their `average`, or as
-        the `interaction`'s own paper does it (`default`: attention for `utpm`, else average).
-        `utpm` pools the vectors of its domains in the same way. No effect on `bag`.
+      interaction: Interaction by which the user tower combines its fields: `utpm` (attention
+        between them and feature crossing), the towers it is compared with (`youtube_dnn`, `afm`,
+        `nfm`, `dcn`, `autoint`), or `bag`, counts of values through dense layers, without any
+        embedding.
+      pooling: Pooling of the values of a domain into a vector: `attention`, `average`, or
+        `default`, the pooling in the `interaction`'s own paper (attention for `utpm`, else
+        average). `utpm` pools the vectors of its domains in the same way. No effect on `bag`.
       embedding_dim: E, size of every feature embedding.
       num_heads: H, heads of the domain attention; an average has one.
       attention_dim: A, size of the attention's hidden layer and of its query vectors, also of the
@@ -24,7 +25,7 @@ class ModelConfig:
       cross_dim: C, size of the latent vectors of the feature crossing.
       hidden_dim: D, width of the first fully connected layer.
       output_dim: U, size of user and tag vectors.
-      norm: How the interaction's outputs are normalised: `batch` subtracts what all users have in
+      norm: Normalisation of the interaction's outputs: `batch` subtracts what all users have in
         common, `layer` normalises each user's vector by itself.
       share_tag_embeddings: Whether domains of tags use the label-side tag table's ids *and* weights
         (needs `embedding_dim` equal to `output_dim`). `bag` has no embeddings to share.
@@ -297,9 +298,9 @@ class RankingConfig:
         from 0 to 1, on validation users by `training.early_stopping_metric`.
       num_candidates: N, number of tags that retrieval by the multi-class score proposes; all tags
         where there are fewer; at least `index.k`.
-      memory: How much of the score are the shares of tags in the user's own history: as much as is
-        best on `validation` users (which may be nothing), or `none`. Only domains of clicked events
-        with the vocabulary `tags` are used.
+      memory: Weight of the tags' shares in the user's own history as a part of the score: the best
+        one on `validation` users (which may be 0), or `none`. Only domains of clicked events with
+        the vocabulary `tags` are used.
     """
 
     # Not annotated, so that it is no field. `trainer.contract.config_loader` reads it.

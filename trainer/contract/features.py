@@ -327,7 +327,7 @@ class FeatureSpec:
 
     @property
     def raw_names(self) -> tuple[str, ...]:
-        """Names of all raw features, profile first, each domain followed by its weights."""
+        """Names of all raw features: profile features, then each domain followed by its weights."""
         names = [feature.name for feature in self.profile]
         for domain in self.domains:
             names += [domain.name, weights_name(domain.name)]

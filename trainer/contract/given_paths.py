@@ -33,8 +33,8 @@ def given_path(path: str, name: str) -> str:
       these, nor a `..` that leads out of a linked folder, is returned as it is.
 
     Raises:
-      ValueError: The path names nobody's home or a variable that is not set, or has a scheme for
-        which there is no reader.
+      ValueError: The path names the home of an unknown user or a variable that is not set, or has
+        a scheme for which there is no reader.
     """
     if path.startswith(_LOCAL_URI):
         path = path[len(_LOCAL_URI) - 1 :]

@@ -172,7 +172,7 @@ def read_json(
 
     Args:
       path: Local or remote path of the file.
-      remedy: What to do if the file is damaged, for the error message.
+      remedy: Advice for the error message if the file is damaged.
       kind: Type of the value that the file holds.
       required: Keys that an object must have, with the types of their values.
 

@@ -273,7 +273,7 @@ def _evaluate_chunk(
 
 
 def _membership(chunk: Snapshots, name: str, num_tags: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns users' known tags, bool [users, num_tags], and counts of unknown ones, int [users]."""
+    """Returns users' known tags, bool [users, num_tags], and counts of unknown tags, [users]."""
     column = chunk.lists[name]
     users, tags = column.row_ids, column.values
     known = tags >= 0
