@@ -62,7 +62,7 @@ class BatchMeasurement:
 
 
 def run(progress: Progress) -> Figures:
-    """Predicts for the users asked for; see `benchmarks.registry.Benchmark`."""
+    """Predicts for the number of users in `SIZE`; see `benchmarks.registry.Benchmark`."""
     num_users = one_size(DEFAULT_USERS)
     version = latest_version(Path(os.environ.get("MODEL_BASE_PATH") or DEFAULT_BASE_PATH))
     OUTPUT_DIR.mkdir(parents=True, exist_ok=True)

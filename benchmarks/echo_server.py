@@ -15,7 +15,7 @@ def method_name(case: str) -> str:
 
 
 class EchoServer(grpc.GenericRpcHandler):
-    """Answers any bytes with bytes of a given size, as long as it lives.
+    """A server that answers any bytes with bytes of a given size, until it is deleted.
 
     Args:
       reply_bytes: Size of the reply by case.

@@ -24,7 +24,7 @@ _BAD_FILES = (UNCLEAR, TRACEBACK, OVER_MEMORY, "crash", "hang")
 
 
 def run(progress: Progress) -> Figures:
-    """Tries all; see `benchmarks.registry.Benchmark`."""
+    """Tries files, requests and kills; see `benchmarks.registry.Benchmark`."""
     wanted = sizes(DEFAULT_SIZES)
     if len(wanted) > len(DEFAULT_SIZES):
         raise ValueError(

@@ -93,7 +93,7 @@ class InProcessCaller:
         return Asked(self._instances, slots, self._caller.num_tags, request_bytes, reply_bytes)
 
     def calls(self, batch_size: int, num_calls: int) -> Calls:
-        """Calls one after the other."""
+        """Times calls, one after the other."""
         return time_calls(self._caller.retrieve, self._instances, batch_size, num_calls)
 
 
@@ -124,7 +124,7 @@ class TensorFlowCaller:
         self._slots, self._instances = asked.slots, asked.instances
 
     def calls(self, batch_size: int, num_calls: int) -> Calls:
-        """Calls one after the other."""
+        """Times calls, one after the other."""
         return time_calls(self._retrieve, self._instances, batch_size, num_calls)
 
     def _retrieve(self, instances: Sequence[Instance]) -> Any:
@@ -169,7 +169,7 @@ class RemoteCaller:
         }
 
     def calls(self, interface: str, batch_size: int, num_calls: int) -> Calls:
-        """Calls one after the other, over one interface."""
+        """Times calls over one interface, one after the other."""
         return time_calls(self._retrieve[interface], self._instances, batch_size, num_calls)
 
 

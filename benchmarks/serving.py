@@ -64,7 +64,7 @@ class CallMeasurement:
 
 
 def run(progress: Progress) -> Figures:
-    """Measures all of them; see `benchmarks.registry.Benchmark`."""
+    """Measures all ways of calling; see `benchmarks.registry.Benchmark`."""
     base_path = Path(os.environ.get("MODEL_BASE_PATH") or DEFAULT_BASE_PATH).absolute()
     version = latest_version(base_path)
     logs = OUTPUT_DIR / "logs"

@@ -89,7 +89,7 @@ def find_log() -> Log:
 
 
 def prepare(log: Log, folder: Path, progress: Progress) -> Path:
-    """Makes the arrays of a log, or finds them.
+    """Makes the arrays of a log unless they exist.
 
     Args:
       log: The log.

@@ -44,8 +44,8 @@ class ModelConfig:
       tag_views: Parts of a tag's vector beside its id: the `words` of its name, the `category` of
         most items that carry it, and `vectors` that a file gives (`data.tag_vectors`). With a view,
         a tag that training never saw has a vector.
-      id_dropout: With `tag_views`, the rate at which a tag's id part is hidden in training, so that
-        the views learn to stand alone.
+      id_dropout: Rate at which a tag's id part is hidden in training with `tag_views`, so that the
+        views learn to stand alone.
       num_word_buckets: Number of hash buckets for the words of tags.
       linear_path: `ease`: the scores of a linear model of the history, fitted in closed form, are
         added to the towers' scores with a weight that is chosen on validation users after training
@@ -175,7 +175,7 @@ class TrainingConfig:
       budget_steps: Smallest budget, in steps: a log whose `max_epochs` are fewer steps is trained
         on, until validation users stop improving.
       min_steps: Number of steps before which training does not stop.
-      max_steps: Upper bound of the budget, whatever the epochs; null: none.
+      max_steps: Largest budget in steps, whatever the epochs; null: no bound.
       evaluation_steps: Steps between two evaluations on validation users; null: an epoch, or a
         twentieth of the budget where that is longer.
       early_stopping_metric: Metric on validation users that chooses the state kept, which may be

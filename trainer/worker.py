@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
       arguments: Arguments of the command line.
 
     Returns:
-      Exit status: 0, or 2 after a user's mistake, which is the last line of the error output.
+      Exit status: 0, or 2 after a user's mistake, which the last line of the error output explains.
     """
     parser = argparse.ArgumentParser(description="Takes part in a training in several processes.")
     parser.add_argument("job", help="file with the arguments of run_fn; waited for")

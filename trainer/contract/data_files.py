@@ -96,5 +96,5 @@ def _files_below(folder: str) -> Iterator[str]:
                     yield entry.path
                     continue
                 place = os.path.realpath(entry.path)
-                if place not in above:  # a link to a folder that it is in has nothing new
+                if place not in above:  # a link to a folder above it would repeat its files
                     waiting.append((entry.path, above | {place}))

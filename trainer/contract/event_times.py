@@ -47,7 +47,7 @@ def seconds_of_numbers(times: np.ndarray) -> np.ndarray:
       float64 [n], seconds since 1970; NaN where the unit cannot be told.
     """
     if times.dtype.kind == "f":
-        # As integers, so that no division rounds up into the next second.
+        # Computed with integers, so that no division rounds up into the next second.
         is_known = np.abs(times) < _INT64_END
         whole = np.floor(np.where(is_known, times, 0.0)).astype(np.int64)
         return np.where(is_known, seconds_of_numbers(whole), np.nan)
@@ -108,7 +108,7 @@ def event_seconds(value: Any) -> int | None:
         # Not `timestamp()`, a float, which rounds the last microseconds of a far second up.
         return (value.replace(tzinfo=zone) - _EPOCH) // datetime.timedelta(seconds=1)
     if isinstance(value, np.integer | np.floating):
-        value = value.item()  # numpy's integers have no floor of their own
+        value = value.item()  # `math.floor` needs a number of Python
     if not isinstance(value, int | float | decimal.Decimal):
         return None
     if not -_INT64_END <= value < _INT64_END:  # false for NaN, too

@@ -33,8 +33,8 @@ class UserEvents:
     """Events of one user, in canonical order: timestamp, then item id, then clicked.
 
     Attributes:
-      timestamp: int64 [num_events], seconds, UTC.
-      clicked: bool [num_events].
+      timestamp: int64 [num_events], times in seconds, UTC.
+      clicked: bool [num_events], whether the item was clicked, else it was skipped.
       weight: float [num_events], weights of the events; 1 where the log has none. Counts of events
         do not depend on it.
       item: int [num_events], row of the event's item in every column of `attributes`.
@@ -52,7 +52,7 @@ class UserEvents:
 
     @classmethod
     def from_records(cls, records: Iterable[Mapping[str, Any]]) -> "UserEvents":
-        """Builds the events of one user from plain records, as a live caller has them.
+        """Builds the events of one user from plain records of a live caller.
 
         Args:
           records: Mappings with `item_id`, `timestamp` (seconds, UTC, or any other form of a time

@@ -24,7 +24,7 @@ RETRIEVE_CANDIDATES = "retrieve_candidates"
 # The inputs of `retrieve` -> `query_embeddings` float [batch, dimension]
 EMBED_USERS = "embed_users"
 # The inputs of `retrieve`, `candidate_tags` string [batch, m] -> `scores`, `probabilities`
-# [batch, m], as `retrieve`'s; NaN for a tag without a vector
+# [batch, m], as in `retrieve`; NaN for a tag without a vector
 SCORE_TAGS = "score_tags"
 # `similar_to` string [n] -> the nearest other tags that may be served, by the cosine of the vectors
 # of `candidates` without their bias, the last component: `tags` string [n, k], `scores` float
@@ -37,7 +37,7 @@ SCORE_ITEMS = "score_items"
 # The inputs of `retrieve`, `explained_tag` string [batch], one tag for each user -> an explanation
 # of its score (docs/model.md, Explanations). A contribution of a feature or value is the score
 # minus the score without it:
-#   `score` [batch], of the second stage, as `score_tags`'; NaN for a tag without a vector, and so
+#   `score` [batch], of the second stage, as in `score_tags`; NaN for a tag without a vector, and so
 #     are all contributions;
 #   `features` string [batch, F], profile features and domains, and beside them
 #     `attention_by_feature` (sums to 1) and `contributions_by_feature`;

@@ -17,7 +17,7 @@ ITEMS_PER_TAG = 10  # items that a tag brings before the next tag's turn
 
 
 class TagItems:
-    """The items of every tag: the most clicked first, those without a click last, by id."""
+    """Lists of the items of every tag, ordered by clicks, then by id."""
 
     def __init__(self, item_ids: Sequence[str], clicks: np.ndarray, tags: Iterable[Sequence[str]]):
         """Sorts the items of every tag.

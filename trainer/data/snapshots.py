@@ -101,7 +101,7 @@ class Snapshots:
 
     @property
     def num_examples(self) -> int:
-        """Number of snapshots."""
+        """The number of snapshots."""
         for column in self.scalars.values():
             return len(column)
         return len(next(iter(self.lists.values())).offsets) - 1

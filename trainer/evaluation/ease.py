@@ -30,7 +30,7 @@ _BETWEEN = 10.0**0.5
 _MAX_VALIDATION_USERS = 2_000
 _MIN_VALIDATION_USERS = 200
 _MAX_VALIDATION_SCORES = 2**27
-_BLOCK = 512  # rows multiplied as dense ones at once
+_BLOCK = 512  # number of rows that are multiplied as dense ones at once
 # Parameters of the randomized decomposition (Halko et al., arXiv 0909.4061).
 _OVERSAMPLING = 32
 _POWER_ITERATIONS = 8

@@ -258,7 +258,7 @@ def _evaluate_chunk(
     if with_novel:
         novel_scores = np.where(history, -np.inf, scores)
         novel_ranked = metrics.top_k(novel_scores, max(CUTS))
-        # A tag of the history may fill up a short list; it is no hit, as it is in no novel truth.
+        # A tag of the history may fill up a short list, but is no hit: it is in no novel truth.
         by_user |= _ranking_metrics(novel_ranked, novel_truth, num_unknown, "novel_")
     else:
         undefined = _ranking_metrics(

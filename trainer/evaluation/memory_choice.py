@@ -102,7 +102,7 @@ def choose_memory(
     limits: Sequence[float] = LIMITS,
     half_weights: Sequence[float] = HALF_WEIGHTS,
 ) -> tuple[tuple[DomainMemory, ...], list[MemoryTrial]]:
-    """Tries memories on validation users.
+    """Chooses the best memory on validation users.
 
     Args:
       users: Validation users.

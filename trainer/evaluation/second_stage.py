@@ -160,7 +160,7 @@ def _promoted(multi_class: np.ndarray, candidates: np.ndarray, logits: np.ndarra
     """Turns logits [batch, n] into scores, with candidates [batch, N] first by their own logits."""
     order = np.argsort(-logits, axis=1, kind="stable")
     scores = multi_class.astype(np.float64)
-    # Places above the best logit: whole numbers apart, so that no two of them are equal.
+    # Scores above the best logit that differ by whole numbers, so that no two of them are equal.
     places = np.arange(candidates.shape[1], 0, -1) + scores.max(axis=1, keepdims=True)
     np.put_along_axis(scores, np.take_along_axis(candidates, order, axis=1), places, axis=1)
     return scores

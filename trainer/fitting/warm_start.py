@@ -277,7 +277,7 @@ def _mismatches(
             return "nothing"
         if name not in table_rows:
             return list(arrays[name].shape)
-        # The number of rows may differ, what they mean may not.
+        # The number of rows may differ, their meaning may not.
         rows = table_rows[name]
         kind = ["number"] if rows.is_number else ["text"] if rows.num_before else []
         return [rows.vocabulary, *kind, *arrays[name].shape[1:]]

@@ -29,7 +29,7 @@ class SavedTowers(tf.Module):
         click_weight: float = 0.0,
         item_calibration: Calibration | None = None,
     ):
-        """Wraps a trained model.
+        """Initializes with a trained model.
 
         Args:
           model: The model, called at least once.
