@@ -1,4 +1,4 @@
-"""`python -m benchmarks`."""
+"""Runs benchmarks from the command line: `python -m benchmarks`."""
 
 import sys
 

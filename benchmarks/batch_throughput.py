@@ -1,4 +1,4 @@
-"""Users a second of batch prediction: JSON lines in, Vertex's files out, Beam's local runner."""
+"""Measures users a second of batch prediction, from JSON lines to Vertex's files, by local Beam."""
 
 import json
 import tempfile
@@ -11,12 +11,12 @@ NUM_USERS = (2_048, 14_336)
 
 
 class BatchThroughput(NamedTuple):
-    """What was measured.
+    """Throughput of batch prediction.
 
     Attributes:
-      users_per_second: Of the users that the larger run has more than the smaller one, in the time
-        that it takes longer: without the start of Beam and the loading of the version.
-      overhead_seconds: What is left of the smaller run: start, loading, the end.
+      users_per_second: Difference of the users of both runs over the difference of their times: it
+        excludes the start of Beam and the loading of the version.
+      overhead_seconds: Time of the smaller run without its users: start, loading, the end.
     """
 
     users_per_second: float
@@ -30,18 +30,18 @@ def measure_batch_throughput(
 
     Args:
       version_dir: The version folder.
-      instances: Users; they are repeated.
-      folder: Where input and output go for as long as it takes.
+      instances: Users, which are repeated.
+      folder: Folder for temporary input and output.
 
     Returns:
-      The figures.
+      The throughput.
     """
     from serving.batch.batch_predict import BatchPredictConfig, batch_predict
     from tfx_pipeline.config.beam import BeamConfig
 
     lines = [json.dumps(instance) + "\n" for instance in instances]
     seconds = []
-    # The first run imports what the others have, and does not count.
+    # The first run includes imports and does not count.
     for num_users in (NUM_USERS[0], *NUM_USERS):
         with tempfile.TemporaryDirectory(dir=folder) as name:
             path = Path(name) / "instances.jsonl"

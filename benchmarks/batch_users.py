@@ -1,6 +1,7 @@
-"""Batch prediction for many users: JSON lines in, shards out; users a second, and memory over time.
+"""Measures batch prediction for many users: users a second, and memory over time.
 
-The version is what `make run` pushed, or `MODEL_BASE_PATH`. Its users are made up.
+The input is JSON lines, the output shards. The version is the one that `make run` pushed, or the
+one in `MODEL_BASE_PATH`. The users are made up.
 """
 
 import dataclasses
@@ -22,8 +23,8 @@ from benchmarks.size_option import one_size
 from tfx_pipeline.terminal.tables import format_table
 
 DEFAULT_USERS = 1_000_000
-# What the memory may grow by, from the second tenth of the run to the last: a leak of a batch's
-# users, however small, is more by far after a million.
+# Allowed growth of memory from the second tenth of the run to the last. A leak in each batch,
+# however small, is far larger after a million users.
 MAX_GROWTH = 1.1
 
 _DIFFERENT_USERS = 2_048
@@ -33,17 +34,17 @@ _LINES_AT_ONCE = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class BatchMeasurement:
-    """What was measured; the keys are `batch_users.<attribute>`.
+    """Figures of one run; the keys are `batch_users.<attribute>`.
 
     Attributes:
-      num_users: Asked for.
-      num_predicted: Lines in the output.
-      num_shards: Files of the output.
-      seconds: Of the whole run, with the loading of the version.
-      users_per_second: Over all of it.
+      num_users: Number of users in the input.
+      num_predicted: Number of lines in the output.
+      num_shards: Number of files of the output.
+      seconds: Seconds of the whole run, with the loading of the version.
+      users_per_second: Users a second over the whole run.
       memory_begin_mb: Resident memory, median over the second tenth of the run.
-      memory_end_mb: The same of the last tenth.
-      peak_mb: The highest.
+      memory_end_mb: Resident memory, median over the last tenth of the run.
+      peak_mb: Highest resident memory.
       input_mb: Size of the input.
       output_mb: Size of the output.
     """
@@ -61,7 +62,7 @@ class BatchMeasurement:
 
 
 def run(progress: Progress) -> Figures:
-    """Predicts for the users asked for; see `benchmarks.registry.Benchmark`."""
+    """Predicts for the number of users in `SIZE`; see `benchmarks.registry.Benchmark`."""
     num_users = one_size(DEFAULT_USERS)
     version = latest_version(Path(os.environ.get("MODEL_BASE_PATH") or DEFAULT_BASE_PATH))
     OUTPUT_DIR.mkdir(parents=True, exist_ok=True)
@@ -77,7 +78,7 @@ def run(progress: Progress) -> Figures:
 
 
 def flatten(measured: BatchMeasurement) -> Figures:
-    """The keys."""
+    """Returns the figures by key."""
     figures: Figures = {
         f"batch_users.{name}": value for name, value in dataclasses.asdict(measured).items()
     }
@@ -86,7 +87,7 @@ def flatten(measured: BatchMeasurement) -> Figures:
 
 
 def table(figures: Figures) -> str:
-    """A row for each figure."""
+    """Formats a table with a row for each figure."""
     return format_table(
         ["batch prediction", ""],
         [[key.removeprefix("batch_users.").replace("_", " "), v] for key, v in figures.items()],
@@ -94,7 +95,7 @@ def table(figures: Figures) -> str:
 
 
 def faults(figures: Figures) -> list[str]:
-    """Users that were lost, and memory that grew."""
+    """Reports users that were lost, and memory that grew."""
     found = []
     if figures["batch_users.num_predicted"] != figures["batch_users.num_users"]:
         found.append(
@@ -108,7 +109,7 @@ def faults(figures: Figures) -> list[str]:
 
 
 def write_users(version: str, path: Path, num_users: int) -> None:
-    """Writes instances: some made-up users again and again, each time with an id of its own."""
+    """Writes instances: some made-up users repeatedly, each time with another id."""
     from benchmarks.retrieve_callers import draw_instances
     from serving.model_server.session.servable import Servable
     from serving.wire.feature_tensors import input_slots
@@ -180,7 +181,7 @@ class MemoryOverTime:
                 return
 
     def median_mb(self, begin: float, end: float, highest: bool = False) -> float:
-        """Median, or the highest, of the samples between two shares of the time."""
+        """Returns the median, or the highest, of the samples between two shares of the time."""
         first, last = (int(share * len(self._samples)) for share in (begin, end))
         samples = self._samples[first : max(last, first + 1)]
         return float(np.max(samples) if highest else np.median(samples))

@@ -21,16 +21,16 @@ def main(
     benchmarks: Mapping[str, Entry] = BENCHMARKS,
     output_dir: Path = OUTPUT_DIR,
 ) -> int:
-    """Runs the benchmarks named; none named: all but those that take hours.
+    """Runs the named benchmarks, or all but those that take hours if no name is given.
 
     Args:
-      arguments: The command line; None: the process's.
-      benchmarks: By name.
+      arguments: Arguments of the command line; None: those of the process.
+      benchmarks: Benchmarks by name.
       output_dir: Folder of `<name>.json` and of the libraries' logs.
 
     Returns:
       The exit status: 0, 1 if a benchmark found a fault, 2 if one could not run, 130 when
-      interrupted. One that cannot run does not keep the others from running.
+      interrupted. If a benchmark cannot run, the others run all the same.
     """
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",

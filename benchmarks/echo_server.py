@@ -1,27 +1,27 @@
-"""A gRPC server that does nothing: what remains of a call when nothing is computed."""
+"""A gRPC server that computes nothing, which shows the cost of a call itself."""
 
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
-# As many as the model server has.
+# As many threads as the model server has.
 _NUM_THREADS = 16
 _SERVICE = "/benchmark.Echo/"
 
 
 def method_name(case: str) -> str:
-    """Full name of the method that answers with the reply of a case."""
+    """Returns the full name of the method that answers with the reply of a case."""
     return _SERVICE + case
 
 
 class EchoServer(grpc.GenericRpcHandler):
-    """Answers any bytes with bytes of a given size, as long as it lives.
+    """A server that answers any bytes with bytes of a given size, until it is deleted.
 
     Args:
-      reply_bytes: Case -> size of its reply.
+      reply_bytes: Size of the reply by case.
 
     Attributes:
-      port: Where it listens.
+      port: Port on which the server listens.
     """
 
     def __init__(self, reply_bytes: dict[str, int]):
@@ -35,11 +35,11 @@ class EchoServer(grpc.GenericRpcHandler):
         self._server.start()
 
     def get_port(self) -> int:
-        """The port, for a caller in another process."""
+        """Returns the port, for a caller in another process."""
         return self.port
 
     def service(self, handler_call_details: grpc.HandlerCallDetails):
-        """See `grpc.GenericRpcHandler`."""
+        """Returns the handler of a call, as `grpc.GenericRpcHandler` requires."""
         return self._handlers.get(handler_call_details.method)
 
 

@@ -1,8 +1,8 @@
-"""Our encoder of examples beside tfx-bsl's, on the columns that the pipeline makes.
+"""Compares tagtower's encoder of examples with tfx-bsl's, on the columns that the pipeline makes.
 
 `python -m benchmarks.example_encoders [INTERACTIONS]` makes the examples of a demo log, keeps the
-columns of its first blocks of users, and encodes them by turns: what one encoder takes is divided
-by what the other takes next to it, so that a busy machine slows both. Decision:
+columns of its first blocks of users, and encodes them by both encoders in turns: each time is
+divided by the other encoder's next to it, so that a busy machine slows both. Decision:
 docs/decisions/0004-example-encoder.md.
 """
 
@@ -28,7 +28,7 @@ Columns = Mapping[str, Column]
 
 
 def record_batch(columns: Columns) -> pa.RecordBatch:
-    """The columns in the form that tfx-bsl encodes: lists of bytes, of floats and of integers."""
+    """Converts columns to the form that tfx-bsl encodes: lists of bytes, floats and integers."""
     names = sorted(columns, key=str.encode)
     return pa.RecordBatch.from_arrays([_lists(columns[name]) for name in names], names)
 
@@ -42,7 +42,7 @@ def _lists(column: Column) -> pa.Array:
 
 
 def recorded_columns(num_interactions: int) -> list[Columns]:
-    """Columns of the first blocks of users of a demo log, as the pipeline serializes them."""
+    """Returns columns of a demo log's first blocks of users, as the pipeline serializes them."""
     found: list[Columns] = []
 
     def record(columns: Columns) -> pa.Array:
@@ -58,7 +58,7 @@ def recorded_columns(num_interactions: int) -> list[Columns]:
 
 
 def seconds(encode: Callable[[], object]) -> float:
-    """Seconds that one call takes."""
+    """Measures the seconds of one call."""
     began = time.perf_counter()
     encode()
     return time.perf_counter() - began

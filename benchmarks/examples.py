@@ -1,4 +1,4 @@
-"""Tables to point-in-time examples: the demo log through `tfx_pipeline.examples.write_examples`."""
+"""Measures making examples from the tables of the demo log (`tfx_pipeline.examples`)."""
 
 import dataclasses
 import json
@@ -37,15 +37,15 @@ def run(progress: Progress) -> Figures:
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """What was measured of a run.
+    """Figures of one run.
 
     Attributes:
-      num_examples: Written.
-      wall_seconds: Building and running the Beam pipeline.
-      cpu_seconds: Processor time of the same, all threads and processes.
+      num_examples: Number of examples written.
+      wall_seconds: Wall-clock seconds of building and running the Beam pipeline.
+      cpu_seconds: Processor time of building and running it, all threads and processes.
       peak_mb: Greatest sum of the resident sizes of all processes, in megabytes.
-      shuffled_bytes: Of the record batches that went through the shuffle, or through its files.
-      written_bytes: Of the files of examples and instances.
+      shuffled_bytes: Bytes of the record batches that went through the shuffle, or its files.
+      written_bytes: Bytes of the files of examples and instances.
     """
 
     num_examples: int
@@ -59,7 +59,7 @@ class Measurement:
 def flatten(
     num_users: int, num_interactions: int, measured: Measurement, num_cores: int | None = None
 ) -> Figures:
-    """The keys; `num_cores` are those of the machine, where nothing else is said."""
+    """Returns the figures by key; `num_cores` is by default the number of the machine's cores."""
     rate = num_interactions / measured.wall_seconds
     return {
         "examples.num_users": num_users,
@@ -77,12 +77,12 @@ def flatten(
 
 
 def table(figures: Figures) -> str:
-    """A row for each figure."""
+    """Formats a table with a row for each figure."""
     return format_table(["tables to examples", "value"], [list(row) for row in figures.items()])
 
 
 def faults(figures: Figures) -> list[str]:
-    """None: that the examples are right is a matter of tests."""
+    """Reports no faults: tests check that the examples are right."""
     del figures
     return []
 
@@ -108,14 +108,14 @@ def measure(
 ) -> Measurement:
     """Makes the examples, in this process and those that it starts.
 
-    Imports are not timed, those of Beam's runner included: a log of one event goes before.
+    Imports, also those of Beam's runner, are not timed: a log of one event is processed before.
 
     Args:
-      folder: Where `tables` is; a folder of the outputs is written there and removed again.
-      beam: Of the configuration; None: as it comes, the `local` engine.
-      num_shards: Output files a split; None: as configured.
-      num_threads: Of a worker; None: as the engine has it.
-      others: Processes that work for the engine and were not started here.
+      folder: Folder with `tables`; a folder of the outputs is written there and removed again.
+      beam: Section `beam` of the configuration; None: the default, the `local` engine.
+      num_shards: Number of output files of a split; None: as configured.
+      num_threads: Number of threads of a worker; None: the engine's default.
+      others: Function that returns processes that work for the engine and were not started here.
 
     Returns:
       The measurement.
@@ -194,5 +194,5 @@ def _make_examples(config: Any, out: str, num_threads: int | None) -> tuple[int,
 
 
 def cpu_seconds(others: Iterable[psutil.Process] = ()) -> float:
-    """Processor time of this process, of others, and of the children they have waited for."""
+    """Sums the processor time of this process, of others, and of their finished children."""
     return sum(sum(process.cpu_times()[:4]) for process in (psutil.Process(), *others))

@@ -1,7 +1,8 @@
-"""`retrieve_filtered` beside `retrieve`, in process and over gRPC, call by call in turns.
+"""Compares `retrieve_filtered` with `retrieve`, in process and over gRPC, call by call in turns.
 
-Over a ScaNN servable whose user tower costs nothing (`benchmarks.lookup_servable`), so that ratios
-are those of the search: behind a real tower they are nearer to 1. `similar_tags` goes along.
+The ScaNN servable has a user tower that costs nothing (`benchmarks.lookup_servable`), so that
+ratios are those of the search: with a real tower they are nearer to 1. `similar_tags` is measured,
+too.
 """
 
 import dataclasses
@@ -24,10 +25,10 @@ from tfx_pipeline.terminal.tables import format_table
 
 DEFAULT_SIZE = 100_000  # tags
 IN_PROCESS, GRPC = "in_process", "grpc"
-NUM_CALLS = {1: 200, 64: 40}  # of each case, by batch size
+NUM_CALLS = {1: 200, 64: 40}  # calls of each case, by batch size
 RETRIEVE, SIMILAR = "retrieve", "similar_tags"
 NUM_EXCLUDED = 100
-# By case, whether the user's best tags are excluded, and the categories allowed.
+# Whether the user's best tags are excluded, and the allowed categories, by case.
 RULES: Mapping[str, tuple[bool, tuple[str, ...]]] = {
     "no_rule": (False, ()),
     "exclusions": (True, ()),
@@ -41,17 +42,17 @@ _NUM_WARM_UP_CALLS = 5
 _MIN_TAGS = 20_000
 _SERVING, _MADE_UP = "serving", "made_up.npz"
 
-# Users by number -> their answer.
+# Function from numbers of users to their answer.
 Call = Callable[[Sequence[int]], Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class CaseMeasurement:
-    """What was measured of one case; keys `filtered.<interface>.batch_<n>.<case>.<attribute>`.
+    """Latency of one case; the keys are `filtered.<interface>.batch_<n>.<case>.<attribute>`.
 
     Attributes:
       latency_ms_p50: Milliseconds of a call, median.
-      over_retrieve: The same over that of `retrieve`, whose calls were in between.
+      over_retrieve: Ratio of the latency to that of `retrieve`, whose calls were in between.
     """
 
     latency_ms_p50: float
@@ -83,7 +84,7 @@ def run(progress: Progress) -> Figures:
 
 
 def flatten(found: Mapping[str, Measured], recalls: Mapping[str, float]) -> Figures:
-    """The keys of all cases."""
+    """Returns the figures of all cases by key."""
     figures: Figures = {
         f"filtered.{interface}.batch_{batch_size}.{case}.{name}": value
         for interface, by_batch in found.items()
@@ -96,7 +97,7 @@ def flatten(found: Mapping[str, Measured], recalls: Mapping[str, float]) -> Figu
 
 
 def table(figures: Figures) -> str:
-    """A row for each case, a pair of columns for each interface and batch size."""
+    """Formats a table: a row for each case, two columns for each interface and batch size."""
     columns = [(i, batch_size) for i in (IN_PROCESS, GRPC) for batch_size in NUM_CALLS]
     rows = []
     for case in CASES:
@@ -114,7 +115,7 @@ def table(figures: Figures) -> str:
 
 
 def faults(figures: Figures) -> list[str]:
-    """Cases that find too little of what exact search finds: of these vectors the code decides."""
+    """Reports cases with too low a recall, which for these vectors depends on the code alone."""
     return [
         f"`{key}` must be at least 0.98. Received: {value:.3f}."
         for key, value in figures.items()
@@ -123,7 +124,7 @@ def faults(figures: Figures) -> list[str]:
 
 
 def make(folder: str, num_tags: int) -> None:
-    """Writes the servable, and what it was made of."""
+    """Writes the servable, and the made-up tags from which it was made."""
     made_up = MadeUpTags.draw(num_tags, _NUM_USERS)
     columns = {field.name: getattr(made_up, field.name) for field in dataclasses.fields(made_up)}
     columns["categories"] = made_up.categories.astype(str)
@@ -132,13 +133,13 @@ def make(folder: str, num_tags: int) -> None:
 
 
 def read_made_up(folder: Path) -> MadeUpTags:
-    """Reads what `make` wrote."""
+    """Reads the made-up tags that `make` wrote."""
     with np.load(folder / _MADE_UP) as columns:
         return MadeUpTags(**columns)
 
 
 def measure_in_process(folder: str) -> tuple[Measured, dict[str, float]]:
-    """Times the calls of a version that this process loads itself; and recall by rule."""
+    """Times calls of a version that this process loads, and computes recall by rule."""
     from serving.model_server.session.predict import run_signature
     from serving.model_server.session.servable import Servable
     from serving.wire.feature_tensors import input_slots, to_list_tensor, to_tensors
@@ -178,7 +179,7 @@ def measure_in_process(folder: str) -> tuple[Measured, dict[str, float]]:
 
 
 def measure_over_grpc(port: int, made_up: MadeUpTags) -> Measured:
-    """Times the calls of a client."""
+    """Times the calls of a client over gRPC."""
     from serving.client import TagClient
 
     with TagClient(f"localhost:{port}", timeout_s=60) as client:
@@ -192,7 +193,7 @@ def make_calls(
     retrieve_filtered: Callable[..., Any],
     similar_tags: Callable[..., Any],
 ) -> dict[str, Call]:
-    """By case, the call for users by their numbers; `similar_tags` asks about as many tags."""
+    """Makes the call of each case for users by number; `similar_tags` asks for as many tags."""
     best = exact_top_k(made_up.vectors, made_up.queries, NUM_EXCLUDED)
     names = [f"t{j}" for j in range(len(made_up.vectors))]
     excluded = [[names[j] for j in row] for row in best]
@@ -217,7 +218,7 @@ def make_calls(
 
 
 def measure(calls: Mapping[str, Call]) -> Measured:
-    """Times every case at every batch size, in turns, so that all meet the same machine."""
+    """Times every case at every batch size, in turns, so that the machine's load is the same."""
     found: Measured = {}
     for batch_size, num_calls in NUM_CALLS.items():
         seconds: dict[str, list[float]] = {case: [] for case in calls}
@@ -233,7 +234,7 @@ def measure(calls: Mapping[str, Call]) -> Measured:
 
 
 def summarize(seconds: Mapping[str, Sequence[float]]) -> dict[str, CaseMeasurement]:
-    """The figures of cases whose calls took so long."""
+    """Computes the figures of cases from the seconds of their calls."""
     medians = {case: 1000 * float(np.median(row)) for case, row in seconds.items()}
     return {
         case: CaseMeasurement(median, median / medians[RETRIEVE])
@@ -242,7 +243,7 @@ def summarize(seconds: Mapping[str, Sequence[float]]) -> dict[str, CaseMeasureme
 
 
 def recall_of(made_up: MadeUpTags, case: str, call: Call) -> float:
-    """Share of numpy's exact best allowed tags that a rule's answers have, mean over users."""
+    """Computes the share of the exact best allowed tags that a rule returns, mean over users."""
     excludes_best, categories = RULES[case]
     is_allowed = np.isin(made_up.categories, categories) | (not categories)
     best = exact_top_k(made_up.vectors, made_up.queries, NUM_EXCLUDED)

@@ -1,4 +1,4 @@
-"""Calls a function in a process of its own: what was measured before has left no memory in use.
+"""Calls a function in a process of its own, so that no memory of earlier measurements is in use.
 
 The process is spawned, not forked: a fork would share the parent's memory, and the libraries'
 threads would not survive it.
@@ -20,19 +20,19 @@ _REMINDER_S = 15.0
 def call_in_fresh_process(
     progress: Progress, title: str, function: Callable[..., T], *arguments: Any
 ) -> T:
-    """Calls `function(*arguments)` and waits for it, telling from time to time that it still runs.
+    """Calls `function(*arguments)` and waits for it; reports from time to time that it still runs.
 
     Args:
-      progress: Where that goes.
-      title: What the call does, in words.
-      function: Importable.
-      *arguments: Can be pickled.
+      progress: Function that shows a line.
+      title: Description of the call for people.
+      function: An importable function.
+      *arguments: Arguments that can be pickled.
 
     Returns:
-      What the function returned.
+      The result of the function.
 
     Raises:
-      Exception: What the function raised; `BrokenProcessPool` if its process died.
+      Exception: The function raised it; `BrokenProcessPool`: its process died.
     """
     started = time.monotonic()
     progress(f"{title} ...")
@@ -43,6 +43,6 @@ def call_in_fresh_process(
             try:
                 return future.result(timeout=_REMINDER_S)
             except futures.TimeoutError:
-                if future.done():  # the function's own
+                if future.done():  # the function raised it
                     raise
                 progress(f"{title}: {time.monotonic() - started:.0f} s so far")

@@ -1,9 +1,9 @@
-"""How often the quality gate lets a trained model through: logs of noise beside logs of interests.
+"""Measures how often the quality gate passes a model, on logs of noise and logs of interests.
 
 Each log is made, prepared, trained on and evaluated as a run does it, with the default
-configuration. On a log of noise items are shown by popularity and every one is clicked alike, so
-that nothing tells a user from another: a model that is pushed there was pushed by luck. The other
-logs are as large and as long.
+configuration. On a log of noise items are shown by popularity and clicked with equal probability,
+so that users do not differ: a model that is pushed there was pushed by luck. The other logs are as
+large and as long.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from benchmarks.size_option import one_size
 from tfx_pipeline.terminal.tables import format_table
 
 DEFAULT_SIZE = 20  # logs of each kind
-MAX_NOISE_PUSHED = 1  # of 20
+MAX_NOISE_PUSHED = 1  # of 20 logs
 NOISE, INTERESTS = "noise", "interests"
 
 _LOG: dict[str, Any] = {
@@ -33,7 +33,7 @@ _LOG: dict[str, Any] = {
 _KINDS: dict[str, dict[str, Any]] = {
     NOISE: {
         "exposure_share": 0.0,
-        "cross_interests_per_user": 0,  # which the profile tells
+        "cross_interests_per_user": 0,  # interests that profile features tell
         "cross_exposure_share": 0.0,
         "click_probability": 0.3,
         "base_click_probability": 0.3,
@@ -45,14 +45,14 @@ _LAST_NODE = "Evaluator"
 
 @dataclasses.dataclass(frozen=True)
 class GateRun:
-    """What the gate said of one log; the keys are `gate.<kind>.seed_<n>.<attribute>`.
+    """The gate's result for one log; the keys are `gate.<kind>.seed_<n>.<attribute>`.
 
     Attributes:
-      is_passed: 1 where every check passed, else 0.
-      num_users: Validation users compared.
-      precision_at_10: The model's, on these.
-      best_precision_at_10: That of the best baseline the gate faces.
-      failed: The checks that failed, in words.
+      is_passed: 1 if every check passed, else 0.
+      num_users: Number of validation users on whom model and baselines are compared.
+      precision_at_10: Precision of the model on these users.
+      best_precision_at_10: Precision of the best baseline that the gate compares with.
+      failed: Descriptions of the checks that failed.
     """
 
     is_passed: int
@@ -85,11 +85,11 @@ def measure(folder: str, kind: str, seed: int) -> GateRun:
 
     Args:
       folder: An empty folder.
-      kind: Which kind of log, a key of `_KINDS`.
+      kind: Kind of the log, a key of `_KINDS`.
       seed: Seed of the log and of the run.
 
     Returns:
-      What the gate said.
+      The gate's result.
     """
     from tfx_pipeline.components.evaluator import GATE_FILE
     from tfx_pipeline.config.pipeline import load_config
@@ -131,7 +131,7 @@ def measure(folder: str, kind: str, seed: int) -> GateRun:
 
 
 def table(figures: Figures) -> str:
-    """A row for each kind of log."""
+    """Formats a table with a row for each kind of log."""
     num_logs = figures["gate.num_logs"]
     rows = []
     for kind in _KINDS:
@@ -146,7 +146,7 @@ def table(figures: Figures) -> str:
 
 
 def faults(figures: Figures) -> list[str]:
-    """More than one of twenty logs of noise passed, or one with interests did not."""
+    """Reports if more than one of twenty logs of noise passed, or one of interests did not."""
     num_logs = int(figures["gate.num_logs"] or 0)
     allowed = MAX_NOISE_PUSHED * num_logs // DEFAULT_SIZE
     found = []

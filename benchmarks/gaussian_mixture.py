@@ -1,20 +1,20 @@
-"""Vectors that look like embeddings: a mixture of Gaussians, put on the unit sphere."""
+"""Draws vectors like embeddings: a mixture of Gaussians, projected to the unit sphere."""
 
 import numpy as np
 
-# More than the 100 neighbours that are looked for: where a cluster is smaller, the last of them are
-# anywhere, and every approximate index has to look nearly everywhere (50 a cluster: ScaNN searches
-# three leaves of four for a recall of 0.99, and is twice as fast as exact search).
+# More than the 100 neighbours that are searched: in smaller clusters the last of them are anywhere,
+# and every approximate index must search nearly everywhere (with 50 a cluster, ScaNN searches three
+# leaves of four for a recall of 0.99, and is twice as fast as exact search).
 _TAGS_PER_CLUSTER = 1_000
-_SPREAD = 0.8  # length of a vector's way from its centre, whose own length is 1
+_SPREAD = 0.8  # distance of a vector from its centre, which has length 1
 _CHUNK = 100_000
 
 
 class GaussianMixture:
-    """A mixture with equal weights, to draw from again and again.
+    """A mixture with equal weights, from which vectors are drawn repeatedly.
 
-    Tags and queries come from the same mixture, and so do the queries of tuning and those of the
-    measurement, each drawn apart: no query is a vector of the index.
+    Tags, the queries of tuning and those of the measurement come from the same mixture, each drawn
+    separately: no query is a vector of the index.
     """
 
     def __init__(self, num_clusters: int, dimension: int, seed: int):
@@ -22,8 +22,8 @@ class GaussianMixture:
 
         Args:
           num_clusters: Number of Gaussians.
-          dimension: Of the space.
-          seed: Of everything drawn; the same draws in the same order give the same vectors.
+          dimension: Dimension of the space.
+          seed: Seed of all draws; the same draws in the same order give the same vectors.
         """
         self._rng = np.random.default_rng(seed)
         self._centers = _on_sphere(
@@ -32,7 +32,7 @@ class GaussianMixture:
 
     @classmethod
     def for_tags(cls, num_tags: int, dimension: int, seed: int) -> "GaussianMixture":
-        """One whose clusters have the same size however many tags there are."""
+        """Makes a mixture whose clusters have the same size for any number of tags."""
         return cls(max(1, num_tags // _TAGS_PER_CLUSTER), dimension, seed)
 
     def draw(self, num_vectors: int) -> np.ndarray:
@@ -50,15 +50,15 @@ class GaussianMixture:
 
 
 def exact_top_k(candidates: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
-    """Positions of the greatest inner products, by numpy alone.
+    """Finds the positions of the greatest inner products, by numpy alone.
 
     Args:
-      candidates: float32 [num_candidates, dimension].
-      queries: float32 [num_queries, dimension].
-      k: At most `num_candidates`.
+      candidates: float32 [num_candidates, dimension], vectors that are searched.
+      queries: float32 [num_queries, dimension], query vectors.
+      k: Number of positions for each query, at most `num_candidates`.
 
     Returns:
-      int [num_queries, k], in no order.
+      int [num_queries, k], positions in no order.
     """
     found = np.empty((len(queries), k), np.int64)
     for first in range(0, len(queries), 64):

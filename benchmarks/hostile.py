@@ -1,7 +1,7 @@
-"""Damaged files, damaged requests, killed runs: how many were tried, survived, lost.
+"""Tests damaged files, damaged requests and killed runs: counts what was tried, survived, lost.
 
-`SIZE=FILES,REQUESTS,KILLS`; one that is left out is not tried. Kills go on where an interrupted
-benchmark was; `build/bench/hostile-kills` is taken away to begin anew.
+`SIZE=FILES,REQUESTS,KILLS` sets the numbers; one that is left out is not tried. Kills resume where
+an interrupted benchmark stopped; to begin anew, remove `build/bench/hostile-kills`.
 """
 
 import os
@@ -18,13 +18,13 @@ from benchmarks.size_option import sizes
 from tfx_pipeline.terminal.tables import format_table
 
 DEFAULT_SIZES = (10_000, 100_000, 100)
-# A server's buffers and pools grow at first, for good.
+# Allowed growth of the server: its buffers and pools grow at first and do not shrink.
 _MOST_GROWTH_MB = 300.0
 _BAD_FILES = (UNCLEAR, TRACEBACK, OVER_MEMORY, "crash", "hang")
 
 
 def run(progress: Progress) -> Figures:
-    """Tries all; see `benchmarks.registry.Benchmark`."""
+    """Tries files, requests and kills; see `benchmarks.registry.Benchmark`."""
     wanted = sizes(DEFAULT_SIZES)
     if len(wanted) > len(DEFAULT_SIZES):
         raise ValueError(
@@ -50,7 +50,7 @@ def run(progress: Progress) -> Figures:
 
 
 def table(figures: Figures) -> str:
-    """A row each for files, requests and kills."""
+    """Formats a table with a row each for files, requests and kills."""
 
     def number(key: str) -> int:
         return int(figures.get(f"hostile.{key}") or 0)
@@ -78,7 +78,7 @@ def table(figures: Figures) -> str:
 
 
 def faults(figures: Figures) -> list[str]:
-    """Whatever was lost."""
+    """Reports everything that was lost."""
     found = []
     words = {
         **{f"files.{name}": f"files ended as {name}" for name in _BAD_FILES},

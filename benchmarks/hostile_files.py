@@ -1,4 +1,4 @@
-"""Damaged files through the readers, in processes that are seen to die, to hang and to grow."""
+"""Reads damaged files in processes that are watched for death, hanging and growth."""
 
 import collections
 import dataclasses
@@ -17,18 +17,18 @@ from benchmarks.registry import Figures, Progress
 CRASH, HANG = "crash", "hang"
 OUTCOMES = (READ, REFUSED, UNCLEAR, TRACEBACK, OVER_MEMORY, CRASH, HANG)
 _MEMORY_MB = 2_000
-# Far beyond what a file of some kilobytes takes on a busy machine.
+# Time limit, far beyond what reading a file of some kilobytes takes on a busy machine.
 _HANG_S = 180.0
 _TOLD_EVERY = 250
 
 
 @dataclasses.dataclass
 class FileOutcomes:
-    """What became of the files.
+    """Outcomes of reading damaged files.
 
     Attributes:
-      counts: By outcome.
-      bad: Files that neither were read nor refused in a line: number, outcome, what was said.
+      counts: Numbers of files by outcome.
+      bad: Number, outcome and message of files that were neither read nor refused in a line.
     """
 
     counts: collections.Counter = dataclasses.field(default_factory=collections.Counter)
@@ -36,7 +36,7 @@ class FileOutcomes:
 
 
 class _Reader:
-    """A process of `benchmarks.hostile_reader`, made anew when it has died."""
+    """A process of `benchmarks.hostile_reader`, which is started again when it has died."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen | None = None
@@ -82,13 +82,13 @@ def read_mutated(num_files: int, kept: Path, progress: Progress, first: int = 0)
     """Damages files and reads them.
 
     Args:
-      num_files: How many.
-      kept: Folder where files are left that neither were read nor refused in a line.
-      progress: Told now and then how far it is.
-      first: Number of the first.
+      num_files: Number of files.
+      kept: Folder that keeps files that were neither read nor refused in a line.
+      progress: Function that shows a line from time to time.
+      first: Number of the first file.
 
     Returns:
-      What became of them.
+      The outcomes.
     """
     found = FileOutcomes()
     reader = _Reader()
@@ -114,6 +114,6 @@ def read_mutated(num_files: int, kept: Path, progress: Progress, first: int = 0)
 
 
 def file_figures(found: FileOutcomes) -> Figures:
-    """The figures of the files."""
+    """Returns the figures of the files by key."""
     figures: Figures = {"hostile.files.tried": sum(found.counts.values())}
     return figures | {f"hostile.files.{name}": found.counts[name] for name in OUTCOMES}

@@ -1,6 +1,6 @@
-"""Kills whole runs at random moments and runs them again until they are done: is anything lost?
+"""Kills whole runs at random moments and restarts them until they are done, to see what is lost.
 
-What was counted is kept after each run, and the same command goes on there. A run's moments follow
+The counts are saved after each run, and the same command resumes there. The moments of a run follow
 from its number alone, as shares of the time that an undisturbed run takes.
 """
 
@@ -25,7 +25,7 @@ from tfx_pipeline.versions.base_path_lock import LOCK_FILE
 
 _MOST_KILLS_OF_A_RUN = 6
 _NUM_SHOWN = 5
-# What may differ between two runs of one configuration: when, where, how long, how much memory.
+# Keys that may differ between two runs of one configuration: time, place, duration, memory.
 _MAY_DIFFER_BEGINS = ("run.", "time.", "memory.", "cached.", "push.version")
 _MAY_DIFFER_PARTS = ("second", "latency", "_mb")
 
@@ -34,16 +34,16 @@ Start = Callable[[Path], subprocess.Popen]
 
 @dataclasses.dataclass
 class Kills:
-    """What was seen so far.
+    """Counts of kills and runs so far.
 
     Attributes:
-      seconds: That an undisturbed run takes.
-      kills: Runs killed.
-      runs: Runs that were brought to an end, or failed.
-      equal: Runs whose report was that of an undisturbed one.
-      failed: Runs that could not be brought to an end.
-      different: Runs with another report.
-      said: What was wrong with runs that differ or failed.
+      seconds: Seconds that an undisturbed run takes.
+      kills: Number of kills.
+      runs: Number of runs that ended or failed.
+      equal: Number of runs whose report equals that of an undisturbed run.
+      failed: Number of runs that could not be completed.
+      different: Number of runs with another report.
+      said: Descriptions of faults in runs that differ or failed.
     """
 
     seconds: float
@@ -56,7 +56,7 @@ class Kills:
 
 
 def compared(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a report what two runs must have in common."""
+    """Returns the part of a report that must be equal in two runs."""
     return {
         key: value
         for key, value in report.items()
@@ -66,17 +66,17 @@ def compared(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def kill_runs(num_kills: int, folder: Path, start: Start, progress: Progress) -> Kills:
-    """Kills runs until there were as many kills.
+    """Kills runs until a number of kills is reached.
 
     Args:
-      num_kills: How many, those of earlier calls included.
-      folder: Where runs are, and what was counted.
-      start: Starts a run with an output folder, in a session of its own; the same folder again goes
-        on there. It leaves `report.json`.
-      progress: Told of every run.
+      num_kills: Number of kills, with those of earlier calls.
+      folder: Folder of the runs and of the counts.
+      start: Function that starts a run with an output folder, in a session of its own, and resumes
+        a run in the same folder. The run leaves `report.json`.
+      progress: Function that shows a line for every run.
 
     Returns:
-      What was seen.
+      The counts.
 
     Raises:
       ValueError: The undisturbed run fails.
@@ -86,7 +86,7 @@ def kill_runs(num_kills: int, folder: Path, start: Start, progress: Progress) ->
     expected = compared(_report(folder / "undisturbed"))
     while found.kills < num_kills:
         output = folder / f"run-{found.runs}"
-        # What an interrupted benchmark left is begun anew: its moments are drawn once.
+        # A run that an interrupted benchmark left begins anew: its moments are drawn once.
         shutil.rmtree(output, ignore_errors=True)
         most = min(_MOST_KILLS_OF_A_RUN, num_kills - found.kills)
         num, wrong = _bring_to_its_end(found, output, most, start)
@@ -131,10 +131,10 @@ def _undisturbed(folder: Path, start: Start, progress: Progress) -> Kills:
 
 
 def _bring_to_its_end(found: Kills, output: Path, most: int, start: Start) -> tuple[int, str]:
-    """Kills a run and begins again, until it ends by itself.
+    """Kills a run and restarts it until it ends by itself.
 
     Returns:
-      How often it was killed, and what is wrong; "": nothing.
+      Number of kills, and a description of the fault; "": there is none.
     """
     rng = random.Random(found.runs)
     num = 0
@@ -144,14 +144,14 @@ def _bring_to_its_end(found: Kills, output: Path, most: int, start: Start) -> tu
         if status is None:
             num += 1
         elif num == 0 and status == 0:
-            # It was faster than the one before it; no kill, so another moment.
+            # The run ended before it was killed: another moment is drawn.
             shutil.rmtree(output, ignore_errors=True)
         else:
             return num, "" if status == 0 else f"exit status {status}"
 
 
 def _wait(process: subprocess.Popen, seconds: float | None) -> int | None:
-    """The exit status; None: it was killed, with all that it started, after so many seconds."""
+    """Returns the exit status; None: the process and its children were killed after `seconds`."""
     try:
         return process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -176,7 +176,7 @@ def _difference(expected: Mapping[str, Any], report: Mapping[str, Any]) -> str:
 
 
 def _left_behind(output: Path) -> str:
-    """What is in the folder of versions that is no version."""
+    """Lists entries in the folder of versions that are no versions."""
     base_path = output / "serving"
     names = sorted(path.name for path in base_path.iterdir()) if base_path.is_dir() else []
     odd = [
@@ -188,7 +188,7 @@ def _left_behind(output: Path) -> str:
 
 
 def small_run(folder: Path) -> Start:
-    """Writes a small log and its configuration; what starts `tagtower run` with them."""
+    """Writes a small log and its configuration; returns the starter of `tagtower run` with them."""
     from tfx_pipeline.datasets.demo import prepare_demo
     from tfx_pipeline.datasets.demo_config import DemoConfig
 
@@ -236,7 +236,7 @@ def _configuration(tables: Path) -> dict[str, Any]:
         "examples": {"snapshots_per_user": 3, "num_shards": 2},
         "model": {"embedding_dim": 16, "hidden_dim": 32, "output_dim": 16, "interaction": "bag"},
         "training": {"max_epochs": 8, "batch_size": 32, "budget_steps": 0, "min_steps": 0},
-        # That gates are asked is enough: a toy model need not be good.
+        # The gates only have to run: a toy model need not be good.
         "gate": {
             "min_relative_gain": -0.9,
             "min_relative_novel_gain": -0.9,
@@ -251,7 +251,7 @@ def _configuration(tables: Path) -> dict[str, Any]:
 
 
 def kill_figures(found: Kills) -> Figures:
-    """The figures of the kills."""
+    """Returns the figures of the kills by key."""
     return {
         "hostile.kills.tried": found.kills,
         "hostile.kills.runs": found.runs,

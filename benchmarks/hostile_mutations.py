@@ -1,4 +1,4 @@
-"""Good files of every table format, and what is done to them; the same number, the same file."""
+"""Makes good files of every table format and damages them; a file depends on its number alone."""
 
 import bz2
 import functools
@@ -15,7 +15,7 @@ from trainer.contract.arrow import pa
 
 _NUM_ROWS = 120
 _MAGIC = (b"PAR1", b"\x1f\x8b\x08", b"BZh9", b"\x28\xb5\x2f\xfd", b"ORC", b"\xff\xfe", b"{", b'"')
-# What stands for lengths and counts where somebody wants to be cruel.
+# Extreme numbers that replace lengths and counts.
 _EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1)
 
 
@@ -125,16 +125,16 @@ FORMATS = (*TEXT_FORMATS, ".parquet", ".tfrecord", ".tfrecord.gz")
 
 
 def mutated_file(number: int) -> tuple[str, str, bytes]:
-    """A damaged file.
+    """Makes a damaged file.
 
     Args:
-      number: Which one.
+      number: Number of the file.
 
     Returns:
-      Its suffix, what it is (a table, or `instances`), and its bytes.
+      Suffix, kind (a table, or `instances`), and bytes of the file.
     """
     rng = random.Random(number)
-    # Parquet has the most to be damaged.
+    # Parquet is drawn more often, because it has most parts that can be damaged.
     suffix = rng.choice([*FORMATS, *[".parquet"] * 4])
     is_records = suffix.startswith(".tfrecord")
     kinds = ["interactions", "items", "users"]
@@ -147,13 +147,13 @@ def mutated_file(number: int) -> tuple[str, str, bytes]:
     packed = _PACKED["." + suffix.rsplit(".", 1)[1] if suffix.count(".") == 2 else ""]
     content = _records(rows) if is_records else (_csv if "csv" in suffix else _json_lines)(rows)
     if rng.random() < 0.5:
-        # Behind a stream that is whole.
+        # The content is damaged within a compressed stream that is whole.
         return suffix, kind, packed(mutated(content, rng))
     return suffix, kind, mutated(packed(content), rng)
 
 
 def mutated(content: bytes, rng: random.Random, most: int = 3) -> bytes:
-    """The bytes with one change or some, at most so many."""
+    """Changes bytes at random places, once or more, at most `most` times."""
     result = bytearray(content)
     for _ in range(rng.randint(1, most)):
         rng.choice(_MUTATIONS)(result, rng)
@@ -190,7 +190,7 @@ def _swap_magic(data: bytearray, rng: random.Random) -> None:
 
 
 def _set_number(data: bytearray, rng: random.Random) -> None:
-    """A number of some width: of what is last, where Parquet has its footer, more often."""
+    """Overwrites a number of some width, more often at the end, where Parquet has its footer."""
     first = int(len(data) * 0.7) if rng.random() < 0.6 else 0
     at = rng.randrange(first, len(data) + 1)
     number, width = rng.choice(_EXTREMES), rng.choice([1, 2, 4, 8])
@@ -198,7 +198,7 @@ def _set_number(data: bytearray, rng: random.Random) -> None:
 
 
 def _varint(data: bytearray, rng: random.Random) -> None:
-    """A long number as Thrift and protobuf write it."""
+    """Overwrites bytes by a long number as Thrift and protobuf encode it."""
     at = rng.randrange(len(data) + 1)
     data[at : at + 1] = b"\xff" * rng.choice([1, 4, 9]) + b"\x01"
 

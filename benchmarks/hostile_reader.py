@@ -1,7 +1,7 @@
-"""A process that reads damaged files one after the other, as a run does; `python -m` it.
+"""A process, started by `python -m`, that reads damaged files one after the other, as a run does.
 
-It is asked by a line of JSON for each file and answers with one. It has a limit of memory, and
-whoever asks sees it die or hang.
+It reads a line of JSON for each file and answers with one. Its memory is limited, and the caller
+sees if it dies or hangs.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 from tfx_pipeline.tables import arrow_files, schema, undeclared_lists, validate
 from tfx_pipeline.tables.item_catalogue import build_item_catalogue
 
-# How a file ended. The first two are as they should be.
+# Outcomes of reading a file. The first two are no faults.
 READ, REFUSED = "read", "refused"
 UNCLEAR, TRACEBACK, OVER_MEMORY = "unclear", "traceback", "over_memory"
 
@@ -25,11 +25,11 @@ def read_file(path: str, kind: str) -> int:
     """Reads a file to its end.
 
     Args:
-      path: The file.
-      kind: A table, or `instances`.
+      path: Path of the file.
+      kind: Name of a table, or `instances`.
 
     Returns:
-      Rows read, good or set aside.
+      Number of rows read, good or set aside.
     """
     return sum(1 for _ in _instances(path)) if kind == "instances" else _table(path, kind)
 
@@ -65,7 +65,7 @@ def _instances(path: str) -> Iterator[Any]:
 
 
 def outcome(path: str, kind: str) -> tuple[str, str]:
-    """How reading a file ends, and what is said."""
+    """Returns the outcome of reading a file, and the message."""
     try:
         return READ, str(read_file(path, kind))
     except ValueError as error:
@@ -75,12 +75,12 @@ def outcome(path: str, kind: str) -> tuple[str, str]:
         return (REFUSED if is_clear else UNCLEAR), f"{type(error).__name__}: {message[:500]}"
     except MemoryError as error:
         return OVER_MEMORY, f"{type(error).__name__}: {error}"
-    except Exception as error:  # whatever it is, it is what is looked for
+    except Exception as error:  # any other exception is a fault
         return TRACEBACK, f"{type(error).__name__}: {str(error)[:500]}"
 
 
 def main() -> None:
-    """Answers until there is no more question; the argument is the limit in megabytes."""
+    """Answers lines until the input ends; the argument is the memory limit in megabytes."""
     limit = int(sys.argv[1]) << 20
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     for line in sys.stdin:

@@ -1,7 +1,7 @@
-"""Damaged requests to a running server, over gRPC and REST, whose memory and answers are watched.
+"""Sends damaged requests to a running server, over gRPC and REST, and checks memory and answers.
 
-The model is made here: `y = x / 2`. Each request is made of a good one, damaged in its bytes; the
-same number, the same request. Good ones are asked in between, and must be answered rightly.
+The model is made here: `y = x / 2`. Each request is a good one with damaged bytes, which depend on
+its number alone. Good requests are sent in between, and must be answered correctly.
 """
 
 import collections
@@ -20,30 +20,30 @@ from benchmarks.results import OUTPUT_DIR
 from tfx_pipeline.runs.local_server import LocalServer, ServerNotUp, local_server
 
 _MODEL = "default"
-_AT_ONCE = 16  # requests over gRPC under way
+_AT_ONCE = 16  # concurrent requests over gRPC
 _TIMEOUT_S = 120.0
 _TOLD_EVERY = 2_000
 _METHODS = ("Predict", "Predict", "Predict", "GetModelMetadata", "Classify")
 _SERVICE = "/tensorflow.serving.PredictionService/"
-# What a caller may be told of a mistake of his own, or of his size.
+# Statuses for a mistake in a request, or for its size.
 _REFUSALS = frozenset(
     "INVALID_ARGUMENT NOT_FOUND FAILED_PRECONDITION OUT_OF_RANGE UNIMPLEMENTED RESOURCE_EXHAUSTED "
     "PERMISSION_DENIED UNAUTHENTICATED".split()
 )
-# 501 is what TensorFlow Serving says of what it does not do.
+# TensorFlow Serving answers 501 to requests that it does not support.
 _REFUSED_STATUSES = {*range(400, 500), 501}
 
 
 @dataclasses.dataclass
 class RequestOutcomes:
-    """What became of the requests.
+    """Outcomes of damaged requests.
 
     Attributes:
-      counts: By interface and outcome: `grpc.answered`, `rest.refused`, `rest.fault`.
-      wrong: Good requests in between that were not answered rightly.
-      lost: Whether the server was gone at the end.
-      memory_mb: The server's resident memory before, and after.
-      said: The first few faults.
+      counts: Numbers by interface and outcome: `grpc.answered`, `rest.refused`, `rest.fault`.
+      wrong: Number of good requests in between that were not answered correctly.
+      lost: Whether the server had ended before the benchmark did.
+      memory_mb: Resident memory of the server before and after.
+      said: Descriptions of the first few faults.
     """
 
     counts: collections.Counter = dataclasses.field(default_factory=collections.Counter)
@@ -54,7 +54,7 @@ class RequestOutcomes:
 
 
 def save_half(folder: Path) -> None:
-    """Writes the model, with a signature of texts beside that of numbers."""
+    """Writes the model, with one signature for numbers and one for texts."""
     import tensorflow as tf
 
     class Half(tf.Module):
@@ -77,7 +77,7 @@ def save_half(folder: Path) -> None:
 
 
 def _good_messages() -> dict[str, list[bytes]]:
-    """By method of gRPC, good requests."""
+    """Returns good requests by gRPC method."""
     import tensorflow as tf
     from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2
 
@@ -122,12 +122,12 @@ def send_mutated(server: LocalServer, num_requests: int, progress: Progress) -> 
     """Damages requests and sends them, half over gRPC and half over REST.
 
     Args:
-      server: It serves what `save_half` wrote.
-      num_requests: How many.
-      progress: Told now and then how far it is.
+      server: Server of the model that `save_half` wrote.
+      num_requests: Number of requests.
+      progress: Function that shows a line from time to time.
 
     Returns:
-      What became of them.
+      The outcomes.
     """
     import grpc
 
@@ -187,7 +187,7 @@ def _is_right(channel: Any, message: bytes) -> bool:
 
 
 class _Rest:
-    """Sends bodies on a connection that stays open, or is opened again."""
+    """Sends bodies on a connection that stays open, or is reopened."""
 
     def __init__(self, server: LocalServer):
         self._connection = http.client.HTTPConnection(
@@ -218,7 +218,7 @@ class _Rest:
 
 def _rest_outcome(status: int, content: bytes) -> str:
     try:
-        # As in TensorFlow Serving, an error quotes a caller's bytes as they came.
+        # As in TensorFlow Serving, an error quotes a caller's bytes unchanged.
         answer = json.loads(content.decode("utf-8", "surrogateescape"))
     except ValueError:
         return "fault"
@@ -232,12 +232,12 @@ def request_outcomes(num_requests: int, folder: Path, progress: Progress) -> Req
     """Makes the model, starts a server and sends it damaged requests.
 
     Args:
-      num_requests: How many.
-      folder: Where the model goes.
-      progress: Told now and then how far it is.
+      num_requests: Number of requests.
+      folder: Folder of the model.
+      progress: Function that shows a line from time to time.
 
     Returns:
-      What became of them.
+      The outcomes.
     """
     base_path = folder / "half"
     save_half(base_path / "1")
@@ -253,7 +253,7 @@ def request_outcomes(num_requests: int, folder: Path, progress: Progress) -> Req
 
 
 def request_figures(found: RequestOutcomes) -> Figures:
-    """The figures of the requests."""
+    """Returns the figures of the requests by key."""
     figures: Figures = {"hostile.requests.tried": sum(found.counts.values())}
     for interface in ("grpc", "rest"):
         for outcome in ("answered", "refused", "fault"):

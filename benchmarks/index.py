@@ -1,4 +1,4 @@
-"""ScaNN beside exact search, faiss and hnswlib over clustered unit vectors, each in a process."""
+"""Compares ScaNN with exact search, faiss and hnswlib on clustered unit vectors, in processes."""
 
 import dataclasses
 import tempfile
@@ -34,18 +34,18 @@ _BATCH, _NUM_BATCHES = 64, 10
 
 @dataclasses.dataclass(frozen=True)
 class IndexMeasurement:
-    """What was measured of one index; the keys are `index.<tags>.<kind>.<attribute>`.
+    """Figures of one index; the keys are `index.<tags>.<kind>.<attribute>`.
 
     Attributes:
-      build_seconds: From vectors to the first answer.
-      tuning_seconds: Of the choice of search parameters; None: there is nothing to tune.
+      build_seconds: Seconds from vectors to the first answer.
+      tuning_seconds: Seconds of the choice of search parameters; None: there is nothing to tune.
       recall_at_100: Share of numpy's exact top 100 that was found, mean over queries.
       latency_ms_p50_batch_1: Milliseconds of one search of one query, median.
       queries_per_second_batch_64: Queries searched a second, 64 at a time.
-      num_leaves: Of ScaNN's tree.
-      num_leaves_to_search: What tuning chose.
-      num_reordering_candidates: What tuning chose.
-      setting: What tuning chose for a peer: faiss's lists probed, hnswlib's `ef`.
+      num_leaves: Number of leaves of ScaNN's tree.
+      num_leaves_to_search: Number of leaves to search that tuning chose.
+      num_reordering_candidates: Number of candidates to re-order that tuning chose.
+      setting: Setting that tuning chose for a peer: faiss's lists probed, hnswlib's `ef`.
       peak_mb: Peak memory of the process: libraries, vectors, building, tuning and searching.
     """
 
@@ -82,7 +82,7 @@ def run(progress: Progress) -> Figures:
 
 
 def flatten(size: int, found: dict[str, IndexMeasurement]) -> Figures:
-    """The keys of one size."""
+    """Returns the figures of one size by key."""
     figures: Figures = {
         f"index.{size}.{kind}.{name}": value
         for kind, measured in found.items()
@@ -102,7 +102,7 @@ def flatten(size: int, found: dict[str, IndexMeasurement]) -> Figures:
 
 
 def table(figures: Figures) -> str:
-    """A row for each size and index."""
+    """Formats a table with a row for each size and index."""
     columns = (
         ("recall@100", "recall_at_100"),
         ("batch 1 p50 ms", "latency_ms_p50_batch_1"),
@@ -123,13 +123,13 @@ def table(figures: Figures) -> str:
 
 
 def faults(figures: Figures) -> list[str]:
-    """None: a recall below the target is a figure of the data at hand, not of the code alone."""
+    """Reports no faults: a recall below the target depends on the data, not on the code alone."""
     del figures
     return []
 
 
 def write_vectors(folder: Path, size: int) -> None:
-    """Writes what `measure` reads: tags, queries for tuning, queries to measure with, the truth."""
+    """Writes the input of `measure`: tags, queries for tuning, queries to measure, the truth."""
     mixture = GaussianMixture.for_tags(size, DIMENSION, _SEED)
     candidates, tuning = mixture.draw(size), mixture.draw(_NUM_TUNING_QUERIES)
     queries = mixture.draw(_NUM_QUERIES)
@@ -179,7 +179,7 @@ def _measure(kind: str, folder: Path) -> IndexMeasurement:
         num_leaves_to_search = index.search_parameters.num_leaves_to_search
         num_reordering_candidates = index.search_parameters.num_reordering_candidates
 
-    # Traced here: ScaNN's parameters are those that tuning has set.
+    # Traced after tuning, so that ScaNN's parameters are those that tuning has set.
     @tf.function(input_signature=[tf.TensorSpec([None, DIMENSION], tf.float32)])
     def search(batch):
         return index.search(batch, K)[1]
@@ -238,6 +238,6 @@ def _measure_peer(kind: str, folder: Path) -> IndexMeasurement:
 
 
 def _recall(found: np.ndarray, truth: np.ndarray) -> float:
-    """Share of `truth` [n, k] that is in `found` [n, k], without importing TensorFlow."""
+    """Computes the share of `truth` [n, k] that is in `found` [n, k], without TensorFlow."""
     shares = [np.isin(row, true).mean() for row, true in zip(truth, found, strict=True)]
     return float(np.mean(shares))

@@ -1,7 +1,7 @@
-"""faiss and hnswlib over the same vectors, tuned to the same recall by the same queries.
+"""Measures faiss and hnswlib on the same vectors, tuned to the same recall by the same queries.
 
-Both stand outside TensorFlow: a call of theirs has no op and no graph around it, and neither can be
-saved in a SavedModel. Inner product, all cores.
+Both work outside of TensorFlow: their calls need no op and no graph, and neither can be saved in a
+SavedModel. They use the inner product and all cores.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-# Share of the distance between target and 1 that the tuned recall should lie above the target, as
-# `serving.index.tuning` has it.
+# Share of the distance between target and 1 by which the tuned recall should exceed the target, as
+# in `serving.index.tuning`.
 _MARGIN = 0.5
 
 
@@ -19,24 +19,24 @@ class Peer(Protocol):
 
     @property
     def settings(self) -> Sequence[int]:
-        """From fast to exact."""
+        """The settings, from fast to exact."""
 
     def set(self, setting: int) -> None:
-        """Searches with a setting from now on."""
+        """Sets the setting of all later searches."""
 
     def search(self, queries: np.ndarray, k: int) -> np.ndarray:
-        """Positions found, int [num_queries, k]."""
+        """Searches k positions for each query, int [num_queries, k]."""
 
 
 class FaissIndex:
     """An inverted file of 4-bit product codes, re-ordered by exact inner products.
 
-    faiss's own advice for up to a million vectors (`IVF<n>,PQ<m>x4fs,RFlat`), with as many lists as
-    ScaNN's tree has leaves. The setting is the number of lists probed.
+    faiss recommends it for up to a million vectors (`IVF<n>,PQ<m>x4fs,RFlat`); it has as many lists
+    as ScaNN's tree has leaves. The setting is the number of lists probed.
 
     Args:
-      candidates: float32 [num_candidates, dimension].
-      num_lists: Lists of the inverted file.
+      candidates: float32 [num_candidates, dimension], vectors of the index.
+      num_lists: Number of lists of the inverted file.
     """
 
     settings = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
@@ -52,17 +52,17 @@ class FaissIndex:
         )
         self._index.train(candidates)
         self._index.add(candidates)
-        # 8 k are re-ordered: with 4 k the codes leave out what no number of lists brings back.
+        # 8 k candidates are re-ordered: with 4 k some neighbours are lost with any number of lists.
         refined: Any = self._index  # an IndexRefineFlat around the inverted file
         refined.k_factor = 8
         self._lists = faiss.extract_index_ivf(self._index)
 
     def set(self, setting: int) -> None:
-        """See `Peer.set`."""
+        """Sets the setting of all later searches, as in `Peer`."""
         self._lists.nprobe = setting
 
     def search(self, queries: np.ndarray, k: int) -> np.ndarray:
-        """See `Peer.search`."""
+        """Searches k positions for each query, as in `Peer`."""
         return self._index.search(queries, k)[1]
 
 
@@ -72,8 +72,8 @@ class HnswIndex:
     The setting is `ef`, the length of the list of candidates of a search, never below k.
 
     Args:
-      candidates: float32 [num_candidates, dimension].
-      seed: Of the levels.
+      candidates: float32 [num_candidates, dimension], vectors of the index.
+      seed: Seed of the levels.
     """
 
     settings = (100, 120, 150, 200, 300, 400, 600, 800, 1200, 1600)
@@ -88,11 +88,11 @@ class HnswIndex:
         self._index.add_items(candidates)
 
     def set(self, setting: int) -> None:
-        """See `Peer.set`."""
+        """Sets the setting of all later searches, as in `Peer`."""
         self._index.set_ef(setting)
 
     def search(self, queries: np.ndarray, k: int) -> np.ndarray:
-        """See `Peer.search`."""
+        """Searches k positions for each query, as in `Peer`."""
         return self._index.knn_query(queries, k)[0].astype(np.int64)
 
 
@@ -107,10 +107,10 @@ def tune_peer(
 
     Args:
       peer: The index.
-      queries: float32 [num_queries, dimension].
-      k: Results a query.
-      target: Recall to reach, with a margin where some setting has it.
-      recall_of: Recall of the positions found for `queries`.
+      queries: float32 [num_queries, dimension], query vectors.
+      k: Number of results for each query.
+      target: Recall to reach, with a margin if some setting reaches that.
+      recall_of: Function that computes the recall of the positions found for `queries`.
 
     Returns:
       The setting; the last one where none reaches the target.

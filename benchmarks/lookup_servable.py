@@ -1,7 +1,7 @@
-"""A ScaNN servable of made-up tags whose user tower is a table: what is left is the search.
+"""Makes a ScaNN servable of made-up tags whose user tower is a table, so that only search costs.
 
-The vectors are a mixture of Gaussians with a bias behind, as towers make them; a user's vector is
-looked up by the one profile feature, `user`.
+The vectors are a mixture of Gaussians with a bias as the last component, as in towers; a user's
+vector is looked up by the one profile feature, `user`.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from trainer.contract import signatures as s
 
 DIMENSION = 64
 K = 100
-NUM_CANDIDATES = 200  # as `ranking.num_candidates` is by default
+NUM_CANDIDATES = 200  # the default of `ranking.num_candidates`
 TARGET_RECALL = 0.98
 
 _BIAS_SPREAD = 0.1
@@ -26,14 +26,15 @@ _NUM_TUNING_QUERIES = 512
 
 @dataclasses.dataclass(frozen=True)
 class MadeUpTags:
-    """Tags with categories, and users.
+    """Made-up tags with categories, and users.
 
     Attributes:
-      vectors: float32 [num_tags, DIMENSION + 1]; tag `t<j>` has row j.
-      categories: Of each tag. `half` has those on one side of the space: whoever stands on the
-        other has hardly any of them in his list. `hundredth` has one tag in a hundred, anywhere.
-      queries: float32 [num_users, DIMENSION + 1]; user `<i>` has row i.
-      tuning: The same, of other users.
+      vectors: float32 [num_tags, DIMENSION + 1], vectors of the tags; tag `t<j>` has row j.
+      categories: Category of each tag. `half` has the tags on one side of the space: users on the
+        other side have hardly any of them in their lists. `hundredth` has one tag in a hundred,
+        anywhere.
+      queries: float32 [num_users, DIMENSION + 1], vectors of the users; user `<i>` has row i.
+      tuning: float32 [num_users, DIMENSION + 1], vectors of other users, for tuning.
     """
 
     vectors: np.ndarray
@@ -43,7 +44,7 @@ class MadeUpTags:
 
     @classmethod
     def draw(cls, num_tags: int, num_users: int) -> "MadeUpTags":
-        """Draws them; the same numbers give the same."""
+        """Draws tags and users, which depend on the two numbers alone."""
         mixture = GaussianMixture.for_tags(num_tags, DIMENSION, _SEED)
         rng = np.random.default_rng(_SEED)
         directions = mixture.draw(num_tags)
@@ -83,18 +84,18 @@ def export_lookup_servable(made_up: MadeUpTags, version_dir: Path) -> None:
 
 
 def _lookup_towers(vectors: np.ndarray, queries: np.ndarray) -> Any:
-    """Towers with the signatures that a servable is made of."""
+    """Makes towers with the signatures from which a servable is built."""
     import tensorflow as tf
 
     class LookupTowers(tf.Module):
-        """Tables, and signatures that look up in them."""
+        """Tables of vectors, and signatures that look them up."""
 
         def __init__(self):
             super().__init__()
             self.vectors, self.queries = tf.Variable(vectors), tf.Variable(queries)
             self.tags = tf.Variable([f"t{j}" for j in range(len(vectors))])
             signatures = self._make_signatures()
-            # Behind a function, or each would be saved for its own sake, too.
+            # Behind a function, so that TensorFlow does not save each signature a second time.
             self._get_signatures = lambda: signatures
 
         @property
@@ -102,7 +103,7 @@ def _lookup_towers(vectors: np.ndarray, queries: np.ndarray) -> Any:
             return self._get_signatures()
 
         def _embed(self, users: tf.Tensor) -> tf.Tensor:
-            # Nobody, as in a warm-up, is the first.
+            # An empty user, as in a warm-up request, gets the first row.
             digits = tf.strings.regex_replace(users, "^$", "0")
             return tf.gather(self.queries, tf.strings.to_number(digits, tf.int32))
 

@@ -1,4 +1,4 @@
-"""A large vocabulary end to end beside one of a thousand tags, each stage in a fresh process."""
+"""Compares a large vocabulary with one of a thousand tags, each stage in a fresh process."""
 
 import statistics
 import tempfile
@@ -18,7 +18,7 @@ from tfx_pipeline.runs.local_server import local_server
 from tfx_pipeline.terminal.tables import format_table
 
 FEW_TAGS, MANY_TAGS = 1_000, 1_000_000
-# Of `fit`, which includes the validation.
+# Stages of a run; `fit` includes the validation.
 STAGES = {
     "transform": "transform",
     "vocabularies": "vocabularies read",
@@ -36,7 +36,7 @@ STAGES = {
 TARGET_RATIO = 1.5
 
 _ROUNDS, _STEPS = 7, 10
-_BATCHES = {1: 100, 64: 20}  # calls, by users a call
+_BATCHES = {1: 100, 64: 20}  # number of calls, by users in a call
 _CALLERS_SEED = 2
 
 
@@ -55,7 +55,7 @@ def run(progress: Progress) -> Figures:
 
 
 def _measure_steps(progress: Progress, sizes: Sequence[int]) -> Figures:
-    """Steps of both trainings in turns: a busy moment of the machine falls on both."""
+    """Measures steps of both trainings in turns, so that a busy moment falls on both."""
     progress("steps: building both trainings")
     seconds: dict[int, list[float]] = {size: [] for size in sizes}
     with (
@@ -74,7 +74,7 @@ def _measure_steps(progress: Progress, sizes: Sequence[int]) -> Figures:
     for size in sizes:
         figures[f"many_tags.{size}.steps_per_second"] = 1 / statistics.median(seconds[size])
         figures[f"many_tags.{size}.steps_peak_mb"] = peaks[size]
-    # By round, as the machine's load differs from one to the next.
+    # Ratios are taken round by round, because the machine's load differs between rounds.
     pairs = zip(*(seconds[size] for size in sizes), strict=True)
     figures["many_tags.step_ratio"] = statistics.median(many / few for few, many in pairs)
     return figures
@@ -83,7 +83,7 @@ def _measure_steps(progress: Progress, sizes: Sequence[int]) -> Figures:
 def _measure_stages(
     progress: Progress, folder: str, num_tags: int
 ) -> tuple[dict[str, Stage], dict[str, Any]]:
-    """Stages by name, and other figures of one size."""
+    """Measures stages by name, and other figures of one size."""
 
     def call(title: str, function: Any, *arguments: Any) -> Any:
         title = f"{num_tags:,} tags: {title}"
@@ -119,7 +119,7 @@ def _measure_stages(
 
 
 def _time_calls(port: int, users: Sequence[dict[str, Any]]) -> dict[int, float]:
-    """Milliseconds of `retrieve` over gRPC, the median, by users a call."""
+    """Measures the median milliseconds of `retrieve` over gRPC, by users in a call."""
     from serving.client import TagClient
 
     medians = {}
@@ -137,7 +137,7 @@ def _time_calls(port: int, users: Sequence[dict[str, Any]]) -> dict[int, float]:
 
 
 def flatten(num_tags: int, found: Mapping[str, Stage], others: Mapping[str, Any]) -> Figures:
-    """The keys of one size."""
+    """Returns the figures of one size by key."""
     figures: Figures = {}
     for name in STAGES:
         figures[f"many_tags.{num_tags}.{name}.seconds"] = found[name].seconds
@@ -146,7 +146,7 @@ def flatten(num_tags: int, found: Mapping[str, Stage], others: Mapping[str, Any]
 
 
 def table(figures: Figures) -> str:
-    """A row for each stage, with seconds and memory of both sizes; then the rest."""
+    """Formats a table: a row for each stage with seconds and memory of both sizes, then others."""
     sizes = (FEW_TAGS, int(figures["many_tags.num_tags"] or 0))
     header = [f"{size:,} tags: {unit}" for size in sizes for unit in ("s", "peak MB")]
     keys = [f"many_tags.{size}" for size in sizes]
@@ -184,7 +184,7 @@ def table(figures: Figures) -> str:
 
 
 def faults(figures: Figures) -> list[str]:
-    """A recall below the gate's: nothing would be pushed."""
+    """Reports a recall below the gate's, with which no version would be pushed."""
     return [
         f"{key} is {value:.4f}, must be at least {stages.TARGET_RECALL}"
         for key, value in figures.items()

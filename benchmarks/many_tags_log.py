@@ -1,8 +1,7 @@
-"""A synthetic log over a vocabulary of any size, without events: snapshots, and a transform.
+"""Makes a synthetic log with a vocabulary of any size, without events: snapshots and a transform.
 
-Tags fall into topics, whose vectors lie together; a user has clicked tags of two topics and will
-click others of them. What is not measured here, such as how a log becomes snapshots, has benchmarks
-of its own.
+Each tag has a topic, and vectors of a topic's tags are similar; a user has clicked tags of two
+topics and will click others of them. Other benchmarks measure how a log becomes snapshots.
 """
 
 import json
@@ -19,10 +18,10 @@ from trainer.data.snapshots import Snapshots
 
 SPEC = f.FeatureSpec(profile=(f.ProfileFeature("segment"),), domains=(f.Domain("clicked_tags"),))
 SEGMENTS = ("a", "b", "c")
-# Sizes as in `bench-index`; one table for both towers, as `training.max_memory_mb` advises.
+# Sizes as in `bench-index`; both towers share a table, as `training.max_memory_mb` advises.
 MODEL = ModelConfig(embedding_dim=64, output_dim=64, share_tag_embeddings=True)
-# The same sampled loss whatever the number of tags. With more draws a thousand tags would be drawn
-# out, and a step over them would do less than one over a million.
+# The same sampled loss for any number of tags. With more draws nearly all of a thousand tags would
+# be drawn, and a step over them would do less than one over a million.
 TRAINING = TrainingConfig(
     full_softmax_max_tags=100,
     num_sampled_tags=256,
@@ -41,12 +40,12 @@ _SPREAD = 0.8  # as in `benchmarks.gaussian_mixture`
 
 
 def num_topics(num_tags: int) -> int:
-    """Topics; tag i belongs to topic i modulo their number."""
+    """Returns the number of topics; tag i belongs to topic i modulo this number."""
     return max(_MIN_TOPICS, num_tags // _TAGS_PER_TOPIC)
 
 
 def tag_vectors(num_tags: int) -> np.ndarray:
-    """Vectors as a long training would leave them, float32 [num_tags, U]: topics lie together."""
+    """Makes vectors like those of a long training, float32 [num_tags, U], similar within topics."""
     rng = np.random.default_rng(SEED)
     size, topics = MODEL.output_dim, num_topics(num_tags)
     centers = rng.standard_normal((topics, size), dtype=np.float32)
@@ -59,7 +58,7 @@ def tag_vectors(num_tags: int) -> np.ndarray:
 
 
 def snapshots(num_users: int, num_tags: int, seed: int) -> Snapshots:
-    """Transformed snapshots of users, each with lists of the same lengths."""
+    """Makes transformed snapshots of users, with lists of the same lengths."""
     rng = np.random.default_rng([seed, num_tags])
     topics = rng.integers(0, num_topics(num_tags), (num_users, _TOPICS_OF_USER))
 
@@ -79,7 +78,7 @@ def snapshots(num_users: int, num_tags: int, seed: int) -> Snapshots:
         return lists(np.ones((num_users, width)), np.float32)
 
     clicked = tags(_NUM_CLICKED)
-    # Clicked impressions are of the user's topics, skipped ones of any.
+    # Clicked impressions are of the user's topics, skipped ones of any topic.
     is_clicked = np.arange(_NUM_IMPRESSIONS) % 4 == 0
     impressions = rng.integers(0, num_tags, (num_users, _NUM_IMPRESSIONS * _TAGS_OF_ITEM))
     own = np.repeat(is_clicked, _TAGS_OF_ITEM)
@@ -109,10 +108,10 @@ def snapshots(num_users: int, num_tags: int, seed: int) -> Snapshots:
 
 
 def write_transform(num_tags: int, folder: Path) -> None:
-    """Writes the pipeline's own transform, with a vocabulary of so many tags.
+    """Writes the pipeline's own transform, with a vocabulary of `num_tags` tags.
 
-    Beam counts a handful of them, and the file of the vocabulary is written anew: what a
-    transform of a large log takes is `bench-examples`'s kind of question.
+    Beam counts only a few of them, and the file of the vocabulary is rewritten: the cost of
+    transforming a large log is not measured here.
     """
     import tensorflow_transform.beam as tft_beam
     from tensorflow_transform.tf_metadata import dataset_metadata
@@ -158,11 +157,14 @@ def _raw_row(number: int) -> dict[str, list]:
 
 
 def instances(users: Snapshots, tags: list[str]) -> list[dict[str, Any]]:
-    """The users' raw features, as a caller gives them.
+    """Makes the users' raw features, as a caller gives them.
 
     Args:
-      users: Their snapshots.
-      tags: By id.
+      users: Snapshots of the users.
+      tags: Tags in order of their ids.
+
+    Returns:
+      Raw features of each user, by name.
     """
     clicked = users.lists["clicked_tags"].values.reshape(users.num_examples, -1)
     segments = ("", *SEGMENTS)

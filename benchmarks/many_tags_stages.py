@@ -1,4 +1,4 @@
-"""What becomes of a large vocabulary, stage by stage; each function runs in a process of its own.
+"""Stages of a run with a large vocabulary; each function runs in a process of its own.
 
 The work is the pipeline's own: `trainer.fitting.loop`, `trainer.saved.saved_towers`,
 `tfx_pipeline.components.tag_index_builder` and what they call.
@@ -26,7 +26,7 @@ _VALIDATION_SEED = 1
 
 
 class StepCase:
-    """A training over so many tags, held in its process: steps on request."""
+    """A training over `num_tags` tags that is held in its process and takes steps on request."""
 
     def __init__(self, num_tags: int):
         """Builds model, optimizer and compiled step as `trainer.fitting.loop.fit` does."""
@@ -46,7 +46,7 @@ class StepCase:
         self.steps(3)
 
     def steps(self, count: int) -> float:
-        """Takes steps; their seconds."""
+        """Takes steps and returns their seconds."""
         started = time.perf_counter()
         losses = [self._step()["loss"] for _ in range(count)]
         values = [float(loss) for loss in losses]
@@ -58,12 +58,12 @@ class StepCase:
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """What a training left beside its files.
+    """Figures of a training.
 
     Attributes:
-      stages: Seconds and memory.
-      estimate_mb: What the training was estimated to take before it began.
-      validation_seconds: Time that an evaluation takes, before the epoch or after it.
+      stages: Seconds and memory by stage.
+      estimate_mb: Memory of the training in MB, as estimated before it began.
+      validation_seconds: Seconds of an evaluation, before the epoch or after it.
     """
 
     stages: dict[str, Stage]
@@ -72,7 +72,7 @@ class Fitted:
 
 
 def write_transform(folder: str, num_tags: int) -> dict[str, Stage]:
-    """Runs the transform."""
+    """Writes the transform and measures it."""
     meter = StageMeter()
     with meter.stage("transform"):
         log.write_transform(num_tags, Path(folder))
@@ -80,7 +80,7 @@ def write_transform(folder: str, num_tags: int) -> dict[str, Stage]:
 
 
 def train(folder: str, num_tags: int) -> Fitted:
-    """Fits for an epoch, chooses the second stage, calibrates, and saves the towers."""
+    """Trains for an epoch, chooses the second stage, calibrates, and saves the towers."""
     import tensorflow_transform as tft
 
     from trainer.config import RankingConfig
@@ -163,7 +163,7 @@ def build_index(folder: str, export_exact: bool = True) -> dict[str, Stage]:
 
 
 class _Lines(logging.Handler):
-    """Notes when lines came."""
+    """Records the times at which lines were logged."""
 
     def __init__(self):
         super().__init__()
@@ -174,12 +174,12 @@ class _Lines(logging.Handler):
 
 
 def servable_path(folder: str) -> Path:
-    """The servable with the index that `build_index` wrote."""
+    """Returns the folder of the servable with the index that `build_index` wrote."""
     return Path(folder).absolute() / INDEX / "Format-Serving"
 
 
 def evaluate_index(folder: str, servable: Path) -> tuple[dict[str, Stage], dict[str, Any]]:
-    """The gate's own measurement, from the saved files."""
+    """Runs the gate's own measurement of the index on the saved files."""
     from serving.index.evaluation import evaluate_servable
     from serving.index.scann_index import register_scann_ops
 
@@ -191,7 +191,7 @@ def evaluate_index(folder: str, servable: Path) -> tuple[dict[str, Stage], dict[
 
 
 def instances(folder: str, num_users: int, num_tags: int, seed: int) -> list[dict[str, Any]]:
-    """Raw features of users, for callers."""
+    """Makes raw features of users, for callers."""
     import tensorflow_transform as tft
 
     from trainer.data.input_data import load_tags
@@ -201,13 +201,13 @@ def instances(folder: str, num_users: int, num_tags: int, seed: int) -> list[dic
 
 
 def make_model(num_tags: int) -> Any:
-    """The model of the benchmarks' log, untrained."""
+    """Makes an untrained model for the benchmarks' log."""
     import tf_keras
 
     from trainer.model import InterestModel
 
     tf_keras.utils.set_random_seed(log.SEED)
-    # A bucket for unknown tags; of segments one too, and the id of the unknown one.
+    # One bucket for unknown tags; for segments one bucket and the id of the unknown segment.
     sizes = {
         f.TAG_VOCABULARY: num_tags + 1,
         f.profile_vocabulary_name("segment"): len(log.SEGMENTS) + 2,

@@ -1,4 +1,4 @@
-"""How many multiplications a step needs as matrix products, and how fast the machine does those."""
+"""Counts the multiplications of a step's matrix products, and measures the machine's rate."""
 
 import dataclasses
 import functools
@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import op_callbacks
 
-# Side of the square matrices of the machine's rate: 16 MB each, so that they come from memory.
+# Side of the square matrices that measure the machine's rate: 16 MB each, larger than caches.
 SQUARE = 2_048
 
 _KINDS = ("MatMul", "BatchMatMulV2", "Einsum")
@@ -22,9 +22,9 @@ class Product:
     """One executed op that multiplies two float matrices, or stacks of them.
 
     Attributes:
-      kind: `MatMul`, `BatchMatMulV2` or `Einsum`.
-      shapes: Of both operands.
-      attributes: What the op was told beside them: transpositions, or an equation.
+      kind: Name of the op: `MatMul`, `BatchMatMulV2` or `Einsum`.
+      shapes: Shapes of both operands.
+      attributes: Attributes of the op: transpositions, or an equation.
     """
 
     kind: str
@@ -49,7 +49,7 @@ class Product:
         return 2 * math.prod(batch) * left[-2] * left[-1] * columns
 
     def op(self) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-        """The same op, for any operands of these shapes."""
+        """Returns the same op as a function of operands with these shapes."""
         attributes = dict(self.attributes)
         if self.kind == "Einsum":
             return lambda a, b: tf.raw_ops.Einsum(inputs=[a, b], **attributes)
@@ -59,19 +59,19 @@ class Product:
 
 
 def _labels(term: str, rank: int) -> str:
-    """One letter a dimension: those behind `...` are counted from the right."""
+    """Returns a letter for each dimension; those behind `...` are counted from the right."""
     hidden = range(rank - len(term.replace("...", "")), 0, -1)
     return term.replace("...", "".join(map(str, hidden)))
 
 
 def record_products(function: Callable[[], Any]) -> list[Product]:
-    """The matrix products that a function executes, gradients included.
+    """Records the matrix products that a function executes, also those of gradients.
 
     The function runs eagerly, op by op, so that branches and shapes are those of its real input.
     Products with a sparse matrix are not counted.
 
     Args:
-      function: Whatever computes with TensorFlow.
+      function: A function that computes with TensorFlow.
 
     Returns:
       The products, in order of execution.
@@ -96,7 +96,7 @@ def record_products(function: Callable[[], Any]) -> list[Product]:
 
 
 def _attributes(kind: str, attributes: Any) -> tuple[tuple[str, Any], ...]:
-    """Those that say what is multiplied; TensorFlow gives names and values in turns."""
+    """Selects the attributes that define the product from TensorFlow's list of names and values."""
     wanted = {
         "MatMul": ("transpose_a", "transpose_b"),
         "BatchMatMulV2": ("adj_x", "adj_y"),
@@ -108,7 +108,7 @@ def _attributes(kind: str, attributes: Any) -> tuple[tuple[str, Any], ...]:
 
 
 def square_product(side: int = SQUARE) -> Product:
-    """A product of two square matrices."""
+    """Makes a product of two square matrices."""
     return Product(
         "MatMul", ((side, side), (side, side)), (("transpose_a", False), ("transpose_b", False))
     )
@@ -118,11 +118,11 @@ class ProductTimer:
     """Times products on float32 matrices of random numbers, one op after the other, warm."""
 
     def __init__(self, products: list[Product], seed: int = 0):
-        """Makes operands; equal products share theirs.
+        """Makes the operands, which equal products share.
 
         Args:
-          products: The products; equal ones count as often as they are there.
-          seed: Of the numbers.
+          products: The products; equal ones count as often as they occur.
+          seed: Seed of the random numbers.
         """
         rng = np.random.default_rng(seed)
         self._counts = {product: products.count(product) for product in products}
@@ -134,11 +134,11 @@ class ProductTimer:
 
     @property
     def flops(self) -> int:
-        """Of all products together."""
+        """Floating-point operations of all products together."""
         return sum(count * product.flops for product, count in self._counts.items())
 
     def seconds(self) -> float:
-        """Seconds that all products take once, one after the other."""
+        """Measures the seconds that all products take, one after the other."""
         total = 0.0
         for product, count in self._counts.items():
             started = time.perf_counter()

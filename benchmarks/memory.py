@@ -1,7 +1,7 @@
-"""`retrieve` with memory beside `retrieve` without, call by call in turns, in process.
+"""Compares `retrieve` with and without memory, call by call in turns, in process.
 
-The same untrained towers behind both, an index as a run would choose it, and users with short and
-with long histories. What a call costs does not depend on what the towers have learned.
+Both use the same untrained towers, an index as a run would choose it, and users with short and with
+long histories. The cost of a call does not depend on what the towers have learned.
 """
 
 import dataclasses
@@ -23,8 +23,8 @@ from tfx_pipeline.terminal.tables import format_table
 from trainer.contract import features as f
 
 DEFAULT_SIZE = 2_000  # tags
-NUM_CALLS = {1: 400, 64: 60}  # of each case, by batch size
-# Values of a history, by case.
+NUM_CALLS = {1: 400, 64: 60}  # calls of each case, by batch size
+# Number of values of a history, by case.
 HISTORIES = {"short": 30, "long": 300}
 WITHOUT, WITH = "without", "with"
 K, NUM_CANDIDATES = 100, 200
@@ -36,12 +36,12 @@ _TOWERS = "towers"
 
 @dataclasses.dataclass(frozen=True)
 class MemoryMeasurement:
-    """One length of histories; the keys are `tag_memory.<history>.batch_<n>.<attribute>`.
+    """Figures of one length of histories; keys `tag_memory.<history>.batch_<n>.<attribute>`.
 
     Attributes:
       without_ms_p50: Milliseconds of `retrieve` without memory, median.
-      with_ms_p50: The same with memory, whose calls were in between.
-      over_without: One over the other.
+      with_ms_p50: Milliseconds of `retrieve` with memory, median; its calls were in between.
+      over_without: Ratio of the time with memory to that without.
     """
 
     without_ms_p50: float
@@ -52,7 +52,7 @@ class MemoryMeasurement:
 def run(progress: Progress) -> Figures:
     """Measures all cases; see `benchmarks.registry.Benchmark`."""
     size = one_size(DEFAULT_SIZE)
-    # As the server does, which fresh processes inherit.
+    # The server sets the same; fresh processes inherit it.
     prefer_small_batches()
     OUTPUT_DIR.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="memory-", dir=OUTPUT_DIR) as folder:
@@ -64,7 +64,7 @@ def run(progress: Progress) -> Figures:
 
 
 def flatten(found: Mapping[tuple[str, int], MemoryMeasurement]) -> Figures:
-    """The keys of all cases, by length of the histories and batch size."""
+    """Returns the figures of all cases by key."""
     return {
         f"tag_memory.{history}.batch_{batch_size}.{name}": value
         for (history, batch_size), measured in found.items()
@@ -73,7 +73,7 @@ def flatten(found: Mapping[tuple[str, int], MemoryMeasurement]) -> Figures:
 
 
 def table(figures: Figures) -> str:
-    """A row for each case."""
+    """Formats a table with a row for each case."""
     names = [field.name for field in dataclasses.fields(MemoryMeasurement)]
     rows = [
         [
@@ -87,18 +87,18 @@ def table(figures: Figures) -> str:
 
 
 def faults(figures: Figures) -> list[str]:
-    """None: what memory answers is a matter of tests."""
+    """Reports no faults: tests check the answers with memory."""
     del figures
     return []
 
 
 def write_transform(folder: str, num_tags: int) -> None:
-    """Runs the transform."""
+    """Writes the transform of the log."""
     log.write_transform(num_tags, Path(folder))
 
 
 def save(folder: str, num_tags: int) -> None:
-    """Saves towers whose tags lie as a training would leave them."""
+    """Saves towers whose tag vectors are like those of a training."""
     import tensorflow_transform as tft
 
     from benchmarks.many_tags_stages import make_model
@@ -141,7 +141,7 @@ def export(folder: str, num_tags: int) -> None:
 
 
 def measure(folder: str, num_tags: int) -> dict[tuple[str, int], MemoryMeasurement]:
-    """Times both servables in turns, so that both meet the same machine."""
+    """Times both servables in turns, so that the machine's load is the same."""
     from serving.batch.servable_caller import ServableCaller
     from serving.index.scann_index import register_scann_ops
 
@@ -165,13 +165,13 @@ def measure(folder: str, num_tags: int) -> dict[tuple[str, int], MemoryMeasureme
 
 
 def summarize(seconds: Mapping[str, Sequence[float]]) -> MemoryMeasurement:
-    """The figures of calls that took so long."""
+    """Computes the figures from the seconds of calls."""
     without, with_memory = (1000 * float(np.median(seconds[name])) for name in (WITHOUT, WITH))
     return MemoryMeasurement(without, with_memory, with_memory / without)
 
 
 def instances(num_tags: int, num_values: int) -> list[dict[str, Any]]:
-    """Raw features of users whose histories have so many values, some of them more than once."""
+    """Makes raw features of users with `num_values` values in a history, some more than once."""
     rng = np.random.default_rng(log.SEED)
     return [
         {

@@ -39,19 +39,19 @@ COSTS = (
 
 
 def cell(values: Sequence[float | None]) -> str:
-    """Mean and standard deviation of a figure over the seeds; `-` where undefined."""
+    """Formats mean and standard deviation of a figure over the seeds; `-` where undefined."""
     defined = [value for value in values if value is not None]
     if not defined:
         return "-"
     digits = 0 if max(defined) >= 100 else 4
     text = f"{statistics.mean(defined):.{digits}f}"
     deviation = statistics.stdev(defined) if len(defined) > 1 else 0.0
-    # Baselines do not depend on the seed, but for `random`.
+    # Baselines except `random` do not depend on the seed.
     return f"{text} ± {deviation:.{digits}f}" if deviation else text
 
 
 def figures(reports: Sequence[Mapping[str, Any]]) -> str:
-    """The page's tables as Markdown."""
+    """Makes the page's tables as Markdown."""
     lines = ["| test users | " + " | ".join(title for title, _ in METRICS) + " |"]
     lines.append("| --- |" + " ---: |" * len(METRICS))
     for who in WHO:
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", default=CONFIG)
     parsed = parser.parse_args(arguments)
     console = Console(sys.stdout)
-    # An output folder of its own, empty: nothing of another run's cache is in the first seed.
+    # A separate, empty output folder, so that the first seed uses no cache of another run.
     output = Path(load_config(parsed.config).output_dir).parent / "results"
     shutil.rmtree(output, ignore_errors=True)
     reports = []
@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = [sys.executable, "-m", "tfx_pipeline.cli", "run"]
         command += ["--config", parsed.config, "--output", str(output), "--seed", str(seed)]
         status = subprocess.run(command, check=False).returncode
-        if status not in (0, 3):  # a model that a gate holds is a result too
+        if status not in (0, 3):  # 3: a gate refused the model, which is a result, too
             return status
         report = json.loads((output / "report.json").read_text(encoding="utf-8"))
         write_report(report, REPORTS / f"seed-{seed}.json")

@@ -1,47 +1,48 @@
-"""Which benchmarks there are, and what a benchmark is."""
+"""The list of all benchmarks, and the interface of a benchmark."""
 
 import dataclasses
 import importlib
 from collections.abc import Callable, Mapping
 from typing import Protocol, cast
 
-# Flat: one value a key, as in docs/report.md. None: not defined here.
+# One value for each key, as in docs/report.md. None: not defined here.
 Figures = dict[str, int | float | str | None]
-# Shows one line to whoever waits.
+# Function that shows one line to the user.
 Progress = Callable[[str], None]
 
 
 class Benchmark(Protocol):
-    """The module of a benchmark."""
+    """The interface of a benchmark's module."""
 
     def run(self, progress: Progress) -> Figures:
-        """Measures.
+        """Runs the benchmark.
 
         Args:
-          progress: Called with a line before whatever takes long.
+          progress: Function called with a line before each long step.
 
         Returns:
-          The figures.
+          The figures by key.
 
         Raises:
           ValueError: Something is missing, or an option is wrong: one line, with the remedy.
         """
 
     def table(self, figures: Figures) -> str:
-        """The figures for people."""
+        """Formats the figures for people."""
 
     def faults(self, figures: Figures) -> list[str]:
-        """What must not be, a line each; never a matter of speed."""
+        """Reports faults, one line each; speed is never a fault."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A benchmark by name.
+    """An entry in the list of benchmarks.
 
     Attributes:
-      module: Its module, imported when it runs: a list of benchmarks must not wait for TensorFlow.
-      summary: What it measures, in a line.
-      takes_hours: Whether it runs by its name alone, and not with all others.
+      module: Name of the module, which is imported when the benchmark runs: a list of benchmarks
+        must not wait for TensorFlow.
+      summary: Description of the measurement in a line.
+      takes_hours: Whether it runs only when it is named, and not with all others.
     """
 
     module: str
@@ -49,7 +50,7 @@ class Entry:
     takes_hours: bool = False
 
     def load(self) -> Benchmark:
-        """Imports the module."""
+        """Imports the benchmark's module."""
         return cast(Benchmark, importlib.import_module(self.module))
 
 

@@ -1,7 +1,7 @@
 """A fresh process that builds one object and then answers calls to it, until it is closed.
 
-What several of them measure in turns shares the machine's good and bad moments, and each has its
-own peak memory. Spawned, as in `benchmarks.fresh_process`.
+Several processes that measure in turns share the machine's busy moments, and each has its own peak
+memory. They are spawned, as in `benchmarks.fresh_process`.
 """
 
 import multiprocessing
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent import futures
 from typing import Any
 
-# The object of this process, where it is one of these.
+# The object of this process, if it is a resident process.
 _resident: Any = None
 
 
@@ -21,9 +21,9 @@ class ResidentProcess:
         """Starts the process and begins to build the object there; does not wait.
 
         Args:
-          factory: Importable; what it returns stays in the process.
-          *arguments: Of the factory; can be pickled.
-          num_cores: Cores that the process may use, where it has more; None: all.
+          factory: Importable function that builds the object, which stays in the process.
+          *arguments: Arguments of the factory, which can be pickled.
+          num_cores: Largest number of cores that the process may use; None: all.
         """
         self._executor = futures.ProcessPoolExecutor(
             1,
@@ -43,7 +43,7 @@ class ResidentProcess:
         """Waits until the object is built.
 
         Raises:
-          Exception: What the factory raised; `BrokenProcessPool` if its process died.
+          Exception: The factory raised it; `BrokenProcessPool`: the process died.
         """
         self._built.result()
 
@@ -55,24 +55,24 @@ class ResidentProcess:
         """Calls a method of the object and waits for it.
 
         Returns:
-          What it returned.
+          The result of the method.
 
         Raises:
-          Exception: What it or the factory raised; `BrokenProcessPool` if the process died.
+          Exception: The method or the factory raised it; `BrokenProcessPool`: the process died.
         """
         self.wait()
         return self.submit(method, *arguments).result()
 
     def peak_mb(self) -> float:
-        """Peak resident memory of the process so far, in megabytes."""
+        """Returns the peak resident memory of the process so far, in megabytes."""
         self.wait()
         return self._executor.submit(peak_mb).result()
 
 
 def peak_mb() -> float:
-    """Peak resident memory of this process since it began, in megabytes.
+    """Returns the peak resident memory of this process since it began, in megabytes.
 
-    `VmHWM` of Linux: `getrusage` would begin with what the parent had when it started the process.
+    It is `VmHWM` of Linux: the value of `getrusage` would include the parent's memory at the start.
     """
     with open("/proc/self/status", encoding="ascii") as status:
         line = next(line for line in status if line.startswith("VmHWM:"))
@@ -80,7 +80,7 @@ def peak_mb() -> float:
 
 
 def _limit_cores(num_cores: int | None) -> None:
-    """Before TensorFlow is imported, which sizes its thread pools by what it may use."""
+    """Limits the cores before TensorFlow is imported, which sizes its thread pools by them."""
     if num_cores is not None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:num_cores])
 

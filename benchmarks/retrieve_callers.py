@@ -1,9 +1,9 @@
-"""Callers of `retrieve`, each to be kept in a process of its own, and what their calls took.
+"""Callers of `retrieve`, each for a process of its own, and the times of their calls.
 
-Two call in process: TensorFlow's own way, as it is by default, and the server's way, which computes
-less around the same operations, in an environment chosen for requests. From feature values to lists
-of strings each time, so that what a caller's side costs is in it, and what remains between a call
-in process and the others is the server and the wire.
+Two call in process: one as TensorFlow does by default, and one as the server does, which computes
+less around the same operations, in an environment chosen for requests. Each call goes from feature
+values to lists of strings, so that it includes the caller's cost, and the difference between a call
+in process and the others is the cost of server and wire.
 """
 
 import dataclasses
@@ -31,12 +31,12 @@ Retrieve = Callable[[Sequence[Instance]], Any]
 
 @dataclasses.dataclass(frozen=True)
 class Calls:
-    """Calls of one caller, one after the other.
+    """Times of one caller's calls, one after the other.
 
     Attributes:
-      seconds: float [num_calls], of each.
-      started: Before the first, of a clock that all processes share.
-      ended: After the last.
+      seconds: float [num_calls], seconds of each call.
+      started: Time before the first call, by a clock that all processes share.
+      ended: Time after the last call.
     """
 
     seconds: np.ndarray
@@ -46,14 +46,14 @@ class Calls:
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """What callers in other processes are given.
+    """Users and sizes of requests for callers in other processes.
 
     Attributes:
-      instances: Whom to ask for.
-      slots: What `retrieve` takes, by input name.
-      num_tags: Tags in the index.
-      request_bytes: Of a request over gRPC, by batch size.
-      reply_bytes: Of its answer.
+      instances: Users of the calls.
+      slots: Inputs of `retrieve`, by name.
+      num_tags: Number of tags in the index.
+      request_bytes: Size of a request over gRPC, by batch size.
+      reply_bytes: Size of its reply, by batch size.
     """
 
     instances: list[Instance]
@@ -77,7 +77,7 @@ class InProcessCaller:
         self._instances: list[Instance] = []
 
     def prepare(self, version_dir: str, batch_sizes: Sequence[int]) -> Asked:
-        """Draws users, and sees how large their requests are."""
+        """Draws users, and measures the sizes of their requests."""
         from serving.model_server.session.predict import predict
         from serving.model_server.session.servable import Servable
 
@@ -93,7 +93,7 @@ class InProcessCaller:
         return Asked(self._instances, slots, self._caller.num_tags, request_bytes, reply_bytes)
 
     def calls(self, batch_size: int, num_calls: int) -> Calls:
-        """Calls one after the other."""
+        """Times calls, one after the other."""
         return time_calls(self._caller.retrieve, self._instances, batch_size, num_calls)
 
 
@@ -113,18 +113,18 @@ class TensorFlowCaller:
         from trainer.contract import signatures as s
 
         register_scann_ops()
-        # Kept, as its variables would go with it.
+        # Kept, because its variables would be deleted with it.
         self._loaded = tf.saved_model.load(version_dir)
         self._signature = self._loaded.signatures[s.RETRIEVE]
         self._slots: Mapping[str, Any] = {}
         self._instances: list[Instance] = []
 
     def prepare(self, asked: Asked) -> None:
-        """Takes the users of another caller."""
+        """Sets the users to those of another caller."""
         self._slots, self._instances = asked.slots, asked.instances
 
     def calls(self, batch_size: int, num_calls: int) -> Calls:
-        """Calls one after the other."""
+        """Times calls, one after the other."""
         return time_calls(self._retrieve, self._instances, batch_size, num_calls)
 
     def _retrieve(self, instances: Sequence[Instance]) -> Any:
@@ -142,13 +142,13 @@ class TensorFlowCaller:
 
 
 class RemoteCaller:
-    """Calls the model server over gRPC and REST, and the one that does nothing.
+    """Calls the model server over gRPC and REST, and the server that computes nothing.
 
     Args:
-      port: The model server's, for gRPC.
-      rest_api_port: The same for REST.
-      echo_port: Of the one that does nothing.
-      asked: Whom to ask for.
+      port: Port of the model server for gRPC.
+      rest_api_port: Port of the model server for REST.
+      echo_port: Port of the server that computes nothing.
+      asked: Users and sizes of requests.
     """
 
     def __init__(self, port: int, rest_api_port: int, echo_port: int, asked: Asked):
@@ -169,14 +169,14 @@ class RemoteCaller:
         }
 
     def calls(self, interface: str, batch_size: int, num_calls: int) -> Calls:
-        """Calls one after the other, over one interface."""
+        """Times calls over one interface, one after the other."""
         return time_calls(self._retrieve[interface], self._instances, batch_size, num_calls)
 
 
 def time_calls(
     retrieve: Retrieve, instances: Sequence[Instance], batch_size: int, num_calls: int
 ) -> Calls:
-    """Calls one after the other, after some that do not count."""
+    """Times calls, one after the other, after some that do not count."""
     batches = [
         [instances[(first + i) % len(instances)] for i in range(batch_size)]
         for first in range(len(instances))
@@ -193,9 +193,9 @@ def time_calls(
 
 
 def draw_instances(servable: Any, slots: Mapping[str, Any], num_instances: int) -> list[Instance]:
-    """Made-up users of a servable: some tags in every domain, weighted, and no known profile.
+    """Draws users of a servable: weighted tags in every domain, all profile features unknown.
 
-    Domains of other things than tags get tags as well: what a value is changes no latency.
+    Domains of other values than tags get tags as well: latency does not depend on the values.
     """
     from serving.model_server.session.predict import run_signature
     from trainer.contract import signatures as s
@@ -222,7 +222,7 @@ def draw_instances(servable: Any, slots: Mapping[str, Any], num_instances: int) 
 def rest_retrieve(
     connection: http.client.HTTPConnection, slots: Mapping[str, Any]
 ) -> Callable[[Sequence[Instance]], tuple[list[list[str]], list[list[float]]]]:
-    """The REST counterpart of `TagClient.retrieve`, on one connection that stays open."""
+    """Returns the REST counterpart of `TagClient.retrieve`, on one connection that stays open."""
     from serving.wire.feature_tensors import to_tensors
     from trainer.contract import signatures as s
 
@@ -244,7 +244,7 @@ def rest_retrieve(
 
 
 def together(calls: Iterable[Calls]) -> float:
-    """Wall-clock seconds from the first start to the last end."""
+    """Returns the wall-clock seconds from the first start to the last end."""
     calls = list(calls)
     return max(one.ended for one in calls) - min(one.started for one in calls)
 
@@ -269,7 +269,7 @@ def _dtype(array: np.ndarray) -> Any:
 
 
 def _texts(values: Any) -> Any:
-    """Nested lists with bytes as text."""
+    """Converts bytes in nested lists to text."""
     if isinstance(values, list):
         return [_texts(value) for value in values]
     return values.decode() if isinstance(values, bytes) else values

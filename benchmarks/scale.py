@@ -1,7 +1,7 @@
-"""Cost in line with data: `benchmarks.examples` at several sizes, engines and skews, and the floor.
+"""Measures how cost grows with data: `benchmarks.examples` at several sizes, engines and skews.
 
-The floor is what pyarrow alone takes to read the interactions, sort them by user and time and write
-them again: less a pipeline that groups them by user cannot do.
+The floor is the time that pyarrow alone takes to read the interactions, sort them by user and time
+and write them again: a pipeline that groups them by user cannot do less.
 """
 
 import dataclasses
@@ -23,25 +23,26 @@ from tfx_pipeline.terminal.tables import format_table
 
 DEFAULT_SIZES = (1_000_000,)
 LOCAL, MULTI_PROCESS, FLINK = "local", "multi_process", "flink"
-# A shard's events are in memory, one shard for each core.
+# The events of a shard are in memory, one shard for each core.
 _EVENTS_PER_SHARD = 5_000_000
 _MIN_SHARDS = 4
-# Stages are measured of logs up to the first size, other engines and skew up to the second.
+# Stages are measured on logs up to the first size, other engines and skew up to the second.
 _MAX_PROFILED = 1_000_000
 _MAX_COMPARED = 10_000_000
 
 
 @dataclasses.dataclass(frozen=True)
 class SizeMeasurement:
-    """What was measured at one size.
+    """Figures of one size.
 
     Attributes:
-      num_users: In the log.
-      num_interactions: In the log.
-      engines: By engine.
-      floor_wall_seconds: Of reading, sorting and writing.
-      floor_cpu_seconds: Processor time of the same.
-      skewed: The local engine on the log with a heavy user and a heavy tag; None: not measured.
+      num_users: Number of users in the log.
+      num_interactions: Number of interactions in the log.
+      engines: Measurements by engine.
+      floor_wall_seconds: Wall-clock seconds of reading, sorting and writing.
+      floor_cpu_seconds: Processor time of reading, sorting and writing.
+      skewed: Measurement of the local engine on the log with a heavy user and a heavy tag; None:
+        not measured.
       stages: Processor time by stage; None: not measured.
     """
 
@@ -94,7 +95,7 @@ def _measure_size(progress: Progress, folder: str, size: int) -> SizeMeasurement
 
 
 def flatten_size(size: int, found: SizeMeasurement, num_cores: int | None = None) -> Figures:
-    """The keys of one size, and those without a size, which the last one has."""
+    """Returns the figures of one size by key, and those without a size, which are the last's."""
     num_cores = num_cores or os.cpu_count() or 1
     figures: Figures = {}
     for engine, measured in found.engines.items():
@@ -127,12 +128,12 @@ def flatten_size(size: int, found: SizeMeasurement, num_cores: int | None = None
 
 
 def table(figures: Figures) -> str:
-    """A row for each figure."""
+    """Formats a table with a row for each figure."""
     return format_table(["cost", "value"], [list(row) for row in figures.items()])
 
 
 def faults(figures: Figures) -> list[str]:
-    """None: that the examples are right is a matter of tests."""
+    """Reports no faults: tests check that the examples are right."""
     del figures
     return []
 
@@ -141,7 +142,7 @@ def measure_floor(folder: str) -> tuple[float, float]:
     """Reads the interactions, sorts them and writes them, a file at a time, by pyarrow alone.
 
     Returns:
-      Seconds, and seconds of processor time.
+      Wall-clock seconds, and seconds of processor time.
     """
     import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""Examples of a log on a Flink cluster of this machine's own, brought up for it and taken down."""
+"""Makes examples of a log on a local Flink cluster, which is started and stopped for it."""
 
 import dataclasses
 import os
@@ -17,7 +17,7 @@ _PATIENCE_S = 300.0
 
 
 def why_not(folder: str) -> str | None:
-    """Why there can be no cluster, in words; None: there can."""
+    """Returns the reason why a cluster cannot be started; None: it can."""
     try:
         find_java()
         resolve_class_path(pathlib.Path(folder, "maven.log"))
@@ -27,17 +27,17 @@ def why_not(folder: str) -> str | None:
 
 
 def measure_on_flink(folder: str, num_shards: int) -> Measurement:
-    """`benchmarks.examples.measure`, the cluster's processes counted as well.
+    """Runs `benchmarks.examples.measure` on a cluster and counts the cluster's processes, too.
 
     Args:
-      folder: Where `tables` is.
-      num_shards: Output files a split.
+      folder: Folder with `tables`.
+      num_shards: Number of output files of a split.
 
     Returns:
-      The measurement; bringing the cluster up is not in it.
+      The measurement, without the start of the cluster.
 
     Raises:
-      ValueError: The cluster does not come up.
+      ValueError: The cluster does not start.
     """
     with tempfile.TemporaryDirectory(prefix="flink-", dir=folder) as home:
         cluster_folder = pathlib.Path(home).resolve()
@@ -50,14 +50,14 @@ def measure_on_flink(folder: str, num_shards: int) -> Measurement:
             cluster = bring_up(cluster_folder, ports, _PATIENCE_S, _tell_nobody)
             section = cluster.beam_section()
             found = measure(os.path.abspath(folder), section, num_shards, others=processes)
-            # The counter comes back from Flink with a part of its sum.
+            # Flink's own count, because Beam's counter comes back with a part of its sum.
             return dataclasses.replace(found, shuffled_bytes=_shuffled_bytes(cluster))
         finally:
             take_down(cluster_folder)
 
 
 def _shuffled_bytes(cluster: LocalCluster) -> int:
-    """What the tasks of the last job sent to one another, as Flink counts it."""
+    """Returns the bytes that tasks of the last job sent to one another, as Flink counts them."""
     jobs = get_json(cluster, "/jobs/overview")["jobs"]
     last = max(jobs, key=lambda job: job["end-time"])
     vertices = get_json(cluster, f"/jobs/{last['jid']}")["vertices"]

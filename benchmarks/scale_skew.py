@@ -1,4 +1,4 @@
-"""A log made uneven: one user with very many events, one tag with half of all clicks."""
+"""Makes a log uneven: one user with very many events, one tag with half of all clicks."""
 
 import os
 import pathlib
@@ -12,7 +12,7 @@ from trainer.contract.arrow import pa
 
 HEAVY_USER = "heavy-user"
 HEAVY_TAG = "heavy-tag"
-# At most; of a small log as many as half of its interactions.
+# Largest number of added events; in a small log half of its interactions.
 _HEAVY_EVENTS = 5_000_000
 _NUM_HEAVY_ITEMS = 20
 _ROWS_PER_GROUP = 250_000
@@ -20,7 +20,7 @@ _SEED = 0
 
 
 def write_skewed(folder: str) -> int:
-    """Puts the uneven log in the place of `tables`; returns the number of its interactions.
+    """Replaces `tables` by an uneven log; returns the number of its interactions.
 
     Half of the clicks become clicks on items that all carry one tag, and the events of one more
     user are added.
@@ -70,7 +70,7 @@ def _with_heavy_tag(items: pa.Table) -> pa.Table:
 
 
 def _with_heavy_clicks(rows: pa.Table, heavy: pa.Array, rng: np.random.Generator) -> pa.Table:
-    """Of every other click the item is exchanged for one of `heavy`."""
+    """Replaces the item of every other click by one of `heavy`."""
     is_exchanged = rows.column("clicked").to_numpy() == 1
     is_exchanged &= rng.random(len(rows)) < 0.5
     chosen = heavy.take(pa.array(rng.integers(0, len(heavy), len(rows))))

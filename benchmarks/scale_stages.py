@@ -1,4 +1,4 @@
-"""Where the processor time of making examples goes: a profile of one thread, by stage."""
+"""Measures the processor time of making examples by stage, with a profiler in one thread."""
 
 import cProfile
 import pstats
@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 
-# By stage, the functions whose time, with all that they call, is the stage's: (file, name).
+# Functions (file, name) by stage, whose time with all that they call is the time of the stage.
 STAGES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "read": (("arrow_files.py", "read_batches"),),
     "check": (("validate.py", "validate_interactions"), ("validate.py", "validate_users")),
@@ -26,10 +26,10 @@ REST = "rest"
 
 
 def stage_seconds(folder: str) -> dict[str, float]:
-    """Seconds of processor time by stage; `rest` is Beam, the items and the summary.
+    """Measures seconds of processor time by stage; `rest` is Beam, the items and the summary.
 
-    The rest is measured by itself, without a profile and without interactions: a profile costs most
-    where functions are small, as in Beam.
+    The rest is measured separately, without a profiler and without interactions: a profiler costs
+    most where functions are small, as in Beam.
     """
     from benchmarks.examples import generate, measure
 
@@ -44,10 +44,10 @@ def stage_seconds(folder: str) -> dict[str, float]:
 def by_stage(
     stats: Mapping[tuple[str, int, str], tuple[int, int, float, float, object]],
 ) -> dict[str, float]:
-    """Sums a profile by stage.
+    """Sums the times of a profiler by stage.
 
     Args:
-      stats: Of `pstats.Stats`: by (path, line, function) counts, own and cumulative time.
+      stats: Counts, own and cumulative times by (path, line, function), as in `pstats.Stats`.
 
     Returns:
       Seconds by stage.

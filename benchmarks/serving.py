@@ -1,7 +1,7 @@
-"""`retrieve` over gRPC and REST, beside calls in process and a gRPC server that does nothing.
+"""Compares `retrieve` over gRPC and REST with calls in process and a server that does nothing.
 
-All take turns, round by round: a busy moment of the machine does not fall on one of them alone.
-Server and callers share the machine.
+All take turns, round by round, so that a busy moment of the machine does not fall on one of them
+alone. Server and callers share the machine.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ from tfx_pipeline.runs.local_server import local_server
 from tfx_pipeline.terminal.tables import format_table
 
 DEFAULT_BASE_PATH = OUTPUT_DIR.parent / "demo" / "run" / "serving"
-NUM_CALLS = {1: 100, 64: 20}  # a round, by batch size
+NUM_CALLS = {1: 100, 64: 20}  # calls in a round, by batch size
 NUM_ROUNDS = 5
 NUM_CLIENTS = 8
 
@@ -45,15 +45,15 @@ Measured = Mapping[tuple[str, int, int], list[list[Calls]]]
 
 @dataclasses.dataclass(frozen=True)
 class CallMeasurement:
-    """What was measured of one way of calling.
+    """Figures of one way of calling.
 
-    The keys are `serving.<interface>.batch_<n>.<attribute>` of one caller, and
-    `serving.<interface>.batch_<n>.clients_8.<attribute>`.
+    The keys are `serving.<interface>.batch_<n>.<attribute>` for one caller, and
+    `serving.<interface>.batch_<n>.clients_8.<attribute>` for eight.
 
     Attributes:
       latency_ms_p50: Milliseconds of a call, median.
-      latency_ms_p99: The same, exceeded by one call in a hundred.
-      requests_per_second: Calls a second, of all callers; each waits for its answer.
+      latency_ms_p99: Milliseconds that one call in a hundred exceeds.
+      requests_per_second: Calls a second of all callers; each waits for its answer.
       users_per_second: Users answered a second.
     """
 
@@ -64,11 +64,11 @@ class CallMeasurement:
 
 
 def run(progress: Progress) -> Figures:
-    """Measures all of them; see `benchmarks.registry.Benchmark`."""
+    """Measures all ways of calling; see `benchmarks.registry.Benchmark`."""
     base_path = Path(os.environ.get("MODEL_BASE_PATH") or DEFAULT_BASE_PATH).absolute()
     version = latest_version(base_path)
     logs = OUTPUT_DIR / "logs"
-    # The server's way in process, too, as its own process inherits this.
+    # The server sets the same; processes inherit it, so calls in process are like the server's.
     prefer_small_batches()
     measured: dict[tuple[str, int, int], list[list[Calls]]] = {}
     with contextlib.ExitStack() as stack:
@@ -131,10 +131,13 @@ def run(progress: Progress) -> Figures:
 
 
 def flatten(measured: Measured) -> Figures:
-    """The keys of all ways of calling.
+    """Returns the figures of all ways of calling by key.
 
     Args:
-      measured: By interface, batch size and number of callers, the calls of each round.
+      measured: Calls of each round by interface, batch size and number of callers.
+
+    Returns:
+      The figures by key.
     """
     summaries = {case: summarize(rounds, case[1]) for case, rounds in measured.items()}
     figures: Figures = {}
@@ -156,7 +159,7 @@ def flatten(measured: Measured) -> Figures:
 
 
 def summarize(rounds: list[list[Calls]], batch_size: int) -> CallMeasurement:
-    """The figures of several callers' calls over several rounds."""
+    """Computes the figures of several callers' calls over several rounds."""
     seconds = np.concatenate([calls.seconds for callers in rounds for calls in callers])
     p50, p99 = np.percentile(seconds, [50, 99])
     requests_per_second = len(seconds) / sum(together(callers) for callers in rounds)
@@ -169,7 +172,7 @@ def summarize(rounds: list[list[Calls]], batch_size: int) -> CallMeasurement:
 
 
 def table(figures: Figures) -> str:
-    """A row for each way of calling, batch size and number of callers."""
+    """Formats a table with a row for each way of calling, batch size and number of callers."""
     columns = (
         ("p50 ms", "latency_ms_p50"),
         ("p99 ms", "latency_ms_p99"),
@@ -204,16 +207,16 @@ def table(figures: Figures) -> str:
 
 
 def faults(figures: Figures) -> list[str]:
-    """None: that all answer alike is a matter of tests."""
+    """Reports no faults: tests check that all answers are equal."""
     del figures
     return []
 
 
 def latest_version(base_path: Path) -> Path:
-    """The highest version of a base path.
+    """Returns the folder of the highest version of a base path.
 
     Raises:
-      ValueError: There is none.
+      ValueError: There is no version.
     """
     versions = (
         [path for path in base_path.iterdir() if path.name.isdecimal()]

@@ -1,20 +1,20 @@
-"""The option SIZE: how much a benchmark measures with, as in `make bench-index SIZE=1000000`."""
+"""Reads the option SIZE of a benchmark, as in `make bench-index SIZE=1000000`."""
 
 import os
 from collections.abc import Sequence
 
 
 def sizes(default: Sequence[int]) -> list[int]:
-    """The sizes asked for in the environment.
+    """Reads the sizes from the environment.
 
     Args:
-      default: Those of a benchmark that nobody asked for another size.
+      default: Sizes of the benchmark if `SIZE` is not set.
 
     Returns:
-      At least one.
+      The sizes, at least one.
 
     Raises:
-      ValueError: `SIZE` is something else than positive integers with commas between.
+      ValueError: `SIZE` is something else than positive integers separated by commas.
     """
     text = os.environ.get("SIZE", "")
     if not text:
@@ -29,7 +29,7 @@ def sizes(default: Sequence[int]) -> list[int]:
 
 
 def one_size(default: int) -> int:
-    """The one size asked for; see `sizes`.
+    """Reads one size from the environment, as `sizes` reads several.
 
     Raises:
       ValueError: `SIZE` is no positive integer, or there are several.

@@ -1,8 +1,8 @@
-"""New versions pushed under load: whether a request fails, and whether memory grows with versions.
+"""Pushes new versions under load, to see if a request fails and if memory grows with versions.
 
-The server is a process of its own; callers over gRPC and REST ask without a pause, and each knows
-which answers are right. Versions are copies of one servable, pushed as the Pusher does it: written
-beside the others and renamed.
+The server is a process of its own; callers over gRPC and REST send requests without a pause, and
+each knows which answers are right. Versions are copies of one servable, pushed as the Pusher does:
+written beside the others and renamed.
 """
 
 import dataclasses
@@ -31,20 +31,20 @@ DEFAULT_SECONDS = 180
 
 _PUSH_INTERVAL_S = 3.0
 _TIMEOUT_S = 120.0
-_NUM_CALLERS = 2  # of each interface
-_NUM_KEPT = 3  # folders: more versions are on disk than the server serves
-# Versions whose memory does not count: allocators and thread pools are still growing.
+_NUM_CALLERS = 2  # callers of each interface
+_NUM_KEPT = 3  # folders kept: more versions are on disk than the server serves
+# First versions whose memory does not count, because allocators and thread pools still grow.
 _NUM_WARM_UP_VERSIONS = 5
 
 
 @dataclasses.dataclass
 class Soak:
-    """What a soak saw.
+    """Results of pushing versions under load.
 
     Attributes:
-      num_requests: Requests sent.
-      failures: Why requests failed or what was wrong with an answer, the first few.
-      num_failed: How many did.
+      num_requests: Number of requests sent.
+      failures: Descriptions of the first few requests that failed or had a wrong answer.
+      num_failed: Number of requests that failed or had a wrong answer.
       memory_mb: Resident memory of the server, each time a version had taken over and the one
         before was unloaded.
     """
@@ -56,12 +56,12 @@ class Soak:
 
     @property
     def memory_mb_first(self) -> float:
-        """Memory at the end of the warm-up: median of some versions."""
+        """Memory at the end of the warm-up, median of some versions."""
         return float(np.median(self._counted()[: self._num_ends()]))
 
     @property
     def memory_mb_last(self) -> float:
-        """Memory at the end, likewise."""
+        """Memory at the end, median of some versions."""
         return float(np.median(self._counted()[-self._num_ends() :]))
 
     @property
@@ -80,7 +80,7 @@ class Soak:
 
 
 class _Caller(threading.Thread):
-    """Asks without a pause until it is stopped."""
+    """Sends requests without a pause until it is stopped."""
 
     def __init__(self, ask: Callable[[], None]):
         super().__init__(daemon=True)
@@ -94,7 +94,7 @@ class _Caller(threading.Thread):
             self.num_requests += 1
             try:
                 self._ask()
-            except Exception as error:  # whatever it is, it is what the soak looks for
+            except Exception as error:  # any exception is a failure that the benchmark counts
                 self.failures.append(f"{type(error).__name__}: {error}")
 
     def stop(self) -> None:
@@ -103,12 +103,12 @@ class _Caller(threading.Thread):
 
 
 def push(source: Path, base_path: Path, version: int) -> None:
-    """Copies a version beside the others, and renames it when it is whole; drops the oldest.
+    """Copies a version beside the others, renames it when it is whole, and removes the oldest.
 
     Args:
       source: Folder of the version that is copied.
-      base_path: Where versions are.
-      version: The new number.
+      base_path: Folder of the versions.
+      version: Number of the new version.
     """
     staging = base_path / f".staging-{version}"
     shutil.copytree(source, staging)
@@ -129,23 +129,24 @@ def soak(
     progress: Progress,
     min_versions: int = 1,
 ) -> Soak:
-    """Pushes versions while callers ask.
+    """Pushes versions while callers send requests.
 
     Args:
       server: The server.
-      asks: A caller each: asks once, and raises if the request fails or the answer is wrong.
-      push_version: Pushes the version of a number.
-      first_version: The first number that is pushed.
-      seconds: How long.
+      asks: Functions, one for each caller, that send a request and raise an error if it fails or
+        the answer is wrong.
+      push_version: Function that pushes the version with a number.
+      first_version: Number of the first version that is pushed.
+      seconds: Duration in seconds.
       push_interval_s: Seconds between two pushes; longer where loading takes longer.
-      progress: Where it tells how far it is.
-      min_versions: It goes on until so many were pushed, however long that takes.
+      progress: Function that shows a line.
+      min_versions: Smallest number of versions that are pushed, however long that takes.
 
     Returns:
-      What it saw.
+      The results.
 
     Raises:
-      ValueError: A version does not load, or the server is gone.
+      ValueError: A version does not load, or the server has ended.
     """
     from serving.client import TagClient
 
@@ -177,7 +178,7 @@ def soak(
 
 
 def run(progress: Progress) -> Figures:
-    """Soaks the latest version of a base path; see `benchmarks.registry.Benchmark`."""
+    """Pushes copies of the latest version under load; see `benchmarks.registry.Benchmark`."""
     seconds = one_size(DEFAULT_SECONDS)
     source = latest_version(Path(os.environ.get("MODEL_BASE_PATH") or DEFAULT_BASE_PATH).absolute())
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
@@ -208,7 +209,7 @@ def run(progress: Progress) -> Figures:
 
 
 def table(figures: Figures) -> str:
-    """A row a figure."""
+    """Formats a table with a row for each figure."""
     titles = {
         "soak.versions": "versions pushed",
         "soak.requests": "requests",
@@ -221,13 +222,13 @@ def table(figures: Figures) -> str:
 
 
 def faults(figures: Figures) -> list[str]:
-    """Requests that failed; what memory does is read, not judged: a short soak says little."""
+    """Reports requests that failed; growth of memory is no fault, as a short run says little."""
     failed = figures["soak.failed_requests"]
     return [f"{failed} requests failed while versions changed."] if failed else []
 
 
 def _is_alone(client: Any, version: int) -> bool:
-    """Whether a version is available and every other one is unloaded."""
+    """Returns whether a version is available and every other one is unloaded."""
     statuses = {status.version: status for status in client.model_status()}
     ours = statuses.pop(version, None)
     if ours is not None and ours.error:
@@ -237,7 +238,7 @@ def _is_alone(client: Any, version: int) -> bool:
 
 
 def _retrieve_callers(server: LocalServer, source: Path) -> list[Callable[[], None]]:
-    """Callers of `retrieve` who know what the servable answers: what it answered at first."""
+    """Makes callers of `retrieve` that compare each answer with the servable's first answer."""
     from serving.client import TagClient
     from serving.model_server.session.servable import Servable
     from serving.wire.feature_tensors import input_slots

@@ -1,4 +1,4 @@
-"""Seconds and peak memory of each of several stages in one process."""
+"""Measures seconds and peak memory of each of several stages in one process."""
 
 import contextlib
 import dataclasses
@@ -10,11 +10,11 @@ from benchmarks.resident_process import peak_mb
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """What a stage took.
+    """Time and memory of a stage.
 
     Attributes:
-      seconds: Of the wall clock.
-      peak_mb: Peak resident memory of the process in it, what was there before included.
+      seconds: Wall-clock seconds.
+      peak_mb: Peak resident memory of the process in the stage, with what it held before.
     """
 
     seconds: float
@@ -25,7 +25,7 @@ class StageMeter:
     """Measures stages, one after the other.
 
     Attributes:
-      stages: Those that are over, by name.
+      stages: Finished stages by name.
     """
 
     def __init__(self):
@@ -33,7 +33,7 @@ class StageMeter:
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measures what happens within it."""
+        """Measures the stage that runs within the context."""
         forget_peak()
         started = time.perf_counter()
         yield
@@ -41,6 +41,6 @@ class StageMeter:
 
 
 def forget_peak() -> None:
-    """Lets the peak of this process begin anew, at what it holds now (Linux)."""
+    """Resets the peak memory of this process to what it holds now (Linux)."""
     with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
         file.write("5")

@@ -1,8 +1,8 @@
-"""Start-up of commands and imports in fresh processes, beside what the libraries themselves take.
+"""Measures the start of commands and imports in fresh processes, beside that of the libraries.
 
-Nothing but a pipeline run may import TFX, which takes longer than all the rest, and nothing that
-only asks may import TensorFlow: that is looked at here as well, on what a process imports in fact,
-not on what the source says.
+Only a pipeline run may import TFX, which takes longer than all the rest, and a command that only
+sends requests may not import TensorFlow: the benchmark checks this on what a process really
+imports, not on the source.
 """
 
 import dataclasses
@@ -23,22 +23,22 @@ from tfx_pipeline.terminal.tables import format_table
 _NUM_RUNS = 3
 _STAGES = {"serve": startup_stages.SERVE_STAGES, "query": startup_stages.QUERY_STAGES}
 _STAGE_KINDS = ("seconds", "cpu_seconds")
-# What is looked for.
+# Packages whose import is checked.
 _HEAVY = ("tfx", "tensorflow")
 _TAGTOWER = str(Path(sys.executable).with_name("tagtower"))
 
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """One thing that is started.
+    """A command or import that is started.
 
     Attributes:
-      key: Its part of the keys `startup.<key>_seconds`, `startup.<key>_imports_tfx` and
+      key: Part of the keys `startup.<key>_seconds`, `startup.<key>_imports_tfx` and
         `startup.<key>_imports_tensorflow`.
-      arguments: Of the Python interpreter.
-      is_floor: Whether it is somebody else's: what our own can at best come down to. What it
-        imports is not looked at.
-      may_import: Which heavy packages it is meant to.
+      arguments: Arguments of the Python interpreter.
+      is_floor: Whether it is a library's own start, a lower bound of tagtower's. Its imports are
+        not checked.
+      may_import: Heavy packages that it may import.
     """
 
     key: str
@@ -48,7 +48,7 @@ class Start:
 
     @property
     def title(self) -> str:
-        """What a person would type."""
+        """The command as a person would type it."""
         first, *rest = self.arguments
         if first == _TAGTOWER:
             return " ".join(["tagtower", *rest])
@@ -94,7 +94,7 @@ def run(progress: Progress) -> Figures:
 
 
 def table(figures: Figures) -> str:
-    """A row for each start, those that import TFX or TensorFlow marked."""
+    """Formats a table with a row for each start, and marks imports of TFX or TensorFlow."""
     rows = [
         [
             start.title + (" (floor)" if start.is_floor else ""),
@@ -113,7 +113,7 @@ def table(figures: Figures) -> str:
 
 
 def faults(figures: Figures) -> list[str]:
-    """Whatever imports TFX or TensorFlow without need."""
+    """Reports starts that import TFX or TensorFlow without need."""
     return [
         f"`{start.title}` must not import {package}."
         for start in OWN_STARTS
@@ -123,10 +123,10 @@ def faults(figures: Figures) -> list[str]:
 
 
 def is_imported(package: str, import_times: str) -> bool:
-    """Whether a package itself is among what `python -X importtime` lists.
+    """Returns whether `python -X importtime` lists a package itself.
 
-    A module below it does not count: `serving.wire.serving_api` loads messages of TensorFlow's
-    without the package.
+    A module below it does not count: `serving.wire.serving_api` loads TensorFlow's messages without
+    the package.
     """
     return any(
         line.startswith("import time:") and line.rpartition("|")[2].strip() == package
@@ -135,7 +135,7 @@ def is_imported(package: str, import_times: str) -> bool:
 
 
 def _stage_figures(progress: Progress) -> Figures:
-    """Stages of the starts; a server's only where there is a version to load."""
+    """Measures stages of the starts; a server's only where there is a version to load."""
     figures: Figures = {}
     base_path = Path(os.environ.get("MODEL_BASE_PATH", DEFAULT_BASE_PATH))
     for command, names in _STAGES.items():

@@ -1,8 +1,8 @@
-"""Where the start of a server and of a query goes, stage by stage, in a process of its own.
+"""Measures the start of a server and of a query by stage, in a process of its own.
 
 `python -m benchmarks.startup_stages serve VERSION_DIR` and `... query` print a JSON object of
-stages; each has its wall-clock seconds and, as these say little on a busy machine, those on a
-processor.
+stages; each has its wall-clock seconds and, as these say little on a busy machine, its seconds of
+processor time.
 """
 
 import importlib
@@ -17,7 +17,7 @@ QUERY_STAGES = ("interpreter", "command_line", "client", "answer_table")
 
 
 def serve(version_dir: str) -> Iterator[str]:
-    """Does what `tagtower serve` does until a version serves; yields the name of what was done."""
+    """Does what `tagtower serve` does until a version serves; yields the name of each stage."""
     yield "interpreter"
     from tfx_pipeline.terminal.command_line import build_parser
 
@@ -41,7 +41,7 @@ def serve(version_dir: str) -> Iterator[str]:
 
 
 def query() -> Iterator[str]:
-    """The same for `tagtower query --features`, without the call."""
+    """Does what `tagtower query --features` does before its call; yields the name of each stage."""
     yield "interpreter"
     from tfx_pipeline.terminal.command_line import build_parser
 

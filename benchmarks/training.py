@@ -1,14 +1,14 @@
-"""Training's speed: whole, step alone, input alone, beside two peers on the same users.
+"""Measures the speed of training, of its step and of its input, beside two peers on the same users.
 
 Speed is counted in label examples a second. A label example is one (user snapshot, tag clicked
-later) pair, or one impression, that enters a loss. Ours and a peer's cost differently by design: a
-snapshot runs the user tower once for all its labels, some 250 on MovieLens-1M, and a peer runs it
-once for every label. So snapshots a second, the runs of the user tower, stand beside, and the
-ratio of these: that is the comparison of tower with tower.
+later) pair, or one impression, that enters a loss. Its cost differs between tagtower and a peer by
+design: tagtower runs the user tower once for all labels of a snapshot, some 250 on MovieLens-1M,
+and a peer runs it once for every label. So the benchmark also reports snapshots a second, the runs
+of the user tower, and their ratio, which compares tower with tower.
 
 Every case has a process of its own, built before anything is measured; they measure in turns, round
 by round, so that a busy moment of the machine does not fall on one of them alone. Figures are
-medians over rounds, ratios those of the medians.
+medians over rounds, ratios are those of the medians.
 """
 
 import contextlib
@@ -37,9 +37,9 @@ TWO_TOWER, DIRECT_UTPM = "peer.tfrs_two_tower", "peer.direct_utpm"
 CASES = (TRAINING, STEP, INPUT, TWO_TOWER, DIRECT_UTPM)
 PRODUCTS = "products"
 
-_SECONDS = 2.0  # of one case in one round
+_SECONDS = 2.0  # time of one case in one round
 
-# (key, what it says, what is wanted; None: nothing, it is there to be known).
+# Ratios as (key, description, target; None: without a target).
 RATIOS = (
     ("training_over_direct_utpm", "training / direct UTPM, label examples", 3.0),
     ("input_over_step", "input alone / step alone, label examples", 1.0),
@@ -76,13 +76,13 @@ def run(progress: Progress) -> Figures:
 def measure(
     log_name: str, arrays: Path, dimension: int, progress: Progress
 ) -> tuple[dict[str, list["Work"]], list["Products"], dict[str, float]]:
-    """All cases at one size of the embeddings.
+    """Measures all cases at one size of the embeddings.
 
     Args:
-      log_name: The log.
-      arrays: Its arrays.
-      dimension: E.
-      progress: Called with a line before whatever takes long.
+      log_name: Name of the log.
+      arrays: Folder of the log's arrays.
+      dimension: E, size of the embeddings.
+      progress: Function called with a line before each long step.
 
     Returns:
       Work by case and round; the matrix products by round; peak memory by case, in MB.
@@ -99,7 +99,7 @@ def measure(
         for process in processes.values():
             process.wait()
         progress(f"E={dimension}: compiling and warming up ...")
-        # All at once: tracing takes one core, and nothing is timed yet.
+        # All warm up at once: tracing takes one core, and nothing is timed yet.
         warm_ups = [process.submit("warm_up", _SECONDS) for process in processes.values()]
         for warm_up in warm_ups:
             warm_up.result()
@@ -130,7 +130,7 @@ def flatten(
     products: Sequence["Products"],
     peaks: Mapping[str, float],
 ) -> Figures:
-    """The keys of one size, without what needs the machine's rate."""
+    """Returns the figures of one size by key, without those that need the machine's rate."""
     figures: Figures = {}
     for case, rounds in work.items():
         for key, attribute in (
@@ -165,16 +165,15 @@ def flatten(
 
 
 def fractions(dimension: int, figures: Figures) -> Figures:
-    """What share of the machine's matrix-multiply rate the step reaches.
+    """Computes the share of the machine's matrix-multiply rate that the step reaches.
 
     Args:
-      dimension: E.
-      figures: With those of `flatten` and `machine.matmul_gflops`.
+      dimension: E, size of the embeddings.
+      figures: Figures of `flatten`, and `machine.matmul_gflops`.
 
     Returns:
-      `matmul_fraction`, the step's products a second over the machine's rate; and
-      `matmul_time_share`, how much of the step its products would take alone: what remains is
-      everything else.
+      `matmul_fraction`, the rate of the step's products over the machine's rate; and
+      `matmul_time_share`, the share of the step's time that its products would take alone.
     """
     ms = {
         key: float(figures[f"{STEP}.{key}.e{dimension}"] or 0)
@@ -188,7 +187,7 @@ def fractions(dimension: int, figures: Figures) -> Figures:
 
 
 def table(figures: Figures) -> str:
-    """A row for each case and size, then a row for each ratio beside its target."""
+    """Formats a table: a row for each case and size, then one for each ratio with its target."""
     columns = (
         ("label examples/s", "examples_per_second"),
         ("snapshots/s", "snapshots_per_second"),
@@ -230,11 +229,11 @@ def table(figures: Figures) -> str:
 
 
 def faults(figures: Figures) -> list[str]:
-    """None: speed is no fault, and a loss that is not finite stops the benchmark."""
+    """Reports no faults: speed is none, and a loss that is not finite stops the benchmark."""
     del figures
     return []
 
 
 def _number(value: Any) -> Any:
-    """Large rates with separators."""
+    """Formats large rates with separators."""
     return f"{value:,.0f}" if isinstance(value, float) and value >= 1000 else value

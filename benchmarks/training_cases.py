@@ -1,7 +1,8 @@
-"""What is measured of training, each case in a process of its own: ours whole and in parts, peers.
+"""Cases of the training benchmark: tagtower's training, its step and its input, and the peers.
 
-A case is built once, and its `measure` called several times. Model, optimizer, batch size, input
-pipeline and compiled step are those of `trainer.fitting.loop.fit`; peers have the same loop.
+Each case runs in a process of its own. It is built once, and its `measure` is called several times.
+Model, optimizer, batch size, input pipeline and compiled step are those of
+`trainer.fitting.loop.fit`; peers have the same loop.
 """
 
 import dataclasses
@@ -34,14 +35,14 @@ _WARM_UP_STEPS = 5
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What was done in some seconds.
+    """Work that was done in a measurement.
 
     Attributes:
-      seconds: That it took.
-      steps: Batches.
-      snapshots: User snapshots: runs of the user tower, where it ran.
-      label_examples: See `training_data.label_examples`.
-      history_values: Values of the users' domains that were read, padding not counted.
+      seconds: Seconds of the measurement.
+      steps: Number of batches.
+      snapshots: Number of user snapshots, or of runs of the user tower where it ran.
+      label_examples: Number of label examples, as `training_data.label_examples` counts them.
+      history_values: Number of values of the users' domains that were read, without padding.
     """
 
     seconds: float
@@ -52,15 +53,15 @@ class Work:
 
 
 class Case:
-    """Runs as many steps as fit into the seconds asked for, by the pace of the run before."""
+    """Runs as many steps as fit into the given seconds, by the pace of the run before."""
 
     def __init__(self, run_steps: Callable[[int], Work]):
-        """Initializes with what runs that many steps."""
+        """Initializes with a function that runs a number of steps."""
         self._run_steps = run_steps
         self._seconds_per_step = 0.0
 
     def warm_up(self, seconds: float) -> None:
-        """Compiles, then finds the pace in a run too short to count."""
+        """Compiles the step, then measures the pace in a short run that does not count."""
         self._run_steps(1)
         self._run(_WARM_UP_STEPS)
         self.measure(seconds / 2)
@@ -77,14 +78,14 @@ class Case:
 
 @dataclasses.dataclass
 class Ours:
-    """Our model on a log, as the trainer sets it up.
+    """The model of tagtower on a log, as the trainer sets it up.
 
     Attributes:
       config: The log's shipped configuration, with another `model.embedding_dim`.
       snapshots: Training snapshots, as many as fill whole batches.
-      model: Built, with its optimizer.
-      label_examples: Of each snapshot.
-      history_values: Of each snapshot.
+      model: Model whose variables exist, with its optimizer.
+      label_examples: Number of label examples of each snapshot.
+      history_values: Number of history values of each snapshot.
     """
 
     config: PipelineConfig
@@ -123,24 +124,24 @@ class Ours:
 
     @property
     def batch_size(self) -> int:
-        """Snapshots a step."""
+        """Number of snapshots in a step."""
         return min(self.config.training.batch_size, self.snapshots.num_examples)
 
     def dataset(self) -> tf.data.Dataset:
-        """The trainer's input pipeline, without end."""
+        """Returns the trainer's endless input pipeline."""
         return self.snapshots.step_dataset(self.batch_size, _SEED, self.model.training_names)
 
     def fixed_rows(self) -> np.ndarray:
-        """Snapshots of a random batch."""
+        """Returns the rows of a random batch."""
         rng = np.random.default_rng(_SEED)
         return rng.choice(self.snapshots.num_examples, self.batch_size, replace=False)
 
     def batch(self, rows: np.ndarray) -> dict[str, Any]:
-        """Those snapshots as the model takes them."""
+        """Returns the snapshots of some rows as the model takes them."""
         return self.snapshots.take(rows).features(self.model.training_names)
 
     def work(self, seconds: float, steps: int, rows: Any = slice(None)) -> Work:
-        """What so many batches of `rows`, of all snapshots at random by default, amount to."""
+        """Computes the work of some batches of `rows`, by default of all snapshots at random."""
         snapshots = steps * self.batch_size
         labels = snapshots * float(self.label_examples[rows].mean())
         return Work(
@@ -149,21 +150,21 @@ class Ours:
 
 
 def configured(log_name: str, embedding_dim: int) -> PipelineConfig:
-    """The shipped configuration of a log with another size of the embeddings."""
+    """Returns the shipped configuration of a log with another size of the embeddings."""
     config = load_config(log_name)
     model = dataclasses.replace(config.model, embedding_dim=embedding_dim)
     return dataclasses.replace(config, model=model)
 
 
 def training(log_name: str, arrays: Path, embedding_dim: int) -> Case:
-    """Input and step together, in the trainer's own loop."""
+    """Makes the case of input and step together, in the trainer's own loop."""
     ours = Ours.on(log_name, arrays, embedding_dim)
     step = compile_step(ours.model, iter(ours.dataset()), tf.distribute.get_strategy())
     return Case(lambda steps: ours.work(_loop(step, steps), steps))
 
 
 def step_only(log_name: str, arrays: Path, embedding_dim: int) -> Case:
-    """The step on the same batch again and again."""
+    """Makes the case of the step alone, always on the same batch."""
     ours = Ours.on(log_name, arrays, embedding_dim)
     rows = ours.fixed_rows()
     batch = ours.batch(rows)
@@ -172,13 +173,13 @@ def step_only(log_name: str, arrays: Path, embedding_dim: int) -> Case:
 
 
 def input_only(log_name: str, arrays: Path, embedding_dim: int) -> Case:
-    """The input pipeline with nobody behind it."""
+    """Makes the case of the input pipeline alone."""
     ours = Ours.on(log_name, arrays, embedding_dim)
     batches = iter(ours.dataset())
 
     @tf.function(autograph=False)
     def take(batches: Any, steps: tf.Tensor) -> tf.Tensor:
-        """Inside TensorFlow, as training takes its batches; gives their labels' number."""
+        """Takes batches inside TensorFlow, as training does; returns their number of labels."""
 
         def body(step: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             return step + 1, total + tf.size(next(batches)[f.LABEL_TAGS].flat_values)
@@ -194,13 +195,16 @@ def input_only(log_name: str, arrays: Path, embedding_dim: int) -> Case:
 
 
 def peer(name: str, log_name: str, arrays: Path, embedding_dim: int) -> Case:
-    """A peer: input and step together, in a loop like the trainer's.
+    """Makes the case of a peer: input and step together, in a loop like the trainer's.
 
     Args:
-      name: `tfrs_two_tower` or `direct_utpm`.
-      log_name: The log.
-      arrays: Its arrays.
-      embedding_dim: E; the other widths are ours, too.
+      name: Name of the peer, `tfrs_two_tower` or `direct_utpm`.
+      log_name: Name of the log.
+      arrays: Folder of the log's arrays.
+      embedding_dim: E, size of the embeddings; all widths are the same as tagtower's.
+
+    Returns:
+      The case.
     """
     config, data = configured(log_name, embedding_dim), training_data.load(arrays)
     tf_keras.utils.set_random_seed(_SEED)
@@ -227,14 +231,13 @@ def peer(name: str, log_name: str, arrays: Path, embedding_dim: int) -> Case:
 
 
 def _loop(step: Callable[[], dict[str, tf.Tensor]], steps: int) -> float:
-    """Seconds of so many steps.
+    """Takes some steps and returns their seconds.
 
     Raises:
-      ValueError: A loss is not finite: a model that computes nothing but NaN is no measure of
-        speed.
+      ValueError: A loss is not finite: the speed of a model that computes only NaN means nothing.
     """
     started = time.perf_counter()
-    # Read at the end, as the trainer does.
+    # Losses are read at the end, as in the trainer.
     losses = [step()["loss"] for _ in range(steps)]
     total = sum(float(loss) for loss in losses)
     seconds = time.perf_counter() - started
@@ -244,11 +247,11 @@ def _loop(step: Callable[[], dict[str, tf.Tensor]], steps: int) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Products:
-    """Matrix products of a step.
+    """Figures of a step's matrix products.
 
     Attributes:
       flops: Floating-point operations of a step's products, forward and backward.
-      seconds: Of the same products alone, with nothing between them.
+      seconds: Seconds of the same products alone, with nothing between them.
       square_flops_per_second: The machine's rate on large square matrices.
     """
 
@@ -258,17 +261,17 @@ class Products:
 
 
 class ProductCase:
-    """Times the matrix products of `step_only`'s step and the machine's rate beside them."""
+    """Measures the matrix products of `step_only`'s step, and the machine's rate."""
 
     def __init__(self, log_name: str, arrays: Path, embedding_dim: int):
-        """Runs one step op by op to see its products."""
+        """Runs one step op by op to record its products."""
         ours = Ours.on(log_name, arrays, embedding_dim)
         batch = ours.batch(ours.fixed_rows())
         self._step = ProductTimer(record_products(lambda: ours.model.train_step(batch)))
         self._square = ProductTimer([square_product()])
 
     def warm_up(self, seconds: float) -> None:
-        """Nothing: the timers are warm when they are made."""
+        """Does nothing: the timers are warm when they are made."""
 
     def measure(self, seconds: float) -> Products:
         """Times everything once, which takes less than the `seconds` of other cases."""

@@ -1,8 +1,8 @@
-"""The log that the benchmark of training reads: prepared once, kept as plain arrays.
+"""Prepares the log of the training benchmark once and keeps it as plain arrays.
 
-Tables, examples and transform are the pipeline's own (`tfx_pipeline.runs.prepared_examples`). What
-comes out is kept under build/bench/training/ with a fingerprint of everything it was made from: a
-second run loads arrays and never imports TFX.
+Tables, examples and transform are the pipeline's own (`tfx_pipeline.runs.prepared_examples`). The
+arrays are kept under build/bench/training/ with a fingerprint of everything from which they were
+made: a second run loads arrays and never imports TFX.
 """
 
 import dataclasses
@@ -32,7 +32,8 @@ MOVIELENS, DEMO = "movielens-1m", "demo"
 
 _SPLIT = "train"
 _ARRAYS_FILE, _ABOUT_FILE, _KEY_FILE = "train.npz", "about.json", "key"
-# As in the pipeline's cache key, so that what is kept here is as fresh as what is kept there.
+# Modules whose code is in the fingerprint, as in the pipeline's cache key, so that arrays are made
+# anew when their code changes.
 _CODE = (
     "tfx_pipeline.components.example_gen",
     "tfx_pipeline.preprocessing",
@@ -44,12 +45,12 @@ _CODE = (
 
 @dataclasses.dataclass(frozen=True)
 class Log:
-    """A log that is there to be read.
+    """A log for the benchmark.
 
     Attributes:
-      name: `movielens-1m` or `demo`, also the name of its configuration.
-      sources: The files it is read from; empty: it is generated.
-      options: Of a generated log.
+      name: Name of the log and of its configuration, `movielens-1m` or `demo`.
+      sources: Files from which the log is read; empty: it is generated.
+      options: Options of a generated log.
     """
 
     name: str
@@ -58,18 +59,18 @@ class Log:
 
     @property
     def config(self) -> PipelineConfig:
-        """The configuration that is shipped for it."""
+        """The configuration that is shipped for the log."""
         return load_config(self.name)
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingData:
-    """What a model and a peer are built from.
+    """Data from which a model or a peer is built.
 
     Attributes:
       snapshots: Transformed training snapshots.
-      vocabulary_sizes: By vocabulary name, ids including the buckets for unknown values.
-      num_tags: Candidates.
+      vocabulary_sizes: Numbers of ids by vocabulary name, with the buckets for unknown values.
+      num_tags: Number of candidates.
     """
 
     snapshots: "Snapshots"
@@ -78,7 +79,7 @@ class TrainingData:
 
 
 def find_log() -> Log:
-    """MovieLens-1M where it is (`MOVIELENS_DIR`, else ../shared/data), else the demo log."""
+    """Finds MovieLens-1M (in `MOVIELENS_DIR`, else ../shared/data); otherwise the demo log."""
     folder = Path(os.environ.get("MOVIELENS_DIR") or ROOT.parent / "shared" / "data").absolute()
     ratings = sorted((folder / "ml-1m").glob("*.dat*"))
     tags = folder / "ml-10m-tags" / "tags.dat.gz"
@@ -88,18 +89,18 @@ def find_log() -> Log:
 
 
 def prepare(log: Log, folder: Path, progress: Progress) -> Path:
-    """Makes the arrays of a log, or finds them.
+    """Makes the arrays of a log unless they exist.
 
     Args:
       log: The log.
-      folder: Where tables, pipeline output and arrays are kept.
-      progress: Called with a line before whatever takes long.
+      folder: Folder for tables, pipeline output and arrays.
+      progress: Function called with a line before each long step.
 
     Returns:
       The folder that `load` reads.
 
     Raises:
-      ValueError: A user's mistake in the log, in one line.
+      ValueError: The log has a fault that its user made; the message is one line.
     """
     arrays = folder / "arrays"
     key = fingerprint(log)
@@ -113,12 +114,12 @@ def prepare(log: Log, folder: Path, progress: Progress) -> Path:
     call_in_fresh_process(
         progress, f"{log.name}: examples and transform", write_arrays, log, folder, arrays
     )
-    kept.write_text(key, encoding="utf-8")  # last: what was interrupted is made again
+    kept.write_text(key, encoding="utf-8")  # written last, so that interrupted work is repeated
     return arrays
 
 
 def fingerprint(log: Log) -> str:
-    """Hash of everything that the arrays of a log are made from: files, options, code."""
+    """Hashes everything from which the arrays of a log are made: files, options, code."""
     parts = [
         to_json(log.config),
         to_json(log.options),
@@ -167,7 +168,7 @@ def write_arrays(log: Log, folder: Path, arrays: Path) -> None:
 
 
 def training_columns(config: PipelineConfig) -> tuple[str, ...]:
-    """Features and labels: what any objective reads, nothing of the evaluation."""
+    """Returns the names of features and labels that any objective reads."""
     from trainer.contract import features as f
 
     return (
@@ -201,12 +202,12 @@ def save(data: TrainingData, names: tuple[str, ...], folder: Path) -> None:
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """Sizes of what `save` wrote: `num_snapshots`, `num_tags`, `vocabulary_sizes`."""
+    """Returns sizes of the saved data: `num_snapshots`, `num_tags`, `vocabulary_sizes`."""
     return json.loads((folder / _ABOUT_FILE).read_text(encoding="utf-8"))
 
 
 def load(folder: Path) -> TrainingData:
-    """Reads what `save` wrote."""
+    """Reads the data that `save` wrote."""
     from trainer.contract.list_column import ListValues
     from trainer.data.snapshots import Snapshots
 
@@ -223,7 +224,7 @@ def load(folder: Path) -> TrainingData:
 
 
 def label_examples(snapshots: "Snapshots", config: "TrainingConfig") -> np.ndarray:
-    """Label examples of every snapshot, int64 [num_snapshots].
+    """Counts the label examples of every snapshot, int64 [num_snapshots].
 
     A label example is a pair of a snapshot and a known tag that was clicked later, or an
     impression, where a loss with a weight above 0 reads it. A tag counts once, however often it was

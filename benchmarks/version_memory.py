@@ -1,4 +1,4 @@
-"""Memory of the model server with one version, and what another one adds."""
+"""Measures the memory of the model server with one version, and with each further one."""
 
 import functools
 import shutil
@@ -12,11 +12,11 @@ _NUM_ADDED = 2
 
 
 class VersionMemory(NamedTuple):
-    """Resident memory of the server, megabytes.
+    """Resident memory of the server in megabytes.
 
     Attributes:
-      first_mb: With one version: Python, TensorFlow and the version.
-      added_mb: What each further version adds.
+      first_mb: Memory with one version: Python, TensorFlow and the version.
+      added_mb: Memory that each further version adds.
     """
 
     first_mb: float
@@ -28,14 +28,14 @@ def measure_version_memory(version: Path, log_path: Path) -> VersionMemory:
 
     Args:
       version: The version folder.
-      log_path: Where what the server prints goes.
+      log_path: Path of the server's log.
 
     Returns:
-      What it takes.
+      Resident memory of the server.
     """
     from serving.client import TagClient
 
-    # Beside what is measured, so that it is on the same disk.
+    # Beside the log, so that the copies are on the same disk.
     with tempfile.TemporaryDirectory(dir=log_path.parent) as name:
         base_path = Path(name) / "versions"
         shutil.copytree(version, base_path / "1")

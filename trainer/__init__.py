@@ -1,4 +1,4 @@
-"""What is learned: features, layers, towers, objectives, metrics and `run_fn`.
+"""The model and its training: features, layers, towers, objectives, metrics and `run_fn`.
 
 Importing this package selects Keras 2 (`tf_keras`): TensorFlow Recommenders and TensorFlow
 Transform do not work with Keras 3, and TensorFlow reads the switch once, at its first import. A

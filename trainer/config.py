@@ -1,4 +1,4 @@
-"""Configuration of model and training: frozen dataclasses, checked where they are made."""
+"""Configuration of model and training: frozen dataclasses, checked when they are created."""
 
 import dataclasses
 from typing import Literal
@@ -8,56 +8,58 @@ from trainer.contract.config_loader import RemovedKey, require
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """The two towers; symbols are those of docs/model.md.
+    """Configuration of the two towers, with the symbols of docs/model.md.
 
     Attributes:
-      interaction: How the user tower combines its fields: `utpm` (attention between them and
-        feature crossing), the towers it is compared with (`youtube_dnn`, `afm`, `nfm`, `dcn`,
-        `autoint`), or `bag`, counts of values through dense layers, without any embedding.
-      pooling: How the values of a domain become a vector: by `attention`, by their `average`, or as
-        the `interaction`'s own paper does it (`default`: attention for `utpm`, else average).
-        `utpm` pools its domains in the same way. Nothing for `bag`.
+      interaction: Interaction by which the user tower combines its fields: `utpm` (attention
+        between them and feature crossing), the towers it is compared with (`youtube_dnn`, `afm`,
+        `nfm`, `dcn`, `autoint`), or `bag`, counts of values through dense layers, without any
+        embedding.
+      pooling: Pooling of the values of a domain into a vector: `attention`, `average`, or
+        `default`, the pooling in the `interaction`'s own paper (attention for `utpm`, else
+        average). `utpm` pools the vectors of its domains in the same way. No effect on `bag`.
       embedding_dim: E, size of every feature embedding.
       num_heads: H, heads of the domain attention; an average has one.
-      attention_dim: A, size of the attention's hidden layer and of its query vectors, also between
-        pairs of fields in `afm`; size of one head of `autoint`.
+      attention_dim: A, size of the attention's hidden layer and of its query vectors, also of the
+        attention between pairs of fields in `afm`; size of one head of `autoint`.
       cross_dim: C, size of the latent vectors of the feature crossing.
       hidden_dim: D, width of the first fully connected layer.
       output_dim: U, size of user and tag vectors.
-      norm: How what the interaction makes is normalised: `batch` takes away what all users have in
-        common, `layer` works within a user.
+      norm: Normalisation of the interaction's outputs: `batch` subtracts what all users have in
+        common, `layer` normalises each user's vector by itself.
       share_tag_embeddings: Whether domains of tags use the label-side tag table's ids *and* weights
         (needs `embedding_dim` equal to `output_dim`). `bag` has no embeddings to share.
       use_domain_weights: Whether a value's weight multiplies its attention (a value seen n times
         counts as n values, so that no history is lost to deduplication).
-      use_domain_totals: Whether the logarithm of a domain's total weight is a field of its own: a
-        softmax forgets how long a history is.
-      log_count_fields: Whether each domain is a second field, pooled in the same way (by an
+      use_domain_totals: Whether the logarithm of a domain's total weight is a field of its own,
+        because a softmax does not show how long a history is.
+      log_count_fields: Whether each domain has a second field, pooled in the same way (by an
         attention of its own) with log(1 + weight) as the multiplicity: counts follow the popularity
-        of values, their logarithm shows the rarer ones that tell users apart. Beyond the paper.
+        of values, their logarithm shows the rarer ones that tell users apart. Not in the paper.
       field_residual: Whether the hidden layer also sees every field's own vector beside the
-        interaction's features. Beyond the paper, whose attention over domains averages them away.
-        Nothing for `youtube_dnn`, which is those vectors, and for `bag`.
+        interaction's features. Not in the paper, whose attention over domains averages them away.
+        No effect on `youtube_dnn`, whose features are those vectors, and on `bag`.
       click_projection: Whether the click head sees the user's vector through a linear map of its
-        own, so that ranking clicks and finding tags need not agree on one vector. Beyond the paper.
-      tag_views: What a tag's vector is made of beside its id: the `words` of its name, the
-        `category` of most items that carry it, and `vectors` that the user brings
-        (`data.tag_vectors`). With a view a tag that training never saw has a vector.
-      id_dropout: With `tag_views`, the rate at which a tag's id part is hidden in training, so that
-        the views learn to stand alone.
-      num_word_buckets: Hash buckets of the words.
-      linear_path: `ease`: to the towers' scores come those of a linear model of the history in
-        closed form, whose weight is chosen on validation users after the fit (0 is a choice);
-        `none`.
-      linear_path_dim: R, the rank of that model; no more than there are tags or training users.
-      linear_path_max_memory_mb: Memory in MB that fitting it may take, as estimated; beyond it
-        there is no linear path, and a line says so.
-      dropout: Rate after the hidden layer, in training.
+        own, so that ranking clicks and finding tags need not agree on one vector. Not in the paper.
+      tag_views: Parts of a tag's vector beside its id: the `words` of its name, the `category` of
+        most items that carry it, and `vectors` that a file gives (`data.tag_vectors`). With a view,
+        a tag that training never saw has a vector.
+      id_dropout: Rate at which a tag's id part is hidden in training with `tag_views`, so that the
+        views learn to stand alone.
+      num_word_buckets: Number of hash buckets for the words of tags.
+      linear_path: `ease`: the scores of a linear model of the history, fitted in closed form, are
+        added to the towers' scores with a weight that is chosen on validation users after training
+        (0 is a choice). `none`: there is no linear model.
+      linear_path_dim: R, the rank of the linear model; at most the number of tags or of training
+        users.
+      linear_path_max_memory_mb: Memory in MB that fitting the linear model may take, as estimated;
+        if it would take more, there is no linear path, and a log line says so.
+      dropout: Dropout rate after the hidden layer, in training.
       domain_dropout: Rate at which the whole behaviour of a user is hidden in training, so that
         users without history get a trained answer.
     """
 
-    # Without a type, so that it is no key. Read by `trainer.contract.config_loader`.
+    # Not annotated, so that it is no field. `trainer.contract.config_loader` reads it.
     REMOVED_KEYS = {
         "attention_bias": RemovedKey("Leave it out: the heads share their bias.", "shared"),
         "cross_normalization": RemovedKey(
@@ -119,14 +121,14 @@ class ModelConfig:
 
     @property
     def effective_pooling(self) -> Literal["attention", "average"]:
-        """The pooling in use, after the default."""
+        """The pooling in use: `pooling`, with `default` resolved."""
         if self.pooling != "default":
             return self.pooling
         return "attention" if self.interaction == "utpm" else "average"
 
     @property
     def effective_heads(self) -> int:
-        """Vectors a field: H with attention, one with an average."""
+        """Number of vectors of a field: H with attention, one with an average."""
         return self.num_heads if self.effective_pooling == "attention" else 1
 
 
@@ -139,60 +141,60 @@ _LOSS_WEIGHTS = (
 )
 
 
-# Of the towers together with the linear path (`trainer.evaluation.path_weight`).
+# The metric of the towers together with the linear path (`trainer.evaluation.path_weight`).
 MEAN_NDCG = "mean_ndcg_at_10"
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """The objective and its optimisation.
+    """Configuration of the objective and its optimisation.
 
     Attributes:
       multi_class_weight: Weight of the `multi_class` loss over the tag vocabulary; 0: off.
       multi_class_joint_weight: Weight of the `multi_class_joint` loss: a clicked item's tags
         together; 0: off.
       joint_weight: Weight of the `joint` click loss: an item's tags added up; 0: off.
-      split_weight: Weight of the `split` click loss: every tag of an item for itself; 0: off.
+      split_weight: Weight of the `split` click loss: every tag of an item by itself; 0: off.
       attention_weight: Weight of the `attention` click loss: an item's tags pooled; 0: off.
       mask_positives: Whether the other tags that a user clicks later are left out of the softmax
         when one of them is the label.
-      user_weighting: What a snapshot counts in the multi-class losses: all `equal`, or by the
-        square root of its later clicks, each counted once for every tag (`sqrt_clicks`).
-      full_softmax_max_tags: Up to this many tags a softmax runs over all of them; above it over a
-        sample, with logQ correction.
-      num_sampled_tags: Tags drawn a step for the sampled softmax.
+      user_weighting: Weight of a snapshot in the multi-class losses: `equal` for all, or the square
+        root of its later clicks, each counted once for every tag (`sqrt_clicks`).
+      full_softmax_max_tags: Number of tags up to which a softmax runs over all of them; with more
+        tags it runs over a sample, with logQ correction.
+      num_sampled_tags: Number of tags drawn in each step for the sampled softmax.
       sampling_power: Power of a tag's frequency in its probability to be drawn; 0: uniform.
       optimizer: Name of the optimizer.
-      learning_rate: Its learning rate, at the start.
-      learning_rate_schedule: Whether it stays `constant` or falls to 0 over the budget along a
-        `cosine`. On MovieLens-1M a constant rate over-trains after 3 epochs.
-      batch_size: Snapshots a step at most.
-      max_batch_share: Share of the training snapshots that a step has at most, so that a small log
-        has more than a few steps an epoch; 32 snapshots, or `batch_size` of them, are always
-        allowed.
-      max_epochs: The budget of a large log, in epochs.
-      budget_steps: The budget is at least this many steps: a log whose `max_epochs` are fewer is
-        trained on, until validation users stop improving.
-      min_steps: Steps before which a training does not stop.
-      max_steps: Upper bound of the budget, whatever the epochs; null: none.
+      learning_rate: Learning rate at the start.
+      learning_rate_schedule: Whether the learning rate stays `constant` or falls to 0 over the
+        budget along a `cosine`. On MovieLens-1M a constant rate over-trains after 3 epochs.
+      batch_size: Largest number of snapshots in a step.
+      max_batch_share: Largest share of the training snapshots in one step, so that a small log has
+        more than a few steps an epoch; 32 snapshots, or `batch_size` of them, are always allowed.
+      max_epochs: Budget of a large log, in epochs.
+      budget_steps: Smallest budget, in steps: a log whose `max_epochs` are fewer steps is trained
+        on, until validation users stop improving.
+      min_steps: Number of steps before which training does not stop.
+      max_steps: Largest budget in steps, whatever the epochs; null: no bound.
       evaluation_steps: Steps between two evaluations on validation users; null: an epoch, or a
         twentieth of the budget where that is longer.
-      early_stopping_metric: Metric on validation users that chooses the state kept, the untrained
-        start among them: `mean_ndcg_at_10`, the mean of NDCG@10 over all later tags and over novel
-        ones, of the towers together with the linear path; the others are of the towers alone.
-        `click_gauc` suits a training of clicks alone.
-      patience: Evaluations without improvement after which training stops.
+      early_stopping_metric: Metric on validation users that chooses the state kept, which may be
+        the untrained start: `mean_ndcg_at_10` is the mean of NDCG@10 over all later tags and over
+        novel ones, computed with the linear path; the others are computed for the towers alone.
+        `click_gauc` suits a training on clicks alone.
+      patience: Number of evaluations without improvement after which training stops.
       warm_start: Whether training starts from the last blessed model that was trained on other
-        examples; rows of tables are taken over by the value they stand for.
+        examples; rows of embedding tables are copied by the value that they stand for.
       checkpoint_steps: Steps between two checkpoints beside those after every evaluation; null:
         none.
-      max_memory_mb: Memory in MB that a training may take in a process, as estimated before it
-        begins; one that would take more is refused, with the numbers. null: no bound.
-      strategy: Of `tf.distribute`: `none`; `mirrored`, all GPUs of this machine; `multi_worker`,
-        the processes that `TF_CONFIG` names. `batch_size` is that of all replicas together.
+      max_memory_mb: Memory in MB that training may take in a process, as estimated before it
+        begins; a training that would take more is refused, with the numbers. null: no bound.
+      strategy: Strategy of `tf.distribute`: `none`; `mirrored`, all GPUs of this machine;
+        `multi_worker`, the processes that `TF_CONFIG` names. `batch_size` counts all replicas
+        together.
     """
 
-    # Without a type, so that it is no key. Read by `trainer.contract.config_loader`.
+    # Not annotated, so that it is no field. `trainer.contract.config_loader` reads it.
     REMOVED_KEYS = {
         "log_every_steps": RemovedKey(
             "Leave it out: TensorBoard has a point of the training every 50 steps.", 50
@@ -276,7 +278,7 @@ class TrainingConfig:
 
     @property
     def click_objective(self) -> Literal["joint", "split", "attention"] | None:
-        """The click loss with the highest weight: it says how an item is scored; None: none."""
+        """The click loss with the highest weight, which scores items; None: no click loss."""
         weights: dict[Literal["joint", "split", "attention"], float] = {
             "joint": self.joint_weight,
             "split": self.split_weight,
@@ -288,19 +290,20 @@ class TrainingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RankingConfig:
-    """The second stage: what orders the tags that retrieval by the multi-class score proposes.
+    """Configuration of the second stage, which orders the tags that retrieval proposes.
 
     Attributes:
-      score: `multi_class`, `click`, a `mix` of both in equal parts, or what is best on `validation`
-        users by `training.early_stopping_metric`: one of nine weights w of (1 - w) * multi-class
-        logit + w * click logit, from 0, multi-class alone, to 1.
-      num_candidates: N, tags proposed, all where there are fewer; at least `index.k`.
-      memory: Whether the tags of the user's own history, by their shares there, are a part of the
-        score: as much of it as is best on `validation` users (which may be none), or `none`. Only
-        domains of clicked events with the vocabulary `tags` are remembered.
+      score: Score that orders the tags: `multi_class`, `click`, a `mix` of both in equal parts, or
+        `validation`: the best of nine scores (1 - w) * multi-class logit + w * click logit, with w
+        from 0 to 1, on validation users by `training.early_stopping_metric`.
+      num_candidates: N, number of tags that retrieval by the multi-class score proposes; all tags
+        where there are fewer; at least `index.k`.
+      memory: Weight of the tags' shares in the user's own history as a part of the score: the best
+        one on `validation` users (which may be 0), or `none`. Only domains of clicked events with
+        the vocabulary `tags` are used.
     """
 
-    # Without a type, so that it is no key. Read by `trainer.contract.config_loader`.
+    # Not annotated, so that it is no field. `trainer.contract.config_loader` reads it.
     REMOVED_KEYS = {
         "click_weight": RemovedKey(
             "Leave it out: `ranking.score: validation` chooses the weight, `mix` is equal parts.",

@@ -1,6 +1,6 @@
-"""The two-tower model: which towers, which losses, and how their outputs fit an index.
+"""The two-tower model: its towers, its losses, and its vectors for an index.
 
-Reading data, fitting and saving are `trainer.task`'s work.
+`trainer.task` reads data, trains the model and saves it.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ from trainer.towers.user_tower import UserTower
 _MULTI_CLASS_LOSSES = ("multi_class", "multi_class_joint")
 _LOSSES = (*_MULTI_CLASS_LOSSES, "joint", "split", "attention")
 
-# What a batch names tags for.
+# Uses of the tags that a batch names.
 _LABELS, _ITEMS, _SAMPLE = "labels", "items", "sample"
 
 
@@ -42,20 +42,20 @@ class InterestModel(tfrs.models.Model):
     """A user and a tag tower, trained by a weighted sum of the losses that the configuration names.
 
     The click losses are a `tfrs.tasks.Ranking` of impressions. The multi-class losses are not a
-    `tfrs.tasks.Retrieval`: that one contrasts the candidates of a batch, one positive a query,
+    `tfrs.tasks.Retrieval`: that task contrasts the candidates of a batch, one positive a query,
     while here a user has many positive tags and the softmax runs over the whole vocabulary, or over
     a sample of a large one.
 
     Args:
-      spec: The features.
-      vocabulary_sizes: By vocabulary name, ids including the buckets for unknown values.
-      num_tags: Candidates: tags of the label vocabulary.
-      model_config: Of the towers.
-      training_config: Of the objective.
-      seed: Of initial values, dropout and the sampled softmax.
-      tag_frequencies: float [num_tags], positive, how often each tag occurs; needed where a softmax
-        is sampled.
-      tag_attributes: Of the candidates, in order of their ids; needed for `model_config.tag_views`.
+      spec: The feature specification.
+      vocabulary_sizes: Numbers of ids by vocabulary name, with the buckets for unknown values.
+      num_tags: Number of candidates, the tags of the label vocabulary.
+      model_config: Configuration of the towers.
+      training_config: Configuration of the objective.
+      seed: Seed of initial values, dropout and the sampled softmax.
+      tag_frequencies: float [num_tags], positive counts of the tags; needed for a sampled softmax.
+      tag_attributes: Attributes of the candidates in order of their ids; needed for
+        `model_config.tag_views`.
 
     Raises:
       ValueError: A softmax is to be sampled and `tag_frequencies` are missing or of other tags.
@@ -119,7 +119,7 @@ class InterestModel(tfrs.models.Model):
 
     @property
     def training_names(self) -> tuple[str, ...]:
-        """Columns that training needs: features and labels, not what evaluation alone looks at."""
+        """Names of the columns that training reads: features and labels."""
         names = self.spec.raw_names
         if self._has_multi_class:
             names += (LABEL_TAGS, LABEL_TAG_WEIGHTS)
@@ -128,29 +128,30 @@ class InterestModel(tfrs.models.Model):
         return names
 
     def call(self, features: Mapping[str, Any], training: bool | None = None) -> tf.Tensor:
-        """User vectors, float [batch, U]."""
+        """Computes user vectors, float [batch, U]."""
         return self.user_tower(features, training=training)
 
     def add_path(self, history_path: tf_keras.layers.Layer, tag_vectors: np.ndarray) -> None:
         """Adds the linear path to a trained model (`trainer.evaluation.linear_path` fits it).
 
         Args:
-          history_path: Features -> float [batch, R].
-          tag_vectors: float [num_tags, R].
+          history_path: Layer that embeds histories: features -> float [batch, R].
+          tag_vectors: float [num_tags, R], the path's vectors of the tags.
         """
         self.history_path = history_path
         self.tag_tower.add_path(tag_vectors)
 
     @property
     def query_dim(self) -> int:
-        """Size of queries and candidates: U, R of the linear path, and 1."""
+        """The size of queries and candidates: U, R of the linear path, and 1."""
         path = self.tag_tower.path
         return self.model_config.output_dim + (0 if path is None else path.shape[1]) + 1
 
     def query_embeddings(self, features: Mapping[str, Any]) -> tf.Tensor:
-        """Queries for an index of `candidate_embeddings`, float [batch, U + R + 1]; the last is 1.
+        """Computes queries for an index of `candidate_embeddings`, float [batch, U + R + 1].
 
-        The first U are the user's vector, the R behind them the linear path's, where there is one.
+        The first U components are the user's vector, the next R the linear path's, where there is
+        one; the last component is 1.
         """
         users = self.user_tower(features, training=False)
         parts = [users, tf.ones_like(users[:, :1])]
@@ -159,22 +160,22 @@ class InterestModel(tfrs.models.Model):
         return tf.concat(parts, axis=1)
 
     def candidate_embeddings(self) -> tf.Tensor:
-        """All tags, float [num_tags, U + R + 1]; the multi-class bias is the last dimension."""
+        """Returns the vectors of all tags, float [num_tags, U + R + 1]; the bias is the last."""
         return self.tag_tower.candidate_embeddings()
 
     def click_candidate_embeddings(self, tags: TagVectors | None = None) -> tf.Tensor:
-        """What the click head says of an item with one tag alone, as vectors.
+        """Returns vectors of the click head for items with one tag alone.
 
         Args:
-          tags: Of n tags; None: of all candidates.
+          tags: Vectors of n tags; None: of all candidates.
 
         Returns:
-          float [n, U + R + 1]; inner products with `query_embeddings` are its logits.
+          float [n, U + R + 1]; inner products with `query_embeddings` are the click logits.
         """
         return self.click_head.candidate_embeddings(tags or self.tag_tower.vectors())
 
     def score_tags(self, features: Mapping[str, Any]) -> tf.Tensor:
-        """Multi-class logits of all tags, float [batch, num_tags]."""
+        """Computes the multi-class logits of all tags, float [batch, num_tags]."""
         return tf.matmul(
             self.query_embeddings(features), self.candidate_embeddings(), transpose_b=True
         )
@@ -186,17 +187,17 @@ class InterestModel(tfrs.models.Model):
         item_num_tags: tf.RaggedTensor,
         tag_vectors: TagVectors | None = None,
     ) -> tf.Tensor:
-        """Click head, which pools the logits of an item's tags as `click_objective` does.
+        """Computes click logits of items, pooling their tags' logits as `click_objective` does.
 
         Args:
-          query_embeddings: float [batch, U] or, as for the index, [batch, U + R + 1].
+          query_embeddings: float [batch, U], user vectors, or queries [batch, U + R + 1].
           item_tags: int [batch, None], tags of each user's items one after the other; -1 is
             ignored.
-          item_num_tags: int [batch, None], how many of them belong to each item.
-          tag_vectors: The tags that `item_tags` numbers; None: all candidates.
+          item_num_tags: int [batch, None], number of tags of each item.
+          tag_vectors: Vectors whose rows `item_tags` names; None: those of all candidates.
 
         Returns:
-          float [num_items], users one after the other.
+          float [num_items], click logits, users one after the other.
         """
         items = ItemTags.from_lists(item_tags, item_num_tags)
         if tag_vectors is None:
@@ -206,22 +207,23 @@ class InterestModel(tfrs.models.Model):
         items = dataclasses.replace(items, tags=tags.rows[_ITEMS])
         users = query_embeddings[:, : self.model_config.output_dim]
         tag_logits = self.click_head.tag_logits(users, tags.vectors, items)
-        # Without a click loss the head says what it was made with.
+        # Without a click loss the head is untrained and pools by `joint`.
         objective = self.training_config.click_objective or "joint"
         return self.click_head.item_logits(objective, tag_logits, tags.vectors, items)
 
     def item_attention(
         self, item_tags: tf.RaggedTensor, item_num_tags: tf.RaggedTensor
     ) -> tf.RaggedTensor:
-        """Which tags speak for an item, where the `attention` loss is in use.
+        """Computes the attention of items to their tags, where the `attention` loss is in use.
 
         Args:
-          item_tags: int [batch, None], as for `click_logits`.
-          item_num_tags: int [batch, None], as for `click_logits`.
+          item_tags: int [batch, None], tags of each user's items one after the other; -1 is
+            ignored.
+          item_num_tags: int [batch, None], number of tags of each item.
 
         Returns:
-          float [batch, None] beside `item_tags`: sums to 1 over an item's tags within the
-          vocabulary, and is 0 for the others.
+          float [batch, None], attention weight of each entry of `item_tags`; they sum to 1 over an
+          item's tags within the vocabulary, and are 0 for other tags.
 
         Raises:
           ValueError: The model has no such attention.
@@ -242,16 +244,16 @@ class InterestModel(tfrs.models.Model):
         return item_tags.with_flat_values(tf.scatter_nd(known, weights, shape))
 
     def impression_logits(self, features: Mapping[str, Any]) -> tf.Tensor:
-        """Click logits of the impressions of a batch of examples, float [num_impressions]."""
+        """Computes click logits of the impressions of a batch, float [num_impressions]."""
         users = self.user_tower(features, training=False)
         return self.click_logits(users, features[IMPRESSION_TAGS], features[IMPRESSION_NUM_TAGS])
 
-    # There is no control flow to convert, and converting the layers takes longer than an epoch.
+    # AutoGraph has no control flow to convert here, and converting takes longer than an epoch.
     @tf.autograph.experimental.do_not_convert
     def compute_loss(self, inputs: Mapping[str, Any], training: bool = False) -> tf.Tensor:
-        """The weighted sum of the losses, float scalar.
+        """Computes the weighted sum of the losses, float scalar.
 
-        On several replicas it is this replica's part of it: their sum is the loss of the step.
+        On several replicas it is this replica's part: the sum of the parts is the step's loss.
         """
         users = self.user_tower(inputs, training=training)
         ids: dict[str, tf.Tensor] = {}
@@ -263,7 +265,7 @@ class InterestModel(tfrs.models.Model):
             ids[_ITEMS] = items.tags
         if self._sampler is not None:
             ids[_SAMPLE] = self._draw_sample(self._sampler, training)
-        # Once for all losses: in one step a tag has one vector, whatever is hidden of it.
+        # Computed once for all losses, so that id dropout gives a tag one vector in a step.
         tags = self._tags_of(ids, training)
         if items is not None:
             items = dataclasses.replace(items, tags=tags.rows[_ITEMS])
@@ -275,28 +277,28 @@ class InterestModel(tfrs.models.Model):
         num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
         total = tf.zeros([])
         for name, weight in self._loss_weights.items():
-            # A metric is a mean over replicas, a loss the sum of their parts.
+            # Metrics are averaged over replicas, losses are added up.
             self._loss_metrics[name].update_state(losses[name] * num_replicas)
             total += weight * losses[name]
         return total
 
     def _draw_sample(self, sampler: TagSampler, training: bool) -> tf.Tensor:
-        """Tags of this step, int64 [m]: the same on every replica and in every run."""
+        """Draws the tags of this step, int64 [m], the same on every replica and in every run."""
         step = self._sampling_step.value()
         if training:
             self._sampling_step.assign_add(1)
         return sampler.sample(tf.stack([tf.constant(self.seed, tf.int64), step]))
 
     def _tags_of(self, ids: Mapping[str, tf.Tensor], training: bool = False) -> "_BatchTags":
-        """What a batch needs of the tag tower.
+        """Returns the vectors of the tags that a batch names.
 
         Args:
-          ids: By name, int64 [m], the tags that the batch names; -1: unknown.
+          ids: int64 [m] by use, ids of the tags that the batch names; -1: unknown.
           training: Whether dropout is on.
 
         Returns:
-          All tags where there are few; else only those named, so that neither the step nor its
-          gradients hold anything of the size of the vocabulary.
+          Vectors of all tags where there are few; else only of those named, so that neither the
+          step nor its gradients have tensors of the size of the vocabulary.
         """
         if self.num_tags <= self.training_config.full_softmax_max_tags:
             return _BatchTags(None, self.tag_tower.vectors(training=training), ids)
@@ -365,12 +367,12 @@ class InterestModel(tfrs.models.Model):
 
 @dataclasses.dataclass(frozen=True)
 class _BatchTags:
-    """What a batch needs of the tag tower.
+    """Vectors of the tags that a batch names.
 
     Attributes:
-      ids: int64 [n], the tags; None: all in order.
-      vectors: Of these n tags.
-      rows: By name, int64 [m], the places in `vectors` of the ids asked for; -1: unknown.
+      ids: int64 [n], ids of the tags; None: all tags in order.
+      vectors: Vectors of these n tags.
+      rows: int64 [m] by use, places in `vectors` of the tags that the batch names; -1: unknown.
     """
 
     ids: tf.Tensor | None

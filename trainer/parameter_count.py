@@ -1,4 +1,4 @@
-"""How many numbers a model learns: in its embedding tables, and beside them."""
+"""Counts a model's trainable parameters, in its embedding tables and beside them."""
 
 from typing import NamedTuple
 
@@ -10,14 +10,15 @@ from trainer.model import InterestModel
 
 
 class ParameterCount(NamedTuple):
-    """Trainable numbers of a model.
+    """Numbers of trainable parameters of a model.
 
     Attributes:
-      without_embeddings: What towers of equal budgets have equal: weights that every user passes
-        through.
-      embeddings: Rows of which a user or tag uses its own alone: the user tower's tables
-        (`UserTower.embedding_tables`; those of `bag`, one row a value and `hidden_dim` wide, are
-        tables as well) and the whole of the tag tower, which is the same for all user towers.
+      without_embeddings: Number of parameters that every user's vector depends on; towers of equal
+        budgets have equal numbers.
+      embeddings: Number of parameters in tables, of which a user or tag uses its own rows alone:
+        the user tower's tables (`UserTower.embedding_tables`; those of `bag`, one row a value and
+        `hidden_dim` wide, are tables as well) and the whole tag tower, which is the same for all
+        user towers.
     """
 
     without_embeddings: int
@@ -25,11 +26,10 @@ class ParameterCount(NamedTuple):
 
 
 def count_parameters(model: InterestModel) -> ParameterCount:
-    """Counts what training changes; moving moments of a normalisation are not counted.
+    """Counts a model's trainable parameters, without the moving moments of a normalisation.
 
     Args:
-      model: Need not have been called yet; then a user without anything is scored, so that it has
-        its weights.
+      model: The model, whose variables are made here if they do not exist.
 
     Returns:
       The counts. A table that both towers share counts once.
@@ -44,7 +44,7 @@ def count_parameters(model: InterestModel) -> ParameterCount:
 
 
 def _score_nobody(model: InterestModel) -> None:
-    """Layers make their weights at their first call."""
+    """Scores a user without features, because layers make their weights at their first call."""
     lists = {IMPRESSION_TAGS: tf.int64, IMPRESSION_NUM_TAGS: tf.int64}
     for listed in model.spec.lists:
         lists[listed.name] = tf.int64

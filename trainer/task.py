@@ -1,4 +1,4 @@
-"""`run_fn`: reads transformed examples, fits the model, saves the towers; no maths."""
+"""TFX's `run_fn`: reads transformed examples, trains the model, saves the towers; no maths."""
 
 import dataclasses
 import hashlib
@@ -48,12 +48,12 @@ MODEL_KEY = "model"
 TRAINING_KEY = "training"
 RANKING_KEY = "ranking"
 SEED_KEY = "seed"
-CHECKPOINTS_KEY = "checkpoints"  # folder for trainings that are not finished
+CHECKPOINTS_KEY = "checkpoints"  # folder of unfinished trainings
 TAGS_FILE_KEY = "tags_file"  # path of `tags.jsonl`: clicks, impressions, category by tag
-TAG_VECTORS_KEY = "tag_vectors"  # path of the user's vectors of tags; "": none
-TAG_VECTORS_FINGERPRINT_KEY = "tag_vectors_fingerprint"  # read by nobody, in the cache's key
+TAG_VECTORS_KEY = "tag_vectors"  # path of the file of tag vectors; "": none
+TAG_VECTORS_FINGERPRINT_KEY = "tag_vectors_fingerprint"  # never read; part of the cache's key
 
-# Beside the SavedModel: resolved configuration and figures of the fit.
+# File beside the SavedModel with the resolved configuration and the figures of the training.
 TRAINING_FILE = "training.json"
 
 _NO_BEGINNING = "No training begins with it; roll its version back, or remove its folder."
@@ -65,12 +65,13 @@ def run_fn(fn_args: "FnArgs", replicas: Replicas | None = None) -> None:
     """Trains on the transformed examples that TFX names and saves the towers where it says.
 
     Args:
-      fn_args: `custom_config` holds `features`, `model`, `training`, `ranking` and `seed`, each as
-        JSON; `base_model`, if there is one, is where training begins.
-      replicas: On what to train; None: on those that the configuration names.
+      fn_args: Arguments of TFX. `custom_config` has `features`, `model`, `training`, `ranking` and
+        `seed`, each as JSON; training begins from `base_model`, if there is one.
+      replicas: Replicas on which the model is trained; None: those that the configuration names.
 
     Raises:
-      ValueError: A user's mistake, see `fit`, `Replicas.of` and `start_from`.
+      ValueError: The configuration or the data has a fault that `fit`, `Replicas.of` or
+        `start_from` names.
     """
     config: Mapping[str, str] = fn_args.custom_config
     spec = from_saved(f.FeatureSpec, json.loads(config[f.FEATURES_KEY]), f.FEATURES_KEY)
@@ -79,7 +80,7 @@ def run_fn(fn_args: "FnArgs", replicas: Replicas | None = None) -> None:
     ranking_config = from_saved(RankingConfig, json.loads(config[RANKING_KEY]), RANKING_KEY)
     seed = int(json.loads(config[SEED_KEY]))
 
-    # First of all: processes that train together find one another before TensorFlow does anything.
+    # This comes first: processes that train together must connect before TensorFlow does anything.
     replicas = replicas or Replicas.of(training_config.strategy)
 
     transform_output = tft.TFTransformOutput(fn_args.transform_output)
@@ -126,7 +127,7 @@ def run_fn(fn_args: "FnArgs", replicas: Replicas | None = None) -> None:
     if fn_args.base_model:
         check_manifest(fn_args.base_model, remedy=_NO_BEGINNING)
         build_model(model, train)
-        # Rows of values that the earlier model does not know begin there.
+        # Rows of values that the earlier model does not have begin at these values.
         set_initial_values(model, train)
         build_optimizer(model, make_optimizer(training_config))
         warm_start = start_from(fn_args.base_model, model, vocabularies)
@@ -139,7 +140,7 @@ def run_fn(fn_args: "FnArgs", replicas: Replicas | None = None) -> None:
         base_model=fn_args.base_model,
     )
     path, path_note = None, ""
-    if replicas.is_chief:  # which alone evaluates
+    if replicas.is_chief:  # only the chief evaluates
         bound = training_config.max_memory_mb
         room = None if bound is None else bound - memory.process_mb
         path, path_note = fit_path(model_config, spec, len(tags), train, validation, room)
@@ -156,7 +157,7 @@ def run_fn(fn_args: "FnArgs", replicas: Replicas | None = None) -> None:
         path=path,
     )
     if not replicas.is_chief:
-        # All processes have the same model now; one saves it.
+        # All processes have the same model now; the chief saves it.
         return
     save_training_state(fn_args.serving_model_dir, model, vocabularies)
     linear_path = add_linear_path(model, path, path_note, validation)
@@ -191,10 +192,10 @@ def run_fn(fn_args: "FnArgs", replicas: Replicas | None = None) -> None:
 
 
 def _checkpoint_folder(config: Mapping[str, str], **inputs: Any) -> CheckpointFolder | None:
-    """The place of the checkpoint of a training, by all that decides its outcome."""
+    """Returns the checkpoint folder of a training, named after the inputs that set its result."""
     if not config.get(CHECKPOINTS_KEY):
         return None
-    # Where things lie decides nothing, what is in them does.
+    # The content of files determines the result, their paths do not.
     by_value = {k: v for k, v in config.items() if k not in (CHECKPOINTS_KEY, TAGS_FILE_KEY)}
     if TAGS_FILE_KEY in config:
         with tf.io.gfile.GFile(config[TAGS_FILE_KEY]) as file:

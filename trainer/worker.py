@@ -1,8 +1,8 @@
 """One process of a training in several processes: `python -m trainer.worker JOB`.
 
-`tagtower run` starts the chief's, since TensorFlow forms a cluster only in a process in which it
-has done nothing else; the others are started by hand or by a cluster's launcher. `TF_CONFIG` says
-who is who, `JOB` is a file that all processes see: the arguments of `run_fn`.
+`tagtower run` starts the chief's process, since TensorFlow forms a cluster only in a process in
+which it has done nothing else; a user or a cluster's launcher starts the others. `TF_CONFIG` says
+which process this one is, `JOB` is a file that all processes can read: the arguments of `run_fn`.
 """
 
 import argparse
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tfx.components.trainer.fn_args_utils import FnArgs
 
 JOB_FILE = "job.json"  # in the folder of checkpoints
-USERS_MISTAKE = 2  # exit status, as of `tagtower`
+USERS_MISTAKE = 2  # exit status, the same as that of `tagtower`
 
 _ARGUMENTS = (
     "train_files",
@@ -44,8 +44,8 @@ def write_job(path: str, fn_args: "FnArgs") -> None:
     """Writes the arguments of `run_fn`, all of them paths or text, for other processes.
 
     Args:
-      path: Of the file.
-      fn_args: What TFX gives to `run_fn`.
+      path: Path of the job file.
+      fn_args: Arguments that TFX gives to `run_fn`.
     """
     write_json(path, {name: getattr(fn_args, name) for name in _ARGUMENTS})
 
@@ -54,10 +54,10 @@ def main(arguments: Sequence[str]) -> int:
     """Waits for a job and takes part in it.
 
     Args:
-      arguments: Of the command line.
+      arguments: Arguments of the command line.
 
     Returns:
-      Exit status: 0, or 2 after a user's mistake, which is the last line of the error output.
+      Exit status: 0, or 2 after a user's mistake, which the last line of the error output explains.
     """
     parser = argparse.ArgumentParser(description="Takes part in a training in several processes.")
     parser.add_argument("job", help="file with the arguments of run_fn; waited for")
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
     while not exists(options.job):
         time.sleep(_SECONDS_BETWEEN_LOOKS)
     try:
-        # The chief writes the job before it joins: what is read when all have joined is today's.
+        # The chief writes the job before it joins: after all have joined, the file is this job's.
         replicas = Replicas.of("multi_worker")
         job = read_json(options.job, "the chief writes it anew; start it again")
         run_fn(types.SimpleNamespace(**job), replicas)
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _end_with_input() -> None:
-    """Ends this process when its starter has ended, however that came."""
+    """Ends this process when the process that started it has ended, for whatever reason."""
     sys.stdin.read()
     os._exit(1)
 

@@ -1,8 +1,9 @@
 """UTPM written down directly from the paper: padded lists, masked softmaxes, one label a row.
 
-Vectorised over the batch, compiled with tf.function, full softmax over the tags (`multi_class` of
-docs/model.md; the click loss over the few tags of an item would save about a tenth of the step).
-Without what the project's tower adds: multiplicities, log counts, totals, residual.
+It is vectorised over the batch, compiled with tf.function, and has the full softmax over the tags
+(`multi_class` of docs/model.md; the click loss over the few tags of an item would save about a
+tenth of the step). It lacks the additions of the project's tower: multiplicities, log counts,
+totals, residual.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from benchmarks.peers.label_rows import LABEL, PADDING
 from trainer.config import ModelConfig
 from trainer.contract.features import FeatureSpec, profile_vocabulary_name
 
-# Rows a batch; of 256 to 4,096 the fastest here.
+# Rows in a batch; the fastest here of sizes from 256 to 4,096.
 BATCH_SIZE = 1_024
 
 
@@ -27,10 +28,10 @@ class DirectUtpm(tf_keras.Model):
         z = [norm(w * x); norm(<v_i, v_j> x_i x_j, i < j)],  u = W_2 relu(W_1 z)
 
     Args:
-      spec: The features.
-      vocabulary_sizes: By vocabulary name, ids including the buckets for unknown values.
-      num_tags: Candidates.
-      config: The widths: E, A, H, C, D and U.
+      spec: The feature specification.
+      vocabulary_sizes: Numbers of ids by vocabulary name, with the buckets for unknown values.
+      num_tags: Number of candidates.
+      config: Configuration with the widths E, A, H, C, D and U.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class DirectUtpm(tf_keras.Model):
             for p in spec.profile
         }
         self._domains = {
-            # One row more for the padding.
+            # One more row for the padding.
             d.name: layers.Embedding(vocabulary_sizes[d.vocabulary_name] + 1, size)
             for d in spec.domains
         }
@@ -75,7 +76,7 @@ class DirectUtpm(tf_keras.Model):
         self._tags = layers.Dense(num_tags)
 
     def users(self, features: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """User vectors, float [batch, U]."""
+        """Computes user vectors, float [batch, U]."""
         fields = [
             tf.repeat(layer(features[name])[:, tf.newaxis], self._heads, axis=1)
             for name, layer in self._profile.items()
@@ -100,20 +101,20 @@ class DirectUtpm(tf_keras.Model):
         return self._dense(tf.concat([linear, crossed], axis=1))
 
     def _attention(self, hidden: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        """From W t + b, float [batch, n, H, A], to weights, float [batch, n, H], 0 where masked."""
+        """Computes weights, float [batch, n, H], 0 where masked, from W t + b [batch, n, H, A]."""
         scores = tf.reduce_sum(tf.nn.relu(hidden) * self._queries, axis=-1)
         mask = mask[:, :, tf.newaxis]
         weights = tf.nn.softmax(tf.where(mask, scores, scores.dtype.min), axis=1)
         return weights * tf.cast(mask, weights.dtype)
 
     def call(self, features: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """Logits of all tags, float [batch, num_tags]."""
+        """Computes logits of all tags, float [batch, num_tags]."""
         return self._tags(self.users(features, training=training))
 
-    # As in our model: there is nothing to convert, and it takes longer than anything is measured.
+    # Like in tagtower's model, AutoGraph has nothing to convert, and converting takes very long.
     @tf.autograph.experimental.do_not_convert
     def train_step(self, features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """One step on the softmax loss over all tags."""
+        """Takes one step on the softmax loss over all tags."""
         with tf.GradientTape() as tape:
             logits = self(features, training=True)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(features[LABEL], logits)

@@ -1,7 +1,7 @@
-"""The peers' input: one row a label, a user's lists padded to a fixed length.
+"""Makes the peers' input: one row for each label, a user's lists padded to a fixed length.
 
-Made of the same snapshots that the trainer reads. All arrays are held in memory and a batch is a
-few gathers of whole rows in C++, so that no peer waits for its input.
+It is made from the same snapshots that the trainer reads. All arrays are held in memory and a batch
+is a few gathers of whole rows in C++, so that no peer waits for its input.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from trainer.contract.list_column import ListValues
     from trainer.data.snapshots import Snapshots
 
-# Values of a domain, as a plain implementation caps them: the heaviest, which come first.
+# Number of values of a domain that a plain implementation keeps: the heaviest, which come first.
 MAX_VALUES = 64
 LABEL = "label"
 PADDING = 0
@@ -25,14 +25,14 @@ PADDING = 0
 
 @dataclasses.dataclass(frozen=True)
 class LabelRows:
-    """Users as rectangles, and the label rows that point to them.
+    """Users as rectangular arrays, and the label rows that refer to them.
 
     Attributes:
-      profile: By feature name, ids int32 [num_snapshots].
-      domains: By domain name, int32 [num_snapshots, MAX_VALUES]: ids + 1, heaviest value first,
-        then `PADDING`.
-      snapshot: int32 [num_rows], which snapshot a row is of.
-      tag: int32 [num_rows], the label: a tag that the user clicked later.
+      profile: int32 [num_snapshots] by feature name, ids of profile features.
+      domains: int32 [num_snapshots, MAX_VALUES] by domain name, ids + 1, heaviest value first, then
+        `PADDING`.
+      snapshot: int32 [num_rows], snapshot of each row.
+      tag: int32 [num_rows], label of each row, a tag that the user clicked later.
     """
 
     profile: Mapping[str, np.ndarray]
@@ -42,7 +42,7 @@ class LabelRows:
 
     @classmethod
     def of(cls, snapshots: "Snapshots", spec: f.FeatureSpec) -> "LabelRows":
-        """Unrolls snapshots: a row for every known label tag of each."""
+        """Unrolls snapshots into a row for every known label tag."""
         labels = snapshots.lists[f.LABEL_TAGS]
         known = labels.values >= 0
         return cls(
@@ -54,25 +54,25 @@ class LabelRows:
 
     @property
     def num_rows(self) -> int:
-        """Number of label rows: the label examples."""
+        """The number of label rows, which are the label examples."""
         return len(self.tag)
 
     @property
     def values_per_row(self) -> float:
-        """Values of all domains in a row, padding not counted, mean over the rows."""
+        """The mean number of values of all domains in a row, without padding."""
         values = sum((table != PADDING).sum(axis=1) for table in self.domains.values())
         return float(values[self.snapshot].mean())
 
     def dataset(self, batch_size: int, seed: int) -> tf.data.Dataset:
-        """Endless batches in random order, each row once before any comes again.
+        """Returns endless batches in random order, with every row once in each pass.
 
         Args:
-          batch_size: Rows a batch, always full; at most `num_rows`.
-          seed: Of the order.
+          batch_size: Number of rows in a batch, which is always full; at most `num_rows`.
+          seed: Seed of the order.
 
         Returns:
-          A dataset of dictionaries: profile ids [batch], padded ids [batch, MAX_VALUES] by domain,
-          `label` [batch]; all int32.
+          A dataset of dictionaries: ids of profile features [batch], padded ids [batch, MAX_VALUES]
+          by domain, `label` [batch]; all int32.
         """
         order = np.random.default_rng(seed).permutation(self.num_rows).astype(np.int32)
         rows, snapshot, tag = (tf.constant(a) for a in (order, self.snapshot, self.tag))
@@ -89,7 +89,7 @@ class LabelRows:
 
 
 def padded(lists: "ListValues", width: int) -> np.ndarray:
-    """The first `width` values of each list as int32 [num_rows, width]: ids + 1, then `PADDING`."""
+    """Pads lists to int32 [num_rows, width]: ids + 1 of the first values, then `PADDING`."""
     lengths = np.diff(lists.offsets)
     inside = np.arange(len(lists.values)) - np.repeat(lists.offsets[:-1], lengths)
     kept = inside < width

@@ -1,4 +1,4 @@
-"""A plain two-tower model as TFRS's tutorials have it: average pooling and in-batch negatives."""
+"""A plain two-tower model as in TFRS's tutorials: average pooling and in-batch negatives."""
 
 from collections.abc import Mapping
 
@@ -10,18 +10,20 @@ from benchmarks.peers.label_rows import LABEL, PADDING
 from trainer.config import ModelConfig
 from trainer.contract.features import FeatureSpec, profile_vocabulary_name
 
-# Rows a batch; of 256 to 4,096 the fastest here.
+# Rows in a batch; the fastest here of sizes from 256 to 4,096.
 BATCH_SIZE = 1_024
 
 
 class TwoTower(tfrs.Model):
-    """Embeddings averaged by domain, two dense layers; `tfrs.tasks.Retrieval`, one label a row.
+    """Two towers with embeddings averaged by domain, trained by `tfrs.tasks.Retrieval`.
+
+    The user tower has two dense layers, and a row has one label.
 
     Args:
-      spec: The features.
-      vocabulary_sizes: By vocabulary name, ids including the buckets for unknown values.
-      num_tags: Candidates.
-      config: The widths: `embedding_dim`, `hidden_dim`, `output_dim`.
+      spec: The feature specification.
+      vocabulary_sizes: Numbers of ids by vocabulary name, with the buckets for unknown values.
+      num_tags: Number of candidates.
+      config: Configuration with the widths `embedding_dim`, `hidden_dim`, `output_dim`.
     """
 
     def __init__(
@@ -40,7 +42,7 @@ class TwoTower(tfrs.Model):
             for p in spec.profile
         }
         self._domains = {
-            # One row more for the padding.
+            # One more row for the padding.
             d.name: layers.Embedding(vocabulary_sizes[d.vocabulary_name] + 1, config.embedding_dim)
             for d in spec.domains
         }
@@ -49,14 +51,14 @@ class TwoTower(tfrs.Model):
         )
         self._tags = layers.Embedding(num_tags, config.output_dim)
         task = tfrs.tasks.Retrieval()
-        # The task wants autograph; converting all the rest would take longer than measuring it.
+        # The task needs AutoGraph; converting the rest would take longer than measuring it.
         self._loss = tf.function(lambda users, tags: task(users, tags, compute_metrics=False))
 
     def call(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """User vectors, float [batch, U]."""
+        """Computes user vectors, float [batch, U]."""
         fields = [layer(features[name]) for name, layer in self._profile.items()]
         for name, layer in self._domains.items():
-            # Keras's own masked average of nothing is NaN.
+            # Keras's own masked average of an empty list is NaN.
             mask = tf.cast(features[name] != PADDING, tf.float32)[:, :, tf.newaxis]
             total = tf.reduce_sum(layer(features[name]) * mask, axis=1)
             fields.append(tf.math.divide_no_nan(total, tf.reduce_sum(mask, axis=1)))
@@ -64,5 +66,5 @@ class TwoTower(tfrs.Model):
 
     @tf.autograph.experimental.do_not_convert
     def compute_loss(self, features: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """In-batch softmax, summed over the batch as TFRS does."""
+        """Computes the in-batch softmax loss, summed over the batch as TFRS does."""
         return self._loss(self(features), self._tags(features[LABEL]))

@@ -1,4 +1,4 @@
-"""What training and serving agree on: features, history, memory, files, names of signatures.
+"""Code that training and serving share: features, history, memory, files, names of signatures.
 
-It imports no model and no other room; `serving` may import it and nothing else of `trainer`.
+It imports no model and no other part of `trainer`; `serving` imports nothing else of `trainer`.
 """

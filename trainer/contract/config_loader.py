@@ -1,8 +1,8 @@
 """Reads frozen dataclasses from plain mappings (parsed YAML or JSON), strictly.
 
 Unknown keys, missing keys and wrong types are refused with the dotted path of the key, so that a
-typing error in a configuration file is one clear line. It does not read files and knows no
-configuration by name.
+typing error in a configuration file gives one clear line. The module reads no files and knows no
+particular configuration.
 """
 
 import dataclasses
@@ -18,15 +18,15 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class RemovedKey:
-    """A key that an earlier version had.
+    """A configuration key that an earlier version had.
 
     A dataclass names its removed keys in a class variable `REMOVED_KEYS`, by key, without a type
     annotation, so that it is no field.
 
     Attributes:
-      instead: What to do about it, a sentence for the user.
-      built_in: The value that the program has now in its place, which was the default; None: what
-        the key did is gone, whatever its value was.
+      instead: Sentence that tells the user what to do.
+      built_in: Value that the program now uses in place of the key, which was its default; None:
+        the key has no effect any more, whatever its value was.
     """
 
     instead: str
@@ -34,20 +34,20 @@ class RemovedKey:
 
 
 class BareWord(str):
-    """`yes`, `no`, `on` or `off` without quotation marks, as a file has it.
+    """The word `yes`, `no`, `on` or `off`, written in a file without quotation marks.
 
-    Where a key takes true or false it is one of these, elsewhere the text that was written.
+    For a key that takes true or false it means a boolean, for others it is the text as written.
     """
 
     BOOLEANS = {"yes": True, "on": True, "no": False, "off": False}
 
 
 def from_mapping(cls: type[T], mapping: Any, path: str = "") -> T:
-    """Builds the dataclass `cls` from what a user wrote.
+    """Builds the dataclass `cls` from a mapping that a user wrote.
 
     Args:
       cls: A (frozen) dataclass; its fields may be scalars, `Literal`s, optionals, tuples,
-        string-keyed dictionaries, other dataclasses, and `Any`, which is taken as it is.
+        string-keyed dictionaries, other dataclasses, and `Any`, whose value is kept as it is.
       mapping: The parsed YAML or JSON value.
       path: Dotted path of this value in the whole configuration, used in messages.
 
@@ -62,21 +62,22 @@ def from_mapping(cls: type[T], mapping: Any, path: str = "") -> T:
 
 
 def from_saved(cls: type[T], mapping: Any, path: str = "") -> T:
-    """Builds the dataclass `cls` from what `to_mapping` wrote, of this version or an earlier one.
+    """Builds the dataclass `cls` from what `to_mapping` of this or an earlier version wrote.
 
-    An earlier version wrote every key, those that were removed since among them. Where such a key
-    has the value that is built in now, it is left out; a user never asked for it.
+    An earlier version wrote every key, also keys that were removed since. A removed key whose value
+    is the one built in now is left out: the user never asked for it.
 
     Args:
-      cls: See `from_mapping`.
-      mapping: See `from_mapping`.
-      path: See `from_mapping`.
+      cls: A (frozen) dataclass, as for `from_mapping`.
+      mapping: The mapping that `to_mapping` wrote.
+      path: Dotted path of this value in the whole configuration, used in messages.
 
     Returns:
-      See `from_mapping`.
+      The instance; its own `__post_init__` has checked the consistency of its values.
 
     Raises:
-      ValueError: See `from_mapping`; a removed key has another value than the one built in.
+      ValueError: The mapping has a fault that `from_mapping` names, or a removed key has another
+        value than the one built in.
     """
     return _from_mapping(cls, mapping, path, is_saved=True)
 
@@ -121,16 +122,17 @@ def _check_removed(key: RemovedKey, value: Any, path: str, is_saved: bool) -> No
 
 
 def unique_names(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object whose names differ: `object_pairs_hook` of `json`, which keeps the last else.
+    """Builds a JSON object and refuses repeated names, of which `json` would keep the last.
 
     Args:
-      pairs: Names and values, as they were written.
+      pairs: Names and values in the order of the text, as `json` gives them to its
+        `object_pairs_hook`.
 
     Returns:
-      The object.
+      The object as a dictionary.
 
     Raises:
-      RepeatedName: A name is there twice.
+      RepeatedName: A name occurs twice.
     """
     pairs = list(pairs)
     values = dict(pairs)
@@ -142,7 +144,7 @@ def unique_names(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class RepeatedName(ValueError):
-    """An object has a name twice."""
+    """A JSON object has a name twice."""
 
 
 def to_mapping(config: Any) -> Any:
@@ -160,9 +162,9 @@ def require(condition: bool, name: str, demand: str, value: Any) -> None:
     """Raises the project's one form of `ValueError` unless `condition` holds.
 
     Args:
-      condition: What must be true.
+      condition: Whether the value is valid.
       name: Name of the argument or key.
-      demand: What it must be, completing "`name` must ...".
+      demand: The requirement, completing "`name` must ...".
       value: The value received.
 
     Raises:

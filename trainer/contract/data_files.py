@@ -1,9 +1,9 @@
-"""Which files are data, where a user names a file, a folder or a glob: one rule for all readers.
+"""Finds the data files of a path that a user gives: a file, a folder or a glob.
 
 Systems that write data put other files beside it: markers, checksums, logs of transactions, files
-that are not finished. They begin their names, or those of folders, with `_` or `.`, as Spark, Hive,
-Beam and pyarrow know them, or end them with `.tmp` and the like. What a reader does with the other
-files is its own business; none of them is passed over here.
+that are not finished. The names of these files, or of their folders, begin with `_` or `.`, as
+Spark, Hive, Beam and pyarrow know them, or end with `.tmp` and the like. All other files are
+returned, and each reader decides what to do with them. All readers use this one rule.
 """
 
 import os
@@ -15,13 +15,13 @@ _CHECKSUMS = (".crc", ".md5", ".sha1", ".sha256", ".sha512")
 _DOCUMENTS = (".md", ".rst")
 _DOCUMENT_NAMES = ("readme", "license", "licence", "notice", "copying", "changelog")
 _DOCUMENT_SUFFIXES = ("", "txt", "html", "pdf")  # `notice.csv` is a table
-# What Hadoop leaves of a copy that is under way, and in place of a folder on an object store.
+# Suffixes that Hadoop gives to unfinished copies, and to markers of folders on an object store.
 _MARKERS = ("._copying_", "_$folder$")
 _UNFINISHED = (".tmp", ".temp", ".part", ".partial", ".inprogress", ".crdownload")
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a name says that what it names, and all below it, is no data.
+    """Returns whether a name marks a file or folder, and all below it, as no data.
 
     `_date=2024-05-03` is data: a folder of a partition is named after its column.
     """
@@ -29,17 +29,18 @@ def is_hidden(name: str) -> bool:
 
 
 def find_data_files(place: str, with_unfinished: bool = False) -> list[str]:
-    """The files that a path means, sorted.
+    """Returns the data files that a path means, sorted.
 
     Args:
       place: A file; a folder, which means all files in it and below it; or a glob of files and
-        folders. What is there is meant by its name, whatever characters that has.
-      with_unfinished: Whether files are among them that say by their names that they are still
-        being written, for a reader that says which it leaves.
+        folders. A name that exists is taken literally, whatever characters it has.
+      with_unfinished: Whether to include files whose names say that they are still being written,
+        for a reader that reports which ones it leaves out.
 
     Returns:
-      The file itself, whatever its name; of folders and globs no side file and nothing hidden,
-      unless the glob itself says so. Empty: there is nothing.
+      Paths of the files. A file that `place` names is returned whatever its name; from folders and
+      globs, side files and hidden files are left out, unless the glob itself names hidden ones.
+      Empty where nothing is found.
 
     Raises:
       OSError: A folder cannot be listed.
@@ -56,7 +57,7 @@ def find_data_files(place: str, with_unfinished: bool = False) -> list[str]:
 
 
 def _is_beside(path: str, suffixes: tuple[str, ...]) -> bool:
-    """Whether a file in a folder of data is known to be something else: nobody misses it."""
+    """Returns whether a file in a folder of data is known to be no data, by its name."""
     name = os.path.basename(path).lower()
     stem, _, suffix = name.partition(".")
     is_document = stem in _DOCUMENT_NAMES and suffix in _DOCUMENT_SUFFIXES
@@ -64,7 +65,7 @@ def _is_beside(path: str, suffixes: tuple[str, ...]) -> bool:
 
 
 def _visible_matches(pattern: str) -> Iterator[str]:
-    """What matches a glob and is not hidden, or is in a hidden folder, that the glob left open."""
+    """Yields matches of a glob, without hidden files and folders that its wildcards match."""
     folder, names = file_system.split_glob(pattern)
     for path in file_system.matching(pattern):
         found = path[len(folder) :].strip("/").split("/") if names else []
@@ -77,7 +78,7 @@ def _visible_matches(pattern: str) -> Iterator[str]:
 
 
 def _files_below(folder: str) -> Iterator[str]:
-    """Files in a folder and those below it, but for hidden ones; links are followed."""
+    """Yields the files in and below a folder without hidden ones; links are followed."""
     if file_system.is_remote(folder):
         for path in file_system.files_below(folder):
             names = path[len(folder) :].strip("/").split("/")
@@ -95,5 +96,5 @@ def _files_below(folder: str) -> Iterator[str]:
                     yield entry.path
                     continue
                 place = os.path.realpath(entry.path)
-                if place not in above:  # a link to a folder that it is in has nothing new
+                if place not in above:  # a link to a folder above it would repeat its files
                     waiting.append((entry.path, above | {place}))

@@ -1,11 +1,12 @@
-"""What stands for a time: a number of seconds, milli-, micro- or nanoseconds since 1970, or text.
+"""Reads times: numbers of seconds, milli-, micro- or nanoseconds since 1970, or text.
 
-The readers of the tables (`tfx_pipeline.tables.times`, whole columns at once) and a live caller's
-events come here, so that a value is one time to both. No Arrow and no TensorFlow here.
+The readers of the tables (`tfx_pipeline.tables.times`, whole columns at once) and live callers
+with a user's events both use it, so that a value means one time to both. No Arrow and no
+TensorFlow here.
 
-A value is judged by itself, never by its neighbours, so the ranges of the units must not overlap:
-seconds reach to the end of the year 9999, a finer unit begins in 1980 and ends there too. What
-lies between two ranges is no time: its unit cannot be told. What has no zone is UTC.
+The unit follows from the value itself, never from its neighbours, so the ranges of the units must
+not overlap: seconds reach to the end of the year 9999, a finer unit begins in 1980 and ends there
+too. A number between two ranges is no time: its unit cannot be told. A time without a zone is UTC.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from typing import Any
 import numpy as np
 
 LAST_SECOND = 253_402_300_799  # 9999-12-31 23:59:59
-_FIRST_FINE_SECOND = 315_532_800  # 1980-01-01: as milliseconds beyond `LAST_SECOND`
-_FINE_UNITS = (10**3, 10**6, 10**9)  # a second
+_FIRST_FINE_SECOND = 315_532_800  # 1980-01-01, which in milliseconds is beyond `LAST_SECOND`
+_FINE_UNITS = (10**3, 10**6, 10**9)  # per second
 _INT64_END = 2**63
 
 # Patterns in the syntax that `re` and RE2 share.
@@ -37,16 +38,16 @@ _INTEGER = r"^-?[0-9]{1,40}$"
 
 
 def seconds_of_numbers(times: np.ndarray) -> np.ndarray:
-    """Times as whole seconds, rounded down.
+    """Converts numbers of any unit to whole seconds, rounded down.
 
     Args:
-      times: int64 or float64 [n]; NaN is no time.
+      times: int64 or float64 [n], times since 1970; NaN is no time.
 
     Returns:
       float64 [n], seconds since 1970; NaN where the unit cannot be told.
     """
     if times.dtype.kind == "f":
-        # As integers, so that no division rounds up into the next second.
+        # Computed with integers, so that no division rounds up into the next second.
         is_known = np.abs(times) < _INT64_END
         whole = np.floor(np.where(is_known, times, 0.0)).astype(np.int64)
         return np.where(is_known, seconds_of_numbers(whole), np.nan)
@@ -64,7 +65,10 @@ def seconds_of_numbers(times: np.ndarray) -> np.ndarray:
 
 
 def zone_offset(zone: str) -> float:
-    """Seconds east of UTC of `+02:00`, `+0200` or `+02`; 0 of UTC and of no zone; NaN of none."""
+    """Returns the seconds east of UTC of `+02:00`, `+0200` or `+02`.
+
+    UTC and an empty text give 0, an offset out of range gives NaN.
+    """
     if zone[:1] not in ("+", "-"):
         return 0.0
     digits = zone[1:].replace(":", "").ljust(4, "0")
@@ -75,13 +79,13 @@ def zone_offset(zone: str) -> float:
 
 
 def event_seconds(value: Any) -> int | None:
-    """One time as whole seconds since 1970, rounded down.
+    """Converts one time to whole seconds since 1970, rounded down.
 
     Args:
-      value: A number, a `datetime`, or text with either of them.
+      value: A number, a date, a `datetime`, or text with a number or an ISO 8601 time.
 
     Returns:
-      The seconds; None for what is no time.
+      The seconds; None for a value that is no time.
     """
     if isinstance(value, bool | np.bool_):
         return None
@@ -104,10 +108,10 @@ def event_seconds(value: Any) -> int | None:
         # Not `timestamp()`, a float, which rounds the last microseconds of a far second up.
         return (value.replace(tzinfo=zone) - _EPOCH) // datetime.timedelta(seconds=1)
     if isinstance(value, np.integer | np.floating):
-        value = value.item()  # numpy's integers have no floor of their own
+        value = value.item()  # `math.floor` needs a number of Python
     if not isinstance(value, int | float | decimal.Decimal):
         return None
-    if not -_INT64_END <= value < _INT64_END:  # nor NaN
+    if not -_INT64_END <= value < _INT64_END:  # false for NaN, too
         return None
     seconds = seconds_of_numbers(np.array([math.floor(value)], np.int64))[0]
     return None if np.isnan(seconds) else int(seconds)

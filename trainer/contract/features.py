@@ -1,9 +1,9 @@
-"""Behaviour domains and profile features as data, and every feature name, written once.
+"""Declarations of behaviour domains and profile features, and all names of features.
 
 A *domain* lists values (tags, categories or item ids) of a user's earlier events; a *profile
 feature* is something else known of the user: one category, one number, or a list of categories.
-What exists is declared in the configuration: a new log needs no code. Computing the values is
-`trainer.contract.history`'s work, turning them into ids `tfx_pipeline.preprocessing`'s.
+The configuration declares them, so a new log needs no code. `trainer.contract.history` computes
+their values, and `tfx_pipeline.preprocessing` turns these into ids.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from typing import Literal
 
 from trainer.contract.config_loader import require
 
-# Identity of an example. Not features: they never enter a tower.
+# Columns that identify an example. They are not features: they never enter a tower.
 USER_ID = "user_id"
 SNAPSHOT_TIME = "snapshot_time"  # seconds, UTC; features see only events before it
 
@@ -20,19 +20,19 @@ LABEL_TAGS = "label_tags"
 LABEL_TAG_WEIGHTS = "label_tags_weights"
 
 # Labels of the click head: impressions at or after the snapshot's time. The tags of all impressions
-# lie one after the other; `IMPRESSION_NUM_TAGS` says how many belong to each.
+# are one list; `IMPRESSION_NUM_TAGS` says how many belong to each impression.
 IMPRESSION_TAGS = "impression_tags"
 IMPRESSION_NUM_TAGS = "impression_num_tags"
 IMPRESSION_CLICKED = "impression_clicked"
 IMPRESSION_WEIGHTS = "impression_weights"
 
-# What evaluation needs beside the labels: every tag clicked before the snapshot's time, uncapped,
-# with counts (the own-history baseline, and what is novel), and the number of events before it.
+# Columns for evaluation beside the labels: every tag clicked before the snapshot's time, uncapped,
+# with counts (for the own-history baseline and for novelty), and the number of events before it.
 HISTORY_TAGS = "history_tags"
 HISTORY_TAG_COUNTS = "history_tags_counts"
 HISTORY_NUM_EVENTS = "history_num_events"
 
-# And what the evaluation of items needs: the distinct items clicked at or after, and before it.
+# Columns for the evaluation of items: the distinct items clicked at or after, and before that time.
 LABEL_ITEMS = "label_items"
 HISTORY_ITEMS = "history_items"
 
@@ -51,7 +51,7 @@ RESERVED_NAMES = frozenset(
         HISTORY_NUM_EVENTS,
         LABEL_ITEMS,
         HISTORY_ITEMS,
-        # Inputs that signatures have beside the features.
+        # Inputs of signatures beside the features.
         "examples",
         "candidate_tags",
         "item_tags",
@@ -63,19 +63,19 @@ RESERVED_NAMES = frozenset(
     }
 )
 
-# Of the labels, hence of the candidates; a domain of tags shares it by default.
+# The vocabulary of the labels, hence of the candidates; a domain of tags shares it by default.
 TAG_VOCABULARY = "tags"
 
 SPLITS = ("train", "validation", "test")
-NOW_SPLIT = "now"  # one snapshot of every user after all events: the input of batch prediction
+NOW_SPLIT = "now"  # one snapshot of every user after all events: input of batch prediction
 
 
 def weights_name(domain: str) -> str:
-    """Name of the weights beside the values of `domain`."""
+    """Returns the name of the weights that belong to the values of `domain`."""
     return f"{domain}_weights"
 
 
-FEATURES_KEY = "features"  # of `custom_config` of Transform and Trainer: the `FeatureSpec` as JSON
+FEATURES_KEY = "features"  # key of the `FeatureSpec` (JSON) in TFX's `custom_config`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,21 +83,20 @@ class ProfileFeature:
     """One feature of a user, a column of the `users` table.
 
     Attributes:
-      name: The column.
-      type: `text`: one category; a number is its decimal text. `number`: one number, of which the
-        model sees the bucket that it falls into, between quantiles of the training examples.
-        `list`: any number of categories, pooled as those of a domain are.
-      num_oov_buckets: Hash buckets for values of a `text` or a `list` that training never saw; the
-        empty `text` (unknown) is a value of its own.
-      values: The values that the schema allows in a `text` or a `list`, if given; others are
-        anomalies that fail the run.
-      num_buckets: How many buckets a `number` has at most, each of about equally many training
-        examples; equal numbers are never parted. What is missing is a value of its own besides.
-        null: 20.
-      separator: What stands between the values of a `list` where they are one text, as in CSV: any
-        text, `json` or `python`, as `data.list_separator` for tags. null: `json`, so that a text
-        with a separator that nobody declared is set aside and not taken for one value.
-      max_values: How many values of a `list` are kept, the first ones. null: 50.
+      name: Name of the column.
+      type: Kind of the values. `text`: one category; a number becomes its decimal text. `number`:
+        one number, of which the model sees its bucket between quantiles of the training examples.
+        `list`: any number of categories, pooled like the values of a domain.
+      num_oov_buckets: Number of hash buckets for values of a `text` or a `list` that training never
+        saw; the empty `text` (unknown) is a value of its own.
+      values: Values that the schema allows in a `text` or a `list`, if given; others are anomalies
+        that fail the run.
+      num_buckets: Largest number of buckets of a `number`, each with about equally many training
+        examples; equal numbers share a bucket. A missing number is a further value. null: 20.
+      separator: Separator of the values of a `list` where they are one text, as in CSV: any text,
+        `json` or `python`, as `data.list_separator` for tags. null: `json`, so that a text with an
+        undeclared separator is set aside and not taken for one value.
+      max_values: Number of values of a `list` that are kept, the first ones. null: 50.
     """
 
     name: str
@@ -132,37 +131,37 @@ class ProfileFeature:
 
     @property
     def is_number(self) -> bool:
-        """Whether it is one number."""
+        """Whether the feature is one number."""
         return self.type == "number"
 
     @property
     def is_list(self) -> bool:
-        """Whether it has any number of values, without weights."""
+        """Whether the feature has any number of values, without weights."""
         return self.type == "list"
 
     @property
     def vocabulary_name(self) -> str:
-        """Name of its vocabulary, which no other feature has; of `number`: of its buckets."""
+        """Name of the feature's own vocabulary, which for a `number` holds its buckets."""
         return profile_vocabulary_name(self.name)
 
     @property
     def has_weights(self) -> bool:
-        """As of a `Domain`: its values count once each."""
+        """Whether the values have weights, as those of a `Domain` do: never, each counts once."""
         return False
 
     @property
     def effective_num_buckets(self) -> int:
-        """`num_buckets`, after the default."""
+        """The number of buckets in use: `num_buckets` or its default."""
         return 20 if self.num_buckets is None else self.num_buckets
 
     @property
     def effective_separator(self) -> str:
-        """`separator`, after the default."""
+        """The separator in use: `separator` or its default."""
         return "json" if self.separator is None else self.separator
 
     @property
     def effective_max_values(self) -> int:
-        """`max_values`, after the default."""
+        """The number of values kept: `max_values` or its default."""
         return 50 if self.max_values is None else self.max_values
 
 
@@ -171,17 +170,19 @@ class Domain:
     """One list-valued behaviour feature.
 
     Attributes:
-      name: Name of the feature; its weights are `<name>_weights`.
-      attribute: Which attribute of the items it lists.
-      events: Of which events: clicked, or shown and skipped.
-      window_days: How far back it looks, in days; null: as far as `history_window_days`.
-      last_events: How many of the events in the window count, the last ones; null: all. One
-        domain of clicked tags should count all events: the linear path and EASE read that one.
-      max_values: How many values at most; those with the highest weight are kept.
-      weighting: `count`: the number of events, whatever their weight; `recency`: the sum of their
-        weights (1 where the log has none), each halved every `half_life_days`.
-      half_life_days: Of `recency`, in days.
-      vocabulary: Name of its vocabulary; domains (and the label, whose vocabulary is `tags`) that
+      name: Name of the feature; its weights are named `<name>_weights`.
+      attribute: Attribute of the items that the domain lists.
+      events: Events that count: clicked ones, or ones shown and skipped.
+      window_days: Length of the window before the snapshot's time, in days; null: only
+        `history_window_days` limits it.
+      last_events: Number of events in the window that count, the last ones; null: all. One domain
+        of clicked tags should count all events: the linear path and EASE read it.
+      max_values: Largest number of values; those with the highest weights are kept.
+      weighting: Weight of a value. `count`: the number of events, whatever their weights;
+        `recency`: the sum of the events' weights (1 where the log has none), each halved every
+        `half_life_days`.
+      half_life_days: Half-life of an event's weight with `recency`, in days.
+      vocabulary: Name of the vocabulary; domains (and the label, whose vocabulary is `tags`) that
         name the same one share it. Default: the attribute's name.
     """
 
@@ -217,16 +218,16 @@ class Domain:
 
     @property
     def vocabulary_name(self) -> str:
-        """The vocabulary in use, after the default."""
+        """Name of the vocabulary in use: `vocabulary` or its default."""
         return self.vocabulary or self.attribute
 
     @property
     def has_weights(self) -> bool:
-        """Whether weights lie beside its values (`weights_name`)."""
+        """Whether the values have weights (`weights_name`): always, for a domain."""
         return True
 
 
-# What lists values of a vocabulary: every field that pools.
+# Features that list values of a vocabulary; each becomes a field by pooling.
 ListFeature = ProfileFeature | Domain
 
 
@@ -235,9 +236,9 @@ class Vocabulary:
     """Limits of one vocabulary.
 
     Attributes:
-      max_size: The most frequent values kept; null: all.
+      max_size: Number of values kept, the most frequent ones; null: all.
       min_frequency: Occurrences in training examples below which a value is out of vocabulary.
-      num_oov_buckets: Hash buckets for values out of vocabulary (never for labels).
+      num_oov_buckets: Number of hash buckets for values out of vocabulary (never for labels).
     """
 
     max_size: int | None = None
@@ -258,10 +259,11 @@ class FeatureSpec:
     """All features of a model.
 
     Attributes:
-      history_window_days: Bounds every domain, in days; null: unlimited.
+      history_window_days: Longest window of every domain, in days; null: unlimited.
       profile: The profile features.
       domains: The behaviour domains.
-      vocabularies: Limits by vocabulary name; those not named have the defaults of `Vocabulary`.
+      vocabularies: Limits by vocabulary name; a vocabulary not named has the defaults of
+        `Vocabulary`.
     """
 
     history_window_days: float | None = None
@@ -296,7 +298,7 @@ class FeatureSpec:
             f"name vocabularies in use ({', '.join(sorted(known))})",
             ", ".join(unknown),
         )
-        # Files of the transform are named after vocabularies.
+        # The transform names its files after vocabularies.
         taken = {profile_vocabulary_name(feature.name) for feature in self.profile}
         clashing = sorted(known & taken)
         require(not clashing, "vocabulary", "not be a name kept for others", ", ".join(clashing))
@@ -310,7 +312,7 @@ class FeatureSpec:
                 )
 
     def vocabulary(self, name: str) -> Vocabulary:
-        """Limits of the vocabulary `name`."""
+        """Returns the limits of the vocabulary `name`."""
         return self.vocabularies.get(name, Vocabulary())
 
     @property
@@ -320,12 +322,12 @@ class FeatureSpec:
 
     @property
     def lists(self) -> tuple[ListFeature, ...]:
-        """All that lists values: the profile features of that type, then the domains."""
+        """All features that list values: the profile features of type `list`, then the domains."""
         return (*(feature for feature in self.profile if feature.is_list), *self.domains)
 
     @property
     def raw_names(self) -> tuple[str, ...]:
-        """Names of all raw features, profile first, each domain followed by its weights."""
+        """Names of all raw features: profile features, then each domain followed by its weights."""
         names = [feature.name for feature in self.profile]
         for domain in self.domains:
             names += [domain.name, weights_name(domain.name)]
@@ -333,7 +335,7 @@ class FeatureSpec:
 
 
 def profile_vocabulary_name(feature: str) -> str:
-    """Vocabulary name of a profile feature (a vocabulary of its own)."""
+    """Returns the name of the vocabulary that a profile feature has for itself."""
     return f"profile_{feature}"
 
 

@@ -1,8 +1,8 @@
-"""Files and folders wherever they are: local ones by Python's own calls, others by TensorFlow's.
+"""Access to files and folders: local ones by Python's own calls, remote ones by TensorFlow's.
 
-A path with a scheme (`gs://bucket/folder`) is remote. Only such a path needs TensorFlow, which is
-imported with the first of them: who lists local versions does not wait for it. Remote file systems
-have no locks and no renaming of folders; see `move_folder` for what holds there.
+A path with a scheme (`gs://bucket/folder`) is remote. Only remote paths need TensorFlow, which is
+imported with the first of them, so that a program with local files does not wait for it. Remote
+file systems have no locks and no renaming of folders; `move_folder` says what holds there.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from typing import Any
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _GLOB_CHARACTERS = frozenset("*?[")
-# What TensorFlow reads by itself; it takes seconds to ask it.
+# Schemes that TensorFlow reads by itself; asking TensorFlow takes seconds.
 _BUILT_IN_SCHEMES = ("file", "gs", "ram")
 _MOUNTS = {
     "s3": "mount the bucket as a folder (by mount-s3 or rclone)",
@@ -30,19 +30,19 @@ _MOUNTS = {
 
 
 def is_remote(path: str) -> bool:
-    """Whether a path has a scheme."""
+    """Returns whether a path has a scheme."""
     return _SCHEME.match(path) is not None
 
 
 def is_glob(name: str) -> bool:
-    """Whether a path or a name in one has characters that stand for others."""
+    """Returns whether a path, or a name in one, has wildcard characters."""
     return not _GLOB_CHARACTERS.isdisjoint(name)
 
 
 def absolute(path: str) -> str:
-    """The path for whoever has another working directory; a remote one as it is.
+    """Returns the absolute path of a local path; a remote one is returned as it is.
 
-    `..` leaves the folder that a symbolic link leads to, as for the system's calls.
+    `..` means the parent of the folder that a symbolic link leads to, as for the system's calls.
     """
     if is_remote(path):
         return path.rstrip("/")
@@ -55,13 +55,13 @@ def absolute(path: str) -> str:
 
 
 def scheme_fault(path: str) -> str | None:
-    """Why a path cannot be read or written because of its scheme, and what to do.
+    """Explains why a path cannot be read or written because of its scheme, and what to do.
 
     Args:
-      path: Local or remote.
+      path: Local or remote path.
 
     Returns:
-      What the path must be and a remedy, to complete "... must"; None: there is a reader for it.
+      The requirement and a remedy, completing "... must"; None: there is a reader for the path.
     """
     scheme = path.partition("://")[0]
     if not is_remote(path) or scheme in _BUILT_IN_SCHEMES:
@@ -82,14 +82,14 @@ def open_file(path: str, mode: str = "r") -> Any:
     """Opens a file as `open` does, text as UTF-8.
 
     Args:
-      path: The file.
+      path: Local or remote path of the file.
       mode: `r`, `rb`, `w` or `wb`.
 
     Returns:
-      A file object; one that reads can seek.
+      A file object; one for reading can seek.
 
     Raises:
-      OSError: It cannot be opened; FileNotFoundError: it is not there.
+      OSError: The file cannot be opened; FileNotFoundError: it does not exist.
     """
     is_text = "b" not in mode
     if not is_remote(path):
@@ -103,32 +103,32 @@ def open_file(path: str, mode: str = "r") -> Any:
 
 
 def exists(path: str) -> bool:
-    """Whether there is a file or folder."""
+    """Returns whether a file or folder exists."""
     return _gfile(path).exists(path) if is_remote(path) else os.path.exists(path)
 
 
 def is_folder(path: str) -> bool:
-    """Whether there is a folder."""
+    """Returns whether a folder exists."""
     return _gfile(path).isdir(path) if is_remote(path) else os.path.isdir(path)
 
 
 def is_file(path: str) -> bool:
-    """Whether there is a file."""
+    """Returns whether a file exists."""
     if is_remote(path):
         return _gfile(path).exists(path) and not _gfile(path).isdir(path)
     return os.path.isfile(path)
 
 
 def file_size(path: str) -> int:
-    """Bytes of a file."""
+    """Returns the size of a file in bytes."""
     return _gfile(path).stat(path).length if is_remote(path) else os.path.getsize(path)
 
 
 def names_in(folder: str) -> list[str]:
-    """Names of what is in a folder, sorted.
+    """Returns the names of files and folders in a folder, sorted.
 
     Raises:
-      OSError: It cannot be listed; FileNotFoundError: it is not there.
+      OSError: The folder cannot be listed; FileNotFoundError: it does not exist.
     """
     if not is_remote(folder):
         return sorted(os.listdir(folder))
@@ -137,16 +137,16 @@ def names_in(folder: str) -> list[str]:
 
 
 def files_below(folder: str) -> list[str]:
-    """Paths of all files in a folder and those below it, sorted."""
+    """Returns the paths of all files in and below a folder, sorted."""
     walk = _gfile(folder).walk if is_remote(folder) else os.walk
     return sorted(os.path.join(parent, name) for parent, _, names in walk(folder) for name in names)
 
 
 def matching(pattern: str) -> list[str]:
-    """Paths that match a glob, sorted; `**` is known to local ones alone.
+    """Returns the paths that match a glob, sorted; `**` works for local paths alone.
 
-    A name that is there is meant as it is written, whatever characters it has: of `win [x]/*.csv`
-    only the last name is a pattern, where there is a folder `win [x]`.
+    A name that exists is taken literally, whatever characters it has: in `win [x]/*.csv` only the
+    last name is a pattern if there is a folder `win [x]`.
     """
     folder, names = split_glob(pattern)
     if not names:
@@ -159,14 +159,14 @@ def matching(pattern: str) -> list[str]:
 
 
 def split_glob(pattern: str) -> tuple[str, list[str]]:
-    """Parts a glob where its first pattern is.
+    """Splits a glob before the first name that is a pattern.
 
     Args:
       pattern: A path, in which names may be patterns.
 
     Returns:
-      The path before the first name that is a pattern, and that name with those after it; none
-      where no name is one. A name that is there is none.
+      The path before the first name that is a pattern, and the list of that name and those after
+      it, which is empty where no name is a pattern. A name that exists is no pattern.
     """
     names = pattern.split("/")
     for i, name in enumerate(names):
@@ -177,7 +177,7 @@ def split_glob(pattern: str) -> tuple[str, list[str]]:
 
 
 def _local_matches(folder: str, names: list[str]) -> list[str]:
-    """What is in a folder by names, each that of what is there, or else a pattern."""
+    """Returns the paths below a folder that match names, each taken literally where it exists."""
     found = [folder]
     for i, name in enumerate(names):
         if name == "**":
@@ -194,7 +194,7 @@ def _local_matches(folder: str, names: list[str]) -> list[str]:
 
 
 def make_folders(folder: str) -> None:
-    """Makes a folder and those above it, where they are not there."""
+    """Makes a folder and those above it, where they do not exist."""
     if is_remote(folder):
         _gfile(folder).makedirs(folder)
     else:
@@ -202,7 +202,7 @@ def make_folders(folder: str) -> None:
 
 
 def remove_file(path: str) -> None:
-    """Removes a file that is there."""
+    """Removes a file that exists."""
     if is_remote(path):
         _gfile(path).remove(path)
     else:
@@ -210,7 +210,7 @@ def remove_file(path: str) -> None:
 
 
 def remove_folder(folder: str) -> None:
-    """Removes a folder with all that is in it, if it is there."""
+    """Removes a folder with all that is in it, if it exists."""
     if not is_remote(folder):
         shutil.rmtree(folder, ignore_errors=True)
     elif _gfile(folder).isdir(folder):
@@ -218,11 +218,11 @@ def remove_folder(folder: str) -> None:
 
 
 def replace_file(source: str, target: str) -> None:
-    """Renames a file, over another one if need be: atomic on local disks.
+    """Renames a file and replaces the target if it exists; atomic on local disks.
 
-    There its content is on the disk before the name is, and the name when this returns: after a
-    power cut the file is the old one or the new one. An object store copies and removes; the copy
-    too is there whole or not at all.
+    On a local disk the content is written to the disk before the name, and the name before the
+    function returns: after a power cut the file is the old one or the new one. An object store
+    copies and removes; the copy, too, appears whole or not at all.
     """
     if is_remote(source):
         _gfile(target).rename(source, target, overwrite=True)
@@ -233,11 +233,11 @@ def replace_file(source: str, target: str) -> None:
 
 
 def copy_folder(source: str, target: str, last: Collection[str] = ()) -> None:
-    """Copies a folder's files, between file systems if need be; local ones are then on the disk.
+    """Copies a folder's files, between file systems if need be; local copies are synced to disk.
 
     Args:
       source: The folder.
-      target: Where to; files that are there are written over.
+      target: Folder that gets the copies; files that exist there are overwritten.
       last: Names of files that are copied after all others.
     """
     files = files_below(source)
@@ -253,14 +253,14 @@ def copy_folder(source: str, target: str, last: Collection[str] = ()) -> None:
 def move_folder(source: str, target: str, last: Collection[str] = ()) -> None:
     """Renames a folder.
 
-    On a local disk that is one step, before which all that is in it is on the disk. Elsewhere files
-    are copied one by one and the source removed afterwards: who looks meanwhile finds a part,
-    without the files named in `last`.
+    On a local disk this is one step, and all files are synced to the disk before it. Elsewhere
+    files are copied one by one and the source is removed afterwards: a reader may meanwhile find
+    some of the files, without those named in `last`.
 
     Args:
       source: The folder.
-      target: Where to, on the same file system; not there yet.
-      last: Names of files that come after all others where it is no single step.
+      target: New path on the same file system, which does not exist yet.
+      last: Names of files that are copied after all others where the rename is no single step.
     """
     if not is_remote(source):
         bring_all_to_disk(source)
@@ -273,16 +273,17 @@ def move_folder(source: str, target: str, last: Collection[str] = ()) -> None:
 
 
 def _bring_to_disk(path: str) -> None:
-    """Waits until a local file, or what a folder lists, is on the disk.
+    """Waits until a local file, or a folder's list of names, is on the disk.
 
     Raises:
-      OSError: It cannot be brought there, and names it: some disks say only now that they are full.
+      OSError: It cannot be written, and the error names it: some disks report only now that they
+        are full.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some file systems do not know this for folders.
+        # Some file systems cannot sync folders.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
             raise OSError(error.errno, error.strerror, path) from error
     finally:
@@ -290,10 +291,10 @@ def _bring_to_disk(path: str) -> None:
 
 
 def bring_all_to_disk(folder: str) -> None:
-    """Waits until all that is in a local folder is on the disk; nothing where there is none.
+    """Waits until all that is in a local folder is on the disk; does nothing where there is none.
 
     Raises:
-      OSError: It cannot be brought there, and names the file.
+      OSError: A file cannot be written to the disk, and the error names it.
     """
     for parent, _, names in os.walk(folder):
         for path in (*(os.path.join(parent, name) for name in names), parent):
@@ -302,7 +303,7 @@ def bring_all_to_disk(folder: str) -> None:
 
 
 class _RemoteReader(io.RawIOBase):
-    """A remote file as Python's buffers and Arrow want it."""
+    """Reads a remote file through the interface of Python's buffers and of Arrow."""
 
     mode = "rb"
 
@@ -340,7 +341,7 @@ class _RemoteReader(io.RawIOBase):
 
 
 class _RemoteWriter(io.RawIOBase):
-    """A remote file being written from its first byte to its last."""
+    """Writes a remote file from its first byte to its last."""
 
     mode = "wb"
 
@@ -348,7 +349,7 @@ class _RemoteWriter(io.RawIOBase):
         super().__init__()
         self._path = path
         self._file = _gfile(path).GFile(path, "wb")
-        self._file.write(b"")  # an empty file is one too
+        self._file.write(b"")  # so that an empty file is created, too
         self._num_written = 0
 
     def writable(self) -> bool:
@@ -373,7 +374,7 @@ class _RemoteWriter(io.RawIOBase):
 
 @contextlib.contextmanager
 def _translated(path: str) -> Iterator[None]:
-    """TensorFlow's errors as Python's, which callers know."""
+    """Translates TensorFlow's errors into Python's, which callers know."""
     import tensorflow as tf
 
     try:
@@ -385,7 +386,7 @@ def _translated(path: str) -> Iterator[None]:
 
 
 def _gfile(path: str) -> Any:
-    """TensorFlow's file systems, for a path that one of them knows."""
+    """Returns TensorFlow's file system module, for a path whose scheme it knows."""
     fault = scheme_fault(path)
     if fault is not None:
         raise ValueError(f"{path} must {fault}.")

@@ -1,8 +1,8 @@
-"""Paths as users give them -> paths that mean the same to every part of a command.
+"""Turns paths that users write into paths that mean the same to every part of a command.
 
-The shell expands `~` and `$HOME` where it sees them, and in a configuration or after
-`--output=` nobody does: a folder named `~` would be made. A `..` after a symbolic link is
-another folder to who cleans up paths and to who opens files. Both are settled here, once.
+The shell expands `~` and `$HOME` on the command line, but not in a configuration or after
+`--output=`, where a folder named `~` would be made. A `..` after a symbolic link means one folder
+to code that normalises paths and another to code that opens files. Both are resolved here, once.
 """
 
 import argparse
@@ -15,26 +15,26 @@ from trainer.contract.config_loader import require
 
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})", re.ASCII)
 _LOCAL_URI = "file:///"
-# TFX and Beam find the files of an artifact, and TensorFlow those of a model, by patterns in which
-# the path stands as it is.
+# TFX and Beam find the files of an artifact, and TensorFlow those of a model, by patterns that
+# contain the path unescaped.
 _PATTERN_CHARACTERS = "*?[\\"
 
 
 def given_path(path: str, name: str) -> str:
-    """A path as all parts of a command are to know it.
+    """Resolves a path that a user wrote, for all parts of a command.
 
     Args:
-      path: As a user wrote it: of a file, a folder or a glob, there or not.
-      name: The key or argument, for messages.
+      path: Path of a file, a folder or a glob, which may exist or not.
+      name: Name of the key or argument, for messages.
 
     Returns:
-      The path: `~` is the home folder, `$NAME` and `${NAME}` are variables of the environment,
-      unless there is a file or folder of that very name. A path that has none of this, nor a `..`
-      that leads out of a linked folder, is returned as it is.
+      The path with `~` replaced by the home folder, and `$NAME` and `${NAME}` by variables of the
+      environment, unless there is a file or folder of that very name. A path that has none of
+      these, nor a `..` that leads out of a linked folder, is returned as it is.
 
     Raises:
-      ValueError: It names nobody's home or a variable that is not set, or has a scheme for which
-        there is no reader.
+      ValueError: The path names the home of an unknown user or a variable that is not set, or has
+        a scheme for which there is no reader.
     """
     if path.startswith(_LOCAL_URI):
         path = path[len(_LOCAL_URI) - 1 :]
@@ -47,7 +47,7 @@ def given_path(path: str, name: str) -> str:
         path = _with_home(path, name)
     path = _with_variables(path, name)
     if os.pardir in path.split(os.sep):
-        # Most often it is the same place, and the shorter path the one that the user knows.
+        # Most often both are the same place; then the user's own path is kept.
         resolved = file_system.absolute(path)
         if os.path.realpath(os.path.normpath(path)) != os.path.realpath(resolved):
             return resolved
@@ -58,11 +58,11 @@ def require_no_pattern(path: str, name: str) -> None:
     """Refuses a folder below which TFX, Beam or TensorFlow would not find their own files.
 
     Args:
-      path: The folder; the working directory counts where it is relative.
-      name: The key or argument.
+      path: The folder; a relative path is checked together with the working directory.
+      name: Name of the key or argument.
 
     Raises:
-      ValueError: A name in the path has a character of patterns.
+      ValueError: A name in the path has a wildcard character.
     """
     place = file_system.absolute(path)
     require(
@@ -75,13 +75,13 @@ def require_no_pattern(path: str, name: str) -> None:
 
 
 def path_flag(name: str) -> Callable[[str], str]:
-    """The type of a flag that takes a path, for argparse.
+    """Returns the `type` of an argparse flag that takes a path.
 
     Args:
-      name: The flag, without its dashes.
+      name: Name of the flag, without its dashes.
 
     Returns:
-      `given_path`, with its refusal as argparse wants it.
+      A function that calls `given_path` and turns its error into argparse's.
     """
 
     def convert(text: str) -> str:

@@ -1,8 +1,8 @@
-"""From one user's events to feature values at a time: the only place where a feature is computed.
+"""Computes feature values at a time from a user's events; no other module computes a feature.
 
-The example pipeline asks `HistoryValues` for the snapshots of many users at once, and a caller who
-holds a user's fresh clicks calls `feature_values`, which asks it for one, so that both mean the
-same by a feature. No Beam and no TensorFlow here.
+The example pipeline uses `HistoryValues` for the snapshots of many users at once. A caller who
+holds a user's fresh clicks calls `feature_values`, which uses it for one user, so that a feature
+means the same to both. No Beam and no TensorFlow here.
 
 Point in time: a feature at time `at` sees events with `timestamp < at`, and nothing else.
 """
@@ -23,7 +23,7 @@ from trainer.contract.value_sums import ChosenValues, ValueSums, heaviest
 
 SECONDS_PER_DAY = 86_400.0
 ATTRIBUTES = ("tags", "category", "item_id")
-# A weight that has decayed to nothing still says that the value was there, and has a logarithm.
+# Lower bound of weights: a value whose weight has decayed to 0 still counts and has a logarithm.
 MIN_WEIGHT = 1e-6
 MAX_WEIGHT = float(np.finfo(np.float32).max)
 
@@ -33,12 +33,12 @@ class UserEvents:
     """Events of one user, in canonical order: timestamp, then item id, then clicked.
 
     Attributes:
-      timestamp: int64 [num_events], seconds, UTC.
-      clicked: bool [num_events].
-      weight: float [num_events], weight of an event; 1 where the log has none. Counts of events
-        do not know it.
+      timestamp: int64 [num_events], times in seconds, UTC.
+      clicked: bool [num_events], whether the item was clicked, else it was skipped.
+      weight: float [num_events], weights of the events; 1 where the log has none. Counts of events
+        do not depend on it.
       item: int [num_events], row of the event's item in every column of `attributes`.
-      attributes: By name (`tags`, `category`, `item_id`), the item attributes.
+      attributes: The item attributes by name (`tags`, `category`, `item_id`).
     """
 
     timestamp: np.ndarray
@@ -52,10 +52,10 @@ class UserEvents:
 
     @classmethod
     def from_records(cls, records: Iterable[Mapping[str, Any]]) -> "UserEvents":
-        """Builds the events of one user from plain records, as a live caller has them.
+        """Builds the events of one user from plain records of a live caller.
 
         Args:
-          records: Each with `item_id`, `timestamp` (seconds, UTC, or any other form of a time
+          records: Mappings with `item_id`, `timestamp` (seconds, UTC, or any other form of a time
             that the tables may have), `clicked` (0 or 1), the item's `tags` and
             `category`, and optionally `weight`. Order does not matter; exact duplicates count once.
 
@@ -96,16 +96,16 @@ class UserEvents:
         )
 
     def num_before(self, at: float) -> int:
-        """Number of events before `at`: as events are in order of time, the first that many."""
+        """Returns the number of events before `at`, which are the first ones in order of time."""
         return int(np.searchsorted(self.timestamp, at, side="left"))
 
 
 def check_profile(profile: Mapping[str, Any], spec: FeatureSpec) -> None:
-    """Checks what a caller says of a user's profile.
+    """Checks a user's profile features as a caller gives them.
 
     Args:
       profile: Values by name of the feature.
-      spec: The features.
+      spec: The feature specification.
 
     Raises:
       ValueError: A name is no profile feature, or a value is of another kind than the feature.
@@ -132,25 +132,25 @@ def check_profile(profile: Mapping[str, Any], spec: FeatureSpec) -> None:
 
 
 def unknown_value(feature: ProfileFeature) -> Any:
-    """What a profile feature of which nothing is known has."""
+    """Returns the value of a profile feature that is unknown: NaN, [] or ""."""
     return float("nan") if feature.is_number else [] if feature.is_list else ""
 
 
 def is_profile_number(value: Any) -> bool:
-    """Whether a profile feature of `type: number` can have a value: finite in float32, or NaN."""
+    """Returns whether a profile feature `number` may have a value: finite in float32, or NaN."""
     is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     return is_number and (value != value or abs(value) <= MAX_WEIGHT)
 
 
 def list_values(values: Iterable[str], max_values: int) -> list[str]:
-    """Values of a profile feature of `type: list`, as the tables and live callers have them.
+    """Cleans the values of a profile feature of `type: list`, for the tables and live callers.
 
     Args:
-      values: As written.
-      max_values: How many are kept, the first ones.
+      values: The values as written.
+      max_values: Number of values kept, the first ones.
 
     Returns:
-      Each once and of one line, without white space at its ends; none is empty.
+      Distinct, non-empty values of one line, without white space at their ends.
     """
     found = dict.fromkeys(one_line(value).strip() for value in values)
     found.pop("", None)
@@ -158,15 +158,15 @@ def list_values(values: Iterable[str], max_values: int) -> list[str]:
 
 
 def profile_value(feature: ProfileFeature, profile: Mapping[str, Any]) -> Any:
-    """The value of one profile feature.
+    """Returns the value of one profile feature.
 
     Args:
-      feature: The feature.
-      profile: A user's row of the `users` table, or what a caller says of them; None in it, and
-        what is left out, is unknown.
+      feature: The profile feature.
+      profile: A user's row of the `users` table, or the profile features that a caller gives; a
+        value that is None or left out is unknown.
 
     Returns:
-      A string, a float (of float32, NaN where unknown), or a list of strings.
+      A string, a float (rounded to float32, NaN where unknown), or a list of strings.
     """
     value = profile.get(feature.name)
     if value is None:
@@ -196,7 +196,7 @@ def _seconds(timestamp: Any) -> int:
 
 
 def _weight(weight: Any) -> float:
-    # float32, as the examples' events carry it: an event weighs the same on both ways.
+    # float32, as the events of examples have it, so that an event weighs the same in both.
     weight = 1.0 if weight is None else weight
     is_number = isinstance(weight, int | float | np.number)
     is_weight = is_number and 0 <= weight <= MAX_WEIGHT
@@ -206,12 +206,12 @@ def _weight(weight: Any) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Moments:
-    """Times at which features are wanted, of one user or of many.
+    """Times at which features of one user or of many are computed.
 
     Attributes:
       first: int [m], row of the user's first event.
       end: int [m], row after the user's last event before the time.
-      at: [m], seconds, UTC.
+      at: float or int [m], times in seconds, UTC.
     """
 
     first: np.ndarray
@@ -220,7 +220,7 @@ class Moments:
 
 
 class HistoryValues:
-    """Values of events, gathered once for all that is asked of them."""
+    """Computes domains' values from events and gathers the values of the events only once."""
 
     def __init__(self, events: UserEvents):
         """Initializes with the events of a user, or those of many, one user after the other."""
@@ -228,7 +228,7 @@ class HistoryValues:
         self._chosen: dict[tuple[str, bool], ChosenValues] = {}
 
     def chosen(self, attribute: str, *, clicked: bool) -> ChosenValues:
-        """Values of an attribute of the clicked, or of the skipped events."""
+        """Returns the values of an attribute of the clicked events, or of the skipped ones."""
         key = (attribute, clicked)
         if key not in self._chosen:
             events = self.events
@@ -240,16 +240,16 @@ class HistoryValues:
     def domain_values(
         self, moments: Moments, domain: Domain, history_window_days: float | None
     ) -> ValueSums:
-        """The values of a domain.
+        """Computes the values of a domain at some moments.
 
         Args:
-          moments: When, and of whom.
+          moments: Users and times.
           domain: The domain.
-          history_window_days: Of the specification.
+          history_window_days: `FeatureSpec.history_window_days`.
 
         Returns:
-          Of each moment the values, heaviest first, ties in order of the strings, with their
-          weights, float32.
+          The values of each moment with their weights, float32; heaviest first, ties in order of
+          the strings.
         """
         events = self.events
         windows = [days for days in (domain.window_days, history_window_days) if days is not None]
@@ -270,7 +270,7 @@ class HistoryValues:
             weights = events.weight[rows] * np.exp2(-age_days / domain.half_life_days)
             found = chosen.add_up(owner, places, weights, len(first))
         found = heaviest(found, domain.max_values)
-        # float32 is what examples and requests carry: the same value on both ways, and no infinity.
+        # Examples and requests hold float32: the value is the same in both, and never infinite.
         rounded = np.clip(found.sums, MIN_WEIGHT, MAX_WEIGHT).astype(np.float32)
         return found._replace(sums=rounded)
 
@@ -278,10 +278,10 @@ class HistoryValues:
 def _first_at_or_after(
     timestamps: np.ndarray, first: np.ndarray, end: np.ndarray, bound: np.ndarray
 ) -> np.ndarray:
-    """In each stretch [first, end) of ascending times, the first row at or after `bound`."""
+    """Finds the first row at or after `bound` in each stretch [first, end) of ascending times."""
     low, high = first.copy(), end.copy()
     while (is_open := low < high).any():
-        # Closed searches look at row 0, which is there as long as one is open, and stay.
+        # Finished searches read row 0, which exists while one is open, and do not change.
         middle = np.where(is_open, (low + high) // 2, 0)
         is_before = is_open & (timestamps[middle] < bound)
         low = np.where(is_before, middle + 1, low)
@@ -292,18 +292,18 @@ def _first_at_or_after(
 def feature_values(
     events: UserEvents, profile: Mapping[str, Any] | None, at: float, spec: FeatureSpec
 ) -> dict[str, Any]:
-    """Values of every feature of one user at one time.
+    """Computes the values of all features of one user at one time.
 
     Args:
       events: The user's events; those at or after `at` are ignored.
       profile: The user's row of the `users` table; None: unknown.
-      at: Seconds, UTC.
-      spec: The features.
+      at: The time in seconds, UTC.
+      spec: The feature specification.
 
     Returns:
-      By raw feature name: for a profile feature a string ("" if unknown), a float (NaN if unknown)
-      or a list of strings; a list of strings for a domain (heaviest first, ties in order of the
-      strings) and a list of floats for its weights.
+      Values by raw feature name: for a profile feature a string ("" if unknown), a float (NaN if
+      unknown) or a list of strings; for a domain a list of strings (heaviest first, ties in order
+      of the strings) and a list of floats for its weights.
     """
     profile = profile or {}
     values: dict[str, Any] = {

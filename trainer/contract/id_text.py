@@ -1,9 +1,9 @@
-"""An id as text: the one form in which ids are compared.
+"""Converts an id to text, the one form in which ids are compared.
 
-The same id is 7 in one file, 7.0 in the next (that is how a column with gaps is often written) and
-"7" in a third. What it becomes follows from the value alone. The readers of the tables do the same
-column by column (`tfx_pipeline.tables.cells.as_id`, held equal by a test); a live caller's events
-come here. No Arrow and no TensorFlow here.
+The same id is 7 in one file, 7.0 in the next (as a column with gaps is often written) and "7" in a
+third. Its text depends on the value alone. The readers of the tables convert whole columns by the
+same rules (`tfx_pipeline.tables.cells.as_id`; a test compares both); this module converts the ids
+of a live caller's events. No Arrow and no TensorFlow here.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Any
 
 import numpy as np
 
-# Beyond it a float stands for several integers.
+# Beyond this number a float stands for several integers.
 LARGEST_EXACT_FLOAT = 2.0**53
 
 
 def id_text(value: Any) -> str | None:
-    """An id as text.
+    """Converts an id to text.
 
     Args:
       value: Text, an integer, a whole float or decimal, a UUID.
 
     Returns:
-      The text; None for what is no id: nothing, white space, a boolean, a fraction, a float too
-      large to be exact, anything else.
+      The text; None for a value that is no id: an empty text, white space, a boolean, a float with
+      a fraction or too large to be exact, a value of another type.
     """
     if isinstance(value, str):
         return value if value.strip() else None
@@ -44,7 +44,7 @@ def id_text(value: Any) -> str | None:
 
 
 def decimal_text(value: decimal.Decimal) -> str:
-    """A decimal without zeros at its end: 7.00 is "7", 12.50 is "12.5", whatever the scale."""
+    """Writes a decimal without zeros at its end: 7.00 as "7", 12.50 as "12.5", of any scale."""
     text = format(value, "f")
     if "." in text:
         text = text.rstrip("0").rstrip(".")

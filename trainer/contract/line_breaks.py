@@ -1,8 +1,8 @@
-"""Text values without line breaks: the only place where a value is made one line.
+"""Removes line breaks from text values; no other module does so.
 
-Vocabularies are files with one value a line, and the transform leaves a value with a line break out
-of them without a word. So no value has one: tags, categories, profile values and item ids pass
-through here when tables are read, and when a caller makes features. No Arrow and no TensorFlow.
+Vocabularies are files with one value a line, and the transform silently leaves out a value with a
+line break. So tags, categories, values of profile features and item ids lose their line breaks
+here, when tables are read and when a caller computes features. No Arrow and no TensorFlow.
 """
 
 import re
@@ -11,7 +11,7 @@ _BREAKS = re.compile("[\r\n]+")
 
 
 def one_line(text: str) -> str:
-    """A value without line breaks: those at its ends are taken off, others become one blank."""
+    """Removes the line breaks at the ends of a text and replaces others by one blank each."""
     if text.isprintable() or not _BREAKS.search(text):
         return text
     return _BREAKS.sub(" ", text.strip("\r\n"))

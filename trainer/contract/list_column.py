@@ -1,4 +1,4 @@
-"""Columns of lists, of numbers or of dictionary-encoded strings, and ranges of rows."""
+"""Columns of lists of numbers or of dictionary-encoded strings, and ranges of their rows."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ class ListColumn:
 
     Attributes:
       codes: int [num_values], positions in `vocabulary`, the lists one after the other.
-      offsets: int [num_rows + 1]; row i is `codes[offsets[i]:offsets[i + 1]]`.
-      vocabulary: str [num_distinct], sorted, so that the order of codes is the order of strings. Of
-        numpy or, where only codes are asked for, anything that has a length.
+      offsets: int [num_rows + 1], ends of the lists; row i is `codes[offsets[i]:offsets[i + 1]]`.
+      vocabulary: str [num_distinct], sorted, so that the order of codes is the order of strings. A
+        numpy array or, where only codes are read, any object with a length.
     """
 
     codes: np.ndarray
@@ -24,7 +24,7 @@ class ListColumn:
 
     @classmethod
     def from_lists(cls, rows: Sequence[Sequence[str]]) -> "ListColumn":
-        """Encodes plain lists of strings; a value counts once a row."""
+        """Encodes plain lists of strings; a value counts once in a row."""
         unique_rows = [sorted(set(row)) for row in rows]
         vocabulary = sorted({value for row in unique_rows for value in row})
         position = {value: i for i, value in enumerate(vocabulary)}
@@ -35,17 +35,17 @@ class ListColumn:
         )
 
     def lengths(self, rows: np.ndarray) -> np.ndarray:
-        """Number of values of some rows, int [n]."""
+        """Returns the numbers of values of some rows, int [n]."""
         return self.offsets[rows + 1] - self.offsets[rows]
 
     def select(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Values of some rows.
+        """Returns the values of some rows.
 
         Args:
           rows: int [n], row numbers, repetition allowed.
 
         Returns:
-          `codes` int [m], and `position` int [m]: which entry of `rows` each code belongs to.
+          `codes` int [m], and `position` int [m], the entry of `rows` that each code belongs to.
         """
         position, places = concatenated_ranges(self.offsets[rows], self.lengths(rows))
         return self.codes[places], position
@@ -53,11 +53,11 @@ class ListColumn:
 
 @dataclasses.dataclass(frozen=True)
 class ListValues:
-    """One list-valued column: row i is `values[offsets[i]:offsets[i + 1]]`.
+    """A column of lists of numbers: row i is `values[offsets[i]:offsets[i + 1]]`.
 
     Attributes:
       values: int or float [num_values], the lists one after the other.
-      offsets: int64 [num_rows + 1], starting with 0.
+      offsets: int64 [num_rows + 1], bounds of the lists, starting with 0.
     """
 
     values: np.ndarray
@@ -69,21 +69,21 @@ class ListValues:
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
 
     def take(self, rows: np.ndarray) -> "ListValues":
-        """The lists of `rows`, int [n], in that order."""
+        """Returns the lists of `rows`, int [n], in that order."""
         lengths = self.offsets[rows + 1] - self.offsets[rows]
         _, positions = concatenated_ranges(self.offsets[rows], lengths)
         return ListValues(self.values[positions], offsets_of(lengths))
 
 
 def concatenated_ranges(starts: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ranges of integers, one after the other.
+    """Concatenates ranges of integers.
 
     Args:
-      starts: int [n].
-      lengths: int [n], none negative.
+      starts: int [n], first numbers of the ranges.
+      lengths: int [n], lengths of the ranges, none negative.
 
     Returns:
-      `owner` int [m]: which range each number belongs to, and `numbers` int [m].
+      `owner` int [m], the range that each number belongs to, and `numbers` int [m].
     """
     ends = np.cumsum(lengths)
     owner = np.repeat(np.arange(len(starts)), lengths)
@@ -93,7 +93,7 @@ def concatenated_ranges(starts: np.ndarray, lengths: np.ndarray) -> tuple[np.nda
 
 
 def offsets_of(lengths: np.ndarray) -> np.ndarray:
-    """Where each of some lists begins, and where the last one ends, int64 [n + 1]."""
+    """Returns where each of n lists begins and where the last one ends, int64 [n + 1]."""
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return offsets

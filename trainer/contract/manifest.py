@@ -1,14 +1,16 @@
-"""What a folder held when it was written: `manifest.json`, sizes and hashes of all of its files.
+"""Writes and checks the manifest of a folder: `manifest.json`, sizes and hashes of all its files.
 
-Against damage, not against people: who can write the files can write the manifest. A folder without
-one (made by an earlier release, or by others) is taken as it is, and whoever checks says so.
+It detects damage, not attacks: a person who can write the files can write the manifest. A folder
+without a manifest (made by an earlier release or by another program) is accepted as it is, and the
+caller of the check reports it.
 
-The files of a folder within that has a manifest of its own are held by that one, and the outer
-manifest holds its `manifest.json`: nothing is hashed twice.
+A subfolder may have a manifest of its own. It then lists the subfolder's files, and the outer
+manifest lists only its `manifest.json`, so that nothing is hashed twice.
 
-A hidden file that came later is no damage: file systems, editors and desktops leave such
-(`.nfs0001`, `.a.swp`, `.DS_Store`). One that was there is held like any other. Among the examples
-of a split a later one is damage, too: TensorFlow reads all files there, hidden or not.
+A hidden file that was added later is no damage: file systems, editors and desktops leave hidden
+files (`.nfs0001`, `.a.swp`, `.DS_Store`). A hidden file that was there before is listed like any
+other. Among the examples of a split an added hidden file is damage, too: TensorFlow reads all files
+there.
 """
 
 import hashlib
@@ -29,27 +31,27 @@ from trainer.contract.file_system import (
 from trainer.contract.whole_files import UNFINISHED_SUFFIX, write_json
 
 MANIFEST_FILE = "manifest.json"
-# Of a manifest that lies beside its folder, where no file may be put into that.
+# Suffix of a manifest beside its folder, used where no file may be put into the folder.
 MANIFEST_SUFFIX = ".manifest.json"
 _FORM = 1
 _ALGORITHM = "sha256"
 _BLOCK = 1 << 20
-_SPLIT_PREFIX = "Split-"  # TFX's, of a folder of examples
-# Hashing and reading go on outside of Python's lock; each thread holds one block.
+_SPLIT_PREFIX = "Split-"  # TFX's prefix of a folder of examples
+# Hashing and reading release Python's lock; each thread holds one block.
 _NUM_THREADS = 4
 
 ANEW = "Put back the file as it was, or have the whole made anew."
 _REMOVE = "Remove that file if nothing needs it"
 
-# Relative path -> size and digest.
+# Size and digest by relative path.
 Entries = dict[str, dict[str, Any]]
 
 
 class DamagedFolderError(ValueError):
-    """A folder does not hold what its manifest says.
+    """A folder does not match its manifest.
 
     Attributes:
-      file: The first wrong file, relative to the folder.
+      file: Path of the first wrong file, relative to the folder.
     """
 
     def __init__(self, message: str, file: str):
@@ -58,11 +60,11 @@ class DamagedFolderError(ValueError):
 
 
 def write_manifest(folder: str, path: str | None = None) -> None:
-    """Writes the manifest of a folder as it is now, over an earlier one.
+    """Writes the manifest of a folder as it is now and replaces an earlier one.
 
     Args:
-      folder: Local or remote.
-      path: Where to, beside the folder; None: `manifest.json` in it.
+      folder: Local or remote path of the folder.
+      path: Path of the manifest, beside the folder; None: `manifest.json` in the folder.
     """
     names = _names(folder)
     entries = dict(zip(names, _described(folder, names), strict=True))
@@ -70,10 +72,10 @@ def write_manifest(folder: str, path: str | None = None) -> None:
 
 
 def add_to_manifest(folder: str, names: Iterable[str]) -> None:
-    """Takes files into a folder's manifest that were written after it; all others stay as they are.
+    """Adds files that were written later to a folder's manifest; other entries do not change.
 
     Args:
-      folder: Local or remote; one without a manifest is given one.
+      folder: Local or remote path of the folder; if it has no manifest, one is written.
       names: Relative paths of the files.
 
     Raises:
@@ -88,18 +90,18 @@ def add_to_manifest(folder: str, names: Iterable[str]) -> None:
 
 
 def read_manifest(folder: str, path: str | None = None, remedy: str = ANEW) -> Entries | None:
-    """The entries of a manifest.
+    """Reads the entries of a manifest.
 
     Args:
-      folder: The folder it is of.
-      path: Where it is; None: in the folder.
-      remedy: What to do where it cannot be read, a sentence.
+      folder: Folder that the manifest describes.
+      path: Path of the manifest; None: `manifest.json` in the folder.
+      remedy: Sentence for the error message that says what to do.
 
     Returns:
-      Size and digest by relative path; None: there is none.
+      Size and digest by relative path; None: there is no manifest.
 
     Raises:
-      DamagedFolderError: It cannot be read.
+      DamagedFolderError: The manifest cannot be read.
     """
     path = path or os.path.join(folder, MANIFEST_FILE)
     if not exists(path):
@@ -128,17 +130,17 @@ def check_manifest(
     """Compares a folder with its manifest: names and sizes of all files first, then hashes.
 
     Args:
-      folder: Local or remote.
-      path: Where the manifest is, beside the folder; None: `manifest.json` in it.
-      remedy: What to do where it is damaged, a sentence.
-      after_file: Called after each file that was read; what it raises ends the check.
-      only: Folders within it that are compared, and nothing else; none: all of it.
+      folder: Local or remote path of the folder.
+      path: Path of the manifest, beside the folder; None: `manifest.json` in the folder.
+      remedy: Sentence for the error message that says what to do.
+      after_file: Function called after each file that was read; an exception ends the check.
+      only: Subfolders to which the check is limited; empty: the whole folder.
 
     Returns:
-      Whether it was checked; False: it has no manifest.
+      Whether the folder was checked; False: it has no manifest.
 
     Raises:
-      DamagedFolderError: It is damaged; names the first wrong file.
+      DamagedFolderError: The folder is damaged; the error names the first wrong file.
       OSError: A file cannot be read.
     """
     entries = read_manifest(folder, path, remedy)
@@ -175,7 +177,7 @@ def _damage(folder: str, file: str, fault: str, remedy: str) -> DamagedFolderErr
 
 
 def _names(folder: str) -> list[str]:
-    """Relative paths of what a manifest of the folder lists, sorted."""
+    """Returns the relative paths of the files that a manifest of the folder lists, sorted."""
     found = [os.path.relpath(path, folder).replace(os.sep, "/") for path in files_below(folder)]
     within = {
         posixpath.dirname(name)
@@ -194,19 +196,19 @@ def _names(folder: str) -> list[str]:
 
 
 def _is_unfinished(name: str) -> bool:
-    """Whether a file is the manifest of a writer that was killed."""
+    """Returns whether a file is an unfinished manifest, left by a killed writer."""
     return name.startswith(f"{MANIFEST_FILE}.") and name.endswith(UNFINISHED_SUFFIX)
 
 
 def _is_passed_over(name: str) -> bool:
-    """Whether nothing reads a file that is not in the manifest."""
+    """Returns whether a file may be missing from the manifest, because nothing reads it."""
     parts = name.split("/")
     is_hidden = any(part.startswith(".") for part in parts)
     return is_hidden and not any(part.startswith(_SPLIT_PREFIX) for part in parts)
 
 
 def _described(folder: str, names: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """Size and digest of files, in order."""
+    """Yields the size and digest of files, in order."""
     with futures.ThreadPoolExecutor(_NUM_THREADS) as executor:
         found = [executor.submit(_describe, os.path.join(folder, name)) for name in names]
         try:
@@ -226,7 +228,7 @@ def _describe(path: str) -> dict[str, Any]:
 
 
 def _entry(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """One entry as it is compared; a name that leads out of the folder is none."""
+    """Returns one entry as it is compared; refuses a name that leads out of the folder."""
     if posixpath.isabs(name) or posixpath.normpath(name) != name or name.startswith(".."):
         raise ValueError(name)
     return {"size": int(entry["size"]), "digest": str(entry["digest"])}

@@ -1,22 +1,22 @@
-"""Memory in the second stage: a share of a user's score is what they have clicked themselves.
+"""Memory in the second stage: a part of the score is the share of a tag in the user's history.
 
-The towers say what a user may like; nothing in them counts exactly what the user has clicked. So
-the shares of the user's own history are mixed in, after training ("repeat or explore": Ren et al.,
-"RepeatNet", AAAI 2019; the mixture is that of pointer networks). A domain d that lists tags of
+The towers predict what a user may like; nothing in them counts exactly what the user has clicked.
+So the shares of the user's own history are mixed in after training ("repeat or explore": Ren et
+al., "RepeatNet", AAAI 2019; the mixture is that of pointer networks). A domain d that lists tags of
 clicked events has the weights w_i of its values t_i, their sum n, and
 
     s_d(t) = sum of the w_i with t_i = t / n          lambda_d(n) = limit * n / (n + half_weight)
 
-and the domains are mixed in one after another, beginning with the model's p:
+and the domains are mixed in one after another, beginning with p of the model:
 
     p <- (1 - lambda_d) p + lambda_d s_d
 
-so that a share of p above 0 is left whatever the domains are. Tags that nobody knows count in n. An
-empty history has lambda = 0, and so the model's score.
+so that the model always keeps a share above 0. Tags out of vocabulary count in n. An empty history
+has lambda = 0, hence the model's score.
 
-Here are the mixture in numpy and its description, which serving reads as well;
-`trainer.evaluation.memory_choice` chooses it and `serving.servable.tag_memory` computes it in a
-servable's graph.
+This module has the mixture in numpy and its description, which serving reads as well;
+`trainer.evaluation.memory_choice` chooses the parameters, and `serving.servable.tag_memory`
+computes the mixture in a servable's graph.
 """
 
 import dataclasses
@@ -32,13 +32,13 @@ from trainer.contract.list_column import ListValues
 
 @dataclasses.dataclass(frozen=True)
 class DomainMemory:
-    """How much of the score one domain is.
+    """Parameters of one domain's share lambda in the score.
 
     Attributes:
-      domain: Its name.
+      domain: Name of the domain.
       limit: lambda of an endless history, above 0 and at most 1.
-      half_weight: Weight of a history that has half of `limit`; 0: every history has all of it,
-        which is below 1 then.
+      half_weight: Weight of a history whose lambda is half of `limit`; 0: every history has
+        lambda = `limit`, which must then be below 1.
     """
 
     domain: str
@@ -56,14 +56,14 @@ class DomainMemory:
         )
 
     def share(self, total: np.ndarray) -> np.ndarray:
-        """Lambda of histories of these total weights, float of the same shape."""
+        """Computes lambda of histories with these total weights, float of the same shape."""
         total = np.asarray(total, np.float64)
-        # An empty history has no share, also where every other one has the same.
+        # An empty history has the share 0, also where all others have the same share.
         sizes = np.where(total > 0, total + self.half_weight, 1.0)
         return self.limit * total / sizes
 
     def rest(self, total: np.ndarray) -> np.ndarray:
-        """1 - `share`, above 0: as a difference it would be 0 for the heaviest histories."""
+        """Computes 1 - `share`, above 0; a difference would be 0 for the heaviest histories."""
         total = np.asarray(total, np.float64)
         sizes = np.where(total > 0, total + self.half_weight, 1.0)
         left = (total * (1.0 - self.limit) + self.half_weight) / sizes
@@ -72,13 +72,13 @@ class DomainMemory:
 
 @dataclasses.dataclass(frozen=True)
 class DomainShares:
-    """What the histories of one domain say: pairs of a user and a tag, each once.
+    """Shares of tags in users' histories of one domain, as distinct pairs of a user and a tag.
 
     Attributes:
-      row_ids: int64 [num_pairs], places in the batch, ascending.
-      tags: int64 [num_pairs], ascending within a user.
-      shares: float64 [num_pairs], s, above 0.
-      totals: float64 [batch], n.
+      row_ids: int64 [num_pairs], users' places in the batch, ascending.
+      tags: int64 [num_pairs], ids of tags, ascending within a user.
+      shares: float64 [num_pairs], s, shares of the tags in the history, above 0.
+      totals: float64 [batch], n, total weights of the histories.
     """
 
     row_ids: np.ndarray
@@ -89,13 +89,13 @@ class DomainShares:
 
 @dataclasses.dataclass(frozen=True)
 class Remembered:
-    """What the histories of some users say of tags: pairs of a user and a tag, each once.
+    """Memory's part of the mixture for some users, as distinct pairs of a user and a tag.
 
     Attributes:
-      row_ids: int64 [num_pairs], places in the batch, ascending.
-      tags: int64 [num_pairs], ascending within a user.
-      shares: float64 [num_pairs], above 0: the domains' shares of the tag, as they are mixed in.
-      rest: float64 [batch], what is left to the model's; 1 for an empty history.
+      row_ids: int64 [num_pairs], users' places in the batch, ascending.
+      tags: int64 [num_pairs], ids of tags, ascending within a user.
+      shares: float64 [num_pairs], shares that memory adds to the tags, above 0.
+      rest: float64 [batch], weight of the model's share; 1 for an empty history.
     """
 
     row_ids: np.ndarray
@@ -106,15 +106,15 @@ class Remembered:
     def unite(
         self, proposed: np.ndarray, num_tags: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The tags that the second stage orders, each once: those proposed, and the remembered.
+        """Unites the tags that the first stage proposes with those of the history.
 
         Args:
           proposed: int [batch, N], tags proposed by the first stage, distinct within a user.
           num_tags: Size of the vocabulary.
 
         Returns:
-          Places in the batch, tags, and what memory adds to the share of each, [n], those proposed
-          first, user by user.
+          Places in the batch, tags, and shares that memory adds to them, each [n], without
+          repetition; first the proposed tags, user by user, then the others.
         """
         rows = np.arange(len(proposed))[:, np.newaxis]
         first = (rows * num_tags + proposed).ravel()
@@ -129,13 +129,13 @@ class Remembered:
     def log_mixture(
         self, log_shares: np.ndarray, row_ids: np.ndarray, shares: np.ndarray
     ) -> np.ndarray:
-        """Logarithm of p', float64 [n], of the model's log p and memory's part of as many pairs."""
+        """Computes the logarithm of the mixture, float64 [n], from log p and memory's shares."""
         with np.errstate(divide="ignore"):
             return np.logaddexp(np.log(self.rest)[row_ids] + log_shares, np.log(shares))
 
 
 def describe_memory(memory: Sequence[DomainMemory]) -> str:
-    """For people: by domain its lambda, n being the weight of the history; `none`."""
+    """Describes the memory for people: lambda of each domain for a history of weight n; `none`."""
     if not memory:
         return "none"
     return ", ".join(
@@ -146,7 +146,7 @@ def describe_memory(memory: Sequence[DomainMemory]) -> str:
 
 
 def memory_domains(spec: FeatureSpec) -> tuple[str, ...]:
-    """The domains that memory may look at: tags of clicked events, in the tags' vocabulary."""
+    """Returns the domains that memory may use: tags of clicked events, in the tags' vocabulary."""
     return tuple(
         domain.name
         for domain in spec.domains
@@ -159,18 +159,19 @@ def memory_domains(spec: FeatureSpec) -> tuple[str, ...]:
 def domain_weights(
     memory: Sequence[DomainMemory], totals: Mapping[str, np.ndarray]
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """What each domain is of the mixture, and what is left to the model.
+    """Computes the weights of the domains and of the model in the mixture.
 
     Args:
       memory: The domains in the order in which they are mixed in.
-      totals: By domain float [batch], n.
+      totals: float [batch] by domain, n, total weights of the histories.
 
     Returns:
-      For each domain float64 [batch], and float64 [batch]; they add up to 1.
+      The weights of each domain, float64 [batch], and those of the model, float64 [batch]; they add
+      up to 1.
     """
     rest = np.ones(1)
     weights: list[np.ndarray] = []
-    # The last one has its lambda, the one before it that share of what the last one leaves.
+    # The last domain has its lambda, the one before it its lambda of what the last one leaves.
     for part in reversed(memory):
         total = totals[part.domain]
         weights.insert(0, rest * part.share(total))
@@ -179,20 +180,20 @@ def domain_weights(
 
 
 def domain_shares(lists: Mapping[str, ListValues], domain: str, num_tags: int) -> DomainShares:
-    """Shares of tags in the histories of one domain.
+    """Computes the shares of tags in the histories of one domain.
 
     Args:
-      lists: By name of a domain its tags, and by `weights_name` of it their weights. Tags below 0,
-        or not below `num_tags`, are unknown.
-      domain: Its name.
+      lists: Tags by the domain's name, and their weights by its `weights_name`. Tags below 0, or
+        not below `num_tags`, are unknown.
+      domain: Name of the domain.
       num_tags: Size of the vocabulary.
 
     Returns:
-      Those of the tags that are known.
+      Shares of the known tags; unknown tags count in the totals alone.
     """
     column = lists[domain]
     rows = column.row_ids
-    # As served.
+    # The servable raises weights to the same bound.
     weights = np.maximum(lists[weights_name(domain)].values.astype(np.float64), MIN_WEIGHT)
     totals = np.bincount(rows, weights, len(column.offsets) - 1)
     known = (column.values >= 0) & (column.values < num_tags)
@@ -205,15 +206,15 @@ def domain_shares(lists: Mapping[str, ListValues], domain: str, num_tags: int) -
 def remember(
     memory: Sequence[DomainMemory], lists: Mapping[str, ListValues], num_tags: int
 ) -> Remembered:
-    """What the histories of some users say.
+    """Computes memory's part of the mixture for some users.
 
     Args:
-      memory: The domains, at least one.
-      lists: As `domain_shares` takes them.
+      memory: The domains, at least one, in the order in which they are mixed in.
+      lists: Tags and weights of the domains, as `domain_shares` takes them.
       num_tags: Size of the vocabulary.
 
     Returns:
-      The mixture's part of every tag in a history.
+      The share that memory adds to every tag in a history, and the weight left to the model.
     """
     found = [domain_shares(lists, part.domain, num_tags) for part in memory]
     totals = {part.domain: own.totals for part, own in zip(memory, found, strict=True)}
@@ -229,6 +230,6 @@ def remember(
 def _sums_of_pairs(
     row_ids: np.ndarray, tags: np.ndarray, values: np.ndarray, num_tags: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every pair of row and tag once, ascending, with the sum of its values."""
+    """Returns the distinct pairs of row and tag, ascending, with the sums of their values."""
     pairs, places = np.unique(row_ids * num_tags + tags, return_inverse=True)
     return pairs // num_tags, pairs % num_tags, np.bincount(places, values, len(pairs))

@@ -1,7 +1,7 @@
-"""Names of unfinished files and folders that say which process makes them.
+"""Marks in the names of unfinished files and folders that say which process writes them.
 
-What a killed process leaves is told by its name from what another one is writing: a mark holds the
-machine, the process and when that began (ids are used again). Standard library alone.
+The mark tells what a killed process left from what a running one is writing. It holds the machine,
+the process id and when the process began (ids are used again). Standard library alone.
 """
 
 import hashlib
@@ -11,32 +11,32 @@ import socket
 import time
 import uuid
 
-# Of another machine nobody knows whether its processes run: what it left counts as left after a day
-# without a change. So does what has no mark, as older releases wrote it, after an hour.
+# Whether a process of another machine still runs cannot be known: its files count as abandoned
+# after a day without a change. Files without a mark, which older releases wrote, after an hour.
 _FOREIGN_AGE_S = 24 * 3600.0
 _UNMARKED_AGE_S = 3600.0
 _MARK = re.compile(r"(?P<host>[0-9a-f]{8})-(?P<process>\d+)-(?P<start>\d+)-[0-9a-f]{12}")
 
 
 def new_mark() -> str:
-    """A text for the name of one file or folder that this process makes; no two are the same."""
+    """Returns a unique mark for the name of one file or folder that this process writes."""
     process = os.getpid()
     return f"{_host()}-{process}-{_start_of(process)}-{uuid.uuid4().hex[:12]}"
 
 
 def has_mark(path: str) -> bool:
-    """Whether a name says whose it is, as only names of ours do."""
+    """Returns whether a name has a mark, as only names that tagtower gives have."""
     return _MARK.search(os.path.basename(path)) is not None
 
 
 def is_abandoned(path: str) -> bool:
-    """Whether nobody makes an unfinished file or folder any more, so that it can be removed.
+    """Returns whether no process writes an unfinished file or folder, so that it can be removed.
 
     Args:
-      path: Local; its name holds a mark, or none where an older release made it.
+      path: Local path, whose name holds a mark, or none if an older release wrote it.
 
     Returns:
-      True: its process is no more; where that cannot be known, it has not changed for long.
+      Whether the process has ended or, where that cannot be known, nothing has changed for long.
     """
     mark = _MARK.search(os.path.basename(path))
     if mark is None:
@@ -47,7 +47,7 @@ def is_abandoned(path: str) -> bool:
 
 
 def _host() -> str:
-    """This machine, as far as process ids mean the same: a container has ids of its own."""
+    """Returns a hash of this machine and its namespace of process ids: a container has its own."""
     try:
         namespace = os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -58,7 +58,7 @@ def _host() -> str:
 
 
 def _start_of(process: int) -> str:
-    """When a process began, in ticks since the machine did; "": there is none."""
+    """Returns when a process began, in ticks since the machine's start; "": there is no process."""
     try:
         with open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as file:
             return file.read().rpartition(")")[2].split()[19]
@@ -67,11 +67,11 @@ def _start_of(process: int) -> str:
 
 
 def _age_s(path: str) -> float:
-    """Seconds since anything in a file or folder changed; 0: it is gone or cannot be looked at."""
+    """Returns the seconds since anything in a file or folder changed; 0: it cannot be read."""
     newest = 0.0
     try:
         newest = os.lstat(path).st_mtime
-        if os.path.islink(path):  # what it points at is another's
+        if os.path.islink(path):  # its target belongs to others
             return time.time() - newest
         for parent, _, names in os.walk(path):
             times = (os.lstat(os.path.join(parent, name)).st_mtime for name in names)

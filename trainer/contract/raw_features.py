@@ -1,7 +1,7 @@
-"""Raw features as a servable's tensors: their signature, how they are parsed, what is refused.
+"""Raw features as tensors of a servable: their signature, parsing and checks.
 
-What the transform makes of them is `tfx_pipeline.preprocessing`'s work, from values to tensors
-`serving.wire.feature_tensors`'.
+`tfx_pipeline.preprocessing` transforms them, and `serving.wire.feature_tensors` makes the tensors
+from values.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,14 +14,15 @@ from trainer.contract.history import MIN_WEIGHT
 
 
 def raw_signature(spec: FeatureSpec) -> dict[str, tf.TensorSpec]:
-    """The inputs of a signature that takes users.
+    """Returns the inputs of a signature that takes users.
 
     Args:
-      spec: The features.
+      spec: The feature specification.
 
     Returns:
-      By name: a text string [batch], "" where unknown; a number float32 [batch], NaN where unknown;
-      a list string [batch, n], padded with "", and the weights of a domain float32 [batch, n].
+      Tensor specifications by name: for a text string [batch], "" where unknown; for a number
+      float32 [batch], NaN where unknown; for a list string [batch, n], padded with ""; for the
+      weights of a domain float32 [batch, n].
     """
     specs = {
         single.name: tf.TensorSpec(
@@ -38,14 +39,14 @@ def raw_signature(spec: FeatureSpec) -> dict[str, tf.TensorSpec]:
 
 
 def unknown(shape: Sequence[int | tf.Tensor], dtype: tf.DType) -> tf.Tensor:
-    """An input of users of whom nothing is known.
+    """Returns an input for users of whom nothing is known.
 
     Args:
-      shape: [batch] or [batch, n].
+      shape: Shape of the input, [batch] or [batch, n].
       dtype: Type of the input.
 
     Returns:
-      Empty strings; NaN for a number of the profile; 0 for weights.
+      A tensor of empty strings, of NaN for a profile feature `number`, or of 0 for weights.
     """
     if dtype == tf.float32 and len(shape) == 1:
         return tf.fill(shape, float("nan"))
@@ -56,12 +57,12 @@ def parse_examples(examples: tf.Tensor, spec: FeatureSpec) -> dict[str, tf.Tenso
     """Reads serialized `tf.Example`s.
 
     Args:
-      examples: string [batch].
-      spec: The features.
+      examples: string [batch], serialized examples.
+      spec: The feature specification.
 
     Returns:
-      Raw features as `raw_signature` describes them; what is absent is unknown or empty, and values
-      without a weight count once.
+      Raw features as `raw_signature` describes them; an absent feature is unknown or empty, and a
+      value without a weight has the weight 1.
     """
     columns: dict[str, Any] = {
         single.name: tf.io.FixedLenFeature([], tf.float32, float("nan"))
@@ -84,14 +85,14 @@ def parse_examples(examples: tf.Tensor, spec: FeatureSpec) -> dict[str, tf.Tenso
 
 
 def transform_inputs(raw: Mapping[str, tf.Tensor], spec: FeatureSpec) -> dict[str, Any]:
-    """Raw features as the transform takes them.
+    """Checks raw features and converts them to the inputs of the transform.
 
     Args:
-      raw: As `raw_signature` describes them.
-      spec: The features.
+      raw: Raw features as `raw_signature` describes them.
+      spec: The feature specification.
 
     Returns:
-      By name: single values [batch, 1], lists as `tf.SparseTensor` [batch, n] without gaps.
+      Inputs by name: single values [batch, 1], lists as `tf.SparseTensor` [batch, n] without gaps.
     """
     inputs: dict[str, Any] = {}
     for single in spec.singles:
@@ -110,15 +111,15 @@ def transform_inputs(raw: Mapping[str, tf.Tensor], spec: FeatureSpec) -> dict[st
 
 
 def _checked_weights(raw: Mapping[str, tf.Tensor], name: str) -> tf.Tensor:
-    """Weights that are finite and 0 or more, on any server: a request with others is refused."""
+    """Refuses weights that are negative or not finite, in the graph, hence on any server."""
     weights = raw[name]
-    # One operation looks for both, and hands on what it has looked at.
+    # One operation checks for both and returns its input.
     weights = tf.where(weights < 0, tf.constant(float("nan")), weights)
     return tf.debugging.check_numerics(weights, f"`{name}` must hold finite numbers, 0 or more")
 
 
 def _checked_numbers(raw: Mapping[str, tf.Tensor], name: str) -> tf.Tensor:
-    """Numbers of a profile, NaN where unknown: a request with an infinite one is refused."""
+    """Refuses infinite numbers of a profile feature; NaN is unknown."""
     numbers = raw[name]
     is_unknown = tf.math.is_nan(numbers)
     known = tf.debugging.check_numerics(

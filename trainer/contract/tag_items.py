@@ -1,8 +1,7 @@
-"""Tags lead to items: which items a list of tags recalls.
+"""Recalls items through tags: each of a user's first tags brings its most clicked items.
 
-A tag profile is used for recall: each of the user's first tags brings its most clicked items. For a
-caller who has a user's tags, in a process without TensorFlow; how good the items are is measured in
-`trainer.evaluation.item_recall`.
+A caller who has a user's tags can use it in a process without TensorFlow;
+`trainer.evaluation.item_recall` measures how good the items are.
 """
 
 import json
@@ -13,24 +12,23 @@ import numpy as np
 
 from trainer.contract.config_loader import require
 
-# Items that a tag brings before the next one's turn.
-ROW_KEYS = ("item_id", "clicks", "tags")  # of a line of `items.jsonl`
-ITEMS_PER_TAG = 10
+ROW_KEYS = ("item_id", "clicks", "tags")  # keys of a line of `items.jsonl`
+ITEMS_PER_TAG = 10  # items that a tag brings before the next tag's turn
 
 
 class TagItems:
-    """The items of every tag: the most clicked first, those without a click last, by id."""
+    """Lists of the items of every tag, ordered by clicks, then by id."""
 
     def __init__(self, item_ids: Sequence[str], clicks: np.ndarray, tags: Iterable[Sequence[str]]):
         """Sorts the items of every tag.
 
         Args:
-          item_ids: n items.
-          clicks: int [n]; equally clicked items stand in order of their id.
-          tags: Of each item.
+          item_ids: Ids of n items.
+          clicks: int [n], clicks on each item; items with as many clicks are sorted by id.
+          tags: Tags of each item.
 
         Raises:
-          ValueError: The arguments are not of the same items.
+          ValueError: The arguments have different numbers of items.
         """
         clicks = np.asarray(clicks)
         require(len(clicks) == len(item_ids), "clicks", f"have {len(item_ids)} values", len(clicks))
@@ -56,7 +54,7 @@ class TagItems:
 
     @classmethod
     def from_rows(cls, rows: Iterable[Mapping[str, Any]]) -> "TagItems":
-        """The same of the objects themselves, which have the keys `ROW_KEYS`."""
+        """Builds the lists from mappings with the keys `ROW_KEYS`."""
         rows = list(rows)
         return cls(
             [row["item_id"] for row in rows],
@@ -71,19 +69,19 @@ class TagItems:
         exclude: Collection[str] = frozenset(),
         items_per_tag: int = ITEMS_PER_TAG,
     ) -> list[str]:
-        """Items through tags: by tag, and within a tag by clicks.
+        """Returns items of a user's tags, ordered by tag and within a tag by clicks.
 
-        The tags take turns, in their order: each brings its `items_per_tag` most clicked items that
-        no tag before it has brought. Where that gives fewer than k, there is another round.
+        The tags take turns in their order: each brings its `items_per_tag` most clicked items that
+        no earlier tag has brought. While there are fewer than k items, another round follows.
 
         Args:
-          tags: A user's tags, best first; unknown ones bring nothing.
-          k: Items wanted.
-          exclude: Items never returned, such as those the user has seen.
-          items_per_tag: Of one turn.
+          tags: A user's tags, best first; unknown tags bring nothing.
+          k: Number of items wanted.
+          exclude: Items that are never returned, for example those that the user has seen.
+          items_per_tag: Number of items that a tag brings in one turn.
 
         Returns:
-          At most k distinct items, in the order in which they were brought.
+          At most k distinct items, in the order in which the tags brought them.
         """
         require(k >= 1, "k", "be a positive integer", k)
         require(items_per_tag >= 1, "items_per_tag", "be a positive integer", items_per_tag)
@@ -110,11 +108,14 @@ class TagItems:
         return found
 
     def popular(self, k: int = 100, exclude: Collection[str] = frozenset()) -> list[str]:
-        """The k most clicked items but those excluded: what recall through tags is compared with.
+        """Returns the k most clicked items, the baseline for recall through tags.
 
         Args:
-          k: Items wanted.
-          exclude: Items never returned.
+          k: Number of items wanted.
+          exclude: Items that are never returned.
+
+        Returns:
+          At most k items, the most clicked first.
         """
         found: list[str] = []
         for item in self._popular:

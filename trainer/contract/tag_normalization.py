@@ -1,7 +1,7 @@
-"""How tags are made equal before they are compared: the only place where a tag is normalised.
+"""Normalises tags before they are compared; no other module does so.
 
 The readers of the pipeline's tables call it, and so does a caller who holds a user's fresh events,
-so that both mean the same tag. No Beam, no Arrow and no TensorFlow here.
+so that a tag is the same to both. No Beam, no Arrow and no TensorFlow here.
 """
 
 import dataclasses
@@ -16,13 +16,13 @@ from trainer.contract.line_breaks import one_line
 
 @dataclasses.dataclass(frozen=True)
 class TagNormalization:
-    """How tags are normalised.
+    """Steps by which tags are normalised.
 
     Attributes:
-      trim: take white space off both ends.
-      lowercase: fold to lower case (Unicode).
-      nfc: put letters and their marks together (Unicode's normalisation form C), so that a tag is
-        one however its accents were typed.
+      trim: Whether white space is removed from both ends.
+      lowercase: Whether letters become lower case (Unicode).
+      nfc: Whether letters and their marks are composed (Unicode's normalisation form C), so that a
+        tag is one however its accents were typed.
     """
 
     trim: bool = True
@@ -34,12 +34,12 @@ class TagNormalization:
         """Reads how the tags of a trained version were normalised.
 
         Args:
-          description: As its run wrote it. What it does not name was not done then, whatever is the
-            default today: tags are compared with the vocabulary of that run.
-          path: Where it stands, for messages.
+          description: Mapping that the version's run wrote. A step that it does not name was not
+            done then, whatever the default is today: tags are compared with that run's vocabulary.
+          path: Dotted path of the mapping, for messages.
 
         Returns:
-          The normalisation.
+          The normalisation of that version.
 
         Raises:
           ValueError: A key is unknown or of the wrong type.
@@ -49,9 +49,9 @@ class TagNormalization:
         return from_saved(cls, description, path)
 
     def apply(self, tags: Iterable[str]) -> list[str]:
-        """Normalises tags, one by one; an empty one is no tag, and left for the caller to drop."""
+        """Normalises tags one by one; a result may be empty, which the caller drops."""
         tags = list(tags)
-        # Nearly all tags need the cheap steps alone: one look at all of them says whether these do.
+        # Few tags need the costly steps: one check of the joined text tells whether any does.
         joined = "".join(tags)
         composes = self.nfc and not joined.isascii()
         if "\n" in joined or "\r" in joined:
@@ -63,7 +63,7 @@ class TagNormalization:
         if self.lowercase:
             tags = [tag.lower() for tag in tags]
             if composes:
-                # Some small letters have a form with their mark that the capital one lacks.
+                # Some lower-case letters compose with their mark where upper-case ones do not.
                 tags = _composed(tags)
         return tags
 
@@ -73,14 +73,14 @@ def _composed(tags: list[str]) -> list[str]:
 
 
 def spellings(tag: str) -> list[str]:
-    """The ways in which a version may spell a tag, for callers who cannot know which it is.
+    """Returns the spellings that a version may have for a tag, whatever its normalisation.
 
     Args:
-      tag: As somebody typed it.
+      tag: The tag as a person typed it.
 
     Returns:
-      The tag itself, then as each normalisation there is makes it, the least changed first; no
-      repetition and no empty one.
+      The tag itself, then the results of all normalisations, the least changed first, without
+      repetitions and empty ones.
     """
     switches = itertools.product((False, True), repeat=3)
     found = [tag]

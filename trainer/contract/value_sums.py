@@ -1,6 +1,6 @@
-"""Sums by value over stretches of events, all stretches at once. Numpy alone.
+"""Computes sums by value over stretches of events, for all stretches at once. Numpy alone.
 
-A stretch is a run of rows of one user. Values of its events are gathered, sorted by (stretch,
+A stretch is a run of rows of one user. The values of its events are gathered, sorted by (stretch,
 value) and added up, without a loop over users.
 """
 
@@ -14,12 +14,12 @@ _KEY_BITS = 63
 
 
 class ValueSums(NamedTuple):
-    """Distinct values of each stretch with a number.
+    """Distinct values of each stretch with their sums.
 
     Attributes:
       codes: int [n], positions in the vocabulary, the stretches one after the other.
-      sums: float [n].
-      offsets: int64 [num_stretches + 1].
+      sums: float [n], sum of each value.
+      offsets: int64 [num_stretches + 1], bounds of the stretches in `codes` and `sums`.
     """
 
     codes: np.ndarray
@@ -33,21 +33,21 @@ class ValueSums(NamedTuple):
 
 
 class ChosenValues:
-    """The values of an attribute of some of the events, the clicked ones for example.
+    """Values of an attribute of some of the events, for example of the clicked ones.
 
     Attributes:
-      rows: int [num_chosen], the chosen events, ascending.
-      codes: int [num_values], their values, one event after the other.
-      position: int [num_values], which of `rows` each value belongs to.
+      rows: int [num_chosen], rows of the chosen events, ascending.
+      codes: int [num_values], values of these events, one event after the other.
+      position: int [num_values], position in `rows` of the event that each value belongs to.
     """
 
     def __init__(self, column: ListColumn, items: np.ndarray, is_chosen: np.ndarray):
-        """Gathers the values.
+        """Gathers the values of the chosen events.
 
         Args:
           column: The attribute of the items.
-          items: int [num_events], rows of `column`.
-          is_chosen: bool [num_events].
+          items: int [num_events], row of each event's item in `column`.
+          is_chosen: bool [num_events], whether each event is chosen.
         """
         self.rows = np.flatnonzero(is_chosen)
         self.codes, self.position = column.select(items[self.rows])
@@ -56,11 +56,11 @@ class ChosenValues:
         self._offsets = offsets_of(column.lengths(items[self.rows]))
 
     def select(self, first: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Values of stretches.
+        """Returns the values of some stretches.
 
         Args:
-          first: int [m], rows where they begin.
-          end: int [m], rows after their last.
+          first: int [m], first row of each stretch.
+          end: int [m], row after the last row of each stretch.
 
         Returns:
           `owner` int [n], the stretch of each value, and `places` int [n], positions in `codes`.
@@ -69,15 +69,15 @@ class ChosenValues:
         return concatenated_ranges(starts, self._offsets[self._before[end]] - starts)
 
     def first_of_last(self, num_rows: int, first: np.ndarray, end: np.ndarray) -> np.ndarray:
-        """Where the last few chosen events of each stretch begin.
+        """Finds where the last few chosen events of each stretch begin.
 
         Args:
-          num_rows: How many.
-          first: int [m], rows where the stretches begin.
-          end: int [m], rows after their last.
+          num_rows: Number of chosen events wanted, the last ones.
+          first: int [m], first row of each stretch.
+          end: int [m], row after the last row of each stretch.
 
         Returns:
-          int [m], rows; `first` where a stretch has no more of them than that.
+          int [m], rows where they begin; `first` where a stretch has no more than `num_rows`.
         """
         begins = first.copy()
         places = self._before[end] - num_rows
@@ -86,7 +86,7 @@ class ChosenValues:
         return begins
 
     def count(self, first: np.ndarray, end: np.ndarray) -> ValueSums:
-        """How often each value is in each stretch [first, end), codes ascending."""
+        """Counts how often each value is in each stretch [first, end), codes ascending."""
         owner, places = self.select(first, end)
         keys = (owner << self._code_bits) | self.codes[places]
         keys.sort()
@@ -100,13 +100,13 @@ class ChosenValues:
         """Sums weights by value, each sum in the order of the events.
 
         Args:
-          owner: From `select`.
-          places: From `select`.
-          weights: float [n].
-          num_stretches: How many there are.
+          owner: int [n], stretch of each value, as `select` returns it.
+          places: int [n], positions in `codes`, as `select` returns them.
+          weights: float [n], weight of each value.
+          num_stretches: Number of stretches.
 
         Returns:
-          Codes ascending within a stretch.
+          The sums, with codes ascending within a stretch.
         """
         keys = (owner << self._code_bits) | self.codes[places]
         order = _stable_order(keys)
@@ -123,14 +123,14 @@ class ChosenValues:
 
 
 def heaviest(found: ValueSums, max_values: int | np.ndarray) -> ValueSums:
-    """The values in order of their sums, the greatest first, ties in order of the codes.
+    """Orders values by their sums, the greatest first, ties in order of the codes.
 
     Args:
-      found: Codes ascending within a stretch.
-      max_values: Kept of a stretch: one number, or int [num_stretches].
+      found: Values and sums, with codes ascending within a stretch.
+      max_values: Number of values kept of each stretch: one number, or int [num_stretches].
 
     Returns:
-      At most that many values of each stretch.
+      At most `max_values` values of each stretch.
     """
     owner = found.owner
     order = _order_by_sum(owner, found)
@@ -142,7 +142,7 @@ def heaviest(found: ValueSums, max_values: int | np.ndarray) -> ValueSums:
 
 
 def _order_by_sum(owner: np.ndarray, found: ValueSums) -> np.ndarray:
-    """Positions in order of (owner, -sum, code); codes are in order within an owner already."""
+    """Returns positions sorted by (owner, -sum, code); codes ascend within an owner already."""
     largest = found.sums.max(initial=0.0)
     if largest < 2**31 and (found.sums == np.floor(found.sums)).all():
         keys = (owner << _bits(int(largest))) | (int(largest) - found.sums.astype(np.int64))
@@ -152,9 +152,10 @@ def _order_by_sum(owner: np.ndarray, found: ValueSums) -> np.ndarray:
 
 
 def _stable_order(keys: np.ndarray) -> np.ndarray:
-    """`np.argsort(keys, kind="stable")` of integers from 0 on.
+    """Computes `np.argsort(keys, kind="stable")` of integers from 0 on.
 
-    Key and position in one integer, where they fit: sorting these is four times as fast.
+    Key and position are packed into one integer where they fit: sorting these is four times as
+    fast.
     """
     position_bits = _bits(len(keys) - 1)
     if _bits(int(keys.max(initial=0))) + position_bits > _KEY_BITS:
@@ -165,7 +166,7 @@ def _stable_order(keys: np.ndarray) -> np.ndarray:
 
 
 def _group_starts(keys: np.ndarray) -> np.ndarray:
-    """Where runs of equal keys begin."""
+    """Returns the positions where runs of equal keys begin."""
     is_first = np.ones(len(keys), bool)
     np.not_equal(keys[1:], keys[:-1], out=is_first[1:])
     return np.flatnonzero(is_first)

@@ -1,10 +1,9 @@
-"""The one door for files that others read: there whole or not at all, also after a power cut.
+"""Writes files that appear whole or not at all, also after a power cut, and reads JSON files.
 
-A file is written beside its place, brought to the disk, renamed, and its folder is brought to the
-disk. In an object store the rename is a copy, which too appears whole.
+A file is written under a temporary name beside its place, synced to the disk, renamed, and its
+folder is synced to the disk. In an object store the rename is a copy, which also appears whole.
 
-And the way back: a file of JSON that is not what was written is named, with what is wrong with it
-and what to do.
+A JSON file that was damaged since it was written is refused with its name, its fault and a remedy.
 """
 
 import contextlib
@@ -25,8 +24,8 @@ from trainer.contract.file_system import (
 )
 from trainer.contract.owner_marks import new_mark
 
-UNFINISHED_SUFFIX = ".tmp"  # of what a killed process leaves, see `trainer.contract.owner_marks`
-# What numpy and JSON raise for a file that is empty, cut or something else.
+UNFINISHED_SUFFIX = ".tmp"  # also of files of killed processes: `trainer.contract.owner_marks`
+# Errors that numpy and JSON raise for a file that is empty, cut or of another kind.
 PARSE_ERRORS = (
     ValueError,
     KeyError,
@@ -50,24 +49,24 @@ _KINDS = {
 
 
 class DamagedFileError(ValueError):
-    """A file of ours is not what was written."""
+    """A file that tagtower wrote has been damaged since."""
 
 
 class WholeFile:
-    """A file written beside its place, which has its name only once it is closed.
+    """A file under a temporary name, which gets its own name only when it is closed.
 
-    Whoever writes it again meanwhile, in whatever process, writes another one.
+    Another writer of the same path, in any process, writes to another temporary file meanwhile.
     """
 
     def __init__(self, path: str | os.PathLike[str], mode: str = "w"):
-        """Opens the file; its folder is made where it is missing.
+        """Opens the temporary file and makes its folder where that is missing.
 
         Args:
-          path: Where it will be.
+          path: Path that the file gets when it is closed.
           mode: `w` for text or `wb` for bytes.
 
         Raises:
-          OSError: It cannot be opened.
+          OSError: The file cannot be opened.
         """
         self.path = os.fspath(path)
         make_folders(os.path.dirname(self.path) or ".")
@@ -75,7 +74,7 @@ class WholeFile:
         self.file = open_file(self._temporary, mode)
 
     def write(self, data: Any) -> None:
-        """Appends text or bytes.
+        """Appends text or bytes to the file.
 
         Raises:
           OSError: The disk is full, for instance; the error names the file.
@@ -84,10 +83,10 @@ class WholeFile:
             self.file.write(data)
 
     def close(self) -> None:
-        """Gives the file its name.
+        """Closes the file and gives it its name.
 
         Raises:
-          OSError: It cannot be written; then nothing is there but what was before.
+          OSError: The file cannot be written; an earlier file of that name is unchanged.
         """
         try:
             with _naming(self.path):
@@ -98,7 +97,7 @@ class WholeFile:
             raise
 
     def discard(self) -> None:
-        """Removes what was written."""
+        """Closes and removes the temporary file."""
         with contextlib.suppress(OSError):
             self.file.close()
         with contextlib.suppress(OSError):
@@ -115,26 +114,34 @@ class WholeFile:
 
 
 def unfinished(path: str) -> str:
-    """Where a file is while it is written, beside its place: a new name with every call."""
+    """Returns a new temporary path beside a file's path, another one with every call."""
     return f"{path}.{new_mark()}{UNFINISHED_SUFFIX}"
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
-    """Writes a whole file.
+    """Writes bytes as a whole file.
 
     Args:
-      path: Local or remote; its folder is made where it is missing.
-      content: What it will hold.
+      path: Local or remote path; its folder is made where it is missing.
+      content: Content of the file.
 
     Raises:
-      OSError: It cannot be written; what was there before is there still.
+      OSError: The file cannot be written; an earlier file of that name is unchanged.
     """
     with WholeFile(path, "wb") as file:
         file.write(content)
 
 
 def write_text(path: str | os.PathLike[str], pieces: str | Iterable[str]) -> None:
-    """The same for text, in UTF-8, in one piece or many."""
+    """Writes text as a whole file, in UTF-8.
+
+    Args:
+      path: Local or remote path; its folder is made where it is missing.
+      pieces: The text, in one piece or many.
+
+    Raises:
+      OSError: The file cannot be written; an earlier file of that name is unchanged.
+    """
     remaining = iter([pieces] if isinstance(pieces, str) else pieces)
     with WholeFile(path, "w") as file:
         while some := "".join(itertools.islice(remaining, _PIECES_PER_WRITE)):
@@ -142,12 +149,15 @@ def write_text(path: str | os.PathLike[str], pieces: str | Iterable[str]) -> Non
 
 
 def write_json(path: str | os.PathLike[str], content: Any, **options: Any) -> None:
-    """The same for JSON, with a line's end.
+    """Writes JSON as a whole file that ends with a line break.
 
     Args:
-      path: See `write_bytes`.
-      content: Anything that JSON can hold.
-      **options: Arguments of `json.dumps`; by default indented, with sorted keys.
+      path: Local or remote path; its folder is made where it is missing.
+      content: A value that JSON can hold.
+      **options: Arguments of `json.dumps`; by default it indents and sorts keys.
+
+    Raises:
+      OSError: The file cannot be written; an earlier file of that name is unchanged.
     """
     write_text(path, json.dumps(content, **{"indent": 1, "sort_keys": True, **options}) + "\n")
 
@@ -158,20 +168,20 @@ def read_json(
     kind: type = dict,
     required: Mapping[str, type | tuple[type, ...]] | None = None,
 ) -> Any:
-    """Reads a file of ours that holds JSON.
+    """Reads a JSON file that tagtower wrote.
 
     Args:
-      path: Local or remote.
-      remedy: What to do where it is damaged, in words.
-      kind: What it holds.
-      required: For an object, the keys that it has, with the types of their values.
+      path: Local or remote path of the file.
+      remedy: Advice for the error message if the file is damaged.
+      kind: Type of the value that the file holds.
+      required: Keys that an object must have, with the types of their values.
 
     Returns:
-      What it holds.
+      The value that the file holds.
 
     Raises:
-      FileNotFoundError: It is not there.
-      DamagedFileError: It is not what was written, in one line.
+      FileNotFoundError: The file does not exist.
+      DamagedFileError: The file is damaged; the message is one line.
     """
     fault = None
     value: Any = None
@@ -203,18 +213,18 @@ def read_json(
 
 
 def read_json_lines(path: str, keys: Collection[str] = ("tag",)) -> Iterator[dict[str, Any]]:
-    """Reads a file of ours of JSON objects, one a line.
+    """Reads a file of JSON objects, one a line, that tagtower wrote.
 
     Args:
-      path: Local or remote.
-      keys: What each of them has.
+      path: Local or remote path of the file.
+      keys: Keys that each object must have.
 
     Yields:
       The objects.
 
     Raises:
-      FileNotFoundError: It is not there.
-      DamagedFileError: A line is not what was written; it is named.
+      FileNotFoundError: The file does not exist.
+      DamagedFileError: A line is damaged; the message names it.
     """
     with open_file(path, "rb") as file:
         for number, line in enumerate(file, start=1):
@@ -232,7 +242,7 @@ def read_json_lines(path: str, keys: Collection[str] = ("tag",)) -> Iterator[dic
 
 
 def _unlike(value: Any, kind: type, required: Mapping[str, type | tuple[type, ...]]) -> str | None:
-    """In what a value is not what was written; None: in nothing."""
+    """Returns how a value differs from what must have been written; None: not at all."""
     if not isinstance(value, kind):
         name = type(value).__name__
         return f"it holds {_KINDS[name]} in place of {_KINDS[kind.__name__]}"
@@ -247,7 +257,7 @@ def _unlike(value: Any, kind: type, required: Mapping[str, type | tuple[type, ..
 
 @contextlib.contextmanager
 def _naming(path: str) -> Iterator[None]:
-    """Python's errors of writing name no file, and these do."""
+    """Adds the file's name to errors of writing, which Python raises without it."""
     try:
         yield
     except OSError as error:

@@ -1,1 +1,1 @@
-"""Transformed examples in memory, and how they come there."""
+"""Loads transformed examples into memory and makes batches of them."""

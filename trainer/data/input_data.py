@@ -1,4 +1,4 @@
-"""Reads transformed examples, and what the transform knows of its vocabularies."""
+"""Reads transformed examples, and the vocabularies of the transform."""
 
 from collections.abc import Collection, Sequence
 
@@ -23,10 +23,10 @@ def load_snapshots(
     Args:
       file_patterns: Globs of gzipped TFRecord files.
       transform_output: The fitted transform.
-      names: The columns wanted, beside those that identify a snapshot; None: all.
+      names: Names of the columns wanted, beside those that identify a snapshot; None: all.
 
     Returns:
-      The snapshots.
+      The snapshots, ordered by user and time.
 
     Raises:
       ValueError: No file matches.
@@ -44,21 +44,21 @@ def load_snapshots(
 def vocabulary_sizes(
     transform_output: tft.TFTransformOutput, spec: f.FeatureSpec
 ) -> dict[str, int]:
-    """Number of ids by vocabulary name, hash buckets and the id of the unknown included.
+    """Returns the numbers of ids of vocabularies, with hash buckets and the id of the unknown.
 
     Args:
       transform_output: The fitted transform.
-      spec: The features.
+      spec: The feature specification.
 
     Returns:
-      Sizes for every domain's vocabulary and every profile feature's.
+      Sizes by vocabulary name, for the vocabularies of all domains and profile features.
     """
     sizes = {}
     for feature in spec.profile:
         name = feature.vocabulary_name
         num_oov_buckets = 0 if feature.is_number else feature.num_oov_buckets
         sizes[name] = transform_output.vocabulary_size_by_name(name) + num_oov_buckets
-        # The unknown has an id; a list of which nothing is known is empty.
+        # An unknown single value has an id; an unknown list is empty.
         sizes[name] += int(not feature.is_list)
     for domain in spec.domains:
         name = domain.vocabulary_name
@@ -71,15 +71,15 @@ def vocabulary_sizes(
 def load_vocabularies(
     transform_output: tft.TFTransformOutput, spec: f.FeatureSpec
 ) -> dict[str, list[str]]:
-    """Values in order of their ids, without hash buckets and the id of the unknown.
+    """Reads vocabularies, without hash buckets and the id of the unknown.
 
     Args:
       transform_output: The fitted transform.
-      spec: The features.
+      spec: The feature specification.
 
     Returns:
-      By vocabulary name: the tags', every domain's and every profile feature's; of one that is a
-      number the lower bounds of its buckets, ascending, as text.
+      Values in order of their ids, by vocabulary name, for the tags and all domains and profile
+      features; for a profile feature `number`, the lower bounds of its buckets as text, ascending.
     """
     names = {f.TAG_VOCABULARY} | {domain.vocabulary_name for domain in spec.domains}
     names |= {feature.vocabulary_name for feature in spec.profile}
@@ -89,29 +89,29 @@ def load_vocabularies(
     }
     for feature in spec.profile:
         if feature.is_number:
-            # A file of the transform is in order of frequency, bounds are in order of the ids.
+            # The transform's file is in order of frequency; ids are in order of the bounds.
             found[feature.vocabulary_name].sort(key=float)
     return found
 
 
 def load_tags(transform_output: tft.TFTransformOutput) -> list[str]:
-    """The tags in order of their ids."""
+    """Reads the tags in order of their ids."""
     return [tag.decode() for tag in transform_output.vocabulary_by_name(f.TAG_VOCABULARY)]
 
 
 def tag_frequencies(snapshots: Snapshots, spec: f.FeatureSpec, num_tags: int) -> np.ndarray:
-    """How often each tag occurs among the training examples' labels, impressions and features.
+    """Counts how often each tag occurs in the training examples' labels, impressions and features.
 
-    Of these values the transform has made the vocabulary, in order of the same counts; that it
-    writes them as well costs it a quarter of its time.
+    The transform has made the vocabulary from the same values, in order of the same counts; writing
+    the counts as well would cost it a quarter of its time.
 
     Args:
       snapshots: The training examples.
-      spec: The features.
-      num_tags: Tags in the vocabulary.
+      spec: The feature specification.
+      num_tags: Number of tags in the vocabulary.
 
     Returns:
-      float64 [num_tags], in order of the tags' ids.
+      float64 [num_tags], counts in order of the tags' ids.
 
     Raises:
       ValueError: A tag does not occur.
@@ -121,7 +121,7 @@ def tag_frequencies(snapshots: Snapshots, spec: f.FeatureSpec, num_tags: int) ->
     counts = np.zeros(num_tags)
     for name in names:
         ids = snapshots.lists[name].values
-        # Neither labels out of vocabulary nor hash buckets.
+        # Labels out of vocabulary and hash buckets do not count.
         counts += np.bincount(ids[(ids >= 0) & (ids < num_tags)], minlength=num_tags)
     missing = np.flatnonzero(counts == 0)
     require(not len(missing), "snapshots", "have every tag of the vocabulary", missing[:5])

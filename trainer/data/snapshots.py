@@ -1,8 +1,9 @@
 """Transformed examples in memory, column by column, and batches of them.
 
 A training set of user snapshots is a few hundred bytes a user and tag, so it is read once, put into
-a canonical order and then gathered batch by batch in C++: nothing is padded and nothing depends on
-the order of examples in files. It knows no feature by name but the two that identify a snapshot.
+a canonical order and then gathered batch by batch in C++: nothing is padded, and the result does
+not depend on the order of examples in files. The module knows only two columns by name, those that
+identify a snapshot.
 """
 
 import dataclasses
@@ -21,12 +22,12 @@ from trainer.contract.list_column import ListValues
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """Which part of every step a process trains on: that of its replicas.
+    """The part of every step that a process trains on, given by its replicas.
 
     Attributes:
-      first: Number of its first replica.
-      count: Of its replicas, which follow one another.
-      total: Of the replicas of all processes.
+      first: Index of the process's first replica.
+      count: Number of the process's replicas, which have consecutive indices.
+      total: Number of the replicas of all processes.
     """
 
     first: int = 0
@@ -39,8 +40,8 @@ class Snapshots:
     """Transformed examples, ordered by user and time.
 
     Attributes:
-      scalars: By name, one value a snapshot, [num_examples].
-      lists: By name, one list a snapshot. Integers are held in 32 bits where they fit.
+      scalars: Columns with one value a snapshot, [num_examples], by name.
+      lists: Columns with one list a snapshot, by name. Integers have 32 bits where they fit.
     """
 
     scalars: Mapping[str, np.ndarray]
@@ -48,7 +49,7 @@ class Snapshots:
 
     @classmethod
     def from_batches(cls, batches: Iterable[Mapping[str, Any]]) -> "Snapshots":
-        """Collects parsed batches.
+        """Builds snapshots from parsed batches.
 
         Args:
           batches: Mappings of names to a dense array or tensor [batch] (or [batch, 1]) for scalars,
@@ -92,7 +93,7 @@ class Snapshots:
         require(len(set(sizes.values())) == 1, "columns", "have the same number of rows", sizes)
 
     def sorted(self) -> "Snapshots":
-        """The snapshots in canonical order, where they name user and time; else unchanged."""
+        """Returns the snapshots in canonical order if they have user and time, else unchanged."""
         if USER_ID not in self.scalars or SNAPSHOT_TIME not in self.scalars:
             return self
         order = np.lexsort((self.scalars[SNAPSHOT_TIME], self.scalars[USER_ID].astype(bytes)))
@@ -100,7 +101,7 @@ class Snapshots:
 
     @property
     def num_examples(self) -> int:
-        """Number of snapshots."""
+        """The number of snapshots."""
         for column in self.scalars.values():
             return len(column)
         return len(next(iter(self.lists.values())).offsets) - 1
@@ -113,7 +114,7 @@ class Snapshots:
         for name, lists in self.lists.items():
             arrays[name, "values"], arrays[name, "offsets"] = lists.values, lists.offsets
         for key, array in sorted(arrays.items()):
-            # Strings are pointers in memory; as bytes of one length they are values.
+            # An array of strings holds pointers; converted to bytes of one length it holds values.
             plain = array.astype(bytes) if array.dtype == object else array
             digest.update(f"{key} {plain.dtype} {plain.shape}".encode())
             digest.update(np.ascontiguousarray(plain).data)
@@ -121,12 +122,12 @@ class Snapshots:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held by the arrays (of strings: by their pointers)."""
+        """Bytes held by the arrays; for strings, bytes of their pointers."""
         scalars = sum(column.nbytes for column in self.scalars.values())
         return scalars + sum(c.values.nbytes + c.offsets.nbytes for c in self.lists.values())
 
     def take(self, indices: np.ndarray) -> "Snapshots":
-        """The snapshots at `indices`, int [n] or a slice's worth of rows, in that order."""
+        """Returns the snapshots at `indices`, int [n], in that order."""
         indices = np.asarray(indices, np.int64)
         return Snapshots(
             {name: column[indices] for name, column in self.scalars.items()},
@@ -134,7 +135,7 @@ class Snapshots:
         )
 
     def features(self, names: Collection[str] | None = None) -> dict[str, Any]:
-        """All snapshots as one batch of tensors, as `step_dataset` gives them."""
+        """Returns all snapshots as one batch of tensors, in the form of `step_dataset`."""
         batch: dict[str, Any] = {}
         for name, column in self.scalars.items():
             if names is None or name in names:
@@ -154,23 +155,23 @@ class Snapshots:
         first_step: int = 0,
         share: Share = Share(),  # noqa: B008 (frozen)
     ) -> tf.data.Dataset:
-        """The batches of a training without end, from any step of it on.
+        """Returns the endless sequence of a training's batches, from a given step on.
 
         Every epoch is a permutation of the snapshots that depends on the seed and the epoch's
-        number alone, so that a training can be taken up where it stopped, and so that processes
-        which share it agree about its steps without a word.
+        number alone, so that a training can be resumed where it stopped, and so that processes
+        which share it agree about its steps without communication.
 
         Args:
-          batch_size: Snapshots a step, of all replicas together; the last step of an epoch may have
-            fewer.
-          seed: Of the order.
-          names: The columns wanted; None: all.
-          first_step: Steps left out, of all epochs together.
-          share: The replicas whose parts of every step are wanted. A replica may get no snapshot of
-            a short step.
+          batch_size: Number of snapshots in a step, of all replicas together; the last step of an
+            epoch may have fewer.
+          seed: Seed of the order.
+          names: Names of the columns wanted; None: all.
+          first_step: Number of steps that are skipped, counted over all epochs.
+          share: Replicas whose parts of every step are wanted. A replica may get no snapshot of a
+            short step.
 
         Returns:
-          A dataset of dictionaries, `share.count` of them a step: scalars as dense tensors [batch],
+          A dataset of dictionaries, `share.count` for each step: scalars as dense tensors [batch],
           lists as `tf.RaggedTensor` [batch, None] (ids int64).
 
         Raises:
@@ -205,7 +206,7 @@ class Snapshots:
         return dataset.apply(endless).prefetch(2)
 
     def _gatherer(self, names: Collection[str] | None) -> Callable[[tf.Tensor], dict[str, Any]]:
-        """A function from rows, int64 [n], to the batch of them."""
+        """Returns a function that gathers the batch of some rows, int64 [n]."""
         wanted = set(self.scalars) | set(self.lists) if names is None else set(names)
         unknown = sorted(wanted - set(self.scalars) - set(self.lists))
         require(not unknown, "names", "be columns of the snapshots", ", ".join(unknown))
@@ -216,7 +217,7 @@ class Snapshots:
             batch: dict[str, Any] = {n: tf.gather(c, rows) for n, c in scalars.items()}
             for offsets, columns in groups:
                 starts, limits = tf.gather(offsets, rows), tf.gather(offsets, rows + 1)
-                # Positions once for a list and its weights, which lie in the same places.
+                # Computed once for a list and its weights, which have the same offsets.
                 positions = tf.ragged.range(starts, limits)
                 for name, values in columns.items():
                     picked = tf.gather(values, positions.flat_values)
@@ -238,7 +239,7 @@ class Snapshots:
 
 
 def _narrow(values: np.ndarray) -> np.ndarray:
-    """Halves the memory of ids: 32 bits where every value fits."""
+    """Converts 64-bit integers to 32 bits where all fit, which halves the memory of ids."""
     if values.dtype == np.int64:
         limit = np.iinfo(np.int32).max
         if not len(values) or (values.max() <= limit and values.min() >= -limit):

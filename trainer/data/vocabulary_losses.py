@@ -1,7 +1,7 @@
-"""Whether a vocabulary lacks values that it was made of: what goes in must be in it.
+"""Checks that no vocabulary lacks values from which it was made.
 
-A vocabulary without limits holds every value of the training examples. One that does not has lost
-some on the way to its file, where the transform drops in silence what a line of text cannot hold.
+A vocabulary without limits holds every value of the training examples. If it does not, values were
+lost on the way to its file: the transform silently drops values that a line of text cannot hold.
 """
 
 from collections.abc import Mapping
@@ -15,16 +15,16 @@ from trainer.data.snapshots import Snapshots
 def count_lost_values(
     train: Snapshots, spec: f.FeatureSpec, num_values: Mapping[str, int]
 ) -> dict[str, int]:
-    """Counts the values of training examples that are out of a vocabulary that no limit cuts.
+    """Counts values of training examples that are missing from vocabularies without limits.
 
     Args:
-      train: The examples that the vocabularies were made of.
-      spec: The features.
-      num_values: By vocabulary name, how many values it holds, without hash buckets.
+      train: The examples from which the vocabularies were made.
+      spec: The feature specification.
+      num_values: Number of values by vocabulary name, without hash buckets.
 
     Returns:
-      By vocabulary name, how many places in the examples hold such a value. A vocabulary that
-      `max_size` or `min_frequency` may have cut is left out: there it is as told.
+      Number of occurrences of missing values in the examples, by vocabulary name. A vocabulary that
+      `max_size` or `min_frequency` may have cut is left out: it may lack values.
     """
     lost = {}
     for feature in spec.profile:
@@ -33,7 +33,7 @@ def count_lost_values(
             ids = train.lists[feature.name].values
             lost[name] = int(np.count_nonzero(ids >= num_values[name]))
             continue
-        # 0 is the unknown, which is no value.
+        # Id 0 means unknown, which is no value.
         lost[name] = int(np.count_nonzero(train.scalars[feature.name] > num_values[name]))
     columns = {f.TAG_VOCABULARY: [f.LABEL_TAGS, f.IMPRESSION_TAGS]}
     for domain in spec.domains:
@@ -51,10 +51,10 @@ def count_lost_values(
 def check_nothing_lost(
     train: Snapshots, spec: f.FeatureSpec, num_values: Mapping[str, int]
 ) -> None:
-    """Fails where a vocabulary has lost a value, see `count_lost_values`.
+    """Raises an error if a vocabulary lacks a value (`count_lost_values`).
 
     Raises:
-      ValueError: It names the vocabulary.
+      ValueError: A vocabulary lacks a value; the message names the vocabulary.
     """
     for name, num_lost in count_lost_values(train, spec, num_values).items():
         if num_lost:

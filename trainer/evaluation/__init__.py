@@ -1,1 +1,1 @@
-"""Figures of ranked tags, the baselines beside them, and what is chosen on validation users."""
+"""Figures of ranked tags, baselines, and choices that are made on validation users."""

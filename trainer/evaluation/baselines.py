@@ -1,8 +1,8 @@
-"""What a model is compared with: popularity, own history, mixes with it, exposure, and chance.
+"""Baselines of a model: popularity, own history, mixes with it, exposure, and chance.
 
-Each is a `trainer.evaluation.figures.TagScorer`. None of them looks at labels of the users it
-scores. Those that are fitted on training users are in `trainer.evaluation.ease` and
-`trainer.evaluation.neighbours`; all together in `trainer.evaluation.fitted_baselines`.
+Each baseline is a `trainer.evaluation.figures.TagScorer`. None reads the labels of the users it
+scores. Baselines that are fitted on training users are in `trainer.evaluation.ease` and
+`trainer.evaluation.neighbours`; `trainer.evaluation.fitted_baselines` makes all of them.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,21 +22,21 @@ from trainer.evaluation.ease import Ease
 from trainer.evaluation.figures import ItemScorer, TagScorer, evaluate
 from trainer.evaluation.tag_rows import domain_rows, history_rows, log_counts
 
-# Events that popularity is worth in the blend; 0 leaves it to break ties only.
+# Weights of popularity in the blend, in events.
 BLEND_WEIGHTS = (0.1, 1.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
-# Of a user's own log(1 + count), beside the scores of EASE, which are of the same kind.
+# Weights of a user's own log(1 + count) beside the scores of EASE, which have the same scale.
 EASE_WEIGHTS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
 def load_tag_clicks(path: str, tags: Sequence[str]) -> np.ndarray:
-    """Clicks of the train users by tag.
+    """Reads the clicks of the training users by tag.
 
     Args:
-      path: `tags.jsonl` of the example generator.
+      path: Path of the example generator's `tags.jsonl`.
       tags: The tags in order of their ids.
 
     Returns:
-      float [num_tags].
+      float [num_tags], clicks on each tag.
     """
     rows = read_json_lines(path)
     clicks = {row["tag"]: float(row["clicks"]) for row in rows}
@@ -44,7 +44,7 @@ def load_tag_clicks(path: str, tags: Sequence[str]) -> np.ndarray:
 
 
 def popularity(clicks: np.ndarray) -> TagScorer:
-    """The same list for everyone: tags by clicks of the train users."""
+    """Returns a scorer that ranks tags by clicks of the training users, the same for everyone."""
 
     def score(chunk: Snapshots) -> np.ndarray:
         return np.tile(clicks, (chunk.num_examples, 1))
@@ -53,7 +53,7 @@ def popularity(clicks: np.ndarray) -> TagScorer:
 
 
 def own_history(num_tags: int) -> TagScorer:
-    """Tags by the user's own earlier clicks. It knows nothing about novel tags."""
+    """Returns a scorer that ranks tags by the user's earlier clicks; novel tags score 0."""
 
     def score(chunk: Snapshots) -> np.ndarray:
         return _history_counts(chunk, num_tags)
@@ -62,11 +62,11 @@ def own_history(num_tags: int) -> TagScorer:
 
 
 def blend(clicks: np.ndarray, weight: float) -> TagScorer:
-    """Own history plus `weight` times each tag's share of all clicks.
+    """Returns a scorer that adds own history and `weight` times each tag's share of all clicks.
 
     Args:
-      clicks: float [num_tags], clicks of the train users.
-      weight: How many of a user's own clicks popularity is worth.
+      clicks: float [num_tags], clicks of the training users.
+      weight: Weight of popularity, in clicks of the user.
     """
     shares = clicks / max(clicks.sum(), 1.0)
 
@@ -77,7 +77,7 @@ def blend(clicks: np.ndarray, weight: float) -> TagScorer:
 
 
 def random(num_tags: int, seed: int = 0) -> TagScorer:
-    """Chance: a permutation a user, which depends on the user's id and not on the chunk."""
+    """Returns a scorer that orders tags by chance, which depends on user id and seed alone."""
 
     def score(chunk: Snapshots) -> np.ndarray:
         rows = []
@@ -90,11 +90,11 @@ def random(num_tags: int, seed: int = 0) -> TagScorer:
 
 
 def ease_own_history(ease: Ease, weight: float) -> TagScorer:
-    """EASE plus `weight` times the logarithm of 1 + the user's own clicks.
+    """Returns a scorer that adds EASE and `weight` times log(1 + the user's own clicks).
 
     Args:
-      ease: The fit.
-      weight: What a tag says of itself; EASE alone has 0 there.
+      ease: The fitted model.
+      weight: Weight of the user's clicks on the tag itself, which is 0 in EASE.
     """
 
     def score(chunk: Snapshots) -> np.ndarray:
@@ -105,11 +105,11 @@ def ease_own_history(ease: Ease, weight: float) -> TagScorer:
 
 
 def shown(num_tags: int, skipped: str) -> TagScorer:
-    """Tags by how often they were shown to the user before, clicked or not.
+    """Returns a scorer that ranks tags by how often they were shown to the user, clicked or not.
 
     Args:
       num_tags: Number of tags.
-      skipped: Name of the domain that counts the tags of what was skipped.
+      skipped: Name of the domain that counts the tags of skipped items.
     """
 
     def score(chunk: Snapshots) -> np.ndarray:
@@ -126,17 +126,17 @@ def choose_weight(
     weights: Sequence[float],
     metric: str = "precision_at_10",
 ) -> float:
-    """The weight of a mix that is best on validation users.
+    """Returns the weight of a mix that is best on validation users.
 
     Args:
-      scorer_of: From a weight to the mix.
+      scorer_of: Function from a weight to the scorer of the mix.
       validation: Snapshots of validation users.
       num_tags: Number of tags.
-      weights: Those tried.
+      weights: Weights that are tried.
       metric: Name of the deciding metric.
 
     Returns:
-      The smallest of equally good ones.
+      The best weight; the smallest of equally good ones.
     """
 
     def quality(weight: float) -> float:
@@ -154,16 +154,16 @@ def choose_blend(
     weights: Sequence[float] = BLEND_WEIGHTS,
     metric: str = "precision_at_10",
 ) -> tuple[float, TagScorer]:
-    """The blend whose weight is best on validation users.
+    """Returns the blend whose weight is best on validation users.
 
     Args:
-      clicks: float [num_tags], clicks of the train users.
+      clicks: float [num_tags], clicks of the training users.
       validation: Snapshots of validation users.
-      weights: The weights tried.
+      weights: Weights that are tried.
       metric: Name of the deciding metric.
 
     Returns:
-      The weight (the smallest of equally good ones), and the scorer.
+      The best weight (the smallest of equally good ones), and the scorer with it.
     """
     best = choose_weight(
         lambda weight: blend(clicks, weight), validation, len(clicks), weights, metric
@@ -172,7 +172,7 @@ def choose_blend(
 
 
 def history_item_scorer(num_tags: int) -> ItemScorer:
-    """Click score of an impression by own history: the sum of its tags' earlier clicks."""
+    """Returns a scorer of impressions: the sum of the user's earlier clicks on the item's tags."""
 
     def score(chunk: Snapshots) -> np.ndarray:
         tags, counts = chunk.lists[IMPRESSION_TAGS], chunk.lists[IMPRESSION_NUM_TAGS].values

@@ -1,10 +1,10 @@
-"""Names of the baselines, and how much those that look at training users may take."""
+"""Names of the baselines, and limits of those that are fitted on training users."""
 
 import dataclasses
 
 from trainer.contract.config_loader import require
 
-# In the order of tables: the strongest first, chance last.
+# In the order of the report's tables: the strongest first, chance last.
 BASELINES = (
     "ease_own_history",
     "ease",
@@ -19,14 +19,14 @@ BASELINES = (
 
 @dataclasses.dataclass(frozen=True)
 class BaselinesConfig:
-    """What a model is compared with, beside popularity and own history.
+    """Limits of the baselines that are fitted on training users.
 
     Attributes:
-      max_ease_memory_mb: Memory that EASE may take, estimated: 24 bytes times the square of the
-        number of training users or of tags, whichever is less. Beyond it EASE is left out, and the
-        report says so.
-      max_neighbour_users: Training users among whom a user's neighbours are looked for; of more,
-        that many at even distances in the order of their ids.
+      max_ease_memory_mb: Memory in MB that EASE may take, estimated as 24 bytes times the square of
+        the smaller of the numbers of training users and of tags. If it would take more, EASE is
+        left out, and the report says so.
+      max_neighbour_users: Largest number of training users among whom a user's neighbours are
+        searched; of more users, this many are taken at even distances in the order of their ids.
     """
 
     max_ease_memory_mb: int = 2_000

@@ -1,16 +1,16 @@
-"""Scores as probabilities: Platt scaling, fitted on validation users after the fit.
+"""Turns scores into probabilities by Platt scaling, fitted on validation users after training.
 
 `probability = sigmoid(a * logit + b)`, a > 0, so that no order changes (J. Platt, "Probabilistic
-outputs for support vector machines", 1999). Two of them:
+outputs for support vector machines", 1999). There are two calibrations:
 
-* items: the logit is the click head's, the outcome whether an impression was clicked;
+* items: the logit is the click head's, the outcome is whether an impression was clicked;
 * tags: the logit is `log p(t|u)`, p the softmax of the multi-class logits over the N candidates
-  that retrieval proposes to a user, the outcome whether the user clicks an item with the tag in the
-  label period. The sum runs over N tags and not over the vocabulary, so that serving can do it.
-  With memory (`trainer.contract.memory`) p is the mixture, and the tags of the history are among
-  those that it is fitted on.
+  that retrieval proposes to a user, the outcome is whether the user clicks an item with the tag in
+  the label period. The sum runs over N tags and not over the vocabulary, so that serving can
+  compute it. With memory (`trainer.contract.memory`) p is the mixture, and the calibration is
+  fitted on the tags of the history as well.
 
-How well they hold on other users is `tfx_pipeline.evaluation.figures`'s question.
+`tfx_pipeline.evaluation.figures` measures how well they hold on other users.
 """
 
 import dataclasses
@@ -28,21 +28,21 @@ from trainer.evaluation.figures import users_at_once
 from trainer.evaluation.second_stage import log_normalizer, over_chunks, spread_users
 from trainer.model import InterestModel
 
-# Two numbers are fitted: more users than these change nothing but the time it takes.
+# Only two numbers are fitted: more users would only take more time.
 MAX_USERS = 20_000
-_MAX_SCORES = 2**31  # users times tags: of a million tags, two thousand users
+_MAX_SCORES = 2**31  # users times tags: two thousand users for a million tags
 _MIN_SLOPE = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """`sigmoid(slope * logit + intercept)`.
+    """The calibration `sigmoid(slope * logit + intercept)`.
 
     Attributes:
       slope: a, positive.
       intercept: b.
-      num_examples: Outcomes it was fitted on.
-      note: Why it is the identity, where nothing could be fitted; else empty.
+      num_examples: Number of outcomes on which it was fitted.
+      note: Reason why nothing could be fitted, so that slope and intercept are 1 and 0; else empty.
     """
 
     slope: float = 1.0
@@ -54,17 +54,17 @@ class Calibration:
         require(self.slope > 0, "slope", "be positive", self.slope)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Calibrated probabilities of logits of any shape."""
+        """Computes calibrated probabilities of logits of any shape."""
         return special.expit(self.slope * np.asarray(logits, np.float64) + self.intercept)
 
 
 @dataclasses.dataclass(frozen=True)
 class Calibrations:
-    """Those of a model.
+    """The calibrations of a model.
 
     Attributes:
-      items: Of the click head's logits.
-      tags: Of log shares among a user's candidates.
+      items: Calibration of the click head's logits.
+      tags: Calibration of log shares among a user's candidates.
     """
 
     items: Calibration = Calibration()
@@ -74,18 +74,18 @@ class Calibrations:
 def fit_calibration(
     logits: np.ndarray, outcomes: np.ndarray, weights: np.ndarray | None = None
 ) -> Calibration:
-    """Platt scaling by maximum likelihood.
+    """Fits Platt scaling by maximum likelihood.
 
     The targets are Platt's `(n_1 + 1) / (n_1 + 2)` and `1 / (n_0 + 2)` instead of 1 and 0, which
     keeps slope and intercept finite where a threshold separates the classes.
 
     Args:
-      logits: float [n], finite.
-      outcomes: 0 or 1 [n].
+      logits: float [n], finite logits.
+      outcomes: int or bool [n], 0 or 1.
       weights: float [n], multiplicities; None: 1 each.
 
     Returns:
-      The calibration; the identity, with a note, where all outcomes are of one class.
+      The calibration; the default one, with a note, where all outcomes are of one class.
     """
     logits, is_one = np.asarray(logits, np.float64), np.asarray(outcomes) > 0
     weights = np.ones(len(logits)) if weights is None else np.asarray(weights, np.float64)
@@ -94,7 +94,7 @@ def fit_calibration(
         return Calibration(num_examples=len(logits), note="validation outcomes have one class")
     targets = np.where(is_one, (num_one + 1) / (num_one + 2), 1 / (num_zero + 2))
     shares = weights / weights.sum()
-    # Centred and scaled, the two parameters hardly depend on each other.
+    # With centred and scaled logits the two parameters hardly depend on each other.
     center = shares @ logits
     scale = np.sqrt(shares @ (logits - center) ** 2) or 1.0
     inputs = (logits - center) / scale
@@ -123,19 +123,18 @@ def tag_outcomes(
     num_candidates: int,
     remembered: Remembered | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What there is to calibrate of tags: a user's candidates, and which of them are clicked.
+    """Returns users' candidates and whether they are clicked, the data of the tags' calibration.
 
     Args:
       multi_class: float [batch, num_tags], multi-class logits of all tags.
       chunk: The users, with their labels.
-      num_candidates: N.
-      remembered: What memory says of the users; None: there is no memory.
+      num_candidates: N, number of candidates.
+      remembered: Memory's part of the mixture for the users; None: there is no memory.
 
     Returns:
-      Log shares float64 and outcomes bool, [num_pairs], the N best tags of one user after another,
-      then those that users remember beside them. Users of whom nothing is known in the label
-      period, not even an impression, are left out; those who were shown something and clicked
-      nothing are in.
+      Log shares float64 and outcomes bool, [num_pairs], for the N best tags of one user after
+      another, then for the other tags in their histories. Users without labels and impressions in
+      the label period are left out; those who were shown something and clicked nothing are kept.
     """
     labels = chunk.lists[f.LABEL_TAGS]
     truth = np.zeros(multi_class.shape, bool)
@@ -164,16 +163,16 @@ def calibrate(
     num_candidates: int,
     memory: Sequence[DomainMemory] = (),
 ) -> Calibrations:
-    """Fits both calibrations.
+    """Fits the calibrations of items and of tags.
 
     Args:
       model: The trained model.
-      validation: One snapshot a validation user.
-      num_candidates: N, as served.
-      memory: As served.
+      validation: One snapshot for each validation user.
+      num_candidates: N, number of candidates that serving retrieves.
+      memory: Memory that serving uses.
 
     Returns:
-      The calibrations.
+      Both calibrations.
     """
     users = spread_users(validation, min(MAX_USERS, max(1, _MAX_SCORES // model.num_tags)))
     return Calibrations(

@@ -6,12 +6,11 @@ minimises `|X - X B|^2 + regularization |B|^2` is
     P = (X'X + regularization I)^-1,  B = I - P diag(P)^-1,
 
 and a user with the row x has the scores `x B`. Where there are fewer users than tags, P is never
-made: by the Woodbury identity, with K = X X' + regularization I [users, users],
+computed: by the Woodbury identity, with K = X X' + regularization I [users, users],
 
     P = (I - X' K^-1 X) / regularization,
 
-so that what is held is quadratic in the smaller of both numbers. It trains nothing and knows
-nothing but tags.
+so that memory is quadratic in the smaller of both numbers. The model uses tags alone.
 """
 
 import dataclasses
@@ -24,37 +23,37 @@ from trainer.data.snapshots import Snapshots
 from trainer.evaluation.figures import TagScorer, evaluate, users_at_once
 from trainer.evaluation.tag_rows import history_rows, is_dense, log_counts
 
-# Tried in this order: decades first, then both sides of the best one.
+# Factors of the regularization: decades are tried first, then both sides of the best one.
 _DECADES = tuple(10.0**power for power in range(-3, 4))
 _BETWEEN = 10.0**0.5
-# Validation users who choose a number, and their scores of all tags: what bounds the time it takes.
+# Limits of the validation users on whom a number is chosen, and of their scores: they bound time.
 _MAX_VALIDATION_USERS = 2_000
 _MIN_VALIDATION_USERS = 200
 _MAX_VALIDATION_SCORES = 2**27
-_BLOCK = 512  # rows multiplied as dense ones at once
-# Of the randomized decomposition (Halko et al., arXiv 0909.4061).
+_BLOCK = 512  # number of rows that are multiplied as dense ones at once
+# Parameters of the randomized decomposition (Halko et al., arXiv 0909.4061).
 _OVERSAMPLING = 32
 _POWER_ITERATIONS = 8
 _EXACT_TAGS = 3_000
-_EXACT_ENTRIES = 2**22  # of a matrix of rows by tags
-_THIN_MATRICES = 5  # of tags by rank, held at once
+_EXACT_ENTRIES = 2**22  # largest matrix of rows by tags that is decomposed exactly
+_THIN_MATRICES = 5  # matrices of tags by rank that are held at once
 
 
 def ease_memory_bytes(num_users: int, num_tags: int, num_entries: int, rank: int = 0) -> int:
-    """What a fit and its factorisation take at their peak, estimated.
+    """Estimates the peak memory of a fit and its factorisation.
 
-    Three matrices of double precision quadratic in the smaller of both numbers (products, their
-    inverse, and what making it takes), a block of scores and of rows, and the entries twice; and of
-    a factorisation some matrices of tags by rank.
+    The estimate adds three matrices of double precision, quadratic in the smaller of both numbers
+    (products, their inverse, and its working memory), a block of scores and of rows, the entries
+    twice, and for a factorisation some matrices of tags by rank.
 
     Args:
-      num_users: Training users.
-      num_tags: Tags.
-      num_entries: Pairs of a user and a tag clicked by them.
+      num_users: Number of training users.
+      num_tags: Number of tags.
+      num_entries: Number of pairs of a user and a tag that they clicked.
       rank: Rank of the factorisation; 0: there is none.
 
     Returns:
-      Bytes.
+      Memory in bytes.
     """
     block = users_at_once(num_tags) * (num_tags + min(num_users, num_tags))
     fit = 24 * min(num_users, num_tags) ** 2 + 16 * block + 2 * 12 * num_entries
@@ -64,14 +63,14 @@ def ease_memory_bytes(num_users: int, num_tags: int, num_entries: int, rank: int
 
 @dataclasses.dataclass(frozen=True)
 class Ease:
-    """A fitted EASE.
+    """A fitted EASE model.
 
     Attributes:
-      regularization: The ridge on every tag.
-      rows: float64 [users, tags], what it was fitted on.
-      inverse: float64; P [tags, tags] where there are no more tags than users, else K^-1 [users,
+      regularization: Ridge penalty on every tag.
+      rows: float64 [users, tags], log(1 + count) of the users on whom it was fitted.
+      inverse: float64, P [tags, tags] where there are no more tags than users, else K^-1 [users,
         users].
-      diagonal: float64 [tags], of P.
+      diagonal: float64 [tags], diagonal of P.
     """
 
     regularization: float
@@ -81,14 +80,14 @@ class Ease:
 
     @classmethod
     def fit(cls, rows: sparse.csr_matrix, regularization: float) -> "Ease":
-        """Fits it.
+        """Fits the model to training users.
 
         Args:
-          rows: [users, tags], log(1 + count) of the training users.
-          regularization: Above 0.
+          rows: Sparse [users, tags], log(1 + count) of the training users.
+          regularization: Ridge penalty on every tag, above 0.
 
         Returns:
-          The fit.
+          The fitted model.
 
         Raises:
           ValueError: There is no row, or the regularization is not positive.
@@ -105,19 +104,19 @@ class Ease:
 
     @property
     def num_tags(self) -> int:
-        """Number of tags."""
+        """The number of tags."""
         return self.rows.shape[1]
 
     @property
     def is_dual(self) -> bool:
-        """Whether what is inverted is [users, users]."""
+        """Whether `inverse` is K^-1 [users, users] and not P."""
         return self.num_tags > self.rows.shape[0]
 
     def scores(self, rows: sparse.csr_matrix) -> np.ndarray:
-        """Scores of all tags.
+        """Computes scores of all tags.
 
         Args:
-          rows: [n, tags], log(1 + count); all of them at once, so n is a chunk.
+          rows: Sparse [n, tags], log(1 + count) of a chunk of users; it is made dense at once.
 
         Returns:
           float32 [n, tags], `rows B`.
@@ -127,33 +126,33 @@ class Ease:
         return dense.astype(np.float32)
 
     def times(self, matrix: np.ndarray) -> np.ndarray:
-        """`B matrix`, float64 [tags, m], of float [tags, m]."""
-        # P is symmetric, so it may stand on either side.
+        """Computes `B matrix`, float64 [tags, m], of a float matrix [tags, m]."""
+        # P is symmetric, so it may be multiplied from either side.
         scaled = np.asarray(matrix, np.float64) / self.diagonal[:, np.newaxis]
         return matrix - self._times_p(scaled.T).T
 
     def transposed_times(self, matrix: np.ndarray) -> np.ndarray:
-        """`B' matrix`, float64 [tags, m], of float [tags, m]."""
+        """Computes `B' matrix`, float64 [tags, m], of a float matrix [tags, m]."""
         matrix = np.asarray(matrix, np.float64)
         return matrix - self._times_p(matrix.T).T / self.diagonal[:, np.newaxis]
 
     def factorize(
         self, rank: int, rows: sparse.csr_matrix, seed: int = 0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The product of two thin matrices that predicts most like B on the rows of some users.
+        """Approximates B by a product of two thin matrices, best on the rows of some users.
 
         With the singular value decomposition `rows B = U S V'`, T is the first columns of V and
         A = B T, so that `rows A T'` is the best approximation of `rows B` of that rank (Eckart and
         Young). Where both sides are large, V is found by subspace iterations from a fixed seed.
 
         Args:
-          rank: Columns wanted; beyond what there is, they are 0.
-          rows: [n, tags], log(1 + count) of the users whose predictions count.
+          rank: Number of columns wanted; columns beyond n or the number of tags are 0.
+          rows: Sparse [n, tags], log(1 + count) of the users whose predictions count.
           seed: Seed of the iterations.
 
         Returns:
-          A float32 [tags, rank] and T float32 [tags, rank], with orthonormal columns, the most
-          telling one first; the largest entry of each column of T is positive.
+          A float32 [tags, rank] and T float32 [tags, rank]. The columns of T are orthonormal, that
+          with the largest singular value first; the largest entry of each is positive.
 
         Raises:
           ValueError: The rank is not positive.
@@ -168,7 +167,7 @@ class Ease:
         return self.times(tags).astype(np.float32), tags.astype(np.float32)
 
     def _right_vectors(self, rank: int, rows: sparse.csr_matrix, seed: int) -> np.ndarray:
-        """The first right singular vectors of `rows B`, float64 [tags, rank]."""
+        """Computes the first right singular vectors of `rows B`, float64 [tags, rank]."""
         num_rows, num_tags = rows.shape
         is_small = num_tags <= _EXACT_TAGS or num_rows * num_tags <= _EXACT_ENTRIES
         if is_small or min(rows.shape) <= rank + _OVERSAMPLING:
@@ -185,27 +184,27 @@ class Ease:
     def _exact_right_vectors(self, rank: int, rows: sparse.csr_matrix) -> np.ndarray:
         num_rows, num_tags = rows.shape
         if num_tags <= num_rows:
-            # B' (rows' rows) B, whose eigenvectors they are.
+            # They are the eigenvectors of B' (rows' rows) B.
             product = self.transposed_times(gram(rows))
             product = self.transposed_times(product.T)
             _, vectors = linalg.eigh(product, subset_by_index=(num_tags - rank, num_tags - 1))
             return vectors[:, ::-1].copy()
-        # Few rows: V = (rows B)' U S^-1, a tags by rows matrix at most.
+        # Few rows: the left singular vectors of (rows B)', a matrix of tags by rows.
         predictions = self.transposed_times(np.asarray(rows.T.todense()))
         vectors, _, _ = np.linalg.svd(predictions, full_matrices=False)
         return vectors[:, :rank].copy()
 
     def _times_p(self, rows: np.ndarray) -> np.ndarray:
-        """`rows P`, float64 [n, tags]."""
+        """Computes `rows P`, float64 [n, tags]."""
         if not self.is_dual:
             return rows @ self.inverse
-        # Sparse matrices stand on the left of dense ones.
+        # In products a sparse matrix must be on the left of a dense one.
         users = self.inverse @ (self.rows @ rows.T)
         return (rows - (self.rows.T @ users).T) / self.regularization
 
 
 def gram(rows: sparse.csr_matrix) -> np.ndarray:
-    """`rows' rows`, float64 [columns, columns], by blocks of dense rows where few entries are 0."""
+    """Computes `rows' rows`, float64 [columns, columns], in dense blocks if few entries are 0."""
     num_rows, num_columns = rows.shape
     if not is_dense(rows):
         return np.asarray((rows.T @ rows).todense(), np.float64)
@@ -217,12 +216,12 @@ def gram(rows: sparse.csr_matrix) -> np.ndarray:
 
 
 def mean_square(rows: sparse.csr_matrix) -> float:
-    """Mean of the diagonal of `rows' rows`: the scale of a regularization; 1 where all are 0."""
+    """Computes the scale of a regularization: the mean diagonal of `rows' rows`; 1 if it is 0."""
     return float(rows.multiply(rows).sum() / rows.shape[1]) or 1.0
 
 
 def ease_scorer(ease: Ease) -> TagScorer:
-    """Scores of all tags by the users' uncapped histories."""
+    """Returns a scorer of all tags by the users' uncapped histories."""
 
     def score(chunk: Snapshots) -> np.ndarray:
         return ease.scores(log_counts(history_rows(chunk, ease.num_tags)))
@@ -231,7 +230,7 @@ def ease_scorer(ease: Ease) -> TagScorer:
 
 
 def deciding_users(validation: Snapshots, num_tags: int) -> Snapshots:
-    """Validation users at even distances, so many as are enough to choose a number by."""
+    """Returns as many validation users, at even distances, as suffice to choose a number."""
     num_users = validation.num_examples
     most = max(_MAX_VALIDATION_SCORES // num_tags, _MIN_VALIDATION_USERS)
     most = min(most, _MAX_VALIDATION_USERS)
@@ -242,17 +241,17 @@ def deciding_users(validation: Snapshots, num_tags: int) -> Snapshots:
 
 
 def choose_ease(rows: sparse.csr_matrix, validation: Snapshots) -> Ease:
-    """The fit whose regularization is best on validation users.
+    """Fits EASE with the regularization that is best on validation users.
 
-    Factors of `mean_square` from 0.001 to 1000 are tried, decades first; what decides is novel P@10
-    (P@10 where no user has a novel truth), and of equally good ones the largest.
+    Factors of `mean_square` from 0.001 to 1000 are tried, decades first. Novel P@10 decides (P@10
+    where no user has a novel truth), and of equally good factors the largest is taken.
 
     Args:
-      rows: [users, tags], log(1 + count) of the training users.
-      validation: Snapshots of validation users; at even distances so many as are enough.
+      rows: Sparse [users, tags], log(1 + count) of the training users.
+      validation: Snapshots of validation users, of which `deciding_users` are used.
 
     Returns:
-      The fit.
+      The fitted model.
     """
     validation = deciding_users(validation, rows.shape[1])
     scale = mean_square(rows)
@@ -281,9 +280,9 @@ def choose_ease(rows: sparse.csr_matrix, validation: Snapshots) -> Ease:
 
 
 def _inverse(matrix: np.ndarray, regularization: float) -> np.ndarray:
-    """(matrix + regularization I)^-1 of a positive definite one, in the matrix's own memory."""
+    """Inverts the positive definite matrix + regularization I in the matrix's own memory."""
     matrix[np.diag_indices_from(matrix)] += regularization
-    # LAPACK wants columns; of a symmetric matrix they are the rows.
+    # LAPACK stores columns; those of a symmetric matrix are its rows.
     lower, failed = linalg.lapack.dpotrf(matrix.T, lower=1, overwrite_a=1)
     require(failed == 0, "regularization", "be larger: the products are singular", regularization)
     inverse, _ = linalg.lapack.dpotri(lower, lower=1, overwrite_c=1)
@@ -299,15 +298,16 @@ def _inverse(matrix: np.ndarray, regularization: float) -> np.ndarray:
 def _dual_diagonal(
     rows: sparse.csr_matrix, inverse: np.ndarray, regularization: float
 ) -> np.ndarray:
-    """diag(P) = (1 - x_j' K^-1 x_j) / regularization for every column x_j of X, [tags]."""
+    """Computes diag(P) = (1 - x_j' K^-1 x_j) / regularization for every column x_j of X, [tags]."""
     columns = rows.tocsc()
-    # Symmetric, and by columns from LAPACK: as rows it need not be copied for every block.
+    # LAPACK's result is stored by columns. Transposed (it is symmetric) it is contiguous by rows
+    # and need not be copied for every block.
     inverse = np.ascontiguousarray(inverse.T)
     products = np.empty(rows.shape[1])
     for first in range(0, rows.shape[1], _BLOCK):
         block = columns[:, first : first + _BLOCK].T.tocsr()  # [tags, users]
         solved = np.asarray(block @ inverse)
-        # Of the products those of entries that are not 0 alone.
+        # Only products of entries that are not 0 are added up.
         tags = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
         parts = block.data * solved[tags, block.indices]
         products[first : first + _BLOCK] = np.bincount(tags, parts, block.shape[0])

@@ -1,7 +1,7 @@
-"""A chunked, exact evaluator of ranked tags and click scores.
+"""Evaluates ranked tags and click scores exactly, chunk by chunk.
 
 Validation in training, the Evaluator and the baselines all use it, so that their figures are
-comparable. It ranks every tag of the vocabulary; where a figure is undefined it says None, never 0.
+comparable. It ranks every tag of the vocabulary; an undefined figure is None, never 0.
 """
 
 import dataclasses
@@ -25,10 +25,10 @@ from trainer.data.snapshots import Snapshots
 from trainer.evaluation import metrics
 
 CUTS = (1, 5, 10, 20, 50)
-PROFILE_CUTS = (1, 3, 5, 10)  # of the online figures, which look at a short profile
+PROFILE_CUTS = (1, 3, 5, 10)  # cuts of the online figures, which use a short list of tags
 _CHUNK = 512
-_MAX_SCORES = 2**24  # of a chunk, users times tags
-# History-length slices: name, and events before the snapshot [at least, below].
+_MAX_SCORES = 2**24  # largest number of scores in a chunk, users times tags
+# Slices by history length: name, and range of the number of events before the snapshot.
 HISTORY_SLICES = (
     ("known_users", 1, math.inf),
     ("new_users", 0, 1),
@@ -37,24 +37,24 @@ HISTORY_SLICES = (
     ("history_200_or_more", 200, math.inf),
 )
 
-# Beside `click_gauc` of users: what a user's AUC weighs in it, 1 on average.
+# Name of the weight of a user's AUC in `click_gauc`, 1 on average.
 GAUC_WEIGHT = "click_gauc_weight"
 
-# Scores of every tag for a chunk of snapshots: -> float [chunk, num_tags].
+# Function from a chunk of snapshots to scores of every tag, float [chunk, num_tags].
 TagScorer = Callable[[Snapshots], np.ndarray]
-# Click scores of the impressions of a chunk of snapshots: -> float [num_impressions].
+# Function from a chunk of snapshots to click scores of its impressions, float [num_impressions].
 ItemScorer = Callable[[Snapshots], np.ndarray]
 
 
 def head_tags(tag_clicks: np.ndarray, share: float = 0.8) -> np.ndarray:
-    """The most clicked tags that together get `share` of all clicks.
+    """Finds the most clicked tags that together get `share` of all clicks.
 
     Args:
-      tag_clicks: int [num_tags], clicks of train users.
-      share: Of all clicks, above 0 and at most 1.
+      tag_clicks: int [num_tags], clicks of training users.
+      share: Share of all clicks, above 0 and at most 1.
 
     Returns:
-      bool [num_tags]; the others are the tail.
+      bool [num_tags], whether a tag is one of them; the others are the tail.
     """
     order = np.argsort(-tag_clicks, kind="stable")
     before = np.cumsum(tag_clicks[order]) - tag_clicks[order]
@@ -64,7 +64,7 @@ def head_tags(tag_clicks: np.ndarray, share: float = 0.8) -> np.ndarray:
 
 
 def users_at_once(num_tags: int) -> int:
-    """Users whose scores of all tags are held at once."""
+    """Returns the number of users whose scores of all tags are held at once."""
     return max(1, min(_CHUNK, _MAX_SCORES // num_tags))
 
 
@@ -79,26 +79,26 @@ def evaluate(
     with_slices: bool = True,
     chunk_size: int | None = None,
 ) -> dict[str, float | None]:
-    """All metrics of the protocol, flat.
+    """Computes all metrics of the protocol in docs/model.md.
 
     Args:
-      tag_scorer: Scores every tag for a chunk of snapshots.
-      snapshots: One a user.
+      tag_scorer: Scorer of every tag for a chunk of snapshots.
+      snapshots: One snapshot for each user.
       num_tags: Number of tags.
-      item_scorer: Scores the impressions of a chunk; None: no click figures.
-      is_head: bool [num_tags], for the slices `head_tags` and `tail_tags`, whose *truth* alone is
-        restricted; None: no such slices.
-      with_novel: Whether the lists mean anything for tags never clicked (not for own history).
+      item_scorer: Scorer of the impressions of a chunk; None: no click figures.
+      is_head: bool [num_tags], head tags, for the slices `head_tags` and `tail_tags`, which
+        restrict the *truth* alone; None: these slices are left out.
+      with_novel: Whether the scores mean anything for tags never clicked (not for own history).
       with_slices: Whether to compute slices, named `<slice>.<metric>`.
-      chunk_size: Snapshots scored at once; None: as many as `users_at_once` says.
+      chunk_size: Number of snapshots scored at once; None: `users_at_once`.
 
     Returns:
-      By name, e.g. `precision_at_10`, `novel_ndcg_at_5`, `click_gauc`, `tag_ctr_at_3`, `plain_ctr`,
-      `distinct_top10`, `coverage_at_10` (share of the vocabulary in anyone's top 10), `num_users`,
-      `num_users_without_truth`, `known_users.precision_at_10`. None: undefined.
+      Metrics by name, e.g. `precision_at_10`, `novel_ndcg_at_5`, `click_gauc`, `tag_ctr_at_3`,
+      `plain_ctr`, `distinct_top10`, `coverage_at_10` (share of the vocabulary in any user's top
+      10), `num_users`, `num_users_without_truth`, `known_users.precision_at_10`. None: undefined.
 
     Raises:
-      ValueError: A scorer returns another shape.
+      ValueError: A scorer returns another shape, or there is no snapshot.
     """
     parts = _evaluate_chunks(
         snapshots, chunk_size, tag_scorer, num_tags, item_scorer, is_head, with_novel
@@ -134,20 +134,20 @@ def evaluate_users(
     with_novel: bool = True,
     chunk_size: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """What every user adds to the metrics, so that two models can be compared user by user.
+    """Computes the metrics of every user, so that two models can be compared user by user.
 
     Args:
-      tag_scorer: Scores every tag for a chunk of snapshots.
-      snapshots: One a user.
+      tag_scorer: Scorer of every tag for a chunk of snapshots.
+      snapshots: One snapshot for each user.
       num_tags: Number of tags.
-      item_scorer: Scores the impressions of a chunk; None: no click figures.
-      with_novel: Whether the lists mean anything for tags never clicked.
-      chunk_size: Snapshots scored at once; None: as many as `users_at_once` says.
+      item_scorer: Scorer of the impressions of a chunk; None: no click figures.
+      with_novel: Whether the scores mean anything for tags never clicked.
+      chunk_size: Number of snapshots scored at once; None: `users_at_once`.
 
     Returns:
-      By name, float [num_users], nan where a user has no such figure; the mean of the others is the
-      metric of `evaluate`. A user's part of `click_gauc` is the AUC times the user's impressions
-      over the mean number of those that count; `GAUC_WEIGHT` names the latter factor.
+      float [num_users] by name of the metric, nan where it is undefined for a user; the mean of the
+      others is the metric of `evaluate`. A user's `click_gauc` is the AUC times a weight, the
+      user's impressions over their mean number among users with an AUC; `GAUC_WEIGHT` names it.
     """
     parts = _evaluate_chunks(
         snapshots, chunk_size, tag_scorer, num_tags, item_scorer, None, with_novel
@@ -166,20 +166,21 @@ def evaluate_all_and_users(
     with_slices: bool = True,
     chunk_size: int | None = None,
 ) -> tuple[dict[str, float | None], dict[str, np.ndarray]]:
-    """What `evaluate` and `evaluate_users` say, with every score computed once.
+    """Computes what `evaluate` and `evaluate_users` return, with every score computed once.
 
     Args:
-      tag_scorer: As of `evaluate`, like all that follow.
-      snapshots: One a user.
+      tag_scorer: Scorer of every tag for a chunk of snapshots.
+      snapshots: One snapshot for each user.
       num_tags: Number of tags.
-      item_scorer: Scores the impressions of a chunk.
-      is_head: For the slices `head_tags` and `tail_tags`.
-      with_novel: Whether the lists mean anything for tags never clicked.
+      item_scorer: Scorer of the impressions of a chunk; None: no click figures.
+      is_head: bool [num_tags], head tags, for the slices `head_tags` and `tail_tags`; None: these
+        slices are left out.
+      with_novel: Whether the scores mean anything for tags never clicked.
       with_slices: Whether to compute slices.
-      chunk_size: Snapshots scored at once.
+      chunk_size: Number of snapshots scored at once; None: `users_at_once`.
 
     Returns:
-      The metrics, and what every user adds to them.
+      The metrics, and the metrics of every user.
     """
     parts = _evaluate_chunks(
         snapshots, chunk_size, tag_scorer, num_tags, item_scorer, is_head, with_novel
@@ -252,12 +253,12 @@ def _evaluate_chunk(
     history, _ = _membership(chunk, HISTORY_TAGS, num_tags)
     ranked = metrics.top_k(scores, max(CUTS))
     by_user = _ranking_metrics(ranked, truth, num_unknown, "")
-    # History only names known tags, so nobody can tell whether an unknown one is novel: it counts.
+    # The history names known tags only, so an unknown label may be novel: it counts as novel.
     novel_truth = truth & ~history
     if with_novel:
         novel_scores = np.where(history, -np.inf, scores)
         novel_ranked = metrics.top_k(novel_scores, max(CUTS))
-        # A removed tag that fills up a short list is no hit, because it is in no novel truth.
+        # A tag of the history may fill up a short list, but is no hit: it is in no novel truth.
         by_user |= _ranking_metrics(novel_ranked, novel_truth, num_unknown, "novel_")
     else:
         undefined = _ranking_metrics(
@@ -272,7 +273,7 @@ def _evaluate_chunk(
 
 
 def _membership(chunk: Snapshots, name: str, num_tags: int) -> tuple[np.ndarray, np.ndarray]:
-    """Each user's known tags, bool [users, num_tags], and number of unknown ones, int [users]."""
+    """Returns users' known tags, bool [users, num_tags], and counts of unknown tags, [users]."""
     column = chunk.lists[name]
     users, tags = column.row_ids, column.values
     known = tags >= 0
@@ -299,7 +300,7 @@ def _ranking_metrics(
 def _impressions(
     chunk: Snapshots, ranked: np.ndarray, num_tags: int, item_scorer: ItemScorer | None
 ) -> dict[str, np.ndarray]:
-    """One row an impression: user, clicked, weight, score, and whether a tag is in the top k."""
+    """Returns columns of the impressions: user, clicked, weight, score, and a tag in the top k."""
     if IMPRESSION_TAGS not in chunk.lists:
         return {}
     tags, counts = chunk.lists[IMPRESSION_TAGS], chunk.lists[IMPRESSION_NUM_TAGS]
@@ -318,7 +319,7 @@ def _impressions(
             scores.shape,
         )
         columns["score"] = scores
-    # The rank of every tag for every user, so that each impression's best rank decides all cuts.
+    # With the rank of every tag for every user, each impression's best rank decides all cuts.
     ranks = np.full((chunk.num_examples, num_tags), ranked.shape[1], np.int32)
     np.put_along_axis(ranks, ranked, np.arange(ranked.shape[1], dtype=np.int32)[np.newaxis], axis=1)
     known = tags.values >= 0

@@ -1,7 +1,7 @@
-"""All baselines of a report, each chosen on validation users and ready to be evaluated on others.
+"""Fits all baselines of a report, with parameters chosen on validation users.
 
-Which there are depends on the log: what takes too much memory, or has nothing to look at, is left
-out with the reason.
+Which baselines there are depends on the log: one that takes too much memory, or lacks its data, is
+left out with the reason.
 """
 
 import dataclasses
@@ -30,12 +30,12 @@ _progress = logging.getLogger("tagtower.baselines")
 
 @dataclasses.dataclass(frozen=True)
 class Baseline:
-    """One baseline.
+    """A baseline's scorers.
 
     Attributes:
-      tag_scorer: Scores every tag.
-      has_novel: Whether it has an opinion about tags that a user never clicked.
-      item_scorer: Click scores; None: it has none.
+      tag_scorer: Scorer of every tag.
+      has_novel: Whether its scores of tags that a user never clicked mean anything.
+      item_scorer: Scorer of impressions; None: the baseline has no click scores.
     """
 
     tag_scorer: TagScorer
@@ -48,10 +48,10 @@ class FittedBaselines:
     """The baselines of a log.
 
     Attributes:
-      by_name: Those of `BASELINES` that there are, in that order.
-      settings: What was chosen, by the report's names: `blend_weight`, `ease_regularization`,
+      by_name: Baselines by name, in the order of `BASELINES`.
+      settings: Chosen parameters by the report's names: `blend_weight`, `ease_regularization`,
         `ease_own_history_weight`, `neighbours_num_users`.
-      skipped: By name of those that there are not, why.
+      skipped: Reasons by name of the baselines that were left out.
     """
 
     by_name: Mapping[str, Baseline]
@@ -60,7 +60,7 @@ class FittedBaselines:
 
 
 def columns_of_training(spec: FeatureSpec) -> tuple[str, ...]:
-    """The columns of training examples that `fit_baselines` looks at."""
+    """Returns the names of the columns of training examples that `fit_baselines` reads."""
     return columns_of_rows(counting_domain(spec))
 
 
@@ -72,15 +72,15 @@ def fit_baselines(
     config: BaselinesConfig,
     seed: int = 0,
 ) -> FittedBaselines:
-    """Fits all baselines, and chooses their numbers on validation users.
+    """Fits all baselines, and chooses their parameters on validation users.
 
     Args:
-      clicks: float [num_tags], clicks of the train users.
-      train: Training snapshots; of their columns at least `columns_of_training`.
+      clicks: float [num_tags], clicks of the training users.
+      train: Training snapshots with at least the columns `columns_of_training`.
       validation: Snapshots of validation users.
-      spec: The features: which domains count tags.
-      config: Bounds.
-      seed: Seed of `random`.
+      spec: The feature specification, which says what domains count tags.
+      config: Limits of the baselines.
+      seed: Seed of the baseline `random`.
 
     Returns:
       The baselines.
@@ -89,7 +89,7 @@ def fit_baselines(
     weight, blend = baselines.choose_blend(clicks, validation)
     found = {
         "blend": Baseline(blend, has_novel=False),
-        # Own history has no opinion about tags never clicked.
+        # Own history gives the score 0 to all tags never clicked.
         "own_history": Baseline(
             baselines.own_history(num_tags), False, baselines.history_item_scorer(num_tags)
         ),

@@ -1,4 +1,4 @@
-"""How many of the items that held-out users click later their tags recall."""
+"""Measures how many of the items that held-out users click later are recalled by their tags."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
@@ -10,11 +10,11 @@ from trainer.data.snapshots import Snapshots
 from trainer.evaluation import metrics
 from trainer.evaluation.figures import TagScorer
 
-NUM_TAGS = 10  # of a profile, that recall
-NUM_ITEMS = 100  # recalled
+NUM_TAGS = 10  # a user's first tags, which recall items
+NUM_ITEMS = 100  # items recalled for a user
 _CHUNK = 64
 
-# From a chunk of users to the items recalled for each: (user's place, items to leave out) -> items.
+# Function from a user's place in the chunk and the items to leave out to the recalled items.
 _ItemLister = Callable[[int, Collection[str]], list[str]]
 
 
@@ -27,19 +27,19 @@ def item_recall(
     tags: Sequence[str],
     k: int = NUM_ITEMS,
 ) -> tuple[float | None, int]:
-    """Share of the items clicked later that are recalled, mean over users who click any.
+    """Computes the recall of items clicked later, mean over users who click any.
 
-    Items clicked before are neither recalled nor in the truth: nobody needs them recommended.
+    Items clicked before are neither recalled nor in the truth: they need no recommendation.
 
     Args:
       items: The items by tag.
-      snapshots: One a user.
-      label_items: By user id, the items clicked at or after the snapshot's time.
-      history_items: By user id, those clicked before it.
-      tag_scorer: Scores every tag; the first `NUM_TAGS` of a user recall. None: popular items,
-        whoever the user is.
+      snapshots: One snapshot for each user.
+      label_items: Items clicked at or after the snapshot's time, by user id.
+      history_items: Items clicked before the snapshot's time, by user id.
+      tag_scorer: Scorer of every tag; a user's first `NUM_TAGS` tags recall items. None: popular
+        items are recalled, the same for every user.
       tags: The tags in order of their ids.
-      k: Items recalled.
+      k: Number of items recalled.
 
     Returns:
       The mean, None where no user has a truth; and the number of users with one.
@@ -47,7 +47,7 @@ def item_recall(
     users = snapshots.scalars[USER_ID]
     seen = [set(history_items.get(user, ())) for user in users]
     truths = [set(label_items.get(user, ())) - s for user, s in zip(users, seen, strict=True)]
-    # Nobody else is scored.
+    # Only these users are scored.
     with_truth = np.array([i for i, truth in enumerate(truths) if truth], np.int64)
     recalls: list[float] = []
     for first in range(0, len(with_truth), _CHUNK):

@@ -1,20 +1,20 @@
-"""The linear path: what a history says of the tags in closed form, beside the towers.
+"""The linear path: scores of a linear model of the history in closed form, added to the towers'.
 
-Small logs teach a tower little, and a linear model of tags by tags (`trainer.evaluation.ease`) that
-takes seconds is ahead of it. So the towers' scores are added to those of EASE's best approximation
-of rank R, B ~ A T':
+Towers learn little from small logs, where a linear model of tags by tags, EASE
+(`trainer.evaluation.ease`), is better and takes seconds. So the towers' scores are added to those
+of the best approximation of EASE of rank R, B ~ A T':
 
     score(u, t) = u . t + b_t + (sum_i log(1 + w_i) A[t_i]) . T_t
 
-over the values t_i of one domain, which counts clicked tags. It stays one inner product: the
-query is [u; path; 1] and a candidate [t; T_t; b_t], so that index and exports are as they were,
-and a value's part of a score is exact. A tag that the log does not know has T_t = 0.
+over the values t_i of one domain, which counts clicked tags. The score is still one inner product:
+the query is [u; path; 1] and a candidate [t; T_t; b_t], so that index and exports do not change,
+and a value's contribution to a score is exact. A tag that the log does not have has T_t = 0.
 
-A and T are fitted before the towers, whose loss does not see them: EASE has seen the labels of
-training users, so towers that are trained on top of it learn to correct an answer that other users
-do not get (measured: docs/model.md). The state of the towers that is kept is the one that is best
-together with the path, their untrained start among them, and how much the path then counts is
-chosen on validation users, 0 included (`trainer.evaluation.path_weight`).
+A and T are fitted before the towers, whose loss does not include them: EASE has seen the labels of
+training users, so towers trained on top of it would learn to correct scores that other users do not
+get (measured: docs/model.md). The state of the towers that is kept is the one that is best together
+with the path, which may be the untrained start. The weight of the path is then chosen on validation
+users and may be 0 (`trainer.evaluation.path_weight`).
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ from trainer.model import InterestModel
 from trainer.towers.domain_attention import weighted_sum
 from trainer.towers.user_fields import domain_values
 
-# Of scores that differ by nothing else.
+# Relative variance below which scores differ by rounding alone.
 _ROUNDING = 1e-8
 
 _progress = logging.getLogger("tagtower.train")
@@ -44,14 +44,14 @@ _progress = logging.getLogger("tagtower.train")
 
 @dataclasses.dataclass(frozen=True)
 class FittedPath:
-    """The closed form, before anything is decided about it.
+    """A fitted linear path, before its weight is chosen.
 
     Attributes:
-      domain: Whose values it looks at.
+      domain: Name of the domain whose values it reads.
       history: float32 [num_tags, R], A.
-      tags: float32 [num_tags, R], T less its mean over the tags, such that scores have the variance
-        1 within training users.
-      regularization: EASE's.
+      tags: float32 [num_tags, R], T minus its mean over the tags, scaled so that scores have the
+        variance 1 within training users.
+      regularization: Regularization of EASE.
     """
 
     domain: str
@@ -60,22 +60,23 @@ class FittedPath:
     regularization: float
 
     def scores(self, chunk: Snapshots) -> np.ndarray:
-        """Scores of all tags for the users of a chunk, float32 [batch, num_tags]."""
+        """Computes scores of all tags for the users of a chunk, float32 [batch, num_tags]."""
         rows = log_counts(domain_rows(chunk, self.domain, len(self.tags)))
         return (rows @ self.history).astype(np.float32) @ self.tags.T
 
 
 @dataclasses.dataclass(frozen=True)
 class LinearPath:
-    """What was decided; the defaults are those of a model without a path.
+    """Description of a model's linear path; the defaults describe a model without one.
 
     Attributes:
-      domain: Whose values it looks at; empty: there is no path.
-      rank: R.
-      regularization: EASE's.
-      weight: As served: logits that a standard deviation of its scores within a user adds.
-      trials: The weights tried.
-      note: Why there is none; else empty.
+      domain: Name of the domain whose values it reads; empty: there is no path.
+      rank: R, the rank of the approximation.
+      regularization: Regularization of EASE.
+      weight: Weight in use: logits that a standard deviation of the path's scores within a user
+        adds.
+      trials: Weights that were tried, with their quality.
+      note: Reason why there is no path; else empty.
     """
 
     domain: str = ""
@@ -95,11 +96,11 @@ class LinearPath:
 
 
 class HistoryPath(tf_keras.layers.Layer):
-    """`sum_i log(1 + w_i) A[t_i]` over the values of a domain.
+    """Layer that computes `sum_i log(1 + w_i) A[t_i]` over the values of a domain.
 
     Args:
       domain: The domain.
-      vectors: float [ids, R], A; ids out of the tags' vocabulary have zeros.
+      vectors: float [ids, R], A; zeros for ids out of the tags' vocabulary.
     """
 
     def __init__(self, domain: Domain, vectors: np.ndarray, **kwargs: Any):
@@ -113,11 +114,14 @@ class HistoryPath(tf_keras.layers.Layer):
         )
 
     def call(self, features: Mapping[str, Any]) -> tf.Tensor:
-        """Embeds histories, float [batch, R].
+        """Embeds histories of some users.
 
         Args:
-          features: The domain: ids [batch, None] and weights, as `tf.RaggedTensor` or
-            `tf.SparseTensor`.
+          features: Ids of the domain [batch, None] and their weights by name, as `tf.RaggedTensor`
+            or `tf.SparseTensor`.
+
+        Returns:
+          float [batch, R], embeddings of the histories.
         """
         values, weights = domain_values(features, self.domain, use_weights=True)
         logarithms = tf.math.log1p(weights.flat_values)[:, tf.newaxis]  # type: ignore[union-attr]
@@ -132,18 +136,18 @@ def fit_path(
     validation: Snapshots,
     room_mb: float | None = None,
 ) -> tuple[FittedPath | None, str]:
-    """Fits the closed form to the training users; validation users choose its regularization.
+    """Fits the linear path to training users; its regularization is chosen on validation users.
 
     Args:
       config: Configuration of the model.
-      spec: The features.
+      spec: The feature specification.
       num_tags: Number of tags.
       train: Training snapshots.
-      validation: One snapshot a validation user.
+      validation: One snapshot for each validation user.
       room_mb: Memory in MB that a bound of the whole training leaves; None: no bound.
 
     Returns:
-      The fit, or None and why there is none.
+      The fitted path and an empty text, or None and the reason why there is no path.
     """
     if config.linear_path == "none":
         return None, "`model.linear_path` is none"
@@ -167,7 +171,8 @@ def fit_path(
     rows = log_counts(counts)
     ease = choose_ease(rows, validation)
     history, tags = ease.factorize(rank, rows)
-    # No order changes by it, and a tag that training never saw is an average one with its 0.
+    # Centring changes no order, and with it a tag that training never saw, whose vector is 0, is an
+    # average one.
     centred = tags - tags.mean(axis=0)
     embedded = np.asarray(rows @ history.astype(np.float64))
     variance, size = (_mean_square(embedded, vectors) for vectors in (centred, tags))
@@ -178,7 +183,7 @@ def fit_path(
 
 
 def _mean_square(users: np.ndarray, tags: np.ndarray) -> float:
-    """The mean square of all scores, of users float [n, R] and tags float [num_tags, R]."""
+    """Computes the mean square of all scores of users float [n, R] and tags float [num_tags, R]."""
     product = tags.astype(np.float64).T @ tags / len(tags)
     return float(np.einsum("ur,rs,us->u", users, product, users).mean())
 
@@ -189,13 +194,13 @@ def add_linear_path(
     """Chooses the weight of the path and adds it to a trained model.
 
     Args:
-      model: Trained, without a path; left as it is where none helps.
-      path: From `fit_path`.
-      note: As well.
-      validation: One snapshot a validation user.
+      model: Trained model without a path; unchanged where no weight above 0 helps.
+      path: Fitted path of `fit_path`, or None.
+      note: Reason of `fit_path` why there is no path.
+      validation: One snapshot for each validation user.
 
     Returns:
-      What was decided.
+      Description of the path, with the chosen weight.
     """
     decided = LinearPath(note=note) if path is None else _decide(model, path, validation)
     if path is not None and decided.domain:
@@ -224,7 +229,7 @@ def _decide(model: InterestModel, path: FittedPath, validation: Snapshots) -> Li
 
 def _add(model: InterestModel, path: FittedPath, weight: float) -> None:
     domain = next(domain for domain in model.spec.domains if domain.name == path.domain)
-    # Tag vectors of both parts of one length, so that an index compresses both alike.
+    # Tag vectors of both parts get the same mean square, so that an index compresses both alike.
     embeddings = model.tag_tower.vectors().embeddings.numpy()
     balance = np.sqrt(np.mean(embeddings**2) / np.mean(path.tags**2)) or 1.0
     num_ids, rank = model.vocabulary_sizes[domain.vocabulary_name], path.tags.shape[1]

@@ -1,9 +1,9 @@
-"""How much memory the second stage has: tried on validation users after the fit.
+"""Chooses the memory of the second stage on validation users after training.
 
-Domains are mixed in greedily: of all (domain, lambda) the one that raises the deciding metric most
-is taken, then of the domains that are left, until none raises it. Of equally good ones the one that
-leaves most to the model wins, and none at all before any. What memory is, `trainer.contract.memory`
-says.
+Domains are mixed in greedily: of all pairs (domain, lambda) the one that raises the deciding metric
+most is taken, then one of the remaining domains, until none raises it. Of equally good pairs the
+one that leaves most to the model is taken, and no pair if none is better.
+`trainer.contract.memory` explains memory.
 """
 
 import dataclasses
@@ -15,22 +15,22 @@ from trainer.config import MEAN_NDCG
 from trainer.contract.memory import DomainMemory, domain_weights
 from trainer.evaluation import metrics
 
-# Tried of each domain: a share that is the same for every history,
+# Constant lambdas that are tried for each domain.
 LIMITS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-# or one that grows with it, n / (n + m).
+# Values of m that are tried for lambda = n / (n + m), which grows with the history.
 HALF_WEIGHTS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 3_000.0, 10_000.0)
-# What can decide: memory changes neither lists of novel tags nor the score of an item.
+# Metrics that can decide: memory changes neither lists of novel tags nor the score of an item.
 METRICS = ("ndcg_at_10", "precision_at_10")
 _CUT = 10
 
 
 @dataclasses.dataclass(frozen=True)
 class MemoryTrial:
-    """One memory on validation users.
+    """Quality of a memory on validation users.
 
     Attributes:
-      memory: The domains in the order in which they are mixed in; none: the model alone.
-      quality: The deciding metric; None: undefined, as no user has a truth.
+      memory: The domains in the order in which they are mixed in; empty: the model alone.
+      quality: Value of the deciding metric; None: undefined, as no user has a truth.
     """
 
     memory: tuple[DomainMemory, ...]
@@ -39,16 +39,18 @@ class MemoryTrial:
 
 @dataclasses.dataclass(frozen=True)
 class MemoryUsers:
-    """Validation users, as numbers alone: n tags of each, which may be others for everyone.
+    """Validation users as arrays: n tags of each user, which differ between users.
 
     Attributes:
-      shares: float [num_users, n], the model's p.
-      is_proposed: bool [num_users, n], whether the first stage proposes a tag.
-      rest_order: float [num_users, n], by which those follow that the second stage does not order.
-      domain_shares: By domain float [num_users, n], s.
-      totals: By domain float [num_users], n.
-      truth: bool [num_users, n], the tags clicked in the label period.
-      num_relevant: int [num_users], their number, with those that are not among the n.
+      shares: float [num_users, n], p of the model.
+      is_proposed: bool [num_users, n], whether the first stage proposes the tag.
+      rest_order: float [num_users, n], scores that order the tags behind those that the second
+        stage orders.
+      domain_shares: float [num_users, n] by domain, s.
+      totals: float [num_users] by domain, total weights of the histories.
+      truth: bool [num_users, n], whether the tag is clicked in the label period.
+      num_relevant: int [num_users], number of tags clicked in the label period, also of those that
+        are not among the n.
     """
 
     shares: np.ndarray
@@ -60,7 +62,7 @@ class MemoryUsers:
     num_relevant: np.ndarray
 
     def mixture(self, memory: Sequence[DomainMemory]) -> np.ndarray:
-        """The mixture p' of every tag, float [num_users, n]."""
+        """Computes the mixture p' of every tag, float [num_users, n]."""
         weights, rest = domain_weights(memory, self.totals)
         mixture = rest[:, np.newaxis] * self.shares
         for part, weight in zip(memory, weights, strict=True):
@@ -68,11 +70,11 @@ class MemoryUsers:
         return mixture
 
     def quality(self, memory: Sequence[DomainMemory], metric: str) -> float | None:
-        """The metric of the lists with this memory; None where no user has a truth."""
+        """Computes the metric of the lists with this memory; None where no user has a truth."""
         is_ordered = self.is_proposed.copy()
         for part in memory:
             is_ordered |= self.domain_shares[part.domain] > 0
-        # All others come behind, below 0.
+        # All other tags come behind, with scores below 0.
         rest = self.rest_order - self.rest_order.max(axis=1, keepdims=True) - 1.0
         ranked = metrics.top_k(np.where(is_ordered, self.mixture(memory), rest), _CUT)
         hits = np.take_along_axis(self.truth, ranked, axis=1)
@@ -87,7 +89,7 @@ class MemoryUsers:
 
 
 def memory_metric(early_stopping_metric: str) -> str:
-    """The metric that decides about memory, where another decides about the training."""
+    """Returns the metric that decides about memory, given the metric of early stopping."""
     if early_stopping_metric == MEAN_NDCG:
         return "ndcg_at_10"
     return early_stopping_metric if early_stopping_metric in METRICS else "precision_at_10"
@@ -100,17 +102,17 @@ def choose_memory(
     limits: Sequence[float] = LIMITS,
     half_weights: Sequence[float] = HALF_WEIGHTS,
 ) -> tuple[tuple[DomainMemory, ...], list[MemoryTrial]]:
-    """Tries memories on validation users.
+    """Chooses the best memory on validation users.
 
     Args:
       users: Validation users.
-      domains: Those tried.
-      metric: One of `METRICS`.
-      limits: The constant lambdas tried, below 1.
-      half_weights: The m tried of n / (n + m).
+      domains: Names of the domains that are tried.
+      metric: Deciding metric, one of `METRICS`.
+      limits: Constant lambdas that are tried, below 1.
+      half_weights: Values of m that are tried for lambda = n / (n + m).
 
     Returns:
-      The best memory (none of it where nothing is better), and what was tried.
+      The best memory (empty where none is better than the model alone), and all trials.
     """
 
     def tried(memory: tuple[DomainMemory, ...]) -> MemoryTrial:
@@ -139,5 +141,5 @@ def choose_memory(
 
 
 def _mean_rest(users: MemoryUsers, memory: Sequence[DomainMemory]) -> float:
-    """What a memory leaves to the model, mean over users."""
+    """Computes the weight that a memory leaves to the model, mean over users."""
     return float(np.mean(domain_weights(memory, users.totals)[1]))

@@ -1,28 +1,29 @@
-"""Metrics of the protocol in docs/model.md, in numpy: one value a user, or one of all impressions.
+"""Metrics of the protocol in docs/model.md, in numpy: a value for each user or all impressions.
 
-What is undefined for a user is nan here and left out of means; averaging and naming is
-`trainer.evaluation.figures`'s work.
+A metric that is undefined for a user is nan here and left out of means.
+`trainer.evaluation.figures` averages and names the metrics.
 """
 
 import numpy as np
 
 
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
-    """The k best columns of every row, best first; equal scores in order of the column.
+    """Returns the k best columns of every row, best first; equal scores in order of the column.
 
     Args:
-      scores: float [batch, n].
-      k: At most n are returned.
+      scores: float [batch, n], scores.
+      k: Number of columns wanted.
 
     Returns:
-      int [batch, min(k, n)].
+      int [batch, min(k, n)], columns.
     """
     num_rows, num_columns = scores.shape
     k = min(k, num_columns)
-    # Everything above the k-th score is in; of those equal to it, the first ones that still fit.
+    # All columns above the k-th score are selected; of those equal to it, the first that fit.
     threshold = np.partition(scores, num_columns - k, axis=1)[:, num_columns - k, np.newaxis]
     selected = scores >= threshold
-    # Few rows of a large vocabulary have ties there, and counting them takes 8 bytes a score.
+    # Few rows of a large vocabulary have ties there; `cumsum` takes 8 bytes a score, so it runs for
+    # these rows alone.
     for row in np.flatnonzero(np.count_nonzero(selected, axis=1) > k):
         above, equal = scores[row] > threshold[row], scores[row] == threshold[row]
         selected[row] = above | (equal & (np.cumsum(equal) <= k - np.count_nonzero(above)))
@@ -32,33 +33,42 @@ def top_k(scores: np.ndarray, k: int) -> np.ndarray:
 
 
 def precision_at(hits: np.ndarray, k: int) -> np.ndarray:
-    """Share of the first k that are relevant, float [batch]; a list shorter than k counts as k.
+    """Computes the precision at k; a list shorter than k counts as k.
 
     Args:
       hits: bool [batch, m], whether the candidate at each rank is relevant.
       k: The cut.
+
+    Returns:
+      float [batch], shares of the first k candidates that are relevant.
     """
     return hits[:, :k].sum(axis=1) / k
 
 
 def recall_at(hits: np.ndarray, num_relevant: np.ndarray, k: int) -> np.ndarray:
-    """Share of what is relevant that is among the first k, float [batch]; nan without a truth.
+    """Computes the recall at k.
 
     Args:
-      hits: bool [batch, m].
+      hits: bool [batch, m], whether the candidate at each rank is relevant.
       num_relevant: int [batch], size of each truth.
       k: The cut.
+
+    Returns:
+      float [batch], shares of the truth that are among the first k candidates; nan without a truth.
     """
     return _divide(hits[:, :k].sum(axis=1), num_relevant)
 
 
 def ndcg_at(hits: np.ndarray, num_relevant: np.ndarray, k: int) -> np.ndarray:
-    """Discounted gain 1 / log2(rank + 1) over that of an ideal list, float [batch].
+    """Computes NDCG at k: the discounted gain 1 / log2(rank + 1) over that of an ideal list.
 
     Args:
-      hits: bool [batch, m].
+      hits: bool [batch, m], whether the candidate at each rank is relevant.
       num_relevant: int [batch], size of each truth.
       k: The cut.
+
+    Returns:
+      float [batch]; nan without a truth.
     """
     discounts = 1 / np.log2(np.arange(k) + 2)
     gains = hits[:, :k] @ discounts[: min(k, hits.shape[1])]
@@ -73,13 +83,15 @@ def auc_by_group(
     groups: np.ndarray,
     num_groups: int,
 ) -> np.ndarray:
-    """Probability that a clicked impression scores above a skipped one; ties count one half.
+    """Computes the AUC of clicks within each group; ties count one half.
+
+    It is the probability that a clicked impression scores above a skipped one.
 
     Args:
-      scores: float [n].
-      clicked: 0 or 1 [n].
+      scores: float [n], scores of the impressions.
+      clicked: int or float [n], 0 or 1.
       weights: float [n], multiplicities.
-      groups: int [n], below `num_groups`.
+      groups: int [n], group of each impression, below `num_groups`.
       num_groups: Number of groups.
 
     Returns:
@@ -91,7 +103,7 @@ def auc_by_group(
     negative = (weights * (1 - clicked))[order].astype(np.float64)
     if not len(order):
         return np.full(num_groups, np.nan)
-    # Runs of one group and score are ties: their impressions share one rank.
+    # Impressions with the same group and score are ties and share one rank.
     starts = np.flatnonzero(np.r_[True, (np.diff(groups) != 0) | (np.diff(scores) != 0)])
     positive, negative = np.add.reduceat(positive, starts), np.add.reduceat(negative, starts)
     run_groups = groups[starts]
@@ -106,15 +118,15 @@ def auc_by_group(
 def gauc(
     scores: np.ndarray, clicked: np.ndarray, weights: np.ndarray, users: np.ndarray, num_users: int
 ) -> float:
-    """AUC within each user, averaged with the weight of a user's impressions.
+    """Computes the AUC within each user, averaged with the weight of a user's impressions.
 
     Users with one class only are left out.
 
     Args:
-      scores: float [n].
-      clicked: 0 or 1 [n].
-      weights: float [n].
-      users: int [n], below `num_users`.
+      scores: float [n], scores of the impressions.
+      clicked: int or float [n], 0 or 1.
+      weights: float [n], multiplicities.
+      users: int [n], user of each impression, below `num_users`.
       num_users: Number of users.
 
     Returns:
@@ -133,7 +145,7 @@ def expected_calibration_error(
     weights: np.ndarray | None = None,
     num_bins: int = 15,
 ) -> float:
-    """How far mean probability and share of positive outcomes lie apart, bin by bin.
+    """Computes how far mean probability and share of positive outcomes differ, bin by bin.
 
     `sum_b W_b / W * |mean outcome in b - mean probability in b|` (Guo et al., arXiv 1706.04599),
     over bins of equal mass (Nixon et al., arXiv 1904.01685): where most probabilities are small,
@@ -141,13 +153,13 @@ def expected_calibration_error(
     the order of the rows does not matter.
 
     Args:
-      probabilities: float [n].
-      outcomes: 0 or 1 [n].
+      probabilities: float [n], predicted probabilities.
+      outcomes: int or bool [n], 0 or 1.
       weights: float [n], multiplicities; None: 1 each.
-      num_bins: Bins.
+      num_bins: Number of bins.
 
     Returns:
-      Between 0 and 1; nan without a row.
+      The error, between 0 and 1; nan without a row.
     """
     weights = np.ones(len(probabilities)) if weights is None else weights.astype(np.float64)
     total = weights.sum()
@@ -169,13 +181,14 @@ def log_loss(
     weights: np.ndarray | None = None,
     epsilon: float = 1e-7,
 ) -> float:
-    """Weighted mean of `- log(probability of what came out)`, in nats.
+    """Computes the weighted mean of `- log(probability of the outcome)`, in nats.
 
     Args:
-      probabilities: float [n].
-      outcomes: 0 or 1 [n].
+      probabilities: float [n], predicted probabilities.
+      outcomes: int or bool [n], 0 or 1.
       weights: float [n], multiplicities; None: 1 each.
-      epsilon: Probabilities are kept so far from 0 and 1: one 32-bit rounding to 0 is no certainty.
+      epsilon: Smallest distance of probabilities from 0 and 1: one that was rounded to 0 in 32 bits
+        is not certain.
 
     Returns:
       The loss; nan without a row.
@@ -187,31 +200,34 @@ def log_loss(
 def brier_score(
     probabilities: np.ndarray, outcomes: np.ndarray, weights: np.ndarray | None = None
 ) -> float:
-    """Weighted mean of `(probability - outcome) ** 2` (Brier, 1950); nan without a row.
+    """Computes the weighted mean of `(probability - outcome) ** 2` (Brier, 1950).
 
     Args:
-      probabilities: float [n].
-      outcomes: 0 or 1 [n].
+      probabilities: float [n], predicted probabilities.
+      outcomes: int or bool [n], 0 or 1.
       weights: float [n], multiplicities; None: 1 each.
+
+    Returns:
+      The score; nan without a row.
     """
     return _mean((np.asarray(probabilities, np.float64) - outcomes) ** 2, weights)
 
 
 def mean_defined(values: np.ndarray) -> float:
-    """Mean without nan; nan if nothing is defined."""
+    """Computes the mean of the values that are not nan; nan if there is none."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if len(defined) else float("nan")
 
 
 def _mean(values: np.ndarray, weights: np.ndarray | None) -> float:
-    """Weighted mean; nan without a row."""
+    """Computes the weighted mean; nan without a row."""
     weights = np.ones(len(values)) if weights is None else np.asarray(weights, np.float64)
     total = weights.sum()
     return float(values @ weights / total) if total else float("nan")
 
 
 def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Quotient; nan where the denominator is 0."""
+    """Computes the quotient; nan where the denominator is 0."""
     denominator = np.asarray(denominator, np.float64)
     empty = np.full(len(denominator), np.nan)
     return np.divide(numerator, denominator, out=empty, where=denominator > 0)

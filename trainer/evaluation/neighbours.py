@@ -1,7 +1,7 @@
-"""User neighbours: what the training users most like a user have clicked.
+"""The baseline of user neighbours: tags that the most similar training users have clicked.
 
-The likeness of two users is the cosine of their rows of log(1 + count). Of the most alike, each
-adds their shares of clicks, times the likeness. Nothing is trained.
+The similarity of two users is the cosine of their rows of log(1 + count). Each of the most similar
+users adds their shares of clicks, times the similarity. Nothing is trained.
 """
 
 import numpy as np
@@ -14,12 +14,12 @@ from trainer.evaluation.metrics import top_k
 from trainer.evaluation.tag_rows import history_rows, is_dense, log_counts
 
 NUM_NEIGHBOURS = 50
-_MAX_LIKENESSES = 2**24  # held at once, users times training users
+_MAX_LIKENESSES = 2**24  # similarities held at once, users times training users
 _BLOCK = 512
 
 
 class Neighbours:
-    """The training users among whom neighbours are looked for."""
+    """The training users among whom neighbours are searched."""
 
     def __init__(
         self,
@@ -30,9 +30,10 @@ class Neighbours:
         """Initializes with the training users.
 
         Args:
-          counts: [num_users, num_tags], clicks.
-          user_ids: [num_users]; nobody is a neighbour of themselves.
-          num_neighbours: How many add their shares.
+          counts: Sparse [num_users, num_tags], clicks of the training users.
+          user_ids: Array [num_users], ids of the training users, so that no user is their own
+            neighbour.
+          num_neighbours: Number of neighbours that add their shares.
         """
         self._unit_rows = _scaled(log_counts(counts), norm=2)
         self._shares = _scaled(counts, norm=1)
@@ -40,14 +41,14 @@ class Neighbours:
         self._num_neighbours = num_neighbours
 
     def scores(self, counts: sparse.csr_matrix, user_ids: np.ndarray) -> np.ndarray:
-        """Scores of all tags.
+        """Computes scores of all tags.
 
         Args:
-          counts: [n, num_tags], clicks of the users asked for.
-          user_ids: [n].
+          counts: Sparse [n, num_tags], clicks of the users to be scored.
+          user_ids: Array [n], ids of these users.
 
         Returns:
-          float64 [n, num_tags]; users without a known tag have no neighbour, hence zeros.
+          float64 [n, num_tags]; zeros for users without a known tag, who have no neighbours.
         """
         at_once = max(1, _MAX_LIKENESSES // self._shares.shape[0])
         parts = [
@@ -57,7 +58,7 @@ class Neighbours:
         return np.concatenate(parts)
 
     def scorer(self) -> TagScorer:
-        """Scores by the users' uncapped histories."""
+        """Returns a scorer of all tags by the users' uncapped histories."""
 
         def score(chunk: Snapshots) -> np.ndarray:
             counts = history_rows(chunk, self._shares.shape[1])
@@ -77,7 +78,7 @@ class Neighbours:
         return np.asarray((weights @ self._shares).todense())
 
     def _likeness(self, rows: sparse.csr_matrix) -> np.ndarray:
-        """Cosines of all pairs, float64 [n, num_users]."""
+        """Computes the cosines of all pairs, float64 [n, num_users]."""
         if not is_dense(self._unit_rows):
             return np.asarray((rows @ self._unit_rows.T).todense())
         dense = np.asarray(rows.todense())
@@ -89,7 +90,7 @@ class Neighbours:
 
 
 def _scaled(rows: sparse.csr_matrix, norm: int) -> sparse.csr_matrix:
-    """Rows of length 1 by the norm; rows of zeros stay."""
+    """Scales rows to length 1 by the L1 or L2 norm; rows of zeros do not change."""
     powers = rows.power(norm).sum(axis=1)
     lengths = np.asarray(powers, np.float64).ravel() ** (1 / norm)
     factors = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)

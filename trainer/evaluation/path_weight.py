@@ -1,7 +1,7 @@
-"""How much the linear path counts beside the towers: weights tried on validation users.
+"""Chooses the weight of the linear path beside the towers on validation users.
 
-What decides is the mean of NDCG@10 over all later tags and over the novel ones: the path has
-something to say of both, and two figures tell weights apart with less noise than one.
+The mean of NDCG@10 over all later tags and over the novel ones decides: the path changes both, and
+two figures together are less noisy than one.
 """
 
 import dataclasses
@@ -15,20 +15,20 @@ from trainer.evaluation import metrics
 from trainer.evaluation.figures import users_at_once
 from trainer.evaluation.shortlists import known_pairs
 
-# What a standard deviation of the path's scores within a user adds to the logits.
+# Weights tried: what a standard deviation of the path's scores within a user adds to the logits.
 WEIGHTS = (0.0, 0.1, 0.15, 0.25, 0.4, 0.6, 1.0, 1.5, 2.5, 4.0, 6.0, 10.0, 16.0)
 _CUT = 10
 
-# Scores of every tag for a chunk of snapshots, float [chunk, num_tags].
+# Function from a chunk of snapshots to scores of every tag, float [chunk, num_tags].
 Scores = Callable[[Snapshots], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
 class PathTrial:
-    """One weight on validation users.
+    """Quality of a weight on validation users.
 
     Attributes:
-      weight: Tried.
+      weight: Weight that was tried.
       quality: Mean of NDCG@10 and novel NDCG@10, as far as they are defined; None: neither is.
     """
 
@@ -37,7 +37,7 @@ class PathTrial:
 
 
 def mean_defined(values: Sequence[float | None]) -> float | None:
-    """The mean of those that are defined; None where none is."""
+    """Computes the mean of the values that are not None; None where there is none."""
     defined = [value for value in values if value is not None]
     return float(np.mean(defined)) if defined else None
 
@@ -52,14 +52,14 @@ def try_weights(
     """Tries weights on validation users.
 
     Args:
-      logits: The towers' multi-class logits.
-      path: Scores of the path, of standard deviation 1 within a user.
-      users: One snapshot a user.
+      logits: Function that computes the towers' multi-class logits.
+      path: Function that computes the path's scores, of standard deviation 1 within a user.
+      users: One snapshot for each user.
       num_tags: Number of tags.
-      weights: The weights tried.
+      weights: Weights that are tried.
 
     Returns:
-      The weights in their order.
+      A trial for each weight, in the order of `weights`.
     """
     size = users_at_once(num_tags)
     by_user: dict[tuple[float, str], list[np.ndarray]] = {}
@@ -90,18 +90,19 @@ def try_weights(
 
 
 def best_quality(trials: Sequence[PathTrial]) -> float | None:
-    """The highest quality; None where none is defined."""
+    """Returns the highest quality; None where none is defined."""
     return max((t.quality for t in trials if t.quality is not None), default=None)
 
 
 def best_weight(trials: Sequence[PathTrial]) -> float:
-    """The weight in whose neighbourhood quality is highest.
+    """Returns the weight with the highest smoothed quality.
 
-    A few hundred users tell neighbouring weights apart by noise alone, so each counts half beside
-    a quarter of both neighbours (itself in the place of one that is missing).
+    With a few hundred users the qualities of neighbouring weights differ by noise alone, so the
+    smoothed quality is half of a weight's own and a quarter of both neighbours' (of its own in the
+    place of a missing neighbour).
 
     Args:
-      trials: By ascending weight.
+      trials: Trials in ascending order of the weights.
 
     Returns:
       The smallest of equally good weights; 0 where no quality is defined.

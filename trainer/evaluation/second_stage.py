@@ -1,6 +1,6 @@
-"""The second stage: what orders the tags that retrieval by the multi-class score proposes.
+"""The second stage, which orders the tags that retrieval by the multi-class score proposes.
 
-Of an item with one tag the click head's logit is an inner product with the same query as the
+The click head's logit of an item with one tag is an inner product with the same query as the
 multi-class logit, so a mix of both is one more table of tag vectors:
 
     ranking = (1 - w) * candidate_embeddings + w * click_embeddings
@@ -10,8 +10,8 @@ multi-class score and orders them by `query . ranking`. With memory (`trainer.co
 takes the tags of the user's own history as well, and orders all of them by the mixture of their
 shares there and of the model's p, the softmax of `query . ranking` over the N.
 
-Here is the same in numpy, for validation, which chooses w and memory, and for the Evaluator.
-Building the servable is `serving.servable.retrieval`'s work.
+This module computes the same in numpy, for validation, which chooses w and memory, and for the
+Evaluator. `serving.servable.retrieval` builds the servable.
 """
 
 import dataclasses
@@ -46,23 +46,24 @@ from trainer.evaluation.shortlists import (
 )
 from trainer.model import InterestModel
 
-# w of `ranking.score: mix`, equal parts: who wants the weight that suits a log takes `validation`.
+# w of `ranking.score: mix`, equal parts; `validation` chooses the weight that suits a log.
 MIX_CLICK_WEIGHT = 0.5
-# Tried on validation users.
+# Weights w that are tried on validation users.
 CLICK_WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
-# That look at one weight after another: enough to tell weights apart.
+# Number of validation users on whom the weights are tried: enough to tell weights apart.
 MAX_USERS = 5_000
 _CHUNK = 512
-_MAX_LOG_SHARE = 700.0  # of what the click head puts far above all candidates
+# Bound of a log share, which is large where the click head puts a tag far above all candidates.
+_MAX_LOG_SHARE = 700.0
 
 
 @dataclasses.dataclass(frozen=True)
 class WeightTrial:
-    """One weight on validation users.
+    """Quality of a weight on validation users.
 
     Attributes:
-      click_weight: w.
-      quality: The deciding metric; None: undefined, as no user has a truth.
+      click_weight: w, the weight that was tried.
+      quality: Value of the deciding metric; None: undefined, as no user has a truth.
     """
 
     click_weight: float
@@ -71,18 +72,18 @@ class WeightTrial:
 
 @dataclasses.dataclass(frozen=True)
 class SecondStage:
-    """What was decided after the fit; the defaults are those of a model without a second stage.
+    """Choices made after training; the defaults describe a model without a second stage.
 
     Attributes:
-      click_weight: w as served.
-      mix_weight: The best w that mixes, above 0 and below 1, on validation users; None: there is no
-        click head to mix with.
-      num_candidates: N.
-      metric: The deciding metric.
-      trials: The weights tried, without memory; empty without a click head.
-      memory: As served; empty: none.
-      memory_metric: What decided about it, where that was asked.
-      memory_trials: The memories tried, with w as served.
+      click_weight: w, the weight that serving uses.
+      mix_weight: Best w above 0 and below 1 on validation users; None: there is no click head to
+        mix with.
+      num_candidates: N, number of candidates.
+      metric: Name of the deciding metric.
+      trials: Weights that were tried, without memory; empty without a click head.
+      memory: Memory that serving uses; empty: none.
+      memory_metric: Name of the metric that decided about memory; empty if none was tried.
+      memory_trials: Memories that were tried, with `click_weight`.
     """
 
     click_weight: float = 0.0
@@ -96,7 +97,7 @@ class SecondStage:
 
 
 def mixed(multi_class: Any, click: Any, click_weight: float) -> Any:
-    """`(1 - w) * multi_class + w * click`, of tensors or arrays: of logits, or of tag vectors."""
+    """Computes `(1 - w) * multi_class + w * click` of logits or tag vectors, tensors or arrays."""
     return (1.0 - click_weight) * multi_class + click_weight * click
 
 
@@ -107,23 +108,23 @@ def two_stage_scores(
     num_candidates: int,
     remembered: Remembered | None = None,
 ) -> np.ndarray:
-    """Scores whose order is that of two stages, for `trainer.evaluation.figures.evaluate`.
+    """Computes scores in the order of two stages, for `trainer.evaluation.figures.evaluate`.
 
     First come the N best tags by the multi-class logit, in the order of `query . ranking` (equal
     ones in that of the multi-class logit); then all others in the order of the multi-class logit.
-    With memory the tags of the history are among the first, and p' orders them (equal ones by
-    number). Up to the N-th place this is what a servable with an exact index answers. Only the
-    order means anything.
+    With memory the tags of the history are among the first tags, and p' orders these (equal ones by
+    id). Up to the N-th place a servable with an exact index returns the same order. Only the order
+    of the scores means anything.
 
     Args:
       multi_class: float [batch, num_tags], multi-class logits.
-      queries: float [batch, dimension].
-      ranking: float [num_tags, dimension].
-      num_candidates: N; all tags where there are fewer.
-      remembered: What memory says of the users; None: there is no memory.
+      queries: float [batch, dimension], query embeddings.
+      ranking: float [num_tags, dimension], ranking embeddings.
+      num_candidates: N, number of candidates; all tags where there are fewer.
+      remembered: Memory's part of the mixture for the users; None: there is no memory.
 
     Returns:
-      float64 [batch, num_tags].
+      float64 [batch, num_tags], scores.
     """
     candidates = metrics.top_k(multi_class, num_candidates)
     if remembered is None:
@@ -133,7 +134,7 @@ def two_stage_scores(
     logits = np.einsum("nd,nd->n", queries[rows], ranking[tags]).astype(np.float64)
     log_shares = logits - log_normalizer(logits, candidates.shape)[rows]
     scores = remembered.log_mixture(log_shares, rows, shares)
-    # All others one below the last of these, at least.
+    # All other tags get scores at least 1 below the lowest of these.
     lowest = np.full(len(candidates), np.inf)
     np.minimum.at(lowest, rows, scores)
     behind = lowest - 1 - multi_class.max(axis=1)
@@ -143,33 +144,33 @@ def two_stage_scores(
 
 
 def log_normalizer(logits: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Logarithm of the sum that makes p of logits, over the N candidates of a user.
+    """Computes the logarithm of the softmax's denominator over the N candidates of each user.
 
     Args:
-      logits: float64 [n], of `Remembered.unite`'s pairs: the candidates first.
-      shape: Users and N.
+      logits: float64 [n], logits of the pairs of `Remembered.unite`, the candidates first.
+      shape: Number of users, and N.
 
     Returns:
-      float64 [batch].
+      float64 [batch], logarithms.
     """
     return special.logsumexp(logits[: shape[0] * shape[1]].reshape(shape), axis=1)
 
 
 def _promoted(multi_class: np.ndarray, candidates: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    """Logits [batch, n] as scores, with the candidates [batch, N] first, by logits of their own."""
+    """Turns logits [batch, n] into scores, with candidates [batch, N] first by their own logits."""
     order = np.argsort(-logits, axis=1, kind="stable")
     scores = multi_class.astype(np.float64)
-    # Places above the best logit: whole numbers apart, so that no two of them are equal.
+    # Scores above the best logit that differ by whole numbers, so that no two of them are equal.
     places = np.arange(candidates.shape[1], 0, -1) + scores.max(axis=1, keepdims=True)
     np.put_along_axis(scores, np.take_along_axis(candidates, order, axis=1), places, axis=1)
     return scores
 
 
 def best_weight(trials: Sequence[WeightTrial]) -> float | None:
-    """The weight with the highest quality, the smallest of equally good ones.
+    """Returns the weight with the highest quality, the smallest of equally good ones.
 
     Args:
-      trials: In any order.
+      trials: Trials in any order.
 
     Returns:
       The weight; None if no quality is defined.
@@ -184,16 +185,16 @@ def choose_second_stage(
     config: RankingConfig,
     weights: Sequence[float] = CLICK_WEIGHTS,
 ) -> SecondStage:
-    """Tries weights on validation users, and decides as configured.
+    """Tries weights and memories on validation users, and chooses as configured.
 
     Args:
       model: The trained model.
-      validation: One snapshot a validation user.
-      config: What decides; without a click loss w is 0 whatever it says.
-      weights: The weights tried; other than 0 and 1, the best of them is `mix_weight`.
+      validation: One snapshot for each validation user.
+      config: Configuration of the choice; without a click loss w is 0 in any case.
+      weights: Weights that are tried; the best of those between 0 and 1 is `mix_weight`.
 
     Returns:
-      The decision. Where no validation user has a truth, `validation` takes w = 0.
+      The choices. Where no validation user has a truth, `ranking.score: validation` takes w = 0.
     """
     metric = model.training_config.early_stopping_metric
     stage = SecondStage(num_candidates=config.num_candidates, metric=metric)
@@ -202,7 +203,7 @@ def choose_second_stage(
     if not (has_clicks or domains):
         return stage
     users = spread_users(validation, MAX_USERS)
-    # The towers run once and all tags are scored once: every weight orders the same short lists.
+    # The towers run and all tags are scored only once: every weight orders the same short lists.
     lists = shortlists(
         over_chunks(model.query_embeddings, users, model.spec.raw_names),
         model.candidate_embeddings().numpy(),
@@ -233,7 +234,7 @@ def choose_second_stage(
 def _choose_memory(
     lists: Snapshots, stage: SecondStage, domains: Sequence[str], weights: Sequence[float]
 ) -> SecondStage:
-    """The stage with memory, and another of the weights where memory makes that one better."""
+    """Chooses memory, and another weight if that is better with memory."""
     metric = memory_metric(stage.metric)
 
     def with_memory(click_weight: float) -> tuple[SecondStage, float]:
@@ -249,7 +250,7 @@ def _choose_memory(
         )
         return found, quality
 
-    # w was chosen for lists without memory, where it may stand in for it: w = 0 is tried as well.
+    # w was chosen without memory, whose effect it may replace: w = 0 is tried as well.
     starts = sorted({stage.click_weight, 0.0} if weights else {stage.click_weight})
     found, quality = max(map(with_memory, starts), key=lambda pair: pair[1])
     if not found.memory:
@@ -273,7 +274,7 @@ def _choose_memory(
 def _memory_users(
     lists: Snapshots, num_candidates: int, click_weight: float, domains: Sequence[str]
 ) -> MemoryUsers:
-    """Short lists as the choice of memory takes them."""
+    """Converts short lists to the arrays from which memory is chosen."""
     multi_class, click = lists.scalars[MULTI_CLASS], lists.scalars[CLICK]
     is_listed = multi_class > -np.inf
     proposed = np.zeros(multi_class.shape, bool)
@@ -312,7 +313,7 @@ def _try_weights(
             with_slices=False,
         )
         figures[MEAN_NDCG] = mean_defined([figures["ndcg_at_10"], figures["novel_ndcg_at_10"]])
-        # How tags are ordered changes nothing about clicks on items.
+        # None for metrics of clicks on items, which do not depend on the order of tags.
         trials.append(WeightTrial(weight, figures.get(metric)))
     return trials
 
@@ -335,7 +336,7 @@ def _scorer(click_weight: float, num_candidates: int) -> TagScorer:
 
 
 def spread_users(snapshots: Snapshots, max_users: int) -> Snapshots:
-    """All snapshots, or `max_users` of them at even distances in their canonical order."""
+    """Returns all snapshots, or `max_users` of them at even distances in canonical order."""
     if snapshots.num_examples <= max_users:
         return snapshots
     return snapshots.take(np.arange(max_users) * snapshots.num_examples // max_users)
@@ -344,15 +345,16 @@ def spread_users(snapshots: Snapshots, max_users: int) -> Snapshots:
 def over_chunks(
     function: Callable[[dict[str, Any]], tf.Tensor], snapshots: Snapshots, names: Sequence[str]
 ) -> np.ndarray:
-    """A function of batches of features, over all snapshots.
+    """Applies a function of feature batches to all snapshots, chunk by chunk.
 
     Args:
-      function: Features -> a tensor whose first dimension runs over users, or over what they have.
-      snapshots: At least one.
-      names: The features it takes.
+      function: Function from features to a tensor whose first dimension runs over users, or over
+        their impressions.
+      snapshots: The snapshots, at least one.
+      names: Names of the features that the function takes.
 
     Returns:
-      Its results, one chunk after another.
+      The concatenated results of all chunks.
     """
     compiled = tf.function(function, reduce_retracing=True, autograph=False)
     results = []

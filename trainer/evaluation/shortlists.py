@@ -1,6 +1,6 @@
-"""Of every validation user the few tags that can be in a list, whatever the second stage is.
+"""Short lists of validation users: the few tags that any second stage may rank first.
 
-All tags are scored once; what the second stage may be is then tried on these lists alone.
+All tags are scored once; parameters of the second stage are then tried on these lists alone.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from trainer.data.snapshots import Snapshots
 from trainer.evaluation import metrics
 from trainer.evaluation.figures import CUTS, users_at_once
 
-# Names of the logits in scalars, float [num_users, n].
+# Names of the logits among the scalars, float [num_users, n].
 MULTI_CLASS, CLICK = "multi_class_logits", "click_logits"
 
 
@@ -27,26 +27,26 @@ def shortlists(
     with_novel: bool,
     domains: Sequence[str] = (),
 ) -> Snapshots:
-    """Of every user the tags that decide metrics at cuts, whatever w and memory are.
+    """Returns the tags of every user that decide metrics at cuts, whatever w and memory are.
 
-    These are the N candidates; as many of the best tags as the greatest cut has places; with
-    `with_novel` as many of those that are not in the history; the labels; and what the domains of
-    memory list.
+    A list has the N candidates; as many of the best tags as the greatest cut; with `with_novel` as
+    many of the best tags that are not in the history; the labels; and the tags in the domains of
+    memory.
 
     Args:
-      queries: float [num_users, dimension].
-      candidates: float [num_tags, dimension], for multi-class logits.
-      clicks: float [num_tags, dimension], for click logits.
-      users: With labels and histories.
-      num_candidates: N.
+      queries: float [num_users, dimension], query embeddings.
+      candidates: float [num_tags, dimension], embeddings for multi-class logits.
+      clicks: float [num_tags, dimension], embeddings for click logits.
+      users: Snapshots of the users with labels and histories.
+      num_candidates: N, number of candidates.
       with_novel: Whether novel metrics are wanted.
-      domains: That memory may look at.
+      domains: Names of the domains that memory may use.
 
     Returns:
-      The users, their tags numbered by place in their own list, in order of the tags: both logits,
-      float [num_users, n], in scalars, -inf where a list is shorter; labels and, of the history,
-      what is listed. In scalars, too, shares float [num_users, n] and total weight float
-      [num_users] of every domain.
+      The users, with tags numbered by their place in the user's own list, which is in order of the
+      tags' ids. Scalars have both logits, float [num_users, n], -inf where a list is shorter, and
+      for every domain shares, float [num_users, n], and total weights, float [num_users]. Lists
+      have the labels and the tags of the history, -1 for a tag that is not listed.
     """
     size = users_at_once(len(candidates))
     parts = []
@@ -74,7 +74,7 @@ def shortlists(
     for name, values in zip((MULTI_CLASS, CLICK), logits_of_pairs, strict=True):
         scores[name] = np.full(shape, -np.inf, np.float32)
         scores[name][user, places] = values
-    # One number a pair, ascending, so that a pair is found by bisection.
+    # Pairs are encoded as ascending numbers, so that bisection finds them.
     keys = user * len(candidates) + tags
 
     def listed_only(column: ListValues) -> ListValues:
@@ -94,17 +94,17 @@ def shortlists(
 
 
 def shares_of(domain: str) -> str:
-    """Name of a domain's shares in scalars."""
+    """Returns the name of a domain's shares among the scalars."""
     return f"shares_of_{domain}"
 
 
 def total_of(domain: str) -> str:
-    """Name of a domain's total weights in scalars."""
+    """Returns the name of a domain's total weights among the scalars."""
     return f"total_of_{domain}"
 
 
 def known_pairs(column: ListValues, num_tags: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and tags, those without the unknown: below 0 or, of domains, behind the last tag."""
+    """Returns the rows and ids of known tags: from 0 on and, if given, below `num_tags`."""
     is_known = column.values >= 0
     if num_tags is not None:
         is_known &= column.values < num_tags

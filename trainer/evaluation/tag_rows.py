@@ -1,9 +1,9 @@
-"""Users as sparse rows of tag counts: what closed forms and neighbours are fitted on.
+"""Represents users as sparse rows of tag counts, to which EASE and neighbours are fitted.
 
-A training snapshot has no uncapped history (only evaluation needs one), but each of them has all
-of its user's clicks: those before it in a domain of clicked tags, the others as labels. So a
-training user's row is taken from their *earliest* snapshot, whose labels, with the higher cap, hold
-most of them, together with what a counting domain says of the time before.
+A training snapshot has no uncapped history (only evaluation needs one), but it has all clicks of
+its user: those before it in a domain of clicked tags, the others as labels. So a training user's
+row is made from their *earliest* snapshot: its labels, with the higher cap, hold most clicks, and a
+domain that counts tags holds those before.
 """
 
 import numpy as np
@@ -22,21 +22,21 @@ from trainer.contract.features import (
 )
 from trainer.data.snapshots import Snapshots
 
-# From this share of entries that are not 0, products of dense blocks are faster than sparse ones.
+# Share of non-zero entries from which products of dense blocks are faster than sparse ones.
 _DENSE_SHARE = 0.02
 
 
 def counting_domain(spec: FeatureSpec, events: str = "clicked") -> str | None:
-    """The domain that says most of how often a user met each tag.
+    """Finds the domain that counts most of a user's events by tag.
 
     Args:
-      spec: The features.
-      events: `clicked`, or `skipped`.
+      spec: The feature specification.
+      events: `clicked` or `skipped`.
 
     Returns:
-      Its name: of those that count tags as the labels name them, one without `last_events` if there
-      is any, of these the one with the longest window, and of these with the most values; None:
-      there is none.
+      Name of the domain: of those that count tags in the labels' vocabulary, the one without
+      `last_events` or else with the most, then with the longest window, then with the most values;
+      None: there is no such domain.
     """
 
     def reach(domain: Domain) -> tuple[float, float, int]:
@@ -56,7 +56,7 @@ def counting_domain(spec: FeatureSpec, events: str = "clicked") -> str | None:
 
 
 def columns_of_rows(domain: str | None) -> tuple[str, ...]:
-    """The columns that `user_rows` reads, for those who read no others from files."""
+    """Returns the names of the columns that `user_rows` reads, so that no others need be loaded."""
     names = (USER_ID, LABEL_TAGS, LABEL_TAG_WEIGHTS)
     return names if domain is None else (*names, domain, weights_name(domain))
 
@@ -64,17 +64,17 @@ def columns_of_rows(domain: str | None) -> tuple[str, ...]:
 def user_rows(
     train: Snapshots, num_tags: int, domain: str | None = None, max_users: int | None = None
 ) -> sparse.csr_matrix:
-    """How often each training user clicked each tag.
+    """Counts how often each training user clicked each tag.
 
     Args:
-      train: Training snapshots in canonical order, several a user.
+      train: Training snapshots in canonical order, several of each user.
       num_tags: Number of tags.
-      domain: From `counting_domain`; None: clicks before a user's earliest snapshot are not known
-        (with six snapshots a user about a seventh of them).
-      max_users: As of `first_of_users`.
+      domain: Name of the domain of `counting_domain`; None: clicks before a user's earliest
+        snapshot are not known (with six snapshots a user about a seventh of them).
+      max_users: Largest number of users, as for `first_of_users`.
 
     Returns:
-      float64 [num_users, num_tags], one row a user; hash buckets and unknown tags are left out.
+      float64 [num_users, num_tags], clicks; hash buckets and unknown tags are left out.
     """
     chosen = train.take(first_of_users(train, max_users))
     rows = _rows(chosen, LABEL_TAGS, LABEL_TAG_WEIGHTS, num_tags)
@@ -84,33 +84,33 @@ def user_rows(
 
 
 def history_rows(snapshots: Snapshots, num_tags: int) -> sparse.csr_matrix:
-    """How often each held-out user had clicked each tag, uncapped.
+    """Counts how often each held-out user had clicked each tag, without a cap.
 
     Args:
       snapshots: Held-out snapshots.
       num_tags: Number of tags.
 
     Returns:
-      float64 [num_snapshots, num_tags].
+      float64 [num_snapshots, num_tags], clicks.
     """
     return _rows(snapshots, HISTORY_TAGS, HISTORY_TAG_COUNTS, num_tags)
 
 
 def domain_rows(snapshots: Snapshots, domain: str, num_tags: int) -> sparse.csr_matrix:
-    """The weights of a domain of tags, float64 [num_snapshots, num_tags]."""
+    """Returns the weights of a domain of tags, float64 [num_snapshots, num_tags]."""
     return _rows(snapshots, domain, weights_name(domain), num_tags)
 
 
 def first_of_users(train: Snapshots, max_users: int | None = None) -> np.ndarray:
-    """Rows of the earliest snapshot of each user.
+    """Returns the rows of the earliest snapshot of each user.
 
     Args:
-      train: Training snapshots in canonical order, several a user.
-      max_users: Bound of the users; beyond it, that many at even distances in the order of their
-        ids. None: no bound.
+      train: Training snapshots in canonical order, several of each user.
+      max_users: Largest number of users; of more users, this many are taken at even distances in
+        the order of their ids. None: no limit.
 
     Returns:
-      int64 [num_users].
+      int64 [num_users], rows.
     """
     users = train.scalars[USER_ID]
     first = np.flatnonzero(np.r_[True, users[1:] != users[:-1]]) if len(users) else np.arange(0)
@@ -120,12 +120,12 @@ def first_of_users(train: Snapshots, max_users: int | None = None) -> np.ndarray
 
 
 def is_dense(rows: sparse.csr_matrix) -> bool:
-    """Whether products of dense blocks of the rows are faster than sparse ones."""
+    """Returns whether products of dense blocks of the rows are faster than sparse ones."""
     return rows.nnz >= _DENSE_SHARE * rows.shape[0] * rows.shape[1]
 
 
 def log_counts(rows: sparse.csr_matrix) -> sparse.csr_matrix:
-    """log(1 + count), entry by entry: a hundredth click says less than the first."""
+    """Computes log(1 + count) of every entry: a hundredth click says less than the first."""
     return rows.log1p().tocsr()
 
 

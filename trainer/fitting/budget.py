@@ -1,4 +1,4 @@
-"""How long a training may take, in steps, fixed before its first one: no figure of it enters.
+"""Computes the budget of a training in steps, before its first step.
 
 A large log is trained for some epochs. A small one has few steps an epoch, so it is trained in
 smaller batches and for more epochs, until validation users stop improving.
@@ -9,24 +9,23 @@ import math
 
 from trainer.config import TrainingConfig
 
-# Smaller batches than these only where `batch_size` says so: their means are noise.
+# Smallest batch unless `batch_size` is smaller: the means of smaller batches are too noisy.
 _MIN_BATCH = 32
-# Evaluations of a training at most, where it has more epochs than that.
+# Largest number of evaluations in a training by default.
 _MAX_EVALUATIONS = 20
-# Steps between two of TensorBoard's points of the training: a curve, even of a budget of a few
-# hundred steps.
+# Steps between two points of training in TensorBoard: a budget of a few hundred steps has a curve.
 LOG_EVERY_STEPS = 50
 
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """The steps of a training.
+    """The batch size and the steps of a training.
 
     Attributes:
-      batch_size: Snapshots a step.
-      steps_per_epoch: Steps that see every snapshot once.
-      num_steps: Steps at most; the learning rate's schedule runs over them.
-      min_steps: Steps before which training does not stop.
+      batch_size: Number of snapshots in a step.
+      steps_per_epoch: Number of steps that see every snapshot once.
+      num_steps: Largest number of steps, over which the learning rate's schedule runs.
+      min_steps: Number of steps before which training does not stop.
       evaluation_steps: Steps between two evaluations on validation users.
     """
 
@@ -38,12 +37,12 @@ class Budget:
 
     @classmethod
     def of(cls, config: TrainingConfig, num_examples: int, num_replicas: int = 1) -> "Budget":
-        """The budget of a training.
+        """Computes the budget of a training.
 
         Args:
-          config: Its bounds.
-          num_examples: Training snapshots.
-          num_replicas: Each of which gets a snapshot of every full batch.
+          config: Configuration of the training.
+          num_examples: Number of training snapshots.
+          num_replicas: Number of replicas, each of which gets a snapshot of every full batch.
 
         Returns:
           The budget.
@@ -60,5 +59,5 @@ class Budget:
         return cls(batch_size, steps_per_epoch, num_steps, config.min_steps, evaluation_steps)
 
     def next_evaluation(self, step: int) -> int:
-        """The first step after `step` that an evaluation follows: the budget's last one is such."""
+        """Returns the first step after `step` that an evaluation follows; one follows the last."""
         return min((step // self.evaluation_steps + 1) * self.evaluation_steps, self.num_steps)

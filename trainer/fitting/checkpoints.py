@@ -1,7 +1,7 @@
-"""A training that is not finished, in one file, so that a process killed in it loses little.
+"""Saves the state of an unfinished training, so that a killed process loses little work.
 
-The folder is named after what decides the training's outcome: a training that starts again with the
-same configuration on the same examples finds its own state, any other one does not.
+The folder is named after all inputs that determine the training's result: a training that starts
+again with the same configuration on the same examples finds its own state, any other does not.
 """
 
 import dataclasses
@@ -28,18 +28,18 @@ Figures = dict[str, float | None]
 
 @dataclasses.dataclass
 class Progress:
-    """How far a training has come.
+    """The progress of a training.
 
     Attributes:
-      first_iteration: Steps that the optimizer had taken when this training began.
-      step: Steps of this training.
+      first_iteration: Number of steps that the optimizer had taken when this training began.
+      step: Number of steps that this training has taken.
       stopping: The evaluations, and which was the best.
-      losses: Mean loss of the steps between each two evaluations.
-      history: Metrics on validation users, by evaluation.
-      seconds: Time of the steps between each two evaluations.
-      validation_seconds: Time of each evaluation on validation users.
+      losses: Mean losses of the steps between evaluations.
+      history: Metrics on validation users at each evaluation.
+      seconds: Seconds of the steps between evaluations.
+      validation_seconds: Seconds of each evaluation on validation users.
       loss_since: Sum of the losses of the steps since the last evaluation.
-      seconds_since: Time of these steps.
+      seconds_since: Seconds of the steps since the last evaluation.
     """
 
     stopping: EarlyStopping
@@ -54,18 +54,18 @@ class Progress:
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> "Progress":
-        """The inverse of `dataclasses.asdict`."""
+        """Builds the progress from the mapping that `dataclasses.asdict` makes."""
         return cls(**{**mapping, "stopping": EarlyStopping(**mapping["stopping"])})
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """A training at one moment.
+    """The state of a training after some step.
 
     Attributes:
-      state: The model and its optimizer.
+      state: State of the model and its optimizer.
       best_weights: Weights of the best state, by name; empty: there is none yet.
-      progress: How far it has come.
+      progress: Progress of the training.
     """
 
     state: ModelState
@@ -74,10 +74,11 @@ class Checkpoint:
 
 
 class CheckpointFolder:
-    """The place of one training's checkpoint; a new one takes the place of the last.
+    """The folder of one training's checkpoint; a new checkpoint replaces the last.
 
     Args:
-      folder: Of this training alone. All processes of the training see it; only the chief writes.
+      folder: Folder of this training alone. All processes of the training read it; only the chief
+        writes.
     """
 
     def __init__(self, folder: str):
@@ -85,7 +86,7 @@ class CheckpointFolder:
         self._path = os.path.join(folder, _FILE)
 
     def load(self) -> Checkpoint | None:
-        """The last checkpoint; None: there is none, or one that is damaged."""
+        """Reads the last checkpoint; None: there is none, or it is damaged."""
         if not tf.io.gfile.exists(self._path):
             return None
         try:
@@ -102,23 +103,23 @@ class CheckpointFolder:
             return None
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Writes a checkpoint."""
+        """Writes a checkpoint over the last one."""
         tf.io.gfile.makedirs(self.folder)
         arrays = checkpoint.state.to_arrays()
         arrays |= {_BEST + name: value for name, value in checkpoint.best_weights.items()}
         write_arrays(self._path, arrays, dataclasses.asdict(checkpoint.progress))
 
     def remove(self) -> None:
-        """Forgets the training, which is finished."""
+        """Removes the folder of a training that is finished."""
         if tf.io.gfile.exists(self.folder):
             tf.io.gfile.rmtree(self.folder)
 
 
 def training_key(**parts: Any) -> str:
-    """Names what decides a training's outcome.
+    """Hashes the inputs that determine a training's result.
 
     Args:
-      **parts: Configurations and fingerprints of inputs, anything that JSON can hold.
+      **parts: Configurations and fingerprints of inputs, any values that JSON can hold.
 
     Returns:
       A hash, 32 letters and digits.

@@ -1,8 +1,8 @@
-"""On which devices and in which processes a training runs: strategies of `tf.distribute`.
+"""Distributes a training over devices and processes by strategies of `tf.distribute`.
 
 A step is one step of all replicas together: each takes its part of the step's batch, losses are
-divided by what the whole batch holds, gradients are added up. A training on several replicas is
-thus the same training, but for the order of additions and for what dropout hides.
+divided by the size of the whole batch, gradients are added up. A training on several replicas thus
+differs only in the order of additions and in what dropout hides.
 """
 
 import os
@@ -21,31 +21,31 @@ class Replicas:
     """The replicas of a training, seen from one of its processes.
 
     Args:
-      strategy: Of `tf.distribute`; None: one replica, without any strategy.
+      strategy: Strategy of `tf.distribute`; None: one replica, without a strategy.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy | None = None):
         self.is_distributed = strategy is not None
-        # TensorFlow's default strategy runs things as they are.
+        # TensorFlow's default strategy changes nothing.
         self.strategy = tf.distribute.get_strategy() if strategy is None else strategy
-        # Replicas in this process.
+        # Number of replicas in this process.
         self.num_local = 0 if strategy is None else len(strategy.extended.worker_devices)
         self._num_processes, self.is_chief = 1, True
         resolver = None if strategy is None else strategy.cluster_resolver
         if resolver is not None:
             cluster = resolver.cluster_spec().as_dict()
             self._num_processes = max(1, sum(len(hosts) for hosts in cluster.values()))
-            # The chief, or the first worker of a cluster that names none.
+            # The chief, or the first worker of a cluster without a chief.
             chief = ("chief" if "chief" in cluster else "worker", 0)
             self.is_chief = not cluster or (resolver.task_type, resolver.task_id) == chief
 
     @classmethod
     def of(cls, name: Literal["none", "mirrored", "multi_worker"]) -> "Replicas":
-        """The replicas that a configuration names.
+        """Makes the replicas that a configuration names.
 
         Args:
-          name: `none`; `mirrored`: the GPUs of this machine, or its CPU; `multi_worker`: those of
-            the processes that `TF_CONFIG` names.
+          name: `none`; `mirrored`: the GPUs of this machine, or its CPU; `multi_worker`: the
+            devices of the processes that `TF_CONFIG` names.
 
         Returns:
           The replicas.
@@ -67,20 +67,20 @@ class Replicas:
         try:
             return cls(tf.distribute.MultiWorkerMirroredStrategy())
         except RuntimeError as error:
-            # "Collective ops must be configured at program startup".
+            # TensorFlow's error: "Collective ops must be configured at program startup".
             raise ValueError(
                 "`training.strategy` must be `multi_worker` in processes that begin with the "
                 f"training alone (docs/training.md). Received: {error}"
             ) from error
 
     def datasets(self, make: Callable[[Share], tf.data.Dataset]) -> Any:
-        """The batches of this process's replicas, a distributed dataset.
+        """Returns the distributed dataset of this process's replicas.
 
         Args:
-          make: From a share to its batches: one a replica and step.
+          make: Function from a share to its batches, one for each replica and step.
 
         Returns:
-          What `tf.distribute` makes of them.
+          The distributed dataset that `tf.distribute` makes of the batches.
         """
 
         def of_process(context: tf.distribute.InputContext) -> tf.data.Dataset:
@@ -91,13 +91,13 @@ class Replicas:
         return self.strategy.distribute_datasets_from_function(of_process)
 
     def from_chief(self, value: float | None) -> float | None:
-        """What the chief has; all processes must call this.
+        """Sends a value from the chief to all processes, which must all call this method.
 
         Args:
-          value: Of this process, which counts in the chief alone.
+          value: Value of this process; only the chief's is used.
 
         Returns:
-          The chief's.
+          The chief's value.
         """
         if self._num_processes == 1:
             return value
@@ -106,7 +106,7 @@ class Replicas:
         @tf.function(autograph=False)
         def total() -> tf.Tensor:
             def of_replica() -> tf.Tensor:
-                # The chief's first replica is the first of all.
+                # The chief's first replica is the first of all replicas.
                 first = tf.distribute.get_replica_context().replica_id_in_sync_group == 0
                 mine = tf.constant(own if self.is_chief else 0.0, tf.float64)
                 return tf.where(first, mine, tf.zeros([], tf.float64))

@@ -1,4 +1,4 @@
-"""When training stops and which state is kept: by the protocol's metric on validation users."""
+"""Decides when training stops and which state is kept, by a metric on validation users."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,19 +15,19 @@ from trainer.evaluation.linear_path import FittedPath
 from trainer.evaluation.path_weight import WEIGHTS, best_quality, mean_defined, try_weights
 from trainer.model import InterestModel
 
-# Of the best value.
+# Share of the best value from which a gain counts as improvement.
 _NOTABLE_GAIN = 0.005
 
 
 @dataclasses.dataclass
 class EarlyStopping:
-    """Remembers the best state; its fields are what a resumed training needs of it.
+    """Early stopping of a training; a resumed training restores its fields.
 
     Attributes:
-      patience: Evaluations without improvement after which training stops.
-      min_steps: Steps before which it does not.
-      steps: At which there was an evaluation.
-      values: The metric at each; None: undefined, no validation user has a truth.
+      patience: Number of evaluations without improvement after which training stops.
+      min_steps: Number of steps before which training does not stop.
+      steps: Steps at which there was an evaluation.
+      values: Values of the metric at these steps; None: undefined, no validation user has a truth.
     """
 
     patience: int
@@ -36,14 +36,14 @@ class EarlyStopping:
     values: list[float | None] = dataclasses.field(default_factory=list)
 
     def update(self, step: int, value: float | None) -> bool:
-        """Takes an evaluation into account.
+        """Records an evaluation.
 
         Args:
-          step: Steps taken; 0: the untrained start, which is a state like any other.
-          value: The metric, to be maximised; None: undefined.
+          step: Number of steps taken; 0: the untrained start, which is a state like any other.
+          value: Value of the metric, to be maximised; None: undefined.
 
         Returns:
-          Whether it is the best state so far.
+          Whether this is the best state so far.
         """
         self.steps.append(step)
         self.values.append(value)
@@ -51,34 +51,34 @@ class EarlyStopping:
 
     @property
     def _best(self) -> int | None:
-        """The first of the highest values."""
+        """Index of the first of the highest values; None: no value is defined."""
         defined = [i for i, value in enumerate(self.values) if value is not None]
-        # `max` takes the first.
+        # `max` returns the first of equal ones.
         return max(defined, key=lambda i: self.values[i] or 0.0) if defined else None
 
     @property
     def best_step(self) -> int | None:
-        """Steps of the best state; None: no evaluation has had a metric."""
+        """Number of steps of the best state; None: the metric was never defined."""
         return None if self._best is None else self.steps[self._best]
 
     @property
     def best_value(self) -> float | None:
-        """Its metric."""
+        """Metric of the best state; None: the metric was never defined."""
         return None if self._best is None else self.values[self._best]
 
     @property
     def should_stop(self) -> bool:
-        """Whether the last `patience` evaluations brought nothing, and the minimum is reached."""
+        """Whether the last `patience` evaluations are no better and `min_steps` are reached."""
         if not self.steps or self.steps[-1] < self.min_steps:
             return False
         return len(self.steps) - 1 - (self._best or 0) >= self.patience
 
     @property
     def is_improving(self) -> bool:
-        """Whether the last quarter of the steps made the best value better, by a share of it.
+        """Whether the last quarter of the steps raised the best value notably.
 
-        Noise makes the last evaluation the best one now and then; more than that is a training
-        that was ended too early.
+        Noise may make the last evaluation the best one; a notable gain means that training ended
+        too early.
         """
         if self.best_step is None or self.best_value is None:
             return False
@@ -93,12 +93,12 @@ class EarlyStopping:
         return self.best_value - max(earlier) > _NOTABLE_GAIN * abs(self.best_value)
 
 
-# Of the linear path, at every evaluation.
+# Weights of the linear path that are tried at every evaluation.
 _FEW_WEIGHTS = WEIGHTS[::2]
 
 
 class InMemoryEvaluator:
-    """The protocol's metrics of a model in memory, without slices.
+    """Computes the protocol's metrics for a model in memory, without slices.
 
     The Evaluator of the pipeline calls the same `trainer.evaluation.figures.evaluate` with the
     scores of the saved model.
@@ -108,8 +108,8 @@ class InMemoryEvaluator:
         """Compiles the model's scorers, once for all evaluations.
 
         Args:
-          model: The model; later changes of its weights are seen.
-          path: What its scores will be added to; None: nothing.
+          model: The model; later changes of its weights have an effect.
+          path: Linear path that will be added to the model; None: there is none.
         """
         self._path = path
         self._num_tags = model.num_tags
@@ -122,17 +122,17 @@ class InMemoryEvaluator:
             self._score_items = _compiled(model.impression_logits, names)
 
     def evaluate(self, snapshots: Snapshots) -> dict[str, float | None]:
-        """Evaluates.
+        """Evaluates the model on some users.
 
         Args:
-          snapshots: One a user.
+          snapshots: One snapshot for each user.
 
         Returns:
-          Metrics of the towers by name, None where undefined. And `mean_ndcg_at_10`, the mean of
-          NDCG@10 and novel NDCG@10, which alone is of the towers together with the path, at the
-          best of a few weights.
+          Metrics of the towers by name, None where undefined. Only `mean_ndcg_at_10`, the mean of
+          NDCG@10 and novel NDCG@10, is computed for the towers together with the path, at the best
+          of a few weights.
         """
-        # Once, and not for every chunk: a large table takes longer than the users of a chunk.
+        # Not for every chunk: a large table takes longer than the users of a chunk.
         candidates = self._candidate_embeddings()
 
         def score_tags(chunk: Snapshots) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""Where a training begins: at what the examples say before anything is known of a user.
+"""Sets the initial values of a model, so that its first answer is the best one for all users.
 
-A fresh model answers every user alike: the multi-class head with the shares of the tags among the
-training labels, which is popularity, and the click head with the plain click rate. Everything that
-is trained afterwards tells users apart. It changes values of variables, never which there are.
+A fresh model gives every user the same scores: the multi-class head the shares of the tags among
+the training labels, which is popularity, and the click head the plain click rate. Training then
+only has to learn how users differ. The module sets values of variables and adds none.
 """
 
 import numpy as np
@@ -12,22 +12,22 @@ from trainer.contract import features as f
 from trainer.data.snapshots import Snapshots
 from trainer.model import InterestModel
 
-# Labels that every tag is given beside its own, of the average weight: Jeffreys' prior.
+# Number of labels of average weight that every tag gets beside its own: Jeffreys' prior.
 _PRIOR_LABELS = 0.5
 
 
 def set_initial_values(model: InterestModel, train: Snapshots) -> None:
-    """Sets a fresh model to what is known before its first step.
+    """Sets the initial values of a fresh model from the training labels.
 
         b_t = log(num_tags share_t),   u = 0,   offset = log(r / (1 - r)), r the plain click rate
 
-    The softmax of b is the shares. They are taken relative to the average tag's, so that a tag
-    without an id, which is hidden by id dropout or that training never saw, is an average one with
-    its 0. A user vector of 0 is no dead point: the kernel that makes it has gradients by the tags'
+    The softmax of b gives the shares. b is relative to the average tag, so that a tag without an id
+    (hidden by id dropout, or never seen in training), whose b is 0, counts as an average one. A
+    user vector of 0 does not stop training: the kernel that makes it has gradients by the tags'
     vectors.
 
     Args:
-      model: Built, of no strategy.
+      model: Model whose variables exist, outside of a strategy.
       train: Training snapshots.
     """
     tower = model.tag_tower
@@ -41,17 +41,19 @@ def set_initial_values(model: InterestModel, train: Snapshots) -> None:
 
 
 def label_shares(train: Snapshots, num_tags: int, by_sqrt_clicks: bool = False) -> np.ndarray:
-    """The answer without a look at users that the multi-class loss likes best.
+    """Computes the shares of tags among labels, the same for all users, with the least loss.
 
-    It is the mean of the snapshots' label distributions, each weighted as the loss weights it.
+    They are the mean of the snapshots' label distributions, each weighted as the multi-class loss
+    weights it.
 
     Args:
       train: Training snapshots.
       num_tags: Number of tags.
-      by_sqrt_clicks: Whether a snapshot counts by the square root of its labels' weights.
+      by_sqrt_clicks: Whether a snapshot has the square root of its labels' weights as its weight.
 
     Returns:
-      float64 [num_tags], positive, of sum 1: a tag without a label has its share of the prior.
+      float64 [num_tags], positive shares with the sum 1: a tag without a label has its share of the
+      prior.
     """
     labels = train.lists[f.LABEL_TAGS]
     known = (labels.values >= 0) & (labels.values < num_tags)
@@ -72,7 +74,7 @@ def label_shares(train: Snapshots, num_tags: int, by_sqrt_clicks: bool = False) 
 
 
 def click_rate(train: Snapshots) -> float:
-    """Clicks among the impressions of training snapshots, above 0 and below 1; without any 1/2."""
+    """Computes the click rate of the impressions, above 0 and below 1; 1/2 without impressions."""
     if f.IMPRESSION_CLICKED not in train.lists:
         return 0.5
     weights = train.lists[f.IMPRESSION_WEIGHTS].values.astype(np.float64)
@@ -80,6 +82,6 @@ def click_rate(train: Snapshots) -> float:
     if not num_shown:
         return 0.5
     clicks = weights @ train.lists[f.IMPRESSION_CLICKED].values
-    # Where all or none were clicked: as if there had been one more, half clicked.
+    # Where all or none were clicked, one more impression is added that is half clicked.
     least = 0.5 / (num_shown + 1)
     return float(np.clip(clicks / num_shown, least, 1 - least))

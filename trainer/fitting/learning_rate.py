@@ -7,10 +7,10 @@ import tf_keras
 
 
 class FromStep(tf_keras.optimizers.schedules.LearningRateSchedule):
-    """Another schedule, counted from a step on.
+    """A schedule that starts at a later step of the optimizer.
 
-    An optimizer that goes on with another training's slots goes on with its count of steps too:
-    Adam's corrections of its moments depend on it. The schedule is this training's own.
+    An optimizer that continues with another training's slots continues its count of steps, too:
+    Adam's corrections of its moments depend on it. The schedule starts anew with each training.
 
     Args:
       schedule: The schedule.
@@ -25,9 +25,9 @@ class FromStep(tf_keras.optimizers.schedules.LearningRateSchedule):
         self.first_step = first_step
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
-        """The learning rate at the optimizer's step."""
+        """Computes the learning rate at the optimizer's step."""
         return self.schedule(step - self.first_step)
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
+        """Returns the constructor's arguments."""
         return {"schedule": self.schedule, "first_step": self.first_step}

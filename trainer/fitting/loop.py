@@ -1,7 +1,7 @@
 """The training loop: steps, validation, checkpoints; no maths, and no files but its own.
 
-Which snapshots a step gets, and what dropout hides in it, are functions of the seed and the step's
-number. So a training that stopped goes on from its last checkpoint as if nothing had happened.
+The snapshots of a step, and what dropout hides in it, are functions of the seed and the step's
+number. So a training that stopped resumes from its last checkpoint with the same result.
 """
 
 import contextlib
@@ -39,21 +39,21 @@ _progress = logging.getLogger("tagtower.train")
 
 @dataclasses.dataclass(frozen=True)
 class FitResult:
-    """Figures of a fit.
+    """Figures of a training.
 
     Attributes:
-      steps: Steps taken.
-      best_step: Steps of the state kept; 0: the untrained start.
-      budget: Steps that there might have been, and of what.
-      epochs: Epochs that the steps are.
+      steps: Number of steps taken.
+      best_step: Number of steps of the state kept; 0: the untrained start.
+      budget: Budget of the training.
+      epochs: Number of epochs that the steps make.
       is_improving: Whether the whole budget was used while validation users still improved.
       examples_per_second: Training snapshots a second, validation not counted.
-      evaluated_steps: Steps taken before each evaluation, the first at 0.
-      validation: Metrics on validation users, by evaluation; in a process that is not the chief
-        empty.
-      losses: Mean loss of the training steps between each two evaluations.
-      seconds_per_epoch: Mean time of an epoch's training steps.
-      seconds_per_evaluation: Mean time of an evaluation on validation users.
+      evaluated_steps: Number of steps before each evaluation, the first at 0.
+      validation: Metrics on validation users at each evaluation; empty in a process that is not the
+        chief.
+      losses: Mean losses of the training steps between evaluations.
+      seconds_per_epoch: Mean seconds of an epoch's training steps.
+      seconds_per_evaluation: Mean seconds of an evaluation on validation users.
     """
 
     steps: int
@@ -82,28 +82,29 @@ def fit(
     make_replica: Callable[[], InterestModel] | None = None,
     path: FittedPath | None = None,
 ) -> FitResult:
-    """Fits a model with early stopping on validation users, and leaves it at its best state.
+    """Trains a model with early stopping on validation users, and leaves it at its best state.
 
-    The untrained start is a state like any other: a training that brings nothing keeps it.
+    The untrained start is a state like any other: a training that brings no improvement keeps it.
 
     Args:
-      model: A fresh model, of no strategy, which gets its initial values here; its optimizer is as
-        the last step left it afterwards.
+      model: A fresh model outside of a strategy, which gets its initial values here; afterwards its
+        optimizer is in the state after the last step.
       train: Training snapshots.
-      validation: One snapshot a validation user.
-      seed: Of the order of training snapshots.
-      log_dir: Of TensorBoard; None: no logs.
+      validation: One snapshot for each validation user.
+      seed: Seed of the order of training snapshots.
+      log_dir: Folder of TensorBoard's logs; None: no logs.
       start: Weights and slots to begin with; None: those of `set_initial_values`, and fresh slots.
         The schedule of the learning rate begins anew.
-      checkpoints: Where the state is kept after every evaluation (and every `checkpoint_steps`),
-        and where a training that stopped is taken up; removing it is the caller's work, once what
-        was trained is safe. None: nowhere.
-      replicas: On what to train; None: here.
-      make_replica: Makes another model of the same arguments, for `replicas` that are distributed.
-      path: The linear path that the model will have; the loss does not see it.
+      checkpoints: Folder where the state is saved after every evaluation (and every
+        `checkpoint_steps`), and from which a training that stopped resumes. The caller removes it
+        when the trained model is saved. None: no checkpoints.
+      replicas: Replicas on which the model is trained; None: this process alone.
+      make_replica: Function that makes another model with the same arguments, for distributed
+        `replicas`.
+      path: Linear path that the model will have; the loss does not include it.
 
     Returns:
-      What happened, in all processes of a training that was taken up.
+      Figures of the training, including its part before it was resumed.
 
     Raises:
       ValueError: `replicas` are distributed and `make_replica` is missing, a step has fewer
@@ -118,7 +119,7 @@ def fit(
 
 
 class _Training:
-    """One training; its methods are called in their order."""
+    """One training; `fit` calls its methods in their order."""
 
     def __init__(
         self,
@@ -139,8 +140,8 @@ class _Training:
         num_replicas = replicas.strategy.num_replicas_in_sync
         self._budget = Budget.of(self._config, train.num_examples, num_replicas)
         build_model(model, train)
-        # What is trained under a strategy is a copy: everything else, from validation to saving,
-        # sees a model like any other.
+        # Under a strategy a copy is trained: everything else, from validation to saving, uses a
+        # model without a strategy.
         self._trained = model
         if replicas.is_distributed:
             require(
@@ -162,7 +163,7 @@ class _Training:
         self._writer: tf.summary.SummaryWriter | None = None
 
     def begin(self, start: ModelState | None, checkpoints: CheckpointFolder | None) -> None:
-        """Sets weights, slots and progress to where the training begins or goes on."""
+        """Sets weights, slots and progress to those where the training begins or resumes."""
         self._checkpoints = checkpoints
         found = None if checkpoints is None else checkpoints.load()
         if found is not None:
@@ -204,7 +205,7 @@ class _Training:
 
     @contextlib.contextmanager
     def logs(self, log_dir: str | None) -> Iterator[None]:
-        """Within it, the chief writes TensorBoard's files."""
+        """Opens TensorBoard's files for the chief while the context lasts."""
         if log_dir and self._replicas.is_chief:
             self._writer = tf.summary.create_file_writer(log_dir)
         yield
@@ -220,15 +221,15 @@ class _Training:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the budget is used, or the last evaluations brought nothing."""
+        """Whether the budget is used, or the last evaluations brought no improvement."""
         progress = self._progress
         return progress.step == self._budget.num_steps or progress.stopping.should_stop
 
     def run_to_evaluation(self) -> None:
-        """Takes what is left of the steps before an evaluation, evaluates, remembers the best."""
+        """Takes the remaining steps before an evaluation, evaluates, and keeps the best state."""
         progress = self._progress
         if not progress.stopping.steps:
-            # The start. No step is taken, and where it is lost it is evaluated anew.
+            # The start has no checkpoint: a killed process evaluates it anew.
             self._tell(*self._evaluate())
             return
         first = progress.stopping.steps[-1]
@@ -247,10 +248,10 @@ class _Training:
         progress.loss_since = progress.seconds_since = 0.0
         result = self._evaluate()
         self._save_checkpoint()
-        self._tell(*result)  # who reads the line may end the process: nothing is lost then
+        self._tell(*result)  # after the checkpoint: a user who reads the line may end the process
 
     def _evaluate(self) -> tuple[float | None, bool]:
-        """The deciding metric of the state, and whether it is the best so far."""
+        """Returns the deciding metric of the state, and whether the state is the best so far."""
         progress = self._progress
         started = time.perf_counter()
         if self._replicas.is_distributed:
@@ -261,7 +262,7 @@ class _Training:
             progress.history.append(figures)
             self._log("validation", figures)
             value = figures[self._config.early_stopping_metric]
-        # One process decides, for metrics may differ in their last digits between machines.
+        # The chief's value decides, as metrics may differ in their last digits between machines.
         value = self._replicas.from_chief(value)
         progress.validation_seconds.append(time.perf_counter() - started)
         is_best = progress.stopping.update(progress.step, value)
@@ -270,7 +271,7 @@ class _Training:
         return value, is_best
 
     def _tell(self, value: float | None, is_best: bool) -> None:
-        """A line for who waits: how far it is, and what it has brought."""
+        """Logs a line with the progress and the quality of the training."""
         progress, stopping = self._progress, self._progress.stopping
         where = "before the first step"
         seconds = progress.validation_seconds[-1]
@@ -300,7 +301,7 @@ class _Training:
 
         def settle() -> None:
             nonlocal started
-            # In double precision and in the order of the steps, wherever a checkpoint falls.
+            # Added in double precision and in order of the steps, whenever a checkpoint is saved.
             for loss in losses:
                 progress.loss_since += float(loss)
             losses.clear()
@@ -324,18 +325,18 @@ class _Training:
     def _save_checkpoint(self) -> None:
         if self._checkpoints is None:
             return
-        # In all processes, see `ModelState.of`.
+        # All processes must take part (`ModelState.of`).
         state = ModelState.of(self._trained)
         if self._replicas.is_chief:
             self._checkpoints.save(Checkpoint(state, self._best_weights, self._progress))
 
     def finish(self) -> FitResult:
-        """Leaves the model at its best state."""
+        """Sets the model to its best state and returns the figures of the training."""
         progress = self._progress
         last = ModelState.of(self._trained)
         if self._trained is not self._model:
             build_optimizer(self._model, self._make_optimizer())
-        # Without a truth of any validation user the last state is as good as any.
+        # If no validation user has a truth, the last state is as good as any.
         weights = self._best_weights or last.weights
         dataclasses.replace(last, weights=weights).assign_to(self._model)
         stopping, budget = progress.stopping, self._budget
@@ -358,21 +359,21 @@ class _Training:
 def compile_step(
     model: InterestModel, batches: Iterator[Any], strategy: tf.distribute.Strategy
 ) -> Callable[[], dict[str, tf.Tensor]]:
-    """A training step on the next batch, compiled at its first call.
+    """Returns a training step on the next batch, which is compiled at its first call.
 
     Args:
-      model: Built, with an optimizer, both in the strategy's scope.
-      batches: Of a dataset without end, distributed by the strategy.
+      model: Model with variables and an optimizer, both made in the strategy's scope.
+      batches: Iterator over an endless dataset, distributed by the strategy.
       strategy: The strategy.
 
     Returns:
-      A function without arguments; it gives the step's loss and the model's metrics.
+      A function without arguments that returns the step's loss and the model's metrics.
     """
 
     @tf.function(autograph=False)
     def step(batches: Iterator[Any]) -> dict[str, tf.Tensor]:
         figures = strategy.run(model.train_step, args=(next(batches),))
-        # Losses are the replicas' parts of the step's, all other figures are the same anywhere.
+        # A replica's loss is its part of the step's loss; all other figures are equal on replicas.
         loss = strategy.reduce(tf.distribute.ReduceOp.SUM, figures["loss"], axis=None)
         others = {
             metric.name: strategy.experimental_local_results(figures[metric.name])[0]
@@ -389,12 +390,12 @@ def build_model(model: InterestModel, snapshots: Snapshots) -> None:
     Layers make their variables when they are first called.
 
     Args:
-      model: The model; nothing happens to one that is built.
-      snapshots: Any with labels.
+      model: The model; if its variables exist, nothing changes.
+      snapshots: Any snapshots with labels.
     """
     first = snapshots.take(np.arange(1)).features(model.training_names)
     strategy = tf.distribute.get_strategy()
     build = functools.partial(strategy.run, model.compute_loss, args=(first,))
-    # TensorFlow wants replicas to run in compiled functions; without any, eager is faster.
+    # TensorFlow requires replicas to run in compiled functions; without replicas, eager is faster.
     (tf.function(build, autograph=False) if tf.distribute.has_strategy() else build)()
     model.reset_metrics()

@@ -1,9 +1,9 @@
-"""How much memory a training will take, said before it begins; nothing here allocates a table.
+"""Estimates how much memory a training will take, before it begins and without allocating tables.
 
-Weights and slots are counted exactly: the model is made in a function that is traced and never
-finished, where a table is a description without values, and shapes are added up. (A plain graph
-would do, but making a Keras 2 model in one breaks those that are there already.) What is held
-beside them follows from `trainer.fitting.loop` and `trainer.evaluation.figures`.
+Weights and slots are counted exactly: the model is made in a function whose tracing never
+finishes, where a table is a description without values, and its shapes are added up. (A plain graph
+would do, but making a Keras 2 model in one breaks existing models.) The estimate of the other
+memory follows from `trainer.fitting.loop` and `trainer.evaluation.figures`.
 """
 
 import contextlib
@@ -20,16 +20,16 @@ from trainer.data.snapshots import Snapshots
 from trainer.evaluation.figures import users_at_once
 from trainer.model import InterestModel
 
-# Compiled steps and scorers, buffers of threads: measured, a training of eight tags on two cores.
+# Compiled steps and scorers, buffers of threads: measured in a training of eight tags on two cores.
 _GRAPHS_MB = 350.0
-# Where the system does not tell what the process holds: TensorFlow and Transform, imported.
+# Memory of the process where the system does not tell it: TensorFlow and Transform, imported.
 _LIBRARIES_MB = 700.0
-# Of one user and tag in an evaluation: scores, those without known tags, what a partition of either
-# copies, ranks, and four matrices of yes and no.
+# Bytes for one user and tag in an evaluation: scores, scores of novel tags, copies that a partition
+# makes of both, ranks, and four boolean matrices.
 _BYTES_PER_SCORE = 24
-# Of each trainable weight: moments, or the sum of squares.
+# Slots for each trainable weight: moments, or the sum of squares.
 _SLOTS = {"adam": 2, "adagrad": 1}
-# Of a table, in an update that reads all of its rows: gradient, quotient, root.
+# Copies of a table in an update that reads all of its rows: gradient, quotient, root.
 _TABLES_PER_DENSE_UPDATE = 3
 
 
@@ -38,16 +38,16 @@ class MemoryEstimate:
     """Megabytes that a training takes, by part.
 
     Attributes:
-      process_mb: What the process holds already: libraries, snapshots, vocabularies.
+      process_mb: Memory of the process before training: libraries, snapshots, vocabularies.
       graphs_mb: Compiled steps, buffers of threads; a measured constant.
       inputs_mb: The columns that training reads, as tensors.
-      parameters_mb: Weights; on several replicas, those of each and of the model evaluated.
+      parameters_mb: Weights; with replicas, those of each and of the model that is evaluated.
       optimizer_mb: Slots of the optimizer.
       best_state_mb: The weights of the best state.
-      start_mb: Where a warm start begins.
-      transient_mb: The greatest of what is held for a while: a checkpoint (weights and slots once
-        more), the tables and scores of a validation or of the second stage, the tables of an update
-        by Adam or over a full softmax.
+      start_mb: The state from which a warm start begins.
+      transient_mb: The largest temporary memory: a checkpoint (weights and slots once more), the
+        tables and scores of a validation or of the second stage, or the tables of an update by Adam
+        or over a full softmax.
     """
 
     process_mb: float
@@ -61,7 +61,7 @@ class MemoryEstimate:
 
     @property
     def total_mb(self) -> float:
-        """The peak."""
+        """The estimated peak, the sum of all parts."""
         return sum(dataclasses.astuple(self))
 
     def __str__(self) -> str:
@@ -73,7 +73,7 @@ class MemoryEstimate:
         return f"{self.total_mb:,.0f} MB ({', '.join(parts)})"
 
     def to_mapping(self) -> dict[str, float]:
-        """For a report: the parts and `total_mb`, rounded to a tenth."""
+        """Returns the parts and `total_mb` for a report, rounded to a tenth."""
         figures = {**dataclasses.asdict(self), "total_mb": self.total_mb}
         return {name: round(value, 1) for name, value in figures.items()}
 
@@ -88,10 +88,10 @@ def estimate_memory(
     """Estimates the peak memory of a training in this process.
 
     Args:
-      make_model: Makes a fresh model; called once, in a graph of its own.
+      make_model: Function that makes a fresh model; called once, in a graph of its own.
       train: Training snapshots.
-      num_replicas: Replicas in this process, each with weights and slots of its own; 0: the model
-        itself is trained.
+      num_replicas: Number of replicas in this process, each with weights and slots of its own; 0:
+        the model itself is trained.
       has_base_model: Whether training starts from an earlier model.
 
     Returns:
@@ -122,7 +122,7 @@ def estimate_memory(
 
 
 def _describe(make_model: Callable[[], InterestModel], train: Snapshots) -> InterestModel:
-    """A model whose large variables have shapes and no values."""
+    """Makes a model whose large variables have shapes and no values."""
     made: list[InterestModel] = []
 
     @tf.function(autograph=False)
@@ -131,7 +131,7 @@ def _describe(make_model: Callable[[], InterestModel], train: Snapshots) -> Inte
         # Layers make their variables at their first call; nothing runs.
         model.compute_loss(train.take(np.arange(1)).features(model.training_names))
         made.append(model)
-        raise _Described  # or TensorFlow would now give the variables their values
+        raise _Described  # so that TensorFlow does not give the variables their values
 
     with contextlib.suppress(_Described):
         trace()
@@ -139,15 +139,15 @@ def _describe(make_model: Callable[[], InterestModel], train: Snapshots) -> Inte
 
 
 class _Described(Exception):  # noqa: N818 (no error)
-    """Ends a trace."""
+    """Ends the tracing of a function."""
 
 
 def require_memory(estimate: MemoryEstimate, config: TrainingConfig) -> None:
     """Refuses a training that would take more than the configured bound.
 
     Args:
-      estimate: Of the training.
-      config: Its configuration.
+      estimate: Estimated memory of the training.
+      config: Configuration of the training.
 
     Raises:
       ValueError: `max_memory_mb` is below the estimate.
@@ -165,7 +165,7 @@ def require_memory(estimate: MemoryEstimate, config: TrainingConfig) -> None:
 
 
 def _validation_mb(num_tags: int, width: int) -> float:
-    # The candidates with their biases, those of the click head, and what either is made of.
+    # The candidates with their biases, those of the click head, and the tables they are made from.
     tables = 4 * num_tags * width * 4
     return (tables + users_at_once(num_tags) * num_tags * _BYTES_PER_SCORE) / 1e6
 
@@ -186,7 +186,7 @@ def _column_megabytes(snapshots: Snapshots, names: tuple[str, ...]) -> float:
 
 
 def _process_mb() -> float:
-    """Resident memory of this process now."""
+    """Returns the resident memory of this process in MB."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
             num_pages = int(file.read().split()[1])

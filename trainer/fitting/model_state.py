@@ -1,4 +1,4 @@
-"""All that training changes, as arrays by name: a model's weights and its optimizer's slots.
+"""The state that training changes, as arrays by name: a model's weights and its optimizer's slots.
 
 A name is the path of attributes to the variable, such as `user_tower.last.kernel`. It is the same
 in every process, and says more to a reader than the variable's own name, which need not be unique.
@@ -20,19 +20,19 @@ from trainer.model import InterestModel
 
 Arrays = dict[str, np.ndarray]
 
-# Of a file: prefixes of its arrays, and the rest as JSON in UTF-8.
+# Names in a file: prefixes of arrays, and the name of the other content, JSON in UTF-8.
 _WEIGHTS, _SLOTS = "weights/", "slots/"
 _REST = "json"
 
 
 def named_weights(model: InterestModel) -> dict[str, tf.Variable]:
-    """The weights of a model that is built, trainable or not, by name.
+    """Returns the weights of a model, trainable or not, by name.
 
     Args:
-      model: A model; what its metrics count is left out.
+      model: A model whose variables exist; variables of its metrics are left out.
 
     Returns:
-      The variables in the order of `model.weights`.
+      The variables by name, in the order of `model.weights`.
     """
     paths = {id(variable): path for path, variable in model.get_weight_paths().items()}
     counters = {id(variable) for metric in model.metrics for variable in metric.variables}
@@ -40,14 +40,14 @@ def named_weights(model: InterestModel) -> dict[str, tf.Variable]:
 
 
 def named_slots(model: InterestModel) -> dict[str, dict[str, tf.Variable]]:
-    """What a model's optimizer remembers of each weight, such as Adam's `momentums`.
+    """Returns the slots of a model's optimizer for each weight, for example Adam's `momentums`.
 
     Args:
-      model: A model whose optimizer is a Keras 2 one, built for its trainable variables: it keeps
+      model: A model whose optimizer is one of Keras 2, built for the trainable variables: it keeps
         each kind of slot as a list in their order.
 
     Returns:
-      By kind of slot and by the name of the weight.
+      Slots by their kind and by the name of the weight.
     """
     names = {id(variable): name for name, variable in named_weights(model).items()}
     variables = model.trainable_variables
@@ -68,12 +68,12 @@ def _is_slot_list(value: object, variables: Sequence[tf.Variable]) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class ModelState:
-    """A model and its optimizer at one moment.
+    """The state of a model and its optimizer after some step.
 
     Attributes:
-      weights: By name.
-      slots: By kind of slot and name of the weight.
-      iterations: Steps that the optimizer has taken.
+      weights: Weights by name.
+      slots: Slots by their kind and the name of the weight.
+      iterations: Number of steps that the optimizer has taken.
     """
 
     weights: Arrays
@@ -85,11 +85,12 @@ class ModelState:
         """Copies the state of a compiled model.
 
         Args:
-          model: Its optimizer is built. Under a strategy of several processes all of them must call
-            this at the same step: what each replica keeps for itself is averaged.
+          model: Model whose optimizer is built. Under a strategy of several processes all of them
+            must call this at the same step: variables that each replica keeps for itself are
+            averaged.
 
         Returns:
-          The state.
+          The state, as copies.
         """
         return cls(
             weights=copy_weights(model),
@@ -109,7 +110,7 @@ class ModelState:
         model.optimizer.iterations.assign(self.iterations)
 
     def to_arrays(self) -> Arrays:
-        """As one mapping, for a file."""
+        """Returns all arrays as one mapping, for a file."""
         arrays = {_WEIGHTS + name: value for name, value in self.weights.items()}
         for kind, slots in self.slots.items():
             arrays |= {f"{_SLOTS}{kind}/{name}": value for name, value in slots.items()}
@@ -118,7 +119,7 @@ class ModelState:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "ModelState":
-        """The inverse of `to_arrays`; other arrays are ignored."""
+        """Builds the state from the mapping of `to_arrays`; other arrays are ignored."""
         slots: dict[str, Arrays] = {}
         for key, value in arrays.items():
             if key.startswith(_SLOTS):
@@ -128,19 +129,19 @@ class ModelState:
 
 
 def with_prefix(arrays: Mapping[str, np.ndarray], prefix: str) -> Arrays:
-    """The arrays whose names have a prefix, by the rest of the name."""
+    """Returns the arrays whose names have a prefix, by the rest of the name."""
     return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
 
 
 def copy_weights(model: InterestModel, into: Arrays | None = None) -> Arrays:
-    """Copies of a model's weights, by name.
+    """Copies a model's weights.
 
     Args:
       model: The model.
-      into: Arrays of an earlier copy, which are overwritten; None or empty: new ones.
+      into: Arrays of an earlier copy, which are overwritten; None or empty: new arrays.
 
     Returns:
-      The arrays.
+      The copies by name.
     """
     weights = named_weights(model)
     if not into:
@@ -163,14 +164,14 @@ def build_optimizer(model: InterestModel, optimizer: tf_keras.optimizers.Optimiz
 
 
 def write_arrays(path: str, arrays: Mapping[str, np.ndarray], rest: Any) -> None:
-    """Writes arrays and something of JSON into one file, whole or not at all.
+    """Writes arrays and a JSON value into one file, whole or not at all.
 
-    A process killed here leaves the file as it was.
+    A process that is killed meanwhile leaves an earlier file unchanged.
 
     Args:
-      path: Of the file; its folder exists.
-      arrays: By name.
-      rest: Anything that JSON can hold.
+      path: Path of the file.
+      arrays: Arrays by name.
+      rest: A value that JSON can hold.
     """
     text = np.frombuffer(json.dumps(rest).encode(), np.uint8)
     with WholeFile(path, "wb") as file:
@@ -178,14 +179,14 @@ def write_arrays(path: str, arrays: Mapping[str, np.ndarray], rest: Any) -> None
 
 
 def read_arrays(path: str) -> tuple[Arrays, Any]:
-    """Reads what `write_arrays` wrote."""
+    """Reads the arrays and the JSON value that `write_arrays` wrote."""
     with open_file(path, "rb") as file, np.load(file) as stored:
         arrays = {name: stored[name] for name in stored.files}
     return arrays, json.loads(arrays.pop(_REST).tobytes())
 
 
 class _Stream(io.RawIOBase):
-    """A file being written, as numpy wants it: one that says it cannot seek."""
+    """Wraps a file being written for numpy: a stream that cannot seek."""
 
     def __init__(self, file: WholeFile):
         super().__init__()
@@ -195,10 +196,10 @@ class _Stream(io.RawIOBase):
         return True
 
     def write(self, data: Any) -> int:
-        # On a full disk numpy's archive tries once more, when it is forgotten.
+        # After an error, such as a full disk, numpy's archive writes once more when it is deleted.
         if not self._file.file.closed:
             self._file.write(bytes(data))
         return len(data)
 
     def flush(self) -> None:
-        pass  # closing does
+        pass  # closing flushes

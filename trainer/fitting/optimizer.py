@@ -1,4 +1,4 @@
-"""The optimizer of a training, and how its learning rate falls."""
+"""Makes the optimizer of a training with its learning-rate schedule."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ from trainer.fitting.learning_rate import FromStep
 def make_optimizer(
     config: TrainingConfig, num_steps: int | None = None, first_step: int = 0
 ) -> tf_keras.optimizers.Optimizer:
-    """The optimizer that `config` names.
+    """Makes the optimizer that `config` names.
 
     Args:
-      config: Names the optimizer and its learning rate.
-      num_steps: Steps over which the `cosine` schedule falls; without it the learning rate is
+      config: Configuration with the optimizer and its learning rate.
+      num_steps: Number of steps over which the `cosine` schedule falls; None: the learning rate is
         constant.
       first_step: Step of the optimizer at which the schedule begins.
 

@@ -1,10 +1,10 @@
-"""A training that begins with another one's weights, row by row for the values both know.
+"""Starts a training with an earlier model's weights, row by row for the values that both have.
 
-Vocabularies are ordered by frequency, so that a tag's number changes from day to day: rows of
-tables are found again by the string they stand for, the optimizer's slots with them. A row that is
-new begins as in a fresh model. What has no rows is taken over as it is. A bucket of numbers stands
-for a range, and ranges move with the quantiles: it takes over the row of the bucket in which its
-middle lay.
+Vocabularies are ordered by frequency, so that a tag's id changes from day to day: rows of tables,
+with the optimizer's slots, are matched by the string that they stand for. A row of a new value
+begins as in a fresh model. Weights without such rows are copied as they are. A bucket of numbers
+stands for a range, and ranges move with the quantiles: it gets the row of the old bucket that holds
+its middle.
 """
 
 import dataclasses
@@ -26,12 +26,12 @@ from trainer.fitting.model_state import (
 )
 from trainer.model import InterestModel
 
-# Beside the SavedModel: what a later training begins with.
+# Folder beside the SavedModel with the state from which a later training can begin.
 TRAINING_STATE_DIR = "training_state"
 _FILE = "state.npz"
 
-# Of the rows of the view `category`, whose values are no vocabulary of the transform. With a hyphen
-# no domain's vocabulary can have this name.
+# Name of the values of the view `category`, which are no vocabulary of the transform. Because of
+# the hyphen no domain's vocabulary can have this name.
 CATEGORY_VOCABULARY = "tag-categories"
 
 Vocabularies = Mapping[str, Sequence[str]]
@@ -39,11 +39,11 @@ Vocabularies = Mapping[str, Sequence[str]]
 
 @dataclasses.dataclass(frozen=True)
 class TableRows:
-    """What the rows of a weight stand for; those behind the values' are hash buckets.
+    """The meaning of a weight's rows; rows behind those of the values are hash buckets.
 
     Attributes:
-      vocabulary: Name of the vocabulary whose values number them.
-      num_before: Rows before those of the values: the unknown value of a profile feature.
+      vocabulary: Name of the vocabulary whose values the rows stand for.
+      num_before: Number of rows before those of the values: the unknown value of a profile feature.
       is_number: Whether the values are the lower bounds of buckets, ascending.
     """
 
@@ -54,12 +54,12 @@ class TableRows:
 
 @dataclasses.dataclass(frozen=True)
 class RowCounts:
-    """Values of a vocabulary.
+    """Numbers of values of a vocabulary in the earlier and the new model.
 
     Attributes:
-      kept: In both.
-      new: That the earlier model does not know.
-      retired: That it alone knows.
+      kept: Number of values that both models have.
+      new: Number of values that the earlier model does not have.
+      retired: Number of values that only the earlier model has.
     """
 
     kept: int
@@ -69,12 +69,12 @@ class RowCounts:
 
 @dataclasses.dataclass(frozen=True)
 class WarmStart:
-    """Where a training begins.
+    """The state from which a training begins.
 
     Attributes:
-      state: Of the new model's shapes.
-      rows: By vocabulary.
-      has_slots: Whether the optimizer's slots were taken over: both have the same kind.
+      state: State with the new model's shapes.
+      rows: Numbers of kept, new and retired values by vocabulary.
+      has_slots: Whether the optimizer's slots were copied, as both optimizers are of one kind.
     """
 
     state: ModelState
@@ -83,13 +83,13 @@ class WarmStart:
 
 
 def tables(model: InterestModel) -> dict[str, TableRows]:
-    """The weights whose rows stand for values of a vocabulary.
+    """Finds the weights whose rows stand for values of a vocabulary.
 
     Args:
-      model: A built model.
+      model: A model whose variables exist.
 
     Returns:
-      By name of the weight.
+      Meanings of the rows by name of the weight.
     """
     names = {id(variable): name for name, variable in named_weights(model).items()}
     tower = model.tag_tower
@@ -101,7 +101,7 @@ def tables(model: InterestModel) -> dict[str, TableRows]:
         found[names[id(tower.views.category_rows)]] = TableRows(CATEGORY_VOCABULARY)
     singles = {feature.name: feature for feature in model.spec.singles}
     for feature, table in model.user_tower.embedding_tables.items():
-        # A table that begins behind the values has hash buckets alone, which have no strings.
+        # A table that begins behind the values has hash buckets alone, which stand for no string.
         if table.vocabulary is not None and table.first_id == 0:
             found[names[id(table.variable)]] = TableRows(
                 table.vocabulary,
@@ -112,14 +112,14 @@ def tables(model: InterestModel) -> dict[str, TableRows]:
 
 
 def vocabularies_of(model: InterestModel, of_transform: Vocabularies) -> dict[str, list[str]]:
-    """The vocabularies that number rows of a model's tables.
+    """Returns the vocabularies whose values the rows of a model's tables stand for.
 
     Args:
-      model: A built model.
+      model: A model whose variables exist.
       of_transform: Values in order of their ids, by name of the transform's vocabularies.
 
     Returns:
-      Values in order of their rows, by name.
+      Values in order of their rows, by name of the vocabulary.
     """
     known = dict(of_transform)
     if model.tag_tower.views is not None and "category" in model.model_config.tag_views:
@@ -129,11 +129,11 @@ def vocabularies_of(model: InterestModel, of_transform: Vocabularies) -> dict[st
 
 
 def save_training_state(directory: str, model: InterestModel, of_transform: Vocabularies) -> None:
-    """Saves what a later training can begin with.
+    """Saves the state from which a later training can begin.
 
     Args:
-      directory: Of the SavedModel.
-      model: The trained model: weights of its best state, slots as its last step left them.
+      directory: Folder of the SavedModel.
+      model: The trained model, with the weights of its best state and the slots of its last step.
       of_transform: Values in order of their ids, by name of the transform's vocabularies.
     """
     folder = os.path.join(directory, TRAINING_STATE_DIR)
@@ -146,15 +146,15 @@ def save_training_state(directory: str, model: InterestModel, of_transform: Voca
 
 
 def start_from(directory: str, model: InterestModel, of_transform: Vocabularies) -> WarmStart:
-    """Remaps a saved training state to a new model.
+    """Maps a saved training state to a new model.
 
     Args:
-      directory: Of the earlier SavedModel.
-      model: A fresh model, built, with a fresh optimizer.
+      directory: Folder of the earlier SavedModel.
+      model: A fresh model whose variables exist, with a fresh optimizer.
       of_transform: Values in order of their ids, by name of the transform's vocabularies.
 
     Returns:
-      Where to begin. Where the optimizers differ, slots are fresh and steps are counted from 0.
+      The state to begin with. If the optimizers differ, slots are fresh and steps count from 0.
 
     Raises:
       ValueError: There is no training state, or it is of another architecture.
@@ -193,7 +193,7 @@ def start_from(directory: str, model: InterestModel, of_transform: Vocabularies)
             for name, value in now.items()
         }
 
-    # What counts draws of random numbers begins anew, as the order of examples does.
+    # Integers, which count draws of random numbers, begin anew, as the order of examples does.
     floats = {n: v for n, v in fresh.weights.items() if np.issubdtype(v.dtype, np.floating)}
     has_slots = old.slots.keys() == fresh.slots.keys()
     slots = fresh.slots
@@ -209,7 +209,7 @@ def start_from(directory: str, model: InterestModel, of_transform: Vocabularies)
             name: RowCounts(
                 kept=int(np.sum(found >= 0)),
                 new=int(np.sum(found < 0)),
-                # Several buckets may have the row of one.
+                # Several new buckets may have the row of one old bucket.
                 retired=len(rest["vocabularies"][name]) - len(np.unique(found[found >= 0])),
             )
             for name, found in places.items()
@@ -219,21 +219,21 @@ def start_from(directory: str, model: InterestModel, of_transform: Vocabularies)
 
 
 def _places(old: Sequence[str], new: Sequence[str]) -> np.ndarray:
-    """Where each new value stood in the old vocabulary, int [n]; -1: nowhere."""
+    """Finds the place of each new value in the old vocabulary, int [n]; -1: it has none."""
     numbers = {value: i for i, value in enumerate(old)}
     return np.array([numbers.get(value, -1) for value in new], np.int64)
 
 
 def _bucket_places(old: Sequence[str], new: Sequence[str]) -> np.ndarray:
-    """The old bucket in which the middle of each new one lies, int [n].
+    """Finds the old bucket that holds the middle of each new bucket.
 
     Args:
-      old: Lower bounds of the buckets, ascending; the first one is below all numbers.
-      new: Likewise.
+      old: Lower bounds of the old buckets, ascending; the first one is below all numbers.
+      new: Lower bounds of the new buckets, of the same form.
 
     Returns:
-      Places in `old`. The outermost buckets have no middle: the lowest begins as the lowest, the
-      highest as the highest.
+      int [n], places in `old`. The outermost buckets have no middle: the lowest begins as the old
+      lowest, the highest as the old highest.
     """
     bounds = np.array([*new, np.inf], np.float64)
     middles = (bounds[:-1] + bounds[1:]) / 2
@@ -248,7 +248,7 @@ def _remap(
     old_vocabularies: Vocabularies,
     rows: TableRows | None,
 ) -> np.ndarray:
-    """An array of the new shape with the rows of the old one that mean the same."""
+    """Returns an array of the new shape with the rows of the old one that mean the same."""
     if rows is None:
         return before
     found = places[rows.vocabulary]
@@ -257,7 +257,7 @@ def _remap(
     remapped[:first] = before[:first]
     known = np.flatnonzero(found >= 0)
     remapped[first + known] = before[first + found[known]]
-    # Another number of buckets is another hash: then none of them means what it did.
+    # With another number of buckets the hash differs, and no bucket keeps its meaning.
     buckets = before[first + num_old :]
     if len(buckets) == len(now) - first - len(found) > 0:
         remapped[-len(buckets) :] = buckets
@@ -270,14 +270,14 @@ def _mismatches(
     new: Arrays,
     new_tables: Mapping[str, TableRows],
 ) -> list[str]:
-    """What of the new model has no counterpart in the old one, and the reverse, in words."""
+    """Describes the weights that differ between both models in existence, shape or meaning."""
 
     def shape(arrays: Arrays, table_rows: Mapping[str, TableRows], name: str) -> Any:
         if name not in arrays:
             return "nothing"
         if name not in table_rows:
             return list(arrays[name].shape)
-        # The number of rows may differ, what they mean may not.
+        # The number of rows may differ, their meaning may not.
         rows = table_rows[name]
         kind = ["number"] if rows.is_number else ["text"] if rows.num_before else []
         return [rows.vocabulary, *kind, *arrays[name].shape[1:]]

@@ -1,1 +1,1 @@
-"""Losses as pure functions of arrays, and the sampled softmax."""
+"""Losses as pure functions of tensors, and the sampled softmax."""

@@ -1,8 +1,8 @@
-"""Losses as pure functions of arrays, in the notation of docs/model.md.
+"""Losses as pure functions of tensors, in the notation of docs/model.md.
 
-Ids of tags are -1 where a tag is out of vocabulary; such tags are ignored. Where a batch holds
-nothing to learn from, a loss is 0. Every loss is a sum divided by a count of the whole step (see
-`global_sum`), so that it is the same on one worker and on several.
+The id of a tag out of vocabulary is -1; these tags are ignored. A loss is 0 if a batch has nothing
+to learn from. Every loss is a sum divided by a count of the whole step (`global_sum`), so that it
+is the same on one worker and on several.
 """
 
 import dataclasses
@@ -10,23 +10,23 @@ from typing import Protocol
 
 import tensorflow as tf
 
-# Up to this many tags the scores of all of them are one cheap matrix product, which costs less than
-# gathering a vector for every tag of every impression.
+# Number of tags up to which the scores of all tags are computed by one matrix product, which then
+# costs less than gathering a vector for every tag of every impression.
 DENSE_SCORES_MAX_TAGS = 20_000
 
 
 def global_sum(value: tf.Tensor) -> tf.Tensor:
-    """Sum of a count over the replicas of a `tf.distribute` strategy.
+    """Sums a count over the replicas of a `tf.distribute` strategy.
 
-    The optimizer adds up the replicas' gradients. If each divides its sum of losses by the count of
-    all replicas, what is added up is the gradient of one worker that has all of their examples,
-    however unevenly labels fall on replicas. The gradient of a mean of means is another.
+    The optimizer adds up the replicas' gradients. If each replica divides its sum of losses by the
+    count of all replicas, the sum is the gradient of one worker with all examples, however unevenly
+    labels fall on replicas. A mean of the replicas' means would have another gradient.
 
     Args:
-      value: Any shape; of this replica.
+      value: Count of this replica, of any shape.
 
     Returns:
-      The sum; `value` itself outside of a strategy or where there is one replica.
+      The sum; `value` itself outside of a strategy or with one replica.
     """
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
@@ -35,10 +35,10 @@ def global_sum(value: tf.Tensor) -> tf.Tensor:
 
 
 class Softmax(Protocol):
-    """What p(t|u) is a softmax over, and the logits of labels in it.
+    """The candidates of the softmax p(t|u), and the logits of labels in it.
 
     Attributes:
-      logits: float [batch, n], of the candidates that all users of a batch share.
+      logits: float [batch, n], logits of the candidates, which all users of a batch share.
       is_full: Whether every tag is a candidate.
     """
 
@@ -46,17 +46,17 @@ class Softmax(Protocol):
     is_full: bool
 
     def label_logits(self, users: tf.Tensor, tags: tf.Tensor) -> tf.Tensor:
-        """Logits of pairs of a user and a tag, both int [m]; float [m]."""
+        """Returns the logits of pairs of a user and a tag, both int [m]; float [m]."""
 
     def columns(self, tags: tf.Tensor) -> tf.Tensor:
-        """Columns of `logits` that tags, int [m], have; int [m], -1 for a tag that has none."""
+        """Returns the columns of tags, int [m], in `logits`; int [m], -1 for a tag without one."""
 
 
 class FullSoftmax:
     """A softmax over all tags.
 
     Args:
-      logits: float [batch, num_tags], u . t + bias.
+      logits: float [batch, num_tags], logits u . t + bias.
     """
 
     is_full = True
@@ -65,23 +65,23 @@ class FullSoftmax:
         self.logits = logits
 
     def label_logits(self, users: tf.Tensor, tags: tf.Tensor) -> tf.Tensor:
-        """Logits of pairs of a user and a tag, both int [m]; float [m]."""
+        """Returns the logits of pairs of a user and a tag, both int [m]; float [m]."""
         return tf.gather_nd(self.logits, tf.stack([users, tags], axis=1))
 
     def columns(self, tags: tf.Tensor) -> tf.Tensor:
-        """The tags themselves: every tag is a candidate."""
+        """Returns the tags themselves, because every tag is a candidate."""
         return tags
 
 
 @dataclasses.dataclass(frozen=True)
 class ItemTags:
-    """The known tags of items shown to the users of a batch, an entry a tag of an item.
+    """The known tags of items shown to the users of a batch, one entry for each tag of an item.
 
     Attributes:
-      tags: int [n].
-      items: int [n], the item that each belongs to, ascending.
-      users: int [n], to whom that item was shown.
-      num_items: int scalar, with those that have no known tag.
+      tags: int [n], tag of each entry.
+      items: int [n], item of each entry, ascending.
+      users: int [n], user to whom the entry's item was shown.
+      num_items: int scalar, number of items, with those that have no known tag.
     """
 
     tags: tf.Tensor
@@ -91,15 +91,15 @@ class ItemTags:
 
     @classmethod
     def from_lists(cls, item_tags: tf.RaggedTensor, item_num_tags: tf.RaggedTensor) -> "ItemTags":
-        """Reads the columns of examples.
+        """Builds the entries from columns of examples.
 
         Args:
           item_tags: int [batch, None], the tags of a user's items one after the other; -1 is
             ignored.
-          item_num_tags: int [batch, None], how many of them belong to each item.
+          item_num_tags: int [batch, None], number of tags of each item.
 
         Returns:
-          Items numbered user by user.
+          The entries, with items numbered user by user.
         """
         flat_tags = item_tags.flat_values
         num_items = tf.size(item_num_tags.flat_values)
@@ -117,7 +117,7 @@ class ItemTags:
         return tf.math.unsorted_segment_sum(values, self.items, self.num_items)
 
     def mean_by_item(self, values: tf.Tensor) -> tf.Tensor:
-        """Averages as `sum_by_item` sums."""
+        """Averages values of tags, float [n], by item: float [num_items], 0 without a known tag."""
         return tf.math.unsorted_segment_mean(values, self.items, self.num_items)
 
 
@@ -128,18 +128,18 @@ def multi_class_loss(
     user_weights: tf.Tensor | None = None,
     mask_positives: bool = False,
 ) -> tf.Tensor:
-    """`- sum_t y_t log p(t|u)` with y the user's label distribution.
+    """Computes `- sum_t y_t log p(t|u)` with y the user's label distribution.
 
     With `mask_positives` the normaliser of p(t|u) leaves out the user's other labels, which are no
     mistakes: `- log p(t|u) = softplus(N - s_t)` with s_t the logit of t and N the log-sum-exp over
-    all candidates that are no label of the user's.
+    all candidates that are no label of the user.
 
     Args:
-      softmax: What p is: full, or sampled (`trainer.objectives.sampled_softmax`).
+      softmax: The softmax p, full or sampled (`trainer.objectives.sampled_softmax`).
       label_ids: int [batch, None], distinct tags of later clicks; -1 is ignored.
-      label_weights: float [batch, None], how often each was clicked; None: once.
-      user_weights: float [batch], what each user counts; None: all the same.
-      mask_positives: Whether a user's labels compete with each other.
+      label_weights: float [batch, None], number of clicks on each label; None: 1 each.
+      user_weights: float [batch], weight of each user; None: 1 each.
+      mask_positives: Whether a user's other labels are left out, so that labels do not compete.
 
     Returns:
       float scalar, the weighted mean over users who have a label.
@@ -159,17 +159,17 @@ def multi_class_joint_loss(
     user_weights: tf.Tensor | None = None,
     positives: tf.RaggedTensor | None = None,
 ) -> tf.Tensor:
-    """`- log sum_{t in T_a} p(t|u)` over clicked items a: any of its tags may explain a click.
+    """Computes `- log sum_{t in T_a} p(t|u)` over clicked items a, whose click any tag may explain.
 
     Args:
-      softmax: What p is, as in `multi_class_loss`.
-      items: The impressions.
+      softmax: The softmax p, full or sampled.
+      items: The tags of the impressions.
       clicked: float [num_items], 0 or 1.
-      weights: float [num_items], what each counts among its user's clicks.
-      num_users: int scalar, the batch.
-      user_weights: float [batch], what each user counts; None: all the same.
+      weights: float [num_items], weight of each item among its user's clicks.
+      num_users: int scalar, size of the batch.
+      user_weights: float [batch], weight of each user; None: 1 each.
       positives: int [batch, None], tags that users click later, -1 is ignored; the normaliser of
-        p(t|u) then leaves out these and the tags of clicked items, but for those of a itself. None:
+        p(t|u) then leaves out these and the tags of clicked items, except those of a itself. None:
         it leaves out nothing.
 
     Returns:
@@ -177,7 +177,7 @@ def multi_class_joint_loss(
     """
     entries = tf.where(tf.gather(clicked, items.items) > 0)[:, 0]
     users, tags = tf.gather(items.users, entries), tf.gather(items.tags, entries)
-    # Numbered anew, without those that were not clicked.
+    # Clicked items get new numbers, without gaps.
     clicked_items, places = tf.unique(tf.gather(items.items, entries))
     num_clicked = tf.size(clicked_items)
     masked = None
@@ -197,19 +197,20 @@ def tag_click_logits(
     scale: tf.Tensor,
     items: ItemTags,
 ) -> tf.Tensor:
-    """`scale * u . t + b_t` for every tag of every item.
+    """Computes `scale * u . t + b_t` for every tag of every item.
 
-    What an item's click logit pools, whatever the objective; the head's offset comes after it.
+    An item's click logit pools these values with every objective; the head's offset is added after
+    the pooling.
 
     Args:
-      query_embeddings: float [batch, U].
-      tag_embeddings: float [n, U].
-      tag_bias: float [n], b.
-      scale: float scalar.
-      items: The items; their tags are rows of `tag_embeddings`.
+      query_embeddings: float [batch, U], user vectors.
+      tag_embeddings: float [n, U], tag vectors.
+      tag_bias: float [n], b, click biases of the tags.
+      scale: float scalar, scale of the click head.
+      items: The tags of the items, as rows of `tag_embeddings`.
 
     Returns:
-      float [m] for the m entries of `items`.
+      float [m], logits of the m entries of `items`.
     """
     users, tags = items.users, items.tags
     if tag_embeddings.shape[0] is not None and tag_embeddings.shape[0] <= DENSE_SCORES_MAX_TAGS:
@@ -220,12 +221,12 @@ def tag_click_logits(
 
 
 def click_loss(logits: tf.Tensor, clicked: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """Binary cross-entropy of `sigmoid(logits)`, clicked = 1, shown and skipped = 0.
+    """Computes the binary cross-entropy of `sigmoid(logits)`, clicked = 1, shown and skipped = 0.
 
     Args:
-      logits: float [n], of items or, for `split`, of tags of items.
+      logits: float [n], logits of items or, for `split`, of tags of items.
       clicked: float [n], 0 or 1.
-      weights: float [n].
+      weights: float [n], multiplicities.
 
     Returns:
       float scalar, the weighted mean.
@@ -244,23 +245,23 @@ def _log_losses(
     sets: tf.Tensor | None = None,
     num_sets: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """`- log sum_{t in T} p(t|u)` for sets T of labels.
+    """Computes `- log sum_{t in T} p(t|u)` for sets T of labels.
 
     p(t|u) is the softmax over the shared candidates and T. Its normaliser is the sum over the
     candidates that are not masked, plus the labels of T that are not among them: nothing is
     counted twice and nothing is subtracted.
 
     Args:
-      softmax: Of the candidates.
-      users: int [m], the user of each label.
-      tags: int [m].
-      masked: Users and tags, int [k], that are no candidates; they contain the labels. None:
-        nothing is masked.
-      sets: int [m], the set of each label; None: each is one by itself.
-      num_sets: int scalar, all of which occur in `sets`.
+      softmax: The softmax with its candidates.
+      users: int [m], user of each label.
+      tags: int [m], tag of each label.
+      masked: Users and tags, int [k], of pairs that are no candidates; the labels are among them.
+        None: nothing is masked.
+      sets: int [m], set of each label; None: each label is a set by itself.
+      num_sets: int scalar, number of sets, each of which occurs in `sets`.
 
     Returns:
-      float [num_sets].
+      float [num_sets], losses of the sets.
     """
     logits = softmax.label_logits(users, tags)
     candidates, others = softmax.logits, None
@@ -280,7 +281,7 @@ def _log_losses(
 
 
 def _mask(logits: tf.Tensor, users: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
-    """`logits` [batch, n] so low at pairs of a user and a column that they weigh nothing."""
+    """Sets `logits` [batch, n] to the lowest number at pairs of a user and a column."""
     inside = tf.where(columns >= 0)[:, 0]
     places = tf.stack([tf.gather(users, inside), tf.gather(columns, inside)], axis=1)
     lowest = tf.fill(tf.shape(inside), logits.dtype.min)
@@ -288,7 +289,7 @@ def _mask(logits: tf.Tensor, users: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
 
 
 def _segment_logsumexp(values: tf.Tensor, segments: tf.Tensor, num: tf.Tensor) -> tf.Tensor:
-    """Log-sum-exp of float [m] by segment, float [num]; no segment is empty."""
+    """Computes the log-sum-exp of float [m] by segment, float [num]; no segment is empty."""
     # Subtracting the maximum changes no result, so no gradient needs to pass through it.
     highest = tf.math.unsorted_segment_max(tf.stop_gradient(values), segments, num)
     exponentials = tf.exp(values - tf.gather(highest, segments))
@@ -302,7 +303,7 @@ def _mean_over_users(
     num_users: tf.Tensor,
     user_weights: tf.Tensor | None,
 ) -> tf.Tensor:
-    """Mean of losses [m] weighted within a user, then over the users who have any."""
+    """Averages losses [m] with weights within each user, then over the users who have any."""
     totals = tf.math.unsorted_segment_sum(weights, users, num_users)
     importance = tf.cast(totals > 0, losses.dtype)
     if user_weights is not None:
@@ -315,7 +316,7 @@ def _mean_over_users(
 def _known(
     ids: tf.RaggedTensor, weights: tf.RaggedTensor | None
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Users, tags and weights of the labels within the vocabulary, each [m]."""
+    """Returns users, tags and weights of the labels within the vocabulary, each [m]."""
     flat_ids = tf.cast(ids.flat_values, tf.int64)
     flat_weights = tf.ones_like(flat_ids, tf.float32) if weights is None else weights.flat_values
     known = tf.where(flat_ids >= 0)[:, 0]

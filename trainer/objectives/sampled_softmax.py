@@ -1,14 +1,14 @@
-"""Softmax over a sample of a large tag vocabulary, drawn by frequency and corrected for that.
+"""Softmax over a sample of a large tag vocabulary, drawn by frequency and corrected for it.
 
-One sample a step is shared by all users of it, and its tags count once however often they were
-drawn. A tag enters the contrast with some probability pi, so its logit is corrected by `- log pi`:
-the softmax over the label and the sample then has the optimum of the softmax over all tags
-("Candidate Sampling Algorithms Reference", sampled softmax, tensorflow.org/extras; Bengio and
-Senécal, "Adaptive importance sampling to accelerate training of a neural probabilistic language
-model", IEEE Transactions on Neural Networks 2008). Without the correction frequent tags, which are
-often negatives, are learned too low by log pi. The correction is never clipped.
+All users of a step share one sample, and its tags count once however often they were drawn. A tag
+is in the sample with some probability pi, so its logit is corrected by `- log pi`: the softmax over
+the label and the sample then has the optimum of the softmax over all tags ("Candidate Sampling
+Algorithms Reference", sampled softmax, tensorflow.org/extras; Bengio and Senécal, "Adaptive
+importance sampling to accelerate training of a neural probabilistic language model", IEEE
+Transactions on Neural Networks 2008). Without the correction the logits of frequent tags, which are
+often negatives, would be too low by log pi. The correction is never clipped.
 
-What a step costs depends on the tags that it names, not on the size of the vocabulary.
+The cost of a step depends on the tags that it names, not on the size of the vocabulary.
 """
 
 from collections.abc import Mapping
@@ -23,9 +23,10 @@ class TagSampler:
     """Draws tags with replacement, with probability `q ~ frequency^power`, and keeps each once.
 
     Args:
-      frequencies: float [num_tags], positive, of the tags in order of their ids.
-      num_draws: S, at least 1.
-      power: At least 0; 0 draws all tags alike, 1 as they occur.
+      frequencies: float [num_tags], positive frequencies of the tags in order of their ids.
+      num_draws: S, number of draws, at least 1.
+      power: Power of the frequency, at least 0; 0 draws all tags with equal probability, 1 as they
+        occur.
 
     Raises:
       ValueError: A frequency is not positive (a tag that is never drawn has no correction), or an
@@ -44,22 +45,22 @@ class TagSampler:
             frequencies[~is_valid][:5] if frequencies.ndim == 1 else frequencies.shape,
         )
         self.num_draws = num_draws
-        # By the highest first: no power of a count overflows.
+        # Divided by the highest first, so that no power of a count overflows.
         unnormalized = (frequencies / frequencies.max()) ** power
         require(unnormalized.min() > 0, "power", "leave every tag a positive probability", power)
         cumulative = np.cumsum(unnormalized)
         # A vocabulary of one tag has q = 1 and log1p(-1) = -inf, which is right: pi = 1.
         with np.errstate(divide="ignore"):
             misses = num_draws * np.log1p(-unnormalized / cumulative[-1])
-        # Eager constants, which a traced step refers to: no graph holds a copy.
+        # Eager constants: a traced step refers to them, and no graph holds a copy.
         self._cumulative = tf.constant(cumulative / cumulative[-1])
         self._log_inclusion = tf.constant(np.log(-np.expm1(misses)), tf.float32)
 
     def sample(self, seed: tf.Tensor) -> tf.Tensor:
-        """Draws.
+        """Draws a sample of tags.
 
         Args:
-          seed: int [2]; the same seed gives the same sample, on every replica.
+          seed: int [2], seed; the same seed gives the same sample, on every replica.
 
         Returns:
           int64 [m] with 1 <= m <= S, distinct tags.
@@ -70,32 +71,32 @@ class TagSampler:
         return tf.unique(tags)[0]
 
     def log_inclusion(self, tags: tf.Tensor) -> tf.Tensor:
-        """Log of the probability that a sample contains a tag.
+        """Returns the logarithm of the probability that a sample contains a tag.
 
             pi_j = 1 - (1 - q_j)^S = - expm1(S log1p(- q_j))
 
         Args:
-          tags: int [n].
+          tags: int [n], ids of tags.
 
         Returns:
-          float [n], 0 at most.
+          float [n], logarithms, at most 0.
         """
         return tf.gather(self._log_inclusion, tags)
 
 
 class SampledSoftmax:
-    """p(t|u) over the label and a sample, with logQ correction; a `losses.Softmax`.
+    """The softmax p(t|u) over the label and a sample, with logQ correction; a `losses.Softmax`.
 
         s'_t = u . t + b_t - log pi_t,   p(t|u) = exp s'_t / sum_{j in {t} + sample} exp s'_j
 
-    Tags are rows of the arrays given, which need not hold any but those that the batch names.
+    Tags are rows of the given tensors, which only need the tags that the batch names.
 
     Args:
-      query_embeddings: float [batch, U].
-      tag_embeddings: float [n, U].
-      tag_bias: float [n], b.
-      log_inclusion: float [n], log pi.
-      sample: int64 [m], distinct rows.
+      query_embeddings: float [batch, U], user vectors.
+      tag_embeddings: float [n, U], tag vectors.
+      tag_bias: float [n], b, biases of the tags.
+      log_inclusion: float [n], log pi of the tags.
+      sample: int64 [m], distinct rows of the sampled tags.
     """
 
     is_full = False
@@ -121,23 +122,23 @@ class SampledSoftmax:
         )
 
     def label_logits(self, users: tf.Tensor, tags: tf.Tensor) -> tf.Tensor:
-        """Corrected logits of pairs of a user and a tag, both int [m]; float [m]."""
+        """Computes corrected logits of pairs of a user and a tag, both int [m]; float [m]."""
         products = tf.gather(self._query_embeddings, users) * tf.gather(self._tag_embeddings, tags)
         return tf.reduce_sum(products, axis=1) + tf.gather(self._bias, tags)
 
     def columns(self, tags: tf.Tensor) -> tf.Tensor:
-        """Places of tags, int [m], in the sample; int64 [m], -1 for a tag that was not drawn."""
+        """Returns places of tags, int [m], in the sample; int64 [m], -1 for a tag not drawn."""
         return tf.gather(self._columns, tags)
 
 
 def renumber(ids: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """Numbers the tags that a batch names, so that nothing but their rows has to be gathered.
+    """Numbers the tags that a batch names, so that only their rows have to be gathered.
 
     Args:
-      ids: By name, int64 [m]; -1 for a tag out of vocabulary.
+      ids: int64 [m] by name, ids of tags; -1 for a tag out of vocabulary.
 
     Returns:
-      `distinct` int64 [n], each tag once, and by the same names the ids' places in it, int64 [m];
+      `distinct` int64 [n], each tag once, and places of the ids in it, int64 [m] by the same names;
       -1 stays -1.
     """
     joined = tf.concat(list(ids.values()), axis=0)

@@ -1,1 +1,1 @@
-"""What is saved of a trained model: towers with signatures, and their explanations."""
+"""The saved form of a trained model: towers with signatures, and explanations of scores."""

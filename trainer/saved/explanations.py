@@ -1,10 +1,10 @@
-"""Why a user's score of a tag is what it is: attention, and what is left of it without each value.
+"""Explains a user's score of a tag: attention, and contributions of features and values.
 
-A contribution is a difference of two scores, that of the user and that of the same user with one
-thing left out, both computed by the tower that serves. It is exact for every tower, whatever its
-pooling and interaction, and needs no gradient; contributions do not add up to the score, for a
-tower is not linear. Which tags a user gets is not explained here, nor what training learned a
-weight from.
+A contribution is the difference of two scores, that of the user and that of the same user with one
+feature or value left out, both computed by the tower that serves. It is exact for every tower,
+whatever its pooling and interaction, and needs no gradient; contributions do not add up to the
+score, because a tower is not linear. The module does not explain which tags a user gets, nor from
+which data training learned a weight.
 """
 
 import dataclasses
@@ -20,24 +20,24 @@ from trainer.model import InterestModel
 from trainer.towers.user_fields import num_users, profile_ids, with_row_ids
 from trainer.towers.user_tower import UserTower
 
-# History values that the ranked outputs name.
+# Number of values in the ranked outputs.
 NUM_TOP = 10
-# Of users with something left out, those embedded at once, and the values of all their histories
-# together: memory is bounded however long a history is.
+# Users with something left out that are embedded at once, and the values in all their histories:
+# these limits bound memory, however long a history is.
 _MAX_ROWS = 512
 _MAX_VALUES = 2**17
 
 
 @dataclasses.dataclass(frozen=True)
 class LeftOut:
-    """Users, each with one thing left out.
+    """Users, each with one feature or value left out.
 
     Attributes:
-      users: int64 [n], places in the batch.
-      features: int64 [n], the feature that lacks something, as a place in `feature_names`; -1:
-        none does.
-      places: int64 [n], which value of that list is left out; -1: the whole feature, as if
-        nothing were known of it.
+      users: int64 [n], users' places in the batch.
+      features: int64 [n], place in `feature_names` of the feature that is left out, or that lacks a
+        value; -1: nothing is left out.
+      places: int64 [n], place in its list of the value that is left out; -1: the whole feature is
+        left out, as if it were unknown.
     """
 
     users: tf.Tensor
@@ -47,14 +47,14 @@ class LeftOut:
 
 @dataclasses.dataclass(frozen=True)
 class Explanation:
-    """Of one tag for each user; F features, in the order of `feature_names`.
+    """Explanations of the scores of one tag for each user, with F features as in `feature_names`.
 
     Attributes:
-      score: float [batch].
-      feature_attention: float [batch, F], sums to 1.
-      feature_contributions: float [batch, F], the score less that without the feature.
-      attention: By list float [batch, None] beside its values, sums to 1 over them.
-      contributions: By list float [batch, None], the score less that without the value.
+      score: float [batch], scores.
+      feature_attention: float [batch, F], attention by feature, sums to 1.
+      feature_contributions: float [batch, F], score minus the score without the feature.
+      attention: float [batch, None] by list, attention to its values, sums to 1 over them.
+      contributions: float [batch, None] by list, score minus the score without the value.
     """
 
     score: tf.Tensor
@@ -65,7 +65,7 @@ class Explanation:
 
 
 def feature_names(spec: FeatureSpec) -> tuple[str, ...]:
-    """Profile features, those that are lists last, then domains."""
+    """Returns the names of profile features, those that are lists last, then of domains."""
     return tuple(feature.name for feature in (*spec.singles, *spec.lists))
 
 
@@ -78,12 +78,12 @@ def explain(
 
     Args:
       model: The model, called before.
-      features: Of batch + 1 users, as ids: the last is one of whom nothing is known.
-      score: Query embeddings float [n, U + 1] and places in the batch int64 [n], whose they are ->
-        scores float [n].
+      features: Features of batch + 1 users, as ids; of the last user nothing is known.
+      score: Function from query embeddings float [n, U + 1] and their users' places in the batch
+        int64 [n] to scores float [n].
 
     Returns:
-      Of the batch.
+      The explanations of the batch.
     """
     spec = model.spec
     users = {
@@ -113,15 +113,15 @@ def explain(
 
 
 def each_left_out(spec: FeatureSpec, features: Mapping[str, Any]) -> LeftOut:
-    """Everything that can be left out of a batch.
+    """Lists all features and values that can be left out of a batch.
 
     Args:
-      spec: The features.
-      features: Of the batch, as ids.
+      spec: The feature specification.
+      features: Features of the batch, as ids.
 
     Returns:
-      Every user as he is; then, feature by feature, every user without it; then, list by list,
-      every value left out of its user's list.
+      Every user with nothing left out; then, feature by feature, every user without it; then, list
+      by list, each value left out of its user's list.
     """
     batch = num_users(features, spec)
     names = feature_names(spec)
@@ -140,15 +140,15 @@ def each_left_out(spec: FeatureSpec, features: Mapping[str, Any]) -> LeftOut:
 
 
 def without(spec: FeatureSpec, features: Mapping[str, Any], left_out: LeftOut) -> dict[str, Any]:
-    """Makes the features of users who lack something.
+    """Makes the features of users with something left out.
 
     Args:
-      spec: The features.
-      features: Of batch + 1 users, as ids: the last is one of whom nothing is known.
-      left_out: Of n users.
+      spec: The feature specification.
+      features: Features of batch + 1 users, as ids; of the last user nothing is known.
+      left_out: The feature or value that is left out of each of n users.
 
     Returns:
-      Of n users.
+      Features of the n users, as ids.
     """
     nobody = num_users(features, spec) - 1
     found: dict[str, Any] = {}
@@ -175,15 +175,15 @@ def without(spec: FeatureSpec, features: Mapping[str, Any], left_out: LeftOut) -
 def embed_without(
     model: InterestModel, features: Mapping[str, Any], left_out: LeftOut
 ) -> tf.Tensor:
-    """Embeds users who lack something, some at a time.
+    """Embeds users with something left out, some at a time.
 
     Args:
       model: The model.
-      features: Of batch + 1 users, as ids: the last is one of whom nothing is known.
-      left_out: Of n users.
+      features: Features of batch + 1 users, as ids; of the last user nothing is known.
+      left_out: The feature or value that is left out of each of n users.
 
     Returns:
-      Query embeddings, float [n, U + 1].
+      float [n, U + 1], query embeddings.
     """
     spec = model.spec
     lengths = [features[domain.name].row_lengths() for domain in spec.lists]
@@ -199,7 +199,7 @@ def embed_without(
 
     size = model.query_dim
     _, embedded = tf.while_loop(
-        # Once for nobody, too, whose embeddings have a shape.
+        # The first iteration runs also without users, so that the embeddings have a shape.
         lambda chunk, _: (chunk == 0) | (chunk * num_rows < num_left_out),
         embed_some,
         (
@@ -214,14 +214,14 @@ def embed_without(
 
 
 def value_attention(tower: UserTower, attention: Mapping[str, Any]) -> dict[str, tf.RaggedTensor]:
-    """Attention by value: the mean over heads, and over the fields that pool the list.
+    """Computes attention by value: the mean over heads, and over the fields that pool the list.
 
     Args:
-      tower: The tower.
-      attention: What `tower.attention` gives.
+      tower: The user tower.
+      attention: Attention weights that `tower.attention` returns.
 
     Returns:
-      By list float [batch, None] beside its values; sums to 1 over them.
+      float [batch, None] by list, attention to its values; sums to 1 over them.
     """
     found = {}
     for domain in tower.spec.lists:
@@ -230,7 +230,7 @@ def value_attention(tower: UserTower, attention: Mapping[str, Any]) -> dict[str,
             for field, feature in zip(tower.field_names, tower.field_features, strict=True)
             if feature == domain.name and field in attention
         ]
-        # The bag has no fields: its shares go by the name of the domain.
+        # The bag has no fields: its shares have the name of the domain.
         pooled = [attention[name] for name in fields or [domain.name]]
         means = [tf.reduce_mean(values.flat_values, axis=1) for values in pooled]
         found[domain.name] = pooled[0].with_flat_values(tf.add_n(means) / len(means))
@@ -240,21 +240,21 @@ def value_attention(tower: UserTower, attention: Mapping[str, Any]) -> dict[str,
 def feature_attention(
     tower: UserTower, features: Mapping[str, Any], attention: Mapping[str, Any]
 ) -> tf.Tensor:
-    """Attention by feature: the sum over its fields of what the interaction gives to each.
+    """Computes attention by feature: the sum over its fields of the interaction's attention.
 
     `utpm`: the attention between fields, mean over heads. `afm`: half of a pair's attention goes to
-    each of its fields. `autoint`: what present fields take from the field, mean over them, over
-    heads and layers. Other interactions have no such attention, nor has afm of a user with one
-    field: all features that the user has are equal.
+    each of its fields. `autoint`: the attention of present fields to the field, mean over them,
+    over heads and layers. Other interactions have no attention, nor has `afm` for a user with one
+    field: all features that the user has then get equal shares.
 
     Args:
-      tower: The tower.
-      features: Of the batch, as ids.
-      attention: What `tower.attention` gives.
+      tower: The user tower.
+      features: Features of the batch, as ids.
+      attention: Attention weights that `tower.attention` returns.
 
     Returns:
-      float [batch, F], sums to 1; 0 for an empty list. A user of whom there is nothing, not even
-      a profile, has zeros.
+      float [batch, F], sums to 1; 0 for an empty list. A user without any feature, not even a
+      profile feature, has zeros.
     """
     spec = tower.spec
     is_profile = tf.ones([num_users(features, spec), len(spec.singles)])
@@ -271,7 +271,7 @@ def feature_attention(
 
 
 def _field_attention(tower: UserTower, attention: Mapping[str, Any]) -> tf.Tensor | None:
-    """By field, [batch, K]: sums to 1 or, of one field alone, to 0; None: the tower has none."""
+    """Returns attention by field [batch, K], sum 1, or 0 for one field alone; None without any."""
     if tower.bag is not None:
         return None
     if "fields" in attention:
@@ -292,12 +292,12 @@ def _field_attention(tower: UserTower, attention: Mapping[str, Any]) -> tf.Tenso
 def padded_outputs(
     explanation: Explanation, raw: Mapping[str, tf.Tensor], spec: FeatureSpec
 ) -> dict[str, tf.Tensor]:
-    """An explanation as a signature gives it, beside the caller's own strings.
+    """Converts explanations to the outputs of a signature, aligned with the caller's strings.
 
     Args:
-      explanation: Of a batch.
-      raw: Its raw features, lists string [batch, n] padded with "".
-      spec: The features.
+      explanation: Explanations of a batch.
+      raw: Raw features of the batch, lists string [batch, n] padded with "".
+      spec: The feature specification.
 
     Returns:
       The outputs that `trainer.contract.signatures.EXPLAIN` lists.
@@ -310,12 +310,12 @@ def padded_outputs(
         s.ATTENTION_BY_FEATURE: explanation.feature_attention,
         s.CONTRIBUTIONS_BY_FEATURE: explanation.feature_contributions,
     }
-    # Places that are there however short the histories are.
+    # Padding, so that there are enough places however short the histories are.
     domains, values = [tf.fill([batch, NUM_TOP], "")], [tf.fill([batch, NUM_TOP], "")]
     contributions = [tf.zeros([batch, NUM_TOP])]
     for domain in spec.lists:
         shape = tf.shape(raw[domain.name])
-        # A list may have gaps: what is said of a value stands in its own place.
+        # A list may have gaps; the outputs for a value are in the value's own place.
         own_places = tf.where(tf.not_equal(raw[domain.name], ""))
         for name, ragged in (
             (s.attention_of(domain.name), explanation.attention[domain.name]),
@@ -336,7 +336,7 @@ def padded_outputs(
 
 
 def _top(columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """The `NUM_TOP` with the largest contribution, up or down; of equal ones the first."""
+    """Returns the `NUM_TOP` values with the largest contributions, up or down; ties in order."""
     sizes = tf.abs(columns[s.TOP_CONTRIBUTIONS])
     is_there = (columns[s.TOP_VALUES] != "") & ~tf.math.is_nan(sizes)
     sizes, order = tf.math.top_k(tf.where(is_there, sizes, -1.0), k=NUM_TOP)
@@ -349,6 +349,6 @@ def _top(columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
 
 
 def _places(values: tf.RaggedTensor) -> tf.Tensor:
-    """The place of each flat value in its row, int64 [n]."""
+    """Returns the place of each flat value in its row, int64 [n]."""
     rows = values.value_rowids()
     return tf.range(tf.size(rows, tf.int64)) - tf.gather(values.row_starts(), rows)

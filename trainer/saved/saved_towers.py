@@ -1,7 +1,7 @@
-"""The trained towers as a SavedModel: raw features in, vectors and scores out.
+"""Saves the trained towers as a SavedModel that takes raw features and returns vectors and scores.
 
-The transform is inside, so that a caller sends strings. The index is not: it is built from these
-signatures in a node of its own (`CANDIDATES` gives what it needs), and rebuilt without training.
+It contains the transform, so that a caller sends strings. It does not contain the index, which a
+node of its own builds from the signature `CANDIDATES` and can rebuild without training.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ from trainer.towers.tag_tower import TagVectors
 
 
 class SavedTowers(tf.Module):
-    """What is saved of a trained model."""
+    """The towers of a trained model with the functions that are saved as signatures."""
 
     def __init__(
         self,
@@ -29,27 +29,27 @@ class SavedTowers(tf.Module):
         click_weight: float = 0.0,
         item_calibration: Calibration | None = None,
     ):
-        """Wraps a trained model.
+        """Initializes with a trained model.
 
         Args:
           model: The model, called at least once.
-          transform_output: The transform its examples came from.
-          click_weight: w of the second stage.
-          item_calibration: Of click probabilities; None: the sigmoid of the logits.
+          transform_output: The transform that made the model's examples.
+          click_weight: w, the weight of the second stage.
+          item_calibration: Calibration of click probabilities; None: the sigmoid of the logits.
         """
         super().__init__(name="towers")
         # Views of the tags are computed now and not in every request.
         model.tag_tower.freeze()
         views = model.tag_tower.views
         self._category_table = None if views is None else views.category_table
-        # Saved are the variables and the functions below. Tracking the Keras model itself would
-        # make TensorFlow trace and describe every layer again, for half a minute and no use.
+        # The variables and the functions below are saved. If the Keras model itself were tracked,
+        # TensorFlow would needlessly trace and describe every layer again, for half a minute.
         self._variables = list(model.variables)
         self._get_model = lambda: model
         self._spec: f.FeatureSpec = model.spec
         self._click_weight = click_weight
         self._item_calibration = item_calibration or Calibration()
-        # Of this Keras layer what it has loaded, for the same reason.
+        # For the same reason only what this Keras layer has loaded is tracked.
         layer = transform_output.transform_features_layer()
         self._transform_state = tf.train.TrackableView.children(layer)
         self._get_transform = lambda: layer
@@ -65,15 +65,15 @@ class SavedTowers(tf.Module):
         self._tags = tf.Variable(tags, trainable=False, name="tags")
 
     def raw_signature(self) -> dict[str, tf.TensorSpec]:
-        """One tensor a raw feature: single values [batch], lists and weights [batch, n]."""
+        """Returns the raw features' tensors: single values [batch], lists, weights [batch, n]."""
         return raw_signature(self._spec)
 
     def parse_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Serialized `tf.Example`s [batch] -> raw features; what is absent is unknown or empty."""
+        """Parses serialized `tf.Example`s [batch]; absent features are unknown or empty."""
         return parse_examples(examples, self._spec)
 
     def model_features(self, raw: dict[str, tf.Tensor]) -> dict[str, Any]:
-        """Raw features -> the ids that the towers take."""
+        """Transforms raw features into the ids that the towers take."""
         inputs = transform_inputs(raw, self._spec)
         transformed = self._get_transform()(inputs)
         return {
@@ -85,26 +85,27 @@ class SavedTowers(tf.Module):
         }
 
     def query_embeddings(self, raw: dict[str, tf.Tensor]) -> tf.Tensor:
-        """User vectors of raw features, float [batch, U + R + 1]."""
+        """Computes query embeddings of raw features, float [batch, U + R + 1]."""
         return self._get_model().query_embeddings(self.model_features(raw))
 
     def candidates(self) -> dict[str, tf.Tensor]:
-        """The tags, [n], and their vectors for both stages, float [n, U + R + 1]."""
+        """Returns the tags, [n], and their vectors for both stages, float [n, U + R + 1]."""
         vectors = self._get_model().tag_tower.vectors()
         return {s.TAGS: self._tags.value(), **self._tag_embeddings(vectors)}
 
     def embed_tags(
         self, tags: tf.Tensor, categories: tf.Tensor, vectors: tf.Tensor | None = None
     ) -> dict[str, tf.Tensor]:
-        """Vectors of any tags for both stages: a known tag's own, another's by its views alone.
+        """Embeds any tags for both stages: known tags have their own vectors, others by views.
 
         Args:
-          tags: string [n], normalised as those of the log.
-          categories: string [n], "" where unknown; those of known tags are not looked at.
-          vectors: float [n, d], zeros where there is none; needed where that view is on.
+          tags: string [n], tags, normalised like those of the log.
+          categories: string [n], categories of the tags, "" where unknown; ignored for known tags.
+          vectors: float [n, d], vectors of the view `vectors`, zeros where there is none; needed
+            with that view.
 
         Returns:
-          The embeddings of `candidates`, of these tags, and `is_known` bool [n].
+          The embeddings that `candidates` returns, for these tags, and `is_known` bool [n].
         """
         ids = self._tag_ids.lookup(tags)
         found = self._get_model().tag_tower.embed(ids, tags, categories, vectors)
@@ -114,7 +115,7 @@ class SavedTowers(tf.Module):
         model = self._get_model()
         embeddings = tags.candidate_embeddings
         if model.training_config.click_objective is None:
-            # Nothing has trained the click head: it has no opinion to show.
+            # The click head is untrained and has no embeddings to return.
             return {s.CANDIDATE_EMBEDDINGS: embeddings, s.RANKING_EMBEDDINGS: embeddings}
         clicks = model.click_candidate_embeddings(tags)
         return {
@@ -124,18 +125,18 @@ class SavedTowers(tf.Module):
         }
 
     def score_tags(self, query_embeddings: tf.Tensor, tags: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Scores of given tags, as retrieval's.
+        """Computes the scores that retrieval gives to some tags.
 
         Args:
-          query_embeddings: float [batch, U + R + 1].
-          tags: string [batch, m].
+          query_embeddings: float [batch, U + R + 1], query embeddings.
+          tags: string [batch, m], tags to be scored for each user.
 
         Returns:
           `scores` of the second stage and `multi_class_logits`, float [batch, m]; NaN for a tag
           without a vector.
         """
         ids = self._tag_ids.lookup(tags)
-        # Of these tags alone: a large table would be copied at every request.
+        # Vectors of these tags alone: a large table would be copied in every request.
         found = self._get_model().tag_tower.vectors(tf.reshape(tf.maximum(ids, 0), [-1]))
         shape = tf.concat([tf.shape(ids), [query_embeddings.shape[1]]], axis=0)
         vectors = tf.reshape(found.candidate_embeddings, shape)
@@ -143,7 +144,7 @@ class SavedTowers(tf.Module):
         logits = tf.where(ids >= 0, logits, tf.constant(float("nan")))
         scores = logits
         if self._click_weight:
-            # Each tag as an item of its own.
+            # Each tag is scored as an item of its own.
             clicks = self.score_items(query_embeddings, tags[:, :, tf.newaxis])[s.CLICK_LOGITS]
             scores = mixed(logits, clicks, self._click_weight)
         return {s.SCORES: scores, s.MULTI_CLASS_LOGITS: logits}
@@ -151,11 +152,11 @@ class SavedTowers(tf.Module):
     def score_items(
         self, query_embeddings: tf.Tensor, item_tags: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """Click head.
+        """Computes the click head's scores of items.
 
         Args:
-          query_embeddings: float [batch, U + R + 1].
-          item_tags: string [batch, m, n]: m items a user, each given by its tags, padded with "".
+          query_embeddings: float [batch, U + R + 1], query embeddings.
+          item_tags: string [batch, m, n], tags of m items for each user, padded with "".
 
         Returns:
           `click_logits` and calibrated `click_probabilities`, float [batch, m]. An item none of
@@ -170,19 +171,19 @@ class SavedTowers(tf.Module):
         candidate_embeddings: tf.Tensor,
         click_embeddings: tf.Tensor | None = None,
     ) -> dict[str, tf.Tensor]:
-        """`score_items` of tags that the caller has the vectors of.
+        """Computes the click head's scores of items from tag vectors that the caller has.
 
         Args:
-          query_embeddings: float [batch, U + R + 1].
-          item_tag_rows: int64 [batch, m, n], rows of the tables; -1: none.
-          candidate_embeddings: float [num_tags, U + R + 1], as `candidates` has them.
-          click_embeddings: float [num_tags, U + R + 1], as well; needed where a click loss was
-            trained.
+          query_embeddings: float [batch, U + R + 1], query embeddings.
+          item_tag_rows: int64 [batch, m, n], rows of the tables for the items' tags; -1: none.
+          candidate_embeddings: float [num_tags, U + R + 1], table of `candidates`.
+          click_embeddings: float [num_tags, U + R + 1], table of `candidates`; needed where a click
+            loss was trained.
 
         Returns:
           The outputs of `score_items`.
         """
-        # Tables may be large, and a request names few of their rows.
+        # Tables may be large, and a request names few of their rows: only these are used.
         distinct, places = tf.unique(tf.reshape(tf.maximum(item_tag_rows, 0), [-1]))
         places = tf.reshape(tf.cast(places, tf.int64), tf.shape(item_tag_rows))
         candidates = tf.gather(candidate_embeddings, distinct)
@@ -211,7 +212,7 @@ class SavedTowers(tf.Module):
         return {s.CLICK_LOGITS: logits, s.CLICK_PROBABILITIES: probabilities}
 
     def ranking_embeddings(self, tags: tf.Tensor) -> tf.Tensor:
-        """Rows of `candidates`' table of that name, of string [n]; NaN without a vector."""
+        """Returns the `ranking_embeddings` of tags, string [n]; NaN for an unknown tag."""
         ids = self._tag_ids.lookup(tags)
         found = self._get_model().tag_tower.vectors(tf.maximum(ids, 0))
         rows = self._tag_embeddings(found)[s.RANKING_EMBEDDINGS]
@@ -220,16 +221,16 @@ class SavedTowers(tf.Module):
     def explain_by_embedding(
         self, raw: dict[str, tf.Tensor], embeddings: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """Why tags have their scores.
+        """Explains the score of one tag for each user.
 
         Args:
-          raw: Raw features.
-          embeddings: float [batch, U + R + 1], of `ranking_embeddings`, one a user.
+          raw: Raw features of the users.
+          embeddings: float [batch, U + R + 1], ranking embedding of each user's tag.
 
         Returns:
           The outputs that `trainer.contract.signatures.EXPLAIN` lists.
         """
-        # One more user, of whom nothing is known: what is left out is taken from there.
+        # One more user of whom nothing is known: their values replace those that are left out.
         shapes = {name: [1, *tf.unstack(tf.shape(column)[1:])] for name, column in raw.items()}
         nobody = {name: unknown(shapes[name], column.dtype) for name, column in raw.items()}
         everybody = {name: tf.concat([column, nobody[name]], 0) for name, column in raw.items()}
@@ -241,9 +242,9 @@ class SavedTowers(tf.Module):
         return padded_outputs(explanation, raw, self._spec)
 
     def signatures(self) -> dict[str, Any]:
-        """The signatures by name, as concrete functions."""
+        """Returns the signatures by name, as concrete functions."""
         raw = self.raw_signature()
-        # Traced once for all: the user tower is most of a graph, and what is saved is loaded often.
+        # Traced once for all signatures: the user tower is most of a graph, which is loaded often.
         embed = tf.function(self.query_embeddings, input_signature=[raw], autograph=False)
 
         def embed_examples(**inputs):
@@ -277,7 +278,7 @@ class SavedTowers(tf.Module):
                 inputs.get(s.CLICK_EMBEDDINGS),
             )
 
-        # Traced once for both: it is the largest graph of all.
+        # Traced once for both signatures: it is the largest graph of all.
         explain_vectors = tf.function(self.explain_by_embedding, autograph=False)
 
         def explain_by_embedding(**inputs):
@@ -356,10 +357,10 @@ def save_towers(
 
     Args:
       model: The trained model.
-      transform_output: The transform its examples came from.
-      directory: Where to write.
-      click_weight: w of the second stage.
-      item_calibration: Of click probabilities; None: the sigmoid of the logits.
+      transform_output: The transform that made the model's examples.
+      directory: Folder of the SavedModel.
+      click_weight: w, the weight of the second stage.
+      item_calibration: Calibration of click probabilities; None: the sigmoid of the logits.
     """
     towers = SavedTowers(model, transform_output, click_weight, item_calibration)
     tf.saved_model.save(towers, directory, signatures=towers.signatures())

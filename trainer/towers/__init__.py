@@ -1,1 +1,1 @@
-"""The layers of the model: the user tower with its attention and crossing, the tag tower."""
+"""The layers of the model: the user tower with attention and crossing, the tag tower, its views."""

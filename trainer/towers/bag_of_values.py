@@ -16,28 +16,27 @@ from trainer.towers.user_fields import domain_values, num_rows, profile_ids, tot
 
 
 class BagOfValues(tf_keras.layers.Layer):
-    """A dense layer over the counts of every value of every domain, and over the profile.
+    """A dense layer over the counts of every value of every domain, and over profile features.
 
         relu(b + sum_p P_p[id_p] + sum_l sum_i 1 / n_l S_l[v_i]
                + sum_k (sum_i w_i / n S_k[t_i] + sum_i log(1 + w_i) L_k[t_i] + log(1 + n) / 5 T_k))
 
     over the profile features p of one value and l of n_l values, and the domains k, with
     n = sum_i w_i. S, L, P and T are the rows of one matrix, that of a dense layer over the
-    vector of all shares, log counts, one-hot profile features and totals, and begin as those of a
-    dense layer do. The vector itself, as long as all vocabularies together, is never made for a
-    vocabulary above `DENSE_POOLING_MAX_ROWS`: rows are looked up and added.
+    vector of all shares, log counts, one-hot profile features and totals, and have the initial
+    values of a dense layer. The vector itself, as long as all vocabularies together, is never made
+    for a vocabulary above `DENSE_POOLING_MAX_ROWS`: rows are looked up and added.
 
-    As in the other towers `log_count_fields` brings L, `use_domain_totals` T, and without
+    As in the other towers `log_count_fields` adds L, `use_domain_totals` adds T, and without
     `use_domain_weights` every w_i is 1. Nothing is normalised: shares and logarithms are of one
-    order already. What the rows look at is fixed, so that pooling, embeddings and shared tables do
-    not apply.
+    order already. The inputs are fixed, so options of pooling, embeddings and shared tables have no
+    effect.
 
     Args:
-      spec: The features.
-      vocabulary_sizes: By vocabulary name, the number of ids, hash buckets for unknown values
-        included.
-      config: Of the model.
-      seed: Of the initial values.
+      spec: The feature specification.
+      vocabulary_sizes: Numbers of ids by vocabulary name, with the hash buckets for unknown values.
+      config: Configuration of the model.
+      seed: Seed of the initial values.
 
     Raises:
       ValueError: A vocabulary has no size.
@@ -86,22 +85,22 @@ class BagOfValues(tf_keras.layers.Layer):
 
     @property
     def embedding_tables(self) -> dict[str, EmbeddingTable]:
-        """By feature: P; by `<domain>_shares`, `<domain>_log_counts`, `<domain>_total`: S, L, T."""
+        """P by feature; S, L, T by `<domain>_shares`, `<domain>_log_counts`, `<domain>_total`."""
         return {
             name: EmbeddingTable(variable, self._vocabularies[name])
             for name, variable in self._tables.items()
         }
 
     def call(self, features: Mapping[str, Any], keep: tf.Tensor | None = None) -> tf.Tensor:
-        """Adds up what is known of users.
+        """Computes the hidden layer of some users.
 
         Args:
-          features: Ids of single values int [batch]; for each list ids [batch, None] and, of a
+          features: Ids of single values int [batch]; for each list ids [batch, None] and, for a
             domain, weights, as `tf.RaggedTensor` or `tf.SparseTensor`.
-          keep: bool [batch, 1], whose behaviour is looked at; None: everybody's.
+          keep: bool [batch, 1], whether a user's behaviour is used; None: for all users.
 
         Returns:
-          float [batch, D].
+          float [batch, D], outputs of the hidden layer.
         """
         profile = [
             tf.gather(self._tables[feature.name], profile_ids(features, feature.name))
@@ -129,11 +128,11 @@ class BagOfValues(tf_keras.layers.Layer):
     def _sum(self, name: str, values: tf.RaggedTensor, coefficients: tf.Tensor) -> tf.Tensor:
         table = self._tables[name]
         if table.shape[0] <= domain_attention.DENSE_POOLING_MAX_ROWS:
-            table = tf.convert_to_tensor(table)  # else rows are looked up in the variable itself
+            table = tf.convert_to_tensor(table)  # rows of a larger variable are gathered
         return tf.squeeze(weighted_sum(table, values, coefficients), axis=1)
 
     def attention(self, features: Mapping[str, Any]) -> dict[str, tf.RaggedTensor]:
-        """The shares w_i / n, by list, [batch, None, 1] beside its values."""
+        """Returns the shares w_i / n of the values of each list, [batch, None, 1], by list."""
         found = {}
         for domain in self.spec.lists:
             values, weights = domain_values(features, domain, self.config.use_domain_weights)

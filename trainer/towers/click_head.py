@@ -1,6 +1,6 @@
-"""The click head: how much an item interests a user, from the vectors of its tags.
+"""The click head, which scores items for a user by the vectors of their tags.
 
-Which losses train it is `trainer.model`'s work.
+`trainer.model` applies the losses that train it.
 """
 
 from typing import Any, Literal
@@ -18,19 +18,19 @@ ClickObjective = Literal["joint", "split", "attention"]
 
 
 class ClickHead(tf_keras.layers.Layer):
-    """An item's logit: those of its tags, pooled.
+    """Layer that pools the click logits of an item's tags into the item's logit.
 
         s_t = scale * u' . t + b_t with u' = u P
         joint: sum_t s_t + offset;  split: mean_t s_t + offset;  attention: sum_t a_t s_t + offset
 
-    The last is `scale * u' . sum_t a_t t` with the biases attended to as the vectors are. An item
-    with one tag has the same logit under all of them, one without any known tag the offset.
+    `attention` is `scale * u' . sum_t a_t t` plus the biases with the same weights. An item with
+    one tag has the same logit with all objectives; an item without a known tag has the offset.
 
     Args:
-      tag_tower: Whose scale and offset it has.
-      config: Of the model.
-      has_attention: Whether it has an attention over an item's tags.
-      seed: Of the attention's initial values.
+      tag_tower: Tag tower that has the head's scale and offset.
+      config: Configuration of the model.
+      has_attention: Whether the head has an attention over an item's tags.
+      seed: Seed of the attention's initial values.
     """
 
     def __init__(
@@ -54,22 +54,22 @@ class ClickHead(tf_keras.layers.Layer):
         self.attention: ItemAttention | None = None
         if has_attention:
             self.attention = ItemAttention(config.attention_dim, seed=seed, name="item_attention")
-        # Built now and not by the first item: weights are restored, and tags scored, before it.
+        # Built now, because weights are restored and tags are scored before the first item.
         for layer in (self.projection, self.attention):
             if layer is not None:
                 with tf.name_scope(layer.name):
                     layer.build(tf.TensorShape([None, config.output_dim]))
 
     def tag_logits(self, users: tf.Tensor, tags: TagVectors, items: ItemTags) -> tf.Tensor:
-        """s_t of every tag of every item.
+        """Computes s_t of every tag of every item.
 
         Args:
-          users: float [batch, U].
-          tags: Of n tags.
-          items: The items; their tags are rows of `tags`.
+          users: float [batch, U], user vectors.
+          tags: Vectors of n tags.
+          items: The tags of the items, as rows of `tags`.
 
         Returns:
-          float [m] for the m entries of `items`.
+          float [m], s_t of the m entries of `items`.
         """
         if self.projection is not None:
             users = self.projection(users)
@@ -77,7 +77,7 @@ class ClickHead(tf_keras.layers.Layer):
         return objectives.tag_click_logits(users, tags.embeddings, tags.click_bias, scale, items)
 
     def single_tag_logits(self, tag_logits: tf.Tensor) -> tf.Tensor:
-        """Logits of items with one tag alone, each of logit s_t, float [m]."""
+        """Computes the logits of items with one tag alone from s_t, float [m]."""
         return tag_logits + self._tag_tower.click_offset
 
     def item_logits(
@@ -86,13 +86,13 @@ class ClickHead(tf_keras.layers.Layer):
         """Pools the logits of tags.
 
         Args:
-          objective: How.
-          tag_logits: float [m], s_t.
-          tags: Of n tags.
-          items: The items; their tags are rows of `tags`.
+          objective: Click objective, which names the pooling.
+          tag_logits: float [m], s_t of the entries of `items`.
+          tags: Vectors of n tags.
+          items: The tags of the items, as rows of `tags`.
 
         Returns:
-          float [num_items].
+          float [num_items], logits of the items.
         """
         if objective == "attention":
             # u' . sum_t a_t t = sum_t a_t (u' . t).
@@ -105,20 +105,20 @@ class ClickHead(tf_keras.layers.Layer):
         return pooled + self._tag_tower.click_offset
 
     def candidate_embeddings(self, tags: TagVectors) -> tf.Tensor:
-        """Vectors whose inner products with queries are the logits of items with one tag alone.
+        """Returns vectors whose inner products with queries are logits of items with one tag.
 
         The scale and the linear map of the user's vector are moved to the tags' side.
 
         Args:
-          tags: Of n tags.
+          tags: Vectors of n tags.
 
         Returns:
-          float [n, U + R + 1].
+          float [n, U + R + 1], vectors of the tags.
         """
         vectors = self._tag_tower.click_scale * tags.embeddings
         if self.projection is not None:
             vectors = tf.matmul(vectors, self.projection.kernel, transpose_b=True)
         parts = [vectors, self.single_tag_logits(tags.click_bias)[:, tf.newaxis]]
-        if tags.path is not None:  # of which the click head knows nothing
+        if tags.path is not None:  # the click head does not use the linear path
             parts.insert(1, tf.zeros_like(tags.path))
         return tf.concat(parts, axis=1)

@@ -1,9 +1,9 @@
 """Hierarchical attention over behaviour domains: first over a domain's values, then over domains.
 
 Lists are ragged: no value is padding, so nothing has to be masked within a domain; an empty domain
-is masked between domains. The query vectors are the caller's, because all domains and both levels
-share them. The functions are those of any pooling: an average is an attention that looks at nothing
-but the multiplicities (`value_shares`).
+is masked between domains. The caller holds the query vectors, because all domains and both levels
+share them. The functions serve any pooling: an average is an attention that depends on the
+multiplicities alone (`value_shares`).
 """
 
 from typing import Any
@@ -13,16 +13,16 @@ import tf_keras
 
 from trainer.contract.config_loader import require
 
-# Up to this many rows of a table the weighted sums of a batch are one matrix product over all rows,
-# which costs less than gathering a vector for every value.
+# Number of rows of a table up to which the weighted sums of a batch are one matrix product over all
+# rows, which then costs less than gathering a vector for every value.
 DENSE_POOLING_MAX_ROWS = 4_096
 
 
 def segment_softmax(logits: tf.Tensor, row_ids: tf.Tensor, num_rows: tf.Tensor) -> tf.Tensor:
-    """Softmax within rows of unequal length.
+    """Computes the softmax within rows of unequal length.
 
     Args:
-      logits: float [n, H].
+      logits: float [n, H], logits of each value and head.
       row_ids: int [n], the row of each value.
       num_rows: Number of rows.
 
@@ -37,28 +37,27 @@ def segment_softmax(logits: tf.Tensor, row_ids: tf.Tensor, num_rows: tf.Tensor) 
 
 
 def masked_softmax(logits: tf.Tensor, mask: tf.Tensor, axis: int) -> tf.Tensor:
-    """Softmax over the present entries.
+    """Computes the softmax over the present entries.
 
     Args:
-      logits: float.
-      mask: bool, of a shape that broadcasts to that of `logits`.
-      axis: Over which to normalise.
+      logits: float, logits of any shape.
+      mask: bool, whether an entry is present, of a shape that broadcasts to that of `logits`.
+      axis: Axis over which the softmax is normalised.
 
     Returns:
       float, of the shape of `logits`: sums to 1 over present entries and is 0 for absent ones;
       where all are absent it is 0.
     """
     logits = tf.where(mask, logits, logits.dtype.min)
-    # All logits of a row with nothing present are equal: the softmax is finite, the mask makes it
-    # 0.
+    # If no entry is present, all logits are equal: the softmax is finite, and the mask makes it 0.
     return tf.nn.softmax(logits, axis=axis) * tf.cast(mask, logits.dtype)
 
 
 def value_shares(values: tf.RaggedTensor, weights: tf.RaggedTensor | None) -> tf.Tensor:
-    """What part of its list each value is, w_i / sum_j w_j.
+    """Computes the share of each value in its list, w_i / sum_j w_j.
 
     Args:
-      values: [batch, None].
+      values: [batch, None], values of the lists.
       weights: float [batch, None], positive multiplicities; None: all 1.
 
     Returns:
@@ -76,10 +75,10 @@ def weighted_sum(table: tf.Tensor, values: tf.RaggedTensor, coefficients: tf.Ten
     Args:
       table: float [V, E], embeddings of all values.
       values: int [batch, None], rows of `table`.
-      coefficients: float [n, H] for the n flat values.
+      coefficients: float [n, H], coefficients of the n flat values for each head.
 
     Returns:
-      float [batch, H, E]; zeros for an empty list.
+      float [batch, H, E], weighted sums; zeros for an empty list.
     """
     rows, num_rows = values.value_rowids(), values.nrows()
     num_heads = coefficients.shape[1]
@@ -100,7 +99,7 @@ def weighted_sum(table: tf.Tensor, values: tf.RaggedTensor, coefficients: tf.Ten
 
 
 class _AttentionScores(tf_keras.layers.Layer):
-    """s_h = q_h . relu(W_h t + b), the part that both levels share."""
+    """Scores s_h = q_h . relu(W_h t + b), which both levels of attention use."""
 
     def __init__(self, num_heads: int, attention_dim: int, seed: int = 0, **kwargs):
         super().__init__(**kwargs)
@@ -112,11 +111,11 @@ class _AttentionScores(tf_keras.layers.Layer):
 
     def _build_scores(self, size: int) -> None:
         heads, width = self.num_heads, self.attention_dim
-        # Fans are those of one head's matrix, not of the stack.
+        # The limit follows from the sizes of one head's matrix, not of the stack.
         limit = (6.0 / (size + width)) ** 0.5
         initializer = tf_keras.initializers.RandomUniform(-limit, limit, seed=self.seed)
         self.kernel = self.add_weight("kernel", [heads, size, width], initializer=initializer)
-        # One for all heads.
+        # All heads share one bias.
         self.bias_vectors = self.add_weight("bias", [1, width], initializer="zeros")
 
     def _scores(self, vectors: tf.Tensor, queries: tf.Tensor, pattern: str) -> tf.Tensor:
@@ -124,7 +123,7 @@ class _AttentionScores(tf_keras.layers.Layer):
         return tf.reduce_sum(hidden * queries, axis=-1)
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
+        """Returns the constructor's arguments."""
         own = {
             "num_heads": self.num_heads,
             "attention_dim": self.attention_dim,
@@ -141,9 +140,9 @@ class IntraDomainAttention(_AttentionScores):
     A weight w_i is a multiplicity: a value of weight 2 counts as the same value twice.
 
     Args:
-      num_heads: H.
+      num_heads: H, number of heads.
       attention_dim: A, size of the hidden layer and of the query vectors.
-      seed: Of the initial values.
+      seed: Seed of the initial values.
     """
 
     def build(self, input_shape):
@@ -158,16 +157,16 @@ class IntraDomainAttention(_AttentionScores):
         weights: tf.RaggedTensor | None,
         queries: tf.Tensor,
     ) -> tf.Tensor:
-        """Attention weights of every value.
+        """Computes attention weights of every value.
 
         Args:
           table: float [V, E], embeddings of all values.
           values: int [batch, None], rows of `table`.
           weights: float [batch, None], positive multiplicities; None: all 1.
-          queries: float [H, A].
+          queries: float [H, A], query vectors.
 
         Returns:
-          float [n, H] for the n flat values.
+          float [n, H], attention weights of the n flat values.
         """
         ids = values.flat_values
 
@@ -177,8 +176,8 @@ class IntraDomainAttention(_AttentionScores):
         def score_values() -> tf.Tensor:
             return self._scores(tf.gather(table, ids), queries, "ve,hea->vha")
 
-        # A score depends on the value's embedding alone: a batch that names more values than the
-        # table has rows is scored by row.
+        # A score depends on the value's embedding alone: if a batch has more values than the table
+        # has rows, the rows are scored.
         logits = tf.cond(tf.size(ids) > tf.shape(table)[0], score_table, score_values)
         if weights is not None:
             logits += tf.math.log(weights.flat_values)[:, tf.newaxis]
@@ -191,16 +190,16 @@ class IntraDomainAttention(_AttentionScores):
         weights: tf.RaggedTensor | None = None,
         queries: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """Pools every list.
+        """Pools the values of every list.
 
         Args:
           table: float [V, E], embeddings of all values.
           values: int [batch, None], rows of `table`.
           weights: float [batch, None], positive multiplicities; None: all 1.
-          queries: float [H, A].
+          queries: float [H, A], query vectors.
 
         Returns:
-          float [batch, H, E]; zeros for an empty list.
+          float [batch, H, E], a vector for each head; zeros for an empty list.
         """
         return weighted_sum(table, values, self.attention(table, values, weights, queries))
 
@@ -210,12 +209,12 @@ class InterDomainAttention(_AttentionScores):
 
         x_h = sum_k softmax_k(q_h . relu(W_h f_kh + b)) f_kh
 
-    Absent domains are masked out of the softmax; a user with none at all gets zeros.
+    Absent domains are masked out of the softmax; a user without any domain gets zeros.
 
     Args:
-      num_heads: H.
+      num_heads: H, number of heads.
       attention_dim: A, size of the hidden layer and of the query vectors.
-      seed: Of the initial values.
+      seed: Seed of the initial values.
     """
 
     def build(self, input_shape):
@@ -224,29 +223,30 @@ class InterDomainAttention(_AttentionScores):
         super().build(input_shape)
 
     def attention(self, fields: tf.Tensor, mask: tf.Tensor, queries: tf.Tensor) -> tf.Tensor:
-        """Attention weights of every domain.
+        """Computes attention weights of every domain.
 
         Args:
           fields: float [batch, K, H, E], a vector for each domain and head.
-          mask: bool [batch, K], which domains the user has.
-          queries: float [H, A].
+          mask: bool [batch, K], whether the user has the domain.
+          queries: float [H, A], query vectors.
 
         Returns:
-          float [batch, K, H], summing to 1 over the present domains, 0 for absent ones.
+          float [batch, K, H], attention weights, which sum to 1 over the present domains and are 0
+          for absent ones.
         """
         logits = self._scores(fields, queries, "bkhe,hea->bkha")
         return masked_softmax(logits, mask[:, :, tf.newaxis], axis=1)
 
     def call(self, fields: tf.Tensor, mask: tf.Tensor, queries: tf.Tensor) -> tf.Tensor:
-        """Pools the domains.
+        """Pools the domain vectors of a user.
 
         Args:
-          fields: float [batch, K, H, E].
-          mask: bool [batch, K].
-          queries: float [H, A].
+          fields: float [batch, K, H, E], a vector for each domain and head.
+          mask: bool [batch, K], whether the user has the domain.
+          queries: float [H, A], query vectors.
 
         Returns:
-          float [batch, H E]: the heads, one after the other.
+          float [batch, H E], vectors of the heads, one after the other.
         """
         attention = self.attention(fields, mask, queries)
         pooled = tf.reduce_sum(attention[..., tf.newaxis] * fields, axis=1)

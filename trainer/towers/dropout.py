@@ -1,7 +1,7 @@
 """Dropout whose random numbers depend on the seed and the number of the call alone.
 
-Keras 2 draws them from operations with a hidden state in the process: a training that goes on in
-another process would draw others. Here the state is a weight, so that a checkpoint holds it.
+Keras 2 draws them with a hidden state in the process: a training that resumes in another process
+would draw other numbers. Here the state is a weight, so that a checkpoint holds it.
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,15 @@ from trainer.contract.config_loader import require
 
 
 class Dropout(tf_keras.layers.Layer):
-    """Sets values to 0 at a rate and scales the others, in training; as `tf_keras.layers.Dropout`.
+    """Sets values to 0 at a rate and scales the others, in training, like Keras' `Dropout`.
 
-    Replicas of a `tf.distribute` strategy draw numbers of their own.
+    Replicas of a `tf.distribute` strategy draw different numbers.
 
     Args:
       rate: Share of values to hide, at least 0 and below 1.
-      noise_shape: Of the draws, broadcast to the inputs; None in it: as the inputs have it.
-      seed: Of the draws.
+      noise_shape: Shape of the draws, which is broadcast to the inputs; None in it stands for the
+        size of the inputs. None: the shape of the inputs.
+      seed: Seed of the draws.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class Dropout(tf_keras.layers.Layer):
         self.seed = seed
         self.num_calls: tf.Variable | None = None
         if rate:
-            # Every replica counts for itself, and all count alike: nothing has to be exchanged.
+            # Each replica has its own counter, and all counters are equal: nothing is exchanged.
             self.num_calls = self.add_weight(
                 "num_calls",
                 [],
@@ -49,11 +50,11 @@ class Dropout(tf_keras.layers.Layer):
             )
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Drops.
+        """Hides some of the values in training.
 
         Args:
-          inputs: float, of any shape.
-          training: Whether to; else the inputs come back as they are.
+          inputs: float, values of any shape.
+          training: Whether values are hidden; else the inputs are returned as they are.
 
         Returns:
           float, of the inputs' shape.
@@ -70,10 +71,10 @@ class Dropout(tf_keras.layers.Layer):
         self.num_calls.assign_add(1)
         seed = tf.random.experimental.stateless_fold_in(seed, replica)
         keep = tf.random.stateless_uniform(shape, seed, dtype=inputs.dtype) >= self.rate
-        # Not a product: a hidden value is 0 whatever it was.
+        # `where` and not a product, so that a hidden value is 0 even if it was not finite.
         return tf.where(keep, inputs / (1 - self.rate), tf.zeros([], inputs.dtype))
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
+        """Returns the constructor's arguments."""
         own = {"rate": self.rate, "noise_shape": self.noise_shape, "seed": self.seed}
         return {**super().get_config(), **own}

@@ -1,6 +1,6 @@
-"""Feature crossing of the user tower ("improved FM"): products of pairs of features, kept apart.
+"""Feature crossing of the user tower ("improved FM"): products of pairs of features.
 
-Unlike a factorization machine it does not sum the products: the layers above see each of them.
+Unlike a factorization machine it does not sum the products: the next layers see each of them.
 """
 
 from typing import Any, Literal
@@ -15,10 +15,10 @@ Norm = Literal["batch", "layer"]
 
 
 def make_norm(norm: Norm, name: str) -> tf_keras.layers.Layer:
-    """The normalisation layer that a configuration names."""
+    """Makes the normalisation layer that a configuration names."""
     if norm == "batch":
-        # The average over 10 steps follows a training of a few hundred steps; 100 would lag behind.
-        # Moments of the whole batch, also where replicas share it.
+        # An average over 10 steps follows a training of a few hundred steps; 100 would lag behind.
+        # `synchronized` takes moments of the whole batch, also if replicas share it.
         return tf_keras.layers.BatchNormalization(
             momentum=0.9, epsilon=1e-6, synchronized=tf.distribute.has_strategy(), name=name
         )
@@ -26,7 +26,7 @@ def make_norm(norm: Norm, name: str) -> tf_keras.layers.Layer:
 
 
 class FeatureCross(tf_keras.layers.Layer):
-    """Second-order crossing of scalars beside a linear part (UTPM, doi 10.1145/3340531.3412719).
+    """Second-order crossing of scalars and a linear part (UTPM, doi 10.1145/3340531.3412719).
 
     Each scalar x_i has a latent vector v_i in R^C and a weight w_i:
 
@@ -37,8 +37,9 @@ class FeatureCross(tf_keras.layers.Layer):
 
     Args:
       cross_dim: C, size of the latent vectors.
-      norm: How: `batch` takes away what all users have in common, `layer` works within a user.
-      seed: Of the initial values.
+      norm: Normalisation: `batch` subtracts what all users have in common, `layer` normalises each
+        user's vector by itself.
+      seed: Seed of the initial values.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class FeatureCross(tf_keras.layers.Layer):
         self.seed = seed
 
     def build(self, input_shape):
-        """Adds the weights for that many scalars."""
+        """Adds the weights for the given number of scalars."""
         size = int(input_shape[-1])
         # <v_i, v_j> then has variance 1 / C: a product of two features neither vanishes nor
         # explodes.
@@ -75,7 +76,7 @@ class FeatureCross(tf_keras.layers.Layer):
         """Crosses the features.
 
         Args:
-          inputs: float [batch, n].
+          inputs: float [batch, n], scalars of the users.
           training: Whether batch normalisation uses the batch's own moments.
 
         Returns:
@@ -91,7 +92,7 @@ class FeatureCross(tf_keras.layers.Layer):
         return tf.concat([linear, crossed], axis=1)
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
+        """Returns the constructor's arguments."""
         own = {
             "cross_dim": self.cross_dim,
             "norm": self.norm,

@@ -1,4 +1,4 @@
-"""Attention over an item's tags: which of them speak for the item in the `attention` objective."""
+"""Attention over an item's tags, which weights them in the `attention` objective."""
 
 from typing import Any
 
@@ -11,15 +11,15 @@ from trainer.towers.domain_attention import segment_softmax
 
 
 class ItemAttention(tf_keras.layers.Layer):
-    """Weights of an item's tags that do not depend on the user.
+    """Attention weights of an item's tags, which do not depend on the user.
 
         a = softmax over T_a of q . relu(W t + b)
 
-    The form is that of the attention within a domain, the weights are its own.
+    The form is that of the attention within a domain, the trained weights are separate.
 
     Args:
       attention_dim: A, size of the hidden layer and of q.
-      seed: Of the initial values.
+      seed: Seed of the initial values.
     """
 
     def __init__(self, attention_dim: int, seed: int = 0, **kwargs):
@@ -49,14 +49,14 @@ class ItemAttention(tf_keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, tag_embeddings: tf.Tensor, items: ItemTags) -> tf.Tensor:
-        """Attention weights.
+        """Computes the attention weights of items' tags.
 
         Args:
-          tag_embeddings: float [n, U].
-          items: The items; their tags are rows of `tag_embeddings`.
+          tag_embeddings: float [n, U], tag vectors.
+          items: The tags of the items, as rows of `tag_embeddings`.
 
         Returns:
-          float [m] for the m entries of `items`, summing to 1 over the tags of an item.
+          float [m], weights of the m entries of `items`, which sum to 1 over the tags of an item.
         """
         # A score depends on the tag alone, and a batch names most tags more than once.
         scores = self.query(self.hidden(tag_embeddings))
@@ -64,6 +64,6 @@ class ItemAttention(tf_keras.layers.Layer):
         return segment_softmax(scores, items.items, items.num_items)[:, 0]
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
+        """Returns the constructor's arguments."""
         own = {"attention_dim": self.attention_dim, "seed": self.seed}
         return {**super().get_config(), **own}

@@ -14,14 +14,14 @@ from trainer.towers.tag_views import TagAttributes, TagViews
 
 @dataclasses.dataclass(frozen=True)
 class TagVectors:
-    """What both heads know of some tags.
+    """Vectors and biases of some tags, for both heads.
 
     Attributes:
-      embeddings: float [n, U].
-      bias: float [n], of the multi-class head.
-      click_bias: float [n], of the click head.
-      path: float [n, R], of the linear path, which the multi-class head alone has; None: there is
-        none.
+      embeddings: float [n, U], tag vectors.
+      bias: float [n], biases of the multi-class head.
+      click_bias: float [n], biases of the click head.
+      path: float [n, R], vectors of the linear path, which the multi-class head alone uses; None:
+        there is no path.
     """
 
     embeddings: tf.Tensor
@@ -31,7 +31,7 @@ class TagVectors:
 
     @property
     def candidate_embeddings(self) -> tf.Tensor:
-        """For an index, float [n, U + R + 1]; the last dimension is the multi-class bias."""
+        """Vectors for an index, float [n, U + R + 1]; the last component is the bias."""
         parts = [self.embeddings, self.bias[:, tf.newaxis]]
         if self.path is not None:
             parts.insert(1, self.path)
@@ -39,22 +39,22 @@ class TagVectors:
 
 
 class TagTower(tf_keras.layers.Layer):
-    """A table of tag vectors with a bias for each head (candidate tower), and views beside it.
+    """A table of tag vectors with a bias for each head (candidate tower), and views.
 
     With `config.tag_views` a tag's vector and biases are `id + views` (see `TagViews`). In training
     the id part is hidden at the rate `config.id_dropout`, so that the views learn to stand alone
-    for a tag that has no id (DropoutNet, Volkovs et al., NeurIPS 2017). What is left is not scaled
-    by 1 / (1 - p): an id is there or not at serving as in training, so both sums are met as they
-    were learned, while a scaled id part would be served with weights that it never had.
+    for a tag that has no id (DropoutNet, Volkovs et al., NeurIPS 2017). The other id parts are not
+    scaled by 1 / (1 - p): at serving a tag has an id or not, as in training, so both sums occur as
+    they were learned, while a scaled id part would be served with weights that it never had.
 
     Args:
       num_tags: Number of tags.
-      config: Of the model.
-      seed: Of the initial values and of id dropout.
-      attributes: Of the tags, in order of their ids; needed where `config.tag_views` names any.
+      config: Configuration of the model.
+      seed: Seed of the initial values and of id dropout.
+      attributes: Attributes of the tags in order of their ids; needed with `config.tag_views`.
 
     Raises:
-      ValueError: There are no tags, or views and no attributes of every tag.
+      ValueError: There are no tags, or there are views and not the attributes of every tag.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class TagTower(tf_keras.layers.Layer):
         self.num_tags = num_tags
         self.config = config
         self.seed = seed
-        # Made here, not in `build`: the user tower may share the table.
+        # Made here and not in `build`, because the user tower may share the table.
         initializer = tf_keras.initializers.RandomNormal(stddev=config.output_dim**-0.5, seed=seed)
         self.embeddings = self.add_weight(
             "embeddings", [num_tags, config.output_dim], initializer=initializer
@@ -94,7 +94,7 @@ class TagTower(tf_keras.layers.Layer):
         self._frozen: TagVectors | None = None
 
     def add_path(self, vectors: np.ndarray) -> None:
-        """Gives every tag its vector of the linear path, float [num_tags, R]."""
+        """Adds the tags' vectors of the linear path, float [num_tags, R]."""
         self.path = self.add_weight(
             "path",
             vectors.shape,
@@ -103,15 +103,15 @@ class TagTower(tf_keras.layers.Layer):
         )
 
     def vectors(self, ids: tf.Tensor | None = None, training: bool | None = None) -> TagVectors:
-        """Vectors and biases of tags.
+        """Returns vectors and biases of tags.
 
         Args:
-          ids: int [n], below the number of tags; None: all tags in order.
-          training: Whether id dropout is on. It is drawn by tag: in one call a tag is hidden
-            wherever it stands in `ids`, or nowhere.
+          ids: int [n], ids of tags, below the number of tags; None: all tags in order.
+          training: Whether id dropout is on. It is drawn by tag: in one call a tag's id is hidden
+            wherever it occurs in `ids`, or nowhere.
 
         Returns:
-          Of n tags. No row but those asked for is touched.
+          Vectors and biases of the n tags. Only their rows are read.
         """
         if self._frozen is not None:
             require(not training, "training", "be false for a frozen tower", training)
@@ -136,14 +136,14 @@ class TagTower(tf_keras.layers.Layer):
         )
 
     def _keep_id(self, ids: tf.Tensor | None) -> tf.Tensor:
-        """1 where the id part is shown and 0 where it is hidden, float [n]."""
+        """Draws 1 where the id part is shown and 0 where it is hidden, float [n]."""
         if ids is None:
             return self._draw(self.num_tags)
         distinct, places = tf.unique(ids)
         return tf.gather(self._draw(tf.size(distinct)), places)
 
     def _draw(self, size: int | tf.Tensor) -> tf.Tensor:
-        # Dropout scales what it leaves; here it is only asked what that is.
+        # Dropout scales the values that it keeps; only their places are used here.
         return tf.cast(self._hide_id(tf.ones([size]), training=True) > 0, tf.float32)
 
     def embed(
@@ -153,16 +153,17 @@ class TagTower(tf_keras.layers.Layer):
         categories: tf.Tensor,
         vectors: tf.Tensor | None = None,
     ) -> TagVectors:
-        """Vectors and biases of any tags: known ones as trained, others by their views alone.
+        """Returns vectors and biases of any tags: known ones as trained, others by views alone.
 
         Args:
-          ids: int [n], below the number of tags; -1: a tag that training never saw.
-          tags: string [n].
-          categories: string [n], "" where unknown.
-          vectors: float [n, d], zeros where there is none; needed where that view is on.
+          ids: int [n], ids of tags, below the number of tags; -1: a tag that training never saw.
+          tags: string [n], the tags themselves.
+          categories: string [n], categories of the tags, "" where unknown.
+          vectors: float [n, d], vectors of the view `vectors`, zeros where there is none; needed
+            with that view.
 
         Returns:
-          Of n tags. Without views an unknown tag has zeros.
+          Vectors and biases of the n tags. Without views an unknown tag has zeros.
         """
         known = self.vectors(tf.maximum(ids, 0))
         if self.views is None:
@@ -171,7 +172,7 @@ class TagTower(tf_keras.layers.Layer):
             rows = self.views.embed(tags, categories, vectors)
         unknown, is_known = _split(rows), ids >= 0
         path = known.path
-        if path is not None:  # of ids alone
+        if path is not None:  # the linear path has vectors of known tags alone
             path = tf.where(is_known[:, tf.newaxis], path, tf.zeros_like(path))
         return TagVectors(
             tf.where(is_known[:, tf.newaxis], known.embeddings, unknown.embeddings),
@@ -183,8 +184,8 @@ class TagTower(tf_keras.layers.Layer):
     def freeze(self) -> None:
         """Computes the known tags' rows once, for saving; afterwards the tower cannot be trained.
 
-        A request then costs no more than without views, and neither the words nor the user's
-        vectors of all tags go into the saved graph. Nothing happens without views.
+        A request then costs no more than without views, and the saved graph contains neither the
+        words nor the given vectors of all tags. Without views nothing changes.
         """
         if self.views is None or self._frozen is not None:
             return
@@ -198,19 +199,19 @@ class TagTower(tf_keras.layers.Layer):
         self._frozen = TagVectors(**self._frozen_rows)
 
     def call(self, ids: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Vectors of tags.
+        """Returns the vectors of tags.
 
         Args:
-          ids: int [n], below the number of tags.
+          ids: int [n], ids of tags, below the number of tags.
           training: Whether id dropout is on.
 
         Returns:
-          float [n, U].
+          float [n, U], tag vectors.
         """
         return self.vectors(ids, training=training).embeddings
 
     def candidate_embeddings(self) -> tf.Tensor:
-        """All tags, float [num_tags, U + R + 1]; the last dimension is the multi-class bias."""
+        """Returns the vectors of all tags, float [num_tags, U + R + 1]; the bias is the last."""
         return self.vectors().candidate_embeddings
 
 
@@ -224,5 +225,5 @@ def _gathered(tables: TagVectors, ids: tf.Tensor | None) -> TagVectors:
 
 
 def _split(rows: tf.Tensor) -> TagVectors:
-    """Rows of `TagViews`, float [n, U + 2]."""
+    """Splits rows of `TagViews`, float [n, U + 2], into vectors and biases."""
     return TagVectors(rows[:, :-2], rows[:, -2], rows[:, -1])

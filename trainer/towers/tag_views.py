@@ -1,9 +1,8 @@
-"""Views of a tag beside its id: the words of its name, its category, a vector that the user brings.
+"""Views of a tag beside its id: the words of its name, its category, a vector that a file gives.
 
-A tag that training never saw has them all the same, so that a tower that reads them has a vector
-for it on its first day. What becomes of the views, and when a tag's id is hidden, is
-`trainer.towers.tag_tower`'s work; vectors are read and checked by
-`tfx_pipeline.tables.tag_vectors`.
+A tag that training never saw has views, too, so that a tower that reads them has a vector for it on
+its first day. `trainer.towers.tag_tower` adds the views to the id part and hides ids;
+`tfx_pipeline.tables.tag_vectors` reads and checks vectors.
 """
 
 import dataclasses
@@ -19,10 +18,10 @@ from trainer.config import ModelConfig
 from trainer.contract.config_loader import require
 from trainer.contract.whole_files import read_json_lines
 
-# Arrays of the file of vectors: the tags as JSON in UTF-8, and float32 [n, d].
+# Names of arrays in the file of vectors: the tags as JSON in UTF-8, and float32 [n, d].
 VECTOR_TAGS, VECTORS = "tags", "vectors"
 
-# Letters, digits and the marks that some scripts write vowels with; all else parts words.
+# Words have letters, digits and the marks by which some scripts write vowels; all else separates.
 _BETWEEN_WORDS = r"[^\pL\pM\pN]+"
 
 _progress = logging.getLogger("tagtower.train")
@@ -30,12 +29,13 @@ _progress = logging.getLogger("tagtower.train")
 
 @dataclasses.dataclass(frozen=True)
 class TagAttributes:
-    """What is known of tags whether or not anybody clicked them.
+    """Attributes of tags that do not depend on clicks.
 
     Attributes:
-      tags: The tags, in order of their ids.
-      categories: The category of most items that carry a tag; "" where there is none.
-      vectors: float32 [n, d], zeros where the user brings none; None: he brings none at all.
+      tags: The tags in order of their ids.
+      categories: The category of most items that carry each tag; "" where there is none.
+      vectors: float32 [n, d], given vectors of the tags, zeros for a tag without one; None: no tag
+        has a vector.
     """
 
     tags: tuple[str, ...]
@@ -56,7 +56,7 @@ class TagAttributes:
             )
 
     def take(self, ids: np.ndarray) -> "TagAttributes":
-        """The attributes of the tags `ids`, int [n], in that order."""
+        """Returns the attributes of the tags `ids`, int [n], in that order."""
         return TagAttributes(
             tuple(self.tags[i] for i in ids),
             tuple(self.categories[i] for i in ids),
@@ -67,15 +67,15 @@ class TagAttributes:
 def load_tag_attributes(
     tags_file: str, tags: Sequence[str], vectors_file: str = ""
 ) -> TagAttributes:
-    """Reads what is known of the tags of a vocabulary.
+    """Reads the attributes of the tags of a vocabulary.
 
     Args:
-      tags_file: `tags.jsonl` of the example generator: `tag` and `category`, a line a tag.
+      tags_file: Path of the example generator's `tags.jsonl`: lines with `tag` and `category`.
       tags: The tags in order of their ids.
-      vectors_file: Vectors as `tfx_pipeline.tables.tag_vectors` writes them; "": none.
+      vectors_file: Path of the vectors that `tfx_pipeline.tables.tag_vectors` wrote; "": none.
 
     Returns:
-      The attributes. A tag that a file does not know has no category, and a vector of zeros.
+      The attributes. A tag that is not in a file has no category, or a vector of zeros.
 
     Raises:
       ValueError: There are vectors, but none for any of the tags.
@@ -86,15 +86,15 @@ def load_tag_attributes(
 
 
 def load_tag_categories(tags_file: str) -> dict[str, str]:
-    """The category of most items that carry a tag, by tag; "" where there is none.
+    """Reads the category of most items that carry a tag.
 
     Args:
-      tags_file: As for `load_tag_attributes`.
+      tags_file: Path of the example generator's `tags.jsonl`.
 
     Returns:
-      By tag.
+      Categories by tag; "" where there is none.
     """
-    # Row by row: those of a million tags are a gigabyte of objects.
+    # Read row by row: the rows of a million tags are a gigabyte of objects.
     return {row["tag"]: row.get("category") or "" for row in read_json_lines(tags_file)}
 
 
@@ -117,17 +117,17 @@ def _load_vectors(path: str, tags: Sequence[str]) -> np.ndarray:
 
 
 def word_ids(tags: tf.Tensor, num_buckets: int) -> tf.RaggedTensor:
-    """The words of tags as hash buckets.
+    """Hashes the words of tags into buckets.
 
-    A word is a run of letters, digits and combining marks of any script, in lower case. TensorFlow
-    operations alone: training and the served graph agree, in every process.
+    A word is a run of letters, digits and combining marks of any script, in lower case. Only
+    TensorFlow operations are used, so that training and the served graph agree in every process.
 
     Args:
-      tags: string [n], UTF-8.
+      tags: string [n], tags in UTF-8.
       num_buckets: Number of buckets.
 
     Returns:
-      int64 [n, None], in order of the words; a tag without a letter or digit has none.
+      int64 [n, None], buckets in order of the words; none for a tag without a letter or digit.
     """
     lowered = tf.strings.lower(tags, encoding="utf-8")
     words = tf.strings.split(tf.strings.regex_replace(lowered, _BETWEEN_WORDS, " "))
@@ -135,21 +135,21 @@ def word_ids(tags: tf.Tensor, num_buckets: int) -> tf.RaggedTensor:
 
 
 class TagViews(tf_keras.layers.Layer):
-    """A row for every tag, made of its views: `w + c + v`.
+    """Layer that makes a row for every tag from its views: `w + c + v`.
 
     w is the mean of the rows of the words of its name (hashed), c the row of its category, v = A x
-    a linear map of the vector x that the user brings; each only where `config.tag_views` names it.
-    A row has U + 2 numbers: embedding, multi-class bias, click bias.
+    a linear map of the given vector x; each only if `config.tag_views` names it. A row has U + 2
+    numbers: embedding, multi-class bias, click bias.
 
-    Everything starts at zero. So the tower starts as the one without views, and a word or category
-    that training never saw adds nothing. That is no dead point: the sum is linear in every part.
+    All weights start at 0. So the tower starts like one without views, and a word or category that
+    training never saw adds nothing. This does not stop training: the sum is linear in every part.
 
     Args:
-      attributes: Of the tags, in order of their ids.
-      config: Of the model; `tag_views` names at least one view.
+      attributes: Attributes of the tags in order of their ids.
+      config: Configuration of the model; `tag_views` names at least one view.
 
     Raises:
-      ValueError: The view `vectors` is on and there are none.
+      ValueError: `tag_views` names `vectors` and there are no vectors.
     """
 
     def __init__(self, attributes: TagAttributes, config: ModelConfig, **kwargs):
@@ -160,7 +160,7 @@ class TagViews(tf_keras.layers.Layer):
         self.category_table: tf.lookup.StaticHashTable | None = None
         self._num_tags = len(attributes.tags)
         self._width = config.output_dim + 2
-        # Of the known tags, constants: neither trained nor part of a checkpoint.
+        # Views of the known tags are constants: neither trained nor part of a checkpoint.
         if "words" in views:
             words = word_ids(tf.constant(attributes.tags), config.num_word_buckets)
             self._words = tf.cast(words.flat_values, tf.int32)
@@ -168,7 +168,7 @@ class TagViews(tf_keras.layers.Layer):
             self.word_rows = self._add_rows("word_rows", config.num_word_buckets)
         if "category" in views:
             self.categories = tuple(sorted(set(attributes.categories) - {""}))
-            # An entry for "" as well: no table can be empty.
+            # "" has an entry, too, because a table cannot be empty.
             self.category_table = tf.lookup.StaticHashTable(
                 tf.lookup.KeyValueTensorInitializer(
                     tf.constant(["", *self.categories]), tf.range(-1, len(self.categories))
@@ -192,17 +192,17 @@ class TagViews(tf_keras.layers.Layer):
 
     @property
     def vector_dim(self) -> int | None:
-        """Length of the user's vectors; None: that view is off."""
+        """Length of the given vectors; None: the view `vectors` is off."""
         return self._vectors.shape[1] if "vectors" in self.config.tag_views else None
 
     def rows(self, ids: tf.Tensor | None = None) -> tf.Tensor:
-        """Rows of known tags.
+        """Computes the rows of known tags.
 
         Args:
-          ids: int [n], below the number of tags; None: all tags in order.
+          ids: int [n], ids of tags, below the number of tags; None: all tags in order.
 
         Returns:
-          float [n, U + 2]. No word or category but those of these tags is touched.
+          float [n, U + 2], rows. Only words and categories of these tags are read.
         """
         ids = tf.range(self._num_tags) if ids is None else ids
         words = categories = vectors = None
@@ -219,15 +219,17 @@ class TagViews(tf_keras.layers.Layer):
     def embed(
         self, tags: tf.Tensor, categories: tf.Tensor, vectors: tf.Tensor | None = None
     ) -> tf.Tensor:
-        """Rows of any tags, known or not.
+        """Computes the rows of any tags, known or not.
 
         Args:
-          tags: string [n].
-          categories: string [n]; "" or a category that no known tag has adds nothing.
-          vectors: float [n, d], zeros where there is none; needed where that view is on.
+          tags: string [n], tags.
+          categories: string [n], categories of the tags; "" or a category that no known tag has
+            adds nothing.
+          vectors: float [n, d], vectors of the view `vectors`, zeros where there is none; needed
+            with that view.
 
         Returns:
-          float [n, U + 2].
+          float [n, U + 2], rows.
         """
         words = category_ids = own_vectors = None
         if "words" in self.config.tag_views:
@@ -245,7 +247,7 @@ class TagViews(tf_keras.layers.Layer):
         category_ids: tf.Tensor | None,
         vectors: tf.Tensor | None,
     ) -> tf.Tensor:
-        """`w + c + v` of buckets [n, None], ids [n] (-1: unknown) and vectors [n, d]."""
+        """Adds `w + c + v` of buckets [n, None], ids [n] (-1: unknown) and vectors [n, d]."""
         parts = []
         if words is not None:
             sums = tf.math.unsorted_segment_sum(

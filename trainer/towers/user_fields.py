@@ -1,7 +1,6 @@
-"""The fields of a user: a vector for each profile feature and behaviour domain, and who has which.
+"""The fields of a user: vectors of profile features and behaviour domains, and which are present.
 
-What fields are made of is here, for all towers alike; what becomes of them is an interaction's
-work.
+All towers make fields in this way; an interaction combines them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,17 +27,17 @@ from trainer.towers.tag_tower import TagTower
 
 
 def num_rows(vocabulary_sizes: Mapping[str, int], vocabulary: str) -> int:
-    """Ids of a vocabulary.
+    """Returns the number of ids of a vocabulary.
 
     Args:
-      vocabulary_sizes: By vocabulary name.
-      vocabulary: The name.
+      vocabulary_sizes: Numbers of ids by vocabulary name, with hash buckets.
+      vocabulary: Name of the vocabulary.
 
     Returns:
-      Its size, hash buckets included.
+      The number of ids, with hash buckets.
 
     Raises:
-      ValueError: There is none.
+      ValueError: The vocabulary has no size.
     """
     require(
         vocabulary in vocabulary_sizes, "vocabulary_sizes", f"contain `{vocabulary}`", "nothing"
@@ -47,14 +46,14 @@ def num_rows(vocabulary_sizes: Mapping[str, int], vocabulary: str) -> int:
 
 
 def profile_ids(features: Mapping[str, Any], name: str) -> tf.Tensor:
-    """Ids of a profile feature with one value, int [batch]."""
+    """Returns the ids of a profile feature with one value, int [batch]."""
     return tf.reshape(features[name], [-1])
 
 
 def domain_values(
     features: Mapping[str, Any], domain: ListFeature, use_weights: bool
 ) -> tuple[tf.RaggedTensor, tf.RaggedTensor | None]:
-    """Ids of a list's values and, if it has any and they are used, weights; both [batch, None]."""
+    """Returns a list's ids and, if it has weights and they are used, these, both [batch, None]."""
     values = with_row_ids(features[domain.name])
     if not (use_weights and domain.has_weights):
         return values, None
@@ -64,10 +63,10 @@ def domain_values(
 
 
 def with_row_ids(column: tf.RaggedTensor | tf.SparseTensor) -> tf.RaggedTensor:
-    """The same lists, which know the row of each value.
+    """Returns the same lists in a form that stores the row of each value.
 
-    Of others TensorFlow works it out each time that it is asked, by some seventy operations and a
-    mask of rows times the longest list.
+    For other forms TensorFlow computes the rows each time that they are used, by some seventy
+    operations and a mask of rows times the longest list.
     """
     ragged = tf.RaggedTensor.from_sparse(column) if isinstance(column, tf.SparseTensor) else column
     return tf.RaggedTensor.from_value_rowids(
@@ -76,10 +75,10 @@ def with_row_ids(column: tf.RaggedTensor | tf.SparseTensor) -> tf.RaggedTensor:
 
 
 def total_input(values: tf.RaggedTensor, weights: tf.RaggedTensor | None) -> tf.Tensor:
-    """How long a history is, log(1 + total weight) / 5, float [batch]; 0 for none.
+    """Computes the length of a history as log(1 + total weight) / 5, float [batch]; 0 if empty.
 
-    Divided by 5 it is of order 1 for the histories of some hundred events that are usual. Without
-    weights it tells only whether there is a history.
+    The divisor 5 makes it of order 1 for usual histories of some hundred events. Without weights it
+    tells only whether there is a history.
     """
     is_there = tf.cast(values.row_lengths() > 0, tf.float32)
     total = is_there
@@ -90,7 +89,7 @@ def total_input(values: tf.RaggedTensor, weights: tf.RaggedTensor | None) -> tf.
 
 
 def num_users(features: Mapping[str, Any], spec: FeatureSpec) -> tf.Tensor:
-    """Users of a batch, int."""
+    """Returns the number of users of a batch, int scalar."""
     if spec.singles:
         return tf.size(features[spec.singles[0].name], out_type=tf.int64)
     column = features[spec.lists[0].name]
@@ -98,22 +97,22 @@ def num_users(features: Mapping[str, Any], spec: FeatureSpec) -> tf.Tensor:
 
 
 class UserFields(tf_keras.layers.Layer):
-    """Fields of a user (UTPM, doi 10.1145/3340531.3412719), for every interaction the same.
+    """Layer that makes the fields of a user, the same for every interaction.
 
-    A field is a profile feature with one value; a profile feature that is a list, its values pooled
-    by an attention of its own or by their average; a domain, likewise, each value with the
-    multiplicity w_i; with `log_count_fields` the domain once more with the multiplicity
-    log(1 + w_i); with `use_domain_totals` the length of its history, as log(1 + sum_i w_i) / 5
-    times a vector. Where attention pools, a field has a vector for each head, which single values
-    and totals repeat.
+    The fields (UTPM, doi 10.1145/3340531.3412719) are: a profile feature with one value; a profile
+    feature that is a list, its values pooled by an attention of its own or by their average; a
+    domain, pooled in the same way, each value with the multiplicity w_i; with `log_count_fields`
+    the domain once more with the multiplicity log(1 + w_i); with `use_domain_totals` the length of
+    its history, as log(1 + sum_i w_i) / 5 times a vector. With attention a field has a vector for
+    each head; single values and totals repeat one vector.
 
     Args:
-      spec: The features.
-      vocabulary_sizes: By vocabulary name (`profile_vocabulary_name` for profile features), the
-        number of ids, hash buckets for unknown values included.
-      config: Of the model.
-      seeds: Of the initial values.
-      tag_tower: Whose table domains of tags use; None: they have tables of their own.
+      spec: The feature specification.
+      vocabulary_sizes: Numbers of ids by vocabulary name (`profile_vocabulary_name` for profile
+        features), with the hash buckets for unknown values.
+      config: Configuration of the model.
+      seeds: Seeds of the initial values.
+      tag_tower: Tag tower whose table domains of tags use; None: they have tables of their own.
 
     Raises:
       ValueError: A vocabulary has no size, or two fields would have one name.
@@ -155,7 +154,7 @@ class UserFields(tf_keras.layers.Layer):
             self._tables[feature.name] = add(feature.name, rows)
         for domain in self.spec.lists:
             rows = num_rows(vocabulary_sizes, domain.vocabulary_name) - self._first_id(domain)
-            # Of a shared table these are the buckets for unknown values alone.
+            # With a shared table these rows are the buckets for unknown values alone.
             require(rows >= 1, "vocabulary_sizes", "have room for unknown tags", rows)
             self._tables[domain.name] = add(domain.name, rows)
             if self.config.use_domain_totals and isinstance(domain, Domain):
@@ -189,10 +188,10 @@ class UserFields(tf_keras.layers.Layer):
     def _table(
         self, domain: ListFeature, values: tf.RaggedTensor
     ) -> tuple[tf.Tensor, tf.RaggedTensor]:
-        """Embeddings of a list's values, and the values as rows of them.
+        """Returns embeddings for a list's values, and the values as rows of these.
 
-        Of a large table these are the rows that the batch names, so that neither a step nor its
-        gradients hold anything of the size of the vocabulary.
+        Of a large table only the rows that the batch names are returned, so that neither a step nor
+        its gradients have tensors of the size of the vocabulary.
         """
         own, first = self._tables[domain.name], self._first_id(domain)
         if first + own.shape[0] <= domain_attention.DENSE_POOLING_MAX_ROWS:
@@ -214,7 +213,7 @@ class UserFields(tf_keras.layers.Layer):
 
     @property
     def embedding_tables(self) -> dict[str, EmbeddingTable]:
-        """By the name of their feature; `<domain>_total` for the vector of a history's length."""
+        """Tables by the name of their feature, and `<domain>_total` of a history's length."""
         tables = {}
         for feature in self.spec.singles:
             vocabulary = profile_vocabulary_name(feature.name)
@@ -229,16 +228,16 @@ class UserFields(tf_keras.layers.Layer):
 
     @property
     def field_names(self) -> tuple[str, ...]:
-        """The fields, in their order."""
+        """Names of the fields, in their order."""
         return tuple(name for name, _ in self._fields())
 
     @property
     def field_features(self) -> tuple[str, ...]:
-        """The profile feature or domain that each field is made of, in the order of the fields."""
+        """The profile feature or domain of each field, in the order of the fields."""
         return tuple(feature for _, feature in self._fields())
 
     def _fields(self) -> list[tuple[str, str]]:
-        """Names of the fields, and what each is made of."""
+        """Returns the name of each field, and the name of its profile feature or domain."""
         fields = [(feature.name, feature.name) for feature in self.spec.singles]
         for domain in self.spec.lists:
             fields.append((domain.name, domain.name))
@@ -251,7 +250,7 @@ class UserFields(tf_keras.layers.Layer):
     def _lists(
         self, features: Mapping[str, Any], domain: ListFeature
     ) -> dict[str, tuple[tf.RaggedTensor, tf.RaggedTensor | None]]:
-        """By the name of their field, the values of a list and their multiplicities."""
+        """Returns the values of a list and their multiplicities, by the name of their field."""
         values, weights = domain_values(features, domain, self.config.use_domain_weights)
         lists = {domain.name: (values, weights)}
         if self.config.log_count_fields and isinstance(domain, Domain):
@@ -273,15 +272,16 @@ class UserFields(tf_keras.layers.Layer):
     def call(
         self, features: Mapping[str, Any], keep: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Makes the fields.
+        """Makes the fields of some users.
 
         Args:
-          features: Ids of single values int [batch]; for each list ids [batch, None] and, of a
+          features: Ids of single values int [batch]; for each list ids [batch, None] and, for a
             domain, weights, as `tf.RaggedTensor` or `tf.SparseTensor`.
-          keep: bool [batch, 1], whose behaviour is looked at; None: everybody's.
+          keep: bool [batch, 1], whether a user's behaviour is used; None: for all users.
 
         Returns:
-          Their vectors, float [batch, K, H, E], and which of them are present, bool [batch, K].
+          Vectors of the fields, float [batch, K, H, E], and whether each is present, bool
+          [batch, K].
         """
         heads = self.config.effective_heads
         vectors, present, totals, has_total = [], [], [], []
@@ -305,19 +305,19 @@ class UserFields(tf_keras.layers.Layer):
         fields = tf.stack(vectors + totals, axis=1)
         mask = tf.stack(present + has_total, axis=1)
         if keep is not None:
-            # Lists of the profile come first among the lists, and have one field each.
+            # Profile features that are lists come first among the lists, and have one field each.
             num_profile = len(self.spec.profile)
             mask = tf.concat([mask[:, :num_profile], mask[:, num_profile:] & keep], axis=1)
         return fields, mask
 
     def attention(self, features: Mapping[str, Any]) -> dict[str, tf.RaggedTensor]:
-        """What part each value has in its field; of a layer that was called before.
+        """Computes the weight of each value in its field; the layer must have been called before.
 
         Args:
-          features: As for `call`.
+          features: Features of the users, as for `call`.
 
         Returns:
-          By the name of the field, [batch, None, H] beside the values of its list.
+          float [batch, None, H] by the name of the field, weights of the values of its list.
         """
         found = {}
         for domain in self.spec.lists:

@@ -1,6 +1,6 @@
-"""The query tower: from a user's features to a vector.
+"""The user tower (query tower), which computes a vector from a user's features.
 
-It works on ids; strings, vocabularies and labels are other modules' work.
+It works on ids; other modules handle strings, vocabularies and labels.
 """
 
 import itertools
@@ -25,23 +25,23 @@ from trainer.towers.user_fields import UserFields, num_users
 
 
 class UserTower(tf_keras.Model):
-    """From a user's features to a vector (query tower).
+    """Model that computes a vector from a user's features (query tower).
 
     Every domain and profile feature is a field with a vector of size E for each head
     (`UserFields`); the configured interaction of fields, UTPM's attention and crossing
     (doi 10.1145/3340531.3412719) or one of those it is compared with, gives z; two fully connected
-    layers, the same for all, give u. With `field_residual` the first of them also sees the fields'
-    own vectors, so that every tower has what `youtube_dnn` has and adds its interaction; for
-    `youtube_dnn`, whose z these vectors are, and for `bag`, which has no fields, it changes
-    nothing.
+    layers, the same for all interactions, give u. With `field_residual` the first of them also sees
+    the fields' own vectors, so that every tower has what `youtube_dnn` has and adds its
+    interaction. It has no effect on `youtube_dnn`, whose z is these vectors, and on `bag`, which
+    has no fields.
 
     Args:
-      spec: The features.
-      vocabulary_sizes: By vocabulary name (`profile_vocabulary_name` for profile features), the
-        number of ids, hash buckets for unknown values included.
-      config: Of the model.
-      seed: Of the initial values and of dropout.
-      tag_tower: Whose table domains of tags use if `config.share_tag_embeddings`.
+      spec: The feature specification.
+      vocabulary_sizes: Numbers of ids by vocabulary name (`profile_vocabulary_name` for profile
+        features), with the hash buckets for unknown values.
+      config: Configuration of the model.
+      seed: Seed of the initial values and of dropout.
+      tag_tower: Tag tower whose table domains of tags use with `config.share_tag_embeddings`.
 
     Raises:
       ValueError: A vocabulary has no size, or sharing lacks the tag tower.
@@ -92,12 +92,12 @@ class UserTower(tf_keras.Model):
 
     @property
     def embedding_tables(self) -> dict[str, EmbeddingTable]:
-        """Tables whose rows are values of features, by name; a shared one is the tag tower's."""
+        """Embedding tables of the features by name, without the tag tower's shared table."""
         return (self.fields if self.bag is None else self.bag).embedding_tables
 
     @property
     def field_names(self) -> tuple[str, ...]:
-        """The fields, in the order of the attention between them; none for `bag`."""
+        """Names of the fields, in the order of the attention between them; empty for `bag`."""
         return self.fields.field_names if self.bag is None else ()
 
     @property
@@ -111,15 +111,15 @@ class UserTower(tf_keras.Model):
         return tuple(itertools.combinations(self.field_names, 2))
 
     def call(self, features: Mapping[str, Any], training: bool | None = None) -> tf.Tensor:
-        """Embeds users.
+        """Computes the vectors of users.
 
         Args:
-          features: Ids of single values int [batch]; for each list ids [batch, None] and, of a
+          features: Ids of single values int [batch]; for each list ids [batch, None] and, for a
             domain, weights, as `tf.RaggedTensor` or `tf.SparseTensor`.
           training: Whether dropout is on.
 
         Returns:
-          float [batch, U].
+          float [batch, U], user vectors.
         """
         keep = self._keep_behaviour(features, training)
         if self.bag is not None:
@@ -141,25 +141,25 @@ class UserTower(tf_keras.Model):
     def _keep_behaviour(
         self, features: Mapping[str, Any], training: bool | None
     ) -> tf.Tensor | None:
-        """Whose behaviour is looked at, bool [batch, 1]; None: everybody's."""
+        """Draws whether each user's behaviour is used, bool [batch, 1]; None: for all users."""
         if not self.config.domain_dropout:
             return None
         return self._hide(tf.ones([num_users(features, self.spec), 1]), training=training) > 0
 
     def attention(self, features: Mapping[str, Any]) -> dict[str, Any]:
-        """Which values within a domain, and which fields, the tower looks at, in inference.
+        """Computes the attention to values within a domain, and to fields, in inference.
 
         Args:
-          features: As for `call`.
+          features: Features of the users, as for `call`.
 
         Returns:
-          For each field that pools a list, by its name, a `tf.RaggedTensor` [batch, None, H]
-          beside the domain's values: the attention, the parts in an average, or, for `bag`, the
-          shares by value. And what the interaction has:
+          By the name of each field that pools a list, a `tf.RaggedTensor` [batch, None, H] for the
+          domain's values: the attention, the shares in an average, or, for `bag`, the shares by
+          value. Also the attention of the interaction:
           `utpm`: `fields`, float [batch, K, H], in the order of `field_names`;
           `afm`: `field_pairs`, float [batch, K (K - 1) / 2], in the order of `field_pairs`;
-          `autoint`: `field_self_attention`, float [batch, layers, heads, K, K], what each field
-          (last but one axis) takes from each (last axis).
+          `autoint`: `field_self_attention`, float [batch, layers, heads, K, K], the attention of
+          each field (last but one axis) to each field (last axis).
         """
         if self.bag is not None:
             return self.bag.attention(features)

@@ -1,4 +1,4 @@
-"""How the fields of a user become features of the output layers: one interaction a module.
+"""Interactions, which make features for the output layers from a user's fields, one a module.
 
-`registry.make_interaction` makes the one that a configuration names.
+`registry.make_interaction` makes the interaction that a configuration names.
 """

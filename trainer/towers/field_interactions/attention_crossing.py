@@ -1,4 +1,4 @@
-"""`utpm`: attention between fields, then feature crossing."""
+"""The interaction `utpm`: attention between fields, then feature crossing."""
 
 import tensorflow as tf
 
@@ -12,14 +12,14 @@ class AttentionCrossing(Interaction):
 
         x_h = sum_k a_kh f_kh,  z = [norm(w * x); norm(c)],  x = [x_1; ...; x_H]
 
-    with a_kh the inter-domain attention, or, for the paper's comparison of poolings, the same for
-    all present fields.
+    with a_kh the inter-domain attention, or, for the paper's comparison of poolings, equal weights
+    of all present fields.
 
     Args:
-      cross: Crosses the scalars of x; it normalises its own parts.
-      attention: Between the fields; None: their average.
-      queries: float [H, A], the query vectors, which the attention within domains shares; needed
-        with `attention`.
+      cross: Layer that crosses the scalars of x and normalises its own parts.
+      attention: Attention between the fields; None: their average.
+      queries: float [H, A], query vectors, which the attention within domains shares; needed with
+        `attention`.
     """
 
     def __init__(
@@ -35,15 +35,15 @@ class AttentionCrossing(Interaction):
         self.queries = queries
 
     def call(self, fields: tf.Tensor, mask: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Pools and crosses.
+        """Pools the fields and crosses the scalars.
 
         Args:
-          fields: float [batch, K, H, E].
-          mask: bool [batch, K].
+          fields: float [batch, K, H, E], vectors of the fields.
+          mask: bool [batch, K], whether the user has the field.
           training: Whether batch normalisation uses the batch's own moments.
 
         Returns:
-          float [batch, n + n (n - 1) / 2] with n = H E.
+          float [batch, n + n (n - 1) / 2] with n = H E, features.
         """
         if self.inter_attention is not None:
             x = self.inter_attention(fields, mask, self.queries)
@@ -53,7 +53,7 @@ class AttentionCrossing(Interaction):
         return self.cross(x, training=training)
 
     def attention(self, fields: tf.Tensor, mask: tf.Tensor) -> dict[str, tf.Tensor]:
-        """`fields`: float [batch, K, H], the part of each field in x."""
+        """Returns `fields`: float [batch, K, H], the weight of each field in x."""
         if self.inter_attention is not None:
             return {"fields": self.inter_attention.attention(fields, mask, self.queries)}
         return {"fields": _average_weights(fields, mask)}

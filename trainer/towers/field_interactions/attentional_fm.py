@@ -1,4 +1,4 @@
-"""`afm`: pairs of fields, weighted by attention."""
+"""The interaction `afm`: pairs of fields, weighted by attention."""
 
 from typing import Any
 
@@ -20,13 +20,13 @@ class AttentionalFM(Interaction):
         a_ij = softmax_ij(h . relu(W e_ij + b))
         z = [norm(sum_k w_k * e_k); norm(sum_{i<j} a_ij e_ij)]
 
-    A pair takes part in the softmax if both of its fields are present. The paper's last step, an
-    inner product with the pooled vector, is the tower's output layers.
+    A pair is in the softmax if both of its fields are present. The tower's output layers replace
+    the paper's last step, an inner product with the pooled vector.
 
     Args:
       attention_dim: A, size of the attention's hidden layer.
-      norm: `batch` or `layer`.
-      seed: Of the initial values.
+      norm: Normalisation, `batch` or `layer`.
+      seed: Seed of the initial values.
     """
 
     def __init__(self, attention_dim: int, norm: Norm = "batch", seed: int = 0, **kwargs):
@@ -62,15 +62,15 @@ class AttentionalFM(Interaction):
         super().build(input_shape)
 
     def call(self, fields: tf.Tensor, mask: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Pools pairs.
+        """Pools the pairs of fields by attention.
 
         Args:
-          fields: float [batch, K, H, E].
-          mask: bool [batch, K].
+          fields: float [batch, K, H, E], vectors of the fields.
+          mask: bool [batch, K], whether the user has the field.
           training: Whether batch normalisation uses the batch's own moments.
 
         Returns:
-          float [batch, 2 H E].
+          float [batch, 2 H E], features.
         """
         vectors = field_vectors(fields, mask)
         linear = self._linear_norm(self.first_order(vectors), training=training)
@@ -79,7 +79,7 @@ class AttentionalFM(Interaction):
         return tf.concat([linear, self._pair_norm(pooled, training=training)], axis=1)
 
     def attention(self, fields: tf.Tensor, mask: tf.Tensor) -> dict[str, tf.Tensor]:
-        """`field_pairs`: float [batch, K (K - 1) / 2], a_ij for i < j, rows first."""
+        """Returns `field_pairs`: float [batch, K (K - 1) / 2], a_ij for i < j, rows first."""
         products = self._products(field_vectors(fields, mask))
         return {"field_pairs": self._pair_attention(products, mask)}
 
@@ -94,6 +94,6 @@ class AttentionalFM(Interaction):
         return masked_softmax(logits, present, axis=1)
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
+        """Returns the constructor's arguments."""
         own = {"attention_dim": self.attention_dim, "norm": self.norm, "seed": self.seed}
         return {**super().get_config(), **own}

@@ -1,4 +1,4 @@
-"""`dcn`: a cross network over the concatenated fields."""
+"""The interaction `dcn`: a cross network over the concatenated fields."""
 
 from typing import Any
 
@@ -20,9 +20,9 @@ class CrossNetwork(Interaction):
     The tower's output layers are the deep part, stacked on the cross network.
 
     Args:
-      num_layers: L.
-      norm: `batch` or `layer`.
-      seed: Of the initial values.
+      num_layers: L, number of layers.
+      norm: Normalisation, `batch` or `layer`.
+      seed: Seed of the initial values.
     """
 
     def __init__(self, num_layers: int = 2, norm: Norm = "batch", seed: int = 0, **kwargs):
@@ -41,15 +41,15 @@ class CrossNetwork(Interaction):
         self._norm = make_norm(norm, "norm")
 
     def call(self, fields: tf.Tensor, mask: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Crosses.
+        """Crosses the concatenated fields.
 
         Args:
-          fields: float [batch, K, H, E].
-          mask: bool [batch, K].
+          fields: float [batch, K, H, E], vectors of the fields.
+          mask: bool [batch, K], whether the user has the field.
           training: Whether batch normalisation uses the batch's own moments.
 
         Returns:
-          float [batch, K H E].
+          float [batch, K H E], features.
         """
         start = concatenated(field_vectors(fields, mask))
         x = start
@@ -58,6 +58,6 @@ class CrossNetwork(Interaction):
         return self._norm(x, training=training)
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
+        """Returns the constructor's arguments."""
         own = {"num_layers": self.num_layers, "norm": self.norm, "seed": self.seed}
         return {**super().get_config(), **own}

@@ -1,4 +1,4 @@
-"""`nfm`: bi-interaction pooling of the fields."""
+"""The interaction `nfm`: bi-interaction pooling of the fields."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ class NeuralFM(Interaction):
     paper stacks on the pooling are the tower's output layers.
 
     Args:
-      norm: `batch` (as in the paper) or `layer`.
+      norm: Normalisation, `batch` (as in the paper) or `layer`.
     """
 
     def __init__(self, norm: Norm = "batch", **kwargs):
@@ -29,15 +29,15 @@ class NeuralFM(Interaction):
         self._pair_norm = make_norm(norm, "pair_norm")
 
     def call(self, fields: tf.Tensor, mask: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Pools pairs.
+        """Adds up the pairs of fields.
 
         Args:
-          fields: float [batch, K, H, E].
-          mask: bool [batch, K].
+          fields: float [batch, K, H, E], vectors of the fields.
+          mask: bool [batch, K], whether the user has the field.
           training: Whether batch normalisation uses the batch's own moments.
 
         Returns:
-          float [batch, 2 H E].
+          float [batch, 2 H E], features.
         """
         vectors = field_vectors(fields, mask)
         linear = self._linear_norm(self.first_order(vectors), training=training)
@@ -46,5 +46,5 @@ class NeuralFM(Interaction):
         return tf.concat([linear, self._pair_norm(pairs, training=training)], axis=1)
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
+        """Returns the constructor's arguments."""
         return {**super().get_config(), "norm": self.norm}

@@ -1,4 +1,4 @@
-"""Which interaction a configuration names."""
+"""Makes the interaction that a configuration names."""
 
 from collections.abc import Callable, Iterator
 
@@ -19,8 +19,8 @@ from trainer.towers.field_interactions.self_attention import SelfAttention
 # Names of the weights that interactions return from `attention`.
 ATTENTION_NAMES = frozenset({"fields", "field_pairs", "field_self_attention"})
 
-# Layers of `dcn` and `autoint`, and heads of `autoint`: small ones, as the study compares them
-# (docs/results.md); the widths of the model set how large such a tower is.
+# Layers of `dcn` and `autoint`, and heads of `autoint`: small numbers, as in the study
+# (docs/results.md); the widths of the model determine the size of these towers.
 NUM_LAYERS = 2
 NUM_HEADS = 2
 
@@ -66,8 +66,8 @@ def make_interaction(
     """Makes the interaction that `config` names.
 
     Args:
-      config: Of the model.
-      seeds: Of the initial values.
+      config: Configuration of the model.
+      seeds: Seeds of the initial values.
       queries: float [H, A], query vectors of the attention within domains; None with an average.
 
     Returns:

@@ -1,4 +1,4 @@
-"""`autoint`: multi-head self-attention between fields."""
+"""The interaction `autoint`: multi-head self-attention between fields."""
 
 from typing import Any
 
@@ -23,11 +23,11 @@ class SelfAttention(Interaction):
     not in the paper and not here.
 
     Args:
-      num_layers: L.
-      num_heads: Heads of each layer.
+      num_layers: L, number of layers.
+      num_heads: Number of heads of each layer.
       attention_dim: A, size of the queries, keys and values of one head (d' in the paper).
-      norm: `batch` or `layer`.
-      seed: Of the initial values.
+      norm: Normalisation, `batch` or `layer`.
+      seed: Seed of the initial values.
     """
 
     def __init__(
@@ -66,23 +66,24 @@ class SelfAttention(Interaction):
         self._norm = make_norm(norm, "norm")
 
     def call(self, fields: tf.Tensor, mask: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Attends.
+        """Applies the layers of self-attention to the fields.
 
         Args:
-          fields: float [batch, K, H, E].
-          mask: bool [batch, K].
+          fields: float [batch, K, H, E], vectors of the fields.
+          mask: bool [batch, K], whether the user has the field.
           training: Whether batch normalisation uses the batch's own moments.
 
         Returns:
-          float [batch, K * num_heads * A].
+          float [batch, K * num_heads * A], features.
         """
         vectors, _ = self._attend(fields, mask)
         return self._norm(concatenated(vectors), training=training)
 
     def attention(self, fields: tf.Tensor, mask: tf.Tensor) -> dict[str, tf.Tensor]:
-        """`field_self_attention`: float [batch, layers, heads, K, K].
+        """Returns `field_self_attention`: float [batch, layers, heads, K, K].
 
-        What each field (last but one axis) takes from each (last axis); 0 where either is absent.
+        It is the attention of each field (last but one axis) to each field (last axis); 0 where
+        either is absent.
         """
         return {"field_self_attention": self._attend(fields, mask)[1]}
 
@@ -98,7 +99,7 @@ class SelfAttention(Interaction):
             logits = tf.einsum("bmha,bkha->bhmk", query, key) * self.attention_dim**-0.5
             weights.append(masked_softmax(logits, is_pair, axis=-1))
             attended = tf.einsum("bhmk,bkha->bmha", weights[-1], value)
-            # Absent fields stay zero: neither their residual nor their attention is anything else.
+            # Absent fields stay zero, because their residual and their attention are zero.
             vectors = tf.nn.relu(tf.reshape(attended, tf.shape(residual)) + residual)
         return vectors, tf.stack(weights, axis=1)
 
@@ -107,7 +108,7 @@ class SelfAttention(Interaction):
         return tf.reshape(projected, shape)
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
+        """Returns the constructor's arguments."""
         own = {
             "num_layers": self.num_layers,
             "num_heads": self.num_heads,
