@@ -28,8 +28,8 @@ class Room(NamedTuple):
     """A folder of modules, or one module at the root of a divided folder.
 
     Attributes:
-      imports: Rooms whose modules it imports.
-      libraries: Those of `LIBRARIES` that it imports.
+      imports: Names of the rooms that it imports.
+      libraries: The names of `LIBRARIES` that it imports.
     """
 
     imports: frozenset[str]
