@@ -226,7 +226,8 @@ def push_unless(
     with locked(sources):
         answer = settled()
         if answer is None:
-            for base_path in sources:
+            # A remote one that nobody has pushed to is not there yet; a local one has the lock.
+            for base_path in filter(is_folder, sources):
                 remove_abandoned_staging(base_path)
     if answer is not None:
         return answer
