@@ -110,7 +110,8 @@ def test_server_ends_in_order(tmp_path, versions, number, until, status):
 
 SCRIPT = """
 import os, signal, sys, time
-from tfx_pipeline import cli, command_line, interrupts
+from tfx_pipeline import cli
+from tfx_pipeline.terminal import command_line, interrupts
 
 def command(parsed):
     {}

@@ -19,7 +19,8 @@ from trainer.contract.whole_files import unfinished
 PATIENCE_S = 300
 COMMAND = """
 import sys, time
-from tfx_pipeline import cli, command_line
+from tfx_pipeline import cli
+from tfx_pipeline.terminal import command_line
 
 def command(parsed):
     print("waits", flush=True)
@@ -145,12 +146,12 @@ def test_leftovers_of_killed_runs_go_and_nothing_else(tmp_path):
     assert remove_leftovers(str(output), [str(base)]) == []
 
 
-# A report's `_publish` that is killed between link and rename.
-KILLED_PUBLISH = """
+# A run that is killed between making a link to an output and renaming it.
+KILLED_LINK = """
 import os, sys
-from tfx_pipeline import report
+from tfx_pipeline.runs import outcome
 os.replace = lambda *names: os._exit(0)
-report._publish(sys.argv[1], sys.argv[2])
+outcome._link(sys.argv[1], sys.argv[2])
 """
 
 
@@ -169,7 +170,7 @@ def test_beside_our_folders_only_names_with_our_mark_go(tmp_path):
     for path in (own, *users, output / "kept.tmp", own.parent / "linked.tmp"):
         two_hours_ago = time.time() - 2 * 3600
         os.utime(path, (two_hours_ago, two_hours_ago), follow_symlinks=False)
-    killed = start(KILLED_PUBLISH, str(artifact), str(output / "instances"))
+    killed = start(KILLED_LINK, str(artifact), str(output / "instances"))
     assert killed.wait(timeout=PATIENCE_S) == 0
     assert len([path for path in output.iterdir() if path.name.startswith("instances.")]) == 1
 

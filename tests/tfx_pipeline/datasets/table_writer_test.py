@@ -116,8 +116,8 @@ def test_interrupt_while_the_folder_begins_leaves_nothing(tmp_path, monkeypatch)
 SIGNALLED_BETWEEN_TWO_MOVES = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
-from tfx_pipeline import interrupts
-from trainer import file_system
+from tfx_pipeline.terminal import interrupts
+from trainer.contract import file_system
 from tests.tfx_pipeline.datasets.table_writer_test import _write
 
 move_folder = file_system.move_folder

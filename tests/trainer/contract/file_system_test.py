@@ -160,7 +160,7 @@ def test_files_named_last_are_copied_after_all_others(tmp_path, monkeypatch):
 
 def test_local_paths_need_no_tensorflow(tmp_path):
     code = (
-        "import sys; from trainer import file_system as fs\n"
+        "import sys; from trainer.contract import file_system as fs\n"
         f"root = {str(tmp_path)!r}\n"
         "with fs.open_file(root + '/x', 'w') as file: file.write('x')\n"
         "fs.move_folder(root, root + '.moved'); assert fs.names_in(root + '.moved') == ['x']\n"

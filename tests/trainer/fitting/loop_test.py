@@ -239,7 +239,7 @@ def test_figures_of_steps_and_epochs_are_logged_for_tensorboard(first_run, folde
 KILLED = """
 import os, signal, sys
 from tests.trainer.fitting.loop_test import trained
-from trainer import whole_files
+from trainer.contract import whole_files
 from trainer.fitting.checkpoints import CheckpointFolder
 
 replace, left = whole_files.replace_file, [3]
