@@ -48,18 +48,11 @@ def run_held_out(
     # Nothing of the trial before: neither its graphs in memory nor its random numbers.
     tf_keras.backend.clear_session()
     result = held_out_tags_experiment(
-        examples.splits["train"],
-        examples.splits["validation"],
-        examples.splits["test"],
-        examples.spec,
-        examples.vocabulary_sizes,
-        examples.tags,
-        examples.tag_clicks,
+        examples,
         definition.model,
         definition.training,
         seed=definition.seed,
         fraction=definition.fraction,
-        tag_frequencies=examples.tag_frequencies,
     )
     counts = count_parameters(result.model)
     outcome = TrialOutcome(
