@@ -7,7 +7,7 @@ alone. Server and callers share the machine.
 import contextlib
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +70,6 @@ def run(progress: Progress) -> Figures:
     logs = OUTPUT_DIR / "logs"
     # The server sets the same; processes inherit it, so calls in process are like the server's.
     prefer_small_batches()
-    measured: dict[tuple[str, int, int], list[list[Calls]]] = {}
     with contextlib.ExitStack() as stack:
         progress(f"loading version {version.name} in process and in the server ...")
         in_process = stack.enter_context(ResidentProcess(InProcessCaller, str(version)))
@@ -87,20 +86,7 @@ def run(progress: Progress) -> Figures:
         ]
         for client in clients:
             client.wait()
-        for number in range(1, NUM_ROUNDS + 1):
-            for size, count in NUM_CALLS.items():
-                progress(f"round {number} of {NUM_ROUNDS}, batch {size}")
-                for way, caller in ((TENSORFLOW, tensorflow), (IN_PROCESS, in_process)):
-                    calls = [caller.call("calls", size, count)]
-                    measured.setdefault((way, size, 1), []).append(calls)
-                for interface in (ECHO, GRPC, REST):
-                    for num_clients in (1, NUM_CLIENTS):
-                        futures = [
-                            client.submit("calls", interface, size, count)
-                            for client in clients[:num_clients]
-                        ]
-                        calls = [future.result() for future in futures]
-                        measured.setdefault((interface, size, num_clients), []).append(calls)
+        measured = _take_turns(progress, tensorflow, in_process, clients)
         figures: Figures = {
             "serving.num_tags": asked.num_tags,
             "serving.startup_seconds": server.startup_seconds,
@@ -128,6 +114,31 @@ def run(progress: Progress) -> Figures:
             batch.users_per_second / users_per_second
         )
     return figures
+
+
+def _take_turns(
+    progress: Progress,
+    tensorflow: ResidentProcess,
+    in_process: ResidentProcess,
+    clients: Sequence[ResidentProcess],
+) -> Measured:
+    """The calls of all ways, batch sizes and numbers of callers, round by round."""
+    measured: dict[tuple[str, int, int], list[list[Calls]]] = {}
+    for number in range(1, NUM_ROUNDS + 1):
+        for size, count in NUM_CALLS.items():
+            progress(f"round {number} of {NUM_ROUNDS}, batch {size}")
+            for way, caller in ((TENSORFLOW, tensorflow), (IN_PROCESS, in_process)):
+                calls = [caller.call("calls", size, count)]
+                measured.setdefault((way, size, 1), []).append(calls)
+            for interface in (ECHO, GRPC, REST):
+                for num_clients in (1, NUM_CLIENTS):
+                    futures = [
+                        client.submit("calls", interface, size, count)
+                        for client in clients[:num_clients]
+                    ]
+                    calls = [future.result() for future in futures]
+                    measured.setdefault((interface, size, num_clients), []).append(calls)
+    return measured
 
 
 def flatten(measured: Measured) -> Figures:

@@ -351,6 +351,44 @@ def test_no_file_is_named_after_nothing():
     assert not named
 
 
+# Functions that can be read at a glance.
+
+MAX_FUNCTION_LINES = 60
+
+
+def find_long_functions(path: str, source: str) -> list[str]:
+    """Returns the functions above the limit, from `def` to their last line, docstring included."""
+    return [
+        f"{path}:{node.lineno}: `{node.name}` has {length} lines"
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (length := (node.end_lineno or 0) - node.lineno + 1) > MAX_FUNCTION_LINES
+    ]
+
+
+def test_no_function_is_longer_than_the_limit():
+    found = [
+        line
+        for path, source in source_files(*PACKAGES, "benchmarks", "scripts")
+        for line in find_long_functions(path, source)
+    ]
+
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("num_lines", "num_found"), [(MAX_FUNCTION_LINES, 0), (MAX_FUNCTION_LINES + 1, 1)]
+)
+@pytest.mark.parametrize("start", ["def f():\n", "class C:\n  @a\n  async def f():\n"])
+def test_a_function_above_the_limit_is_reported(start, num_lines, num_found):
+    source = start + "    0\n" * (num_lines - 1)
+
+    found = find_long_functions("trainer/task.py", source)
+
+    assert len(found) == num_found
+    assert all(line.endswith(f"`f` has {num_lines} lines") for line in found)
+
+
 # A test about tests.
 
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 import tf_keras
@@ -24,21 +25,22 @@ from trainer.data.input_data import (
     tag_frequencies,
     vocabulary_sizes,
 )
+from trainer.data.snapshots import Snapshots
 from trainer.data.vocabulary_losses import check_nothing_lost
 from trainer.evaluation.calibration import calibrate
-from trainer.evaluation.linear_path import add_linear_path, fit_path
+from trainer.evaluation.linear_path import FittedPath, add_linear_path, fit_path
 from trainer.evaluation.second_stage import choose_second_stage
 from trainer.fitting.checkpoints import CheckpointFolder, training_key
 from trainer.fitting.distribution import Replicas
 from trainer.fitting.initial_values import set_initial_values
 from trainer.fitting.loop import build_model, fit
-from trainer.fitting.memory_estimate import estimate_memory, require_memory
+from trainer.fitting.memory_estimate import MemoryEstimate, estimate_memory, require_memory
 from trainer.fitting.model_state import build_optimizer
 from trainer.fitting.optimizer import make_optimizer
 from trainer.fitting.warm_start import WarmStart, save_training_state, start_from
 from trainer.model import InterestModel
 from trainer.saved.saved_towers import save_towers
-from trainer.towers.tag_views import load_tag_attributes
+from trainer.towers.tag_views import TagAttributes, load_tag_attributes
 
 if TYPE_CHECKING:
     from tfx.components.trainer.fn_args_utils import FnArgs
@@ -61,6 +63,87 @@ _NO_BEGINNING = "No training begins with it; roll its version back, or remove it
 _progress = logging.getLogger("tagtower.train")
 
 
+@dataclasses.dataclass(frozen=True)
+class _Settings:
+    """What `custom_config` says of a training."""
+
+    spec: f.FeatureSpec
+    model: ModelConfig
+    training: TrainingConfig
+    ranking: RankingConfig
+    seed: int
+
+    @classmethod
+    def read(cls, config: Mapping[str, str]) -> "_Settings":
+        return cls(
+            from_saved(f.FeatureSpec, json.loads(config[f.FEATURES_KEY]), f.FEATURES_KEY),
+            from_saved(ModelConfig, json.loads(config[MODEL_KEY]), MODEL_KEY),
+            from_saved(TrainingConfig, json.loads(config[TRAINING_KEY]), TRAINING_KEY),
+            from_saved(RankingConfig, json.loads(config[RANKING_KEY]), RANKING_KEY),
+            int(json.loads(config[SEED_KEY])),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Inputs:
+    """What is read for a training, and the models that are made of it."""
+
+    settings: _Settings
+    vocabularies: dict[str, list[str]]
+    train: Snapshots
+    validation: Snapshots
+    num_tags: int
+    vocabulary_sizes: dict[str, int]
+    tag_frequencies: np.ndarray
+    tag_attributes: TagAttributes | None
+
+    @classmethod
+    def load(
+        cls, fn_args: "FnArgs", settings: _Settings, transform_output: tft.TFTransformOutput
+    ) -> "_Inputs":
+        spec = settings.spec
+        vocabularies = load_vocabularies(transform_output, spec)
+        train = load_snapshots(fn_args.train_files, transform_output)
+        validation = load_snapshots(fn_args.eval_files, transform_output)
+        _progress.info(
+            "%d training snapshots, %.0f MB in memory", train.num_examples, train.nbytes / 1e6
+        )
+        check_nothing_lost(
+            train, spec, {name: len(values) for name, values in vocabularies.items()}
+        )
+        tags = load_tags(transform_output)
+        sizes = vocabulary_sizes(transform_output, spec)
+        frequencies = tag_frequencies(train, spec, len(tags))
+        attributes = None
+        if settings.model.tag_views:
+            config = fn_args.custom_config
+            vectors_file = config.get(TAG_VECTORS_KEY, "")
+            attributes = load_tag_attributes(config[TAGS_FILE_KEY], tags, vectors_file)
+        return cls(
+            settings,
+            vocabularies,
+            train,
+            validation,
+            num_tags=len(tags),
+            vocabulary_sizes=sizes,
+            tag_frequencies=frequencies,
+            tag_attributes=attributes,
+        )
+
+    def make_model(self) -> InterestModel:
+        """A fresh model, not built."""
+        return InterestModel(
+            self.settings.spec,
+            self.vocabulary_sizes,
+            self.num_tags,
+            self.settings.model,
+            self.settings.training,
+            seed=self.settings.seed,
+            tag_frequencies=self.tag_frequencies,
+            tag_attributes=self.tag_attributes,
+        )
+
+
 def run_fn(fn_args: "FnArgs", replicas: Replicas | None = None) -> None:
     """Trains on the transformed examples that TFX names and saves the towers where it says.
 
@@ -73,122 +156,127 @@ def run_fn(fn_args: "FnArgs", replicas: Replicas | None = None) -> None:
       ValueError: The configuration or the data has a fault that `fit`, `Replicas.of` or
         `start_from` names.
     """
-    config: Mapping[str, str] = fn_args.custom_config
-    spec = from_saved(f.FeatureSpec, json.loads(config[f.FEATURES_KEY]), f.FEATURES_KEY)
-    model_config = from_saved(ModelConfig, json.loads(config[MODEL_KEY]), MODEL_KEY)
-    training_config = from_saved(TrainingConfig, json.loads(config[TRAINING_KEY]), TRAINING_KEY)
-    ranking_config = from_saved(RankingConfig, json.loads(config[RANKING_KEY]), RANKING_KEY)
-    seed = int(json.loads(config[SEED_KEY]))
-
-    # This comes first: processes that train together must connect before TensorFlow does anything.
-    replicas = replicas or Replicas.of(training_config.strategy)
-
+    settings = _Settings.read(fn_args.custom_config)
+    # First of all: processes that train together find one another before TensorFlow does anything.
+    replicas = replicas or Replicas.of(settings.training.strategy)
     transform_output = tft.TFTransformOutput(fn_args.transform_output)
-    vocabularies = load_vocabularies(transform_output, spec)
-    train = load_snapshots(fn_args.train_files, transform_output)
-    validation = load_snapshots(fn_args.eval_files, transform_output)
-    _progress.info(
-        "%d training snapshots, %.0f MB in memory", train.num_examples, train.nbytes / 1e6
-    )
+    inputs = _Inputs.load(fn_args, settings, transform_output)
+    memory = _required_memory(inputs, replicas.num_local, bool(fn_args.base_model))
 
-    check_nothing_lost(train, spec, {name: len(values) for name, values in vocabularies.items()})
-    tags = load_tags(transform_output)
-    sizes = vocabulary_sizes(transform_output, spec)
-    frequencies = tag_frequencies(train, spec, len(tags))
-    tag_attributes = None
-    if model_config.tag_views:
-        vectors_file = config.get(TAG_VECTORS_KEY, "")
-        tag_attributes = load_tag_attributes(config[TAGS_FILE_KEY], tags, vectors_file)
-
-    def make_model() -> InterestModel:
-        return InterestModel(
-            spec,
-            sizes,
-            len(tags),
-            model_config,
-            training_config,
-            seed=seed,
-            tag_frequencies=frequencies,
-            tag_attributes=tag_attributes,
-        )
-
-    memory = estimate_memory(
-        make_model,
-        train,
-        num_replicas=replicas.num_local,
-        has_base_model=bool(fn_args.base_model),
-    )
-    _progress.info("memory, estimated: %s", memory)
-    require_memory(memory, training_config)
-
-    tf_keras.utils.set_random_seed(seed)
-    model = make_model()
-    warm_start = None
-    if fn_args.base_model:
-        check_manifest(fn_args.base_model, remedy=_NO_BEGINNING)
-        build_model(model, train)
-        # Rows of values that the earlier model does not have begin at these values.
-        set_initial_values(model, train)
-        build_optimizer(model, make_optimizer(training_config))
-        warm_start = start_from(fn_args.base_model, model, vocabularies)
-        _log_warm_start(warm_start)
+    tf_keras.utils.set_random_seed(settings.seed)
+    model = inputs.make_model()
+    warm_start = _begin_with(fn_args.base_model, model, inputs) if fn_args.base_model else None
     checkpoints = _checkpoint_folder(
-        config,
-        vocabularies=vocabularies,
-        train=train.fingerprint,
-        validation=validation.fingerprint,
+        fn_args.custom_config,
+        vocabularies=inputs.vocabularies,
+        train=inputs.train.fingerprint,
+        validation=inputs.validation.fingerprint,
         base_model=fn_args.base_model,
     )
     path, path_note = None, ""
-    if replicas.is_chief:  # only the chief evaluates
-        bound = training_config.max_memory_mb
-        room = None if bound is None else bound - memory.process_mb
-        path, path_note = fit_path(model_config, spec, len(tags), train, validation, room)
+    if replicas.is_chief:  # which alone evaluates
+        path, path_note = _fit_path(inputs, memory)
     result = fit(
         model,
-        train,
-        validation,
-        seed,
+        inputs.train,
+        inputs.validation,
+        settings.seed,
         fn_args.model_run_dir,
         start=None if warm_start is None else warm_start.state,
         checkpoints=checkpoints,
         replicas=replicas,
-        make_replica=make_model,
+        make_replica=inputs.make_model,
         path=path,
     )
     if not replicas.is_chief:
         # All processes have the same model now; the chief saves it.
         return
-    save_training_state(fn_args.serving_model_dir, model, vocabularies)
-    linear_path = add_linear_path(model, path, path_note, validation)
-    second_stage = choose_second_stage(model, validation, ranking_config)
-    calibration = calibrate(model, validation, ranking_config.num_candidates, second_stage.memory)
-    save_towers(
-        model,
-        transform_output,
-        fn_args.serving_model_dir,
-        second_stage.click_weight,
-        calibration.items,
-    )
-    summary = {
-        "features": to_mapping(spec),
-        "model": to_mapping(model_config),
-        "training": to_mapping(training_config),
-        "seed": seed,
-        "num_tags": model.num_tags,
+    save_training_state(fn_args.serving_model_dir, model, inputs.vocabularies)
+    linear_path = add_linear_path(model, path, path_note, inputs.validation)
+    figures = {
         "memory_estimate": memory.to_mapping(),
         "fit": dataclasses.asdict(result),
-        "warm_start": None
-        if warm_start is None
-        else {name: dataclasses.asdict(rows) for name, rows in warm_start.rows.items()},
+        "warm_start": None if warm_start is None else _row_counts(warm_start),
         "linear_path": dataclasses.asdict(linear_path),
+    }
+    _calibrate_and_save(model, inputs, transform_output, fn_args.serving_model_dir, figures)
+    if checkpoints is not None:
+        checkpoints.remove()
+
+
+def _required_memory(inputs: _Inputs, num_replicas: int, has_base_model: bool) -> MemoryEstimate:
+    """What the training will take; refuses what the configuration does not allow."""
+    memory = estimate_memory(
+        inputs.make_model,
+        inputs.train,
+        num_replicas=num_replicas,
+        has_base_model=has_base_model,
+    )
+    _progress.info("memory, estimated: %s", memory)
+    require_memory(memory, inputs.settings.training)
+    return memory
+
+
+def _begin_with(base_model: str, model: InterestModel, inputs: _Inputs) -> WarmStart:
+    """Builds a fresh model and its optimizer, and reads what of a saved one they begin with."""
+    check_manifest(base_model, remedy=_NO_BEGINNING)
+    build_model(model, inputs.train)
+    # Rows of values that the earlier model does not know begin there.
+    set_initial_values(model, inputs.train)
+    build_optimizer(model, make_optimizer(inputs.settings.training))
+    warm_start = start_from(base_model, model, inputs.vocabularies)
+    _log_warm_start(warm_start)
+    return warm_start
+
+
+def _fit_path(inputs: _Inputs, memory: MemoryEstimate) -> tuple[FittedPath | None, str]:
+    """The linear path, or why there is none, within what the memory's bound leaves."""
+    settings = inputs.settings
+    bound = settings.training.max_memory_mb
+    room = None if bound is None else bound - memory.process_mb
+    return fit_path(
+        settings.model, settings.spec, inputs.num_tags, inputs.train, inputs.validation, room
+    )
+
+
+def _row_counts(warm_start: WarmStart) -> dict[str, Any]:
+    return {name: dataclasses.asdict(rows) for name, rows in warm_start.rows.items()}
+
+
+def _calibrate_and_save(
+    model: InterestModel,
+    inputs: _Inputs,
+    transform_output: tft.TFTransformOutput,
+    directory: str,
+    figures: Mapping[str, Any],
+) -> None:
+    """Chooses the second stage, calibrates, and saves the towers, the summary and the manifest.
+
+    Args:
+      model: The trained model.
+      inputs: Of the training.
+      transform_output: The transform its examples came from.
+      directory: Where to write.
+      figures: Of the training, as they stand in the summary.
+    """
+    settings = inputs.settings
+    second_stage = choose_second_stage(model, inputs.validation, settings.ranking)
+    calibration = calibrate(
+        model, inputs.validation, settings.ranking.num_candidates, second_stage.memory
+    )
+    save_towers(model, transform_output, directory, second_stage.click_weight, calibration.items)
+    summary = {
+        "features": to_mapping(settings.spec),
+        "model": to_mapping(settings.model),
+        "training": to_mapping(settings.training),
+        "seed": settings.seed,
+        "num_tags": model.num_tags,
+        **figures,
         "second_stage": dataclasses.asdict(second_stage),
         "calibration": dataclasses.asdict(calibration),
     }
-    write_json(os.path.join(fn_args.serving_model_dir, TRAINING_FILE), summary)
-    write_manifest(fn_args.serving_model_dir)
-    if checkpoints is not None:
-        checkpoints.remove()
+    write_json(os.path.join(directory, TRAINING_FILE), summary)
+    write_manifest(directory)
 
 
 def _checkpoint_folder(config: Mapping[str, str], **inputs: Any) -> CheckpointFolder | None:

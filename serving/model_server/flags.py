@@ -53,6 +53,28 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
         default=8501,
         help="REST port, 0: no REST (default: %(default)s)",
     )
+    _add_model_flags(parser)
+    parser.add_argument(
+        "--monitoring_config_file",
+        type=path_flag("monitoring_config_file"),
+        default="",
+        metavar="FILE",
+        help="the text of a MonitoringConfig: whether and where Prometheus reads",
+    )
+    add_switch(
+        parser,
+        "--allow_version_labels_for_unavailable_models",
+        False,
+        "let a new label name a version that is not loaded yet",
+    )
+    add_switch(parser, "--enable_grpc_healthcheck_service", True, "the gRPC health service")
+    _add_thread_flags(parser)
+    add_limit_flags(parser)
+    add_security_arguments(parser, add_switch)
+
+
+def _add_model_flags(parser: argparse.ArgumentParser) -> None:
+    """Which models are loaded, and when."""
     parser.add_argument(
         "--model_name",
         default="default",
@@ -93,20 +115,10 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
         help="megabytes that loading a version may take by estimate, beside what is loaded; 0: any "
         "(default: what is available)",
     )
-    parser.add_argument(
-        "--monitoring_config_file",
-        type=path_flag("monitoring_config_file"),
-        default="",
-        metavar="FILE",
-        help="the text of a MonitoringConfig: whether and where Prometheus reads",
-    )
-    add_switch(
-        parser,
-        "--allow_version_labels_for_unavailable_models",
-        False,
-        "let a new label name a version that is not loaded yet",
-    )
-    add_switch(parser, "--enable_grpc_healthcheck_service", True, "the gRPC health service")
+
+
+def _add_thread_flags(parser: argparse.ArgumentParser) -> None:
+    """How much is done at a time."""
     parser.add_argument(
         "--grpc_max_threads",
         type=int,
@@ -127,8 +139,6 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
         help="threads of one operation, 0: one a core; more than one pays off for an exact index "
         "over very many tags (default: %(default)s)",
     )
-    add_limit_flags(parser)
-    add_security_arguments(parser, add_switch)
 
 
 def run_server(arguments: argparse.Namespace) -> int:

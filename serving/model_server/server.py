@@ -98,17 +98,7 @@ class ModelServer:
         for name, value in (("port", port), ("rest_api_port", rest_api_port)):
             if value is not None:
                 check_range(name, value)
-        if not 0 < max_message_bytes <= _MOST_MESSAGE_BYTES:
-            raise ValueError(
-                f"`max_message_bytes` must be between 1 and {_MOST_MESSAGE_BYTES}. Received: "
-                f"max_message_bytes={max_message_bytes}."
-            )
-        if max_request_memory_mb << 20 < max_message_bytes:
-            raise ValueError(
-                "`max_request_memory_mb` must hold a request of "
-                f"max_message_bytes={max_message_bytes}. Received: "
-                f"max_request_memory_mb={max_request_memory_mb}."
-            )
+        _check_sizes(max_message_bytes, max_request_memory_mb)
         metrics = Metrics()
         self.manager = ModelManager(
             models,
@@ -239,3 +229,17 @@ class ModelServer:
 
     def __exit__(self, *exception) -> None:
         self.stop()
+
+
+def _check_sizes(max_message_bytes: int, max_request_memory_mb: int) -> None:
+    if not 0 < max_message_bytes <= _MOST_MESSAGE_BYTES:
+        raise ValueError(
+            f"`max_message_bytes` must be between 1 and {_MOST_MESSAGE_BYTES}. Received: "
+            f"max_message_bytes={max_message_bytes}."
+        )
+    if max_request_memory_mb << 20 < max_message_bytes:
+        raise ValueError(
+            "`max_request_memory_mb` must hold a request of "
+            f"max_message_bytes={max_message_bytes}. Received: "
+            f"max_request_memory_mb={max_request_memory_mb}."
+        )

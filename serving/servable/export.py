@@ -57,52 +57,11 @@ def build_signatures(module: TagRetrieval) -> dict[str, Any]:
     features with which its towers were trained.
     """
     towers = module.towers.signatures
+    served = _SignatureFunctions(module)
     raw = towers[s.EMBED_USERS].structured_input_signature[1]
     by_score_tags = towers[s.SCORE_TAGS].structured_input_signature[1]
     by_score_items = towers[s.SCORE_ITEMS].structured_input_signature[1]
     dimension = towers[s.EMBED_USERS].structured_outputs[s.QUERY_EMBEDDINGS].shape[-1]
-    filtered = FilteredRetrieval(module)
-
-    def serve_examples(**inputs):
-        examples = inputs[s.EXAMPLES]
-        return module.search(module.embed_examples(examples), module.read_examples(examples))
-
-    def retrieve(**inputs):
-        return module.search(module.embed_users(inputs), module.read_history(inputs))
-
-    def retrieve_filtered(**inputs):
-        excluded, allowed = (inputs.pop(name) for name in (s.EXCLUDE_TAGS, s.ALLOW_CATEGORIES))
-        history = module.read_history(inputs)
-        return filtered.search(module.embed_users(inputs), excluded, allowed, history)
-
-    def retrieve_by_embedding(**inputs):
-        return module.search(inputs[s.QUERY_EMBEDDINGS])
-
-    def retrieve_candidates(**inputs):
-        return module.search_candidates(inputs[s.QUERY_EMBEDDINGS])
-
-    def embed_users(**inputs):
-        return {s.QUERY_EMBEDDINGS: module.embed_users(inputs)}
-
-    def embed_examples(**inputs):
-        return {s.QUERY_EMBEDDINGS: module.embed_examples(inputs[s.EXAMPLES])}
-
-    def candidates():
-        return module.candidates()
-
-    def score_tags(**inputs):
-        tags = inputs.pop(s.CANDIDATE_TAGS)
-        return module.score_tags(module.embed_users(inputs), tags, module.read_history(inputs))
-
-    def similar_tags(**inputs):
-        return module.tag_neighbours.search(inputs[s.SIMILAR_TO])
-
-    def score_items(**inputs):
-        return towers[s.SCORE_ITEMS](**inputs)
-
-    def explain(**inputs):
-        return module.explain(inputs)
-
     examples = {s.EXAMPLES: tf.TensorSpec([None], tf.string, s.EXAMPLES)}
     embeddings = {
         s.QUERY_EMBEDDINGS: tf.TensorSpec([None, dimension], tf.float32, s.QUERY_EMBEDDINGS)
@@ -113,21 +72,73 @@ def build_signatures(module: TagRetrieval) -> dict[str, Any]:
         for name in (s.EXCLUDE_TAGS, s.ALLOW_CATEGORIES)
     }
     functions = [
-        (s.SERVING_DEFAULT, serve_examples, examples),
-        (s.RETRIEVE, retrieve, raw),
-        (s.RETRIEVE_FILTERED, retrieve_filtered, {**raw, **rules}),
-        (s.RETRIEVE_BY_EMBEDDING, retrieve_by_embedding, embeddings),
-        (s.RETRIEVE_CANDIDATES, retrieve_candidates, embeddings),
-        (s.EMBED_USERS, embed_users, raw),
-        (s.EMBED_EXAMPLES, embed_examples, examples),
-        (s.CANDIDATES, candidates, {}),
-        (s.SCORE_TAGS, score_tags, by_score_tags),
-        (s.SIMILAR_TAGS, similar_tags, similar_to),
-        (s.SCORE_ITEMS, score_items, by_score_items),
+        (s.SERVING_DEFAULT, served.serve_examples, examples),
+        (s.RETRIEVE, served.retrieve, raw),
+        (s.RETRIEVE_FILTERED, served.retrieve_filtered, {**raw, **rules}),
+        (s.RETRIEVE_BY_EMBEDDING, served.retrieve_by_embedding, embeddings),
+        (s.RETRIEVE_CANDIDATES, served.retrieve_candidates, embeddings),
+        (s.EMBED_USERS, served.embed_users, raw),
+        (s.EMBED_EXAMPLES, served.embed_examples, examples),
+        (s.CANDIDATES, served.candidates, {}),
+        (s.SCORE_TAGS, served.score_tags, by_score_tags),
+        (s.SIMILAR_TAGS, served.similar_tags, similar_to),
+        (s.SCORE_ITEMS, served.score_items, by_score_items),
     ]
-    if s.EXPLAIN in towers:  # towers of older versions have no `explain`
-        functions.append((s.EXPLAIN, explain, towers[s.EXPLAIN].structured_input_signature[1]))
+    if s.EXPLAIN in towers:  # not those of older versions
+        by_explain = towers[s.EXPLAIN].structured_input_signature[1]
+        functions.append((s.EXPLAIN, served.explain, by_explain))
     return {
         name: tf.function(function, autograph=False).get_concrete_function(**inputs)
         for name, function, inputs in functions
     }
+
+
+class _SignatureFunctions:
+    """What the signatures compute, each from its inputs by name."""
+
+    def __init__(self, module: TagRetrieval):
+        """Initializes with towers and index."""
+        self._module = module
+        self._filtered = FilteredRetrieval(module)
+
+    def serve_examples(self, **inputs):
+        module, examples = self._module, inputs[s.EXAMPLES]
+        return module.search(module.embed_examples(examples), module.read_examples(examples))
+
+    def retrieve(self, **inputs):
+        module = self._module
+        return module.search(module.embed_users(inputs), module.read_history(inputs))
+
+    def retrieve_filtered(self, **inputs):
+        excluded, allowed = (inputs.pop(name) for name in (s.EXCLUDE_TAGS, s.ALLOW_CATEGORIES))
+        history = self._module.read_history(inputs)
+        queries = self._module.embed_users(inputs)
+        return self._filtered.search(queries, excluded, allowed, history)
+
+    def retrieve_by_embedding(self, **inputs):
+        return self._module.search(inputs[s.QUERY_EMBEDDINGS])
+
+    def retrieve_candidates(self, **inputs):
+        return self._module.search_candidates(inputs[s.QUERY_EMBEDDINGS])
+
+    def embed_users(self, **inputs):
+        return {s.QUERY_EMBEDDINGS: self._module.embed_users(inputs)}
+
+    def embed_examples(self, **inputs):
+        return {s.QUERY_EMBEDDINGS: self._module.embed_examples(inputs[s.EXAMPLES])}
+
+    def candidates(self):
+        return self._module.candidates()
+
+    def score_tags(self, **inputs):
+        module, tags = self._module, inputs.pop(s.CANDIDATE_TAGS)
+        return module.score_tags(module.embed_users(inputs), tags, module.read_history(inputs))
+
+    def similar_tags(self, **inputs):
+        return self._module.tag_neighbours.search(inputs[s.SIMILAR_TO])
+
+    def score_items(self, **inputs):
+        return self._module.towers.signatures[s.SCORE_ITEMS](**inputs)
+
+    def explain(self, **inputs):
+        return self._module.explain(inputs)

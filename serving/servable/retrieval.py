@@ -85,20 +85,11 @@ class TagRetrieval(tf.Module):
           name: Name of the module.
 
         Raises:
-          ValueError: `k`, `num_candidates` or `tag_slope` is not positive, or `min_probability` is
-            not in [0, 1).
+          ValueError: `k`, `num_candidates`, `tag_slope` or `min_probability` is out of range.
         """
         super().__init__(name=name)
-        require(k >= 1, "k", "be a positive integer", k)
         num_candidates = k if num_candidates is None else num_candidates
-        require(num_candidates >= 1, "num_candidates", "be a positive integer", num_candidates)
-        require(tag_slope > 0, "tag_slope", "be positive", tag_slope)
-        require(
-            0 <= min_probability < 1,
-            "min_probability",
-            "be at least 0 and below 1",
-            min_probability,
-        )
+        _check_numbers(k, num_candidates, tag_slope, min_probability)
         self._served_rows: tf.Variable | None = None
         if served_rows is not None:
             rows = np.asarray(served_rows, np.int32)
@@ -374,3 +365,12 @@ class TagRetrieval(tf.Module):
         """Computes query embeddings [batch, dimension] of serialized `tf.Example`s [batch]."""
         embedded = self.towers.signatures[s.EMBED_EXAMPLES](**{s.EXAMPLES: examples})
         return embedded[s.QUERY_EMBEDDINGS]
+
+
+def _check_numbers(k: int, num_candidates: int, tag_slope: float, min_probability: float) -> None:
+    require(k >= 1, "k", "be a positive integer", k)
+    require(num_candidates >= 1, "num_candidates", "be a positive integer", num_candidates)
+    require(tag_slope > 0, "tag_slope", "be positive", tag_slope)
+    require(
+        0 <= min_probability < 1, "min_probability", "be at least 0 and below 1", min_probability
+    )

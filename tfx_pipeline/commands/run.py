@@ -12,6 +12,7 @@ from tfx_pipeline.terminal.refusals import EXIT_NOT_PUSHED
 if TYPE_CHECKING:
     from tfx_pipeline.config.pipeline import PipelineConfig
     from tfx_pipeline.run_log.log import Report
+    from tfx_pipeline.runs.run import RunResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +74,7 @@ def run_and_report(config, console: Console):
     """
     from tfx_pipeline.artifacts.metadata_store import check_store
     from tfx_pipeline.run_log.lock import only_run
-    from tfx_pipeline.run_log.log import REPORT_FILE, logged_run
+    from tfx_pipeline.run_log.log import logged_run
     from tfx_pipeline.runs.early_checks import check_inputs
     from tfx_pipeline.runs.leftovers import remove_leftovers
     from tfx_pipeline.terminal.full_disk import in_one_line
@@ -97,13 +98,21 @@ def run_and_report(config, console: Console):
             console.line(window_line(logged.report))
         check_inputs(logged.config)
         console.line("loading TFX ...")
-        from tfx_pipeline.pipeline import REJECTED_DIR
-        from tfx_pipeline.runs.outcome import INFERENCE_LINK
         from tfx_pipeline.runs.run import run_pipeline
-        from tfx_pipeline.terminal.tables import quality_table, summary_lines
 
         result = run_pipeline(logged.config, console)
         logged.end(result.report, result.failed_checks)
+    _say_result(result, config, console)
+    return result
+
+
+def _say_result(result: "RunResult", config: "PipelineConfig", console: Console) -> None:
+    """Prints tables, where files are, and the verdict."""
+    from tfx_pipeline.pipeline import REJECTED_DIR
+    from tfx_pipeline.run_log.log import REPORT_FILE
+    from tfx_pipeline.runs.outcome import INFERENCE_LINK
+    from tfx_pipeline.terminal.tables import quality_table, summary_lines
+
     console.line()
     console.line(quality_table(result.report))
     console.line()
@@ -122,7 +131,6 @@ def run_and_report(config, console: Console):
         console.line("NOT pushed, a gate held it:")
         for check in result.failed_checks:
             console.line(f"  - {check}")
-    return result
 
 
 def window_line(report: "Report") -> str:

@@ -46,6 +46,8 @@ from trainer.contract.file_system import absolute, files_below
 from trainer.contract.manifest import check_manifest
 from trainer.contract.tag_normalization import TagNormalization
 from trainer.contract.whole_files import write_json
+from trainer.evaluation.calibration import Calibrations
+from trainer.evaluation.second_stage import SecondStage
 from trainer.task import TRAINING_FILE
 from trainer.towers.tag_views import load_tag_categories
 
@@ -120,78 +122,142 @@ def build_servables(
       tag_normalization: Normalisation of the tags.
       categories: Categories by tag, for allow-lists; a tag without an entry has none.
     """
-    tables = towers.signatures[s.CANDIDATES]()
-    all_tags = [tag.decode() for tag in tables[s.TAGS].numpy()]
-    rows, unknown = served_rows(all_tags, policy.blocked_tags, tag_normalization)
-    candidates = tables[s.CANDIDATE_EMBEDDINGS].numpy()[rows]
-    tags = [all_tags[row] for row in rows]
-    num_tags = len(candidates)
-    k = min(config.k, num_tags)
-    stage, calibrations = read_second_stage(towers_dir)
-    num_candidates = min(max(stage.num_candidates, k), num_tags)
-
-    sizes: dict[str, Any] = {
-        "num_tags": num_tags,
-        "k": k,
-        "num_candidates": num_candidates,
-        "num_blocked_tags": len(all_tags) - num_tags,
-        "unknown_blocked_tags": unknown,
-        "min_probability": policy.min_probability,
-    }
-    exact: dict[str, Any] = {"kind": "exact", **sizes}
-    description: dict[str, Any]
-    found: TopKIndex
-    if is_exact(config, num_tags):
-        found = BruteForceIndex(candidates)
-        description = exact | {"curve": []}
-    else:
-        num_leaves = min(config.num_leaves or default_num_leaves(num_tags), num_tags)
-        found = ScannIndex(candidates, num_leaves, SearchParameters(num_leaves, num_tags))
-        _progress.info("ScaNN index over %d tags is built", num_tags)
-        queries = embed(towers.signatures[s.EMBED_EXAMPLES], users)
-        curve = tune(found, candidates, queries, k, config.target_recall, num_candidates)
-        _progress.info("%d settings of the index are measured, one is chosen", len(curve))
-        description = {
-            "kind": "scann",
-            **sizes,
-            "num_leaves": num_leaves,
-            **dataclasses.asdict(found.search_parameters),
-            "curve": [dataclasses.asdict(point) for point in curve],
-        }
+    served = _Served.of(towers, towers_dir, config, policy, tag_normalization, categories)
+    found, settings = _tuned_index(served, users, config)
+    description = {"kind": "exact" if found.is_exact else "scann", **served.sizes(), **settings}
     training = read_artifact_json(os.path.join(towers_dir, TRAINING_FILE))
 
-    def export(chosen: TopKIndex, path: str, of_index: dict[str, Any]) -> None:
+    def export(chosen: TopKIndex, path: str, of_index: Mapping[str, Any]) -> None:
         export_servable(
-            TagRetrieval(
-                towers,
-                chosen,
-                k,
-                num_candidates=num_candidates,
-                tag_slope=calibrations.tags.slope,
-                tag_intercept=calibrations.tags.intercept,
-                tag_categories=[categories.get(tag, "") for tag in tags],
-                served_rows=rows if len(rows) < len(all_tags) else None,
-                min_probability=policy.min_probability,
-                memory=stage.memory,
-            ),
+            served.retrieval(chosen),
             path,
             {
                 "features": training["features"],
                 "tag_normalization": to_mapping(tag_normalization),
                 "index": {n: v for n, v in of_index.items() if n != "curve"},
                 "second_stage": {
-                    "click_weight": stage.click_weight,
-                    "memory": [to_mapping(part) for part in stage.memory],
+                    "click_weight": served.stage.click_weight,
+                    "memory": [to_mapping(part) for part in served.stage.memory],
                 },
-                "calibration": to_mapping(calibrations),
+                "calibration": to_mapping(served.calibrations),
             },
             users[:_NUM_WARMUP_USERS],
         )
 
     export(found, main_path(uri), description)
     if not found.is_exact and config.export_exact:
-        export(BruteForceIndex(candidates), second_path(uri), exact)
+        exact = {"kind": "exact", **served.sizes()}
+        export(BruteForceIndex(served.vectors), second_path(uri), exact)
     write_json(os.path.join(uri, INDEX_FILE), description)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Served:
+    """What every servable of the same towers has, whichever its index is.
+
+    Attributes:
+      towers: As `serving.servable.retrieval` takes them.
+      tags: All of the towers.
+      rows: int [num_served], ascending, of those that the policy leaves.
+      vectors: float [num_served, U + R + 1], their vectors for the index.
+      categories: Of each of them, "" where it has none.
+      unknown_blocked_tags: Those that the policy names and the towers do not know.
+      min_probability: Below it a tag is not retrieved.
+      k: Tags returned for a user.
+      stage: The second stage.
+      calibrations: Of probabilities.
+    """
+
+    towers: Any
+    tags: Sequence[str]
+    rows: np.ndarray
+    vectors: np.ndarray
+    categories: Sequence[str]
+    unknown_blocked_tags: Sequence[str]
+    min_probability: float
+    k: int
+    stage: SecondStage
+    calibrations: Calibrations
+
+    @classmethod
+    def of(
+        cls,
+        towers: Any,
+        towers_dir: str,
+        config: IndexConfig,
+        policy: TagPolicyConfig,
+        tag_normalization: TagNormalization,
+        categories: Mapping[str, str],
+    ) -> "_Served":
+        """What `build_servables` serves of its arguments."""
+        tables = towers.signatures[s.CANDIDATES]()
+        tags = [tag.decode() for tag in tables[s.TAGS].numpy()]
+        rows, unknown = served_rows(tags, policy.blocked_tags, tag_normalization)
+        vectors = tables[s.CANDIDATE_EMBEDDINGS].numpy()[rows]
+        stage, calibrations = read_second_stage(towers_dir)
+        return cls(
+            towers,
+            tags,
+            rows,
+            vectors,
+            [categories.get(tags[row], "") for row in rows],
+            unknown,
+            policy.min_probability,
+            min(config.k, len(vectors)),
+            stage,
+            calibrations,
+        )
+
+    @property
+    def num_candidates(self) -> int:
+        """N, tags proposed by the index."""
+        return min(max(self.stage.num_candidates, self.k), len(self.vectors))
+
+    def sizes(self) -> dict[str, Any]:
+        """What the description of any index says of them."""
+        return {
+            "num_tags": len(self.vectors),
+            "k": self.k,
+            "num_candidates": self.num_candidates,
+            "num_blocked_tags": len(self.tags) - len(self.vectors),
+            "unknown_blocked_tags": self.unknown_blocked_tags,
+            "min_probability": self.min_probability,
+        }
+
+    def retrieval(self, index: TopKIndex) -> TagRetrieval:
+        """The module that is exported, with this index."""
+        return TagRetrieval(
+            self.towers,
+            index,
+            self.k,
+            num_candidates=self.num_candidates,
+            tag_slope=self.calibrations.tags.slope,
+            tag_intercept=self.calibrations.tags.intercept,
+            tag_categories=self.categories,
+            served_rows=self.rows if len(self.rows) < len(self.tags) else None,
+            min_probability=self.min_probability,
+            memory=self.stage.memory,
+        )
+
+
+def _tuned_index(
+    served: _Served, users: Sequence[bytes], config: IndexConfig
+) -> tuple[TopKIndex, dict[str, Any]]:
+    """The index, and how it was set: `curve` and, of ScaNN's, what was chosen on it."""
+    vectors, num_tags = served.vectors, len(served.vectors)
+    if is_exact(config, num_tags):
+        return BruteForceIndex(vectors), {"curve": []}
+    num_leaves = min(config.num_leaves or default_num_leaves(num_tags), num_tags)
+    found = ScannIndex(vectors, num_leaves, SearchParameters(num_leaves, num_tags))
+    _progress.info("ScaNN index over %d tags is built", num_tags)
+    queries = embed(served.towers.signatures[s.EMBED_EXAMPLES], users)
+    curve = tune(found, vectors, queries, served.k, config.target_recall, served.num_candidates)
+    _progress.info("%d settings of the index are measured, one is chosen", len(curve))
+    return found, {
+        "num_leaves": num_leaves,
+        **dataclasses.asdict(found.search_parameters),
+        "curve": [dataclasses.asdict(point) for point in curve],
+    }
 
 
 def served_rows(

@@ -123,6 +123,41 @@ def _event_times(
     return times[order] + position
 
 
+@dataclasses.dataclass(frozen=True)
+class _Tastes:
+    """What n users like.
+
+    Attributes:
+      preferred: int [n, max_categories_per_user], categories.
+      num_preferred: int [n], how many of these count.
+      interests: int [n, interests_per_user], tags.
+    """
+
+    preferred: np.ndarray
+    num_preferred: np.ndarray
+    interests: np.ndarray
+
+    @classmethod
+    def draw(
+        cls, config: DemoConfig, world: DemoWorld, age_band: np.ndarray, rng: np.random.Generator
+    ) -> _Tastes:
+        preferred = _preferred_categories(config, world, age_band, rng)
+        num_preferred = rng.integers(1, config.max_categories_per_user + 1, len(age_band))
+        interests = _interests(config, world, preferred, num_preferred, rng)
+        return cls(preferred, num_preferred, interests)
+
+    def draw_items(
+        self, world: DemoWorld, event_user: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """For every event an item of one of the user's interests, one of a category; int [m]."""
+        m = len(event_user)
+        slot = rng.integers(0, self.interests.shape[1], m)
+        by_interest = world.items_by_driving.draw(self.interests[event_user, slot], rng)
+        slot = (rng.random(m) * self.num_preferred[event_user]).astype(np.int64)
+        by_category = world.items_by_category.draw(self.preferred[event_user, slot], rng)
+        return by_interest, by_category
+
+
 def _items_of_strangers(
     config: DemoConfig,
     world: DemoWorld,
@@ -150,13 +185,8 @@ def _items_of_strangers(
       int [m], items; -1 where the impression is not changed.
     """
     n, m = len(age_band), len(event_user)
-    preferred = _preferred_categories(config, world, age_band, rng)
-    num_preferred = rng.integers(1, config.max_categories_per_user + 1, n)
-    interests = _interests(config, world, preferred, num_preferred, rng)
-    slot = rng.integers(0, config.interests_per_user, m)
-    by_interest = world.items_by_driving.draw(interests[event_user, slot], rng)
-    slot = (rng.random(m) * num_preferred[event_user]).astype(np.int64)
-    by_category = world.items_by_category.draw(preferred[event_user, slot], rng)
+    tastes = _Tastes.draw(config, world, age_band, rng)
+    by_interest, by_category = tastes.draw_items(world, event_user, rng)
     item = np.where(rng.random(m) < config.interest_exposure_share, by_interest, by_category)
 
     def odds(share: float) -> float:
@@ -172,6 +202,61 @@ def _items_of_strangers(
         is_shown = is_cross_free & (rng.random(m) < odds(config.cross_exposure_share))
         item = np.where(is_shown, by_cross, item)
     return item
+
+
+def _shown_items(
+    config: DemoConfig,
+    world: DemoWorld,
+    tastes: _Tastes,
+    cross: np.ndarray,
+    event_user: np.ndarray,
+    is_late: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What is shown because of the users themselves, or of popularity.
+
+    Args:
+      config: options.
+      world: the shared part.
+      tastes: of the users.
+      cross: int [n, cross_interests_per_user], tags.
+      event_user: int [m].
+      is_late: bool [m], impressions that may show a cross interest.
+      rng: of the chunk.
+
+    Returns:
+      Items int [m]; bool [m], impressions that follow popularity; and bool [m], late impressions
+      that show no cross interest.
+    """
+    m = len(event_user)
+    by_popularity = world.item_order[
+        draw_ranks(zipf_cdf(config.num_items, config.item_skew), (m,), rng)
+    ]
+    by_interest, by_category = tastes.draw_items(world, event_user, rng)
+    is_recommended = rng.random(m) < config.exposure_share
+    is_interest = rng.random(m) < config.interest_exposure_share
+    recommended = np.where(is_interest, by_interest, by_category)
+    item = np.where(is_recommended, recommended, by_popularity)
+    is_cross_free = np.zeros(m, bool)
+    if cross.shape[1]:
+        slot = rng.integers(0, cross.shape[1], m)
+        by_cross = world.items_by_driving.draw(cross[event_user, slot], rng)
+        is_cross_shown = is_late & (rng.random(m) < config.cross_exposure_share)
+        is_cross_free = is_late & ~is_cross_shown
+        item = np.where(is_cross_shown, by_cross, item)
+    is_popular = ~is_recommended & (~is_late | is_cross_free)
+    return item, is_popular, is_cross_free
+
+
+def _draw_num_events(
+    config: DemoConfig, num_users: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which users are cold, bool [n], and how many events each has, int64 [n]."""
+    is_cold = rng.random(num_users) < config.cold_user_fraction
+    # At least 5 events, or "not cold" would mean nothing for a small mean.
+    num_events = np.maximum(rng.poisson(config.events_per_user, num_users), 5)
+    cold_events = rng.integers(0, config.cold_user_max_events + 1, num_users)
+    return is_cold, np.where(is_cold, cold_events, num_events)
 
 
 def draw_users(config: DemoConfig, world: DemoWorld, chunk: int) -> DemoUsers:
@@ -191,43 +276,19 @@ def draw_users(config: DemoConfig, world: DemoWorld, chunk: int) -> DemoUsers:
     region = rng.integers(0, config.cross_feature_values, n)
     age_band = rng.integers(0, len(AGE_BANDS), n)
     device = rng.integers(0, len(DEVICES), n)
-    preferred = _preferred_categories(config, world, age_band, rng)
-    num_preferred = rng.integers(1, config.max_categories_per_user + 1, n)
-    interests = _interests(config, world, preferred, num_preferred, rng)
+    tastes = _Tastes.draw(config, world, age_band, rng)
     cross = world.cross_tags[:, segment, region].T
 
-    is_cold = rng.random(n) < config.cold_user_fraction
-    # At least 5 events, or "not cold" would mean nothing with a small mean.
-    num_events = np.maximum(rng.poisson(config.events_per_user, n), 5)
-    cold_events = rng.integers(0, config.cold_user_max_events + 1, n)
-    num_events = np.where(is_cold, cold_events, num_events)
+    is_cold, num_events = _draw_num_events(config, n, rng)
     event_user = np.repeat(np.arange(n), num_events)
     starts = np.cumsum(num_events) - num_events
-    m = len(event_user)
-    position = np.arange(m) - starts[event_user]
-
+    position = np.arange(len(event_user)) - starts[event_user]
     cross_start = np.ceil(config.cross_start_share * num_events)
     is_late = (position >= cross_start[event_user]) & ~is_cold[event_user]
-    by_popularity = world.item_order[
-        draw_ranks(zipf_cdf(config.num_items, config.item_skew), (m,), rng)
-    ]
-    slot = rng.integers(0, config.interests_per_user, m)
-    by_interest = world.items_by_driving.draw(interests[event_user, slot], rng)
-    slot = (rng.random(m) * num_preferred[event_user]).astype(np.int64)
-    by_category = world.items_by_category.draw(preferred[event_user, slot], rng)
-    is_recommended = rng.random(m) < config.exposure_share
-    is_interest = rng.random(m) < config.interest_exposure_share
-    recommended = np.where(is_interest, by_interest, by_category)
-    item = np.where(is_recommended, recommended, by_popularity)
-    if cross.shape[1]:
-        slot = rng.integers(0, cross.shape[1], m)
-        by_cross = world.items_by_driving.draw(cross[event_user, slot], rng)
-        is_cross_shown = is_late & (rng.random(m) < config.cross_exposure_share)
-        item = np.where(is_cross_shown, by_cross, item)
-
+    item, is_popular, is_cross_free = _shown_items(
+        config, world, tastes, cross, event_user, is_late, rng
+    )
     if config.exposure == "blind":
-        is_cross_free = is_late & ~is_cross_shown if cross.shape[1] else np.zeros(m, bool)
-        is_popular = ~is_recommended & (~is_late | is_cross_free)
         strange_rng = np.random.default_rng([config.seed, 1 + chunk, 1])
         strange = _items_of_strangers(
             config, world, age_band, event_user, is_popular, is_cross_free, strange_rng
@@ -235,11 +296,11 @@ def draw_users(config: DemoConfig, world: DemoWorld, chunk: int) -> DemoUsers:
         item = np.where(strange >= 0, strange, item)
 
     driving = world.item_driving[item][:, None]
-    is_match = (interests[event_user] == driving).any(axis=1)
+    is_match = (tastes.interests[event_user] == driving).any(axis=1)
     is_match |= (cross[event_user] == driving).any(axis=1) & is_late
     probability = np.where(is_match, config.click_probability, config.base_click_probability)
     event_time = _event_times(config, event_user, position, rng)
-    clicked = rng.random(m) < probability
+    clicked = rng.random(len(event_user)) < probability
     if config.repeat_share:
         item = repeat_clicks(event_user, item, clicked, config.repeat_share, rng)
     if config.repeats == "never":
@@ -249,7 +310,7 @@ def draw_users(config: DemoConfig, world: DemoWorld, chunk: int) -> DemoUsers:
         region=region,
         age_band=age_band,
         device=device,
-        interests=interests,
+        interests=tastes.interests,
         cross_interests=cross,
         is_cold=is_cold,
         num_events=num_events,

@@ -287,6 +287,47 @@ def _notes(
     return notes
 
 
+def _read_catalogue(
+    path: str, options: MindOptions, rejected: RejectedLines
+) -> tuple[dict[str, _News], dict[str, list[str]]]:
+    """The news that have tags, and the tags of each; the others are set aside."""
+    news = _read_news(path, rejected)
+    tags = _select_tags(news, options.min_tag_items)
+    for news_id in [news_id for news_id, own in tags.items() if not own]:
+        rejected.add(path, news.pop(news_id).row, schema.NO_TAGS, news_id)
+        del tags[news_id]
+    return news, tags
+
+
+def _items_table(news: Mapping[str, _News], tags: Mapping[str, list[str]]) -> pa.Table:
+    return pa.table(
+        {
+            "item_id": pa.array(list(news), pa.string()),
+            "tags": pa.array([tags[news_id] for news_id in news], pa.list_(pa.string())),
+            "category": pa.array([row.category for row in news.values()], pa.string()),
+            "title": pa.array([row.title for row in news.values()], pa.string()),
+        }
+    )
+
+
+def _all_reasons(rejected: RejectedLines, counts: Mapping[str, int]) -> collections.Counter[str]:
+    """How many lines were set aside for each reason, here and in the parts."""
+    reasons = collections.Counter(rejected.counts())
+    reasons.update(
+        {
+            name.removeprefix(_REJECTED): number
+            for name, number in counts.items()
+            if name.startswith(_REJECTED)
+        }
+    )
+    return reasons
+
+
+def _require_impressions(counts: Mapping[str, int], reasons: Mapping[str, int], path: str) -> None:
+    if not counts["shown"]:
+        raise ValueError(f"{path} has no usable impression: {dict(reasons)}. {_TEST_PART_ADVICE}")
+
+
 def prepare_mind(
     source: str,
     output: str,
@@ -317,58 +358,31 @@ def prepare_mind(
     """
     options = options or MindOptions()
     writes_history = options.history == "before_log"
-    news_file, behaviors_file = (
-        # Absolute, as workers may be in another folder than the caller.
-        absolute(find_source_file(source, name, _GET))
-        for name in ("news.tsv", "behaviors.tsv")
-    )
+    # Workers may be in another folder than the caller.
+    news_file = absolute(find_source_file(source, "news.tsv", _GET))
+    behaviors_file = absolute(find_source_file(source, "behaviors.tsv", _GET))
     check_output(output, COMMAND)
 
     rejected = RejectedLines()
-    news = _read_news(news_file, rejected)
-    tags = _select_tags(news, options.min_tag_items)
-    for news_id in [news_id for news_id, own in tags.items() if not own]:
-        rejected.add(news_file, news.pop(news_id).row, schema.NO_TAGS, news_id)
-        del tags[news_id]
+    news, tags = _read_catalogue(news_file, options, rejected)
     first = _first_impressions(behaviors_file)
     _logger.info("Read %s news, %s users.", f"{len(news):,}", f"{len(first.number):,}")
-    items = pa.table(
-        {
-            "item_id": pa.array(list(news), pa.string()),
-            "tags": pa.array([tags[news_id] for news_id in news], pa.list_(pa.string())),
-            "category": pa.array([row.category for row in news.values()], pa.string()),
-            "title": pa.array([row.title for row in news.values()], pa.string()),
-        }
-    )
     with TableWriter(output, command=COMMAND) as writer:
         writer.write_users(pa.table({"user_id": pa.array(list(first.number), pa.string())}))
-        writer.write_items(items)
+        writer.write_items(_items_table(news, tags))
         writer.write_json_lines(REJECTED_FILE, rejected.rows)
         parts = _parts(behaviors_file, block_bytes, first)
         made = MindParts(behaviors_file, frozenset(news), first.start, writes_history)
         write_parts(made, parts, writer.staging, pipeline_args)
         counts = writer.take_parts(len(parts))
-        reasons = collections.Counter(rejected.counts())
-        reasons.update(
-            {
-                name.removeprefix(_REJECTED): number
-                for name, number in counts.items()
-                if name.startswith(_REJECTED)
-            }
-        )
-        if not counts["shown"]:
-            raise ValueError(
-                f"{behaviors_file} has no usable impression: {dict(reasons)}. {_TEST_PART_ADVICE}"
-            )
-    num_tags = sum(map(len, tags.values()))
-    return PreparedSummary(
-        output=output,
+        reasons = _all_reasons(rejected, counts)
+        _require_impressions(counts, reasons, behaviors_file)
+    return PreparedSummary.of_items(
+        output,
+        tags.values(),
         num_interactions=writer.num_rows["interactions"],
         num_clicks=counts["clicks"],
         num_users=len(first.number),
-        num_items=len(items),
-        num_tags=len({tag for own in tags.values() for tag in own}),
-        tags_per_item=num_tags / len(items) if len(items) else 0.0,
         rejected=reasons,
         notes=tuple(_notes(counts, first, reasons, writes_history)),
     )

@@ -158,7 +158,60 @@ def _write_ratings(
             clicked = int(int(rating) >= CLICK_MIN_RATING)
             rows.add(user_id, movie_id, int(timestamp), clicked)
     rows.flush()
+    if not seen:
+        raise ValueError(f"{path} has no usable rating: {rejected.counts()}. Download it again.")
     return rows.num_clicks, seen
+
+
+def _check_bounds(min_tag_movies: int, max_free_tags: int) -> None:
+    for name, value in [("min_tag_movies", min_tag_movies), ("max_free_tags", max_free_tags)]:
+        least = 1 if name == "min_tag_movies" else 0
+        if value < least:
+            raise ValueError(f"`{name}` must be at least {least}. Received: {name}={value}.")
+
+
+def _check_tags_file(tags_file: str) -> None:
+    if not os.path.isfile(tags_file):
+        raise ValueError(
+            f"`tags_file` must be tags.dat of MovieLens 10M, or its .gz. "
+            f"Received: tags_file={tags_file!r}. {GET_10M} and name its tags.dat."
+        )
+
+
+def _read_catalogue(
+    movies_file: str,
+    tags_file: str,
+    min_tag_movies: int,
+    max_free_tags: int,
+    rejected: RejectedLines,
+) -> tuple[dict[str, _Movie], dict[str, list[str]], int]:
+    """The movies that have tags; the tags of each; and the number of tags of other movies."""
+    movies = _read_movies(movies_file, rejected)
+    taggers, num_other = _read_free_tags(tags_file, set(movies), rejected)
+    tags = select_tags(
+        {movie_id: movie.genres for movie_id, movie in movies.items()},
+        taggers,
+        min_tag_movies=min_tag_movies,
+        max_free_tags=max_free_tags,
+    )
+    for movie_id in [movie_id for movie_id, own in tags.items() if not own]:
+        movie = movies.pop(movie_id)
+        rejected.add(movies_file, movie.row, schema.NO_TAGS, movie.line)
+        del tags[movie_id]
+    return movies, tags, num_other
+
+
+def _items_table(movies: dict[str, _Movie], tags: dict[str, list[str]]) -> pa.Table:
+    return pa.table(
+        {
+            "item_id": pa.array(list(movies), pa.string()),
+            "tags": pa.array([tags[movie_id] for movie_id in movies], pa.list_(pa.string())),
+            "category": pa.array(
+                [m.genres[0] if m.genres else "" for m in movies.values()], pa.string()
+            ),
+            "title": pa.array([movie.title for movie in movies.values()], pa.string()),
+        }
+    )
 
 
 def prepare_movielens_1m(
@@ -187,68 +240,35 @@ def prepare_movielens_1m(
       ValueError: A file is missing (the message names the download and its place), an option is out
         of range, or the output folder holds something else.
     """
-    for name, value in [("min_tag_movies", min_tag_movies), ("max_free_tags", max_free_tags)]:
-        least = 1 if name == "min_tag_movies" else 0
-        if value < least:
-            raise ValueError(f"`{name}` must be at least {least}. Received: {name}={value}.")
+    _check_bounds(min_tag_movies, max_free_tags)
     users_file, movies_file, ratings_file = (
         find_source_file(source, name, GET_1M)
         for name in ("users.dat", "movies.dat", "ratings.dat")
     )
-    if not os.path.isfile(tags_file):
-        raise ValueError(
-            f"`tags_file` must be tags.dat of MovieLens 10M, or its .gz. "
-            f"Received: tags_file={tags_file!r}. {GET_10M} and name its tags.dat."
-        )
+    _check_tags_file(tags_file)
     check_output(output, COMMAND)
 
     rejected = RejectedLines()
     users = _read_users(users_file, rejected)
-    movies = _read_movies(movies_file, rejected)
-    taggers, num_other = _read_free_tags(tags_file, set(movies), rejected)
-    tags = select_tags(
-        {movie_id: movie.genres for movie_id, movie in movies.items()},
-        taggers,
-        min_tag_movies=min_tag_movies,
-        max_free_tags=max_free_tags,
+    movies, tags, num_other = _read_catalogue(
+        movies_file, tags_file, min_tag_movies, max_free_tags, rejected
     )
-    for movie_id in [movie_id for movie_id, own in tags.items() if not own]:
-        movie = movies.pop(movie_id)
-        rejected.add(movies_file, movie.row, schema.NO_TAGS, movie.line)
-        del tags[movie_id]
     _logger.info("Read %s movies, %s users.", f"{len(movies):,}", f"{len(users):,}")
-    items = pa.table(
-        {
-            "item_id": pa.array(list(movies), pa.string()),
-            "tags": pa.array([tags[movie_id] for movie_id in movies], pa.list_(pa.string())),
-            "category": pa.array(
-                [m.genres[0] if m.genres else "" for m in movies.values()], pa.string()
-            ),
-            "title": pa.array([movie.title for movie in movies.values()], pa.string()),
-        }
-    )
     with TableWriter(output, command=COMMAND) as writer:
         writer.write_users(users)
-        writer.write_items(items)
+        writer.write_items(_items_table(movies, tags))
         num_clicks, seen = _write_ratings(ratings_file, set(movies), writer, rejected)
-        if not seen:
-            raise ValueError(
-                f"{ratings_file} has no usable rating: {rejected.counts()}. Download it again."
-            )
         writer.write_json_lines("rejected.jsonl", rejected.rows)
     notes = [f"{num_other:,} free tags are of movies that MovieLens-1M does not have."]
     num_unknown = len(seen.difference(users.column("user_id").to_pylist()))
     if num_unknown:
         notes.append(f"{num_unknown:,} users of ratings have no row in users.dat.")
-    num_tags = sum(len(own) for own in tags.values())
-    return PreparedSummary(
-        output=output,
+    return PreparedSummary.of_items(
+        output,
+        tags.values(),
         num_interactions=writer.num_rows["interactions"],
         num_clicks=num_clicks,
         num_users=len(users),
-        num_items=len(items),
-        num_tags=len({tag for own in tags.values() for tag in own}),
-        tags_per_item=num_tags / len(items) if len(items) else 0.0,
         rejected=rejected.counts(),
         notes=tuple(notes),
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +32,26 @@ class PreparedSummary:
     tags_per_item: float
     rejected: Mapping[str, int] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of_items(
+        cls, output: str, tags_of_items: Collection[Collection[str]], **rest: Any
+    ) -> PreparedSummary:
+        """Counts items and tags.
+
+        Args:
+          output: folder of the tables.
+          tags_of_items: the tags of each item.
+          **rest: the other attributes.
+        """
+        num_pairs = sum(map(len, tags_of_items))
+        return cls(
+            output=output,
+            num_items=len(tags_of_items),
+            num_tags=len({tag for own in tags_of_items for tag in own}),
+            tags_per_item=num_pairs / len(tags_of_items) if tags_of_items else 0.0,
+            **rest,
+        )
 
     def lines(self) -> list[str]:
         """Returns the summary for a terminal, one fact per line."""

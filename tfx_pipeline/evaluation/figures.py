@@ -58,50 +58,92 @@ def evaluate_model_and_users(
     # Scored once; every second stage reads the scores beside the labels.
     size = min(_CHUNK, users_at_once(len(tags)))
     logits, probabilities = _in_chunks(scorer.score_impressions, snapshots, size)
-    offsets = snapshots.lists[f.IMPRESSION_NUM_TAGS].offsets
-    scored = Snapshots(
-        snapshots.scalars, {**snapshots.lists, _CLICK_LOGITS: ListValues(logits, offsets)}
-    )
-
-    by_user: UserFigures = {}
-
-    def figures(tag_scorer: TagScorer, name: str) -> dict[str, float | None]:
-        of_tags, by_user[name] = evaluate_all_and_users(
-            tag_scorer,
-            scored,
-            len(tags),
-            lambda chunk: chunk.lists[_CLICK_LOGITS].values,
-            is_head=head_tags(clicks),
-            chunk_size=size,
-        )
-        return of_tags | (items.figures(tag_scorer, snapshots) if items else {})
-
-    # Without a trained click head there is no calibration.
-    rows = slice(None if scorer.has_click_head else 0)
-    click_calibration = _calibration_figures(
-        "click",
-        probabilities[rows],
-        special.expit(logits[rows].astype(np.float64)),
-        snapshots.lists[f.IMPRESSION_CLICKED].values[rows],
-        snapshots.lists[f.IMPRESSION_WEIGHTS].values[rows],
-    )
-    log_shares, is_clicked = _in_chunks(scorer.tag_outcomes, snapshots, size)
-    tag_calibration = _calibration_figures(
-        "tag", scorer.calibrations.tags.probabilities(log_shares), np.exp(log_shares), is_clicked
-    )
-    served = figures(scorer.score_tags, who)
-    result: Figures = {who: served | click_calibration | tag_calibration}
+    users = _ScoredUsers(snapshots, logits, clicks, size, items)
+    calibration = _calibrations(scorer, users, probabilities)
+    served = users.figures(scorer.score_tags, who)
+    result: Figures = {who: served | calibration}
     if with_stages:
         stage = scorer.second_stage
         without_memory = served
         if stage.memory:
-            without_memory = figures(scorer.stage_scorer(stage.click_weight), WITHOUT_MEMORY)
+            without_memory = users.figures(scorer.stage_scorer(stage.click_weight), WITHOUT_MEMORY)
             result[WITHOUT_MEMORY] = without_memory
         for name, weight in stage_weights(stage.mix_weight, scorer.has_click_head).items():
             is_there = weight == stage.click_weight
-            found = without_memory if is_there else figures(scorer.stage_scorer(weight), name)
+            found = without_memory if is_there else users.figures(scorer.stage_scorer(weight), name)
             result[name] = dict(found)
-    return result, by_user
+    return result, users.by_user
+
+
+class _ScoredUsers:
+    """Users whose impressions a model has scored, and what they add to the figures of its stages.
+
+    Attributes:
+      snapshots: One a user.
+      logits: float [num_impressions], of clicks.
+      chunk_size: Users looked at at a time.
+      by_user: What every user adds, by name of a stage whose figures were computed.
+    """
+
+    def __init__(
+        self,
+        snapshots: Snapshots,
+        logits: np.ndarray,
+        clicks: np.ndarray,
+        chunk_size: int,
+        items: HeldOutItems | None,
+    ):
+        """Initializes with the users.
+
+        Args:
+          snapshots: One a user.
+          logits: float [num_impressions], of clicks.
+          clicks: float [num_tags], of the train users; says which tags are head and tail.
+          chunk_size: Users looked at at a time.
+          items: Those that the users clicked; None: no figures of items.
+        """
+        self.snapshots = snapshots
+        self.logits = logits
+        self.chunk_size = chunk_size
+        self.by_user: UserFigures = {}
+        offsets = snapshots.lists[f.IMPRESSION_NUM_TAGS].offsets
+        self._scored = Snapshots(
+            snapshots.scalars, {**snapshots.lists, _CLICK_LOGITS: ListValues(logits, offsets)}
+        )
+        self._is_head = head_tags(clicks)
+        self._items = items
+
+    def figures(self, tag_scorer: TagScorer, name: str) -> dict[str, float | None]:
+        """The figures of a stage that scores tags, of items too where there are any."""
+        of_tags, self.by_user[name] = evaluate_all_and_users(
+            tag_scorer,
+            self._scored,
+            len(self._is_head),
+            lambda chunk: chunk.lists[_CLICK_LOGITS].values,
+            is_head=self._is_head,
+            chunk_size=self.chunk_size,
+        )
+        return of_tags | (self._items.figures(tag_scorer, self.snapshots) if self._items else {})
+
+
+def _calibrations(
+    scorer: SavedModelScorer, users: _ScoredUsers, probabilities: np.ndarray
+) -> dict[str, float | None]:
+    """The calibration figures of clicks and of tags; `probabilities` are of the impressions."""
+    # What nothing has trained has no calibration.
+    rows = slice(None if scorer.has_click_head else 0)
+    of_clicks = _calibration_figures(
+        "click",
+        probabilities[rows],
+        special.expit(users.logits[rows].astype(np.float64)),
+        users.snapshots.lists[f.IMPRESSION_CLICKED].values[rows],
+        users.snapshots.lists[f.IMPRESSION_WEIGHTS].values[rows],
+    )
+    log_shares, is_clicked = _in_chunks(scorer.tag_outcomes, users.snapshots, users.chunk_size)
+    of_tags = _calibration_figures(
+        "tag", scorer.calibrations.tags.probabilities(log_shares), np.exp(log_shares), is_clicked
+    )
+    return of_clicks | of_tags
 
 
 def _in_chunks(

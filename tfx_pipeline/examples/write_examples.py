@@ -16,7 +16,7 @@ per event, before the events become snapshots and multiply. The module `readers`
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam import pvalue
@@ -86,6 +86,51 @@ def write_examples(
     """
     # One day of tolerance for clocks that run ahead.
     latest = (int(time.time()) if day_end is None else day_end) + 86_400
+    read = _read_tables(pipeline, data, spec, config, files, workplace, latest)
+    span = (
+        read.interactions[SPAN]
+        | "SpanOfLog" >> beam.CombineGlobally(merge_spans)
+        | "EndOfDay" >> beam.Map(_ending_not_before, (day_end or 0) - 1)
+    )
+    written = (
+        (read.interactions.parcels, read.users.parcels)
+        | "AllParcels" >> beam.Flatten()
+        | "CountBytes" >> beam.Map(_counted)
+        | "GroupShards" >> beam.GroupByKey()
+        | "WriteShard"
+        >> beam.ParDo(
+            WriteShard(outputs, spec, config, workplace), read.catalogue, pvalue.AsSingleton(span)
+        ).with_outputs(NOTES)
+    )
+    split_counts = span | "SplitCounts" >> beam.FlatMap(_split_counts, config).with_outputs(NOTES)
+    sources = (read.items, read.interactions, read.users, written, split_counts)
+    (
+        [source[NOTES] for source in sources]
+        | "AllNotes" >> beam.Flatten()
+        | "GroupNotes" >> beam.GroupByKey()
+        | "WriteNotes" >> beam.ParDo(WriteNotes(outputs.summary, outputs.rejected), read.catalogue)
+    )
+
+
+class _Read(NamedTuple):
+    """What is read of the tables; `catalogue` is that of the items, for every worker."""
+
+    items: pvalue.DoOutputsTuple
+    catalogue: pvalue.AsSingleton
+    interactions: pvalue.DoOutputsTuple
+    users: pvalue.DoOutputsTuple
+
+
+def _read_tables(
+    pipeline: beam.Pipeline,
+    data: DataConfig,
+    spec: f.FeatureSpec,
+    config: ExamplesConfig,
+    files: dict[str, list[str]],
+    workplace: Workplace,
+    latest: int,
+) -> _Read:
+    """Adds the reading of items, interactions and users; an event after `latest` is set aside."""
     counts_times = config.split == "temporal" and given_time_split(config) is None
     parts = {name: list_splits(paths) for name, paths in files.items()}
     # `Create` spreads its elements over the workers.
@@ -117,28 +162,7 @@ def write_examples(
             ReadUsers(limited(users_of(spec), data), config.num_shards, workplace)
         ).with_outputs(NOTES, main="parcels")
     )
-    span = (
-        interactions[SPAN]
-        | "SpanOfLog" >> beam.CombineGlobally(merge_spans)
-        | "EndOfDay" >> beam.Map(_ending_not_before, (day_end or 0) - 1)
-    )
-    written = (
-        (interactions.parcels, users.parcels)
-        | "AllParcels" >> beam.Flatten()
-        | "CountBytes" >> beam.Map(_counted)
-        | "GroupShards" >> beam.GroupByKey()
-        | "WriteShard"
-        >> beam.ParDo(
-            WriteShard(outputs, spec, config, workplace), catalogue, pvalue.AsSingleton(span)
-        ).with_outputs(NOTES)
-    )
-    split_counts = span | "SplitCounts" >> beam.FlatMap(_split_counts, config).with_outputs(NOTES)
-    (
-        [source[NOTES] for source in (items, interactions, users, written, split_counts)]
-        | "AllNotes" >> beam.Flatten()
-        | "GroupNotes" >> beam.GroupByKey()
-        | "WriteNotes" >> beam.ParDo(WriteNotes(outputs.summary, outputs.rejected), catalogue)
-    )
+    return _Read(items, catalogue, interactions, users)
 
 
 def _ending_not_before(span: LogSpan, earliest: int) -> LogSpan:

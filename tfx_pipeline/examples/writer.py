@@ -16,7 +16,7 @@ from tfx_pipeline.examples.moments import num_events_before
 from tfx_pipeline.examples.notes import clicks, count, row_counts, user_forms
 from tfx_pipeline.examples.readers import EVENTS, PROFILES
 from tfx_pipeline.examples.record_file import RecordFile
-from tfx_pipeline.examples.shard_users import gather_users
+from tfx_pipeline.examples.shard_users import ShardUsers, gather_users
 from tfx_pipeline.examples.shuffle import Parcel, Workplace, open_parcel
 from tfx_pipeline.examples.snapshots import SnapshotMaker
 from tfx_pipeline.examples.tf_examples import serialize_columns
@@ -116,27 +116,7 @@ class WriteShard(ThreadedFn):
             self.spec.profile,
             self.config.max_events_per_user,
         )
-        yield from row_counts(tables.USERS, 0, found.rejected)
-        yield from count("users.total", len(found.users))
-        yield from count("users.without_profile", found.num_without_profile)
-        yield from count("users.without_events", found.num_without_events)
-        for feature in self.spec.profile:
-            if feature.is_number:
-                num_missing = found.users.profile[feature.name].null_count
-                yield from count(f"users.missing.{feature.name}", num_missing)
-        yield from count("users.at_one_time", found.num_at_one_time)
-        yield from count("rows.clicks", int(np.count_nonzero(found.users.events.clicked)))
-        yield from count("rows.skips", int(np.count_nonzero(~found.users.events.clicked)))
-        size = size_of_shard(self.config.num_shards)
-        yield user_forms(
-            *(
-                sample_ids(found.users.user_ids.filter(pa.array(is_wanted)), size)
-                for is_wanted in (~found.has_profile, found.has_profile)
-            )
-        )
-        yield from count("rows.duplicates", found.num_duplicates)
-        yield from count("rows.beyond_user_cap", found.num_dropped)
-
+        yield from self._notes_of_users(found)
         maker = SnapshotMaker(texts, self.spec, self.config, span.end + 1, time_split)
         training = CountsOfShard(len(columns["tags"].vocabulary), len(catalogue))
         files = _ShardFiles(self.outputs, f"{shard:05d}-of-{self.config.num_shards:05d}")
@@ -165,6 +145,29 @@ class WriteShard(ThreadedFn):
         for name, number in zip(("validation", "test"), inactive.tolist(), strict=True):
             yield from count(f"split.inactive_in_{name}", number)
         yield from clicks(training.total())
+
+    def _notes_of_users(self, found: ShardUsers) -> Iterator[Any]:
+        """What was found of the shard's users, whatever examples they make."""
+        yield from row_counts(tables.USERS, 0, found.rejected)
+        yield from count("users.total", len(found.users))
+        yield from count("users.without_profile", found.num_without_profile)
+        yield from count("users.without_events", found.num_without_events)
+        for feature in self.spec.profile:
+            if feature.is_number:
+                num_missing = found.users.profile[feature.name].null_count
+                yield from count(f"users.missing.{feature.name}", num_missing)
+        yield from count("users.at_one_time", found.num_at_one_time)
+        yield from count("rows.clicks", int(np.count_nonzero(found.users.events.clicked)))
+        yield from count("rows.skips", int(np.count_nonzero(~found.users.events.clicked)))
+        size = size_of_shard(self.config.num_shards)
+        yield user_forms(
+            *(
+                sample_ids(found.users.user_ids.filter(pa.array(is_wanted)), size)
+                for is_wanted in (~found.has_profile, found.has_profile)
+            )
+        )
+        yield from count("rows.duplicates", found.num_duplicates)
+        yield from count("rows.beyond_user_cap", found.num_dropped)
 
     def _attributes_of(self, catalogue: ItemCatalogue) -> _Attributes:
         with self._lock:

@@ -175,14 +175,21 @@ def _reindex(
         "num_retired": len(changes.retired),
         "num_reweighted": len(changes.weights),
     }
-    check = check_index(recall, config.index.target_recall)
+    return _push_if_good(config, servable, provenance, len(file.rejected))
+
+
+def _push_if_good(
+    config: PipelineConfig, servable: str, provenance: Mapping[str, Any], num_rejected: int
+) -> ReindexResult:
+    """Asks the recall gate, and pushes what it lets through."""
+    check = check_index(provenance["recall"], config.index.target_recall)
     if not check.is_passed:
-        return ReindexResult(None, provenance, len(file.rejected), (str(check),))
+        return ReindexResult(None, provenance, num_rejected, (str(check),))
     paths = {"base_path": absolute(config.base_path), "exact_base_path": ""}
     if config.exact_base_path:
         paths["exact_base_path"] = absolute(config.exact_base_path)
     version = push(push_sources(paths, servable), provenance)
-    return ReindexResult(version, provenance, len(file.rejected), ())
+    return ReindexResult(version, provenance, num_rejected, ())
 
 
 def _check_sources(version: PushedVersion, output_dir: str) -> None:

@@ -82,11 +82,18 @@ class _SkippedRows:
     def __init__(self) -> None:
         self.numbers: list[int] = []
         self.texts: list[str] = []
+        self.num_taken = 0
 
     def __call__(self, row: pyarrow.csv.InvalidRow) -> str:
         self.numbers.append(row.number - 1)  # The parser counts the header as row 1.
         self.texts.append(row.text)
         return "skip"
+
+    def take_new(self) -> tuple[list[int], list[str]]:
+        """The numbers and texts of those since the last call."""
+        new = slice(self.num_taken, len(self.numbers))
+        self.num_taken = new.stop
+        return self.numbers[new], self.texts[new]
 
 
 def _number_rows(num_good: int, num_rows: int, skipped: np.ndarray) -> np.ndarray:
@@ -128,60 +135,66 @@ def read_csv(
     # No row may be longer than a block.
     watched = WatchedCsv(stream, limits.row_bytes)
     skipped = _SkippedRows()
-    num_good = num_reported = 0
+    num_good = 0
     reader = None
     try:
-        reader = pyarrow.csv.open_csv(
-            watched,
-            read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=block_bytes(limits)),
-            parse_options=pyarrow.csv.ParseOptions(
-                newlines_in_values=True, invalid_row_handler=skipped
-            ),
-            # Bytes rather than strings: one undecodable cell must not fail the file.
-            convert_options=pyarrow.csv.ConvertOptions(
-                include_columns=columns,
-                column_types={name: pa.binary() for name in columns},
-            ),
-        )
+        reader = _open_csv(watched, columns, skipped, limits)
         for block in reader:
             _check(watched, file, limits)
             for start in range(0, max(block.num_rows, 1), batch_rows):
                 part = block.slice(start, batch_rows)
                 numbers = _number_rows(num_good, part.num_rows, np.array(skipped.numbers, np.int64))
                 num_good += part.num_rows
-                new = slice(num_reported, len(skipped.numbers))
-                num_reported = len(skipped.numbers)
-                yield _file_batch(
-                    part, numbers, table, file, skipped.numbers[new], skipped.texts[new]
-                )
+                yield _file_batch(part, numbers, table, file, *skipped.take_new())
         _check(watched, file, limits)
-        new = slice(num_reported, len(skipped.numbers))
-        if skipped.numbers[new]:
+        last_numbers, last_texts = skipped.take_new()
+        if last_numbers:
             empty = pa.RecordBatch.from_arrays(
                 [pa.array([], pa.binary()) for _ in columns], names=columns
             )
-            yield _file_batch(
-                empty, np.zeros(0, np.int64), table, file, skipped.numbers[new], skipped.texts[new]
-            )
+            none = np.zeros(0, np.int64)
+            yield _file_batch(empty, none, table, file, last_numbers, last_texts)
     except pa.ArrowInvalid as error:
         _check(watched, file, limits)
         # Text that fills a block without ending a row is most likely after an open quote.
         _check_quotes(watched.watch.opened_in, file)
-        if found := _UNDECODABLE_ROW.search(str(error)):
-            # Arrow decodes the row's text before it calls the handler.
-            raise ValueError(
-                f"{file} must have a value a column, in UTF-8. Received: row {int(found[1]) - 1}, "
-                "which has more or fewer, and bytes that are no UTF-8. Mend the row."
-            ) from error
-        raise ValueError(
-            f"{file} cannot be read as CSV near row {num_good + num_reported + 1}: "
-            f"{first_line(error)} "
-            f"No row may be longer than {limits.row_bytes >> 20} MB: write the table as Parquet."
-        ) from error
+        raise _unparsable(error, file, num_good + skipped.num_taken + 1, limits) from error
     finally:
         watched.stop()
         if reader is not None:
             _bring_to_its_end(reader, watched)
+
+
+def _open_csv(
+    watched: WatchedCsv, columns: list[str], skipped: _SkippedRows, limits: ReadLimits
+) -> pyarrow.csv.CSVStreamingReader:
+    return pyarrow.csv.open_csv(
+        watched,
+        read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=block_bytes(limits)),
+        parse_options=pyarrow.csv.ParseOptions(
+            newlines_in_values=True, invalid_row_handler=skipped
+        ),
+        # Bytes rather than strings: one undecodable cell must not fail the file.
+        convert_options=pyarrow.csv.ConvertOptions(
+            include_columns=columns,
+            column_types={name: pa.binary() for name in columns},
+        ),
+    )
+
+
+def _unparsable(error: pa.ArrowInvalid, file: str, row: int, limits: ReadLimits) -> ValueError:
+    """What Arrow's error says of a file, in our words; `row` is near where it was read."""
+    if found := _UNDECODABLE_ROW.search(str(error)):
+        # Arrow makes a text of a row before it asks what is to become of it.
+        return ValueError(
+            f"{file} must have a value a column, in UTF-8. Received: row {int(found[1]) - 1}, "
+            "which has more or fewer, and bytes that are no UTF-8. Mend the row."
+        )
+    return ValueError(
+        f"{file} cannot be read as CSV near row {row}: "
+        f"{first_line(error)} "
+        f"No row may be longer than {limits.row_bytes >> 20} MB: write the table as Parquet."
+    )
 
 
 def _bring_to_its_end(reader: pyarrow.csv.CSVStreamingReader, watched: WatchedCsv) -> None:

@@ -131,23 +131,8 @@ def validate_interactions(
     clicked = as_numbers(rows.column("clicked"), accept_words=True).values
     verdicts.reject(~np.isin(clicked, (0.0, 1.0)), schema.CLICKED_NOT_0_OR_1)
 
-    weights = np.ones(rows.num_rows, np.float64)
-    found_weights = _optional(rows, "weight")
-    if found_weights is not None:
-        numbers = as_numbers(found_weights)
-        verdicts.reject(numbers.is_invalid | (numbers.values < 0), schema.WRONG_TYPE)
-        # A finite float64 may not be a finite float32, which is the stored type.
-        verdicts.reject(numbers.values > np.finfo(np.float32).max, schema.WRONG_TYPE)
-        weights = np.where(np.isnan(numbers.values), 1.0, numbers.values)
-
-    if item_index is None:
-        positions = np.full(rows.num_rows, -1, np.int32)
-    else:
-        positions = item_index.index_of(item_ids)
-        is_unknown = positions < 0
-        if is_unknown.any():
-            verdicts.reject(is_unknown & item_index.is_untagged(item_ids), schema.UNTAGGED_ITEM)
-            verdicts.reject(is_unknown, schema.UNKNOWN_ITEM)
+    weights = _judged_weights(rows, verdicts)
+    positions = _judged_positions(item_ids, item_index, verdicts)
     with np.errstate(invalid="ignore", over="ignore"):
         # Cells of rejected rows may overflow here; `split` drops them.
         canonical = pa.RecordBatch.from_arrays(
@@ -162,6 +147,32 @@ def validate_interactions(
             schema=INTERACTION_ROWS,
         )
     return verdicts.split(batch, canonical, verdicts.ids_with(schema.UNKNOWN_ITEM, item_ids))
+
+
+def _judged_weights(rows: pa.RecordBatch, verdicts: _Verdicts) -> np.ndarray:
+    """The weights of interactions, float64 [n], 1 where there is none; rejects what is none."""
+    found = _optional(rows, "weight")
+    if found is None:
+        return np.ones(rows.num_rows, np.float64)
+    numbers = as_numbers(found)
+    verdicts.reject(numbers.is_invalid | (numbers.values < 0), schema.WRONG_TYPE)
+    # A finite float64 may not be a finite float32, which is what is kept.
+    verdicts.reject(numbers.values > np.finfo(np.float32).max, schema.WRONG_TYPE)
+    return np.where(np.isnan(numbers.values), 1.0, numbers.values)
+
+
+def _judged_positions(
+    item_ids: pa.Array, item_index: ItemCatalogue | None, verdicts: _Verdicts
+) -> np.ndarray:
+    """Where items are in the catalogue, int [n], -1 without one; rejects those it does not have."""
+    if item_index is None:
+        return np.full(len(item_ids), -1, np.int32)
+    positions = item_index.index_of(item_ids)
+    is_unknown = positions < 0
+    if is_unknown.any():
+        verdicts.reject(is_unknown & item_index.is_untagged(item_ids), schema.UNTAGGED_ITEM)
+        verdicts.reject(is_unknown, schema.UNKNOWN_ITEM)
+    return positions
 
 
 def validate_items(

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Mapping
 
 import numpy as np
+from scipy import sparse
 
 from trainer.contract.features import USER_ID, FeatureSpec
 from trainer.data.snapshots import Snapshots
@@ -96,39 +97,10 @@ def fit_baselines(
         "popularity": Baseline(baselines.popularity(clicks)),
         "random": Baseline(baselines.random(num_tags, seed)),
     }
-    settings = {"blend_weight": weight}
-    skipped: dict[str, str] = {}
-    domain = counting_domain(spec)
-    counts = user_rows(train, num_tags, domain)
-    if not counts.nnz:
-        no_clicks = "no training user clicked a known tag"
-        skipped |= dict.fromkeys(("ease", "ease_own_history", "neighbours"), no_clicks)
-    else:
-        num_users = counts.shape[0]
-        mbytes = ease_memory_bytes(num_users, num_tags, counts.nnz) / 1e6
-        if mbytes > config.max_ease_memory_mb:
-            too_large = (
-                f"{num_users:,} training users by {num_tags:,} tags would take about "
-                f"{mbytes:,.0f} MB (`baselines.max_ease_memory_mb` is {config.max_ease_memory_mb})"
-            )
-            skipped |= dict.fromkeys(("ease", "ease_own_history"), too_large)
-        else:
-            ease = choose_ease(log_counts(counts), validation)
-            own = baselines.choose_weight(
-                lambda weight: baselines.ease_own_history(ease, weight),
-                deciding_users(validation, num_tags),
-                num_tags,
-                baselines.EASE_WEIGHTS,
-            )
-            settings["ease_regularization"] = ease.regularization
-            settings["ease_own_history_weight"] = own
-            found["ease"] = Baseline(ease_scorer(ease))
-            found["ease_own_history"] = Baseline(baselines.ease_own_history(ease, own), False)
-        rows = first_of_users(train, config.max_neighbour_users)
-        if len(rows) < num_users:
-            counts = user_rows(train, num_tags, domain, config.max_neighbour_users)
-        settings["neighbours_num_users"] = float(len(rows))
-        found["neighbours"] = Baseline(Neighbours(counts, train.scalars[USER_ID][rows]).scorer())
+    of_rows = _fit_on_rows(num_tags, train, validation, spec, config)
+    found |= of_rows.by_name
+    settings = {"blend_weight": weight, **of_rows.settings}
+    skipped = dict(of_rows.skipped)
     skipped_tags = counting_domain(spec, "skipped")
     if skipped_tags is None:
         skipped["shown"] = "no domain of `features` counts the tags of what was skipped"
@@ -138,3 +110,59 @@ def fit_baselines(
         _progress.info("baseline %s is left out: %s", who, reason)
     by_name = {who: found[who] for who in BASELINES if who in found}
     return FittedBaselines(by_name, settings, skipped)
+
+
+def _fit_on_rows(
+    num_tags: int,
+    train: Snapshots,
+    validation: Snapshots,
+    spec: FeatureSpec,
+    config: BaselinesConfig,
+) -> FittedBaselines:
+    """Those that learn from the rows of training users: EASE, alone and mixed, and neighbours."""
+    domain = counting_domain(spec)
+    counts = user_rows(train, num_tags, domain)
+    if not counts.nnz:
+        no_clicks = "no training user clicked a known tag"
+        skipped = dict.fromkeys(("ease", "ease_own_history", "neighbours"), no_clicks)
+        return FittedBaselines({}, {}, skipped)
+    ease = _fit_ease(counts, validation, config)
+    num_users = counts.shape[0]
+    rows = first_of_users(train, config.max_neighbour_users)
+    if len(rows) < num_users:
+        counts = user_rows(train, num_tags, domain, config.max_neighbour_users)
+    neighbours = Baseline(Neighbours(counts, train.scalars[USER_ID][rows]).scorer())
+    return FittedBaselines(
+        {**ease.by_name, "neighbours": neighbours},
+        {**ease.settings, "neighbours_num_users": float(len(rows))},
+        ease.skipped,
+    )
+
+
+def _fit_ease(
+    counts: sparse.csr_matrix, validation: Snapshots, config: BaselinesConfig
+) -> FittedBaselines:
+    """EASE of the users' rows, alone and mixed with their own history, where there is room."""
+    num_users, num_tags = counts.shape
+    mbytes = ease_memory_bytes(num_users, num_tags, counts.nnz) / 1e6
+    if mbytes > config.max_ease_memory_mb:
+        too_large = (
+            f"{num_users:,} training users by {num_tags:,} tags would take about "
+            f"{mbytes:,.0f} MB (`baselines.max_ease_memory_mb` is {config.max_ease_memory_mb})"
+        )
+        return FittedBaselines({}, {}, dict.fromkeys(("ease", "ease_own_history"), too_large))
+    ease = choose_ease(log_counts(counts), validation)
+    own = baselines.choose_weight(
+        lambda weight: baselines.ease_own_history(ease, weight),
+        deciding_users(validation, num_tags),
+        num_tags,
+        baselines.EASE_WEIGHTS,
+    )
+    return FittedBaselines(
+        {
+            "ease": Baseline(ease_scorer(ease)),
+            "ease_own_history": Baseline(baselines.ease_own_history(ease, own), False),
+        },
+        {"ease_regularization": ease.regularization, "ease_own_history_weight": own},
+        {},
+    )

@@ -52,45 +52,73 @@ def shortlists(
     parts = []
     for first in range(0, users.num_examples, size):
         rows = np.arange(first, min(first + size, users.num_examples))
-        chunk = users.take(rows)
         logits = queries[rows] @ candidates.T
-        listed = np.zeros(logits.shape, bool)
-        best = metrics.top_k(logits, max(num_candidates, *CUTS))
-        np.put_along_axis(listed, best, True, axis=1)
-        if with_novel:
-            novel = logits.copy()
-            novel[known_pairs(chunk.lists[f.HISTORY_TAGS])] = -np.inf
-            np.put_along_axis(listed, metrics.top_k(novel, max(CUTS)), True, axis=1)
-        for name in (f.LABEL_TAGS, *domains):
-            listed[known_pairs(chunk.lists[name], len(candidates))] = True
+        listed = _deciding_tags(logits, users.take(rows), num_candidates, with_novel, domains)
         user, tags = np.nonzero(listed)
         products = np.einsum("pd,pd->p", queries[rows[user]], clicks[tags])
         parts.append((rows[user], tags, logits[listed], products))
     user, tags, *logits_of_pairs = (np.concatenate(p) for p in zip(*parts, strict=True))
-    starts = np.searchsorted(user, np.arange(users.num_examples))
-    places = np.arange(len(user)) - starts[user]
-    shape = (users.num_examples, int(places.max()) + 1)
+    pairs = _Pairs(user, tags, users.num_examples, len(candidates))
+    shape = (users.num_examples, int(pairs.places.max()) + 1)
     scores = {}
     for name, values in zip((MULTI_CLASS, CLICK), logits_of_pairs, strict=True):
         scores[name] = np.full(shape, -np.inf, np.float32)
-        scores[name][user, places] = values
-    # Pairs are encoded as ascending numbers, so that bisection finds them.
-    keys = user * len(candidates) + tags
-
-    def listed_only(column: ListValues) -> ListValues:
-        wanted = column.row_ids * len(candidates) + column.values
-        found = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        is_listed = (keys[found] == wanted) & (column.values >= 0)
-        return ListValues(np.where(is_listed, places[found], -1), column.offsets)
-
-    lists = {name: listed_only(users.lists[name]) for name in (f.LABEL_TAGS, f.HISTORY_TAGS)}
+        scores[name][user, pairs.places] = values
+    lists = {name: pairs.listed_only(users.lists[name]) for name in (f.LABEL_TAGS, f.HISTORY_TAGS)}
     for name in domains:
         own = domain_shares(users.lists, name, len(candidates))
-        listed = places[np.searchsorted(keys, own.row_ids * len(candidates) + own.tags)]
+        listed = pairs.places_of(own.row_ids, own.tags)
         scores[shares_of(name)] = np.zeros(shape, np.float32)
         scores[shares_of(name)][own.row_ids, listed] = own.shares
         scores[total_of(name)] = own.totals
     return Snapshots({**users.scalars, **scores}, lists)
+
+
+def _deciding_tags(
+    logits: np.ndarray,
+    users: Snapshots,
+    num_candidates: int,
+    with_novel: bool,
+    domains: Sequence[str],
+) -> np.ndarray:
+    """Which tags are in the lists of `shortlists`, bool [num_users, num_tags]."""
+    listed = np.zeros(logits.shape, bool)
+    best = metrics.top_k(logits, max(num_candidates, *CUTS))
+    np.put_along_axis(listed, best, True, axis=1)
+    if with_novel:
+        novel = logits.copy()
+        novel[known_pairs(users.lists[f.HISTORY_TAGS])] = -np.inf
+        np.put_along_axis(listed, metrics.top_k(novel, max(CUTS)), True, axis=1)
+    for name in (f.LABEL_TAGS, *domains):
+        listed[known_pairs(users.lists[name], logits.shape[1])] = True
+    return listed
+
+
+class _Pairs:
+    """The users and tags of all lists.
+
+    Attributes:
+      places: int [num_pairs], of each tag in its user's list.
+    """
+
+    def __init__(self, users: np.ndarray, tags: np.ndarray, num_users: int, num_tags: int):
+        """Numbers the pairs, which are in order of the users and of the tags."""
+        starts = np.searchsorted(users, np.arange(num_users))
+        self.places = np.arange(len(users)) - starts[users]
+        self._num_tags = num_tags
+        # One number a pair, ascending, so that a pair is found by bisection.
+        self._keys = users * num_tags + tags
+
+    def places_of(self, users: np.ndarray, tags: np.ndarray) -> np.ndarray:
+        """The places of pairs that are listed."""
+        return self.places[np.searchsorted(self._keys, users * self._num_tags + tags)]
+
+    def listed_only(self, column: ListValues) -> ListValues:
+        """Tags by their places; -1 where they are not listed."""
+        wanted = column.row_ids * self._num_tags + column.values
+        found = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
+        is_listed = (self._keys[found] == wanted) & (column.values >= 0)
+        return ListValues(np.where(is_listed, self.places[found], -1), column.offsets)
 
 
 def shares_of(domain: str) -> str:

@@ -66,6 +66,21 @@ class RowCounts:
     new: int
     retired: int
 
+    @classmethod
+    def of(cls, places: np.ndarray, num_old: int) -> "RowCounts":
+        """Counts the values of a vocabulary.
+
+        Args:
+          places: int [n], where each new value stood in the old vocabulary; -1: nowhere.
+          num_old: Values of the old one.
+        """
+        return cls(
+            kept=int(np.sum(places >= 0)),
+            new=int(np.sum(places < 0)),
+            # Several buckets may have the row of one.
+            retired=num_old - len(np.unique(places[places >= 0])),
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class WarmStart:
@@ -170,26 +185,13 @@ def start_from(directory: str, model: InterestModel, of_transform: Vocabularies)
     old, fresh = ModelState.from_arrays(arrays), ModelState.of(model)
     old_tables = {name: TableRows(**rows) for name, rows in rest["tables"].items()}
     new_tables = tables(model)
-    mismatches = _mismatches(old.weights, old_tables, fresh.weights, new_tables)
-    require(
-        not mismatches,
-        "training.warm_start",
-        "be false for a model of another architecture than the last blessed one "
-        f"({'; '.join(mismatches[:3])})",
-        True,
-    )
-    vocabularies = vocabularies_of(model, of_transform)
-    of_numbers = {rows.vocabulary for rows in new_tables.values() if rows.is_number}
-    places = {
-        name: (_bucket_places if name in of_numbers else _places)(
-            rest["vocabularies"][name], values
-        )
-        for name, values in vocabularies.items()
-    }
+    _require_same_architecture(old.weights, old_tables, fresh.weights, new_tables)
+    old_vocabularies = rest["vocabularies"]
+    places = _all_places(old_vocabularies, vocabularies_of(model, of_transform), new_tables)
 
     def remap(before: Arrays, now: Arrays) -> Arrays:
         return {
-            name: _remap(before[name], value, places, rest["vocabularies"], new_tables.get(name))
+            name: _remap(before[name], value, places, old_vocabularies, new_tables.get(name))
             for name, value in now.items()
         }
 
@@ -206,16 +208,37 @@ def start_from(directory: str, model: InterestModel, of_transform: Vocabularies)
             iterations=old.iterations if has_slots else 0,
         ),
         rows={
-            name: RowCounts(
-                kept=int(np.sum(found >= 0)),
-                new=int(np.sum(found < 0)),
-                # Several new buckets may have the row of one old bucket.
-                retired=len(rest["vocabularies"][name]) - len(np.unique(found[found >= 0])),
-            )
-            for name, found in places.items()
+            name: RowCounts.of(found, len(old_vocabularies[name])) for name, found in places.items()
         },
         has_slots=has_slots,
     )
+
+
+def _require_same_architecture(
+    old: Arrays,
+    old_tables: Mapping[str, TableRows],
+    new: Arrays,
+    new_tables: Mapping[str, TableRows],
+) -> None:
+    mismatches = _mismatches(old, old_tables, new, new_tables)
+    require(
+        not mismatches,
+        "training.warm_start",
+        "be false for a model of another architecture than the last blessed one "
+        f"({'; '.join(mismatches[:3])})",
+        True,
+    )
+
+
+def _all_places(
+    old: Vocabularies, new: Vocabularies, new_tables: Mapping[str, TableRows]
+) -> dict[str, np.ndarray]:
+    """By vocabulary, where each new value stood in the old one, int [n]; -1: nowhere."""
+    of_numbers = {rows.vocabulary for rows in new_tables.values() if rows.is_number}
+    return {
+        name: (_bucket_places if name in of_numbers else _places)(old[name], values)
+        for name, values in new.items()
+    }
 
 
 def _places(old: Sequence[str], new: Sequence[str]) -> np.ndarray:

@@ -4,6 +4,7 @@ It contains the transform, so that a caller sends strings. It does not contain t
 node of its own builds from the signature `CANDIDATES` and can rebuild without training.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -17,6 +18,9 @@ from trainer.evaluation.second_stage import mixed
 from trainer.model import InterestModel
 from trainer.saved.explanations import explain, padded_outputs
 from trainer.towers.tag_tower import TagVectors
+
+# Name, what is computed, and its inputs by name.
+_SignatureFunction = tuple[str, Callable[..., dict[str, tf.Tensor]], dict[str, tf.TensorSpec]]
 
 
 class SavedTowers(tf.Module):
@@ -242,108 +246,118 @@ class SavedTowers(tf.Module):
         return padded_outputs(explanation, raw, self._spec)
 
     def signatures(self) -> dict[str, Any]:
-        """Returns the signatures by name, as concrete functions."""
-        raw = self.raw_signature()
-        # Traced once for all signatures: the user tower is most of a graph, which is loaded often.
-        embed = tf.function(self.query_embeddings, input_signature=[raw], autograph=False)
-
-        def embed_examples(**inputs):
-            return {s.QUERY_EMBEDDINGS: embed(self.parse_examples(inputs[s.EXAMPLES]))}
-
-        def embed_users(**inputs):
-            return {s.QUERY_EMBEDDINGS: embed(inputs)}
-
-        def candidates():
-            return self.candidates()
-
-        def score_tags(**inputs):
-            tags = inputs.pop(s.CANDIDATE_TAGS)
-            return self.score_tags(embed(inputs), tags)
-
-        def score_tags_by_embedding(**inputs):
-            return self.score_tags(inputs[s.QUERY_EMBEDDINGS], inputs[s.CANDIDATE_TAGS])
-
-        def score_items(**inputs):
-            item_tags = inputs.pop(s.ITEM_TAGS)
-            return self.score_items(embed(inputs), item_tags)
-
-        def score_items_by_embedding(**inputs):
-            return self.score_items(inputs[s.QUERY_EMBEDDINGS], inputs[s.ITEM_TAGS])
-
-        def score_items_by_table(**inputs):
-            return self.score_items_by_table(
-                inputs[s.QUERY_EMBEDDINGS],
-                inputs[s.ITEM_TAG_ROWS],
-                inputs[s.CANDIDATE_EMBEDDINGS],
-                inputs.get(s.CLICK_EMBEDDINGS),
-            )
-
-        # Traced once for both signatures: it is the largest graph of all.
-        explain_vectors = tf.function(self.explain_by_embedding, autograph=False)
-
-        def explain_by_embedding(**inputs):
-            embeddings = inputs.pop(s.EXPLAINED_EMBEDDING)
-            return explain_vectors(inputs, embeddings)
-
-        def explain_tags(**inputs):
-            tags = inputs.pop(s.EXPLAINED_TAG)
-            return explain_vectors(inputs, self.ranking_embeddings(tags))
-
-        def embed_tags(**inputs):
-            return self.embed_tags(
-                inputs[s.TAGS], inputs[s.TAG_CATEGORIES], inputs.get(s.TAG_VECTORS)
-            )
-
-        candidate_tags = {
-            s.CANDIDATE_TAGS: tf.TensorSpec([None, None], tf.string, s.CANDIDATE_TAGS)
-        }
-        item_tags = {s.ITEM_TAGS: tf.TensorSpec([None, None, None], tf.string, s.ITEM_TAGS)}
-        explained = {s.EXPLAINED_TAG: tf.TensorSpec([None], tf.string, s.EXPLAINED_TAG)}
-        dimension = self._get_model().query_dim
-        queries = {
-            s.QUERY_EMBEDDINGS: tf.TensorSpec([None, dimension], tf.float32, s.QUERY_EMBEDDINGS)
-        }
-
-        def vectors(name: str) -> dict[str, tf.TensorSpec]:
-            return {name: tf.TensorSpec([None, dimension], tf.float32, name)}
-
-        tables = vectors(s.CANDIDATE_EMBEDDINGS)
-        if self._get_model().training_config.click_objective is not None:
-            tables |= vectors(s.CLICK_EMBEDDINGS)
-        item_rows = {s.ITEM_TAG_ROWS: tf.TensorSpec([None] * 3, tf.int64, s.ITEM_TAG_ROWS)}
-        functions = [
-            (
-                s.EMBED_EXAMPLES,
-                embed_examples,
-                {s.EXAMPLES: tf.TensorSpec([None], tf.string, s.EXAMPLES)},
-            ),
-            (s.EMBED_USERS, embed_users, raw),
-            (s.CANDIDATES, candidates, {}),
-            (s.SCORE_TAGS, score_tags, {**raw, **candidate_tags}),
-            (s.SCORE_TAGS_BY_EMBEDDING, score_tags_by_embedding, {**queries, **candidate_tags}),
-            (s.SCORE_ITEMS, score_items, {**raw, **item_tags}),
-            (s.SCORE_ITEMS_BY_EMBEDDING, score_items_by_embedding, {**queries, **item_tags}),
-            (s.SCORE_ITEMS_BY_TABLE, score_items_by_table, {**queries, **item_rows, **tables}),
-            (s.EXPLAIN, explain_tags, {**raw, **explained}),
-            (
-                s.EXPLAIN_BY_EMBEDDING,
-                explain_by_embedding,
-                {**raw, **vectors(s.EXPLAINED_EMBEDDING)},
-            ),
-        ]
-        views = self._get_model().tag_tower.views
-        if views is not None:
-            names = (s.TAGS, s.TAG_CATEGORIES)
-            tags = {name: tf.TensorSpec([None], tf.string, name) for name in names}
-            if views.vector_dim is not None:
-                tags[s.TAG_VECTORS] = tf.TensorSpec(
-                    [None, views.vector_dim], tf.float32, s.TAG_VECTORS
-                )
-            functions.append((s.EMBED_TAGS, embed_tags, tags))
+        """The signatures by name, as concrete functions."""
         return {
             name: tf.function(function, autograph=False).get_concrete_function(**inputs)
-            for name, function, inputs in functions
+            for name, function, inputs in self._signature_functions()
         }
+
+    def _signature_functions(self) -> list[_SignatureFunction]:
+        """Name, function and inputs of each signature, in the order in which they are traced."""
+        model = self._get_model()
+        functions = _SignatureFunctions(self)
+        raw = self.raw_signature()
+        candidate_tags = _inputs(s.CANDIDATE_TAGS, [None, None])
+        item_tags = _inputs(s.ITEM_TAGS, [None, None, None])
+        vector = [None, model.query_dim]
+        queries = _inputs(s.QUERY_EMBEDDINGS, vector, tf.float32)
+        tables = _inputs(s.CANDIDATE_EMBEDDINGS, vector, tf.float32)
+        if model.training_config.click_objective is not None:
+            tables |= _inputs(s.CLICK_EMBEDDINGS, vector, tf.float32)
+        item_rows = _inputs(s.ITEM_TAG_ROWS, [None] * 3, tf.int64)
+        found: list[_SignatureFunction] = [
+            (s.EMBED_EXAMPLES, functions.embed_examples, _inputs(s.EXAMPLES, [None])),
+            (s.EMBED_USERS, functions.embed_users, raw),
+            (s.CANDIDATES, functions.candidates, {}),
+            (s.SCORE_TAGS, functions.score_tags, raw | candidate_tags),
+            (
+                s.SCORE_TAGS_BY_EMBEDDING,
+                functions.score_tags_by_embedding,
+                queries | candidate_tags,
+            ),
+            (s.SCORE_ITEMS, functions.score_items, raw | item_tags),
+            (s.SCORE_ITEMS_BY_EMBEDDING, functions.score_items_by_embedding, queries | item_tags),
+            (s.SCORE_ITEMS_BY_TABLE, functions.score_items_by_table, queries | item_rows | tables),
+            (s.EXPLAIN, functions.explain_tags, raw | _inputs(s.EXPLAINED_TAG, [None])),
+            (
+                s.EXPLAIN_BY_EMBEDDING,
+                functions.explain_by_embedding,
+                raw | _inputs(s.EXPLAINED_EMBEDDING, vector, tf.float32),
+            ),
+        ]
+        views = model.tag_tower.views
+        if views is not None:
+            tags = _inputs(s.TAGS, [None]) | _inputs(s.TAG_CATEGORIES, [None])
+            if views.vector_dim is not None:
+                tags |= _inputs(s.TAG_VECTORS, [None, views.vector_dim], tf.float32)
+            found.append((s.EMBED_TAGS, functions.embed_tags, tags))
+        return found
+
+
+class _SignatureFunctions:
+    """What the signatures compute, each from its inputs by name."""
+
+    def __init__(self, towers: SavedTowers):
+        """Initializes with the towers; nothing is traced here."""
+        self._towers = towers
+        # Traced once for all: the user tower is most of a graph, and what is saved is loaded often.
+        self._embed = tf.function(
+            towers.query_embeddings, input_signature=[towers.raw_signature()], autograph=False
+        )
+        # Traced once for both: it is the largest graph of all.
+        self._explain = tf.function(towers.explain_by_embedding, autograph=False)
+
+    def embed_examples(self, **inputs):
+        raw = self._towers.parse_examples(inputs[s.EXAMPLES])
+        return {s.QUERY_EMBEDDINGS: self._embed(raw)}
+
+    def embed_users(self, **inputs):
+        return {s.QUERY_EMBEDDINGS: self._embed(inputs)}
+
+    def candidates(self):
+        return self._towers.candidates()
+
+    def score_tags(self, **inputs):
+        tags = inputs.pop(s.CANDIDATE_TAGS)
+        return self._towers.score_tags(self._embed(inputs), tags)
+
+    def score_tags_by_embedding(self, **inputs):
+        return self._towers.score_tags(inputs[s.QUERY_EMBEDDINGS], inputs[s.CANDIDATE_TAGS])
+
+    def score_items(self, **inputs):
+        item_tags = inputs.pop(s.ITEM_TAGS)
+        return self._towers.score_items(self._embed(inputs), item_tags)
+
+    def score_items_by_embedding(self, **inputs):
+        return self._towers.score_items(inputs[s.QUERY_EMBEDDINGS], inputs[s.ITEM_TAGS])
+
+    def score_items_by_table(self, **inputs):
+        return self._towers.score_items_by_table(
+            inputs[s.QUERY_EMBEDDINGS],
+            inputs[s.ITEM_TAG_ROWS],
+            inputs[s.CANDIDATE_EMBEDDINGS],
+            inputs.get(s.CLICK_EMBEDDINGS),
+        )
+
+    def explain_by_embedding(self, **inputs):
+        embeddings = inputs.pop(s.EXPLAINED_EMBEDDING)
+        return self._explain(inputs, embeddings)
+
+    def explain_tags(self, **inputs):
+        tags = inputs.pop(s.EXPLAINED_TAG)
+        return self._explain(inputs, self._towers.ranking_embeddings(tags))
+
+    def embed_tags(self, **inputs):
+        return self._towers.embed_tags(
+            inputs[s.TAGS], inputs[s.TAG_CATEGORIES], inputs.get(s.TAG_VECTORS)
+        )
+
+
+def _inputs(
+    name: str, shape: Sequence[int | None], dtype: tf.DType = tf.string
+) -> dict[str, tf.TensorSpec]:
+    """One input by its name."""
+    return {name: tf.TensorSpec(shape, dtype, name)}
 
 
 def save_towers(

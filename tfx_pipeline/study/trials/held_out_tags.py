@@ -48,18 +48,11 @@ def run_held_out(
     # Discards the state of the previous trial: its graphs in memory and its random numbers.
     tf_keras.backend.clear_session()
     result = held_out_tags_experiment(
-        examples.splits["train"],
-        examples.splits["validation"],
-        examples.splits["test"],
-        examples.spec,
-        examples.vocabulary_sizes,
-        examples.tags,
-        examples.tag_clicks,
+        examples,
         definition.model,
         definition.training,
         seed=definition.seed,
         fraction=definition.fraction,
-        tag_frequencies=examples.tag_frequencies,
     )
     counts = count_parameters(result.model)
     outcome = TrialOutcome(

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from tfx_pipeline.study.trials.examples import StudyExamples
 from trainer.config import ModelConfig, TrainingConfig
 from trainer.contract import features as f
 from trainer.contract.config_loader import require
@@ -158,9 +159,7 @@ def evaluate_new_tags(
             scores.shape,
         )
         ties = rng.random(scores.shape)
-        relevant = np.zeros(scores.shape, bool)
-        labels = truth.take(rows)
-        relevant[labels.row_ids[labels.values >= 0], labels.values[labels.values >= 0]] = True
+        relevant = _is_label(truth.take(rows), num_tags)
         columns = {
             "": _ranks(scores, ties)[:, new_tags],
             "among_new.": _ranks(scores[:, new_tags], ties[:, new_tags]),
@@ -177,6 +176,14 @@ def evaluate_new_tags(
         "num_tags": float(num_tags),
         "num_new_tags": float(len(new_tags)),
     }
+
+
+def _is_label(truth: ListValues, num_tags: int) -> np.ndarray:
+    """Which tags each user clicked later, bool [num_users, num_tags]."""
+    relevant = np.zeros((len(truth.offsets) - 1, num_tags), bool)
+    is_known = truth.values >= 0
+    relevant[truth.row_ids[is_known], truth.values[is_known]] = True
+    return relevant
 
 
 def _ranks(scores: np.ndarray, ties: np.ndarray) -> np.ndarray:
@@ -242,19 +249,43 @@ class HeldOutTags:
     figures: Mapping[str, Mapping[str, Mapping[str, float | None]]]
 
 
+@dataclasses.dataclass(frozen=True)
+class _PartedTags:
+    """The tags of a log, parted into those that a training knows and the new ones.
+
+    Attributes:
+      known_ids: int [num_known], among all tags.
+      new_ids: int [num_new], likewise.
+      known: What is known of the former.
+      new: And of the latter.
+    """
+
+    known_ids: np.ndarray
+    new_ids: np.ndarray
+    known: TagAttributes
+    new: TagAttributes
+
+    @classmethod
+    def part(cls, tags: TagAttributes, fraction: float, seed: int) -> "_PartedTags":
+        """Parts them as `choose_new_tags` says."""
+        new_ids = choose_new_tags(tags.tags, fraction, seed)
+        known_ids = np.setdiff1d(np.arange(len(tags.tags)), new_ids)
+        return cls(known_ids, new_ids, tags.take(known_ids), tags.take(new_ids))
+
+    def in_order(self, of_known: np.ndarray, of_new: np.ndarray) -> np.ndarray:
+        """Rows of known and new tags in the order of all tags."""
+        num_tags = len(self.known_ids) + len(self.new_ids)
+        rows = np.empty((num_tags, *of_known.shape[1:]), of_known.dtype)
+        rows[self.known_ids], rows[self.new_ids] = of_known, of_new
+        return rows
+
+
 def held_out_tags_experiment(
-    train: Snapshots,
-    validation: Snapshots,
-    test: Snapshots,
-    spec: f.FeatureSpec,
-    vocabulary_sizes: Mapping[str, int],
-    attributes: TagAttributes,
-    tag_clicks: np.ndarray,
+    examples: StudyExamples,
     model_config: ModelConfig,
     training_config: TrainingConfig,
     seed: int = 0,
     fraction: float = 0.1,
-    tag_frequencies: np.ndarray | None = None,
 ) -> HeldOutTags:
     """Trains a model without some of the tags, and scores those.
 
@@ -263,84 +294,90 @@ def held_out_tags_experiment(
     using test users.
 
     Args:
-      train: Training snapshots, with all tags.
-      validation: Snapshots of validation users.
-      test: Snapshots of test users.
-      spec: Feature specification.
-      vocabulary_sizes: Sizes by name of the vocabulary, with all tags, as for `InterestModel`.
-      attributes: Attributes of all tags, in order of their ids.
-      tag_clicks: float [num_tags], clicks of the training part, from the log's summary: training
-        examples have only the clicks after a random time, as labels.
-      model_config: Configuration of the towers, with `tag_views` or without.
-      training_config: Configuration of the objective.
-      seed: Seed of the fit, of the choice of the tags and of the random baseline.
-      fraction: Share of the tags that are held out.
-      tag_frequencies: float [num_tags], for a sampled softmax, as for `InterestModel`.
+      examples: With all tags. Their clicks are of the log's summary: training examples hold their
+        labels alone, which are what follows a random moment.
+      model_config: Of the towers, with `tag_views` or without.
+      training_config: Of the objective.
+      seed: Of the fit, of the choice of the tags and of chance.
+      fraction: Share of the tags held out.
 
     Returns:
       The trained model and its figures.
     """
-    num_tags = len(attributes.tags)
-    require(
-        tag_clicks.shape == (num_tags,), "tag_clicks", f"be {num_tags} values", tag_clicks.shape
-    )
-    new_tags = choose_new_tags(attributes.tags, fraction, seed)
-    known_tags = np.setdiff1d(np.arange(num_tags), new_tags)
-    known, new = attributes.take(known_tags), attributes.take(new_tags)
-    sizes = dict(vocabulary_sizes)
-    if f.TAG_VOCABULARY in sizes:
-        sizes[f.TAG_VOCABULARY] -= len(new_tags)
-    truths = {"validation": validation, "test": test}
-    hidden_train, *others = (
-        hide_tags(part, spec, new_tags, num_tags) for part in (train, *truths.values())
-    )
-    hidden = dict(zip(truths, others, strict=True))
-
-    tf_keras.utils.set_random_seed(seed)
-    model = InterestModel(
-        spec,
-        sizes,
-        len(known_tags),
-        model_config,
-        training_config,
-        seed=seed,
-        tag_frequencies=None if tag_frequencies is None else tag_frequencies[known_tags],
-        tag_attributes=known if model_config.tag_views else None,
-    )
-    path, note = fit_path(model_config, spec, len(known_tags), hidden_train, hidden["validation"])
-    fit_result = fit(model, hidden_train, hidden["validation"], seed, path=path)
-    add_linear_path(model, path, note, hidden["validation"])
-
-    def in_order(of_known: np.ndarray, of_new: np.ndarray) -> np.ndarray:
-        """Returns rows of known and new tags in the order of all tags."""
-        rows = np.empty((num_tags, *of_known.shape[1:]), of_known.dtype)
-        rows[known_tags], rows[new_tags] = of_known, of_new
-        return rows
-
-    candidates = in_order(
-        model.candidate_embeddings().numpy(), _candidate_embeddings_of_new(model, new, seed)
-    ).T
-    embed = tf.function(model.query_embeddings, reduce_retracing=True, autograph=False)
-    clicks = tag_clicks[known_tags]
-    scorers: dict[str, TagScorer] = {
-        "views" if model_config.tag_views else "id_only": lambda chunk: (
-            embed(chunk.features(spec.raw_names)).numpy() @ candidates
-        ),
-        "popularity_of_category": baselines.popularity(
-            in_order(clicks, popularity_of_category(clicks, known, new))
-        ),
-        "random": baselines.random(num_tags, seed),
+    num_tags = len(examples.tags.tags)
+    clicks = examples.tag_clicks
+    require(clicks.shape == (num_tags,), "tag_clicks", f"be {num_tags} values", clicks.shape)
+    tags = _PartedTags.part(examples.tags, fraction, seed)
+    hidden = {
+        split: hide_tags(examples.splits[split], examples.spec, tags.new_ids, num_tags)
+        for split in ("train", "validation", "test")
     }
+    model, fit_result = _train(examples, hidden, tags, model_config, training_config, seed)
+    scorers = _scorers(model, tags, clicks[tags.known_ids], seed)
     figures = {
         split: {
             who: evaluate_new_tags(
-                scorer, hidden[split], part.lists[f.LABEL_TAGS], new_tags, num_tags, seed
+                scorer,
+                hidden[split],
+                examples.splits[split].lists[f.LABEL_TAGS],
+                tags.new_ids,
+                num_tags,
+                seed,
             )
             for who, scorer in scorers.items()
         }
-        for split, part in truths.items()
+        for split in ("validation", "test")
     }
     return HeldOutTags(model, fit_result, figures)
+
+
+def _train(
+    examples: StudyExamples,
+    hidden: Mapping[str, Snapshots],
+    tags: _PartedTags,
+    model_config: ModelConfig,
+    training_config: TrainingConfig,
+    seed: int,
+) -> tuple[InterestModel, FitResult]:
+    """A model of the known tags alone, trained on snapshots without the new ones."""
+    sizes = dict(examples.vocabulary_sizes)
+    if f.TAG_VOCABULARY in sizes:
+        sizes[f.TAG_VOCABULARY] -= len(tags.new_ids)
+    tf_keras.utils.set_random_seed(seed)
+    num_known = len(tags.known_ids)
+    model = InterestModel(
+        examples.spec,
+        sizes,
+        num_known,
+        model_config,
+        training_config,
+        seed=seed,
+        tag_frequencies=examples.tag_frequencies[tags.known_ids],
+        tag_attributes=tags.known if model_config.tag_views else None,
+    )
+    train, validation = hidden["train"], hidden["validation"]
+    path, note = fit_path(model_config, examples.spec, num_known, train, validation)
+    fit_result = fit(model, train, validation, seed, path=path)
+    add_linear_path(model, path, note, validation)
+    return model, fit_result
+
+
+def _scorers(
+    model: InterestModel, tags: _PartedTags, known_clicks: np.ndarray, seed: int
+) -> dict[str, TagScorer]:
+    """Who ranks all tags, by the names of `HeldOutTags.figures`."""
+    candidates = tags.in_order(
+        model.candidate_embeddings().numpy(), _candidate_embeddings_of_new(model, tags.new, seed)
+    ).T
+    embed = tf.function(model.query_embeddings, reduce_retracing=True, autograph=False)
+    clicks_of_new = popularity_of_category(known_clicks, tags.known, tags.new)
+    return {
+        "views" if model.model_config.tag_views else "id_only": lambda chunk: (
+            embed(chunk.features(model.spec.raw_names)).numpy() @ candidates
+        ),
+        "popularity_of_category": baselines.popularity(tags.in_order(known_clicks, clicks_of_new)),
+        "random": baselines.random(candidates.shape[1], seed),
+    }
 
 
 def _candidate_embeddings_of_new(model: InterestModel, new: TagAttributes, seed: int) -> np.ndarray:

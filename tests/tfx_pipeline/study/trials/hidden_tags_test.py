@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tfx_pipeline.study.trials import hidden_tags as new_tags
+from tfx_pipeline.study.trials.examples import StudyExamples
 from tfx_pipeline.study.trials.hidden_tags import (
     choose_new_tags,
     evaluate_new_tags,
@@ -330,9 +331,10 @@ def experiment(seed, model=MODEL, training=TRAINING, parts=None, clicks=WORD_CLI
     parts = parts or [
         word_log(num_users, seed) for num_users, seed in ((320, 1), (32, 2), (128, 3))
     ]
-    return held_out_tags_experiment(
-        *parts, SPEC, SIZES, attributes, clicks, model, training, seed=seed, fraction=0.15
-    )
+    splits = dict(zip(("train", "validation", "test"), parts, strict=True))
+    frequencies = np.ones(len(WORD_TAGS))
+    examples = StudyExamples(SPEC, SIZES, attributes, frequencies, splits, clicks)
+    return held_out_tags_experiment(examples, model, training, seed=seed, fraction=0.15)
 
 
 WITHOUT_VIEWS = dataclasses.replace(MODEL, tag_views=())
