@@ -254,10 +254,10 @@ def _calibrate_and_save(
 
     Args:
       model: The trained model.
-      inputs: Of the training.
+      inputs: Inputs of the training.
       transform_output: The transform its examples came from.
       directory: Where to write.
-      figures: Of the training, as they stand in the summary.
+      figures: Figures of the training, as they stand in the summary.
     """
     settings = inputs.settings
     second_stage = choose_second_stage(model, inputs.validation, settings.ranking)

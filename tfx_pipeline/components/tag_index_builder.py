@@ -160,12 +160,12 @@ class _Served:
       tags: All of the towers.
       rows: int [num_served], ascending, of those that the policy leaves.
       vectors: float [num_served, U + R + 1], their vectors for the index.
-      categories: Of each of them, "" where it has none.
-      unknown_blocked_tags: Those that the policy names and the towers do not know.
+      categories: Category of each tag, "" where it has none.
+      unknown_blocked_tags: Tags that the policy names and the towers do not know.
       min_probability: Below it a tag is not retrieved.
       k: Tags returned for a user.
       stage: The second stage.
-      calibrations: Of probabilities.
+      calibrations: Calibrations of the probabilities.
     """
 
     towers: Any

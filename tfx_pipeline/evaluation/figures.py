@@ -100,7 +100,7 @@ class _ScoredUsers:
           logits: float [num_impressions], of clicks.
           clicks: float [num_tags], of the train users; says which tags are head and tail.
           chunk_size: Users looked at at a time.
-          items: Those that the users clicked; None: no figures of items.
+          items: Items that the users clicked; None: no figures of items.
         """
         self.snapshots = snapshots
         self.logits = logits

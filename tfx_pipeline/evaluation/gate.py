@@ -96,8 +96,7 @@ def check_model(
     """Runs all checks of a model against the baselines and the last blessed model.
 
     Args:
-      figures: Metrics of the protocol on the same validation users, by `model`, the baselines and,
-        if there is one, `last_blessed`.
+      figures: Metrics of validation users by `model`, baselines and, if any, `last_blessed`.
       by_user: Contributions of the users to these metrics, by the same names.
       gate: Configuration of the gate.
       has_click_head: Whether a click loss was trained.

@@ -296,9 +296,9 @@ def held_out_tags_experiment(
     Args:
       examples: With all tags. Their clicks are of the log's summary: training examples hold their
         labels alone, which are what follows a random moment.
-      model_config: Of the towers, with `tag_views` or without.
-      training_config: Of the objective.
-      seed: Of the fit, of the choice of the tags and of chance.
+      model_config: Configuration of the towers, with `tag_views` or without.
+      training_config: Configuration of the training.
+      seed: Seed of the fit, of the choice of the tags and of chance.
       fraction: Share of the tags held out.
 
     Returns:
