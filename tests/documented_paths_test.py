@@ -17,8 +17,19 @@ PATH = re.compile(rf"`((?:{'|'.join(TOP_FOLDERS)})/[\w/.*-]+)`(?! \(new\))")
 MODULE = re.compile(r"`((?:trainer|serving|tfx_pipeline|benchmarks|tests)(?:\.\w+)+)`")
 
 
+def is_there(path: Path) -> bool:
+    """Whether it is a file, or a folder of more than what Python compiled there before a move."""
+    return path.is_file() or any(
+        child.is_file() for child in path.rglob("*") if child.parent.name != "__pycache__"
+    )
+
+
 def missing_paths(text: str) -> list[str]:
-    return [path for path in PATH.findall(text) if not list(ROOT.glob(path.rstrip("/")))]
+    return [
+        path
+        for path in PATH.findall(text)
+        if not any(is_there(found) for found in ROOT.glob(path.rstrip("/")))
+    ]
 
 
 def missing_modules(text: str) -> list[str]:
