@@ -25,6 +25,9 @@ _CONNECTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_connection_age_grace_ms", 5 * 60_000),
     # Further calls of the same connection wait in the client.
     ("grpc.max_concurrent_streams", 256),
+    # Python keeps a refused call until its garbage collector finds it. The library would count
+    # kept calls as running ones, and refuse every further call of the connection.
+    ("grpc.http.overload_protection", 0),
 )
 
 
