@@ -51,7 +51,8 @@ def start(script: str, *arguments: str, **options) -> subprocess.Popen:
     ("number", "status"), [(signal.SIGHUP, 129), (signal.SIGTERM, 143), (signal.SIGINT, 130)]
 )
 def test_command_that_is_ended_says_so_in_a_line(number, status):
-    process = start(COMMAND)
+    # Whoever started pytest under `nohup` passes an ignored SIGHUP on to it, and so to the command.
+    process = start(COMMAND, preexec_fn=lambda: signal.signal(number, signal.SIG_DFL))
     assert process.stdout.readline() == "waits\n"
     process.send_signal(number)
     _, err = process.communicate(timeout=PATIENCE_S)
