@@ -86,8 +86,7 @@ def _no_unsafe_type(path: str) -> Iterator[None]:
         yield
     except (pa.ArrowException, *UNREADABLE):
         raise
-    # The hotfix raises RuntimeError, or ValueError where the part of the file that it shows is no
-    # pickle.
+    # The hotfix raises RuntimeError, or ValueError where the part that it shows is no pickle.
     except (RuntimeError, ValueError) as error:
         raise ValueError(
             f"{path} must have no column of the type `{UNSAFE_TYPE}`: to read one is to run "

@@ -140,8 +140,7 @@ class _Training:
         num_replicas = replicas.strategy.num_replicas_in_sync
         self._budget = Budget.of(self._config, train.num_examples, num_replicas)
         build_model(model, train)
-        # Under a strategy a copy is trained: everything else, from validation to saving, uses a
-        # model without a strategy.
+        # Under a strategy a copy is trained; all else, up to saving, uses a model without one.
         self._trained = model
         if replicas.is_distributed:
             require(

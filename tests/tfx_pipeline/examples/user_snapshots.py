@@ -51,7 +51,7 @@ def user_snapshots(
       spec: The features.
       config: Moments, parts and caps.
       now: Seconds, UTC, after every event of the log.
-      time_split: Of `temporal`; None: the protocol is `user_holdout`.
+      time_split: Split by time of `temporal`; None: the protocol is `user_holdout`.
       has_older_events: Whether events older than `events` were dropped: then the user is no new one
         at any time, whatever is left of the history.
 
