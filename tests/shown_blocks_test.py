@@ -24,7 +24,7 @@ def test_no_command_hides_in_a_block_that_is_not_run():
     assert [str(block) for block in others if _TYPED.search(block.text)] == []
 
 
-def test_files_that_are_said_to_run_a_block_exist():
+def test_files_that_are_said_to_run_a_block_exist_and_name_its_commands():
     said = [(block, block.said) for block in BLOCKS if block.mark == "run by"]
 
     assert len(said) > 10
@@ -33,6 +33,9 @@ def test_files_that_are_said_to_run_a_block_exist():
         assert named, block
         for path in named:
             assert (ROOT / path).is_file(), f"{block}: {path}"
+        texts = "".join((ROOT / path).read_text(encoding="utf-8") for path in named)
+        for command in re.findall(r"\btagtower (\S+)", block.text):
+            assert re.search(rf"\b{command}\b", texts), f"{block}: {command}"
 
 
 def test_commands_that_are_said_to_be_run_on_another_page_are():
