@@ -89,7 +89,9 @@ def assert_rows(answer, expected):
 
 
 @pytest.mark.parametrize("click_weight", [0.0, 0.25, 1.0])
-@pytest.mark.parametrize(("k", "num_candidates"), [(5, 12), (5, 5), (8, 3), (5, 1_000), (1_000, 1)])
+@pytest.mark.parametrize(
+    ("k", "num_candidates"), [(5, 12), (5, 5), (5, NUM_TAGS), (1_000, NUM_TAGS)]
+)
 def test_search_equals_the_loops(vectors, towers_of, click_weight, k, num_candidates):
     queries, tags, clicks = vectors
 
@@ -199,7 +201,8 @@ def test_empty_batch_has_k_columns(vectors, towers_of):
     ("arguments", "message"),
     [
         ({"k": 0}, "`k` must be a positive integer"),
-        ({"num_candidates": 0}, "`num_candidates` must be a positive integer"),
+        ({"num_candidates": 4}, f"`num_candidates` must be between k, 5, .* {NUM_TAGS}. .*=4"),
+        ({"num_candidates": NUM_TAGS + 1}, "`num_candidates` must be between k, 5, and the number"),
         ({"tag_slope": 0.0}, "`tag_slope` must be positive"),
     ],
 )
