@@ -279,8 +279,20 @@ class ExplainingToyTowers(ToyTowers):
 
     def functions(self):
         name, tag = (tf.TensorSpec([None], tf.string, n) for n in ("name", s.EXPLAINED_TAG))
-        explain = (lambda **inputs: {s.TOP_VALUES: inputs[s.EXPLAINED_TAG]}, [name, tag])
-        return super().functions() | {s.EXPLAIN: explain}
+        return super().functions() | {s.EXPLAIN: (self.explain, [name, tag])}
+
+    def explain(self, **inputs):
+        tags = inputs[s.EXPLAINED_TAG]
+        batch = tf.shape(tags)[0]
+        return {
+            s.SCORE: tf.zeros([batch]),
+            s.FEATURES: tf.fill([batch, 1], "name"),
+            s.ATTENTION_BY_FEATURE: tf.ones([batch, 1]),
+            s.CONTRIBUTIONS_BY_FEATURE: tf.zeros([batch, 1]),
+            s.TOP_DOMAINS: tf.fill([batch, 10], ""),
+            s.TOP_VALUES: tf.repeat(tags[:, tf.newaxis], 10, axis=1),
+            s.TOP_CONTRIBUTIONS: tf.zeros([batch, 10]),
+        }
 
 
 @pytest.mark.parametrize("kind", ["exact", "scann"])
@@ -292,5 +304,5 @@ def test_servable_explains_where_its_towers_do(vectors, towers_of, kind, tmp_pat
     older = build_signatures(make(towers_of(0.0), vectors, 5, 12, index))
 
     answer = served[s.EXPLAIN](name=tf.constant(["u1"]), explained_tag=tf.constant(["t2"]))
-    assert answer[s.TOP_VALUES].numpy().tolist() == [b"t2"]
+    assert answer[s.TOP_VALUES].numpy().tolist() == [[b"t2"] * 10]
     assert set(served) - set(older) == {s.EXPLAIN}
