@@ -72,8 +72,7 @@ class TagRetrieval(tf.Module):
           towers: Loaded SavedModel with the signatures of `trainer.contract.signatures`.
           index: Index over the rows of `candidate_embeddings`, or over the served rows of them.
           k: Number of tags returned for a user; if there are fewer tags, all are returned.
-          num_candidates: N, number of tags that the index proposes, at least k and at most all;
-            None: k.
+          num_candidates: N, number of tags that the index proposes, from k to all; None: k.
           tag_slope: Slope a of `sigmoid(a * log p + b)`, the probability of a click on a tag; p is
             the tag's share in the softmax over the candidates, with memory in the mixture.
           tag_intercept: Intercept b of the same formula.
@@ -110,12 +109,7 @@ class TagRetrieval(tf.Module):
         self.num_tags = int(self._tags.shape[0])
         self.k = min(k, self.num_tags)
         self.num_candidates = self.k if num_candidates is None else num_candidates
-        require(
-            self.k <= self.num_candidates <= self.num_tags,
-            "num_candidates",
-            f"be between k, {self.k}, and the number of tags, {self.num_tags}",
-            num_candidates,
-        )
+        _check_candidates(self.num_candidates, self.k, self.num_tags)
         self.tag_neighbours = TagNeighbours(self._tags, self._embeddings, self.tag_filter, self.k)
 
     def read_history(self, features: dict[str, tf.Tensor]) -> History | None:
@@ -379,3 +373,8 @@ def _check_numbers(k: int, tag_slope: float, min_probability: float) -> None:
     require(
         0 <= min_probability < 1, "min_probability", "be at least 0 and below 1", min_probability
     )
+
+
+def _check_candidates(num_candidates: int, k: int, num_tags: int) -> None:
+    demand = f"be between k, {k}, and the number of tags, {num_tags}"
+    require(k <= num_candidates <= num_tags, "num_candidates", demand, num_candidates)
