@@ -72,7 +72,7 @@ class TagRetrieval(tf.Module):
           towers: Loaded SavedModel with the signatures of `trainer.contract.signatures`.
           index: Index over the rows of `candidate_embeddings`, or over the served rows of them.
           k: Number of tags returned for a user; if there are fewer tags, all are returned.
-          num_candidates: Number N of tags that the index proposes; at least k is used; None: k.
+          num_candidates: N, number of tags that the index proposes, from k to all; None: k.
           tag_slope: Slope a of `sigmoid(a * log p + b)`, the probability of a click on a tag; p is
             the tag's share in the softmax over the candidates, with memory in the mixture.
           tag_intercept: Intercept b of the same formula.
@@ -88,8 +88,7 @@ class TagRetrieval(tf.Module):
           ValueError: `k`, `num_candidates`, `tag_slope` or `min_probability` is out of range.
         """
         super().__init__(name=name)
-        num_candidates = k if num_candidates is None else num_candidates
-        _check_numbers(k, num_candidates, tag_slope, min_probability)
+        _check_numbers(k, tag_slope, min_probability)
         self._served_rows: tf.Variable | None = None
         if served_rows is not None:
             rows = np.asarray(served_rows, np.int32)
@@ -109,7 +108,8 @@ class TagRetrieval(tf.Module):
         self.memory = TagMemory(memory) if memory else None
         self.num_tags = int(self._tags.shape[0])
         self.k = min(k, self.num_tags)
-        self.num_candidates = min(max(num_candidates, k), self.num_tags)
+        self.num_candidates = self.k if num_candidates is None else num_candidates
+        _check_candidates(self.num_candidates, self.k, self.num_tags)
         self.tag_neighbours = TagNeighbours(self._tags, self._embeddings, self.tag_filter, self.k)
 
     def read_history(self, features: dict[str, tf.Tensor]) -> History | None:
@@ -367,10 +367,14 @@ class TagRetrieval(tf.Module):
         return embedded[s.QUERY_EMBEDDINGS]
 
 
-def _check_numbers(k: int, num_candidates: int, tag_slope: float, min_probability: float) -> None:
+def _check_numbers(k: int, tag_slope: float, min_probability: float) -> None:
     require(k >= 1, "k", "be a positive integer", k)
-    require(num_candidates >= 1, "num_candidates", "be a positive integer", num_candidates)
     require(tag_slope > 0, "tag_slope", "be positive", tag_slope)
     require(
         0 <= min_probability < 1, "min_probability", "be at least 0 and below 1", min_probability
     )
+
+
+def _check_candidates(num_candidates: int, k: int, num_tags: int) -> None:
+    demand = f"be between k, {k}, and the number of tags, {num_tags}"
+    require(k <= num_candidates <= num_tags, "num_candidates", demand, num_candidates)
