@@ -150,9 +150,9 @@ def test_leftovers_of_killed_runs_go_and_nothing_else(tmp_path):
 # A run that is killed between making a link to an output and renaming it.
 KILLED_LINK = """
 import os, sys
-from tfx_pipeline.runs import outcome
+from trainer.contract import whole_files
 os.replace = lambda *names: os._exit(0)
-outcome._link(sys.argv[1], sys.argv[2])
+whole_files.replace_link(sys.argv[1], sys.argv[2])
 """
 
 
