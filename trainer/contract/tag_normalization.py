@@ -16,7 +16,9 @@ from trainer.contract.line_breaks import one_line
 
 @dataclasses.dataclass(frozen=True)
 class TagNormalization:
-    """How the tags of items are normalised: a section of the configuration, too.
+    """How the tags of items are normalised.
+
+    It is a section of the configuration, so its texts stand in docs/configuration.md, too.
 
     Attributes:
       trim: Whether blanks at both ends are removed.
