@@ -44,7 +44,7 @@ process.wait()
 
 def start(script: str, *arguments: str, **options) -> subprocess.Popen:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, "-c", script, *arguments], **pipes, **options)
+    return subprocess.Popen([sys.executable, "-c", script, *arguments], **{**pipes, **options})
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,11 @@ def test_what_nohup_started_goes_on():
 
 def test_terminal_that_is_gone_is_no_error():
     main, terminal = os.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", COMMAND], stdout=subprocess.PIPE, stderr=terminal, text=True
+    # As above: not what `nohup` passes on.
+    process = start(
+        COMMAND,
+        stderr=terminal,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
     os.close(terminal)
     assert process.stdout.readline() == "waits\n"
