@@ -235,7 +235,7 @@ def label_examples(snapshots: "Snapshots", config: "TrainingConfig") -> np.ndarr
     total = np.zeros(snapshots.num_examples, np.int64)
     if config.multi_class_weight:
         labels = snapshots.lists[f.LABEL_TAGS]
-        total += np.bincount(labels.row_ids[labels.values >= 0], minlength=len(total))
+        total += np.bincount(labels.known_pairs()[0], minlength=len(total))
     clicked = snapshots.lists[f.IMPRESSION_CLICKED]
     if config.click_objective:
         total += np.diff(clicked.offsets)

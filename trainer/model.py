@@ -211,38 +211,6 @@ class InterestModel(tfrs.models.Model):
         objective = self.training_config.click_objective or "joint"
         return self.click_head.item_logits(objective, tag_logits, tags.vectors, items)
 
-    def item_attention(
-        self, item_tags: tf.RaggedTensor, item_num_tags: tf.RaggedTensor
-    ) -> tf.RaggedTensor:
-        """Computes the attention of items to their tags, where the `attention` loss is in use.
-
-        Args:
-          item_tags: int [batch, None], tags of each user's items one after the other; -1 is
-            ignored.
-          item_num_tags: int [batch, None], number of tags of each item.
-
-        Returns:
-          float [batch, None], attention weight of each entry of `item_tags`; they sum to 1 over an
-          item's tags within the vocabulary, and are 0 for other tags.
-
-        Raises:
-          ValueError: The model has no such attention.
-        """
-        attention: Any = self.click_head.attention
-        require(
-            attention is not None,
-            "training.attention_weight",
-            "be positive for a model with an attention over tags of items",
-            self.training_config.attention_weight,
-        )
-        items = ItemTags.from_lists(item_tags, item_num_tags)
-        tags = self._tags_of({_ITEMS: items.tags})
-        items = dataclasses.replace(items, tags=tags.rows[_ITEMS])
-        known = tf.where(item_tags.flat_values >= 0)
-        weights = attention(tags.vectors.embeddings, items)
-        shape = tf.shape(item_tags.flat_values, tf.int64)
-        return item_tags.with_flat_values(tf.scatter_nd(known, weights, shape))
-
     def impression_logits(self, features: Mapping[str, Any]) -> tf.Tensor:
         """Computes click logits of the impressions of a batch, float [num_impressions]."""
         users = self.user_tower(features, training=False)

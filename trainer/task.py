@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 import tensorflow_transform as tft
 import tf_keras
 
 from trainer.config import ModelConfig, RankingConfig, TrainingConfig
 from trainer.contract import features as f
 from trainer.contract.config_loader import from_saved, to_mapping
+from trainer.contract.file_system import open_file
 from trainer.contract.manifest import check_manifest, write_manifest
 from trainer.contract.whole_files import write_json
 from trainer.data.input_data import (
@@ -286,8 +286,8 @@ def _checkpoint_folder(config: Mapping[str, str], **inputs: Any) -> CheckpointFo
     # The content of files determines the result, their paths do not.
     by_value = {k: v for k, v in config.items() if k not in (CHECKPOINTS_KEY, TAGS_FILE_KEY)}
     if TAGS_FILE_KEY in config:
-        with tf.io.gfile.GFile(config[TAGS_FILE_KEY]) as file:
-            inputs["tags"] = hashlib.blake2b(file.read().encode()).hexdigest()
+        with open_file(config[TAGS_FILE_KEY], "rb") as file:
+            inputs["tags"] = hashlib.blake2b(file.read()).hexdigest()
     key = training_key(config=by_value, **inputs)
     return CheckpointFolder(os.path.join(config[CHECKPOINTS_KEY], key))
 

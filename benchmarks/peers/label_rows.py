@@ -44,12 +44,12 @@ class LabelRows:
     def of(cls, snapshots: "Snapshots", spec: f.FeatureSpec) -> "LabelRows":
         """Unrolls snapshots into a row for every known label tag."""
         labels = snapshots.lists[f.LABEL_TAGS]
-        known = labels.values >= 0
+        rows, tags = labels.known_pairs()
         return cls(
             {p.name: snapshots.scalars[p.name].astype(np.int32) for p in spec.profile},
             {d.name: padded(snapshots.lists[d.name], MAX_VALUES) for d in spec.domains},
-            labels.row_ids[known].astype(np.int32),
-            labels.values[known].astype(np.int32),
+            rows.astype(np.int32),
+            tags.astype(np.int32),
         )
 
     @property

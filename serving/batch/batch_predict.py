@@ -48,6 +48,7 @@ from serving.batch.servable_caller import Retrieved, ServableCaller
 from serving.batch.staging import Staging, files_digests, folder_digest
 from serving.wire.feature_tensors import to_tensors
 from trainer.contract import signatures as s
+from trainer.contract.batches import batched
 from trainer.contract.config_loader import require
 from trainer.contract.file_system import is_file, open_file
 from trainer.contract.manifest import check_manifest
@@ -156,23 +157,14 @@ class PredictShard(beam.DoFn):
                 contextlib.closing(self._writer(files.results, self._predicted_by)) as results,
                 open_file(files.errors, "w") as errors,
             ):
-                for outcomes in self._predict_ahead(self._batches(shard)):
+                batches = batched(self._reader.read(shard), self._config.batch_size)
+                for outcomes in self._predict_ahead(batches):
                     predicted = [outcome for outcome in outcomes if isinstance(outcome, Predicted)]
                     rejected = [outcome for outcome in outcomes if isinstance(outcome, Rejected)]
                     results.write(predicted)
                     errors.write(error_lines(rejected))
                     counts["predicted"] += len(predicted)
                     counts["errors"] += len(rejected)
-
-    def _batches(self, shard: Shard) -> Iterator[list[Instance | Rejected]]:
-        batch: list[Instance | Rejected] = []
-        for read in self._reader.read(shard):
-            batch.append(read)
-            if len(batch) == self._config.batch_size:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
 
     def _predict_ahead(
         self, batches: Iterator[list[Instance | Rejected]]

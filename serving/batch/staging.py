@@ -20,7 +20,6 @@ one by one, `_predictions.json` last, and a second run is not kept out.
 import contextlib
 import dataclasses
 import datetime
-import fcntl
 import hashlib
 import json
 import os
@@ -31,6 +30,7 @@ from typing import Any
 
 from serving.batch.output import ABOUT_FILE, ERRORS_PREFIX, RESULTS_PREFIX
 from trainer.contract.config_loader import require
+from trainer.contract.file_lock import locked_file
 from trainer.contract.file_system import (
     exists,
     files_below,
@@ -130,14 +130,10 @@ class Staging:
         if is_remote(folder):
             yield
             return
-        with open(os.path.join(folder, _LOCK), "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ValueError(
-                    f"`output` must be a folder that no other run is writing. Received: "
-                    f"{self.output_dir}."
-                ) from error
+        refusal = ValueError(
+            f"`output` must be a folder that no other run is writing. Received: {self.output_dir}."
+        )
+        with locked_file(os.path.join(folder, _LOCK), lambda _: refusal):
             yield
 
     def is_done(self, shard: int) -> bool:

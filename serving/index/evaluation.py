@@ -18,7 +18,9 @@ import tensorflow as tf
 from serving.index.top_k import BruteForceIndex, recall
 from serving.index.tuning import queries_per_second, search_all, seconds
 from trainer.contract import signatures as s
+from trainer.contract.batches import batched
 from trainer.contract.config_loader import require
+from trainer.contract.file_system import matching
 from trainer.contract.whole_files import write_json
 
 _BATCH = 256
@@ -61,20 +63,18 @@ def read_serialized(patterns: Sequence[str]) -> list[bytes]:
     Raises:
       ValueError: No file matches.
     """
-    files = sorted(path for pattern in patterns for path in tf.io.gfile.glob(pattern))
+    files = sorted(path for pattern in patterns for path in matching(pattern))
     require(bool(files), "examples", "match at least one file", list(patterns))
     return list(tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator())
 
 
 def embed(signature, examples: Sequence[bytes]) -> np.ndarray:
     """Computes query vectors float32 [num_examples, dimension] by `embed_examples`, in batches."""
-    batches = [
-        signature(**{s.EXAMPLES: tf.constant(examples[first : first + _BATCH])})[
-            s.QUERY_EMBEDDINGS
-        ].numpy()
-        for first in range(0, len(examples), _BATCH)
+    parts = [
+        signature(**{s.EXAMPLES: tf.constant(batch)})[s.QUERY_EMBEDDINGS].numpy()
+        for batch in batched(examples, _BATCH)
     ]
-    return np.concatenate(batches)
+    return np.concatenate(parts)
 
 
 def evaluate_servable(servable: str, patterns: Sequence[str]) -> IndexFigures:

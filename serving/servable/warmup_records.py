@@ -25,7 +25,7 @@ from serving.model_server.session.servable import Servable
 from serving.wire.feature_tensors import FeatureValue, InputSlot, to_tensors
 from serving.wire.recorded_answers import RECORDED
 from trainer.contract import signatures as s
-from trainer.contract.file_system import replace_file
+from trainer.contract.file_system import make_folders, replace_file
 
 _NUM_TAGS = 4  # number of tags in a request that names tags
 # Signatures whose answers are recorded. Together they read every table and vocabulary. Each further
@@ -53,7 +53,7 @@ def write_warmup_records(
     """
     users = _user_tensors(signatures, examples) if examples else {}
     path = os.path.join(directory, s.WARMUP_FILE)
-    tf.io.gfile.makedirs(os.path.dirname(path))
+    make_folders(os.path.dirname(path))
     with tf.io.TFRecordWriter(path) as writer:
         for name, function in signatures.items():
             specs = function.structured_input_signature[1]

@@ -13,9 +13,9 @@ from tfx_pipeline.cli import main
 from tfx_pipeline.config.pipeline import load_config
 from tfx_pipeline.fingerprints import files_fingerprint
 from tfx_pipeline.run_log.log import logged_run
-from tfx_pipeline.runs.outcome import _link
 from tfx_pipeline.versions.pushed_versions import rolled_back_as, serving_version
 from trainer.contract.file_system import files_below
+from trainer.contract.whole_files import replace_link
 
 EXAMPLES = "artifacts/ExampleGen/examples/2"
 STATISTICS = "artifacts/StatisticsGen/statistics/3"
@@ -148,9 +148,9 @@ def test_links_of_an_output_folder_hold_when_it_is_moved(tmp_path, monkeypatch):
     artifact = "out/artifacts/ExampleGen/instances/4"
     os.makedirs(artifact)
     (tmp_path / artifact / "part.jsonl").write_text("{}")
-    _link(artifact, "out/instances")
+    replace_link(artifact, "out/instances")
     os.symlink("out", "link")
-    _link(artifact, "link/by_link")
+    replace_link(artifact, "link/by_link")
 
     os.rename("out", "moved")
 

@@ -17,7 +17,6 @@ from tests.serving.model_server.toy_models import save_retriever
 from tfx_pipeline.cli import main
 from tfx_pipeline.config.data import DataConfig
 from tfx_pipeline.datasets.planted import read_planted
-from tfx_pipeline.tables.inputs import tag_normalization
 from trainer.contract import signatures as s
 from trainer.contract.config_loader import to_mapping
 from trainer.contract.features import Domain, FeatureSpec
@@ -227,7 +226,7 @@ def test_planted_interests_are_normalised_as_the_tags_of_the_log(tmp_path):
     path.write_text(json.dumps(row) + "\n", encoding="utf-8")
     data = DataConfig("i", "t", "u")
 
-    (found,) = read_planted(str(path), tag_normalization(data))
+    (found,) = read_planted(str(path), data.tag_normalization)
 
     assert found == {**row, "interests": ["yoga"], "cross_interests": ["caf\u00e9"]}
     assert list(read_planted(str(path))) == [row]

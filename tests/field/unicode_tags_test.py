@@ -8,14 +8,13 @@ import hypothesis.strategies as st
 import pytest
 
 from serving.client import EventFeatures
-from tfx_pipeline.config.data import DataConfig, TagNormalizationConfig
+from tfx_pipeline.config.data import DataConfig
 from tfx_pipeline.config.pipeline import load_config
 from tfx_pipeline.examples.user_lookup import event_record, find_user, read_catalogue
 from tfx_pipeline.runs.tag_file import read_tag_file
-from tfx_pipeline.tables.inputs import tag_normalization
 from tfx_pipeline.tables.tag_vectors import read_tag_vectors
 from tfx_pipeline.versions.pushed_versions import serving_version, tag_normalization_of
-from trainer.contract.config_loader import to_mapping
+from trainer.contract.config_loader import from_mapping, to_mapping
 from trainer.contract.features import Domain, FeatureSpec
 from trainer.contract.history import feature_values
 from trainer.contract.signatures import DESCRIPTION_FILE
@@ -177,12 +176,12 @@ def test_without_a_version_that_says_so_the_configuration_decides(push, config_p
 
 
 @pytest.mark.parametrize(("nfc", "expected"), [(True, [COMPOSED]), (False, [COMPOSED, DECOMPOSED])])
-def test_configured_form_is_passed_on(nfc, expected):
-    data = DataConfig("i", "t", "u", tag_normalization=TagNormalizationConfig(nfc=nfc))
+def test_configured_form_decides_what_is_one_tag(nfc, expected):
+    tables = {"interactions": "i", "items": "t", "users": "u"}
+    data = from_mapping(DataConfig, {**tables, "tag_normalization": {"nfc": nfc}})
     typed = [COMPOSED, DECOMPOSED]
 
-    assert tag_normalization(data) == TagNormalization(nfc=nfc)
-    assert sorted(set(tag_normalization(data).apply(typed))) == sorted(expected)
+    assert sorted(set(data.tag_normalization.apply(typed))) == sorted(expected)
 
 
 def test_tag_file_is_compared_in_the_form_of_the_towers(tmp_path):

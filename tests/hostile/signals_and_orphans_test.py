@@ -44,7 +44,7 @@ process.wait()
 
 def start(script: str, *arguments: str, **options) -> subprocess.Popen:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, "-c", script, *arguments], **pipes, **options)
+    return subprocess.Popen([sys.executable, "-c", script, *arguments], **{**pipes, **options})
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,11 @@ def test_what_nohup_started_goes_on():
 
 def test_terminal_that_is_gone_is_no_error():
     main, terminal = os.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", COMMAND], stdout=subprocess.PIPE, stderr=terminal, text=True
+    # As above: not what `nohup` passes on.
+    process = start(
+        COMMAND,
+        stderr=terminal,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
     os.close(terminal)
     assert process.stdout.readline() == "waits\n"
@@ -150,9 +153,9 @@ def test_leftovers_of_killed_runs_go_and_nothing_else(tmp_path):
 # A run that is killed between making a link to an output and renaming it.
 KILLED_LINK = """
 import os, sys
-from tfx_pipeline.runs import outcome
+from trainer.contract import whole_files
 os.replace = lambda *names: os._exit(0)
-outcome._link(sys.argv[1], sys.argv[2])
+whole_files.replace_link(sys.argv[1], sys.argv[2])
 """
 
 

@@ -20,14 +20,9 @@ from tfx_pipeline.config.examples import ExamplesConfig
 from tfx_pipeline.datasets.demo import PLANTED_ITEMS_FILE, prepare_demo
 from tfx_pipeline.datasets.demo_config import DemoConfig
 from tfx_pipeline.datasets.planted import PLANTED_FILE, read_planted
-from tfx_pipeline.examples.packed_events import (
-    EVENT_DTYPE,
-    UserChunk,
-    canonical,
-    item_columns,
-    pack_by_user,
-    to_user_events,
-)
+from tfx_pipeline.examples.event_order import latest_distinct
+from tfx_pipeline.examples.packed_events import EVENT_DTYPE, item_columns, to_user_events
+from tfx_pipeline.examples.user_batches import pack_events, unpack_events
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.arrow_files import read_table
 from tfx_pipeline.tables.inputs import users_of
@@ -87,18 +82,22 @@ def make_planted_log(
     catalogue, _ = build_item_catalogue(
         validate_items(batch) for batch in read_table(str(output / "items.parquet"), schema.ITEMS)
     )
-    packed: dict[str, list[bytes]] = collections.defaultdict(list)
+    packed = collections.defaultdict(lambda: [np.zeros(0, EVENT_DTYPE)])
     for batch in read_table(str(output / "interactions"), schema.INTERACTIONS):
         checked = validate_interactions(batch, now=config.end_time, item_index=catalogue)
-        for user, events in pack_by_user(checked):
-            packed[user].append(events)
+        users = pack_events(checked)
+        events, lengths = unpack_events(users)
+        parts = np.split(events, np.cumsum(lengths)[:-1]) if len(lengths) else []
+        for user, part in zip(users.column("user_id").to_pylist(), parts, strict=True):
+            packed[user].append(part)
     columns = item_columns(catalogue)
     snapshots: dict[str, list[Snapshot]] = collections.defaultdict(list)
     for batch in read_table(str(output / "users.parquet"), users_of(spec)):
         for profile in validate_users(batch).rows.to_pylist():
             user = profile.pop("user_id")
-            rows = canonical(np.frombuffer(b"".join(packed[user]), EVENT_DTYPE))
-            events = to_user_events(UserChunk(rows.tobytes()), columns)
+            own = np.concatenate(packed[user])
+            kept = latest_distinct(own, np.zeros(len(own), np.int64), 1, len(own)).rows
+            events = to_user_events(own[kept], columns)
             for snapshot in user_snapshots(user, events, profile, spec, examples, config.end_time):
                 snapshots[snapshot.split].append(snapshot)
     vocabularies = _vocabularies(snapshots["train"], spec)

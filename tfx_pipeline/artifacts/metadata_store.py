@@ -10,6 +10,7 @@ import shlex
 import sqlite3
 
 from tfx_pipeline.artifacts.places import ARTIFACTS_DIR
+from trainer.contract.file_system import exists, file_size, is_folder, names_in, open_file
 
 STORE_FILE = "metadata.sqlite"
 _TABLES = {"Artifact", "Execution", "Event", "MLMDEnv"}
@@ -29,7 +30,7 @@ def check_store(output_dir: str) -> None:
     """
     path = os.path.join(output_dir, STORE_FILE)
     artifacts = os.path.join(output_dir, ARTIFACTS_DIR)
-    fault = _fault(path, os.path.isdir(artifacts) and bool(os.listdir(artifacts)))
+    fault = _fault(path, is_folder(artifacts) and bool(names_in(artifacts)))
     if fault is None:
         return
     if fault == _READ_ONLY:
@@ -48,16 +49,16 @@ def check_store(output_dir: str) -> None:
 def _fault(path: str, has_artifacts: bool) -> str | None:
     if not os.path.lexists(path):
         return "it is not there" if has_artifacts else None
-    if os.path.isdir(path):
+    if is_folder(path):
         return "it is a folder"
-    if not os.path.exists(path):
+    if not exists(path):
         return "it is a link to nothing"
     if not os.access(path, os.R_OK | os.W_OK) or not os.access(os.path.dirname(path), os.W_OK):
         return _READ_ONLY
-    if os.path.getsize(path) == 0:
+    if file_size(path) == 0:
         # A store whose first transaction was killed is empty as well.
         return "it is empty" if has_artifacts else None
-    with open(path, "rb") as file:
+    with open_file(path, "rb") as file:
         if file.read(len(_HEADER)) != _HEADER:
             return "it is no SQLite database"
     return _damage(path, has_artifacts)

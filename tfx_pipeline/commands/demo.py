@@ -79,11 +79,10 @@ def _show_users(config, instances_dir: str, server: "LocalServer", console: Cons
     from tfx_pipeline.datasets.planted import read_planted
     from tfx_pipeline.evaluation.planted_score import read_instances
     from tfx_pipeline.examples.moments import user_part
-    from tfx_pipeline.tables.inputs import tag_normalization
 
     users = [
         row
-        for row in read_planted(config.data.planted, tag_normalization(config.data))
+        for row in read_planted(config.data.planted, config.data.tag_normalization)
         if user_part(row["user_id"], config.examples) == "test"
     ]
     # Some users with a history, and one with only profile features.

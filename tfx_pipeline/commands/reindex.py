@@ -33,10 +33,10 @@ def run(arguments: argparse.Namespace) -> int:
     from tfx_pipeline.config.pipeline import load_local_config
     from tfx_pipeline.runs.reindex_source import reindexed_version
     from tfx_pipeline.tables.table_files import list_files
-    from trainer.contract.file_system import absolute
+    from trainer.contract.file_system import absolute, is_folder
 
     config = load_local_config(arguments.config, output=arguments.output)
-    if not os.path.isdir(config.output_dir):
+    if not is_folder(config.output_dir):
         raise ValueError(
             f"`output` must be the folder of a run. Received: {config.output_dir}, which is not "
             "there."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tfx_pipeline.commands.config_flags import add_config_flag, add_output_flag
 from tfx_pipeline.terminal.console import Console, quiet_libraries
 from tfx_pipeline.terminal.refusals import EXIT_NOT_PUSHED
+from trainer.contract.file_system import is_folder, make_folders
 
 if TYPE_CHECKING:
     from tfx_pipeline.config.pipeline import PipelineConfig
@@ -82,7 +83,7 @@ def run_and_report(config, console: Console):
     console.line(
         f"{config.name}: output in {config.output_dir}, library logs in {config.output_dir}/logs"
     )
-    os.makedirs(config.output_dir, exist_ok=True)
+    make_folders(config.output_dir)
     output, base_paths = config.output_dir, [config.base_path, config.exact_base_path]
     with (
         only_run(output),
@@ -119,11 +120,11 @@ def _say_result(result: "RunResult", config: "PipelineConfig", console: Console)
     for line in summary_lines(result.report):
         console.line(line)
     rejected = os.path.join(config.output_dir, REJECTED_DIR)
-    if os.path.isdir(rejected):
+    if is_folder(rejected):
         console.line(f"set aside  rows that are not used, in {rejected}")
     console.line(f"report     {os.path.join(config.output_dir, REPORT_FILE)}")
     inference = os.path.join(config.output_dir, INFERENCE_LINK)
-    if os.path.isdir(inference):
+    if is_folder(inference):
         console.line(f"inferred   prediction logs of every user now in {inference}")
     if result.is_pushed:
         console.line(f"pushed     version {result.report['push.version']} in {config.base_path}")

@@ -16,7 +16,6 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 from tfx.components.distribution_validator import executor
 from tfx.components.statistics_gen import stats_artifact_utils
 from tfx.dsl.components.base import base_component, executor_spec
-from tfx.dsl.io import fileio
 from tfx.types import artifact, artifact_utils, channel, component_spec, standard_artifacts
 from tfx.types import standard_component_specs as names
 from tfx.utils import json_utils
@@ -27,7 +26,7 @@ from tfx_pipeline.config.utc_times import is_day
 from tfx_pipeline.evaluation.distributions import read_comparisons, validator_config, violations
 from tfx_pipeline.terminal.refusals import NotPushed
 from trainer.contract.config_loader import from_saved
-from trainer.contract.file_system import open_file
+from trainer.contract.file_system import is_folder, names_in, open_file
 from trainer.contract.whole_files import DamagedFileError, write_bytes, write_json
 
 VALIDATOR_ID = "DriftValidator"
@@ -96,7 +95,7 @@ class Executor(executor.Executor):
         )
         rows: dict[str, Any] = {"drift.baseline_day": before, "drift.num_violations": 0}
         if before:
-            with fileio.open(os.path.join(anomalies.uri, _ANOMALIES_FILE), "rb") as file:
+            with open_file(os.path.join(anomalies.uri, _ANOMALIES_FILE), "rb") as file:
                 found = anomalies_pb2.Anomalies.FromString(file.read())
             comparisons = read_comparisons(found, thresholds)
             failed = violations(comparisons, _SECTION, failed=True)
@@ -155,9 +154,8 @@ def drift_rows(anomalies: artifact.Artifact) -> dict[str, Any]:
 
 def last_baseline(folder: str, day: str) -> str | None:
     """Returns the last day before `day` with accepted statistics; None: there is none."""
-    listed = fileio.listdir(folder) if fileio.isdir(folder) else []
-    days = [name for name in (entry.rstrip("/") for entry in listed) if is_day(name)]
-    return max((found for found in days if found < day), default=None)
+    names = names_in(folder) if is_folder(folder) else []
+    return max((name for name in names if is_day(name) and name < day), default=None)
 
 
 def statistics_file(folder: str, day: str) -> str:

@@ -16,7 +16,6 @@ from typing import Any
 
 from tfx.components.util import examples_utils
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
-from tfx.dsl.io import fileio
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, channel, component_spec, standard_artifacts
 
@@ -30,7 +29,13 @@ from tfx_pipeline.tables.daily_window import find_window, with_cut_days, with_da
 from tfx_pipeline.tables.inputs import check_counts, find_tables
 from trainer.contract.config_loader import from_saved
 from trainer.contract.features import FeatureSpec
-from trainer.contract.file_system import copy_folder, is_folder, remove_folder
+from trainer.contract.file_system import (
+    copy_folder,
+    is_folder,
+    matching,
+    remove_file,
+    remove_folder,
+)
 from trainer.contract.whole_files import UNFINISHED_SUFFIX, write_json
 
 WINDOW_FILE = "window.json"  # in the summary: the days that were read
@@ -117,8 +122,8 @@ def _remove_unfinished(outputs: table_examples.ExampleOutputs) -> None:
     """Removes unfinished files of killed workers, as TFX reads all files of a split."""
     splits = (outputs.split(name) for name in table_examples.ALL_SPLITS)
     for folder in (*splits, outputs.instances, outputs.summary):
-        for path in fileio.glob(os.path.join(folder, f"*{UNFINISHED_SUFFIX}")):
-            fileio.remove(path)
+        for path in matching(os.path.join(folder, f"*{UNFINISHED_SUFFIX}")):
+            remove_file(path)
 
 
 class TableExampleGen(base_beam_component.BaseBeamComponent):

@@ -5,8 +5,9 @@ import os
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 from tfx.components.example_validator import component, executor
 from tfx.dsl.components.base import executor_spec
-from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, standard_component_specs
+
+from trainer.contract.file_system import open_file
 
 _ANOMALIES_FILE = "SchemaDiff.pb"
 
@@ -35,7 +36,7 @@ class Executor(executor.Executor):
         found = []
         for split in artifact_utils.decode_split_names(anomalies.split_names):
             path = os.path.join(anomalies.uri, f"Split-{split}", _ANOMALIES_FILE)
-            with fileio.open(path, "rb") as file:
+            with open_file(path, "rb") as file:
                 anomaly_info = anomalies_pb2.Anomalies.FromString(file.read()).anomaly_info
             for feature, info in sorted(anomaly_info.items()):
                 found.append(f"feature `{feature}` of split {split}: {info.description}")

@@ -5,28 +5,13 @@ import os
 
 from tfx_pipeline.config.utc_times import is_day
 from trainer.contract.config_loader import require
+from trainer.contract.tag_normalization import TagNormalization
 
 DEFAULT_SEPARATOR = "|"
 DATE = "{date}"  # in a path: the day, as 2024-05-03
 LATEST_DAY = "latest"
 # A batch has several rows, and the texts of one Arrow array are 2 GB at most.
 MOST_ROW_MB = 256
-
-
-@dataclasses.dataclass(frozen=True)
-class TagNormalizationConfig:
-    """How the tags of items are normalised.
-
-    Attributes:
-      trim: Whether blanks at both ends are removed.
-      lowercase: Whether tags are turned into lower case.
-      nfc: Whether letters and their accents are composed (Unicode's form NFC), so that `café` is
-        one tag however it was typed.
-    """
-
-    trim: bool = True
-    lowercase: bool = True
-    nfc: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,9 +94,7 @@ class DataConfig:
     max_rejected_fraction: float = 0.01
     max_users_without_profile: float | None = None
     list_separator: str | None = None
-    tag_normalization: TagNormalizationConfig = dataclasses.field(
-        default_factory=TagNormalizationConfig
-    )
+    tag_normalization: TagNormalization = dataclasses.field(default_factory=TagNormalization)
     planted: str | None = None
     tag_vectors: str | None = None
     window: WindowConfig | None = None

@@ -13,7 +13,6 @@ import collections
 import dataclasses
 import functools
 import logging
-import os
 from collections.abc import Callable
 
 from tfx_pipeline.datasets.interaction_buffer import InteractionBuffer
@@ -22,6 +21,7 @@ from tfx_pipeline.datasets.summary import PreparedSummary
 from tfx_pipeline.datasets.table_writer import TableWriter, check_output
 from tfx_pipeline.tables import schema
 from trainer.contract.arrow import pa
+from trainer.contract.file_system import is_file
 
 COMMAND = "tagtower prepare movielens-1m"
 CLICK_MIN_RATING = 4
@@ -171,7 +171,7 @@ def _check_bounds(min_tag_movies: int, max_free_tags: int) -> None:
 
 
 def _check_tags_file(tags_file: str) -> None:
-    if not os.path.isfile(tags_file):
+    if not is_file(tags_file):
         raise ValueError(
             f"`tags_file` must be tags.dat of MovieLens 10M, or its .gz. "
             f"Received: tags_file={tags_file!r}. {GET_10M} and name its tags.dat."

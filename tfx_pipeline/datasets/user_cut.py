@@ -17,6 +17,7 @@ from tfx_pipeline.datasets.interactions_schema import INTERACTIONS_FOLDER
 from tfx_pipeline.datasets.table_writer import TableWriter
 from trainer.contract.arrow import pa
 from trainer.contract.config_loader import require
+from trainer.contract.file_system import names_in
 
 COMMAND = "tagtower study"
 
@@ -74,7 +75,7 @@ def cut_users(
     with TableWriter(output, command=COMMAND) as writer:
         writer.write_items(pq.read_table(os.path.join(tables, "items.parquet")))
         writer.write_users(_of_users(users, drawn, prefix))
-        for name in sorted(os.listdir(folder)):
+        for name in names_in(folder):
             file = pq.ParquetFile(os.path.join(folder, name))
             for group in range(file.num_row_groups):
                 rows = file.read_row_group(group)

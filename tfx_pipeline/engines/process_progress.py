@@ -15,6 +15,8 @@ from pathlib import Path
 
 import psutil
 
+from trainer.contract.file_system import open_file
+
 PATIENCE_S = 120.0
 
 _MIN_SHARE = 1 / 60
@@ -96,14 +98,20 @@ def last_words(log_path: str | Path, offset: int = 0) -> str:
     Returns:
       The lines, and the path of the log.
     """
-    text = ""
-    with contextlib.suppress(OSError), open(log_path, "rb") as file:
-        file.seek(offset)
-        text = file.read().decode(errors="replace")
     # Indented lines belong to a stack.
-    said = [line for line in re.findall(r"^\S.*$", text, re.MULTILINE) if _says_something(line)]
+    lines = re.findall(r"^\S.*$", log_text(log_path, offset), re.MULTILINE)
+    said = [line for line in lines if _says_something(line)]
     words = " | ".join(line.strip()[:_MAX_LINE] for line in said[-_NUM_LAST_LINES:])
     return f"{words or 'it said nothing'} (see {log_path})"
+
+
+def log_text(log_path: str | Path, offset: int = 0) -> str:
+    """Returns a log from a position in the file on; "" where it cannot be read."""
+    with contextlib.suppress(OSError), open_file(str(log_path), "rb") as file:
+        file.seek(offset)
+        text: str = file.read().decode(errors="replace")
+        return text
+    return ""
 
 
 def _says_something(line: str) -> bool:

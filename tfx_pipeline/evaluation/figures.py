@@ -156,10 +156,7 @@ def _calibrations(
 def _in_chunks(
     function: Callable[[Snapshots], tuple[np.ndarray, np.ndarray]], snapshots: Snapshots, size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    rows = np.arange(snapshots.num_examples)
-    parts = [
-        function(snapshots.take(rows[first : first + size])) for first in range(0, len(rows), size)
-    ]
+    parts = (function(chunk) for _, chunk in snapshots.chunks(size))
     first, second = zip(*parts, strict=True)
     return np.concatenate(first), np.concatenate(second)
 

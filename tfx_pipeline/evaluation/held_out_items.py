@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from serving.index.evaluation import read_serialized
 from trainer.contract import features as f
+from trainer.contract.batches import batched
 from trainer.contract.metric_registry import ITEM_NUM_USERS, ITEM_RECALL, NUM_ITEMS
 from trainer.contract.tag_items import ROW_KEYS, TagItems
 from trainer.contract.whole_files import read_json_lines
@@ -79,9 +80,8 @@ def read_held_out_items(
         name: tf.io.RaggedFeature(tf.string) for name in columns
     }
     spec[f.USER_ID] = tf.io.FixedLenFeature([], tf.string)
-    records = read_serialized(file_patterns)
-    for first in range(0, len(records), _BATCH):
-        parsed = tf.io.parse_example(records[first : first + _BATCH], spec)
+    for batch in batched(read_serialized(file_patterns), _BATCH):
+        parsed = tf.io.parse_example(batch, spec)
         for name, by_user in columns.items():
             rows = parsed[name].to_list()
             for user, row in zip(parsed[f.USER_ID].numpy(), rows, strict=True):

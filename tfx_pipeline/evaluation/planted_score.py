@@ -11,6 +11,7 @@ from serving.batch.servable_caller import ServableCaller
 from tfx_pipeline.datasets.planted import planted_precision, read_planted
 from tfx_pipeline.evaluation.saved_model_scorer import read_examples
 from trainer.contract import features as f
+from trainer.contract.batches import batched
 from trainer.contract.file_system import names_in, open_file
 from trainer.contract.tag_normalization import TagNormalization
 
@@ -43,18 +44,20 @@ def score_planted(
     users = [user.decode() for user in examples]
     serialized = list(examples.values())
     caller = ServableCaller(servable_dir)
-    served: dict[str, list[str]] = {}
-    for first in range(0, len(users), _BATCH):
-        tags = caller.retrieve_examples(serialized[first : first + _BATCH]).tags
-        served.update(zip(users[first : first + _BATCH], tags, strict=True))
+    lists = [
+        tags
+        for batch in batched(serialized, _BATCH)
+        for tags in caller.retrieve_examples(batch).tags
+    ]
+    served = dict(zip(users, lists, strict=True))
     own_history = dict(zip(users, map(_most_clicked, serialized), strict=True))
     planted = list(read_planted(planted_path, normalization))
     scored = planted_precision(served, planted, caller.num_tags)
     by_history = planted_precision(own_history, planted, caller.num_tags)
     by_shown = None
     if skipped_tags is not None:
-        lists = [_most_shown(example, skipped_tags) for example in serialized]
-        shown = dict(zip(users, lists, strict=True))
+        by_shows = [_most_shown(example, skipped_tags) for example in serialized]
+        shown = dict(zip(users, by_shows, strict=True))
         by_shown = planted_precision(shown, planted, caller.num_tags).precision
     return {
         "demo.planted_precision": scored.precision,

@@ -15,6 +15,7 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from serving.batch.input import JSON_LINES, InstanceReader, Rejected, find_shards
 from trainer.contract.arrow import pa
+from trainer.contract.batches import batched
 from trainer.contract.config_loader import require
 from trainer.contract.features import SNAPSHOT_TIME, USER_ID, FeatureSpec, weights_name
 from trainer.contract.history import MAX_WEIGHT, is_profile_number, unknown_value
@@ -136,23 +137,13 @@ def _batches(rows: Iterable[dict[str, Any]], spec: FeatureSpec) -> Iterator[pa.R
     """Converts rows to record batches as they are read from examples: every feature is a list."""
     numbers = {weights_name(domain.name) for domain in spec.domains}
     numbers |= {feature.name for feature in spec.profile if feature.is_number}
-    waiting: list[dict[str, Any]] = []
-
-    def batch() -> pa.RecordBatch:
+    for batch in batched(rows, _BATCH_ROWS):
         arrays = []
         for name in spec.raw_names:
             kind = pa.list_(pa.float32() if name in numbers else pa.binary())
-            values = [_as_list(row[name]) for row in waiting]
+            values = [_as_list(row[name]) for row in batch]
             arrays.append(pa.array(values, kind))
-        return pa.RecordBatch.from_arrays(arrays, list(spec.raw_names))
-
-    for row in rows:
-        waiting.append(row)
-        if len(waiting) == _BATCH_ROWS:
-            yield batch()
-            waiting.clear()
-    if waiting:
-        yield batch()
+        yield pa.RecordBatch.from_arrays(arrays, list(spec.raw_names))
 
 
 def _as_list(value: str | float | list[Any]) -> list[Any]:

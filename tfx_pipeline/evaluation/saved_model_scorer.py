@@ -16,6 +16,7 @@ from serving.index.evaluation import embed, read_serialized
 from tfx_pipeline.artifacts.json_files import read_artifact_json
 from trainer.contract import features as f
 from trainer.contract import signatures as s
+from trainer.contract.batches import batched
 from trainer.contract.config_loader import from_saved
 from trainer.contract.list_column import ListValues
 from trainer.contract.memory import DomainMemory, Remembered, remember
@@ -35,8 +36,7 @@ def read_examples(file_patterns: Sequence[str]) -> dict[bytes, bytes]:
     records = read_serialized(file_patterns)
     spec = {f.USER_ID: tf.io.FixedLenFeature([], tf.string)}
     examples: dict[bytes, bytes] = {}
-    for first in range(0, len(records), _BATCH):
-        batch = records[first : first + _BATCH]
+    for batch in batched(records, _BATCH):
         users = tf.io.parse_example(batch, spec)[f.USER_ID].numpy()
         examples.update(zip(users, batch, strict=True))
     return examples
@@ -195,8 +195,7 @@ def _histories(
     features = [name for part in memory for name in (part.domain, f.weights_name(part.domain))]
     parts: dict[str, list[np.ndarray]] = {name: [] for name in features}
     lengths: dict[str, list[np.ndarray]] = {name: [] for name in features}
-    for first in range(0, len(examples) if memory else 0, _BATCH):
-        batch = examples[first : first + _BATCH]
+    for batch in batched(examples if memory else (), _BATCH):
         columns = {}
         for part in memory:
             columns[part.domain] = tf.io.RaggedFeature(tf.string)

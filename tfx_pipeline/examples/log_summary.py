@@ -14,6 +14,7 @@ import numpy as np
 
 from tfx_pipeline.tables.item_catalogue import ItemCatalogue
 from trainer.contract.arrow import pa
+from trainer.contract.batches import slices
 from trainer.contract.history import UserEvents
 
 TAGS_FILE = "tags.jsonl"
@@ -94,8 +95,7 @@ def tag_lines(counts: TrainingCounts, catalogue: ItemCatalogue) -> Iterator[str]
     num_items = np.bincount(tags.codes, minlength=len(tags.vocabulary))
     category = tag_categories(catalogue)
     names = ("tag", "clicks", "impressions", "items", "category")
-    for first in range(0, len(tags.vocabulary), _ROWS_PER_CHUNK):
-        part = slice(first, first + _ROWS_PER_CHUNK)
+    for part in slices(len(tags.vocabulary), _ROWS_PER_CHUNK):
         columns = (
             tags.vocabulary[part].to_pylist(),
             *counts.tags[:, part].tolist(),
@@ -149,8 +149,7 @@ def item_lines(counts: TrainingCounts, catalogue: ItemCatalogue) -> Iterator[str
     clicks = np.zeros(len(catalogue), np.int64)
     clicks[counts.items] = counts.item_clicks
     tags = catalogue.tags
-    for first in range(0, len(catalogue), _ROWS_PER_CHUNK):
-        part = slice(first, min(first + _ROWS_PER_CHUNK, len(catalogue)))
+    for part in slices(len(catalogue), _ROWS_PER_CHUNK):
         offsets = tags.offsets[part.start : part.stop + 1]
         values = tags.vocabulary.take(pa.array(tags.codes[offsets[0] : offsets[-1]])).to_pylist()
         starts = (offsets - offsets[0]).tolist()

@@ -13,7 +13,6 @@ snapshots only in the parts in which they have events.
 """
 
 import dataclasses
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -82,19 +81,6 @@ def training_users(user_ids: list[str], config: ExamplesConfig) -> list[str]:
 def user_part(user_id: str, config: ExamplesConfig) -> str:
     """Returns the part of the protocol `user_holdout` to which a user belongs."""
     return SPLITS[_user_parts([user_id], config)[0]]
-
-
-def cut_time(timestamps: np.ndarray, fraction: float) -> int:
-    """Returns the time of the event at `fraction` of the events; equal times stay together.
-
-    Args:
-      timestamps: int [n], ascending, n at least 1.
-      fraction: Fraction of the events before the cut, between 0 and 1.
-
-    Returns:
-      Time in seconds, UTC: events before it are history, events at or after it are labels.
-    """
-    return int(timestamps[min(math.ceil(fraction * len(timestamps)), len(timestamps) - 1)])
 
 
 def num_events_before(users: UserBlock, time: int) -> np.ndarray:

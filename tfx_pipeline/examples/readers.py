@@ -17,7 +17,7 @@ from tfx_pipeline.examples.user_batches import pack_events, pack_profiles, split
 from tfx_pipeline.tables import schema as tables
 from tfx_pipeline.tables.arrow_files import FileSplit, read_batches
 from tfx_pipeline.tables.id_forms import KnownIds
-from tfx_pipeline.tables.inputs import limited, tag_normalization
+from tfx_pipeline.tables.inputs import limited
 from tfx_pipeline.tables.item_catalogue import ItemCatalogue, build_item_catalogue
 from tfx_pipeline.tables.validate import validate_interactions, validate_items, validate_users
 from trainer.contract.arrow import pa
@@ -43,7 +43,7 @@ class ReadItems(beam.DoFn):
         separator = self.data.list_notation
         batches = [
             validate_items(
-                batch, normalization=tag_normalization(self.data), list_separator=separator
+                batch, normalization=self.data.tag_normalization, list_separator=separator
             )
             for split in splits
             for batch in read_batches(split, limited(tables.ITEMS, self.data))

@@ -6,9 +6,7 @@ one disk, the batches go into files, and only their places travel through Beam.
 
 import contextlib
 import dataclasses
-import glob
 import os
-import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -18,6 +16,7 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 
 from tfx_pipeline.examples.user_batches import from_bytes, to_bytes
 from trainer.contract.arrow import pa
+from trainer.contract.file_system import is_folder, matching, open_file, remove_folder
 
 _PREFIX = ".shuffle-"  # prefix of the folders of shuffle files
 
@@ -74,7 +73,7 @@ class ParcelWriter:
         if self._file is None:
             # A part that is retried writes another file, and nothing reads the first one.
             path = os.path.join(self._dir, f"{uuid.uuid4().hex}.arrow")
-            self._file = self._stack.enter_context(open(path, "wb"))
+            self._file = self._stack.enter_context(open_file(path, "wb"))
         place = FilePart(self._file.name, self._file.tell(), len(content))
         self._file.write(content)
         return place
@@ -85,7 +84,7 @@ def open_parcel(parcel: Parcel) -> pa.RecordBatch:
     if isinstance(parcel, bytes):
         return from_bytes(parcel)
     path, offset, size = parcel
-    with open(path, "rb") as file:
+    with open_file(path, "rb") as file:
         file.seek(offset)
         return from_bytes(file.read(size))
 
@@ -112,10 +111,10 @@ def workplace_of(options: PipelineOptions, beside: str) -> Iterator[Workplace]:
         return
     is_alone = options.view_as(DirectOptions).direct_running_mode == "in_memory"
     parent = os.path.dirname(os.path.abspath(beside))
-    is_beside = os.path.isdir(parent)
+    is_beside = is_folder(parent)
     if is_beside:
         # Left by a run that was killed: an output folder has only one run at a time.
-        for left in glob.glob(os.path.join(glob.escape(parent), f"{_PREFIX}*")):
-            shutil.rmtree(left, ignore_errors=True)
+        for left in matching(os.path.join(parent, f"{_PREFIX}*")):
+            remove_folder(left)
     with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=parent if is_beside else None) as folder:
         yield Workplace(folder, len(os.sched_getaffinity(0)) if is_alone else 1)

@@ -125,9 +125,9 @@ def time_split_of(histogram: TimeHistogram, config: ExamplesConfig) -> TimeSplit
       config: Shares of validation and test.
 
     Returns:
-      The times, each the first at or after its share, as in
-      `tfx_pipeline.examples.moments.cut_time`, or, where bins are wider than a second, the start of
-      that time's bin. Both are 0 without events.
+      The times, each that of the first event at or after its share, so that equal times stay
+      together, or, where bins are wider than a second, the start of that time's bin. Both are 0
+      without events.
     """
     total = int(histogram.counts.sum())
     if not total:

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow.compute as pc
 
 from tfx_pipeline.config.pipeline import PipelineConfig
+from tfx_pipeline.examples.event_order import latest_distinct
 from tfx_pipeline.examples.packed_events import (
     EVENT_DTYPE,
-    UserChunk,
-    canonical,
     item_columns,
-    pack_by_user,
+    pack_rows,
     to_user_events,
 )
 from tfx_pipeline.tables import schema
@@ -25,7 +25,6 @@ from tfx_pipeline.tables.inputs import (
     find_tables,
     limited,
     table_files,
-    tag_normalization,
     users_of,
 )
 from tfx_pipeline.tables.item_catalogue import ItemCatalogue, build_item_catalogue
@@ -63,7 +62,7 @@ def served_tag_normalization(config: PipelineConfig) -> TagNormalization:
     """
     version = serving_version(config.base_path)
     found = None if version is None else tag_normalization_of(version)
-    return found or tag_normalization(config.data)
+    return found or config.data.tag_normalization
 
 
 def read_catalogue(config: PipelineConfig) -> ItemCatalogue:
@@ -98,13 +97,13 @@ def find_user(config: PipelineConfig, user_id: str) -> FoundUser:
     find_tables(config.data, config.features)
     catalogue = read_catalogue(config)
     window = find_window(config.data)
-    chunks, now = [], 0 if window is None else window.end
+    packed, now = [np.zeros(0, EVENT_DTYPE)], 0 if window is None else window.end
     latest = (int(time.time()) if window is None else window.end) + SECONDS_PER_DAY
     for batch in _read_all(config, schema.INTERACTIONS):
-        validated = validate_interactions(batch, now=latest, item_index=catalogue)
-        if validated.rows.num_rows:
-            now = max(now, int(validated.rows.column("timestamp").to_numpy().max()) + 1)
-            chunks += [chunk for user, chunk in pack_by_user(validated) if user == user_id]
+        rows = validate_interactions(batch, now=latest, item_index=catalogue).rows
+        if rows.num_rows:
+            now = max(now, int(rows.column("timestamp").to_numpy().max()) + 1)
+            packed.append(pack_rows(pc.filter(rows, pc.equal(rows.column("user_id"), user_id))))
     users = users_of(config.features)
     profiles = [
         {name: value for name, value in row.items() if name != "user_id"}
@@ -112,19 +111,17 @@ def find_user(config: PipelineConfig, user_id: str) -> FoundUser:
         for row in validate_users(batch, users).rows.to_pylist()
         if row["user_id"] == user_id
     ]
-    if not chunks and not profiles:
+    events = np.concatenate(packed)
+    if not len(events) and not profiles:
         raise ValueError(
             f"`user` must be in {config.data.interactions} or {config.data.users}. "
             f"Received: user={user_id!r}."
         )
-    events = canonical(np.frombuffer(b"".join(chunks), EVENT_DTYPE))[
-        -config.examples.max_events_per_user :
-    ]
+    only = np.zeros(len(events), np.int64)
+    kept = latest_distinct(events, only, 1, config.examples.max_events_per_user).rows
     # Of several rows for one user, take the one that `tfx_pipeline.examples.shard_users` keeps.
     profile = min(profiles, key=lambda row: json.dumps(row, sort_keys=True), default=None)
-    return FoundUser(
-        to_user_events(UserChunk(events.tobytes()), item_columns(catalogue)), profile, now
-    )
+    return FoundUser(to_user_events(events[kept], item_columns(catalogue)), profile, now)
 
 
 def read_events(path: str, config: PipelineConfig) -> list[dict[str, Any]]:

@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 from tfx_pipeline.engines.child_processes import tied_to_this_process
-from tfx_pipeline.engines.process_progress import ProcessProgress, stop_process
+from tfx_pipeline.engines.process_progress import ProcessProgress, log_text, stop_process
+from trainer.contract.file_system import is_folder, move_folder, remove_folder
 
 POM = Path(__file__).with_name("pom.xml")
 MIN_JAVA = 11
@@ -80,14 +81,14 @@ def _copy_jars(folder: Path, log_path: Path) -> None:
     try:
         command = [maven, "--batch-mode", "--file", str(POM), "dependency:copy-dependencies"]
         status = _run_maven([*command, f"-DoutputDirectory={jars}"], log_path)
-        if status != 0 or not os.path.isdir(jars):
+        if status != 0 or not is_folder(jars):
             raise ValueError(f"Maven did not bring Flink's jars: {_reason(log_path)}")
         # Beam resolves symbolic links, so hard links are used.
         shutil.copytree(jars, os.path.join(made, _NOT_SENT_ALONG), copy_function=os.link)
         if not folder.is_dir():
-            os.rename(made, folder)
+            move_folder(made, str(folder))
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        remove_folder(made)
 
 
 def _run_maven(command: list[str], log_path: Path) -> int:
@@ -115,7 +116,6 @@ def _run_maven(command: list[str], log_path: Path) -> int:
 
 def _reason(log_path: Path) -> str:
     """Returns the first error that Maven names, and the path of its log."""
-    text = log_path.read_text(encoding="utf-8", errors="replace")
-    errors = re.findall(r"^\[ERROR\] (.+)$", text, flags=re.MULTILINE)
+    errors = re.findall(r"^\[ERROR\] (.+)$", log_text(log_path), flags=re.MULTILINE)
     first = errors[0].partition(" -> [Help")[0].strip() if errors else "no error named"
     return f"{first[:300]} (see {log_path})"

@@ -4,14 +4,13 @@ All ports are bound to this machine alone.
 """
 
 import dataclasses
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from trainer.contract.whole_files import write_json, write_text
+from trainer.contract.whole_files import read_json, write_json, write_text
 
 JOB_MANAGER, TASK_MANAGER = "job-manager", "task-manager"
 WORKER_POOL, JOB_SERVER = "worker-pool", "job-server"
@@ -227,7 +226,7 @@ def load_cluster(folder: Path) -> LocalCluster | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(str(path), "it is written again")
         return LocalCluster(**{**content, "folder": Path(content["folder"])})
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import re
 import socket
@@ -13,11 +12,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tfx_pipeline.engines.process_progress import ProcessProgress
+from tfx_pipeline.engines.process_progress import ProcessProgress, log_text
 from tfx_pipeline.flink import launch
 from tfx_pipeline.flink.java_class_path import find_java, jars_folder, resolve_class_path
 from tfx_pipeline.flink.launch import LocalCluster, load_cluster
 from tfx_pipeline.flink.processes import find_processes, start_process, stop_processes
+from trainer.contract.file_lock import locked_file
 
 _POLL_S = 0.1
 # A Java process that only waits for another, and logs so, uses a few hundredths of a processor.
@@ -197,21 +197,16 @@ def _is_ready(cluster: LocalCluster, name: str) -> bool:
 
 def _reason(cluster: LocalCluster, name: str) -> str:
     path = cluster.log_path(name)
-    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     # Indented lines belong to a stack.
-    said = re.findall(r"^\S.*$", text, flags=re.MULTILINE) or ["it said nothing"]
+    said = re.findall(r"^\S.*$", log_text(path), flags=re.MULTILINE) or ["it said nothing"]
     causes = [line.partition(": ")[2] for line in said if line.startswith("Caused by: ")]
     return f"{(causes or said)[-1][:300]} (see {path})"
 
 
 @contextlib.contextmanager
 def _only_command(folder: Path) -> Iterator[None]:
-    with open(folder / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(
-                f"`folder` must be one that no other `tagtower flink up` is starting. "
-                f"Received: {folder}."
-            ) from error
+    refusal = ValueError(
+        f"`folder` must be one that no other `tagtower flink up` is starting. Received: {folder}."
+    )
+    with locked_file(str(folder / ".lock"), lambda _: refusal):
         yield

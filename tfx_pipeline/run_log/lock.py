@@ -1,7 +1,6 @@
 """The lock of an output folder: one run at a time; it is released when its process ends."""
 
 import contextlib
-import fcntl
 import os
 import socket
 import time
@@ -9,6 +8,7 @@ from collections.abc import Iterator
 
 from tfx_pipeline.config.utc_times import utc_text
 from tfx_pipeline.terminal.refusals import OutputInUse
+from trainer.contract.file_lock import locked_file
 
 LOCK_FILE = ".lock"
 
@@ -23,22 +23,14 @@ def only_run(output_dir: str) -> Iterator[None]:
     Raises:
       OutputInUse: Another run is using the folder; the message names its process.
     """
-    # Truncated only once the lock is held, as the content names its holder.
-    with open(
-        os.path.join(output_dir, LOCK_FILE), "a+", encoding="utf-8", errors="replace"
-    ) as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.seek(0)
-            owner = lock.read().strip() or "a process that has just started"
-            raise OutputInUse(
-                "`output` must be a folder that no other run is using. "
-                f"Received: {output_dir}, in use by {owner}."
-            ) from error
-        lock.truncate(0)
-        lock.write(owner_line())
-        lock.flush()
+
+    def refusal(owner: str) -> OutputInUse:
+        return OutputInUse(
+            "`output` must be a folder that no other run is using. "
+            f"Received: {output_dir}, in use by {owner or 'a process that has just started'}."
+        )
+
+    with locked_file(os.path.join(output_dir, LOCK_FILE), refusal, owner_line()):
         yield
 
 

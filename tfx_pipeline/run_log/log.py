@@ -21,6 +21,7 @@ from tfx_pipeline.tables.daily_window import find_window, with_day
 from tfx_pipeline.terminal import interrupts
 from tfx_pipeline.terminal.refusals import NotPushed
 from tfx_pipeline.terminal.report_file import write_report
+from trainer.contract.file_system import remove_file
 from trainer.contract.whole_files import DamagedFileError, read_json
 
 REPORT_FILE = "report.json"
@@ -105,7 +106,7 @@ def logged_run(config: PipelineConfig) -> Iterator[LoggedRun]:
       ValueError: The window's days do not exist.
     """
     # The report of the last run must not look like that of a run that fails.
-    Path(config.output_dir, REPORT_FILE).unlink(missing_ok=True)
+    remove_file(os.path.join(config.output_dir, REPORT_FILE), missing_ok=True)
     for report in _read_reports(config.output_dir):
         if report["run.state"] == RUNNING:  # this process holds the lock, so that run has ended
             LoggedRun(config, report | {"run.state": KILLED}).write()

@@ -69,7 +69,7 @@ def check_new_file(key: str, path: str) -> None:
         return
     require(not is_folder(path), key, "be a file", path)
     folder = os.path.dirname(os.path.abspath(path))
-    require(os.path.isdir(folder), key, "be in a folder that exists", path)
+    require(is_folder(folder), key, "be in a folder that exists", path)
 
 
 def _paths(config: PipelineConfig) -> dict[str, str]:

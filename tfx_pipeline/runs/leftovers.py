@@ -7,7 +7,6 @@ removed only if that process has ended (`trainer.contract.owner_marks`).
 
 import contextlib
 import os
-import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator
 from glob import escape, glob
@@ -17,7 +16,7 @@ from tfx_pipeline.artifacts.places import ARTIFACTS_DIR
 from tfx_pipeline.run_log.log import RUNS_DIR
 from tfx_pipeline.terminal.refusals import OutputInUse
 from tfx_pipeline.versions.base_path_lock import locked, remove_abandoned_staging
-from trainer.contract.file_system import is_folder, is_remote
+from trainer.contract.file_system import is_file, is_folder, is_remote, remove_file, remove_folder
 from trainer.contract.owner_marks import has_mark, is_abandoned
 from trainer.contract.whole_files import UNFINISHED_SUFFIX
 
@@ -96,7 +95,7 @@ def _partial_outputs(output_dir: str) -> Iterator[str]:
 
 def _states_of_executions(store: str) -> dict[int, bool] | None:
     """Returns by execution whether its outputs count; None: the store cannot be read."""
-    if not os.path.isfile(store):
+    if not is_file(store):
         return None
     try:
         with contextlib.closing(sqlite3.connect(store, timeout=10)) as connection:
@@ -107,8 +106,7 @@ def _states_of_executions(store: str) -> dict[int, bool] | None:
 
 
 def _remove(path: str) -> None:
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path, ignore_errors=True)
+    if is_folder(path) and not os.path.islink(path):
+        remove_folder(path)
     else:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(path)
+        remove_file(path, missing_ok=True)

@@ -21,6 +21,7 @@ from tfx_pipeline.engines.process_progress import (
     last_words,
     stop_process,
 )
+from trainer.contract.file_system import make_folders
 
 if TYPE_CHECKING:
     from serving.client import ModelVersion
@@ -203,7 +204,7 @@ def local_server(
         rest_api_port = 0
     command = [sys.executable, "-m", "tfx_pipeline.cli", "serve", f"--model_base_path={base_path}"]
     command += [f"--port={port}", f"--rest_api_port={rest_api_port}", *flags]
-    os.makedirs(os.path.dirname(os.path.abspath(log_path)), exist_ok=True)
+    make_folders(os.path.dirname(os.path.abspath(log_path)))
     started = time.perf_counter()
     with open(log_path, "ab") as log:
         offset = log.tell()

@@ -1,7 +1,6 @@
 """Results of a run beside its report: a pushed version, and links to its outputs."""
 
 import os
-import shutil
 
 from tfx_pipeline.config.pipeline import PipelineConfig
 from tfx_pipeline.examples.log_summary import ITEMS_FILE
@@ -13,8 +12,14 @@ from tfx_pipeline.versions.pushing import (
     rolled_back_version,
     unpushed,
 )
-from trainer.contract.file_system import absolute
-from trainer.contract.whole_files import unfinished
+from trainer.contract.file_system import (
+    absolute,
+    copy_folder,
+    is_folder,
+    remove_file,
+    remove_folder,
+)
+from trainer.contract.whole_files import replace_link
 
 # Links in the output folder: instances of the split `now`, for batch prediction, and the prediction
 # logs of TFX's BulkInferrer where the run has one.
@@ -58,28 +63,22 @@ def ensure_pushed(
 def link_outputs(config: PipelineConfig, outputs: NodeOutputs, is_model_blessed: bool) -> None:
     """Links outputs that people and later commands read into the output folder."""
     summary = outputs.uri("ExampleGen", "summary")
-    _link(outputs.uri("ExampleGen", "instances"), os.path.join(config.output_dir, INSTANCES_LINK))
-    _link(os.path.join(summary, ITEMS_FILE), os.path.join(config.output_dir, ITEMS_FILE))
+    replace_link(
+        outputs.uri("ExampleGen", "instances"), os.path.join(config.output_dir, INSTANCES_LINK)
+    )
+    replace_link(os.path.join(summary, ITEMS_FILE), os.path.join(config.output_dir, ITEMS_FILE))
     inference_link = os.path.join(config.output_dir, INFERENCE_LINK)
     if "BulkInferrer" in outputs.runs and is_model_blessed:
-        _link(outputs.uri("BulkInferrer", "inference_result"), inference_link)
-    elif os.path.lexists(inference_link):  # from an earlier run
-        os.remove(inference_link)
+        replace_link(outputs.uri("BulkInferrer", "inference_result"), inference_link)
+    else:
+        remove_file(inference_link, missing_ok=True)  # from an earlier run
     _copy_rejected(
         os.path.join(summary, REJECTED_DIR), os.path.join(config.output_dir, REJECTED_DIR)
     )
 
 
-def _link(target: str, link: str) -> None:
-    """Points a link in the output folder at an artifact, replacing an earlier link."""
-    temporary = unfinished(link)
-    # Relative to its folder, so that the link holds when the output folder is moved.
-    os.symlink(os.path.relpath(target, os.path.realpath(os.path.dirname(link))), temporary)
-    os.replace(temporary, link)
-
-
 def _copy_rejected(kept: str, shown: str) -> None:
     """Copies the rejected rows of this run's tables, also where they come from the cache."""
-    shutil.rmtree(shown, ignore_errors=True)
-    if os.path.isdir(kept):
-        shutil.copytree(kept, shown)
+    remove_folder(shown)
+    if is_folder(kept):
+        copy_folder(kept, shown)

@@ -19,6 +19,7 @@ from tfx_pipeline.run_log.lock import only_run
 from tfx_pipeline.runs.local_runner import NodeRun
 from tfx_pipeline.runs.run import run_nodes
 from tfx_pipeline.terminal.console import Console
+from trainer.contract.file_system import make_folders
 from trainer.data.input_data import load_snapshots
 from trainer.data.snapshots import Snapshots
 
@@ -30,14 +31,12 @@ class PreparedExamples:
     """Folders of the examples of a configuration.
 
     Attributes:
-      examples_dir: Folder of the raw examples, with `Split-<name>` for train, validation and test.
-      transformed_dir: Folder of the same examples, transformed.
+      transformed_dir: Folder of the transformed examples, with `Split-<name>` for each part.
       transform_dir: Folder of the transform graph with its vocabularies.
       summary_dir: Folder of the example generator's counts: `counts.json`, `tags.jsonl`.
       nodes: Results of the nodes; all come from the cache where nothing had changed.
     """
 
-    examples_dir: str
     transformed_dir: str
     transform_dir: str
     summary_dir: str
@@ -76,7 +75,7 @@ def prepare_examples(config: PipelineConfig, console: Console) -> PreparedExampl
     Raises:
       ValueError: A user's mistake, in one line.
     """
-    os.makedirs(config.output_dir, exist_ok=True)
+    make_folders(config.output_dir)
     with only_run(config.output_dir):
         nodes = run_nodes(create_pipeline(config, find_inputs(config), until=LAST_NODE), console)
     outputs: dict[tuple[str, str], Any] = {
@@ -86,7 +85,6 @@ def prepare_examples(config: PipelineConfig, console: Console) -> PreparedExampl
         if artifacts
     }
     return PreparedExamples(
-        examples_dir=outputs["ExampleGen", "examples"],
         transformed_dir=outputs[LAST_NODE, "transformed_examples"],
         transform_dir=outputs[LAST_NODE, "transform_graph"],
         summary_dir=outputs["ExampleGen", "summary"],

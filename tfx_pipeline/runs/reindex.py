@@ -10,7 +10,6 @@ The module imports TFX, hence it is imported only when the command runs.
 
 import dataclasses
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,14 +43,13 @@ from tfx_pipeline.runs.tag_file import (
     read_tag_file,
     tag_changes,
 )
-from tfx_pipeline.tables.inputs import tag_normalization
 from tfx_pipeline.tables.table_files import list_files
 from tfx_pipeline.terminal.console import Console
 from tfx_pipeline.versions.pushed_versions import REINDEX, PushedVersion, tag_normalization_of
 from tfx_pipeline.versions.pushing import push, push_sources, servable_facts
 from tfx_pipeline.versions.servable_paths import main_path
 from trainer.contract import signatures as s
-from trainer.contract.file_system import absolute, files_below
+from trainer.contract.file_system import absolute, files_below, make_folders, remove_folder
 from trainer.contract.manifest import MANIFEST_SUFFIX, check_manifest
 from trainer.towers.tag_views import load_tag_categories
 
@@ -110,11 +108,11 @@ def reindex(
     with only_run(config.output_dir):
         work = absolute(os.path.join(config.output_dir, WORK_DIR))
         servable = os.path.join(work, "servable")
-        shutil.rmtree(servable, ignore_errors=True)  # left by a killed reindexing
+        remove_folder(servable)  # left by a killed reindexing
         try:
             return _reindex(config, tags, is_complete, source, work, servable, console)
         finally:
-            shutil.rmtree(servable, ignore_errors=True)
+            remove_folder(servable)
 
 
 def _reindex(
@@ -127,7 +125,7 @@ def _reindex(
     console: Console,
 ) -> ReindexResult:
     # Tags are normalised like those of the towers, whatever the configuration is now.
-    normalization = tag_normalization_of(source) or tag_normalization(config.data)
+    normalization = tag_normalization_of(source) or config.data.tag_normalization
     file = read_tag_file(tags, config.data, normalization)
     towers_uri, examples_uri, tags_file = (
         located(source.provenance[name], config.output_dir) for name in SOURCES
@@ -144,7 +142,7 @@ def _reindex(
         split: os.path.join(examples_uri, f"Split-{split}", "*") for split in EVALUATED_SPLITS
     }
     console.line("building the index ...")
-    os.makedirs(servable)
+    make_folders(servable)
     build_servables(
         RetaggedTowers(towers, changed_tables(towers, changes)),
         towers_dir,

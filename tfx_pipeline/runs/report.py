@@ -19,7 +19,6 @@ from tfx_pipeline.evaluation.gate import Check, check_index
 from tfx_pipeline.evaluation.planted_score import score_planted
 from tfx_pipeline.examples.notes import read_summary
 from tfx_pipeline.runs.local_runner import NodeRun
-from tfx_pipeline.tables.inputs import tag_normalization
 from tfx_pipeline.versions.servable_paths import INDEX_FILE
 from trainer.contract.config_loader import from_saved
 from trainer.contract.file_system import absolute
@@ -87,7 +86,7 @@ def planted_rows(config: PipelineConfig, outputs: NodeOutputs) -> dict[str, Any]
         config.data.planted,
         path_utils.serving_model_path(outputs.uri("TagIndexBuilder", "servable")),
         os.path.join(outputs.uri("ExampleGen", "examples"), "Split-test", "*"),
-        tag_normalization(config.data),
+        config.data.tag_normalization,
         counting_domain(config.features, "skipped"),
     )
 

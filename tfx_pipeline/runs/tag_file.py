@@ -7,7 +7,6 @@ reason and counted, like those of the tables.
 import collections
 import dataclasses
 import json
-import os
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -17,11 +16,12 @@ from serving.servable.retagged_towers import TagChanges
 from tfx_pipeline.config.data import DataConfig
 from tfx_pipeline.tables import cells
 from tfx_pipeline.tables.arrow_files import read_table
-from tfx_pipeline.tables.inputs import limited, tag_normalization
+from tfx_pipeline.tables.inputs import limited
 from tfx_pipeline.tables.line_breaks import without_line_breaks
 from tfx_pipeline.tables.row_batches import FileBatch, rows_as_json
 from tfx_pipeline.tables.schema import ID, LIST, NUMBER, TEXT, WRONG_TYPE, Column, TableSchema
 from trainer.contract.arrow import pa
+from trainer.contract.file_system import remove_file
 from trainer.contract.tag_normalization import TagNormalization
 from trainer.contract.whole_files import write_text
 
@@ -114,7 +114,7 @@ def read_tag_file(
             _rejected({key: row[key] for key in ("file", "row", "values")}, row["reason"])
             for row in batch.rejected.to_pylist()
         ]
-        for row, reason in _judged(batch, data, normalization or tag_normalization(data)):
+        for row, reason in _judged(batch, data, normalization or data.tag_normalization):
             if not reason and row.vector is not None:
                 dimension = len(row.vector) if dimension is None else dimension
                 reason = BAD_VECTOR if len(row.vector) != dimension else ""
@@ -169,8 +169,7 @@ def check_rejected(file: TagFile, data: DataConfig, path: str) -> None:
     Raises:
       ValueError: Too many rows were rejected; one line, with the reasons.
     """
-    if os.path.exists(path):
-        os.remove(path)
+    remove_file(path, missing_ok=True)
     if not file.rejected:
         return
     write_text(path, (json.dumps(row, ensure_ascii=False) + "\n" for row in file.rejected))

@@ -4,8 +4,6 @@ The module imports TFX, hence it is imported only when a study runs.
 """
 
 import dataclasses
-import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,10 +29,12 @@ from tfx_pipeline.study.trials.defaults_trials import (
     trial_definitions,
 )
 from tfx_pipeline.study.trials.training import run_trial
-from tfx_pipeline.study.trials.trial_loop import announce, train_pending
-from tfx_pipeline.study.trials.trial_store import TrialStore, pending_trials
+from tfx_pipeline.study.trials.trial_loop import train_missing
+from tfx_pipeline.study.trials.trial_store import TrialStore
 from tfx_pipeline.terminal.console import Console
+from tfx_pipeline.terminal.report_file import json_rows
 from trainer.contract.features import USER_ID
+from trainer.contract.file_system import make_folders
 from trainer.contract.metric_registry import label
 from trainer.contract.whole_files import write_text
 
@@ -46,12 +46,10 @@ class DefaultsOutcome:
     Attributes:
       results: Results of all runs.
       files: Paths of the written files, the report first.
-      num_trained: Number of trials trained now; all others were already finished.
     """
 
     results: DefaultsResults
     files: tuple[Path, ...]
-    num_trained: int
 
 
 def run_defaults(
@@ -71,7 +69,7 @@ def run_defaults(
       ValueError: A user's mistake, in one line.
     """
     config = study.config
-    os.makedirs(config.output_dir, exist_ok=True)
+    make_folders(config.output_dir)
     with only_run(config.output_dir):
         made = make_tables(study, console)
         samples = made.samples
@@ -92,15 +90,16 @@ def run_defaults(
         trials = defaults_trials(study, samples, fingerprints)
         store = TrialStore(Path(config.output_dir) / TRIALS_DIR)
         code = code_fingerprint(CODE)
-        pending = pending_trials(list(trials.values()), store, code, accept_changed_code)
         notes = [f"Log `{log}` is left out: {reason}" for log, reason in made.skipped.items()]
-        notes += announce(pending, accept_changed_code, console)
         shown = {f"eval.model.{metric}": label(metric) for metric in config.metrics}
-        train_pending(pending, len(trials), data_sets, store, code, run_trial, shown, console)
+        every = list(trials.values())
+        notes += train_missing(
+            every, data_sets, store, code, run_trial, shown, accept_changed_code, console
+        )
         runs = tuple(_runs(study, samples, trials, store, users))
         results = DefaultsResults(runs, baselines, config.metrics)
         files = _write(study, results, notes, made.skipped)
-        return DefaultsOutcome(results, files, len(pending.trials))
+        return DefaultsOutcome(results, files)
 
 
 def _runs(
@@ -144,7 +143,8 @@ def _write(
         "comparisons": [one.to_json() for one in comparisons],
         "skipped": [{"log": log, "reason": reason} for log, reason in skipped.items()],
     }
-    write_text(output / RUNS_FILE, _json_lines(content))
+    parts = ",\n".join(f'"{name}":{json_rows(entries)}' for name, entries in content.items())
+    write_text(output / RUNS_FILE, f"{{\n{parts}\n}}\n")
     return output / REPORT_FILE, output / RUNS_FILE
 
 
@@ -156,12 +156,3 @@ def _baselines_json(results: DefaultsResults) -> Iterator[dict[str, Any]]:
                 f"eval.{who}.{name}": figures[who].metrics.get(name) for name in results.metrics
             }
             yield {"log": sample.log, "draw": sample.draw, "who": who, "metrics": metrics}
-
-
-def _json_lines(content: Mapping[str, Sequence[Any]]) -> str:
-    """Returns JSON with one line per list entry: compact, and a changed run changes one line."""
-    parts = []
-    for name, entries in content.items():
-        lines = [json.dumps(e, separators=(",", ":"), allow_nan=False) for e in entries]
-        parts.append(f'"{name}":[' + ("\n" + ",\n".join(lines) + "\n" if lines else "") + "]")
-    return "{\n" + ",\n".join(parts) + "\n}\n"

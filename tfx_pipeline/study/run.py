@@ -4,9 +4,6 @@ The module imports TFX, hence it is imported only when a study runs.
 """
 
 import dataclasses
-import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -25,13 +22,15 @@ from tfx_pipeline.study.trials.new_tags_results import NewTagsResults
 from tfx_pipeline.study.trials.results import Results, Run
 from tfx_pipeline.study.trials.training import run_trial
 from tfx_pipeline.study.trials.trial import TrialDefinition
-from tfx_pipeline.study.trials.trial_loop import announce, train_pending
-from tfx_pipeline.study.trials.trial_store import TrialStore, pending_trials
+from tfx_pipeline.study.trials.trial_loop import train_missing
+from tfx_pipeline.study.trials.trial_store import TrialStore
 from tfx_pipeline.study.trials.trials import Trial, study_trials
 from tfx_pipeline.study.trials.widths import cell_width
 from tfx_pipeline.terminal.console import Console
+from tfx_pipeline.terminal.report_file import json_rows
+from trainer.contract.file_system import make_folders, open_file
 from trainer.contract.metric_registry import label
-from trainer.contract.whole_files import write_text
+from trainer.contract.whole_files import write_bytes, write_text
 
 TRIALS_DIR = "trials"
 REPORT_FILE = "study.md"
@@ -50,13 +49,11 @@ class StudyOutcome:
       results: Results of all runs.
       new_tags: Results for tags without history; None: the study does not include them.
       files: Paths of the written files, the report first.
-      num_trained: Number of trials trained now; all others were already finished.
     """
 
     results: Results
     new_tags: NewTagsResults | None
     files: tuple[Path, ...]
-    num_trained: int
 
 
 def run_study(study: Study, console: Console, accept_changed_code: bool = False) -> StudyOutcome:
@@ -75,7 +72,7 @@ def run_study(study: Study, console: Console, accept_changed_code: bool = False)
       ValueError: A user's mistake, in one line.
     """
     config = study.config
-    os.makedirs(config.output_dir, exist_ok=True)
+    make_folders(config.output_dir)
     if config.page is not None:
         check_page(Path(config.page))
     with only_run(config.output_dir):
@@ -97,19 +94,16 @@ def run_study(study: Study, console: Console, accept_changed_code: bool = False)
         trials = study_trials(study, fingerprints, widths)
         store = TrialStore(Path(config.output_dir) / TRIALS_DIR)
         code = code_fingerprint(CODE)
-        pending = pending_trials(trials, store, code, accept_changed_code)
-        notes += announce(pending, accept_changed_code, console)
         shown = {f"eval.model.{metric}": label(metric) for metric in config.plot_metrics}
-        train_pending(pending, len(trials), data_sets, store, code, run_trial, shown, console)
+        notes += train_missing(
+            trials, data_sets, store, code, run_trial, shown, accept_changed_code, console
+        )
         results = Results(tuple(_runs(study, trials, store, baselines)))
-        num_trained, new_tags = len(pending.trials), None
+        new_tags = None
         if config.new_tags is not None:
-            new_tags, num_more = run_new_tags(
-                study, config.new_tags, data_sets, accept_changed_code, console
-            )
-            num_trained += num_more
+            new_tags = run_new_tags(study, config.new_tags, data_sets, accept_changed_code, console)
         files = tuple(_write(study, results, new_tags, notes))
-        return StudyOutcome(results, new_tags, files, num_trained)
+        return StudyOutcome(results, new_tags, files)
 
 
 def _runs(
@@ -147,14 +141,13 @@ def _write(
         runs[NEW_TAGS_FILE] = new_tags.to_json()
     write_text(output / REPORT_FILE, report)
     for name, content in runs.items():
-        # One line per run: compact, and a changed run changes one line.
-        lines = [json.dumps(run, separators=(",", ":"), allow_nan=False) for run in content]
-        write_text(output / name, "[\n" + ",\n".join(lines) + "\n]\n")
+        write_text(output / name, json_rows(content) + "\n")
     names = [REPORT_FILE, *runs, *(path for _, path in plots)]
     if study.config.page is not None:
         page = Path(study.config.page)
         for name in names[1:]:
-            shutil.copyfile(output / name, page.parent / name)
+            with open_file(str(output / name), "rb") as file:
+                write_bytes(page.parent / name, file.read())
         write_page(page, report)
         yield page
     yield from (output / name for name in names)

@@ -15,7 +15,6 @@ from tfx_pipeline.tables.table_files import find_files, say_unread
 from tfx_pipeline.tables.undeclared_lists import undeclared_lists
 from trainer.config import TrainingConfig
 from trainer.contract.features import SPLITS, FeatureSpec
-from trainer.contract.tag_normalization import TagNormalization
 
 
 def find_tables(data: DataConfig, spec: FeatureSpec) -> dict[str, list[str]]:
@@ -262,9 +261,3 @@ def _empty_part(split: str, counts: Mapping[str, int], has_window: bool) -> str:
         f"`examples.validation_{ends}` and `examples.test_{ends}`, or, without these, other "
         "`examples.validation_fraction` and `examples.test_fraction`."
     )
-
-
-def tag_normalization(data: DataConfig) -> TagNormalization:
-    """Returns the configured normalisation of tags in the readers' form."""
-    found = data.tag_normalization
-    return TagNormalization(trim=found.trim, lowercase=found.lowercase, nfc=found.nfc)

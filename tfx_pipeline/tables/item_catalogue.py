@@ -59,7 +59,6 @@ class ItemCatalogue:
       item_ids: string array [num_items], unique and sorted.
       tags: Tags of the items, at least one for each item.
       category: Category of the items, at most one value each; none where it is unknown.
-      titles: string array [num_items] ("" where absent), or None where no file has the column.
       untagged_ids: string array, unique and sorted: ids of items that have a row but no tags. These
         items are not in the catalogue.
     """
@@ -67,7 +66,6 @@ class ItemCatalogue:
     item_ids: pa.Array
     tags: ItemAttribute
     category: ItemAttribute
-    titles: pa.Array | None = None
     untagged_ids: pa.Array = dataclasses.field(default_factory=lambda: pa.array([], pa.string()))
 
     def __len__(self) -> int:
@@ -128,14 +126,14 @@ def _encode(values: pa.Array, lengths: np.ndarray) -> ItemAttribute:
     return ItemAttribute(codes[np.lexsort((codes, parents))], offsets, vocabulary)
 
 
-def _first_of_each(rows: pa.Table, key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the indices of the rows kept, sorted by `key`, and those of repeated keys.
+def _first_of_each(rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the indices of the rows kept, sorted by the item's id, and those of repeated ids.
 
-    Of several rows with one key the one with the smallest values is kept, so that the order of rows
+    Of several rows with one id the one with the smallest values is kept, so that the order of rows
     in the files does not decide.
     """
-    order = np.asarray(pc.sort_indices(rows, sort_keys=[(key, "ascending")]))
-    keys = rows.column(key).combine_chunks().take(pa.array(order))
+    order = np.asarray(pc.sort_indices(rows, sort_keys=[("item_id", "ascending")]))
+    keys = rows.column("item_id").combine_chunks().take(pa.array(order))
     is_new = np.ones(len(keys), bool)
     is_new[1:] = np.asarray(pc.not_equal(keys[1:], keys[:-1]), dtype=bool)
     starts = np.flatnonzero(is_new)
@@ -154,24 +152,16 @@ def _first_of_each(rows: pa.Table, key: str) -> tuple[np.ndarray, np.ndarray]:
     return order[is_first], order[~is_first]
 
 
-def reject_duplicates(
-    batches: Iterable[ValidatedBatch], table: schema.TableSchema
-) -> tuple[pa.Table, pa.RecordBatch]:
-    """Rejects rows with repeated keys in a whole table, whatever the order of its rows.
-
-    It is for `items`, and for `users` where they fit into memory. The key is the table's first
-    column.
+def _reject_duplicates(batches: list[ValidatedBatch]) -> tuple[pa.Table, pa.RecordBatch]:
+    """Rejects the repeated items of all batches, whatever the order of their rows.
 
     Args:
       batches: All validated batches of the table.
-      table: `ITEMS` or `USERS`.
 
     Returns:
-      The rows with each key once, sorted by key; and all rejected rows (`REJECTED_SCHEMA`): those
-      of the batches and the repeated ones with the reason `duplicate_item` or `duplicate_user`.
+      The rows with each id once, sorted by id; and all rejected rows (`REJECTED_SCHEMA`): those of
+      the batches and the repeated ones with the reason `duplicate_item`.
     """
-    reason = schema.DUPLICATE_ITEM if table is schema.ITEMS else schema.DUPLICATE_USER
-    batches = list(batches)
     names: list[str] = []
     for batch in batches:
         names += [name for name in batch.rows.schema.names if name not in names]
@@ -186,7 +176,7 @@ def reject_duplicates(
     if not parts:
         return pa.table({}), concat_rejected(rejected)
     rows = pa.concat_tables(parts).combine_chunks()
-    kept, repeated = _first_of_each(rows, table.columns[0].name)
+    kept, repeated = _first_of_each(rows)
     if len(repeated):
         ends = np.cumsum([batch.rows.num_rows for batch in batches])
         origins = np.searchsorted(ends, repeated, side="right")
@@ -195,10 +185,10 @@ def reject_duplicates(
             local = repeated[origins == origin] - (ends[origin] - batch.rows.num_rows)
             rejected.append(
                 rejected_rows(
-                    table.name,
+                    schema.ITEMS.name,
                     batch.file,
                     batch.row_numbers[local],
-                    [reason] * len(local),
+                    [schema.DUPLICATE_ITEM] * len(local),
                     rows_as_json(batch.rows, local),
                 )
             )
@@ -222,7 +212,7 @@ def build_item_catalogue(
       ValueError: No row is valid; the one-line message has the reasons and the first of the rows.
     """
     batches = list(batches)
-    rows, rejected = reject_duplicates(batches, schema.ITEMS)
+    rows, rejected = _reject_duplicates(batches)
     if not len(rows):
         raise ValueError(_no_item(rejected))
     columns = {name: rows.column(name).combine_chunks() for name in rows.column_names}
@@ -234,7 +224,6 @@ def build_item_catalogue(
             columns["item_id"],
             _encode(tags.flatten(), np.asarray(pc.list_value_length(tags))),
             _encode(category.filter(is_known), np.asarray(is_known).astype(np.int64)),
-            columns.get("title"),
             _untagged(batches, columns["item_id"]),
         ),
         rejected,

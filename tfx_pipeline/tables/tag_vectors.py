@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from tfx_pipeline.config.data import DataConfig
 from tfx_pipeline.tables import cells
 from tfx_pipeline.tables.arrow_files import check_table, read_batches
-from tfx_pipeline.tables.inputs import limited, tag_normalization
+from tfx_pipeline.tables.inputs import limited
 from tfx_pipeline.tables.row_batches import FileBatch
 from tfx_pipeline.tables.schema import ID, LIST, Column, TableSchema
 from trainer.contract.whole_files import WholeFile
@@ -81,7 +81,7 @@ def read_tag_vectors(data: DataConfig, pattern: str) -> tuple[list[str], np.ndar
                 first = batch.rejected.slice(0, 1).to_pylist()[0]
                 raise _refusal(path, first["row"], f"be readable ({first['reason']})")
             tags, is_missing, is_wrong = cells.as_id(batch.rows.column("tag"))
-            normalized = tag_normalization(data).apply(tags.to_pylist())
+            normalized = data.tag_normalization.apply(tags.to_pylist())
             is_missing |= is_wrong | np.array([not tag for tag in normalized], bool)
             _require_none(batch, is_missing, "have a tag")
             for tag, row in zip(normalized, batch.row_numbers.tolist(), strict=True):

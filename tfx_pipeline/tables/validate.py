@@ -2,7 +2,7 @@
 
 Every row is returned exactly once, valid or rejected. A row with several faults has the reason that
 comes first in the list of its `validate_*` function. One batch cannot detect repeated rows: see
-`item_catalogue.reject_duplicates`, and for interactions the grouping by user.
+`build_item_catalogue`, and for users and interactions the grouping by user.
 """
 
 from __future__ import annotations
@@ -234,8 +234,7 @@ def validate_users(batch: FileBatch, table: schema.TableSchema = schema.USERS) -
 
     Reasons, in this order: missing_user_id, wrong_type (an id or a text that is no single value, a
     number that is invalid or not finite in 32 bits, a list that is none), malformed_list (a text
-    that is no list in its declared notation). For repeated ids see
-    `item_catalogue.reject_duplicates`.
+    that is no list in its declared notation). For repeated ids see the grouping by user.
 
     Args:
       batch: Rows as found.

@@ -8,7 +8,6 @@ log file while a command runs, and the program's own lines (loggers named `tagto
 import contextlib
 import logging
 import os
-import shutil
 import sys
 import tempfile
 import warnings
@@ -17,6 +16,7 @@ from typing import TextIO
 
 from tfx_pipeline.terminal import interrupts
 from tfx_pipeline.terminal.full_disk import full_disk
+from trainer.contract.file_system import make_folders, remove_folder
 
 PROGRESS_LOGGER = "tagtower"
 
@@ -54,7 +54,7 @@ def quiet_libraries(log_path: str) -> Iterator[Console]:
     Yields:
       The console of the terminal.
     """
-    os.makedirs(os.path.dirname(os.path.abspath(log_path)), exist_ok=True)
+    make_folders(os.path.dirname(os.path.abspath(log_path)))
     sys.stdout.flush()
     sys.stderr.flush()
     saved_out, saved_err = os.dup(1), os.dup(2)
@@ -99,15 +99,15 @@ def temporary_log(name: str, kept_on: type[Exception] | tuple[()] = ()) -> Itera
     except kept_on:
         raise
     except (ValueError, KeyboardInterrupt, BrokenPipeError):
-        shutil.rmtree(folder)
+        remove_folder(folder)
         raise
     except Exception as error:
         if interrupts.requested() or full_disk(error) is not None:
-            shutil.rmtree(folder)
+            remove_folder(folder)
             raise
         print(f"unexpected error; what the libraries said is in {folder}", file=sys.stderr)
         raise
-    shutil.rmtree(folder)
+    remove_folder(folder)
 
 
 def silence_imports() -> None:

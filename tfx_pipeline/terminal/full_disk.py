@@ -11,6 +11,8 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator
 
+from trainer.contract.file_system import is_file, is_folder
+
 _ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _WORDS = re.compile(
     "No space left on device|Disk quota exceeded|File too large|database or disk is full"
@@ -101,7 +103,7 @@ def _place(named: str | None, folders: Iterable[str]) -> str:
     for descriptor in (1, 2):
         with contextlib.suppress(OSError):
             target = os.readlink(f"/proc/self/fd/{descriptor}")
-            if os.path.isfile(target):
+            if is_file(target):
                 places.append(os.path.dirname(target))
     places += [os.getcwd(), _temporary()]
     return min(places, key=_free)
@@ -122,7 +124,7 @@ def _free(folder: str) -> int:
 def _nearest(path: str) -> str:
     """Returns the path if it is an existing folder, otherwise the nearest existing one above."""
     path = os.path.abspath(path)
-    while not os.path.isdir(path) and path != os.path.dirname(path):
+    while not is_folder(path) and path != os.path.dirname(path):
         path = os.path.dirname(path)
     return path
 

@@ -9,7 +9,6 @@ An object store has no locks: there users must not start two pushes at once.
 
 import contextlib
 import errno
-import fcntl
 import logging
 import os
 import threading
@@ -19,7 +18,14 @@ from typing import TextIO
 
 from tfx_pipeline.run_log.lock import owner_line
 from tfx_pipeline.terminal.refusals import OutputInUse
-from trainer.contract.file_system import is_remote, make_folders, names_in, remove_folder
+from trainer.contract.file_lock import take_lock, write_holder
+from trainer.contract.file_system import (
+    exists,
+    is_remote,
+    make_folders,
+    names_in,
+    remove_folder,
+)
 from trainer.contract.owner_marks import is_abandoned, new_mark
 
 LOCK_FILE = ".lock"
@@ -91,11 +97,7 @@ def remove_abandoned_staging(base_path: str) -> int:
 def _lock(base_path: str, patience_s: float) -> Iterator[None]:
     with _opened(base_path, patience_s) as lock:
         if lock.writable():
-            # Truncated only once the lock is held, as the content names its holder.
-            lock.seek(0)
-            lock.truncate(0)
-            lock.write(owner_line())
-            lock.flush()
+            write_holder(lock, owner_line())
         yield
 
 
@@ -129,7 +131,7 @@ def _open(path: str) -> TextIO:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS) or not os.path.exists(path):
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS) or not exists(path):
             raise
         descriptor = os.open(path, os.O_RDONLY)
         return open(descriptor, encoding="utf-8", errors="replace")
@@ -140,14 +142,12 @@ def _open(path: str) -> TextIO:
 
 def _is_taken(lock: TextIO) -> bool:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return take_lock(lock)
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
         _logger.warning("%s can be locked by nobody: push there one at a time", lock.name)
-    return True
+        return True
 
 
 def _is_still(lock: TextIO, path: str) -> bool:

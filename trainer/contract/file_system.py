@@ -201,12 +201,14 @@ def make_folders(folder: str) -> None:
         os.makedirs(folder, exist_ok=True)
 
 
-def remove_file(path: str) -> None:
-    """Removes a file that exists."""
-    if is_remote(path):
-        _gfile(path).remove(path)
-    else:
-        os.remove(path)
+def remove_file(path: str, missing_ok: bool = False) -> None:
+    """Removes a file or a link, which need not exist if `missing_ok`."""
+    with contextlib.suppress(*((FileNotFoundError,) if missing_ok else ())):
+        if not is_remote(path):
+            os.remove(path)
+            return
+        with _translated(path):
+            _gfile(path).remove(path)
 
 
 def remove_folder(folder: str) -> None:

@@ -68,6 +68,32 @@ class ListValues:
         """The row of each value, int64 [num_values]."""
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
 
+    def is_known(self, num_ids: int | None = None) -> np.ndarray:
+        """Returns which values are ids of a vocabulary, bool [num_values].
+
+        Args:
+          num_ids: Size of the vocabulary: hash buckets, which come after it, are not known then.
+            None: only -1, for which there is no id, is unknown.
+        """
+        is_known = self.values >= 0
+        return is_known if num_ids is None else is_known & (self.values < num_ids)
+
+    def known_pairs(self, num_ids: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the row and the id of every known value, both int [m]; see `is_known`."""
+        is_known = self.is_known(num_ids)
+        return self.row_ids[is_known], self.values[is_known]
+
+    def members(self, num_ids: int) -> np.ndarray:
+        """Returns which ids each list has, bool [num_rows, `num_ids`]; -1 is left out."""
+        members = np.zeros((len(self.offsets) - 1, num_ids), bool)
+        members[self.known_pairs()] = True
+        return members
+
+    @property
+    def num_unknown(self) -> np.ndarray:
+        """The number of values without an id in each list, int64 [num_rows]."""
+        return np.bincount(self.row_ids[~self.is_known()], minlength=len(self.offsets) - 1)
+
     def take(self, rows: np.ndarray) -> "ListValues":
         """Returns the lists of `rows`, int [n], in that order."""
         lengths = self.offsets[rows + 1] - self.offsets[rows]

@@ -196,7 +196,7 @@ def domain_shares(lists: Mapping[str, ListValues], domain: str, num_tags: int) -
     # The servable raises weights to the same bound.
     weights = np.maximum(lists[weights_name(domain)].values.astype(np.float64), MIN_WEIGHT)
     totals = np.bincount(rows, weights, len(column.offsets) - 1)
-    known = (column.values >= 0) & (column.values < num_tags)
+    known = column.is_known(num_tags)
     row_ids, tags, sums = _sums_of_pairs(
         rows[known], column.values[known], weights[known], num_tags
     )

@@ -16,13 +16,15 @@ from trainer.contract.line_breaks import one_line
 
 @dataclasses.dataclass(frozen=True)
 class TagNormalization:
-    """Steps by which tags are normalised.
+    """How the tags of items are normalised.
+
+    It is a section of the configuration, so its texts stand in docs/configuration.md, too.
 
     Attributes:
-      trim: Whether white space is removed from both ends.
-      lowercase: Whether letters become lower case (Unicode).
-      nfc: Whether letters and their marks are composed (Unicode's normalisation form C), so that a
-        tag is one however its accents were typed.
+      trim: Whether blanks at both ends are removed.
+      lowercase: Whether tags are turned into lower case.
+      nfc: Whether letters and their accents are composed (Unicode's form NFC), so that `café` is
+        one tag however it was typed.
     """
 
     trim: bool = True

@@ -7,7 +7,6 @@ A JSON file that was damaged since it was written is refused with its name, its 
 """
 
 import contextlib
-import itertools
 import json
 import os
 import zipfile
@@ -15,6 +14,7 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+from trainer.contract.batches import batched
 from trainer.contract.file_system import (
     is_remote,
     make_folders,
@@ -142,10 +142,9 @@ def write_text(path: str | os.PathLike[str], pieces: str | Iterable[str]) -> Non
     Raises:
       OSError: The file cannot be written; an earlier file of that name is unchanged.
     """
-    remaining = iter([pieces] if isinstance(pieces, str) else pieces)
     with WholeFile(path, "w") as file:
-        while some := "".join(itertools.islice(remaining, _PIECES_PER_WRITE)):
-            file.write(some)
+        for some in batched([pieces] if isinstance(pieces, str) else pieces, _PIECES_PER_WRITE):
+            file.write("".join(some))
 
 
 def write_json(path: str | os.PathLike[str], content: Any, **options: Any) -> None:
@@ -160,6 +159,16 @@ def write_json(path: str | os.PathLike[str], content: Any, **options: Any) -> No
       OSError: The file cannot be written; an earlier file of that name is unchanged.
     """
     write_text(path, json.dumps(content, **{"indent": 1, "sort_keys": True, **options}) + "\n")
+
+
+def replace_link(target: str, link: str) -> None:
+    """Points a local symbolic link at a file or folder, in one step, replacing an earlier link.
+
+    The link is relative to its folder, so that it holds when both are moved together.
+    """
+    temporary = unfinished(link)
+    os.symlink(os.path.relpath(target, os.path.realpath(os.path.dirname(link))), temporary)
+    os.replace(temporary, link)
 
 
 def read_json(

@@ -8,6 +8,7 @@ import tensorflow_transform as tft
 
 from trainer.contract import features as f
 from trainer.contract.config_loader import require
+from trainer.contract.file_system import matching
 from trainer.data.snapshots import Snapshots
 
 _READ_BATCH = 512
@@ -31,7 +32,7 @@ def load_snapshots(
     Raises:
       ValueError: No file matches.
     """
-    files = sorted(path for pattern in file_patterns for path in tf.io.gfile.glob(pattern))
+    files = sorted(path for pattern in file_patterns for path in matching(pattern))
     require(bool(files), "file_patterns", "match at least one file", list(file_patterns))
     spec = transform_output.transformed_feature_spec()
     if names is not None:
@@ -120,9 +121,9 @@ def tag_frequencies(snapshots: Snapshots, spec: f.FeatureSpec, num_tags: int) ->
     names += [domain.name for domain in spec.domains if domain.vocabulary_name == f.TAG_VOCABULARY]
     counts = np.zeros(num_tags)
     for name in names:
-        ids = snapshots.lists[name].values
         # Labels out of vocabulary and hash buckets do not count.
-        counts += np.bincount(ids[(ids >= 0) & (ids < num_tags)], minlength=num_tags)
+        _, ids = snapshots.lists[name].known_pairs(num_tags)
+        counts += np.bincount(ids, minlength=num_tags)
     missing = np.flatnonzero(counts == 0)
     require(not len(missing), "snapshots", "have every tag of the vocabulary", missing[:5])
     return counts

@@ -9,12 +9,13 @@ identify a snapshot.
 import dataclasses
 import hashlib
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from trainer.contract.batches import slices
 from trainer.contract.config_loader import require
 from trainer.contract.features import SNAPSHOT_TIME, USER_ID
 from trainer.contract.list_column import ListValues
@@ -133,6 +134,22 @@ class Snapshots:
             {name: column[indices] for name, column in self.scalars.items()},
             {name: column.take(indices) for name, column in self.lists.items()},
         )
+
+    def chunks(
+        self, size: int, rows: np.ndarray | None = None
+    ) -> Iterator[tuple[np.ndarray, "Snapshots"]]:
+        """Walks over the snapshots, so that no more than `size` of them are computed with at once.
+
+        Args:
+          size: Largest number of snapshots in a chunk, at least 1.
+          rows: int [n], rows of the snapshots that are wanted, in that order; None: all.
+
+        Yields:
+          The rows of a chunk, int [at most `size`], and the snapshots at these rows.
+        """
+        wanted = np.arange(self.num_examples) if rows is None else rows
+        for part in slices(len(wanted), size):
+            yield wanted[part], self.take(wanted[part])
 
     def features(self, names: Collection[str] | None = None) -> dict[str, Any]:
         """Returns all snapshots as one batch of tensors, in the form of `step_dataset`."""

@@ -177,10 +177,10 @@ def history_item_scorer(num_tags: int) -> ItemScorer:
 
     def score(chunk: Snapshots) -> np.ndarray:
         tags, counts = chunk.lists[IMPRESSION_TAGS], chunk.lists[IMPRESSION_NUM_TAGS].values
-        known = tags.values >= 0
+        known = tags.is_known()
         history = _history_counts(chunk, num_tags)
         impression = np.repeat(np.arange(len(counts)), counts)[known]
-        gains = history[tags.row_ids[known], tags.values[known]]
+        gains = history[tags.known_pairs()]
         return np.bincount(impression, gains, len(counts))
 
     return score
@@ -188,7 +188,6 @@ def history_item_scorer(num_tags: int) -> ItemScorer:
 
 def _history_counts(chunk: Snapshots, num_tags: int) -> np.ndarray:
     tags, counts = chunk.lists[HISTORY_TAGS], chunk.lists[HISTORY_TAG_COUNTS]
-    known = tags.values >= 0
     result = np.zeros((chunk.num_examples, num_tags))
-    np.add.at(result, (tags.row_ids[known], tags.values[known]), counts.values[known])
+    np.add.at(result, tags.known_pairs(), counts.values[tags.is_known()])
     return result

@@ -137,9 +137,7 @@ def tag_outcomes(
       the label period are left out; those who were shown something and clicked nothing are kept.
     """
     labels = chunk.lists[f.LABEL_TAGS]
-    truth = np.zeros(multi_class.shape, bool)
-    known = labels.values >= 0
-    truth[labels.row_ids[known], labels.values[known]] = True
+    truth = labels.members(multi_class.shape[1])
     is_active = np.diff(labels.offsets) > 0
     if f.IMPRESSION_NUM_TAGS in chunk.lists:
         is_active |= np.diff(chunk.lists[f.IMPRESSION_NUM_TAGS].offsets) > 0
@@ -200,12 +198,9 @@ def _calibrate_tags(
 ) -> Calibration:
     queries = over_chunks(model.query_embeddings, users, model.spec.raw_names)
     candidates = model.candidate_embeddings().numpy()
-    size = users_at_once(model.num_tags)
     pairs = []
-    for first in range(0, users.num_examples, size):
-        rows = np.arange(first, min(first + size, users.num_examples))
+    for rows, chunk in users.chunks(users_at_once(model.num_tags)):
         logits = queries[rows] @ candidates.T
-        chunk = users.take(rows)
         remembered = remember(memory, chunk.lists, model.num_tags) if memory else None
         pairs.append(tag_outcomes(logits, chunk, num_candidates, remembered))
     log_shares, outcomes = (np.concatenate(parts) for parts in zip(*pairs, strict=True))

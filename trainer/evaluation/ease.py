@@ -18,6 +18,7 @@ import dataclasses
 import numpy as np
 from scipy import linalg, sparse
 
+from trainer.contract.batches import slices
 from trainer.contract.config_loader import require
 from trainer.contract.metric_registry import NOVEL, PRECISION
 from trainer.data.snapshots import Snapshots
@@ -210,8 +211,8 @@ def gram(rows: sparse.csr_matrix) -> np.ndarray:
     if not is_dense(rows):
         return np.asarray((rows.T @ rows).todense(), np.float64)
     result = np.zeros((num_columns, num_columns))
-    for first in range(0, num_rows, _BLOCK):
-        block = np.asarray(rows[first : first + _BLOCK].todense(), np.float64)
+    for part in slices(num_rows, _BLOCK):
+        block = np.asarray(rows[part].todense(), np.float64)
         result += block.T @ block
     return result
 
@@ -287,12 +288,10 @@ def _inverse(matrix: np.ndarray, regularization: float) -> np.ndarray:
     lower, failed = linalg.lapack.dpotrf(matrix.T, lower=1, overwrite_a=1)
     require(failed == 0, "regularization", "be larger: the products are singular", regularization)
     inverse, _ = linalg.lapack.dpotri(lower, lower=1, overwrite_c=1)
-    size = len(inverse)
-    for first in range(0, size, _BLOCK):
-        end = first + _BLOCK
-        square = inverse[first:end, first:end]
-        inverse[first:end, first:end] = np.tril(square) + np.tril(square, -1).T
-        inverse[first:end, end:] = inverse[end:, first:end].T
+    for part in slices(len(inverse), _BLOCK):
+        square = inverse[part, part]
+        inverse[part, part] = np.tril(square) + np.tril(square, -1).T
+        inverse[part, part.stop :] = inverse[part.stop :, part].T
     return inverse
 
 
@@ -305,11 +304,11 @@ def _dual_diagonal(
     # and need not be copied for every block.
     inverse = np.ascontiguousarray(inverse.T)
     products = np.empty(rows.shape[1])
-    for first in range(0, rows.shape[1], _BLOCK):
-        block = columns[:, first : first + _BLOCK].T.tocsr()  # [tags, users]
+    for part in slices(rows.shape[1], _BLOCK):
+        block = columns[:, part].T.tocsr()  # [tags, users]
         solved = np.asarray(block @ inverse)
         # Only products of entries that are not 0 are added up.
         tags = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
         parts = block.data * solved[tags, block.indices]
-        products[first : first + _BLOCK] = np.bincount(tags, parts, block.shape[0])
+        products[part] = np.bincount(tags, parts, block.shape[0])
     return (1 - products) / regularization

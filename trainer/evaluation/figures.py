@@ -135,36 +135,6 @@ def _figures(
     return result
 
 
-def evaluate_users(
-    tag_scorer: TagScorer,
-    snapshots: Snapshots,
-    num_tags: int,
-    item_scorer: ItemScorer | None = None,
-    *,
-    with_novel: bool = True,
-    chunk_size: int | None = None,
-) -> dict[str, np.ndarray]:
-    """Computes the metrics of every user, so that two models can be compared user by user.
-
-    Args:
-      tag_scorer: Scorer of every tag for a chunk of snapshots.
-      snapshots: One snapshot for each user.
-      num_tags: Number of tags.
-      item_scorer: Scorer of the impressions of a chunk; None: no click figures.
-      with_novel: Whether the scores mean anything for tags never clicked.
-      chunk_size: Number of snapshots scored at once; None: `users_at_once`.
-
-    Returns:
-      float [num_users] by name of the metric, nan where it is undefined for a user; the mean of the
-      others is the metric of `evaluate`. A user's `click_gauc` is the AUC times a weight, the
-      user's impressions over their mean number among users with an AUC; `GAUC_WEIGHT` names it.
-    """
-    parts = _evaluate_chunks(
-        snapshots, chunk_size, tag_scorer, num_tags, item_scorer, None, with_novel
-    )
-    return _figures_of_users(parts, snapshots.num_examples)
-
-
 def evaluate_all_and_users(
     tag_scorer: TagScorer,
     snapshots: Snapshots,
@@ -176,7 +146,7 @@ def evaluate_all_and_users(
     with_slices: bool = True,
     chunk_size: int | None = None,
 ) -> tuple[dict[str, float | None], dict[str, np.ndarray]]:
-    """Computes what `evaluate` and `evaluate_users` return, with every score computed once.
+    """Computes the metrics, and those of every user, so that models can be compared user by user.
 
     Args:
       tag_scorer: Scorer of every tag for a chunk of snapshots.
@@ -190,7 +160,10 @@ def evaluate_all_and_users(
       chunk_size: Number of snapshots scored at once; None: `users_at_once`.
 
     Returns:
-      The metrics, and the metrics of every user.
+      The metrics as `evaluate` returns them; and float [num_users] by name of the metric, nan where
+      it is undefined for a user: the mean of the others is the metric of all. A user's `click_gauc`
+      is the AUC times a weight, the user's impressions over their mean number among users with an
+      AUC; `GAUC_WEIGHT` names it.
     """
     parts = _evaluate_chunks(
         snapshots, chunk_size, tag_scorer, num_tags, item_scorer, is_head, with_novel
@@ -231,10 +204,10 @@ def _evaluate_chunks(
     *arguments: Any,
 ) -> list[_Chunk]:
     size = chunk_size or users_at_once(num_tags)
-    parts = []
-    for first in range(0, snapshots.num_examples, size):
-        chunk = snapshots.take(np.arange(first, min(first + size, snapshots.num_examples)))
-        parts.append(_evaluate_chunk(chunk, tag_scorer, num_tags, *arguments))
+    parts = [
+        _evaluate_chunk(chunk, tag_scorer, num_tags, *arguments)
+        for _, chunk in snapshots.chunks(size)
+    ]
     require(bool(parts), "snapshots", "contain at least one example", 0)
     return parts
 
@@ -259,8 +232,9 @@ def _evaluate_chunk(
         f"return {(num_users, num_tags)}",
         scores.shape,
     )
-    truth, num_unknown = _membership(chunk, LABEL_TAGS, num_tags)
-    history, _ = _membership(chunk, HISTORY_TAGS, num_tags)
+    labels = chunk.lists[LABEL_TAGS]
+    truth, num_unknown = labels.members(num_tags), labels.num_unknown
+    history = chunk.lists[HISTORY_TAGS].members(num_tags)
     ranked = metrics.top_k(scores, max(CUTS))
     by_user = _ranking_metrics(ranked, truth, num_unknown, "")
     # The history names known tags only, so an unknown label may be novel: it counts as novel.
@@ -277,16 +251,6 @@ def _evaluate_chunk(
         by_user |= _ranking_metrics(ranked, truth & is_head, none_unknown, HEAD)
         by_user |= _ranking_metrics(ranked, truth & ~is_head, num_unknown, TAIL)
     return _Chunk(by_user, ranked[:, :10], _impressions(chunk, ranked, num_tags, item_scorer))
-
-
-def _membership(chunk: Snapshots, name: str, num_tags: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns users' known tags, bool [users, num_tags], and counts of unknown tags, [users]."""
-    column = chunk.lists[name]
-    users, tags = column.row_ids, column.values
-    known = tags >= 0
-    members = np.zeros((chunk.num_examples, num_tags), bool)
-    members[users[known], tags[known]] = True
-    return members, np.bincount(users[~known], minlength=chunk.num_examples)
 
 
 def _ranking_metrics(
@@ -329,10 +293,9 @@ def _impressions(
     # With the rank of every tag for every user, each impression's best rank decides all cuts.
     ranks = np.full((chunk.num_examples, num_tags), ranked.shape[1], np.int32)
     np.put_along_axis(ranks, ranked, np.arange(ranked.shape[1], dtype=np.int32)[np.newaxis], axis=1)
-    known = tags.values >= 0
-    impression = np.repeat(np.arange(num_impressions), counts.values)[known]
+    impression = np.repeat(np.arange(num_impressions), counts.values)[tags.is_known()]
     best = np.full(num_impressions, max(PROFILE_CUTS), np.int32)
-    np.minimum.at(best, impression, ranks[tags.row_ids[known], tags.values[known]])
+    np.minimum.at(best, impression, ranks[tags.known_pairs()])
     for k in PROFILE_CUTS:
         columns[f"tagged_at_{k}"] = (best < k).astype(np.float64)
     return columns

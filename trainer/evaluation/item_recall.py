@@ -50,9 +50,8 @@ def item_recall(
     # Only these users are scored.
     with_truth = np.array([i for i, truth in enumerate(truths) if truth], np.int64)
     recalls: list[float] = []
-    for first in range(0, len(with_truth), _CHUNK):
-        rows = with_truth[first : first + _CHUNK]
-        lister = _lister(items, snapshots.take(rows), tag_scorer, tags, k)
+    for rows, chunk in snapshots.chunks(_CHUNK, with_truth):
+        lister = _lister(items, chunk, tag_scorer, tags, k)
         for place, row in enumerate(rows):
             recalled = truths[row].intersection(lister(place, seen[row]))
             recalls.append(len(recalled) / len(truths[row]))

@@ -7,6 +7,7 @@ users adds their shares of clicks, times the similarity. Nothing is trained.
 import numpy as np
 from scipy import sparse
 
+from trainer.contract.batches import slices
 from trainer.contract.features import USER_ID
 from trainer.data.snapshots import Snapshots
 from trainer.evaluation.figures import TagScorer
@@ -51,11 +52,12 @@ class Neighbours:
           float64 [n, num_tags]; zeros for users without a known tag, who have no neighbours.
         """
         at_once = max(1, _MAX_LIKENESSES // self._shares.shape[0])
-        parts = [
-            self._scores(counts[first : first + at_once], user_ids[first : first + at_once])
-            for first in range(0, counts.shape[0], at_once)
-        ]
-        return np.concatenate(parts)
+        return np.concatenate(
+            [
+                self._scores(counts[rows], user_ids[rows])
+                for rows in slices(counts.shape[0], at_once)
+            ]
+        )
 
     def scorer(self) -> TagScorer:
         """Returns a scorer of all tags by the users' uncapped histories."""
@@ -83,9 +85,9 @@ class Neighbours:
             return np.asarray((rows @ self._unit_rows.T).todense())
         dense = np.asarray(rows.todense())
         result = np.empty((rows.shape[0], self._unit_rows.shape[0]))
-        for first in range(0, result.shape[1], _BLOCK):
-            block = np.asarray(self._unit_rows[first : first + _BLOCK].todense())
-            result[:, first : first + _BLOCK] = dense @ block.T
+        for users in slices(result.shape[1], _BLOCK):
+            block = np.asarray(self._unit_rows[users].todense())
+            result[:, users] = dense @ block.T
         return result
 
 

@@ -13,7 +13,6 @@ from trainer.contract import features as f
 from trainer.data.snapshots import Snapshots
 from trainer.evaluation import metrics
 from trainer.evaluation.figures import users_at_once
-from trainer.evaluation.shortlists import known_pairs
 
 # Weights tried: what a standard deviation of the path's scores within a user adds to the logits.
 WEIGHTS = (0.0, 0.1, 0.15, 0.25, 0.4, 0.6, 1.0, 1.5, 2.5, 4.0, 6.0, 10.0, 16.0)
@@ -61,14 +60,11 @@ def try_weights(
     Returns:
       A trial for each weight, in the order of `weights`.
     """
-    size = users_at_once(num_tags)
     by_user: dict[tuple[float, str], list[np.ndarray]] = {}
-    for first in range(0, users.num_examples, size):
-        chunk = users.take(np.arange(first, min(first + size, users.num_examples)))
+    for _, chunk in users.chunks(users_at_once(num_tags)):
         labels = chunk.lists[f.LABEL_TAGS]
-        num_unknown = np.bincount(labels.row_ids[labels.values < 0], minlength=chunk.num_examples)
-        known = _members(chunk, f.HISTORY_TAGS, num_tags)
-        truth = _members(chunk, f.LABEL_TAGS, num_tags)
+        known = chunk.lists[f.HISTORY_TAGS].members(num_tags)
+        truth, num_unknown = labels.members(num_tags), labels.num_unknown
         of_towers, of_path = logits(chunk), path(chunk)
         for weight in weights:
             scores = of_towers + np.float32(weight) * of_path
@@ -113,9 +109,3 @@ def best_weight(trials: Sequence[PathTrial]) -> float:
     padded = np.pad(np.array(qualities, np.float64), 1, mode="edge")
     smooth = 0.25 * padded[:-2] + 0.5 * padded[1:-1] + 0.25 * padded[2:]
     return trials[int(np.argmax(smooth))].weight
-
-
-def _members(chunk: Snapshots, name: str, num_tags: int) -> np.ndarray:
-    members = np.zeros((chunk.num_examples, num_tags), bool)
-    members[known_pairs(chunk.lists[name])] = True
-    return members

@@ -40,7 +40,6 @@ from trainer.evaluation.path_weight import mean_defined
 from trainer.evaluation.shortlists import (
     CLICK,
     MULTI_CLASS,
-    known_pairs,
     shares_of,
     shortlists,
     total_of,
@@ -294,9 +293,7 @@ def _memory_users(
     ).astype(np.float64)
     normalizer = special.logsumexp(np.where(proposed, logits, -np.inf), axis=1, keepdims=True)
     labels = lists.lists[f.LABEL_TAGS]
-    truth = np.zeros(multi_class.shape, bool)
-    truth[known_pairs(labels)] = True
-    is_unknown = labels.values < 0
+    truth = labels.members(multi_class.shape[1])
     return MemoryUsers(
         shares=np.where(is_listed, np.exp(np.minimum(logits - normalizer, _MAX_LOG_SHARE)), 0.0),
         is_proposed=proposed,
@@ -304,8 +301,7 @@ def _memory_users(
         domain_shares={name: lists.scalars[shares_of(name)] for name in domains},
         totals={name: lists.scalars[total_of(name)] for name in domains},
         truth=truth,
-        num_relevant=truth.sum(axis=1)
-        + np.bincount(labels.row_ids[is_unknown], minlength=len(truth)),
+        num_relevant=truth.sum(axis=1) + labels.num_unknown,
     )
 
 
@@ -367,8 +363,6 @@ def over_chunks(
       The concatenated results of all chunks.
     """
     compiled = tf.function(function, reduce_retracing=True, autograph=False)
-    results = []
-    for first in range(0, snapshots.num_examples, _CHUNK):
-        rows = np.arange(first, min(first + _CHUNK, snapshots.num_examples))
-        results.append(compiled(snapshots.take(rows).features(names)).numpy())
-    return np.concatenate(results)
+    return np.concatenate(
+        [compiled(chunk.features(names)).numpy() for _, chunk in snapshots.chunks(_CHUNK)]
+    )

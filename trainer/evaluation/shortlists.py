@@ -49,12 +49,10 @@ def shortlists(
       for every domain shares, float [num_users, n], and total weights, float [num_users]. Lists
       have the labels and the tags of the history, -1 for a tag that is not listed.
     """
-    size = users_at_once(len(candidates))
     parts = []
-    for first in range(0, users.num_examples, size):
-        rows = np.arange(first, min(first + size, users.num_examples))
+    for rows, chunk in users.chunks(users_at_once(len(candidates))):
         logits = queries[rows] @ candidates.T
-        listed = _deciding_tags(logits, users.take(rows), num_candidates, with_novel, domains)
+        listed = _deciding_tags(logits, chunk, num_candidates, with_novel, domains)
         user, tags = np.nonzero(listed)
         products = np.einsum("pd,pd->p", queries[rows[user]], clicks[tags])
         parts.append((rows[user], tags, logits[listed], products))
@@ -88,10 +86,10 @@ def _deciding_tags(
     np.put_along_axis(listed, best, True, axis=1)
     if with_novel:
         novel = logits.copy()
-        novel[known_pairs(users.lists[f.HISTORY_TAGS])] = -np.inf
+        novel[users.lists[f.HISTORY_TAGS].known_pairs()] = -np.inf
         np.put_along_axis(listed, metrics.top_k(novel, max(CUTS)), True, axis=1)
     for name in (f.LABEL_TAGS, *domains):
-        listed[known_pairs(users.lists[name], logits.shape[1])] = True
+        listed[users.lists[name].known_pairs(logits.shape[1])] = True
     return listed
 
 
@@ -118,7 +116,7 @@ class _Pairs:
         """Tags by their places; -1 where they are not listed."""
         wanted = column.row_ids * self._num_tags + column.values
         found = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
-        is_listed = (self._keys[found] == wanted) & (column.values >= 0)
+        is_listed = (self._keys[found] == wanted) & column.is_known()
         return ListValues(np.where(is_listed, self.places[found], -1), column.offsets)
 
 
@@ -130,11 +128,3 @@ def shares_of(domain: str) -> str:
 def total_of(domain: str) -> str:
     """Returns the name of a domain's total weights among the scalars."""
     return f"total_of_{domain}"
-
-
-def known_pairs(column: ListValues, num_tags: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the rows and ids of known tags: from 0 on and, if given, below `num_tags`."""
-    is_known = column.values >= 0
-    if num_tags is not None:
-        is_known &= column.values < num_tags
-    return column.row_ids[is_known], column.values[is_known]

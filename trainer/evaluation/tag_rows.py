@@ -131,7 +131,6 @@ def log_counts(rows: sparse.csr_matrix) -> sparse.csr_matrix:
 
 def _rows(snapshots: Snapshots, name: str, weights: str, num_tags: int) -> sparse.csr_matrix:
     tags, counts = snapshots.lists[name], snapshots.lists[weights].values
-    known = (tags.values >= 0) & (tags.values < num_tags)
     shape = (snapshots.num_examples, num_tags)
-    entries = (counts[known].astype(np.float64), (tags.row_ids[known], tags.values[known]))
+    entries = (counts[tags.is_known(num_tags)].astype(np.float64), tags.known_pairs(num_tags))
     return sparse.coo_matrix(entries, shape).tocsr()

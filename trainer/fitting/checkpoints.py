@@ -12,8 +12,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import tensorflow as tf
-
+from trainer.contract.file_system import exists, remove_folder
 from trainer.contract.whole_files import PARSE_ERRORS
 from trainer.fitting.early_stopping import EarlyStopping
 from trainer.fitting.model_state import Arrays, ModelState, read_arrays, with_prefix, write_arrays
@@ -87,7 +86,7 @@ class CheckpointFolder:
 
     def load(self) -> Checkpoint | None:
         """Reads the last checkpoint; None: there is none, or it is damaged."""
-        if not tf.io.gfile.exists(self._path):
+        if not exists(self._path):
             return None
         try:
             arrays, progress = read_arrays(self._path)
@@ -104,15 +103,13 @@ class CheckpointFolder:
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Writes a checkpoint over the last one."""
-        tf.io.gfile.makedirs(self.folder)
         arrays = checkpoint.state.to_arrays()
         arrays |= {_BEST + name: value for name, value in checkpoint.best_weights.items()}
         write_arrays(self._path, arrays, dataclasses.asdict(checkpoint.progress))
 
     def remove(self) -> None:
         """Removes the folder of a training that is finished."""
-        if tf.io.gfile.exists(self.folder):
-            tf.io.gfile.rmtree(self.folder)
+        remove_folder(self.folder)
 
 
 def training_key(**parts: Any) -> str:

@@ -56,7 +56,7 @@ def label_shares(train: Snapshots, num_tags: int, by_sqrt_clicks: bool = False) 
       prior.
     """
     labels = train.lists[f.LABEL_TAGS]
-    known = (labels.values >= 0) & (labels.values < num_tags)
+    known = labels.is_known(num_tags)
     weights = np.where(known, train.lists[f.LABEL_TAG_WEIGHTS].values.astype(np.float64), 0.0)
     rows = labels.row_ids
     totals = np.bincount(rows, weights, train.num_examples)

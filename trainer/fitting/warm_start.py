@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from trainer.contract.config_loader import require
 from trainer.contract.features import TAG_VOCABULARY
+from trainer.contract.file_system import exists
 from trainer.fitting.model_state import (
     Arrays,
     ModelState,
@@ -152,7 +152,6 @@ def save_training_state(directory: str, model: InterestModel, of_transform: Voca
       of_transform: Values in order of their ids, by name of the transform's vocabularies.
     """
     folder = os.path.join(directory, TRAINING_STATE_DIR)
-    tf.io.gfile.makedirs(folder)
     rest = {
         "vocabularies": vocabularies_of(model, of_transform),
         "tables": {name: dataclasses.asdict(rows) for name, rows in tables(model).items()},
@@ -176,7 +175,7 @@ def start_from(directory: str, model: InterestModel, of_transform: Vocabularies)
     """
     path = os.path.join(directory, TRAINING_STATE_DIR, _FILE)
     require(
-        tf.io.gfile.exists(path),
+        exists(path),
         "training.warm_start",
         f"be false: the last blessed model has no `{TRAINING_STATE_DIR}` ({directory})",
         True,

@@ -9,12 +9,13 @@ import yaml
 
 from tfx_pipeline.config import pipeline as c
 from tfx_pipeline.config.beam import BeamConfig, DataflowConfig, FlinkConfig
-from tfx_pipeline.config.data import DataConfig, TagNormalizationConfig, WindowConfig
+from tfx_pipeline.config.data import DataConfig, WindowConfig
 from tfx_pipeline.config.examples import ExamplesConfig
 from tfx_pipeline.config.gate import DistributionThreshold, GateConfig, ValidationConfig
 from tfx_pipeline.config.serving import IndexConfig, ServingConfig
 from trainer.contract.config_loader import from_mapping, to_mapping
 from trainer.contract.features import Domain, FeatureSpec
+from trainer.contract.tag_normalization import TagNormalization
 
 MINIMAL = {
     "name": "log",
@@ -22,7 +23,7 @@ MINIMAL = {
     "features": {"domains": [{"name": "clicked"}]},
 }
 CLASSES = [
-    TagNormalizationConfig,
+    TagNormalization,
     DataConfig,
     ExamplesConfig,
     GateConfig,

@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from tests.tfx_pipeline.examples.random_users import CATALOGUE, COLUMNS, catalogue, chunk
+from tests.tfx_pipeline.examples.random_users import CATALOGUE, COLUMNS, canonical, catalogue
 from tests.trainer.random_logs import ITEMS, PROPERTY, distinct_events, records
 from tfx_pipeline.examples import log_summary
 from tfx_pipeline.examples.log_summary import (
@@ -31,7 +31,7 @@ def rows(lines):
 def counts_of(users):
     shard = CountsOfShard(NUM_TAGS, len(CATALOGUE))
     for events in users:
-        shard.add(to_user_events(chunk(events), COLUMNS))
+        shard.add(to_user_events(canonical(events), COLUMNS))
     return shard.total()
 
 

@@ -1,4 +1,4 @@
-"""Random users for tests of the example pipeline: chunks of packed events over one catalogue."""
+"""Random users for tests of the example pipeline: packed events over one catalogue."""
 
 import json
 
@@ -7,13 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from tests.trainer.random_logs import DAY, ITEMS, START
-from tfx_pipeline.examples.packed_events import (
-    EVENT_DTYPE,
-    UserChunk,
-    canonical,
-    item_columns,
-    to_user_events,
-)
+from tfx_pipeline.examples.packed_events import EVENT_DTYPE, item_columns, to_user_events
 from tfx_pipeline.examples.user_block import UserBlock
 from tfx_pipeline.tables.item_catalogue import build_item_catalogue
 from tfx_pipeline.tables.row_batches import FileBatch, rejected_rows
@@ -61,8 +55,8 @@ def pack(events):
     return np.array([tuple(event) for event in events], EVENT_DTYPE)
 
 
-def chunk(records):
-    """Raw records of one user as the chunk that the pipeline makes of them."""
+def canonical(records):
+    """Raw records of one user, packed: in order of time, item, click and weight, each once."""
     events = [
         (
             row["timestamp"],
@@ -72,14 +66,13 @@ def chunk(records):
         )
         for row in records
     ]
-    return UserChunk(canonical(pack(events)).tobytes())
+    return np.unique(pack(events))
 
 
 def user_block(rows_by_user, profiles=None, profile_names=(), with_older=()):
     """Raw records by user as the block that the pipeline makes of them."""
     users = sorted(rows_by_user)
-    chunks = [chunk(rows_by_user[user]).events for user in users]
-    lengths = [len(data) // EVENT_DTYPE.itemsize for data in chunks]
+    events = [canonical(rows_by_user[user]) for user in users]
     profiles = profiles or {}
     return UserBlock(
         user_ids=pa.array(users, pa.string()),
@@ -87,8 +80,8 @@ def user_block(rows_by_user, profiles=None, profile_names=(), with_older=()):
             name: pa.array([profiles.get(user, {}).get(name, "") for user in users], pa.string())
             for name in profile_names
         },
-        events=to_user_events(UserChunk(b"".join(chunks)), COLUMNS),
-        offsets=np.cumsum([0, *lengths]),
+        events=to_user_events(np.concatenate([pack([]), *events]), COLUMNS),
+        offsets=np.cumsum([0, *map(len, events)]),
         has_older_events=np.array([user in with_older for user in users], bool),
     )
 

@@ -10,7 +10,7 @@ import pytest
 from tests.tfx_pipeline.examples.random_users import (
     CATALOGUE,
     COLUMNS,
-    chunk,
+    canonical,
     user_block,
     with_attributes,
 )
@@ -29,8 +29,8 @@ from tests.trainer.random_logs import (
 from tfx_pipeline.config.examples import ExamplesConfig
 from tfx_pipeline.examples import moments as snapshot_moments
 from tfx_pipeline.examples.columns import Texts
-from tfx_pipeline.examples.moments import cut_time, user_part
-from tfx_pipeline.examples.packed_events import UserChunk, to_user_events
+from tfx_pipeline.examples.moments import user_part
+from tfx_pipeline.examples.packed_events import to_user_events
 from tfx_pipeline.examples.snapshots import SnapshotMaker
 from tfx_pipeline.examples.time_split import TimeSplit
 from tfx_pipeline.tables.user_hash import user_hash
@@ -53,7 +53,7 @@ USERS = {part: user_of(part) for part in f.SPLITS}
 
 
 def snapshots(rows, part="test", config=CONFIG, profile=None, now=NOW):
-    events = to_user_events(chunk(rows), COLUMNS)
+    events = to_user_events(canonical(rows), COLUMNS)
     return list(user_snapshots(USERS[part], events, profile, SPEC, config, now))
 
 
@@ -104,6 +104,13 @@ def test_hash_is_the_same_in_every_process():
 # --- moments ---
 
 
+def cut_of(timestamps, fraction):
+    """The time at which a held-out user with events at these times is cut."""
+    rows = [row("i0", time, weight=1.0 + i) for i, time in enumerate(timestamps)]
+    cut, _ = snapshots(rows, "test", dataclasses.replace(CONFIG, cut_fraction=fraction))
+    return cut.values[f.SNAPSHOT_TIME] - START
+
+
 @pytest.mark.parametrize(
     ("timestamps", "fraction", "expected"),
     [
@@ -120,7 +127,7 @@ def test_hash_is_the_same_in_every_process():
     ],
 )
 def test_cut_is_the_first_moment_at_or_after_the_fraction(timestamps, fraction, expected):
-    assert cut_time(np.array(timestamps), fraction) == expected
+    assert cut_of(timestamps, fraction) == expected
 
 
 @PROPERTY
@@ -129,7 +136,7 @@ def test_cut_is_the_first_moment_at_or_after_the_fraction(timestamps, fraction, 
 )
 def test_cut_leaves_a_label_and_no_more_history_than_the_fraction(timestamps, fraction):
     times = np.array(sorted(timestamps))
-    time = cut_time(times, fraction)
+    time = cut_of(timestamps, fraction)
     assert time in timestamps
     assert (times < time).sum() <= np.ceil(fraction * len(times))
     assert (times >= time).sum() >= 1
@@ -252,7 +259,7 @@ def test_impression_cap_takes_a_sample_in_order_and_counts_the_rest(monkeypatch,
 
 @pytest.mark.parametrize("part", f.SPLITS)
 def test_user_without_events_is_seen_now_only(part):
-    events = to_user_events(UserChunk(), COLUMNS)
+    events = to_user_events(canonical([]), COLUMNS)
     profile = {"gender": "F", "age": "30"}
     (now,) = user_snapshots(USERS[part], events, profile, SPEC, CONFIG, NOW)
     assert (now.split, now.values[f.SNAPSHOT_TIME]) == ("now", NOW)
@@ -391,7 +398,7 @@ def test_users_of_a_block_equal_each_alone(logs, time_split):
 
     expected = []
     for user, rows in users.items():
-        events = to_user_events(chunk(rows), COLUMNS)
+        events = to_user_events(canonical(rows), COLUMNS)
         for snapshot in user_snapshots(
             user,
             events,

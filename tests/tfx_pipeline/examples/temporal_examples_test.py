@@ -10,7 +10,7 @@ import pytest
 from tests.tfx_pipeline.examples.example_runs import run_examples, write_tables
 from tests.tfx_pipeline.examples.random_users import (
     COLUMNS,
-    chunk,
+    canonical,
     random_log,
     user_block,
     with_attributes,
@@ -52,7 +52,7 @@ def row(item, timestamp, clicked=1):
 
 
 def snapshots(rows, split=SPLIT, config=CONFIG, **options):
-    events = to_user_events(chunk(rows), COLUMNS)
+    events = to_user_events(canonical(rows), COLUMNS)
     return list(user_snapshots("u", events, None, SPEC, config, NOW, split, **options))
 
 
@@ -168,7 +168,7 @@ def test_training_does_not_change_with_what_comes_later(rows, others):
     assert training(rows) == training(earlier + later) == training(earlier)
     (num_seen,) = num_training_events(user_block({"u": rows}), CONFIG, SPLIT)
     assert num_seen == len(distinct_events(earlier))
-    events = to_user_events(chunk(rows), COLUMNS)
+    events = to_user_events(canonical(rows), COLUMNS)
     assert all(time < SPLIT.validation_start for time in events.timestamp[:num_seen])
 
 

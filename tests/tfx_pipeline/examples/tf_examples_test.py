@@ -15,7 +15,7 @@ from tensorflow_transform.tf_metadata import schema_utils
 from tfx_bsl.coders import example_coder
 
 from tests.tfx_pipeline.examples.example_runs import parse
-from tests.tfx_pipeline.examples.random_users import COLUMNS, chunk
+from tests.tfx_pipeline.examples.random_users import COLUMNS, canonical
 from tests.tfx_pipeline.examples.snapshot_messages import serialize_snapshot
 from tests.tfx_pipeline.examples.user_snapshots import user_snapshots
 from tests.trainer.random_logs import PROPERTY, SPEC, START, records
@@ -141,7 +141,7 @@ def test_long_name_of_a_feature_is_protobufs_too():
 @hypothesis.given(records())
 def test_every_snapshot_is_read_back_by_the_schema(rows):
     feature_spec = schema_utils.schema_as_feature_spec(build_schema(SPEC)).feature_spec
-    events = to_user_events(chunk(rows), COLUMNS)
+    events = to_user_events(canonical(rows), COLUMNS)
     for snapshot in user_snapshots("u", events, None, SPEC, ExamplesConfig(), START * 2):
         parsed = parse(serialize_snapshot(snapshot.values, SPEC))
         assert set(parsed) <= set(feature_spec)

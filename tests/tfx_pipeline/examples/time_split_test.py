@@ -1,5 +1,7 @@
 """Shares of the events as moments: against the sorted events, and in any order of the parts."""
 
+import math
+
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
@@ -8,7 +10,6 @@ import pytest
 from tests.trainer.random_logs import PROPERTY
 from tfx_pipeline.config.examples import ExamplesConfig
 from tfx_pipeline.examples import time_split
-from tfx_pipeline.examples.moments import cut_time
 from tfx_pipeline.examples.time_split import (
     TimeSplit,
     count_times,
@@ -24,6 +25,11 @@ def config(validation=0.25, test=0.25, **others):
     return ExamplesConfig(
         split="temporal", validation_fraction=validation, test_fraction=test, **others
     )
+
+
+def cut_time(timestamps, fraction):
+    """The time of the event at a fraction of the ascending ones; equal times stay together."""
+    return int(timestamps[min(math.ceil(fraction * len(timestamps)), len(timestamps) - 1)])
 
 
 def histogram(times):

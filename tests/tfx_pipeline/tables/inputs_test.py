@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from tests.tfx_pipeline.examples.random_users import item_rows, write_jsonl
-from tfx_pipeline.config.data import DataConfig, TagNormalizationConfig
-from tfx_pipeline.tables.inputs import check_counts, find_tables, tag_normalization
+from tfx_pipeline.config.data import DataConfig
+from tfx_pipeline.tables.inputs import check_counts, find_tables
 from trainer.contract.features import Domain, FeatureSpec, ProfileFeature
 
 SPEC = FeatureSpec(domains=(Domain("clicked"),), profile=(ProfileFeature("gender"),))
@@ -115,10 +115,3 @@ def test_part_without_a_user_is_named(split):
     counts = {name: count for name, count in GOOD.items() if name != f"examples.{split}"}
     with pytest.raises(ValueError, match=f"no user fell into {split}. Received: 50 users in all"):
         check_counts(counts, DATA, "aside")
-
-
-@pytest.mark.parametrize(("trim", "lowercase"), [(True, False), (False, True)])
-def test_tag_normalization_is_passed_on(trim, lowercase):
-    config = TagNormalizationConfig(trim=trim, lowercase=lowercase)
-    found = tag_normalization(dataclasses.replace(DATA, tag_normalization=config))
-    assert (found.trim, found.lowercase) == (trim, lowercase)

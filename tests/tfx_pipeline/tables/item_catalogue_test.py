@@ -7,10 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tfx_pipeline.tables import schema
-from tfx_pipeline.tables.item_catalogue import build_item_catalogue, reject_duplicates
+from tfx_pipeline.tables.item_catalogue import build_item_catalogue
 from tfx_pipeline.tables.row_batches import FileBatch, count_reasons, rejected_rows
-from tfx_pipeline.tables.validate import validate_items, validate_users
+from tfx_pipeline.tables.validate import validate_items
 
 ROWS = [
     {"item_id": "b", "tags": ["y", "x"], "category": "music", "title": "B"},
@@ -40,16 +39,15 @@ def _contents(catalogue):
             catalogue.item_ids[i].as_py(),
             catalogue.tags.values_of(i),
             catalogue.category.values_of(i),
-            catalogue.titles[i].as_py(),
         )
         for i in range(len(catalogue))
     ]
 
 
 EXPECTED = [
-    ("a", ["z"], [], ""),
-    ("b", ["q"], ["music"], "B"),
-    ("ä", ["x"], ["art"], "C"),
+    ("a", ["z"], []),
+    ("b", ["q"], ["music"]),
+    ("ä", ["x"], ["art"]),
 ]
 
 
@@ -103,19 +101,10 @@ def test_no_usable_item_is_refused():
     )
 
 
-def test_title_missing_in_one_file_is_empty():
+def test_titles_may_be_missing_in_one_file_alone():
     rows = [[{k: v for k, v in ROWS[1].items() if k != "title"}], [ROWS[0]]]
-    catalogue, _ = build_item_catalogue(validate_items(_batch("items", part)) for part in rows)
-    assert catalogue.titles.to_pylist() == ["", "B"]
-
-
-def test_repeated_users_are_rejected():
-    rows = [
-        {"user_id": "u", "age": "2"},
-        {"user_id": "v", "age": "1"},
-        {"user_id": "u", "age": "1"},
-    ]
-    kept, rejected = reject_duplicates([validate_users(_batch("users", rows))], schema.USERS)
-    assert kept.to_pylist() == [{"user_id": "u", "age": "1"}, {"user_id": "v", "age": "1"}]
-    assert count_reasons(rejected) == {"duplicate_user": 1}
-    assert rejected.column("row").to_pylist() == [1]
+    catalogue, rejected = build_item_catalogue(
+        validate_items(_batch("items", part)) for part in rows
+    )
+    assert catalogue.item_ids.to_pylist() == sorted(part[0]["item_id"] for part in rows)
+    assert not rejected.num_rows

@@ -7,11 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from tfx_pipeline.config.data import DataConfig, TagNormalizationConfig
+from tfx_pipeline.config.data import DataConfig
 from tfx_pipeline.config.pipeline import PipelineConfig
 from tfx_pipeline.tables.tag_vectors import read_tag_vectors, tag_vectors_file
 from trainer.config import ModelConfig
 from trainer.contract.features import Domain, FeatureSpec
+from trainer.contract.tag_normalization import TagNormalization
 from trainer.towers.tag_views import load_tag_attributes
 
 DATA = DataConfig("i.csv", "t.csv", "u.csv")
@@ -64,7 +65,7 @@ def test_every_format_gives_the_same_vectors(write, tmp_path):
 
 
 def test_tags_are_normalised_as_configured(tmp_path):
-    data = DataConfig("i", "t", "u", tag_normalization=TagNormalizationConfig(False, False))
+    data = DataConfig("i", "t", "u", tag_normalization=TagNormalization(False, False))
     tags, _ = read_tag_vectors(data, write_jsonl(tmp_path / "v.jsonl", rows()))
     assert tags == TAGS
 

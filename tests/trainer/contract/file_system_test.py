@@ -121,6 +121,15 @@ def test_name_that_is_there_is_no_pattern(folder):
     assert fs.split_glob(f"{folder}/win [x]/*/[1]") == (f"{folder}/win [x]", ["*", "[1]"])
 
 
+def test_missing_file_is_removed_only_where_it_may_be_missing(folder):
+    path = write(f"{folder}/file", "x")
+    fs.remove_file(path, missing_ok=True)
+    assert not fs.exists(path)
+    fs.remove_file(path, missing_ok=True)
+    with pytest.raises(FileNotFoundError):
+        fs.remove_file(path)
+
+
 def test_replaced_file_is_the_new_one_alone(folder):
     write(f"{folder}/new", "new")
     write(f"{folder}/old", "old")

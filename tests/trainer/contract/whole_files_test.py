@@ -12,6 +12,7 @@ from trainer.contract.owner_marks import is_abandoned
 from trainer.contract.whole_files import (
     WholeFile,
     read_json,
+    replace_link,
     unfinished,
     write_bytes,
     write_json,
@@ -132,3 +133,17 @@ def test_name_of_an_unfinished_file_says_whose_it_is(tmp_path):
         os._exit(0)
     os.waitpid(process, 0)
     assert is_abandoned((tmp_path / "told").read_text())
+
+
+def test_link_is_replaced_in_one_step_and_follows_its_folder(tmp_path):
+    for name in ("old", "new"):
+        (tmp_path / "out" / name).mkdir(parents=True)
+        (tmp_path / "out" / name / "file").write_text(name)
+    link = tmp_path / "out" / "link"
+    for name in ("old", "new"):
+        replace_link(str(tmp_path / "out" / name), str(link))
+        assert (link / "file").read_text() == name
+
+    (tmp_path / "out").rename(tmp_path / "moved")
+    assert (tmp_path / "moved" / "link" / "file").read_text() == "new"
+    assert sorted(os.listdir(tmp_path / "moved")) == ["link", "new", "old"]

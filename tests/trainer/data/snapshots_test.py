@@ -146,3 +146,23 @@ def test_columns_of_unequal_length_are_refused():
 def test_impossible_batches_are_refused(kwargs):
     with pytest.raises(ValueError, match="Received: "):
         make().step_dataset(**kwargs)
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 9])
+def test_chunks_are_all_snapshots_in_order(size):
+    snapshots = make()
+    found = list(snapshots.chunks(size))
+    assert [len(rows) for rows, _ in found] == [size] * (4 // size) + [4 % size] * (4 % size > 0)
+    assert np.concatenate([rows for rows, _ in found]).tolist() == [0, 1, 2, 3]
+    chunks = [row for _, chunk in found for row in as_rows(chunk.features())]
+    assert chunks == as_rows(snapshots.features())
+
+
+def test_chunks_of_chosen_rows_are_in_the_given_order():
+    snapshots = make()
+    rows = as_rows(snapshots.features())
+    found = list(snapshots.chunks(2, np.array([3, 0, 1])))
+    assert [part.tolist() for part, _ in found] == [[3, 0], [1]]
+    chunks = [as_rows(chunk.features()) for _, chunk in found]
+    assert chunks == [[rows[3], rows[0]], [rows[1]]]
+    assert not list(snapshots.chunks(2, np.zeros(0, np.int64)))

@@ -9,7 +9,7 @@ from trainer.evaluation import figures as evaluation
 from trainer.evaluation.figures import (
     GAUC_WEIGHT,
     evaluate,
-    evaluate_users,
+    evaluate_all_and_users,
     head_tags,
     users_at_once,
 )
@@ -220,7 +220,8 @@ def test_figures_of_users_have_the_metrics_as_their_means():
         users = chunk.scalars[f.USER_ID].astype(int)
         return np.concatenate([item_scores[first[u] : first[u + 1]] for u in users])
 
-    by_user = evaluate_users(by_id(scores), part, NUM_TAGS, score_items, chunk_size=7)
+    both = evaluate_all_and_users(by_id(scores), part, NUM_TAGS, score_items, chunk_size=7)
+    by_user = both[1]
 
     metrics = evaluate(by_id(scores), part, NUM_TAGS, score_items, with_slices=False)
     assert {"precision_at_10", "novel_ndcg_at_50", "recall_at_1", "click_gauc"} <= by_user.keys()
@@ -236,7 +237,8 @@ def test_figures_of_users_have_the_metrics_as_their_means():
 def test_figures_of_users_without_clicks_or_novelty_have_neither():
     scores, labels, history = make_case()
 
-    by_user = evaluate_users(by_id(scores), snapshots(labels, history), NUM_TAGS, with_novel=False)
+    part = snapshots(labels, history)
+    _, by_user = evaluate_all_and_users(by_id(scores), part, NUM_TAGS, with_novel=False)
 
     assert "click_gauc" not in by_user
     assert np.isnan(by_user["novel_precision_at_10"]).all()

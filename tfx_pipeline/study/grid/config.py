@@ -4,12 +4,16 @@
 """
 
 import dataclasses
-import difflib
-import os
-import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
+from tfx_pipeline.study.grid.checks import (
+    check_names,
+    check_seeds,
+    check_study_name,
+    check_words,
+    default_output,
+)
 from trainer.contract.config_loader import require
 from trainer.contract.metric_registry import (
     CLICK_AUC,
@@ -280,12 +284,9 @@ class StudyConfig:
     page: str | None = None
 
     def __post_init__(self):
-        is_name = bool(self.name) and all(c.isalnum() or c in "-_" for c in self.name)
-        require(is_name, "name", "consist of letters, digits, - and _", self.name)
+        check_study_name(self.name)
         for kind in ("towers", "objectives", "data_sets"):
-            for name in getattr(self, kind):
-                is_word = bool(re.fullmatch(r"[\w-]+", name))
-                require(is_word, kind, "have names of letters, digits, - and _", name)
+            check_words(getattr(self, kind), kind)
         require(
             BASE_DATA_SET not in self.data_sets,
             "data_sets",
@@ -293,8 +294,7 @@ class StudyConfig:
             BASE_DATA_SET,
         )
         require(bool(self.seeds), "seeds", "name at least one", list(self.seeds))
-        require(min(self.seeds) >= 0, "seeds", "be 0 or positive", list(self.seeds))
-        require(len(set(self.seeds)) == len(self.seeds), "seeds", "differ", list(self.seeds))
+        check_seeds(self.seeds, "seeds")
         for name in ("metrics", "plot_metrics"):
             require(bool(getattr(self, name)), name, "name at least one", [])
             _check_metrics(getattr(self, name), name)
@@ -361,7 +361,7 @@ class StudyConfig:
     @property
     def output_dir(self) -> str:
         """Output folder: the declared one, or else the default."""
-        return self.output or os.path.join("build", "studies", self.name)
+        return self.output or default_output(self.name)
 
 
 def comparisons(question: Question) -> Iterator[tuple[Side, Side]]:
@@ -392,15 +392,6 @@ def _check_metrics(metrics: Iterable[str], name: str) -> None:
             "be names of metrics of the report, `precision_at_10` for example",
             metric,
         )
-
-
-def check_names(names: Iterable[str], known: Collection[str], path: str) -> None:
-    """Raises `ValueError` for the first name that is not known, with a suggestion."""
-    for name in names:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
-            raise ValueError(f"`{path}` must name what exists. Received: {name!r}. {hint}")
 
 
 def _words(side: Side) -> str:

@@ -5,11 +5,16 @@
 
 import dataclasses
 import os
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from tfx_pipeline.datasets.demo_config import DemoConfig
+from tfx_pipeline.study.grid.checks import (
+    check_seeds,
+    check_study_name,
+    check_words,
+    default_output,
+)
 from trainer.contract.config_loader import require
 from trainer.contract.metric_registry import CLICK_GAUC, NOVEL, PRECISION
 from trainer.evaluation.baselines_config import BASELINES
@@ -83,7 +88,7 @@ class LogConfig:
             "be given together with `num_users`",
             list(self.draws),
         )
-        _check_seeds(self.draws, "draws")
+        check_seeds(self.draws, "draws")
         require(
             not self.from_training_users or bool(self.draws),
             "from_training_users",
@@ -158,22 +163,19 @@ class DefaultsConfig:
     output: str | None = None
 
     def __post_init__(self):
-        is_name = bool(self.name) and all(c.isalnum() or c in "-_" for c in self.name)
-        require(is_name, "name", "consist of letters, digits, - and _", self.name)
+        check_study_name(self.name)
         for kind in ("logs", "defaults", "seeds", "metrics"):
             require(bool(getattr(self, kind)), kind, "name at least one", [])
         for kind in ("logs", "defaults"):
-            for name in getattr(self, kind):
-                is_word = bool(re.fullmatch(r"[\w-]+", name))
-                require(is_word, kind, "have names of letters, digits, - and _", name)
+            check_words(getattr(self, kind), kind)
         taken = sorted(self.defaults.keys() & {*BASELINES})
         require(not taken, "defaults", "not have names of baselines", ", ".join(taken))
-        _check_seeds(self.seeds, "seeds")
+        check_seeds(self.seeds, "seeds")
 
     @property
     def output_dir(self) -> str:
         """Output folder: the declared one, or else the default."""
-        return self.output or os.path.join("build", "studies", self.name)
+        return self.output or default_output(self.name)
 
     @property
     def movielens_folder(self) -> str:
@@ -185,8 +187,3 @@ class DefaultsConfig:
 def is_of_defaults(mapping: Any) -> bool:
     """Returns whether a file defines a study of defaults, and not a grid of towers."""
     return isinstance(mapping, Mapping) and "logs" in mapping
-
-
-def _check_seeds(seeds: tuple[int, ...], name: str) -> None:
-    require(all(seed >= 0 for seed in seeds), name, "be 0 or positive", list(seeds))
-    require(len(set(seeds)) == len(seeds), name, "differ", list(seeds))

@@ -5,13 +5,18 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tfx_pipeline.config.pipeline import PipelineConfig, load_yaml
-from tfx_pipeline.study.grid.config import USER_METRICS, check_names
+from tfx_pipeline.config.pipeline import PipelineConfig
+from tfx_pipeline.study.grid.checks import check_names
+from tfx_pipeline.study.grid.config import USER_METRICS
 from tfx_pipeline.study.grid.defaults_config import DefaultConfig, DefaultsConfig
-from tfx_pipeline.study.grid.definition import FOLDER, check_output, load_base, merged
+from tfx_pipeline.study.grid.definition import (
+    load_base,
+    load_study_mapping,
+    merged,
+    with_checked_paths,
+)
 from trainer.contract.config_loader import from_mapping, require, to_mapping
 from trainer.contract.features import TAG_VOCABULARY, FeatureSpec
-from trainer.contract.given_paths import given_path
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -157,14 +162,9 @@ def load_defaults(
       ValueError: There is no such file, it is not YAML, or a key is unknown, mistyped or
         inconsistent.
     """
-    mapping = load_yaml(path_or_name, FOLDER)
-    if isinstance(mapping, dict):
-        if output is not None:
-            mapping["output"] = output
-        if seeds is not None:
-            mapping["seeds"] = list(seeds)
+    mapping = load_study_mapping(path_or_name, output, seeds)
     try:
-        config = _with_given_paths(from_mapping(DefaultsConfig, mapping))
+        config = with_checked_paths(from_mapping(DefaultsConfig, mapping), "movielens_dir")
         check_names(config.metrics, USER_METRICS, "metrics")
         if logs is not None:
             chosen = list(logs)
@@ -186,14 +186,3 @@ def _base(config: DefaultsConfig, log: str) -> PipelineConfig:
         one.from_training_users,
     )
     return base
-
-
-def _with_given_paths(config: DefaultsConfig) -> DefaultsConfig:
-    paths: dict[str, Any] = {
-        name: given_path(getattr(config, name), name)
-        for name in ("output", "movielens_dir")
-        if getattr(config, name) is not None
-    }
-    config = dataclasses.replace(config, **paths)
-    check_output(config.output_dir)
-    return config

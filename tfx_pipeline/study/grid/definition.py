@@ -9,11 +9,13 @@ import dataclasses
 import functools
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from tfx_pipeline.config.paths import with_given_paths
 from tfx_pipeline.config.pipeline import PipelineConfig, load_config, load_yaml
-from tfx_pipeline.study.grid.config import StudyConfig, check_names
+from tfx_pipeline.study.grid.checks import check_names
+from tfx_pipeline.study.grid.config import StudyConfig
+from tfx_pipeline.study.grid.defaults_config import DefaultsConfig
 from trainer.config import ModelConfig, TrainingConfig
 from trainer.contract.config_loader import from_mapping, require, to_mapping
 from trainer.contract.file_system import is_remote
@@ -155,37 +157,60 @@ def load_study(
       ValueError: There is no such file, it is not YAML, or a key is unknown, mistyped or
         inconsistent.
     """
-    mapping = load_yaml(path_or_name, FOLDER)
-    if isinstance(mapping, dict):
-        if output is not None:
-            mapping |= {"output": output, "page": None}
-        if seeds is not None:
-            mapping["seeds"] = list(seeds)
+    mapping = load_study_mapping(path_or_name, output, seeds)
+    if isinstance(mapping, dict) and output is not None:
+        mapping["page"] = None
     try:
-        config = _with_given_paths(from_mapping(StudyConfig, mapping))
+        config = with_checked_paths(from_mapping(StudyConfig, mapping), "page")
         base = load_base(config.base.config, config.base.overrides, "base.overrides")
         return Study(config, base)
     except ValueError as error:
         raise ValueError(f"{path_or_name}: {error}") from error
 
 
-def _with_given_paths(config: StudyConfig) -> StudyConfig:
+def load_study_mapping(path_or_name: str, output: str | None, seeds: Iterable[int] | None) -> Any:
+    """Reads the file of a study, and replaces what the command line replaces.
+
+    Args:
+      path_or_name: A YAML file, or the name of a study that comes with the package.
+      output: Output folder that replaces the file's; None: the file's.
+      seeds: Seeds that replace the file's; None: the file's.
+
+    Returns:
+      The content of the file.
+
+    Raises:
+      ValueError: There is no such file, or it is not YAML.
+    """
+    mapping = load_yaml(path_or_name, FOLDER)
+    if isinstance(mapping, dict):
+        if output is not None:
+            mapping["output"] = output
+        if seeds is not None:
+            mapping["seeds"] = list(seeds)
+    return mapping
+
+
+_Config = TypeVar("_Config", StudyConfig, DefaultsConfig)
+
+
+def with_checked_paths(config: _Config, name: str) -> _Config:
+    """Returns a study with the paths that a user wrote, resolved.
+
+    Args:
+      config: Study as written.
+      name: Name of the path beside `output`.
+
+    Raises:
+      ValueError: The output folder is remote, or below a folder where TFX would not find its files.
+    """
     paths: dict[str, Any] = {
         name: given_path(getattr(config, name), name)
-        for name in ("output", "page")
+        for name in ("output", name)
         if getattr(config, name) is not None
     }
     config = dataclasses.replace(config, **paths)
-    check_output(config.output_dir)
-    return config
-
-
-def check_output(output: str) -> None:
-    """Refuses an output folder that a study cannot use.
-
-    Raises:
-      ValueError: The folder is remote, or below a folder where TFX would not find its files.
-    """
+    output = config.output_dir
     require(
         not is_remote(output),
         "output",
@@ -193,3 +218,4 @@ def check_output(output: str) -> None:
         output,
     )
     require_no_pattern(output, "output")
+    return config

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from tfx_pipeline.config.examples import ExamplesConfig
@@ -20,6 +19,8 @@ from tfx_pipeline.study.grid.defaults_definition import DefaultsStudy, Sample
 from tfx_pipeline.terminal.console import Console
 from tfx_pipeline.terminal.report_file import write_report
 from trainer.contract.config_loader import to_mapping
+from trainer.contract.file_system import is_file, is_folder, remove_file
+from trainer.contract.whole_files import DamagedFileError, read_json
 
 _CODE = ("tfx_pipeline.datasets.demo", "tfx_pipeline.datasets.movielens_1m")
 _CUT_CODE = "tfx_pipeline.datasets.user_cut"
@@ -96,7 +97,7 @@ def _missing_movielens(study: DefaultsStudy) -> str:
     folder = study.config.movielens_folder
     for name in (_RATINGS, _TAGS):
         path = os.path.join(folder, name)
-        if not (os.path.isfile(path) or os.path.isfile(f"{path}.gz")):
+        if not (is_file(path) or is_file(f"{path}.gz")):
             ratings, tags = (os.path.join(folder, name) for name in ("ml-1m", "ml-10m-tags"))
             return (
                 f"no {path}. {GET_1M}, and unpack it to {ratings}. {GET_10M}, and put its tags.dat "
@@ -136,7 +137,7 @@ def _make_whole(study: DefaultsStudy, log: LogConfig, output: str, console: Cons
         folder = study.config.movielens_folder
         wanted |= {"movielens_1m": options, "folder": os.path.abspath(folder)}
         source, tags = os.path.join(folder, "ml-1m"), os.path.join(folder, _TAGS)
-        if not os.path.isfile(tags):
+        if not is_file(tags):
             tags += ".gz"
         _make(output, wanted, lambda to: prepare_movielens_1m(source, tags, to, **options), console)
 
@@ -145,14 +146,14 @@ def _make(
     output: str, wanted: Mapping[str, Any], make: Callable[[str], object], console: Console
 ) -> None:
     """Makes tables, unless they exist and were made from the same inputs."""
-    note = Path(f"{output}.json")
+    note = f"{output}.json"
     try:
-        if os.path.isdir(output) and json.loads(note.read_text(encoding="utf-8")) == wanted:
+        if is_folder(output) and read_json(note, "the tables are made again") == wanted:
             return
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, DamagedFileError):
         pass
     console.line(f"tables of {os.path.basename(output)}, in {output}")
     # The note is removed first: half-replaced tables must not count as made.
-    note.unlink(missing_ok=True)
+    remove_file(note, missing_ok=True)
     make(output)
     write_report(wanted, note)

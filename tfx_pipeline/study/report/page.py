@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from trainer.contract.file_system import open_file
 from trainer.contract.whole_files import write_text
 
 BEGIN, END = "<!-- study: begin -->", "<!-- study: end -->"
@@ -19,7 +20,7 @@ def check_page(path: Path) -> None:
             f"Received: {path}."
         )
     if path.exists():
-        text = path.read_text(encoding="utf-8")
+        text = _read(path)
         begins, ends = text.count(BEGIN), text.count(END)
         if (begins, ends) not in ((0, 0), (1, 1)) or text.find(BEGIN) > text.find(END):
             raise ValueError(
@@ -35,10 +36,16 @@ def write_page(path: Path, part: str) -> None:
       path: Path of the page, which is created if missing.
       part: Markdown to write.
     """
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    text = _read(path) if path.exists() else ""
     if BEGIN in text:
         before, _, rest = text.partition(BEGIN)
         _, _, after = rest.partition(END)
     else:
         before, after = (text.rstrip() + "\n\n").lstrip(), "\n"
     write_text(path, f"{before}{BEGIN}\n{part.strip()}\n{END}{after}")
+
+
+def _read(path: Path) -> str:
+    with open_file(str(path)) as file:
+        text: str = file.read()
+    return text

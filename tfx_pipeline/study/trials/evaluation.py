@@ -10,7 +10,7 @@ from trainer.contract import features as f
 from trainer.contract.list_column import ListValues
 from trainer.contract.memory import DomainMemory, remember
 from trainer.data.snapshots import Snapshots
-from trainer.evaluation.figures import ItemScorer, TagScorer, evaluate, evaluate_users
+from trainer.evaluation.figures import ItemScorer, TagScorer, evaluate_all_and_users
 from trainer.evaluation.second_stage import SecondStage, mixed, over_chunks, two_stage_scores
 from trainer.model import InterestModel
 
@@ -45,10 +45,11 @@ def figures_of(
 
     See `trainer.evaluation.figures`.
     """
-    arguments = (tag_scorer, snapshots, num_tags, item_scorer)
-    by_user = evaluate_users(*arguments, with_novel=with_novel)
+    metrics, by_user = evaluate_all_and_users(
+        tag_scorer, snapshots, num_tags, item_scorer, with_novel=with_novel, with_slices=False
+    )
     return Figures(
-        evaluate(*arguments, with_novel=with_novel, with_slices=False),
+        metrics,
         {name: by_user[name].astype(np.float32) for name in USER_METRICS if name in by_user},
     )
 

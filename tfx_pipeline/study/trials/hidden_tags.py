@@ -93,7 +93,7 @@ def hide_tags(
 
     def renumbered(column: ListValues) -> np.ndarray:
         old = column.values
-        is_tag = (old >= 0) & (old < num_tags)
+        is_tag = column.is_known(num_tags)
         others = np.where(old < 0, old, old - np.count_nonzero(~is_kept))
         return np.where(is_tag, new_ids[np.where(is_tag, old, 0)], others).astype(old.dtype)
 
@@ -154,10 +154,8 @@ def evaluate_new_tags(
     """
     rng = np.random.default_rng(seed)
     parts: dict[str, list[np.ndarray]] = {}
-    size = users_at_once(num_tags)
-    for first in range(0, snapshots.num_examples, size):
-        rows = np.arange(first, min(first + size, snapshots.num_examples))
-        scores = np.asarray(tag_scorer(snapshots.take(rows)))
+    for rows, chunk in snapshots.chunks(users_at_once(num_tags)):
+        scores = np.asarray(tag_scorer(chunk))
         require(
             scores.shape == (len(rows), num_tags),
             "tag_scorer",
@@ -165,7 +163,7 @@ def evaluate_new_tags(
             scores.shape,
         )
         ties = rng.random(scores.shape)
-        relevant = _is_label(truth.take(rows), num_tags)
+        relevant = truth.take(rows).members(num_tags)
         columns = {
             "": _ranks(scores, ties)[:, new_tags],
             AMONG_NEW: _ranks(scores[:, new_tags], ties[:, new_tags]),
@@ -182,14 +180,6 @@ def evaluate_new_tags(
         "num_tags": float(num_tags),
         "num_new_tags": float(len(new_tags)),
     }
-
-
-def _is_label(truth: ListValues, num_tags: int) -> np.ndarray:
-    """Which tags each user clicked later, bool [num_users, num_tags]."""
-    relevant = np.zeros((len(truth.offsets) - 1, num_tags), bool)
-    is_known = truth.values >= 0
-    relevant[truth.row_ids[is_known], truth.values[is_known]] = True
-    return relevant
 
 
 def _ranks(scores: np.ndarray, ties: np.ndarray) -> np.ndarray:

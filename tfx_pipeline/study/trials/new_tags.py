@@ -21,8 +21,8 @@ from tfx_pipeline.study.trials.new_tags_results import (
     NewTagsResults,
     NewTagsRun,
 )
-from tfx_pipeline.study.trials.trial_loop import announce, train_pending
-from tfx_pipeline.study.trials.trial_store import TrialStore, pending_trials
+from tfx_pipeline.study.trials.trial_loop import train_missing
+from tfx_pipeline.study.trials.trial_store import TrialStore
 from tfx_pipeline.study.trials.trials import Trial
 from tfx_pipeline.terminal.console import Console
 from trainer.config import ModelConfig, RankingConfig
@@ -42,7 +42,7 @@ def run_new_tags(
     data_sets: DataSets,
     accept_changed_code: bool,
     console: Console,
-) -> tuple[NewTagsResults, int]:
+) -> NewTagsResults:
     """Trains the missing trials of the study on new tags.
 
     Args:
@@ -53,7 +53,7 @@ def run_new_tags(
       console: Console for progress.
 
     Returns:
-      All results, and the number of trials trained now.
+      All results.
 
     Raises:
       ValueError: `new_tags.fraction` holds out all tags or none.
@@ -64,11 +64,11 @@ def run_new_tags(
     )
     store = TrialStore(Path(study.config.output_dir) / TRIALS_DIR)
     code = code_fingerprint(CODE)
-    pending = pending_trials(trials, store, code, accept_changed_code)
-    notes = announce(pending, accept_changed_code, console)
-    train_pending(pending, len(trials), data_sets, store, code, run_held_out, _SHOWN, console)
+    notes = train_missing(
+        trials, data_sets, store, code, run_held_out, _SHOWN, accept_changed_code, console
+    )
     runs = tuple(_runs(study, config, trials, store))
-    return NewTagsResults(config, runs, tuple(notes)), len(pending.trials)
+    return NewTagsResults(config, runs, tuple(notes))
 
 
 def new_tags_trials(

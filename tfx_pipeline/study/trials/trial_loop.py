@@ -7,30 +7,54 @@ TensorFlow and the examples again, which takes longer than a small training.
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tfx_pipeline.study.trials.data_sets import DataSets
 from tfx_pipeline.study.trials.examples import StudyExamples
 from tfx_pipeline.study.trials.trial import FinishedTrial, TrialOutcome
-from tfx_pipeline.study.trials.trial_store import Pending, TrialStore
-from tfx_pipeline.study.trials.trials import Definition
+from tfx_pipeline.study.trials.trial_store import Pending, TrialStore, pending_trials
+from tfx_pipeline.study.trials.trials import Definition, Trial
 from tfx_pipeline.terminal import interrupts
 from tfx_pipeline.terminal.console import Console
 
 
-def announce(
-    pending: Pending[Definition], accept_changed_code: bool, console: Console
+def train_missing(
+    trials: Sequence[Trial[Definition]],
+    data_sets: DataSets,
+    store: TrialStore,
+    code: str,
+    run: Callable[[Definition, StudyExamples, str], FinishedTrial],
+    shown: Mapping[str, str],
+    accept_changed_code: bool,
+    console: Console,
 ) -> list[str]:
-    """Reports the finished trials, so that figures of two versions of the code never mix silently.
+    """Trains the trials that are not finished, and stores each one as soon as it is.
 
     Args:
-      pending: Trials that are left.
-      accept_changed_code: Whether trials finished by other code are accepted.
-      console: Console for progress.
+      trials: Trials of the whole study.
+      data_sets: Prepared data sets.
+      store: Store of finished trials.
+      code: Fingerprint of this code.
+      run: Function that trains one trial from its definition, the examples of its data set and the
+        fingerprint of the code.
+      shown: Titles of the figures in the lines of progress, by their names in the outcome; missing
+        figures are left out.
+      accept_changed_code: Whether trials finished by other code count as finished.
+      console: Console for progress, one line per trial.
 
     Returns:
       Facts for the reader of the report, one sentence each.
     """
+    pending = pending_trials(trials, store, code, accept_changed_code)
+    notes = _announce(pending, accept_changed_code, console)
+    _train(pending, len(trials), data_sets, store, code, run, shown, console)
+    return notes
+
+
+def _announce(
+    pending: Pending[Definition], accept_changed_code: bool, console: Console
+) -> list[str]:
+    """Reports the finished trials: figures of two versions of the code never mix silently."""
     finished, notes = pending.num_finished, []
     if pending.num_changed and accept_changed_code:
         finished += pending.num_changed
@@ -46,7 +70,7 @@ def announce(
     return notes
 
 
-def train_pending(
+def _train(
     pending: Pending[Definition],
     num_trials: int,
     data_sets: DataSets,
@@ -56,20 +80,6 @@ def train_pending(
     shown: Mapping[str, str],
     console: Console,
 ) -> None:
-    """Trains the remaining trials, and stores each one as soon as it is finished.
-
-    Args:
-      pending: Trials that are left.
-      num_trials: Number of trials of the whole study.
-      data_sets: Prepared data sets.
-      store: Store of finished trials.
-      code: Fingerprint of this code.
-      run: Function that trains one trial from its definition, the examples of its data set and the
-        fingerprint of the code.
-      shown: Titles of the figures in the lines of progress, by their names in the outcome; missing
-        figures are left out.
-      console: Console for progress, one line per trial.
-    """
     started = time.perf_counter()
     first = num_trials - len(pending.trials) + 1
     for i, trial in enumerate(pending.trials):

@@ -13,6 +13,7 @@ from tfx_pipeline.study.trials.trial import FinishedTrial, TrialDefinition, Tria
 from tfx_pipeline.study.trials.trials import Definition, Trial
 from tfx_pipeline.terminal.report_file import write_report
 from trainer.contract.config_loader import from_saved, to_mapping
+from trainer.contract.file_system import open_file
 from trainer.contract.whole_files import PARSE_ERRORS, write_bytes
 
 
@@ -38,7 +39,8 @@ class TrialStore:
         """
         path = self.path(definition)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            with open_file(str(path), "rb") as file:
+                content = json.loads(file.read())
             if content["definition"] != _plain(definition):
                 return None
             outcome = from_saved(TrialOutcome, content["outcome"])
