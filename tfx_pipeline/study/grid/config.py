@@ -76,7 +76,7 @@ class GridBlock:
     data_sets: tuple[str, ...] = (BASE_DATA_SET,)
     budgets: tuple[Budget, ...] = ("width",)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check_different(getattr(self, field.name), field.name)
 
@@ -161,7 +161,7 @@ class Question:
     budgets: tuple[Budget, ...] = ("width",)
     metrics: tuple[str, ...] = ("precision_at_10",)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require(bool(self.question.strip()), "question", "be a question", self.question)
         for name in ("against", "budgets", "metrics"):
             require(bool(getattr(self, name)), name, "name at least one", [])
@@ -206,7 +206,7 @@ class NewTagsConfig:
     data_set: str = BASE_DATA_SET
     fraction: float = 0.1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_different(self.towers, "towers")
         require(0 < self.fraction < 1, "fraction", "be above 0 and below 1", self.fraction)
 
@@ -259,7 +259,7 @@ class StudyConfig:
     output: str | None = None
     page: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         is_name = bool(self.name) and all(c.isalnum() or c in "-_" for c in self.name)
         require(is_name, "name", "consist of letters, digits, - and _", self.name)
         for kind in ("towers", "objectives", "data_sets"):
