@@ -1,5 +1,6 @@
 """A gRPC server that computes nothing, which shows the cost of a call itself."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -38,12 +39,14 @@ class EchoServer(grpc.GenericRpcHandler):
         """Returns the port, for a caller in another process."""
         return self.port
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails):
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler | None:
         """Returns the handler of a call, as `grpc.GenericRpcHandler` requires."""
         return self._handlers.get(handler_call_details.method)
 
 
-def _answer(reply: bytes):
+def _answer(reply: bytes) -> Callable[[bytes, grpc.ServicerContext], bytes]:
     def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
         del request, context
         return reply

@@ -31,7 +31,7 @@ class FileOutcomes:
       bad: Number, outcome and message of files that were neither read nor refused in a line.
     """
 
-    counts: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    counts: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     bad: list[tuple[int, str, str]] = dataclasses.field(default_factory=list)
 
 
@@ -39,7 +39,7 @@ class _Reader:
     """A process of `benchmarks.hostile_reader`, which is started again when it has died."""
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
     def ask(self, path: str, kind: str) -> tuple[str, str]:
         if self._process is None:
@@ -68,7 +68,7 @@ class _Reader:
             self._process = None
 
     @staticmethod
-    def _start() -> subprocess.Popen:
+    def _start() -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, "-m", "benchmarks.hostile_reader", str(_MEMORY_MB)],
             stdin=subprocess.PIPE,

@@ -29,7 +29,7 @@ _NUM_SHOWN = 5
 _MAY_DIFFER_BEGINS = ("run.", "time.", "memory.", "cached.", "push.version")
 _MAY_DIFFER_PARTS = ("second", "latency", "_mb")
 
-Start = Callable[[Path], subprocess.Popen]
+Start = Callable[[Path], subprocess.Popen[bytes]]
 
 
 @dataclasses.dataclass
@@ -150,7 +150,7 @@ def _bring_to_its_end(found: Kills, output: Path, most: int, start: Start) -> tu
             return num, "" if status == 0 else f"exit status {status}"
 
 
-def _wait(process: subprocess.Popen, seconds: float | None) -> int | None:
+def _wait(process: subprocess.Popen[bytes], seconds: float | None) -> int | None:
     """Returns the exit status; None: the process and its children were killed after `seconds`."""
     try:
         return process.wait(seconds)
@@ -206,7 +206,7 @@ def small_run(folder: Path) -> Start:
         prepare_demo(str(tables), log)
         config.write_text(yaml.safe_dump(_configuration(tables)), encoding="utf-8")
 
-    def start(output: Path) -> subprocess.Popen:
+    def start(output: Path) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "tfx_pipeline.cli", "run"]
         with open(folder / "runs.log", "ab") as log:
             return subprocess.Popen(

@@ -19,7 +19,7 @@ _MAGIC = (b"PAR1", b"\x1f\x8b\x08", b"BZh9", b"\x28\xb5\x2f\xfd", b"ORC", b"\xff
 _EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1)
 
 
-def _rows(kind: str, rng: random.Random) -> list[dict]:
+def _rows(kind: str, rng: random.Random) -> list[dict[str, object]]:
     tags = [f"tag {i}" for i in range(20)] + ["é", 'a "b"', "c,d"]
     if kind == "items":
         return [
@@ -54,7 +54,7 @@ def _rows(kind: str, rng: random.Random) -> list[dict]:
     ]
 
 
-def _csv(rows: list[dict]) -> bytes:
+def _csv(rows: list[dict[str, object]]) -> bytes:
     import csv
 
     file = io.StringIO(newline="")
@@ -65,11 +65,11 @@ def _csv(rows: list[dict]) -> bytes:
     return file.getvalue().encode()
 
 
-def _json_lines(rows: list[dict]) -> bytes:
+def _json_lines(rows: list[dict[str, object]]) -> bytes:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
 
 
-def _parquet(rows: list[dict], rng: random.Random) -> bytes:
+def _parquet(rows: list[dict[str, object]], rng: random.Random) -> bytes:
     import pyarrow.parquet as pq
 
     sink = io.BytesIO()
@@ -85,7 +85,7 @@ def _parquet(rows: list[dict], rng: random.Random) -> bytes:
     return sink.getvalue()
 
 
-def _records(rows: list[dict]) -> bytes:
+def _records(rows: list[dict[str, object]]) -> bytes:
     import google_crc32c
     import tensorflow as tf
 

@@ -46,7 +46,7 @@ class RequestOutcomes:
       said: Descriptions of the first few faults.
     """
 
-    counts: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    counts: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     wrong: int = 0
     lost: bool = False
     memory_mb: tuple[float, float] = (0.0, 0.0)
@@ -59,7 +59,7 @@ def save_half(folder: Path) -> None:
 
     class Half(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
-        def half(self, x):
+        def half(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
             return {"y": x / 2.0}
 
         @tf.function(
@@ -68,7 +68,7 @@ def save_half(folder: Path) -> None:
                 tf.TensorSpec([None], tf.int64, name="n"),
             ]
         )
-        def texts(self, s, n):
+        def texts(self, s: tf.Tensor, n: tf.Tensor) -> dict[str, tf.Tensor]:
             return {"s": tf.strings.upper(s), "n": n + 1}
 
     model = Half()
@@ -155,7 +155,7 @@ def send_mutated(server: LocalServer, num_requests: int, progress: Progress) -> 
     return found
 
 
-def _send_grpc(channel: Any, good: dict, numbers: range, found: RequestOutcomes) -> None:
+def _send_grpc(channel: Any, good: dict[str, Any], numbers: range, found: RequestOutcomes) -> None:
     calls = []
     for number in numbers:
         rng = random.Random(number)

@@ -181,7 +181,7 @@ def _measure(kind: str, folder: Path) -> IndexMeasurement:
 
     # Traced after tuning, so that ScaNN's parameters are those that tuning has set.
     @tf.function(input_signature=[tf.TensorSpec([None, DIMENSION], tf.float32)])
-    def search(batch):
+    def search(batch: tf.Tensor) -> tf.Tensor:
         return index.search(batch, K)[1]
 
     ones = [tf.constant(queries[i : i + 1]) for i in range(_NUM_SINGLE_QUERIES)]

@@ -49,12 +49,12 @@ class LookupTowers(tf.Module):
         items = tf.TensorSpec([None, None, None], tf.string, s.ITEM_TAGS)
         embedded = tf.TensorSpec([None, self.queries.shape[1]], tf.float32, s.QUERY_EMBEDDINGS)
 
-        def embed_examples(**inputs):
+        def embed_examples(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             spec = {"user": tf.io.FixedLenFeature([], tf.string, "")}
             parsed = tf.io.parse_example(inputs[s.EXAMPLES], spec)
             return {s.QUERY_EMBEDDINGS: self._embed(parsed["user"])}
 
-        def candidates():
+        def candidates() -> dict[str, tf.Tensor]:
             table = self.vectors.value()
             return {
                 s.TAGS: self.tags.value(),
@@ -62,7 +62,7 @@ class LookupTowers(tf.Module):
                 s.RANKING_EMBEDDINGS: table,
             }
 
-        def score_items(**inputs):
+        def score_items(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             logits = tf.zeros(tf.shape(inputs[s.ITEM_TAGS])[:2])
             return {s.CLICK_LOGITS: logits, s.CLICK_PROBABILITIES: tf.sigmoid(logits)}
 

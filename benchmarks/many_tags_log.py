@@ -132,7 +132,7 @@ def write_transform(num_tags: int, folder: Path) -> None:
         file.writelines(f"tag {tag:07d}\n" for tag in range(num_tags))
 
 
-def _raw_row(number: int) -> dict[str, list]:
+def _raw_row(number: int) -> dict[str, list[Any]]:
     empty = (
         "clicked_tags",
         f.weights_name("clicked_tags"),

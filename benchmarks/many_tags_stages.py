@@ -165,7 +165,7 @@ def build_index(folder: str, export_exact: bool = True) -> dict[str, Stage]:
 class _Lines(logging.Handler):
     """Records the times at which lines were logged."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.times: list[float] = []
 

@@ -78,7 +78,14 @@ def record_products(function: Callable[[], Any]) -> list[Product]:
     """
     found: list[Product] = []
 
-    def see(kind, inputs, attributes, outputs, op_name=None, graph=None):
+    def see(
+        kind: str,
+        inputs: tuple[tf.Tensor, ...],
+        attributes: Any,
+        outputs: Any,
+        op_name: str | None = None,
+        graph: tf.Graph | None = None,
+    ) -> None:
         del outputs, op_name, graph
         if kind in _KINDS and len(inputs) == 2 and inputs[0].dtype.is_floating:
             shapes = (tuple(inputs[0].shape), tuple(inputs[1].shape))

@@ -28,7 +28,7 @@ class StageMeter:
       stages: Finished stages by name.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.stages: dict[str, Stage] = {}
 
     @contextlib.contextmanager

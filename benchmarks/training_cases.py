@@ -8,7 +8,7 @@ Model, optimizer, batch size, input pipeline and compiled step are those of
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +220,7 @@ def peer(name: str, log_name: str, arrays: Path, embedding_dim: int) -> Case:
     batches, values_per_row = iter(rows.dataset(batch_size, _SEED)), rows.values_per_row
 
     @tf.function(autograph=False)
-    def step(batches):
+    def step(batches: Iterator[Any]) -> dict[str, tf.Tensor]:
         return model.train_step(next(batches))
 
     def run(steps: int) -> Work:

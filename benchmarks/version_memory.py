@@ -4,9 +4,12 @@ import functools
 import shutil
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tfx_pipeline.runs.local_server import local_server
+
+if TYPE_CHECKING:
+    from serving.client import TagClient
 
 _NUM_ADDED = 2
 
@@ -55,7 +58,7 @@ def measure_version_memory(version: Path, log_path: Path) -> VersionMemory:
             return VersionMemory(first_mb, (server.memory_mb - first_mb) / _NUM_ADDED)
 
 
-def _is_available(client, number: int) -> bool:
+def _is_available(client: "TagClient", number: int) -> bool:
     for status in client.model_status():
         if status.version == number and status.error:
             raise ValueError(f"a copy of the version does not load: {status.error}")

@@ -27,3 +27,14 @@ def toy_graph(tmp_path_factory):
     from tests.tfx_pipeline.toy_rows import analysed
 
     return analysed(tmp_path_factory.mktemp("toy_graph"))
+
+
+@pytest.fixture(scope="session")
+def real_exports(tmp_path_factory):
+    """Exports of `tests.serving.real_exports`, for whoever loads them; nothing changes them.
+
+    Made once in a process: towers and exports take some forty seconds.
+    """
+    from tests.serving.real_exports import make_exports
+
+    return make_exports(tmp_path_factory.mktemp("real_exports"))

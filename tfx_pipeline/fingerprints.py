@@ -5,6 +5,7 @@ reruns the components that depend on it, and no others.
 """
 
 import ast
+import functools
 import hashlib
 import importlib.util
 from collections.abc import Iterable
@@ -56,19 +57,21 @@ def _closure(modules: Iterable[str]) -> dict[str, bytes]:
         sources[name] = path.read_bytes()
         # Importing a module also runs its packages.
         waiting.append(name.rpartition(".")[0])
-        waiting += _imports(ast.parse(sources[name]))
+        waiting += _imports(sources[name])
     return sources
 
 
-def _imports(tree: ast.Module) -> list[str]:
-    names = []
-    for node in ast.walk(tree):
+# A run takes eight fingerprints, and most modules are part of several.
+@functools.cache
+def _imports(source: bytes) -> tuple[str, ...]:
+    names: list[str] = []
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names.append(node.module)
             names += [f"{node.module}.{alias.name}" for alias in node.names]
-    return names
+    return tuple(names)
 
 
 def _source_path(module: str) -> Path | None:

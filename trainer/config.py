@@ -95,7 +95,7 @@ class ModelConfig:
     dropout: float = 0.4
     domain_dropout: float = 0.05
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in (
             "embedding_dim",
             "num_heads",
@@ -225,7 +225,7 @@ class TrainingConfig:
     max_memory_mb: int | None = None
     strategy: Literal["none", "mirrored", "multi_worker"] = "none"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("checkpoint_steps", "max_memory_mb", "max_steps", "evaluation_steps"):
             value = getattr(self, name)
             require(value is None or value >= 1, name, "be a positive integer or null", value)
@@ -310,7 +310,7 @@ class RankingConfig:
     num_candidates: int = 200
     memory: Literal["validation", "none"] = "validation"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require(
             self.num_candidates >= 1,
             "num_candidates",

@@ -91,7 +91,7 @@ class BatchPredictConfig:
     shard_bytes: int = 16 << 20
     restart: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("batch_size", "shard_bytes"):
             value = getattr(self, name)
             require(value >= 1, name, "be a positive integer", value)
@@ -171,7 +171,7 @@ class PredictShard(beam.DoFn):
     ) -> Iterator[list[Predicted | Rejected]]:
         """Yields outcomes of batches, in order; the next batches run while one is written."""
         with futures.ThreadPoolExecutor(_CALLS_AT_ONCE) as executor:
-            pending: collections.deque[futures.Future] = collections.deque()
+            pending = collections.deque[futures.Future[list[Predicted | Rejected]]]()
             for batch in batches:
                 pending.append(executor.submit(self._predict, batch))
                 if len(pending) > _CALLS_AT_ONCE:

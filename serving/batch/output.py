@@ -17,7 +17,7 @@ import dataclasses
 import datetime
 import json
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import orjson
 
@@ -138,7 +138,7 @@ def error_lines(rejected: Iterable[Rejected]) -> str:
 
 
 def _result_line(predicted: Predicted) -> str:
-    prediction: dict[str, list] = {"tags": predicted.tags, "scores": predicted.scores}
+    prediction: dict[str, list[Any]] = {"tags": predicted.tags, "scores": predicted.scores}
     if predicted.probabilities is not None:
         prediction["probabilities"] = predicted.probabilities
     # These are about two hundred numbers, all finite. Python's json takes 25 times as long to write

@@ -145,7 +145,7 @@ class AsyncTagClient:
     async def __aenter__(self) -> "AsyncTagClient":
         return self
 
-    async def __aexit__(self, *exception) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         await self.close()
 
     def _connect(self) -> None:
@@ -185,7 +185,7 @@ class AsyncTagClient:
             except TagClientError as error:
                 step = functools.partial(dialogue.throw, error)
 
-    async def _call(self, call: RemoteCall, deadline: float):
+    async def _call(self, call: RemoteCall, deadline: float) -> Any:
         method = self._methods[call.method]
         attempts = Attempts(self.settings.max_attempts, deadline)
         while True:

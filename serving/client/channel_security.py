@@ -49,16 +49,16 @@ class ChannelSecurity:
       ValueError: If settings do not fit together, or the token is not valid.
     """
 
-    ca_file: str | os.PathLike | None = None
-    certificate_file: str | os.PathLike | None = None
-    key_file: str | os.PathLike | None = None
+    ca_file: str | os.PathLike[str] | None = None
+    certificate_file: str | os.PathLike[str] | None = None
+    key_file: str | os.PathLike[str] | None = None
     server_name: str | None = None
     uses_tls: bool = False
     token: str | None = dataclasses.field(default=None, repr=False)
-    token_file: str | os.PathLike | None = None
+    token_file: str | os.PathLike[str] | None = None
     allows_token_in_clear: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if (self.certificate_file is None) != (self.key_file is None):
             given = "certificate_file" if self.key_file is None else "key_file"
             raise ValueError(
@@ -128,7 +128,7 @@ class SecuredTarget:
 class _TokenFile:
     """A file with a token, checked at every call and read again if it has changed."""
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike[str]):
         self._path = os.fspath(path)
         self._lock = threading.Lock()
         self._seen = self._state()
@@ -199,7 +199,7 @@ def _check_authorities(content: bytes, path: str) -> None:
         ) from error
 
 
-def _check_pair(certificate_file: str | os.PathLike, key_file: str | os.PathLike) -> None:
+def _check_pair(certificate_file: str | os.PathLike[str], key_file: str | os.PathLike[str]) -> None:
     def no_password() -> str:
         # Without this function OpenSSL asks for the password on the terminal.
         raise ValueError(_HAS_PASSWORD)
@@ -222,7 +222,7 @@ def _reason(error: Exception) -> str:
     return str(reason).lower().replace("_", " ")
 
 
-def _read_file(name: str, path: str | os.PathLike) -> bytes:
+def _read_file(name: str, path: str | os.PathLike[str]) -> bytes:
     try:
         with open_file(os.fspath(path), "rb") as file:
             content = file.read(_MAX_FILE_BYTES + 1)

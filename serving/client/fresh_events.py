@@ -38,7 +38,7 @@ class EventFeatures:
     tag_normalization: TagNormalization
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> "EventFeatures":
+    def load(cls, path: str | os.PathLike[str]) -> "EventFeatures":
         """Reads the description of a version.
 
         Args:

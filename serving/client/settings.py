@@ -24,7 +24,7 @@ class ClientSettings:
     max_attempts: int
     list_width: int | None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.target:
             raise ValueError(
                 "`target` must be host:port of the gRPC interface. Received: target=''."

@@ -3,7 +3,7 @@
 import functools
 import time
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 import numpy as np
@@ -288,7 +288,7 @@ class TagClient:
     def __enter__(self) -> "TagClient":
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def _run(self, dialogue: Dialogue[_Answer], timeout_s: float | None) -> _Answer:
@@ -304,7 +304,7 @@ class TagClient:
             except TagClientError as error:
                 step = functools.partial(dialogue.throw, error)
 
-    def _call(self, call: RemoteCall, deadline: float):
+    def _call(self, call: RemoteCall, deadline: float) -> Any:
         method = self._methods[call.method]
         attempts = Attempts(self.settings.max_attempts, deadline)
         while True:

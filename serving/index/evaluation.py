@@ -10,7 +10,8 @@ vectors overestimate the recall of an index.
 import argparse
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -68,7 +69,7 @@ def read_serialized(patterns: Sequence[str]) -> list[bytes]:
     return list(tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator())
 
 
-def embed(signature, examples: Sequence[bytes]) -> np.ndarray:
+def embed(signature: Callable[..., Any], examples: Sequence[bytes]) -> np.ndarray:
     """Computes query vectors float32 [num_examples, dimension] by `embed_examples`, in batches."""
     parts = [
         signature(**{s.EXAMPLES: tf.constant(batch)})[s.QUERY_EMBEDDINGS].numpy()

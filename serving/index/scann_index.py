@@ -53,7 +53,7 @@ class SearchParameters:
     num_leaves_to_search: int
     num_reordering_candidates: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("num_leaves_to_search", "num_reordering_candidates"):
             value = getattr(self, name)
             require(value >= 1, name, "be a positive integer", value)

@@ -126,7 +126,7 @@ def _choose(curve: list[CurvePoint], num_leaves: int, num_tags: int, target: flo
     return max(curve, key=lambda point: point.recall)
 
 
-def search_all(search: Callable, queries: np.ndarray) -> np.ndarray:
+def search_all(search: Callable[[tf.Tensor], tf.Tensor], queries: np.ndarray) -> np.ndarray:
     """Returns the positions found for all queries, int [num_queries, k], in batches of 64."""
     batches = [
         search(tf.constant(queries[start : start + _TIMED_BATCH])).numpy()
@@ -136,7 +136,7 @@ def search_all(search: Callable, queries: np.ndarray) -> np.ndarray:
 
 
 def queries_per_second(
-    search: Callable, queries: np.ndarray, batch_size: int = _TIMED_BATCH
+    search: Callable[[tf.Tensor], tf.Tensor], queries: np.ndarray, batch_size: int = _TIMED_BATCH
 ) -> float:
     """Measures queries per second, median over batches; queries are repeated to fill a batch."""
     batch = tf.constant(np.resize(queries, (batch_size, queries.shape[1])))
@@ -144,7 +144,7 @@ def queries_per_second(
     return batch_size / float(np.median([seconds(search, batch) for _ in range(_TIMED_BATCHES)]))
 
 
-def seconds(search: Callable, batch: tf.Tensor) -> float:
+def seconds(search: Callable[[tf.Tensor], tf.Tensor], batch: tf.Tensor) -> float:
     """Measures the wall-clock seconds of one search."""
     start = time.perf_counter()
     search(batch)

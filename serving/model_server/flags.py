@@ -187,7 +187,7 @@ class _Stopping(threading.Event):
 
     number: int | None = None
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self._previous = {
             number: signal.signal(number, self._on_signal)

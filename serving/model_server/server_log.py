@@ -82,7 +82,7 @@ class _Seen:
         self.num_shown = self.num_hidden = 0
 
 
-def _kind(record: logging.LogRecord) -> tuple:
+def _kind(record: logging.LogRecord) -> tuple[str | int, ...]:
     """Returns what the lines of a flood have in common: the text before values are inserted.
 
     A library may log texts that have the values already; their kind is the place in the code.
@@ -100,8 +100,8 @@ class _ServerHandler(logging.StreamHandler):
         self.setFormatter(_Formatter())
         self._clock = clock
         # Both are in the order in which their windows began.
-        self._lines: dict[tuple, _Seen] = {}
-        self._kinds: dict[tuple, _Seen] = {}
+        self._lines: dict[tuple[str | int, ...], _Seen] = {}
+        self._kinds: dict[tuple[str | int, ...], _Seen] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes a line, or counts it if there are too many."""

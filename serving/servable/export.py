@@ -97,44 +97,44 @@ class _SignatureFunctions:
         self._module = module
         self._filtered = FilteredRetrieval(module)
 
-    def serve_examples(self, **inputs):
+    def serve_examples(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         module, examples = self._module, inputs[s.EXAMPLES]
         return module.search(module.embed_examples(examples), module.read_examples(examples))
 
-    def retrieve(self, **inputs):
+    def retrieve(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         module = self._module
         return module.search(module.embed_users(inputs), module.read_history(inputs))
 
-    def retrieve_filtered(self, **inputs):
+    def retrieve_filtered(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         excluded, allowed = (inputs.pop(name) for name in (s.EXCLUDE_TAGS, s.ALLOW_CATEGORIES))
         history = self._module.read_history(inputs)
         queries = self._module.embed_users(inputs)
         return self._filtered.search(queries, excluded, allowed, history)
 
-    def retrieve_by_embedding(self, **inputs):
+    def retrieve_by_embedding(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._module.search(inputs[s.QUERY_EMBEDDINGS])
 
-    def retrieve_candidates(self, **inputs):
+    def retrieve_candidates(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._module.search_candidates(inputs[s.QUERY_EMBEDDINGS])
 
-    def embed_users(self, **inputs):
+    def embed_users(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return {s.QUERY_EMBEDDINGS: self._module.embed_users(inputs)}
 
-    def embed_examples(self, **inputs):
+    def embed_examples(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return {s.QUERY_EMBEDDINGS: self._module.embed_examples(inputs[s.EXAMPLES])}
 
-    def candidates(self):
+    def candidates(self) -> dict[str, tf.Tensor]:
         return self._module.candidates()
 
-    def score_tags(self, **inputs):
+    def score_tags(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         module, tags = self._module, inputs.pop(s.CANDIDATE_TAGS)
         return module.score_tags(module.embed_users(inputs), tags, module.read_history(inputs))
 
-    def similar_tags(self, **inputs):
+    def similar_tags(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._module.tag_neighbours.search(inputs[s.SIMILAR_TO])
 
-    def score_items(self, **inputs):
+    def score_items(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._module.towers.signatures[s.SCORE_ITEMS](**inputs)
 
-    def explain(self, **inputs):
+    def explain(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._module.explain(inputs)

@@ -217,25 +217,25 @@ class RetaggedTowers(tf.Module):
         def embedded(inputs: dict[str, tf.Tensor]) -> tf.Tensor:
             return base[s.EMBED_USERS](**inputs)[s.QUERY_EMBEDDINGS]
 
-        def score_tags(**inputs):
+        def score_tags(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             tags = inputs.pop(s.CANDIDATE_TAGS)
             return self.score_tags(embedded(inputs), tags)
 
-        def score_tags_by_embedding(**inputs):
+        def score_tags_by_embedding(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             return self.score_tags(inputs[s.QUERY_EMBEDDINGS], inputs[s.CANDIDATE_TAGS])
 
-        def score_items(**inputs):
+        def score_items(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             item_tags = inputs.pop(s.ITEM_TAGS)
             return self.score_items(embedded(inputs), item_tags)
 
-        def score_items_by_embedding(**inputs):
+        def score_items_by_embedding(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             return self.score_items(inputs[s.QUERY_EMBEDDINGS], inputs[s.ITEM_TAGS])
 
-        def explain(**inputs):
+        def explain(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             embeddings = self._vectors(s.RANKING_EMBEDDINGS, inputs.pop(s.EXPLAINED_TAG))
             return base[s.EXPLAIN_BY_EMBEDDING](**inputs, **{s.EXPLAINED_EMBEDDING: embeddings})
 
-        functions: dict[str, Callable] = {
+        functions: dict[str, Callable[..., Any]] = {
             s.CANDIDATES: self.candidates,
             s.SCORE_TAGS: score_tags,
             s.SCORE_TAGS_BY_EMBEDDING: score_tags_by_embedding,

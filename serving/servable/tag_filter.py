@@ -133,7 +133,7 @@ class TagFilter(tf.Module):
         return tf.gather(allows_category, tf.gather(self._category_of.value(), rows), batch_dims=1)
 
 
-def _numbering(keys: Sequence, numbers: Sequence[int]) -> tf.lookup.StaticHashTable:
+def _numbering(keys: Sequence[str], numbers: Sequence[int]) -> tf.lookup.StaticHashTable:
     initializer = tf.lookup.KeyValueTensorInitializer(
         tf.constant(list(keys), tf.string), tf.constant(list(numbers), tf.int32)
     )

@@ -123,7 +123,7 @@ class _Row:
     """
 
     def __init__(self, texts: np.ndarray, numbers: list[np.ndarray]):
-        seen: collections.Counter = collections.Counter()
+        seen: collections.Counter[str] = collections.Counter()
         self._numbers: dict[tuple[bytes, int], np.ndarray] = {}
         for place, text in enumerate(texts):
             self._numbers[text, seen[text]] = np.array([of[place] for of in numbers])

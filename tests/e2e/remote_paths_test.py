@@ -20,7 +20,7 @@ from tests.ram_file_system import mend_ram  # the import registers `ram://`
 from tfx_pipeline.cli import main
 from tfx_pipeline.components import tag_index_evaluator
 from tfx_pipeline.config.beam import BeamConfig
-from tfx_pipeline.config.pipeline import load_config
+from tfx_pipeline.config.pipeline import exact_twin, load_config
 from tfx_pipeline.datasets.demo import prepare_demo
 from tfx_pipeline.datasets.demo_config import DemoConfig
 from tfx_pipeline.pipeline import create_pipeline
@@ -158,14 +158,18 @@ def test_batch_prediction_from_and_to_it_writes_what_local_folders_get(run, conf
     assert not fs.exists(f"{root}/_predictions.partial")
 
 
-def test_version_is_rolled_back_there_and_the_one_before_answers(run, config, capsys):
-    (first,) = read_versions(config.base_path)
+def test_version_is_rolled_back_there_and_the_one_before_answers(run, config, root, capsys):
+    # Copies, so that other tests find what the run has pushed and no more.
+    base_path = f"{root}/rolled_back/serving"
+    paths = {"base_path": base_path, "exact_base_path": exact_twin(base_path)}
+    for name, path in paths.items():
+        fs.copy_folder(getattr(config, name), path)
+    (first,) = read_versions(base_path)
     servable = run["TagIndexBuilder"]["servable"][0].uri
-    paths = {"base_path": config.base_path, "exact_base_path": config.exact_base_path}
     second = push(push_sources(paths, servable), first.provenance)
 
-    assert main(["rollback", "--model_base_path", config.base_path]) == 0
-    assert main(["versions", "--model_base_path", config.base_path]) == 0
+    assert main(["rollback", "--model_base_path", base_path]) == 0
+    assert main(["versions", "--model_base_path", base_path]) == 0
 
     for base_path in paths.values():
         states = {v.number: v.is_withdrawn for v in read_versions(base_path)}

@@ -13,7 +13,7 @@ from serving.client import TagClient
 from serving.model_server.models.model_config import ModelConfig
 from serving.model_server.server import ModelServer
 from serving.model_server.session.servable import Servable
-from tests.serving.real_exports import NUM_TAGS, K, make_exports
+from tests.serving.real_exports import NUM_TAGS, K
 from trainer.contract import signatures as s
 
 PAGE = Path(__file__).parents[2] / "docs" / "serving-signatures.md"
@@ -21,8 +21,8 @@ USERS = {"gender", "clicked", "clicked_weights"}
 
 
 @pytest.fixture(scope="module")
-def version_dir(tmp_path_factory):
-    return make_exports(tmp_path_factory.mktemp("exports"), kinds=("exact",)).exact
+def version_dir(real_exports):
+    return real_exports.exact
 
 
 @pytest.fixture(scope="module")

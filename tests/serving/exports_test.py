@@ -18,7 +18,7 @@ from serving.model_server.errors import ServingError
 from serving.model_server.models.load_memory import VersionSizes
 from serving.model_server.models.loading import load_servable
 from serving.wire.feature_tensors import input_slots, to_tensors
-from tests.serving.real_exports import NUM_TAGS, USER_IDS, K, make_exports
+from tests.serving.real_exports import NUM_TAGS, USER_IDS, K
 from tests.serving.wire.tensor_file import read_tensors, write_tensors
 from trainer.contract import signatures as s
 from trainer.contract.manifest import write_manifest
@@ -45,8 +45,8 @@ def scann_library() -> str:
 
 
 @pytest.fixture(scope="module")
-def exports(tmp_path_factory):
-    return make_exports(tmp_path_factory.mktemp("exports"))
+def exports(real_exports):
+    return real_exports
 
 
 @pytest.fixture(scope="module")

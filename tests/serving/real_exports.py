@@ -8,7 +8,6 @@ import dataclasses
 import functools
 import json
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -51,24 +50,54 @@ MEMORY = (DomainMemory("clicked", 1.0, 10.0),)
 USER_IDS = [f"somebody {i}" for i in range(NUM_USERS)]
 
 
-class Exports(NamedTuple):
-    """Version folders, and serialized examples of users with their ids and labels.
+@dataclasses.dataclass(frozen=True)
+class Exports:
+    """Saved towers and their exports, each made when it is first asked for.
 
-    A folder that was not asked for is not there.
+    Attributes:
+      folder: Folder of the towers and of the exports.
+      memory: Memory of the exports.
+      examples: Serialized examples of users with their ids and labels.
     """
 
-    scann: Path
-    exact: Path
+    folder: Path
+    memory: tuple[DomainMemory, ...]
     examples: list[bytes]
+
+    @functools.cached_property
+    def scann(self) -> Path:
+        """Version folder of the export with ScaNN's index."""
+        # It looks at everything, so that both find the same.
+        return self._export(
+            "scann", lambda vectors: ScannIndex(vectors, 6, SearchParameters(6, NUM_TAGS))
+        )
+
+    @functools.cached_property
+    def exact(self) -> Path:
+        """Version folder of the exact export."""
+        return self._export("exact", BruteForceIndex)
+
+    def _export(self, kind: str, make_index) -> Path:
+        towers = tf.saved_model.load(str(self.folder / "towers"))
+        vectors = towers.signatures[s.CANDIDATES]()[s.CANDIDATE_EMBEDDINGS].numpy()
+        retrieval = TagRetrieval(
+            towers,
+            make_index(vectors),
+            K,
+            num_candidates=NUM_CANDIDATES,
+            tag_slope=0.8,
+            memory=self.memory,
+        )
+        description = {"index": {"kind": kind, "num_tags": NUM_TAGS}}
+        version = self.folder / kind / "1"
+        export_servable(retrieval, str(version), description, self.examples[:3])
+        return version
 
 
 def make_exports(
-    folder: Path,
-    kinds: tuple[str, ...] = ("scann", "exact"),
-    memory: tuple[DomainMemory, ...] = MEMORY,
-    spec: f.FeatureSpec = SPEC,
+    folder: Path, memory: tuple[DomainMemory, ...] = MEMORY, spec: f.FeatureSpec = SPEC
 ) -> Exports:
-    """Saves towers, loads them and exports them with either index.
+    """Saves towers, from which either index is exported.
 
     `spec` may have lists in its profile besides: every user has some values of theirs.
     """
@@ -81,22 +110,7 @@ def make_exports(
         transform_fn | tft_beam.WriteTransformFn(str(folder / "transform"))  # noqa: B018
     output = tft.TFTransformOutput(str(folder / "transform"))
     save_towers(_model(output, spec), output, str(folder / "towers"), 0.3, Calibration(1.7, -0.4))
-    towers = tf.saved_model.load(str(folder / "towers"))
-    vectors = towers.signatures[s.CANDIDATES]()[s.CANDIDATE_EMBEDDINGS].numpy()
-    examples = [serialize_snapshot(_values(row), spec) for row in rows]
-    for name in kinds:
-        # ScaNN looks at everything, so that both find the same.
-        index = (
-            ScannIndex(vectors, 6, SearchParameters(6, NUM_TAGS))
-            if name == "scann"
-            else BruteForceIndex(vectors)
-        )
-        retrieval = TagRetrieval(
-            towers, index, K, num_candidates=NUM_CANDIDATES, tag_slope=0.8, memory=memory
-        )
-        description = {"index": {"kind": name, "num_tags": NUM_TAGS}}
-        export_servable(retrieval, str(folder / name / "1"), description, examples[:3])
-    return Exports(folder / "scann" / "1", folder / "exact" / "1", examples)
+    return Exports(folder, memory, [serialize_snapshot(_values(row), spec) for row in rows])
 
 
 def _transform(inputs, spec):

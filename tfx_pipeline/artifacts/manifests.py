@@ -32,7 +32,7 @@ _logger = logging.getLogger(__name__)
 class ArtifactManifests:
     """The manifests of one run, which reads no artifact twice to check it."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._known: set[str] = set()
         self._damaged: set[str] = set()
 

@@ -3,7 +3,7 @@
 import argparse
 import json
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from serving.batch.files import input_files
 from tfx_pipeline.commands.config_flags import add_config_flag, add_output_flag
@@ -11,6 +11,9 @@ from tfx_pipeline.terminal.refusals import EXIT_NOT_PUSHED
 from trainer.contract.config_loader import require
 from trainer.contract.file_system import is_file
 from trainer.contract.given_paths import path_flag
+
+if TYPE_CHECKING:
+    from tfx_pipeline.config.pipeline import PipelineConfig
 
 _SPLIT = "train"
 _NUM_SHOWN = 3
@@ -85,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     return EXIT_NOT_PUSHED if any(c.is_failed for c in comparisons) else 0
 
 
-def training_statistics(config) -> tuple[int, str]:
+def training_statistics(config: "PipelineConfig") -> tuple[int, str]:
     """Returns the version that serves, and the file of its training statistics.
 
     Args:

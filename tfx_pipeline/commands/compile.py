@@ -2,11 +2,15 @@
 
 import argparse
 import dataclasses
+from typing import TYPE_CHECKING
 
 from tfx_pipeline.commands.config_flags import add_config_flag
 from tfx_pipeline.terminal.console import quiet_libraries, temporary_log
 from trainer.contract.given_paths import path_flag
 from trainer.contract.whole_files import write_json
+
+if TYPE_CHECKING:
+    from tfx_pipeline.config.pipeline import PipelineConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _compile(config, output: str, log_path: str) -> None:
+def _compile(config: "PipelineConfig", output: str, log_path: str) -> None:
     with quiet_libraries(log_path) as console:
         console.line("loading TFX ...")
         from tfx_pipeline.runs.vertex import compile_pipeline

@@ -12,6 +12,7 @@ from tfx_pipeline.terminal.console import Console, quiet_libraries
 from trainer.contract.given_paths import path_flag, require_no_pattern
 
 if TYPE_CHECKING:
+    from tfx_pipeline.config.pipeline import PipelineConfig
     from tfx_pipeline.runs.local_server import LocalServer
 
 _NUM_SHOWN = 6
@@ -74,12 +75,15 @@ def _demo_actions() -> list[argparse.Action]:
     return options._actions
 
 
-def _show_users(config, instances_dir: str, server: "LocalServer", console: Console) -> None:
+def _show_users(
+    config: "PipelineConfig", instances_dir: str, server: "LocalServer", console: Console
+) -> None:
     from serving.client import TagClient
     from tfx_pipeline.datasets.planted import read_planted
     from tfx_pipeline.evaluation.planted_score import read_instances
     from tfx_pipeline.examples.moments import user_part
 
+    assert config.data.planted is not None  # `run` has set it
     users = [
         row
         for row in read_planted(config.data.planted, config.data.tag_normalization)

@@ -5,6 +5,7 @@ days are combined; the file's metadata have them too, even for a file without ro
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -56,7 +57,7 @@ class ParquetWriter(PredictionWriter):
 
     def write(self, predictions: Sequence[Predicted]) -> None:
         """Appends predictions, as `PredictionWriter.write` requires."""
-        columns: list[list] = [[], [], [], [], []]
+        columns: list[list[Any]] = [[], [], [], [], []]
         user_ids, ranks, tags, scores, probabilities = columns
         for predicted in predictions:
             num_tags = len(predicted.tags)

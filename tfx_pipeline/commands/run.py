@@ -13,6 +13,7 @@ from trainer.contract.file_system import is_folder, make_folders
 if TYPE_CHECKING:
     from tfx_pipeline.config.pipeline import PipelineConfig
     from tfx_pipeline.run_log.log import Report
+    from tfx_pipeline.runs.reindex import ReindexResult
     from tfx_pipeline.runs.run import RunResult
 
 
@@ -58,12 +59,12 @@ def run(arguments: argparse.Namespace) -> int:
         return exit_status(run_and_report(config, console))
 
 
-def exit_status(result) -> int:
+def exit_status(result: "RunResult | ReindexResult") -> int:
     """Returns 0 if a version was pushed, 3 if a gate held it."""
     return 0 if result.is_pushed else EXIT_NOT_PUSHED
 
 
-def run_and_report(config, console: Console):
+def run_and_report(config: "PipelineConfig", console: Console) -> "RunResult":
     """Runs a configuration while holding its output folder; prints tables and verdict.
 
     Args:

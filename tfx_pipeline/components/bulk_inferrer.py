@@ -6,6 +6,9 @@ signature with serialized examples, whose outputs are flat [batch, k], and copie
 its log.
 """
 
+from typing import Any
+
+from tfx import types
 from tfx import v1 as tfx
 from tfx.components.bulk_inferrer import executor
 from tfx.dsl.components.base import executor_spec
@@ -21,7 +24,12 @@ _OP_LIBRARY = "serving.index.scann_index"
 class NowBulkInferrerExecutor(executor.Executor):
     """The stock executor, in a process that has loaded the ops of ScaNN."""
 
-    def Do(self, input_dict, output_dict, exec_properties) -> None:  # noqa: N802 (TFX's name)
+    def Do(  # noqa: N802 (TFX's name)
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
         """Registers the ops of ScaNN, then runs TFX's executor."""
         # A SavedModel with a ScaNN index needs the op library: in the process of the node, and, by
         # Beam's own flag, in each worker process before it does anything else.

@@ -60,7 +60,12 @@ class DriftValidatorSpec(component_spec.ComponentSpec):
 class Executor(executor.Executor):
     """Chooses the baseline, validates, and stores the accepted statistics."""
 
-    def Do(self, input_dict, output_dict, exec_properties) -> None:  # noqa: N802 (TFX's name)
+    def Do(  # noqa: N802 (TFX's name)
+        self,
+        input_dict: dict[str, list[artifact.Artifact]],
+        output_dict: dict[str, list[artifact.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
         """Validates the day's statistics as TFX's executor does, against the chosen baseline.
 
         Args:

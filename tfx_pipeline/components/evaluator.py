@@ -86,8 +86,8 @@ def ModelEvaluator(  # noqa: N802 (a component is a class to its callers)
     blessing: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.ModelBlessing],
     specification: tfx.dsl.components.Parameter[str],
     code: tfx.dsl.components.Parameter[str],
-    baseline: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Model] = None,  # type: ignore[assignment]
-):
+    baseline: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Model] = None,
+) -> None:
     """Evaluates on validation (for the gate) and test (for the report), and blesses or not.
 
     Args:
@@ -215,7 +215,7 @@ def _bless(blessing: Artifact, model: Artifact, checks: Sequence[Check]) -> None
 
 
 class ModelEvaluatorExecutor(
-    ModelEvaluator.EXECUTOR_SPEC.executor_class,  # type: ignore[name-defined, misc]
+    ModelEvaluator.EXECUTOR_SPEC.executor_class,  # type: ignore[name-defined]
     stock_executor.Executor,
 ):
     """The executor of `ModelEvaluator`, which TFX's Kubeflow entry point takes for an Evaluator.

@@ -14,6 +14,7 @@ import json
 import os
 from typing import Any
 
+from tfx import types
 from tfx.components.util import examples_utils
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
 from tfx.proto import example_gen_pb2
@@ -40,6 +41,8 @@ from trainer.contract.whole_files import UNFINISHED_SUFFIX, write_json
 
 WINDOW_FILE = "window.json"  # in the summary: the days that were read
 
+_Artifacts = dict[str, list[types.Artifact]]
+
 
 class TableExampleGenSpec(component_spec.ComponentSpec):
     """Interface of `TableExampleGen`; the configurations are JSON."""
@@ -59,7 +62,9 @@ class TableExampleGenSpec(component_spec.ComponentSpec):
 class Executor(base_beam_executor.BaseBeamExecutor):
     """Runs `tfx_pipeline.examples.write_examples` on the configured Beam engine."""
 
-    def Do(self, input_dict, output_dict, exec_properties) -> None:  # noqa: N802 (TFX's name)
+    def Do(  # noqa: N802 (TFX's name)
+        self, input_dict: _Artifacts, output_dict: _Artifacts, exec_properties: dict[str, Any]
+    ) -> None:
         """Writes the examples; raises `ValueError` where too many rows were rejected.
 
         Args:

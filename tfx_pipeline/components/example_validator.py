@@ -1,8 +1,10 @@
 """StrictExampleValidator: TFX's ExampleValidator, but anomalies fail the run."""
 
 import os
+from typing import Any
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2
+from tfx import types
 from tfx.components.example_validator import component, executor
 from tfx.dsl.components.base import executor_spec
 from tfx.types import artifact_utils, standard_component_specs
@@ -15,7 +17,12 @@ _ANOMALIES_FILE = "SchemaDiff.pb"
 class Executor(executor.Executor):
     """Validates as TFX's executor does, then raises an error if there are anomalies."""
 
-    def Do(self, input_dict, output_dict, exec_properties):  # noqa: N802 (TFX's name)
+    def Do(  # noqa: N802 (TFX's name)
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> Any:
         """Validates the statistics against the schema and fails on anomalies.
 
         Args:

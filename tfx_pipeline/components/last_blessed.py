@@ -12,6 +12,7 @@ from it.
 
 from collections.abc import Collection, Iterable, Sequence
 
+import ml_metadata as mlmd
 from ml_metadata import proto
 from tfx import types
 from tfx.components.evaluator import constants
@@ -45,7 +46,9 @@ class _Strategy(resolver.ResolverStrategy):
 class LatestOtherBlessedModelStrategy(_Strategy):
     """Resolves the latest blessed model that is not `current`."""
 
-    def resolve_artifacts(self, store, input_dict):
+    def resolve_artifacts(
+        self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
+    ) -> dict[str, list[types.Artifact]]:
         """Selects the latest other blessed model, as `ResolverStrategy` requires.
 
         Args:
@@ -65,7 +68,9 @@ class LatestOtherBlessedModelStrategy(_Strategy):
 class LatestBlessedModelOfOtherExamplesStrategy(_Strategy):
     """Resolves the latest blessed model that was not trained on `current`."""
 
-    def resolve_artifacts(self, store, input_dict):
+    def resolve_artifacts(
+        self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
+    ) -> dict[str, list[types.Artifact]]:
         """Selects the latest blessed model of other examples, as `ResolverStrategy` requires.
 
         Args:
@@ -106,7 +111,9 @@ def _latest(
     }
 
 
-def _made_from(store, artifacts: Sequence[int], sources: Collection[int]) -> set[int]:
+def _made_from(
+    store: mlmd.MetadataStore, artifacts: Sequence[int], sources: Collection[int]
+) -> set[int]:
     """Returns the artifacts made by executions that read one of `sources`."""
     made = _events(store.get_events_by_artifact_ids(artifacts), proto.Event.OUTPUT)
     if not made:

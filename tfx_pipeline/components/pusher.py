@@ -24,7 +24,7 @@ def AtomicPusher(  # noqa: N802 (a component is a class to its callers)
     exact_base_path: tfx.dsl.components.Parameter[str],
     run_name: tfx.dsl.components.Parameter[str],
     code: tfx.dsl.components.Parameter[str],
-):
+) -> None:
     """Pushes the servable if model and index are blessed, and its towers not rolled back.
 
     Args:

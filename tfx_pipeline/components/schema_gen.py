@@ -13,7 +13,7 @@ SCHEMA_FILE = "schema.pbtxt"
 def CuratedSchema(  # noqa: N802 (a component is a class to its callers)
     schema: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.Schema],
     text: tfx.dsl.components.Parameter[str],
-):
+) -> None:
     """Writes the declared schema as an artifact.
 
     TFX's SchemaGen infers a schema from the data, which then has no anomalies; this one is

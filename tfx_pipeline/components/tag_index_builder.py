@@ -66,7 +66,7 @@ def TagIndexBuilder(  # noqa: N802 (a component is a class to its callers)
     policy: tfx.dsl.components.Parameter[str],
     tag_normalization: tfx.dsl.components.Parameter[str],
     code: tfx.dsl.components.Parameter[str],
-):
+) -> None:
     """Builds the index, tunes it on vectors of validation users and writes the servable.
 
     Args:

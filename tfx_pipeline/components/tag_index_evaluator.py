@@ -33,7 +33,7 @@ def TagIndexEvaluator(  # noqa: N802 (a component is a class to its callers)
     blessing: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.InfraBlessing],
     target_recall: tfx.dsl.components.Parameter[float],
     code: tfx.dsl.components.Parameter[str],
-):
+) -> None:
     """Measures the servable in a fresh process, and blesses it if its recall reaches the target.
 
     The blessing depends on validation users; the figures of test users go into the report.

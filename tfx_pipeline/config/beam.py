@@ -33,7 +33,7 @@ class FlinkConfig:
     environment_type: Literal["LOOPBACK", "EXTERNAL", "PROCESS", "DOCKER"] = "LOOPBACK"
     environment_config: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         is_endpoint = _HOST_AND_PORT.fullmatch(self.job_endpoint) is not None
         require(is_endpoint, "job_endpoint", "be host:port", self.job_endpoint)
         require(self.parallelism >= 1, "parallelism", "be a positive integer", self.parallelism)
@@ -95,7 +95,7 @@ class DataflowConfig:
     subnetwork: str | None = None
     use_public_ips: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("project", "region"):
             require(bool(getattr(self, name)), name, "not be empty", getattr(self, name))
         for name in ("temp_location", "staging_location"):
@@ -152,7 +152,7 @@ class BeamConfig:
     flink: FlinkConfig = dataclasses.field(default_factory=FlinkConfig)
     dataflow: DataflowConfig | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require(self.num_workers >= 1, "num_workers", "be a positive integer", self.num_workers)
         require(
             self.runner != "dataflow" or self.dataflow is not None,

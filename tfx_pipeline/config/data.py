@@ -33,7 +33,7 @@ class WindowConfig:
     marker: str | None = None
     max_missing_days: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require(self.days >= 1, "days", "be a positive integer", self.days)
         require(
             self.day == LATEST_DAY or is_day(self.day),
@@ -101,7 +101,7 @@ class DataConfig:
     max_row_mb: int = 4
     max_unpacked_ratio: float = 300.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("interactions", "items", "users"):
             require(
                 self.window is not None or DATE not in getattr(self, name),

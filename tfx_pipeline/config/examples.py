@@ -72,7 +72,7 @@ class ExamplesConfig:
     max_eval_impressions: int = 1_000
     num_shards: int = 4
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("validation_fraction", "test_fraction", "cut_fraction"):
             value = getattr(self, name)
             require(0 < value < 1, name, "be between 0 and 1", value)

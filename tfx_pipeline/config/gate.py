@@ -76,7 +76,7 @@ class GateConfig:
     min_click_gauc: float = 0.5
     max_relative_loss: float = 0.02
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require(bool(self.baselines), "baselines", "not be empty", self.baselines)
         for name in (
             "min_relative_distinct",
@@ -110,7 +110,7 @@ class DistributionThreshold:
     jensen_shannon: float | None = None
     on_violation: Literal["fail", "warn"] = "fail"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         measures = {name: getattr(self, name) for name in ("l_infinity", "jensen_shannon")}
         require(
             any(value is not None for value in measures.values()),

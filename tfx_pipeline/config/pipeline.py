@@ -67,7 +67,7 @@ class PipelineConfig:
     vertex: VertexConfig = dataclasses.field(default_factory=VertexConfig)
     batch: BatchConfig = dataclasses.field(default_factory=BatchConfig)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         is_name = bool(self.name) and all(c.isalnum() or c in "-_" for c in self.name)
         require(is_name, "name", "consist of letters, digits, - and _", self.name)
         require(self.seed >= 0, "seed", "be 0 or positive", self.seed)

@@ -40,7 +40,7 @@ class IndexConfig:
     num_leaves: int | None = None
     export_exact: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require(self.k >= 1, "k", "be a positive integer", self.k)
         require(
             0 < self.target_recall <= 1,
@@ -68,7 +68,7 @@ class TagPolicyConfig:
     blocked_tags: tuple[str, ...] = ()
     min_probability: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require(
             0 <= self.min_probability < 1,
             "min_probability",

@@ -24,7 +24,7 @@ class VertexConfig:
     accelerator_type: str | None = None
     accelerator_count: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require(self.image is None or bool(self.image), "image", "not be empty", self.image)
         for name in ("trainer_cpus", "trainer_memory_gb"):
             value = getattr(self, name)

@@ -15,7 +15,7 @@ Differences from YAML 1.1 as PyYAML reads it:
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import yaml
@@ -104,10 +104,10 @@ def _decoded(content: bytes, name: str) -> str:
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader with the differences that the module describes."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern]]] = {}
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
     _level = 0
 
-    def compose_node(self, parent, index):
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Composes a node as `yaml.SafeLoader` does; refuses nesting deeper than the limit."""
         self._level += 1
         if self._level > _MOST_LEVELS:
@@ -121,13 +121,13 @@ class _Loader(yaml.SafeLoader):
         self._level -= 1
         return node
 
-    def construct_mapping(self, node, deep=False):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """Builds a dictionary as `yaml.SafeLoader` does, with keys as they were written."""
         self.flatten_mapping(node)
         # The keys were checked: each is the written text and occurs once.
         return {key.value: self.construct_object(value, deep=True) for key, value in node.value}
 
-    def construct_text(self, node):
+    def construct_text(self, node: yaml.ScalarNode) -> str:
         """Returns a string; a bare `yes`, `no`, `on` or `off` becomes a `BareWord`."""
         text = self.construct_scalar(node)
         is_bare = node.style is None and text.lower() in BareWord.BOOLEANS

@@ -23,7 +23,7 @@ class MindOptions:
     history: History = "before_log"
     min_tag_items: int = 5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         choices = typing.get_args(History)
         require(self.history in choices, "history", f"be one of {', '.join(choices)}", self.history)
         require(self.min_tag_items >= 1, "min_tag_items", "be at least 1", self.min_tag_items)

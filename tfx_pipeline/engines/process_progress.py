@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -69,7 +70,7 @@ class ProcessProgress:
         return self._idle_s > self.patience_s
 
 
-def stop_process(process: subprocess.Popen, patience_s: float = PATIENCE_S) -> None:
+def stop_process(process: subprocess.Popen[Any], patience_s: float = PATIENCE_S) -> None:
     """Asks a process to stop and waits until it has; kills one that stands still."""
     process.terminate()
     progress = ProcessProgress(lambda: [process.pid], patience_s)

@@ -163,5 +163,5 @@ def item_lines(counts: TrainingCounts, catalogue: ItemCatalogue) -> Iterator[str
             yield _line({"item_id": item_id, "clicks": num_clicks, "tags": values[start:end]})
 
 
-def _line(row: dict) -> str:
+def _line(row: dict[str, object]) -> str:
     return json.dumps(row, ensure_ascii=False) + "\n"

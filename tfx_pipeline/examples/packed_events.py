@@ -7,7 +7,8 @@ import numpy as np
 
 from tfx_pipeline.tables.item_catalogue import ItemCatalogue
 from trainer.contract.arrow import pa
-from trainer.contract.history import ATTRIBUTES, ListColumn, UserEvents
+from trainer.contract.history import ATTRIBUTES, UserEvents
+from trainer.contract.list_column import ListColumn
 
 # Fields in the canonical order of one user's events, first to last. `item` is the position in the
 # catalogue, which is sorted by id, so the order of positions is the order of ids.

@@ -15,10 +15,11 @@ from tfx_pipeline.examples.threaded_fn import ThreadedFn
 from tfx_pipeline.examples.time_split import LogSpan, count_times
 from tfx_pipeline.examples.user_batches import pack_events, pack_profiles, split_by_shard
 from tfx_pipeline.tables import schema as tables
-from tfx_pipeline.tables.arrow_files import FileSplit, read_batches
+from tfx_pipeline.tables.arrow_files import read_batches
 from tfx_pipeline.tables.id_forms import KnownIds
 from tfx_pipeline.tables.inputs import limited
 from tfx_pipeline.tables.item_catalogue import ItemCatalogue, build_item_catalogue
+from tfx_pipeline.tables.parquet_rows import FileSplit
 from tfx_pipeline.tables.validate import validate_interactions, validate_items, validate_users
 from trainer.contract.arrow import pa
 

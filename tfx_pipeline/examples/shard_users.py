@@ -18,8 +18,8 @@ from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.row_batches import concat_rejected, rejected_rows
 from trainer.contract.arrow import pa
 from trainer.contract.features import ProfileFeature
-from trainer.contract.history import ListColumn, UserEvents
-from trainer.contract.list_column import offsets_of
+from trainer.contract.history import UserEvents
+from trainer.contract.list_column import ListColumn, offsets_of
 
 
 @dataclasses.dataclass(frozen=True)

@@ -62,7 +62,7 @@ class ParcelWriter:
     def __enter__(self) -> "ParcelWriter":
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._stack.close()
 
     def write(self, batch: pa.RecordBatch) -> Parcel:

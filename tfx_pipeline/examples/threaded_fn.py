@@ -47,7 +47,8 @@ class ThreadedFn(beam.DoFn):
         """Discards the pending work of a bundle that failed."""
         self._pending.clear()
 
-    def process(self, element, *side_inputs):  # Beam would apply type hints to side inputs
+    # Without types: Beam would apply them to side inputs.
+    def process(self, element, *side_inputs):  # type: ignore[no-untyped-def]
         """Starts an element; yields finished outputs, and waits if too many are pending."""
         if self._executor is None:
             yield from self.work(element, *side_inputs)

@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent import futures
+from typing import Any
 
 import grpc
 from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
@@ -28,13 +29,13 @@ _GRACE_S = 10.0
 class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
     """Starts and stops workers for a task manager."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         """Initializes the pool and starts loading the first worker."""
         self._lock = threading.Lock()
-        self._workers: dict[str, subprocess.Popen] = {}
+        self._workers: dict[str, subprocess.Popen[str]] = {}
         self._spare = _load_worker()
 
-    def StartWorker(self, request, context):  # noqa: N802 (Beam's name)
+    def StartWorker(self, request: Any, context: Any) -> Any:  # noqa: N802 (Beam's name)
         """Assigns the loaded worker to a task manager, and starts loading another one."""
         del context
         assignment = {
@@ -52,7 +53,7 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
         _logger.info("worker %s is process %d", request.worker_id, worker.pid)
         return beam_fn_api_pb2.StartWorkerResponse()
 
-    def StopWorker(self, request, context):  # noqa: N802 (Beam's name)
+    def StopWorker(self, request: Any, context: Any) -> Any:  # noqa: N802 (Beam's name)
         """Stops the worker of a request."""
         del context
         with self._lock:
@@ -69,11 +70,11 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
                 _stop(worker)
 
 
-def _load_worker() -> subprocess.Popen:
+def _load_worker() -> subprocess.Popen[str]:
     return subprocess.Popen(_WORKER, stdin=subprocess.PIPE, text=True)
 
 
-def _stop(worker: subprocess.Popen) -> None:
+def _stop(worker: subprocess.Popen[str]) -> None:
     worker.terminate()
     try:
         worker.wait(_GRACE_S)

@@ -63,7 +63,7 @@ def _of_class(cls: type) -> Iterator[str]:
         yield from docstring_lines(inspect.getdoc(function) or "")
 
 
-def _call(cls: type, name: str, function: Callable) -> str:
+def _call(cls: type, name: str, function: Callable[..., object]) -> str:
     """Returns the call of a method: the names of its arguments and their defaults."""
     signature = inspect.signature(function)
     parameters = [

@@ -136,7 +136,7 @@ def _describe(kind: Any, key: str) -> tuple[str, list[tuple[type, str]]]:
     return _SCALARS[kind], []
 
 
-def _default(field: dataclasses.Field, has_sections: bool) -> str:
+def _default(field: dataclasses.Field[Any], has_sections: bool) -> str:
     if field.default is not dataclasses.MISSING:
         default = field.default
     elif field.default_factory is dataclasses.MISSING:

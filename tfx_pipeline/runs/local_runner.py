@@ -10,13 +10,23 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 
+from ml_metadata.proto import metadata_store_pb2
 from tfx import types
 from tfx.dsl.compiler import constants
 from tfx.orchestration import metadata
 from tfx.orchestration.local import runner_utils
-from tfx.orchestration.portable import launcher, runtime_parameter_utils, tfx_runner
+from tfx.orchestration.portable import (
+    data_types,
+    launcher,
+    runtime_parameter_utils,
+    tfx_runner,
+)
 from tfx.orchestration.portable.mlmd import execution_lib
-from tfx.proto.orchestration import pipeline_pb2
+from tfx.proto.orchestration import (
+    execution_result_pb2,
+    local_deployment_config_pb2,
+    pipeline_pb2,
+)
 
 from tfx_pipeline.artifacts.manifests import ArtifactManifests
 from tfx_pipeline.engines.beam_bookkeeping import lighten_bookkeeping
@@ -138,7 +148,13 @@ class ReportingLocalRunner(tfx_runner.IrBasedRunner):
         return True
 
     @staticmethod
-    def _launch(pipeline, node, deployment, connection, manifests) -> "_ObservedLauncher":
+    def _launch(
+        pipeline: pipeline_pb2.Pipeline,
+        node: pipeline_pb2.Pipeline.PipelineOrNode,
+        deployment: local_deployment_config_pb2.LocalDeploymentConfig,
+        connection: metadata_store_pb2.ConnectionConfig,
+        manifests: ArtifactManifests,
+    ) -> "_ObservedLauncher":
         """Runs a node, or finds its cached outputs; returns the launcher, which knows both."""
         node_id = node.pipeline_node.node_info.id
         executor_spec = runner_utils.extract_executor_spec(deployment, node_id)
@@ -175,7 +191,9 @@ class _ObservedLauncher(launcher.Launcher):
         """Whether the node is a resolver, which is never cached."""
         return self._system_node_handler is not None
 
-    def _run_executor(self, execution_info):
+    def _run_executor(
+        self, execution_info: data_types.ExecutionInfo
+    ) -> execution_result_pb2.ExecutorOutput:
         self.has_executed = True
         require_job_server(self.pipeline_args)
         output = super()._run_executor(execution_info)

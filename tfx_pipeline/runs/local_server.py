@@ -50,7 +50,7 @@ class LocalServer:
 
     def __init__(
         self,
-        process: subprocess.Popen,
+        process: subprocess.Popen[bytes],
         ports: tuple[int, int],
         log_path: str | Path,
         log_offset: int,

@@ -107,7 +107,7 @@ class ProfileFeature:
     separator: str | None = None
     max_values: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_name(self.name)
         require(self.num_oov_buckets >= 1, "num_oov_buckets", "be at least 1", self.num_oov_buckets)
         for key, types, default in (
@@ -196,7 +196,7 @@ class Domain:
     half_life_days: float = 30.0
     vocabulary: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_name(self.name)
         _check_name(weights_name(self.name))
         require(
@@ -245,7 +245,7 @@ class Vocabulary:
     min_frequency: int = 1
     num_oov_buckets: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.max_size is not None:
             require(self.max_size >= 1, "max_size", "be a positive integer or null", self.max_size)
         require(
@@ -271,7 +271,7 @@ class FeatureSpec:
     domains: tuple[Domain, ...] = ()
     vocabularies: dict[str, Vocabulary] = dataclasses.field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.history_window_days is not None:
             require(
                 self.history_window_days > 0,

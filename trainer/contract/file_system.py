@@ -96,10 +96,10 @@ def open_file(path: str, mode: str = "r") -> Any:
         return open(path, mode, encoding="utf-8" if is_text else None)
     binary: io.BufferedIOBase
     if "w" in mode:
-        binary = io.BufferedWriter(_RemoteWriter(path))  # type: ignore[assignment]
+        binary = io.BufferedWriter(_RemoteWriter(path))
     else:
-        binary = io.BufferedReader(_RemoteReader(path), 1 << 20)  # type: ignore[assignment]
-    return io.TextIOWrapper(binary, encoding="utf-8") if is_text else binary  # type: ignore
+        binary = io.BufferedReader(_RemoteReader(path), 1 << 20)
+    return io.TextIOWrapper(binary, encoding="utf-8") if is_text else binary
 
 
 def exists(path: str) -> bool:

@@ -45,7 +45,7 @@ class DomainMemory:
     limit: float = 1.0
     half_weight: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require(0 < self.limit <= 1, "limit", "be above 0 and at most 1", self.limit)
         require(self.half_weight >= 0, "half_weight", "be 0 or positive", self.half_weight)
         require(

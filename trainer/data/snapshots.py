@@ -88,7 +88,7 @@ class Snapshots:
             lists[name] = ListValues(np.concatenate(parts), offsets)
         return cls(scalars, lists).sorted()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         sizes = {name: len(column) for name, column in self.scalars.items()}
         sizes.update({name: len(column.offsets) - 1 for name, column in self.lists.items()})
         require(len(set(sizes.values())) == 1, "columns", "have the same number of rows", sizes)

@@ -32,7 +32,7 @@ class BaselinesConfig:
     max_ease_memory_mb: int = 2_000
     max_neighbour_users: int = 20_000
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require(
             self.max_ease_memory_mb >= 0,
             "max_ease_memory_mb",

@@ -50,7 +50,7 @@ class Calibration:
     num_examples: int = 0
     note: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require(self.slope > 0, "slope", "be positive", self.slope)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:

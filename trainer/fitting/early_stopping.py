@@ -151,6 +151,8 @@ class InMemoryEvaluator:
         return {**figures, MEAN_NDCG: mean}
 
 
-def _compiled(function: Callable, names: tuple[str, ...]) -> Callable[[Snapshots], np.ndarray]:
+def _compiled(
+    function: Callable[..., tf.Tensor], names: tuple[str, ...]
+) -> Callable[[Snapshots], np.ndarray]:
     compiled = tf.function(function, reduce_retracing=True, autograph=False)
     return lambda chunk: compiled(chunk.features(names)).numpy()

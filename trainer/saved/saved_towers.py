@@ -296,31 +296,31 @@ class _SignatureFunctions:
         # Traced once for both: it is the largest graph of all.
         self._explain = tf.function(towers.explain_by_embedding, autograph=False)
 
-    def embed_examples(self, **inputs):
+    def embed_examples(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         raw = self._towers.parse_examples(inputs[s.EXAMPLES])
         return {s.QUERY_EMBEDDINGS: self._embed(raw)}
 
-    def embed_users(self, **inputs):
+    def embed_users(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return {s.QUERY_EMBEDDINGS: self._embed(inputs)}
 
-    def candidates(self):
+    def candidates(self) -> dict[str, tf.Tensor]:
         return self._towers.candidates()
 
-    def score_tags(self, **inputs):
+    def score_tags(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         tags = inputs.pop(s.CANDIDATE_TAGS)
         return self._towers.score_tags(self._embed(inputs), tags)
 
-    def score_tags_by_embedding(self, **inputs):
+    def score_tags_by_embedding(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._towers.score_tags(inputs[s.QUERY_EMBEDDINGS], inputs[s.CANDIDATE_TAGS])
 
-    def score_items(self, **inputs):
+    def score_items(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         item_tags = inputs.pop(s.ITEM_TAGS)
         return self._towers.score_items(self._embed(inputs), item_tags)
 
-    def score_items_by_embedding(self, **inputs):
+    def score_items_by_embedding(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._towers.score_items(inputs[s.QUERY_EMBEDDINGS], inputs[s.ITEM_TAGS])
 
-    def score_items_by_table(self, **inputs):
+    def score_items_by_table(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._towers.score_items_by_table(
             inputs[s.QUERY_EMBEDDINGS],
             inputs[s.ITEM_TAG_ROWS],
@@ -328,15 +328,15 @@ class _SignatureFunctions:
             inputs.get(s.CLICK_EMBEDDINGS),
         )
 
-    def explain_by_embedding(self, **inputs):
+    def explain_by_embedding(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         embeddings = inputs.pop(s.EXPLAINED_EMBEDDING)
         return self._explain(inputs, embeddings)
 
-    def explain_tags(self, **inputs):
+    def explain_tags(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         tags = inputs.pop(s.EXPLAINED_TAG)
         return self._explain(inputs, self._towers.ranking_embeddings(tags))
 
-    def embed_tags(self, **inputs):
+    def embed_tags(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._towers.embed_tags(
             inputs[s.TAGS], inputs[s.TAG_CATEGORIES], inputs.get(s.TAG_VECTORS)
         )

@@ -39,7 +39,7 @@ class ClickHead(tf_keras.layers.Layer):
         config: ModelConfig,
         has_attention: bool = False,
         seed: int = 0,
-        **kwargs,
+        **kwargs: object,
     ):
         super().__init__(**kwargs)
         self._tag_tower = tag_tower

@@ -101,7 +101,7 @@ def weighted_sum(table: tf.Tensor, values: tf.RaggedTensor, coefficients: tf.Ten
 class _AttentionScores(tf_keras.layers.Layer):
     """Scores s_h = q_h . relu(W_h t + b), which both levels of attention use."""
 
-    def __init__(self, num_heads: int, attention_dim: int, seed: int = 0, **kwargs):
+    def __init__(self, num_heads: int, attention_dim: int, seed: int = 0, **kwargs: object):
         super().__init__(**kwargs)
         require(num_heads >= 1, "num_heads", "be a positive integer", num_heads)
         require(attention_dim >= 1, "attention_dim", "be a positive integer", attention_dim)
@@ -145,7 +145,7 @@ class IntraDomainAttention(_AttentionScores):
       seed: Seed of the initial values.
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: tf.TensorShape) -> None:
         """Adds the weights for vectors of the given last dimension."""
         self._build_scores(int(input_shape[-1]))
         super().build(input_shape)
@@ -217,7 +217,7 @@ class InterDomainAttention(_AttentionScores):
       seed: Seed of the initial values.
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: tf.TensorShape) -> None:
         """Adds the weights for vectors of the given last dimension."""
         self._build_scores(int(input_shape[-1]))
         super().build(input_shape)

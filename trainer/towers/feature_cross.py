@@ -47,7 +47,7 @@ class FeatureCross(tf_keras.layers.Layer):
         cross_dim: int,
         norm: Norm = "batch",
         seed: int = 0,
-        **kwargs,
+        **kwargs: object,
     ):
         super().__init__(**kwargs)
         require(cross_dim >= 1, "cross_dim", "be a positive integer", cross_dim)
@@ -56,7 +56,7 @@ class FeatureCross(tf_keras.layers.Layer):
         self.norm = norm
         self.seed = seed
 
-    def build(self, input_shape):
+    def build(self, input_shape: tf.TensorShape) -> None:
         """Adds the weights for the given number of scalars."""
         size = int(input_shape[-1])
         # <v_i, v_j> then has variance 1 / C: a product of two features neither vanishes nor

@@ -22,7 +22,7 @@ class ItemAttention(tf_keras.layers.Layer):
       seed: Seed of the initial values.
     """
 
-    def __init__(self, attention_dim: int, seed: int = 0, **kwargs):
+    def __init__(self, attention_dim: int, seed: int = 0, **kwargs: object):
         super().__init__(**kwargs)
         require(attention_dim >= 1, "attention_dim", "be a positive integer", attention_dim)
         self.attention_dim = attention_dim
@@ -42,7 +42,7 @@ class ItemAttention(tf_keras.layers.Layer):
             name="query",
         )
 
-    def build(self, input_shape):
+    def build(self, input_shape: tf.TensorShape) -> None:
         """Builds both layers for vectors of the given last dimension."""
         self.hidden.build(input_shape)
         self.query.build([None, self.attention_dim])

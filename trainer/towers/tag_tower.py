@@ -63,7 +63,7 @@ class TagTower(tf_keras.layers.Layer):
         config: ModelConfig,
         seed: int = 0,
         attributes: TagAttributes | None = None,
-        **kwargs,
+        **kwargs: object,
     ):
         super().__init__(**kwargs)
         require(num_tags >= 1, "num_tags", "be a positive integer", num_tags)

@@ -42,7 +42,7 @@ class TagAttributes:
     categories: tuple[str, ...]
     vectors: np.ndarray | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         size = len(self.tags)
         require(
             len(self.categories) == size, "categories", f"be {size} values", len(self.categories)
@@ -152,7 +152,7 @@ class TagViews(tf_keras.layers.Layer):
       ValueError: `tag_views` names `vectors` and there are no vectors.
     """
 
-    def __init__(self, attributes: TagAttributes, config: ModelConfig, **kwargs):
+    def __init__(self, attributes: TagAttributes, config: ModelConfig, **kwargs: object):
         super().__init__(**kwargs)
         views = config.tag_views
         require(bool(views), "tag_views", "name at least one view", views)

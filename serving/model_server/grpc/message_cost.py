@@ -8,6 +8,7 @@ case. The factors were measured with protobuf 3.20.
 """
 
 import dataclasses
+from collections.abc import Iterator
 
 import grpc
 
@@ -98,7 +99,7 @@ def _count_tensor(data: bytes, start: int, end: int, count: _Count) -> None:
             count.num_bytes += 2 * size
 
 
-def _fields(data: bytes, position: int, end: int, count: _Count):
+def _fields(data: bytes, position: int, end: int, count: _Count) -> Iterator[tuple[int, int, int]]:
     """Yields the fields of a message: number, start and end of the content.
 
     Raises:

@@ -9,6 +9,7 @@ calls are ended (`request_peers.py`). Everything here runs on one event loop, wi
 import asyncio
 import collections
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import grpc
 
@@ -67,7 +68,7 @@ class WaitingCalls:
         self._counted_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._is_stopping = False
-        self._ending: set[asyncio.Future] = set()
+        self._ending: set[asyncio.Future[Any]] = set()
 
     @property
     def num_waiting(self) -> int:

@@ -170,7 +170,7 @@ def _request_log(model: model_server_config_pb2.ModelConfig) -> RequestLogConfig
 
 def _refuse_unknown_fields(config: message.Message) -> None:
     """Refuses fields that only later releases know; the text format refuses unknown names."""
-    numbers = [field.field_number for field in config.UnknownFields()]  # type: ignore[attr-defined]
+    numbers = [field.field_number for field in config.UnknownFields()]
     if numbers:
         raise invalid_argument(
             f"{config.DESCRIPTOR.name} must have fields that this local model server knows. "

@@ -100,7 +100,7 @@ def _ssl_config_type() -> type[message.Message]:
 def _add_fields(to: descriptor_pb2.DescriptorProto, **types: int) -> None:
     """Adds fields to a message type, numbered from 1 on."""
     for number, (name, kind) in enumerate(types.items(), 1):
-        to.field.add(name=name, number=number, type=kind, label=_FIELD.LABEL_OPTIONAL)  # type: ignore[arg-type]
+        to.field.add(name=name, number=number, type=kind, label=_FIELD.LABEL_OPTIONAL)
 
 
 def _message_type(file: descriptor_pb2.FileDescriptorProto, name: str) -> type[message.Message]:

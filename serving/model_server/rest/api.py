@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import grpc
 import numpy as np
-from google.protobuf import json_format
+from google.protobuf import json_format, message
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -213,7 +213,7 @@ class RestApi:
         return json.dumps(document, indent=1) + "\n"
 
 
-def _model_spec(match: re.Match) -> model_pb2.ModelSpec | None:
+def _model_spec(match: re.Match[str]) -> model_pb2.ModelSpec | None:
     """Returns the model that a path names; None if the version number is too large."""
     spec = model_pb2.ModelSpec(name=unquote(match["name"] or ""))
     if match["version"]:
@@ -244,7 +244,7 @@ def _as_messages(
     return request, response
 
 
-def _json(message) -> str:
+def _json(message: message.Message) -> str:
     return json_format.MessageToJson(
         message, including_default_value_fields=True, preserving_proto_field_name=True, indent=1
     )

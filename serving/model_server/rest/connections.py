@@ -6,7 +6,7 @@ import logging
 import resource
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import tornado.httpserver
 from tornado import httputil
@@ -166,6 +166,6 @@ class _Noticed(httputil.HTTPMessageDelegate):
         self,
         start_line: httputil.RequestStartLine | httputil.ResponseStartLine,
         headers: httputil.HTTPHeaders,
-    ):
+    ) -> Awaitable[None] | None:
         self._on_headers()
         return self._request.headers_received(start_line, headers)

@@ -290,7 +290,7 @@ def _string_bytes(text: str) -> bytes:
 def _is_lossless(value: int | float, float_type: type) -> bool:
     if value != value or value in (float("inf"), float("-inf")):
         return True
-    limits: np.finfo = np.finfo(float_type)
+    limits: np.finfo[Any] = np.finfo(float_type)
     if isinstance(value, int) and -(2**63) <= value < 2**64:
         return abs(value) < 2 ** (limits.nmant + 1)
     return float(limits.min) <= value <= float(limits.max)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import http.client
 import re
 import time
 import zlib
@@ -73,7 +74,7 @@ class RestRequest(httputil.HTTPMessageDelegate):
         self._is_damaged = self._is_over = False
         self._declared: int | None = None
 
-    async def headers_received(  # type: ignore[override]
+    async def headers_received(
         self,
         start_line: httputil.RequestStartLine | httputil.ResponseStartLine,
         headers: httputil.HTTPHeaders,
@@ -100,7 +101,7 @@ class RestRequest(httputil.HTTPMessageDelegate):
             self._coming.add(self)
         return None
 
-    async def data_received(self, chunk: bytes) -> None:  # type: ignore[override]
+    async def data_received(self, chunk: bytes) -> None:
         """Receives a piece of the body."""
         if self._is_over:
             return
@@ -245,7 +246,7 @@ def closing_answer(answer: Answer) -> bytes:
     """Returns the bytes of an answer after which the connection is closed."""
     body = answer.encoded()
     lines = [
-        f"HTTP/1.1 {answer.status} {httputil.responses.get(answer.status, 'Unknown')}",
+        f"HTTP/1.1 {answer.status} {http.client.responses.get(answer.status, 'Unknown')}",
         f"Content-Type: {answer.content_type}",
         f"Content-Length: {len(body)}",
         "Connection: close",

@@ -180,7 +180,7 @@ def _wrong_type(position: int, slot: TensorSlot, received: int) -> ServingError:
     )
 
 
-def _as_array(value, data_type: int) -> np.ndarray:
+def _as_array(value: np.ndarray | bytes, data_type: int) -> np.ndarray:
     # A session returns a string of rank 0 as bytes, which numpy would cut at a zero byte.
     return np.array(value, dtype=object if data_type == types_pb2.DT_STRING else None, copy=False)
 

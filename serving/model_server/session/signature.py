@@ -1,6 +1,7 @@
 """The inputs and outputs of a signature, read once when a version is loaded."""
 
 import dataclasses
+from collections.abc import Mapping
 
 from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
@@ -67,7 +68,7 @@ def _is_float(slots: dict[str, TensorSlot], name: str) -> bool:
     return name in slots and slots[name].data_type == types_pb2.DT_FLOAT
 
 
-def _slots(tensors) -> dict[str, TensorSlot]:
+def _slots(tensors: Mapping[str, meta_graph_pb2.TensorInfo]) -> dict[str, TensorSlot]:
     return {
         name: TensorSlot(
             name, tensors[name].name, tensors[name].dtype, _is_open(tensors[name].tensor_shape)

@@ -20,8 +20,7 @@ TAG = "tag 01"
 
 @pytest.fixture(scope="module")
 def exports(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("exports")
-    return make_exports(folder, kinds=("exact",), memory=MEMORY, spec=SPEC)
+    return make_exports(tmp_path_factory.mktemp("exports"), memory=MEMORY, spec=SPEC)
 
 
 @pytest.fixture(scope="module")

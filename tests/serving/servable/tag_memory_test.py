@@ -18,7 +18,6 @@ from serving.servable.tag_memory import log_mixture
 from tests.serving.real_exports import MEMORY as REAL_MEMORY
 from tests.serving.real_exports import NUM_TAGS as NUM_REAL_TAGS
 from tests.serving.real_exports import K as REAL_K
-from tests.serving.real_exports import make_exports
 from tests.toy_towers import ToyTowers
 from tests.trainer.contract.memory_test import columns, slow_mixture
 from trainer.contract import features as f
@@ -474,8 +473,8 @@ def test_without_memory_no_history_is_read_and_answers_are_logits():
 
 
 @pytest.fixture(scope="module")
-def exports(tmp_path_factory):
-    return make_exports(tmp_path_factory.mktemp("exports"), kinds=("exact",))
+def exports(real_exports):
+    return real_exports
 
 
 @pytest.fixture(scope="module")

@@ -100,7 +100,7 @@ class GridBlock:
     data_sets: tuple[str, ...] = (BASE_DATA_SET,)
     budgets: tuple[Budget, ...] = ("width",)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check_different(getattr(self, field.name), field.name)
 
@@ -185,7 +185,7 @@ class Question:
     budgets: tuple[Budget, ...] = ("width",)
     metrics: tuple[str, ...] = (PRECISION.at(10),)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require(bool(self.question.strip()), "question", "be a question", self.question)
         for name in ("against", "budgets", "metrics"):
             require(bool(getattr(self, name)), name, "name at least one", [])
@@ -230,7 +230,7 @@ class NewTagsConfig:
     data_set: str = BASE_DATA_SET
     fraction: float = 0.1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_different(self.towers, "towers")
         require(0 < self.fraction < 1, "fraction", "be above 0 and below 1", self.fraction)
 
@@ -283,7 +283,7 @@ class StudyConfig:
     output: str | None = None
     page: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_study_name(self.name)
         for kind in ("towers", "objectives", "data_sets"):
             check_words(getattr(self, kind), kind)

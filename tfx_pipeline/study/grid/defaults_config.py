@@ -36,7 +36,7 @@ class MovieLensTables:
     min_tag_movies: int = 5
     max_free_tags: int = 10
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require(self.min_tag_movies >= 1, "min_tag_movies", "be at least 1", self.min_tag_movies)
         require(self.max_free_tags >= 0, "max_free_tags", "be at least 0", self.max_free_tags)
 
@@ -67,7 +67,7 @@ class LogConfig:
     from_training_users: bool = False
     overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         made = [name for name in ("demo", "movielens_1m") if getattr(self, name) is not None]
         require(len(made) < 2, "demo", "be null where there is `movielens_1m`", self.demo)
         require(
@@ -120,7 +120,7 @@ class DefaultConfig:
     recent_days: float | None = None
     latest_events: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         days, events = self.recent_days, self.latest_events
         require(days is None or days > 0, "recent_days", "be positive or null", days)
         require(events is None or events >= 0, "latest_events", "be 0 or positive, or null", events)
@@ -162,7 +162,7 @@ class DefaultsConfig:
     movielens_dir: str | None = None
     output: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_study_name(self.name)
         for kind in ("logs", "defaults", "seeds", "metrics"):
             require(bool(getattr(self, kind)), kind, "name at least one", [])

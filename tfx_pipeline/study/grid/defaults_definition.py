@@ -49,7 +49,7 @@ class DefaultsStudy:
     config: DefaultsConfig
     bases: Mapping[str, PipelineConfig]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for sample in self.samples:
             for default in self.config.defaults:
                 self.trial_config(sample, default)

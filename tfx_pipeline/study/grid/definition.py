@@ -54,7 +54,7 @@ class Study:
     config: StudyConfig
     base: PipelineConfig
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for tower in self.config.towers:
             require(
                 "vectors" not in self.model_config(tower).tag_views

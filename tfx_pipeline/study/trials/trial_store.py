@@ -66,7 +66,7 @@ class TrialStore:
         """Writes a finished trial, whole or not at all."""
         path = self.path(definition)
         archive = io.BytesIO()
-        np.savez_compressed(archive, **trial.by_user)  # type: ignore[arg-type]
+        np.savez_compressed(archive, **trial.by_user)
         write_bytes(path.with_suffix(".npz"), archive.getvalue())
         content = {"code": trial.code, "outcome": to_mapping(trial.outcome)}
         write_report({"definition": _plain(definition), **content}, path)

@@ -27,7 +27,7 @@ class AttentionCrossing(Interaction):
         cross: FeatureCross,
         attention: InterDomainAttention | None = None,
         queries: tf.Variable | None = None,
-        **kwargs,
+        **kwargs: object,
     ):
         super().__init__(**kwargs)
         self.cross = cross

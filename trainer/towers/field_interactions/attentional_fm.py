@@ -29,7 +29,7 @@ class AttentionalFM(Interaction):
       seed: Seed of the initial values.
     """
 
-    def __init__(self, attention_dim: int, norm: Norm = "batch", seed: int = 0, **kwargs):
+    def __init__(self, attention_dim: int, norm: Norm = "batch", seed: int = 0, **kwargs: object):
         super().__init__(**kwargs)
         require(attention_dim >= 1, "attention_dim", "be a positive integer", attention_dim)
         self.attention_dim = attention_dim
@@ -39,7 +39,7 @@ class AttentionalFM(Interaction):
         self._linear_norm = make_norm(norm, "linear_norm")
         self._pair_norm = make_norm(norm, "pair_norm")
 
-    def build(self, input_shape):
+    def build(self, input_shape: tf.TensorShape) -> None:
         """Adds the weights of the attention over pairs."""
         _, num_fields, heads, size = input_shape
         kernel_seed, query_seed = (

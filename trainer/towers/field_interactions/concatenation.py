@@ -17,7 +17,7 @@ class Concatenation(Interaction):
       norm: Normalisation, `batch` or `layer`.
     """
 
-    def __init__(self, norm: Norm = "batch", **kwargs):
+    def __init__(self, norm: Norm = "batch", **kwargs: object):
         super().__init__(**kwargs)
         self.norm = norm
         self._norm = make_norm(norm, "norm")

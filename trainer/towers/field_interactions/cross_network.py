@@ -25,7 +25,7 @@ class CrossNetwork(Interaction):
       seed: Seed of the initial values.
     """
 
-    def __init__(self, num_layers: int = 2, norm: Norm = "batch", seed: int = 0, **kwargs):
+    def __init__(self, num_layers: int = 2, norm: Norm = "batch", seed: int = 0, **kwargs: object):
         super().__init__(**kwargs)
         require(num_layers >= 1, "num_layers", "be a positive integer", num_layers)
         self.num_layers = num_layers

@@ -12,7 +12,7 @@ class FirstOrder(tf_keras.layers.Layer):
     them for each field, as w scales x in the linear part of UTPM's crossing.
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: tf.TensorShape) -> None:
         """Adds the weights for the given number and size of fields."""
         _, num_fields, size = input_shape
         self.kernel = self.add_weight("kernel", [num_fields, size], initializer="ones")

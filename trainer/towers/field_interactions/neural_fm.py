@@ -21,7 +21,7 @@ class NeuralFM(Interaction):
       norm: Normalisation, `batch` (as in the paper) or `layer`.
     """
 
-    def __init__(self, norm: Norm = "batch", **kwargs):
+    def __init__(self, norm: Norm = "batch", **kwargs: object):
         super().__init__(**kwargs)
         self.norm = norm
         self.first_order = FirstOrder(name="first_order")

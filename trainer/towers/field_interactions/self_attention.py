@@ -37,7 +37,7 @@ class SelfAttention(Interaction):
         attention_dim: int,
         norm: Norm = "batch",
         seed: int = 0,
-        **kwargs,
+        **kwargs: object,
     ):
         super().__init__(**kwargs)
         require(num_layers >= 1, "num_layers", "be a positive integer", num_layers)
