@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
+from trainer.contract import config_bounds as bounds
 from trainer.contract.config_loader import require
 
 Budget = Literal["width", "parameters"]
@@ -190,6 +191,7 @@ class Question:
         return Side(cell, filled.who or MODEL)
 
 
+@bounds.checked
 @dataclasses.dataclass(frozen=True)
 class NewTagsConfig:
     """Tags held out of training, which are then scored by their views alone.
@@ -204,11 +206,10 @@ class NewTagsConfig:
     towers: tuple[str, ...]
     objective: str
     data_set: str = BASE_DATA_SET
-    fraction: float = 0.1
+    fraction: bounds.ShareBetween = 0.1
 
     def __post_init__(self):
         _check_different(self.towers, "towers")
-        require(0 < self.fraction < 1, "fraction", "be above 0 and below 1", self.fraction)
 
 
 @dataclasses.dataclass(frozen=True)
