@@ -70,6 +70,9 @@ setup(
         "pyarrow>=10,<11",
         # Without it a Parquet file can run code (CVE-2023-47248).
         "pyarrow-hotfix>=0.7,<1",
+        # From 2.14 on: `trainer.contract.config_validator` rewrites its schemas of dataclasses.
+        "pydantic>=2.14,<3",
+        "pydantic-core>=2.50,<3",
         # REST bodies: TensorFlow Serving's parser, in which the messages and offsets were compared.
         "python-rapidjson>=1.25,<2",
         "pyyaml>=6,<7",

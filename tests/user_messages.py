@@ -17,9 +17,11 @@ ANY = "…"
 # What makes a message of its arguments, beside every class whose name ends in `Error`; `{0}` is
 # the first argument.
 MAKERS = {
+    "Bound": "`…` must {0}.",
     "NotPushed": "{0}",
     "OutputInUse": "{0}",
     "UnreadableInput": "{0}",
+    "PydanticCustomError": "",  # `config_validator._message` words it
     "Rejected": "{2}",
     "RepeatedName": "{0}",
     "ServerNotUp": "{0}",
@@ -30,6 +32,8 @@ MAKERS = {
     "unimplemented": "{0}",
     "error_text": "{0}",
     "require": "`{1}` must {2}.",
+    "_fault": "… {1}",
+    "_line": "… {1}",
     "_require": "`{0}` must be {1}.",
     "_require_none": "Every row of `data.tag_vectors` must {2}. Row … of … does not.",
     "_refused": "`config` {2}.",

@@ -3,10 +3,12 @@
 import dataclasses
 from typing import Literal
 
+from trainer.contract import config_bounds as bounds
 from trainer.contract.config_loader import RemovedKey, require
 from trainer.contract.metric_registry import CLICK_GAUC, MEAN_NDCG, EarlyStoppingMetric
 
 
+@bounds.checked
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """Configuration of the two towers, with the symbols of docs/model.md.
@@ -73,12 +75,12 @@ class ModelConfig:
 
     interaction: Literal["utpm", "youtube_dnn", "afm", "nfm", "dcn", "autoint", "bag"] = "utpm"
     pooling: Literal["default", "attention", "average"] = "default"
-    embedding_dim: int = 32
-    num_heads: int = 2
-    attention_dim: int = 32
-    cross_dim: int = 8
-    hidden_dim: int = 512
-    output_dim: int = 128
+    embedding_dim: bounds.PositiveInteger = 32
+    num_heads: bounds.PositiveInteger = 2
+    attention_dim: bounds.PositiveInteger = 32
+    cross_dim: bounds.PositiveInteger = 8
+    hidden_dim: bounds.PositiveInteger = 512
+    output_dim: bounds.PositiveInteger = 128
     norm: Literal["batch", "layer"] = "batch"
     share_tag_embeddings: bool = False
     use_domain_weights: bool = True
@@ -87,31 +89,15 @@ class ModelConfig:
     field_residual: bool = True
     click_projection: bool = True
     tag_views: tuple[Literal["words", "category", "vectors"], ...] = ()
-    id_dropout: float = 0.1
-    num_word_buckets: int = 10_000
+    id_dropout: bounds.Rate = 0.1
+    num_word_buckets: bounds.PositiveInteger = 10_000
     linear_path: Literal["ease", "none"] = "ease"
-    linear_path_dim: int = 64
-    linear_path_max_memory_mb: int = 2_000
-    dropout: float = 0.4
-    domain_dropout: float = 0.05
+    linear_path_dim: bounds.PositiveInteger = 64
+    linear_path_max_memory_mb: bounds.PositiveInteger = 2_000
+    dropout: bounds.Rate = 0.4
+    domain_dropout: bounds.Rate = 0.05
 
     def __post_init__(self) -> None:
-        for name in (
-            "embedding_dim",
-            "num_heads",
-            "attention_dim",
-            "cross_dim",
-            "hidden_dim",
-            "output_dim",
-            "num_word_buckets",
-            "linear_path_dim",
-            "linear_path_max_memory_mb",
-        ):
-            value = getattr(self, name)
-            require(value >= 1, name, "be a positive integer", value)
-        for name in ("dropout", "domain_dropout", "id_dropout"):
-            value = getattr(self, name)
-            require(0 <= value < 1, name, "be at least 0 and below 1", value)
         if self.share_tag_embeddings:
             require(
                 self.embedding_dim == self.output_dim,
@@ -142,6 +128,7 @@ _LOSS_WEIGHTS = (
 )
 
 
+@bounds.checked
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
     """Configuration of the objective and its optimisation.
@@ -198,42 +185,36 @@ class TrainingConfig:
         ),
     }
 
-    multi_class_weight: float = 1.0
-    multi_class_joint_weight: float = 0.0
-    joint_weight: float = 0.3
-    split_weight: float = 0.0
-    attention_weight: float = 0.0
+    multi_class_weight: bounds.NonNegative = 1.0
+    multi_class_joint_weight: bounds.NonNegative = 0.0
+    joint_weight: bounds.NonNegative = 0.3
+    split_weight: bounds.NonNegative = 0.0
+    attention_weight: bounds.NonNegative = 0.0
     mask_positives: bool = False
     user_weighting: Literal["equal", "sqrt_clicks"] = "equal"
-    full_softmax_max_tags: int = 50_000
-    num_sampled_tags: int = 4_096
-    sampling_power: float = 1.0
+    full_softmax_max_tags: bounds.PositiveInteger = 50_000
+    num_sampled_tags: bounds.PositiveInteger = 4_096
+    sampling_power: bounds.NonNegative = 1.0
     optimizer: Literal["adam", "adagrad"] = "adam"
-    learning_rate: float = 0.003
+    learning_rate: bounds.Positive = 0.003
     learning_rate_schedule: Literal["constant", "cosine"] = "cosine"
-    batch_size: int = 256
-    max_batch_share: float = 0.03
-    max_epochs: int = 5
-    budget_steps: int = 450
-    min_steps: int = 200
-    max_steps: int | None = None
-    evaluation_steps: int | None = None
+    batch_size: bounds.PositiveInteger = 256
+    max_batch_share: bounds.ShareAboveZero = 0.03
+    max_epochs: bounds.PositiveInteger = 5
+    budget_steps: bounds.NonNegativeInteger = 450
+    min_steps: bounds.NonNegativeInteger = 200
+    max_steps: bounds.PositiveIntegerOrNull = None
+    evaluation_steps: bounds.PositiveIntegerOrNull = None
     early_stopping_metric: EarlyStoppingMetric = MEAN_NDCG
-    patience: int = 4
+    patience: bounds.PositiveInteger = 4
     warm_start: bool = False
-    checkpoint_steps: int | None = None
-    max_memory_mb: int | None = None
+    checkpoint_steps: bounds.PositiveIntegerOrNull = None
+    max_memory_mb: bounds.PositiveIntegerOrNull = None
     strategy: Literal["none", "mirrored", "multi_worker"] = "none"
 
     def __post_init__(self) -> None:
-        for name in ("checkpoint_steps", "max_memory_mb", "max_steps", "evaluation_steps"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, name, "be a positive integer or null", value)
-        weights = {name: getattr(self, name) for name in _LOSS_WEIGHTS}
-        for name, value in weights.items():
-            require(value >= 0, name, "be 0 or positive", value)
         require(
-            sum(weights.values()) > 0,
+            sum(getattr(self, name) for name in _LOSS_WEIGHTS) > 0,
             "multi_class_weight",
             "be positive when all other weights of losses are 0",
             self.multi_class_weight,
@@ -243,26 +224,6 @@ class TrainingConfig:
             "early_stopping_metric",
             "not be of clicks without a click loss",
             self.early_stopping_metric,
-        )
-        require(self.sampling_power >= 0, "sampling_power", "be 0 or positive", self.sampling_power)
-        require(self.learning_rate > 0, "learning_rate", "be positive", self.learning_rate)
-        for name in (
-            "batch_size",
-            "max_epochs",
-            "patience",
-            "full_softmax_max_tags",
-            "num_sampled_tags",
-        ):
-            value = getattr(self, name)
-            require(value >= 1, name, "be a positive integer", value)
-        for name in ("budget_steps", "min_steps"):
-            value = getattr(self, name)
-            require(value >= 0, name, "be 0 or positive", value)
-        require(
-            0 < self.max_batch_share <= 1,
-            "max_batch_share",
-            "be above 0 and at most 1",
-            self.max_batch_share,
         )
         require(
             self.max_steps is None or self.max_steps >= self.min_steps,
@@ -283,6 +244,7 @@ class TrainingConfig:
         return best if weights[best] > 0 else None
 
 
+@bounds.checked
 @dataclasses.dataclass(frozen=True)
 class RankingConfig:
     """Configuration of the second stage, which orders the tags that retrieval proposes.
@@ -307,13 +269,5 @@ class RankingConfig:
     }
 
     score: Literal["validation", "multi_class", "click", "mix"] = "validation"
-    num_candidates: int = 200
+    num_candidates: bounds.PositiveInteger = 200
     memory: Literal["validation", "none"] = "validation"
-
-    def __post_init__(self) -> None:
-        require(
-            self.num_candidates >= 1,
-            "num_candidates",
-            "be a positive integer",
-            self.num_candidates,
-        )

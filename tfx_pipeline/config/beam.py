@@ -7,6 +7,7 @@ import dataclasses
 import re
 from typing import Literal
 
+from trainer.contract import config_bounds as bounds
 from trainer.contract.config_loader import require
 
 # How long a worker is kept between two stages of a job: starting one takes longer than many stages.
@@ -14,6 +15,7 @@ _WORKER_KEPT_MS = 3_000
 _HOST_AND_PORT = re.compile(r"[^\s:/]+:\d{1,5}")
 
 
+@bounds.checked
 @dataclasses.dataclass(frozen=True)
 class FlinkConfig:
     """An Apache Flink cluster, reached through Beam's job server.
@@ -29,14 +31,13 @@ class FlinkConfig:
     """
 
     job_endpoint: str = "localhost:8099"
-    parallelism: int = 2
+    parallelism: bounds.PositiveInteger = 2
     environment_type: Literal["LOOPBACK", "EXTERNAL", "PROCESS", "DOCKER"] = "LOOPBACK"
     environment_config: str | None = None
 
     def __post_init__(self) -> None:
         is_endpoint = _HOST_AND_PORT.fullmatch(self.job_endpoint) is not None
         require(is_endpoint, "job_endpoint", "be host:port", self.job_endpoint)
-        require(self.parallelism >= 1, "parallelism", "be a positive integer", self.parallelism)
         is_loopback = self.environment_type == "LOOPBACK"
         require(
             (self.environment_config is None) == is_loopback,
@@ -59,6 +60,7 @@ class FlinkConfig:
         return args
 
 
+@bounds.checked
 @dataclasses.dataclass(frozen=True)
 class DataflowConfig:
     """The options of a Google Cloud Dataflow job.
@@ -81,30 +83,25 @@ class DataflowConfig:
       use_public_ips: Whether workers have public IP addresses.
     """
 
-    project: str
-    region: str
+    project: bounds.NotEmpty
+    region: bounds.NotEmpty
     temp_location: str
     staging_location: str | None = None
     container_image: str | None = None
     machine_type: str | None = None
-    disk_size_gb: int | None = None
-    num_workers: int | None = None
-    max_num_workers: int | None = None
+    disk_size_gb: bounds.PositiveInteger | None = None
+    num_workers: bounds.PositiveInteger | None = None
+    max_num_workers: bounds.PositiveInteger | None = None
     autoscaling: bool = True
     service_account_email: str | None = None
     subnetwork: str | None = None
     use_public_ips: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("project", "region"):
-            require(bool(getattr(self, name)), name, "not be empty", getattr(self, name))
         for name in ("temp_location", "staging_location"):
             value = getattr(self, name)
             is_bucket = value is None or re.fullmatch(r"gs://[^/\s]+(/\S*)?", value) is not None
             require(is_bucket, name, "be a folder of Cloud Storage, gs://BUCKET/FOLDER", value)
-        for name in ("disk_size_gb", "num_workers", "max_num_workers"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, name, "be a positive integer", value)
         if self.num_workers is not None and self.max_num_workers is not None:
             require(
                 self.num_workers <= self.max_num_workers,
@@ -135,6 +132,7 @@ class DataflowConfig:
         return ["--runner=DataflowRunner", *args]
 
 
+@bounds.checked
 @dataclasses.dataclass(frozen=True)
 class BeamConfig:
     """The engine that runs every Beam node.
@@ -148,12 +146,11 @@ class BeamConfig:
     """
 
     runner: Literal["local", "multi_process", "flink", "dataflow"] = "local"
-    num_workers: int = 2
+    num_workers: bounds.PositiveInteger = 2
     flink: FlinkConfig = dataclasses.field(default_factory=FlinkConfig)
     dataflow: DataflowConfig | None = None
 
     def __post_init__(self) -> None:
-        require(self.num_workers >= 1, "num_workers", "be a positive integer", self.num_workers)
         require(
             self.runner != "dataflow" or self.dataflow is not None,
             "dataflow",

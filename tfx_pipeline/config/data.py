@@ -2,8 +2,10 @@
 
 import dataclasses
 import os
+from typing import Annotated
 
 from tfx_pipeline.config.utc_times import is_day
+from trainer.contract import config_bounds as bounds
 from trainer.contract.config_loader import require
 from trainer.contract.tag_normalization import TagNormalization
 
@@ -12,8 +14,13 @@ DATE = "{date}"  # in a path: the day, as 2024-05-03
 LATEST_DAY = "latest"
 # A batch has several rows, and the texts of one Arrow array are 2 GB at most.
 MOST_ROW_MB = 256
+_RowSize = Annotated[
+    int, bounds.Bound(f"be from 1 to {MOST_ROW_MB}", lambda mb: 1 <= mb <= MOST_ROW_MB)
+]
+_Ratio = Annotated[float, bounds.Bound("be 1 or more", lambda ratio: ratio >= 1)]
 
 
+@bounds.checked
 @dataclasses.dataclass(frozen=True)
 class WindowConfig:
     """The days of a log partitioned by date that are read (docs/daily.md).
@@ -28,13 +35,12 @@ class WindowConfig:
         incomplete; more fail the run. Days before the log's first day do not count as missing.
     """
 
-    days: int
+    days: bounds.PositiveInteger
     day: str = LATEST_DAY
     marker: str | None = None
-    max_missing_days: int = 0
+    max_missing_days: bounds.NonNegativeInteger = 0
 
     def __post_init__(self) -> None:
-        require(self.days >= 1, "days", "be a positive integer", self.days)
         require(
             self.day == LATEST_DAY or is_day(self.day),
             "day",
@@ -47,14 +53,9 @@ class WindowConfig:
             "be the name of a file, without a folder",
             self.marker,
         )
-        require(
-            self.max_missing_days >= 0,
-            "max_missing_days",
-            "be 0 or positive",
-            self.max_missing_days,
-        )
 
 
+@bounds.checked
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     """The three tables, and the limits for bad rows.
@@ -91,15 +92,15 @@ class DataConfig:
     interactions: str
     items: str
     users: str
-    max_rejected_fraction: float = 0.01
-    max_users_without_profile: float | None = None
-    list_separator: str | None = None
+    max_rejected_fraction: bounds.Share = 0.01
+    max_users_without_profile: bounds.ShareOrNull = None
+    list_separator: bounds.NotEmpty | None = None
     tag_normalization: TagNormalization = dataclasses.field(default_factory=TagNormalization)
     planted: str | None = None
     tag_vectors: str | None = None
     window: WindowConfig | None = None
-    max_row_mb: int = 4
-    max_unpacked_ratio: float = 300.0
+    max_row_mb: _RowSize = 4
+    max_unpacked_ratio: _Ratio = 300.0
 
     def __post_init__(self) -> None:
         for name in ("interactions", "items", "users"):
@@ -115,32 +116,6 @@ class DataConfig:
             f"have {DATE} in it where there is a `window`",
             self.interactions,
         )
-        require(
-            0 <= self.max_rejected_fraction <= 1,
-            "max_rejected_fraction",
-            "be between 0 and 1",
-            self.max_rejected_fraction,
-        )
-        share = self.max_users_without_profile
-        require(
-            share is None or 0 <= share <= 1,
-            "max_users_without_profile",
-            "be between 0 and 1, or null",
-            share,
-        )
-        require(
-            1 <= self.max_row_mb <= MOST_ROW_MB,
-            "max_row_mb",
-            f"be from 1 to {MOST_ROW_MB}",
-            self.max_row_mb,
-        )
-        require(
-            self.max_unpacked_ratio >= 1,
-            "max_unpacked_ratio",
-            "be 1 or more",
-            self.max_unpacked_ratio,
-        )
-        require(self.list_separator != "", "list_separator", "not be empty", self.list_separator)
 
     @property
     def list_notation(self) -> str:

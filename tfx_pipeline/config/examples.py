@@ -1,12 +1,16 @@
 """How tables become point-in-time examples: times, splits and limits."""
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
 from tfx_pipeline.config.utc_times import utc_seconds
+from trainer.contract import config_bounds as bounds
 from trainer.contract.config_loader import RemovedKey, require
 
+_Fraction = Annotated[float, bounds.Bound("be between 0 and 1", lambda value: 0 < value < 1)]
 
+
+@bounds.checked
 @dataclasses.dataclass(frozen=True)
 class ExamplesConfig:
     """How tables become point-in-time examples.
@@ -58,38 +62,25 @@ class ExamplesConfig:
 
     split: Literal["user_holdout", "temporal"] = "user_holdout"
     seed: int = 0
-    validation_fraction: float = 0.1
-    test_fraction: float = 0.2
+    validation_fraction: _Fraction = 0.1
+    test_fraction: _Fraction = 0.2
     validation_start: str | None = None
     test_start: str | None = None
     validation_days: int | None = None
     test_days: int | None = None
-    cut_fraction: float = 0.8
-    snapshots_per_user: int = 6
-    max_events_per_user: int = 10_000
-    max_label_tags: int = 2_000
-    max_train_impressions: int = 64
-    max_eval_impressions: int = 1_000
-    num_shards: int = 4
+    cut_fraction: _Fraction = 0.8
+    snapshots_per_user: bounds.PositiveInteger = 6
+    max_events_per_user: bounds.PositiveInteger = 10_000
+    max_label_tags: bounds.PositiveInteger = 2_000
+    max_train_impressions: bounds.PositiveInteger = 64
+    max_eval_impressions: bounds.PositiveInteger = 1_000
+    num_shards: bounds.PositiveInteger = 4
 
     def __post_init__(self) -> None:
-        for name in ("validation_fraction", "test_fraction", "cut_fraction"):
-            value = getattr(self, name)
-            require(0 < value < 1, name, "be between 0 and 1", value)
         held_out = self.validation_fraction + self.test_fraction
         require(held_out < 1, "test_fraction", "leave something to train on", self.test_fraction)
         self._check_times()
         self._check_days()
-        for name in (
-            "snapshots_per_user",
-            "max_events_per_user",
-            "max_label_tags",
-            "max_train_impressions",
-            "max_eval_impressions",
-            "num_shards",
-        ):
-            value = getattr(self, name)
-            require(value >= 1, name, "be a positive integer", value)
 
     def _check_times(self) -> None:
         times = {}

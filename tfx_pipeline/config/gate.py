@@ -1,8 +1,9 @@
 """The checks that can hold a run: drift between days, and a model that is not good enough."""
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
+from trainer.contract import config_bounds as bounds
 from trainer.contract.config_loader import RemovedKey, require
 from trainer.contract.features import (
     HISTORY_NUM_EVENTS,
@@ -20,7 +21,10 @@ GateBaseline = Literal[
 TEXT_LABELS = (LABEL_TAGS, IMPRESSION_TAGS)
 NUMBER_LABELS = (LABEL_TAG_WEIGHTS, IMPRESSION_CLICKED, HISTORY_NUM_EVENTS)
 
+_Margin = Annotated[float, bounds.Bound("be above -1", lambda value: value > -1)]
 
+
+@bounds.checked
 @dataclasses.dataclass(frozen=True)
 class GateConfig:
     """What a model must show on validation users before it may be pushed (docs/gate.md).
@@ -66,33 +70,21 @@ class GateConfig:
         "popularity",
     )
     rule: Literal["not_worse", "above"] = "not_worse"
-    min_relative_gain: float = 0.0
-    min_relative_novel_gain: float = 0.0
-    confidence: float = 0.99
-    min_users: int = 30
+    min_relative_gain: _Margin = 0.0
+    min_relative_novel_gain: _Margin = 0.0
+    confidence: bounds.ShareBetween = 0.99
+    min_users: bounds.AtLeastTwo = 30
     too_few_users: Literal["hold", "warn"] = "hold"
-    min_relative_distinct: float = 0.5
-    min_relative_coverage: float = 0.5
-    min_click_gauc: float = 0.5
-    max_relative_loss: float = 0.02
+    min_relative_distinct: bounds.Share = 0.5
+    min_relative_coverage: bounds.Share = 0.5
+    min_click_gauc: bounds.Share = 0.5
+    max_relative_loss: bounds.Share = 0.02
 
     def __post_init__(self) -> None:
         require(bool(self.baselines), "baselines", "not be empty", self.baselines)
-        for name in (
-            "min_relative_distinct",
-            "min_relative_coverage",
-            "min_click_gauc",
-            "max_relative_loss",
-        ):
-            value = getattr(self, name)
-            require(0 <= value <= 1, name, "be between 0 and 1", value)
-        require(0 < self.confidence < 1, "confidence", "be above 0 and below 1", self.confidence)
-        for name in ("min_relative_gain", "min_relative_novel_gain"):
-            value = getattr(self, name)
-            require(value > -1, name, "be above -1", value)
-        require(self.min_users >= 2, "min_users", "be at least 2", self.min_users)
 
 
+@bounds.checked
 @dataclasses.dataclass(frozen=True)
 class DistributionThreshold:
     """How far the distribution of a feature may move, by one or both of two measures.
@@ -106,22 +98,20 @@ class DistributionThreshold:
         of output reports it.
     """
 
-    l_infinity: float | None = None
-    jensen_shannon: float | None = None
+    l_infinity: bounds.Share | None = None
+    jensen_shannon: bounds.Share | None = None
     on_violation: Literal["fail", "warn"] = "fail"
 
     def __post_init__(self) -> None:
-        measures = {name: getattr(self, name) for name in ("l_infinity", "jensen_shannon")}
         require(
-            any(value is not None for value in measures.values()),
+            self.l_infinity is not None or self.jensen_shannon is not None,
             "l_infinity",
             "be given, or `jensen_shannon`",
             None,
         )
-        for name, value in measures.items():
-            require(value is None or 0 <= value <= 1, name, "be between 0 and 1", value)
 
 
+@bounds.checked
 @dataclasses.dataclass(frozen=True)
 class ValidationConfig:
     """The features whose distributions are compared (docs/daily.md).

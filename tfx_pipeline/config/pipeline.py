@@ -15,6 +15,7 @@ from tfx_pipeline.config.serving import BatchConfig, IndexConfig, ServingConfig
 from tfx_pipeline.config.vertex import VertexConfig
 from tfx_pipeline.config.yaml_document import MOST_BYTES, parse_yaml
 from trainer.config import ModelConfig, RankingConfig, TrainingConfig
+from trainer.contract import config_bounds as bounds
 from trainer.contract.config_loader import from_mapping, require, to_mapping
 from trainer.contract.features import (
     TAG_VOCABULARY,
@@ -25,6 +26,7 @@ from trainer.contract.file_system import absolute, is_file, is_remote, open_file
 from trainer.evaluation.baselines_config import BaselinesConfig
 
 
+@bounds.checked
 @dataclasses.dataclass(frozen=True)
 class PipelineConfig:
     """All settings that define a run.
@@ -52,7 +54,7 @@ class PipelineConfig:
     name: str
     data: DataConfig
     features: FeatureSpec
-    seed: int = 0
+    seed: bounds.NonNegativeInteger = 0
     output: str | None = None
     examples: ExamplesConfig = dataclasses.field(default_factory=ExamplesConfig)
     validation: ValidationConfig = dataclasses.field(default_factory=ValidationConfig)
@@ -70,7 +72,6 @@ class PipelineConfig:
     def __post_init__(self) -> None:
         is_name = bool(self.name) and all(c.isalnum() or c in "-_" for c in self.name)
         require(is_name, "name", "consist of letters, digits, - and _", self.name)
-        require(self.seed >= 0, "seed", "be 0 or positive", self.seed)
         require(
             "vectors" not in self.model.tag_views or self.data.tag_vectors is not None,
             "data.tag_vectors",

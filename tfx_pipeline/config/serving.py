@@ -3,13 +3,15 @@
 import dataclasses
 from typing import Literal
 
-from trainer.contract.config_loader import RemovedKey, require
+from trainer.contract import config_bounds as bounds
+from trainer.contract.config_loader import RemovedKey
 
 # Number of tags below which `auto` takes the exact index: there an approximate search gains nothing
 # (docs/deployment.md).
 EXACT_BELOW = 20_000
 
 
+@bounds.checked
 @dataclasses.dataclass(frozen=True)
 class IndexConfig:
     """The top-k index of the tags.
@@ -35,25 +37,13 @@ class IndexConfig:
     }
 
     kind: Literal["auto", "exact", "scann"] = "auto"
-    k: int = 100
-    target_recall: float = 0.98
-    num_leaves: int | None = None
+    k: bounds.PositiveInteger = 100
+    target_recall: bounds.ShareAboveZero = 0.98
+    num_leaves: bounds.PositiveIntegerOrNull = None
     export_exact: bool = True
 
-    def __post_init__(self) -> None:
-        require(self.k >= 1, "k", "be a positive integer", self.k)
-        require(
-            0 < self.target_recall <= 1,
-            "target_recall",
-            "be above 0 and at most 1",
-            self.target_recall,
-        )
-        if self.num_leaves is not None:
-            require(
-                self.num_leaves >= 1, "num_leaves", "be a positive integer or null", self.num_leaves
-            )
 
-
+@bounds.checked
 @dataclasses.dataclass(frozen=True)
 class TagPolicyConfig:
     """Tags that are never returned, online or in batch; a version contains this policy.
@@ -66,17 +56,10 @@ class TagPolicyConfig:
     """
 
     blocked_tags: tuple[str, ...] = ()
-    min_probability: float = 0.0
-
-    def __post_init__(self) -> None:
-        require(
-            0 <= self.min_probability < 1,
-            "min_probability",
-            "be at least 0 and below 1",
-            self.min_probability,
-        )
+    min_probability: bounds.Rate = 0.0
 
 
+@bounds.checked
 @dataclasses.dataclass(frozen=True)
 class ServingConfig:
     """Folders to which versions are pushed, and the tags that they never return.
@@ -93,6 +76,7 @@ class ServingConfig:
     policy: TagPolicyConfig = dataclasses.field(default_factory=TagPolicyConfig)
 
 
+@bounds.checked
 @dataclasses.dataclass(frozen=True)
 class BatchConfig:
     """Batch predictions within the run; after it, `tagtower batch-predict` makes them.

@@ -2,9 +2,10 @@
 
 import dataclasses
 
-from trainer.contract.config_loader import require
+from trainer.contract import config_bounds as bounds
 
 
+@bounds.checked
 @dataclasses.dataclass(frozen=True)
 class VertexConfig:
     """Settings of Kubeflow Pipelines and Vertex AI Pipelines, for `tagtower compile`.
@@ -18,20 +19,8 @@ class VertexConfig:
       accelerator_count: Number of accelerators of that type.
     """
 
-    image: str | None = None
-    trainer_cpus: float | None = None
-    trainer_memory_gb: float | None = None
+    image: bounds.NotEmpty | None = None
+    trainer_cpus: bounds.Positive | None = None
+    trainer_memory_gb: bounds.Positive | None = None
     accelerator_type: str | None = None
-    accelerator_count: int = 1
-
-    def __post_init__(self) -> None:
-        require(self.image is None or bool(self.image), "image", "not be empty", self.image)
-        for name in ("trainer_cpus", "trainer_memory_gb"):
-            value = getattr(self, name)
-            require(value is None or value > 0, name, "be positive", value)
-        require(
-            self.accelerator_count >= 1,
-            "accelerator_count",
-            "be a positive integer",
-            self.accelerator_count,
-        )
+    accelerator_count: bounds.PositiveInteger = 1

@@ -6,12 +6,8 @@ particular configuration.
 """
 
 import dataclasses
-import difflib
-import re
-import types
-import typing
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypeVar, Union
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -58,7 +54,9 @@ def from_mapping(cls: type[T], mapping: Any, path: str = "") -> T:
       ValueError: A key is unknown, missing, or one of the class's `REMOVED_KEYS`, or a value has
         the wrong type or is inconsistent. The message starts with the dotted path.
     """
-    return _from_mapping(cls, mapping, path, is_saved=False)
+    from trainer.contract.config_validator import validated
+
+    return validated(cls, mapping, path, is_saved=False)
 
 
 def from_saved(cls: type[T], mapping: Any, path: str = "") -> T:
@@ -79,46 +77,9 @@ def from_saved(cls: type[T], mapping: Any, path: str = "") -> T:
       ValueError: The mapping has a fault that `from_mapping` names, or a removed key has another
         value than the one built in.
     """
-    return _from_mapping(cls, mapping, path, is_saved=True)
+    from trainer.contract.config_validator import validated
 
-
-def _from_mapping(cls: type[T], mapping: Any, path: str, is_saved: bool) -> T:
-    if mapping is None:
-        mapping = {}
-    if not isinstance(mapping, Mapping):
-        hint = ""
-        if isinstance(mapping, str) and re.match(r"\w+:\S", mapping):
-            hint = " After the colon of a key comes a blank."
-        raise ValueError(
-            f"{_quoted(path)} must be a mapping of keys to values. Received: {mapping!r}.{hint}"
-        )
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    removed: Mapping[str, RemovedKey] = getattr(cls, "REMOVED_KEYS", {})
-    for key, value in mapping.items():
-        if key in removed:
-            _check_removed(removed[key], value, _join(path, key), is_saved)
-        elif key not in fields:
-            close = difflib.get_close_matches(str(key), fields, n=1)
-            hint = f" Did you mean `{close[0]}`?" if close else f" Known keys: {', '.join(fields)}."
-            raise ValueError(f"{_quoted(_join(path, key))} is not a known key.{hint}")
-    hints = typing.get_type_hints(cls)
-    values: dict[str, Any] = {}
-    for name, field in fields.items():
-        here = _join(path, name)
-        if name in mapping:
-            values[name] = _convert(hints[name], mapping[name], here, is_saved)
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise ValueError(f"{_quoted(here)} is missing and has no default.")
-    try:
-        return cls(**values)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}" if path else str(error)) from error
-
-
-def _check_removed(key: RemovedKey, value: Any, path: str, is_saved: bool) -> None:
-    """Refuses a removed key, unless it is a saved one whose value is the one built in."""
-    if not is_saved or key.built_in is None or value != key.built_in:
-        raise ValueError(f"{_quoted(path)} is no key any more. {key.instead}")
+    return validated(cls, mapping, path, is_saved=True)
 
 
 def unique_names(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
@@ -172,70 +133,3 @@ def require(condition: bool, name: str, demand: str, value: Any) -> None:
     """
     if not condition:
         raise ValueError(f"`{name}` must {demand}. Received: {name}={value!r}.")
-
-
-def _convert(kind: Any, value: Any, path: str, is_saved: bool) -> Any:
-    if kind is Any:
-        return value
-    origin = typing.get_origin(kind)
-    if origin in (Union, types.UnionType):
-        options = typing.get_args(kind)
-        if value is None and type(None) in options:
-            return None
-        (inner,) = (option for option in options if option is not type(None))
-        return _convert(inner, value, path, is_saved)
-    if origin is Literal:
-        choices = typing.get_args(kind)
-        if value not in choices:
-            raise ValueError(
-                f"{_quoted(path)} must be one of {', '.join(map(str, choices))}. "
-                f"Received: {value!r}."
-            )
-        return choices[choices.index(value)]
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise ValueError(f"{_quoted(path)} must be a list. Received: {value!r}.")
-        inner = typing.get_args(kind)[0]
-        return tuple(
-            _convert(inner, item, f"{path}[{i}]", is_saved) for i, item in enumerate(value)
-        )
-    if origin is dict:
-        if not isinstance(value, Mapping):
-            raise ValueError(f"{_quoted(path)} must be a mapping. Received: {value!r}.")
-        inner = typing.get_args(kind)[1]
-        return {
-            str(key): _convert(inner, item, _join(path, key), is_saved)
-            for key, item in value.items()
-        }
-    if dataclasses.is_dataclass(kind):
-        return _from_mapping(typing.cast(type, kind), value, path, is_saved)
-    return _scalar(kind, value, path)
-
-
-def _scalar(kind: type, value: Any, path: str) -> Any:
-    is_bool = isinstance(value, bool)
-    if kind is float and isinstance(value, (int, float)) and not is_bool:
-        return float(value)
-    if kind is int and isinstance(value, int) and not is_bool:
-        return value
-    if isinstance(value, BareWord) and kind in (str, bool):
-        return str(value) if kind is str else BareWord.BOOLEANS[value.lower()]
-    if kind in (str, bool) and isinstance(value, kind):
-        return value
-    names = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
-    raise ValueError(
-        f"{_quoted(path)} must be {names.get(kind, kind.__name__)}. Received: {value!r}."
-        + (" In quotation marks it is text." if kind is str and _is_bare(value) else "")
-    )
-
-
-def _is_bare(value: Any) -> bool:
-    return value is None or isinstance(value, (bool, int, float))
-
-
-def _join(path: str, key: Any) -> str:
-    return f"{path}.{key}" if path else str(key)
-
-
-def _quoted(path: str) -> str:
-    return f"`{path}`" if path else "the configuration"

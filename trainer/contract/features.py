@@ -9,6 +9,7 @@ their values, and `tfx_pipeline.preprocessing` turns these into ids.
 import dataclasses
 from typing import Literal
 
+from trainer.contract import config_bounds as bounds
 from trainer.contract.config_loader import require
 
 # Columns that identify an example. They are not features: they never enter a tower.
@@ -78,6 +79,7 @@ def weights_name(domain: str) -> str:
 FEATURES_KEY = "features"  # key of the `FeatureSpec` (JSON) in TFX's `custom_config`
 
 
+@bounds.checked
 @dataclasses.dataclass(frozen=True)
 class ProfileFeature:
     """One feature of a user, a column of the `users` table.
@@ -101,7 +103,7 @@ class ProfileFeature:
 
     name: str
     type: Literal["text", "number", "list"] = "text"
-    num_oov_buckets: int = 1
+    num_oov_buckets: bounds.AtLeastOne = 1
     values: tuple[str, ...] = ()
     num_buckets: int | None = None
     separator: str | None = None
@@ -109,7 +111,6 @@ class ProfileFeature:
 
     def __post_init__(self) -> None:
         _check_name(self.name)
-        require(self.num_oov_buckets >= 1, "num_oov_buckets", "be at least 1", self.num_oov_buckets)
         for key, types, default in (
             ("num_oov_buckets", ("text", "list"), 1),
             ("values", ("text", "list"), ()),
@@ -165,6 +166,7 @@ class ProfileFeature:
         return 50 if self.max_values is None else self.max_values
 
 
+@bounds.checked
 @dataclasses.dataclass(frozen=True)
 class Domain:
     """One list-valued behaviour feature.
@@ -189,11 +191,11 @@ class Domain:
     name: str
     attribute: Literal["tags", "category", "item_id"] = "tags"
     events: Literal["clicked", "skipped"] = "clicked"
-    window_days: float | None = None
-    last_events: int | None = None
-    max_values: int = 1_000
+    window_days: bounds.PositiveOrNull = None
+    last_events: bounds.PositiveIntegerOrNull = None
+    max_values: bounds.PositiveInteger = 1_000
     weighting: Literal["count", "recency"] = "count"
-    half_life_days: float = 30.0
+    half_life_days: bounds.Positive = 30.0
     vocabulary: str | None = None
 
     def __post_init__(self) -> None:
@@ -204,16 +206,6 @@ class Domain:
             "vocabulary",
             "be a letter followed by letters, digits or _",
             self.vocabulary,
-        )
-        require(self.max_values >= 1, "max_values", "be a positive integer", self.max_values)
-        require(self.half_life_days > 0, "half_life_days", "be positive", self.half_life_days)
-        if self.window_days is not None:
-            require(self.window_days > 0, "window_days", "be positive or null", self.window_days)
-        require(
-            self.last_events is None or self.last_events >= 1,
-            "last_events",
-            "be a positive integer or null",
-            self.last_events,
         )
 
     @property
@@ -231,6 +223,7 @@ class Domain:
 ListFeature = ProfileFeature | Domain
 
 
+@bounds.checked
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
     """Limits of one vocabulary.
@@ -241,19 +234,12 @@ class Vocabulary:
       num_oov_buckets: Number of hash buckets for values out of vocabulary (never for labels).
     """
 
-    max_size: int | None = None
-    min_frequency: int = 1
-    num_oov_buckets: int = 1
-
-    def __post_init__(self) -> None:
-        if self.max_size is not None:
-            require(self.max_size >= 1, "max_size", "be a positive integer or null", self.max_size)
-        require(
-            self.min_frequency >= 1, "min_frequency", "be a positive integer", self.min_frequency
-        )
-        require(self.num_oov_buckets >= 1, "num_oov_buckets", "be at least 1", self.num_oov_buckets)
+    max_size: bounds.PositiveIntegerOrNull = None
+    min_frequency: bounds.PositiveInteger = 1
+    num_oov_buckets: bounds.AtLeastOne = 1
 
 
+@bounds.checked
 @dataclasses.dataclass(frozen=True)
 class FeatureSpec:
     """All features of a model.
@@ -266,19 +252,12 @@ class FeatureSpec:
         `Vocabulary`.
     """
 
-    history_window_days: float | None = None
+    history_window_days: bounds.PositiveOrNull = None
     profile: tuple[ProfileFeature, ...] = ()
     domains: tuple[Domain, ...] = ()
     vocabularies: dict[str, Vocabulary] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.history_window_days is not None:
-            require(
-                self.history_window_days > 0,
-                "history_window_days",
-                "be positive or null",
-                self.history_window_days,
-            )
         require(
             bool(self.domains or self.profile),
             "domains",

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from trainer.contract.config_loader import require
+from trainer.contract import config_bounds as bounds
 
 # In the order of the report's tables: the strongest first, chance last.
 BASELINES = (
@@ -17,6 +17,7 @@ BASELINES = (
 )
 
 
+@bounds.checked
 @dataclasses.dataclass(frozen=True)
 class BaselinesConfig:
     """Limits of the baselines that are fitted on training users.
@@ -29,19 +30,5 @@ class BaselinesConfig:
         searched; of more users, this many are taken at even distances in the order of their ids.
     """
 
-    max_ease_memory_mb: int = 2_000
-    max_neighbour_users: int = 20_000
-
-    def __post_init__(self) -> None:
-        require(
-            self.max_ease_memory_mb >= 0,
-            "max_ease_memory_mb",
-            "be 0 or positive",
-            self.max_ease_memory_mb,
-        )
-        require(
-            self.max_neighbour_users >= 1,
-            "max_neighbour_users",
-            "be a positive integer",
-            self.max_neighbour_users,
-        )
+    max_ease_memory_mb: bounds.NonNegativeInteger = 2_000
+    max_neighbour_users: bounds.PositiveInteger = 20_000

@@ -14,6 +14,7 @@ from tfx_pipeline.study.grid.checks import (
     check_words,
     default_output,
 )
+from trainer.contract import config_bounds as bounds
 from trainer.contract.config_loader import require
 from trainer.contract.metric_registry import (
     CLICK_AUC,
@@ -214,6 +215,7 @@ class Question:
         return Side(cell, filled.who or MODEL)
 
 
+@bounds.checked
 @dataclasses.dataclass(frozen=True)
 class NewTagsConfig:
     """Tags held out of training, which are then scored by their views alone.
@@ -228,11 +230,10 @@ class NewTagsConfig:
     towers: tuple[str, ...]
     objective: str
     data_set: str = BASE_DATA_SET
-    fraction: float = 0.1
+    fraction: bounds.ShareBetween = 0.1
 
     def __post_init__(self) -> None:
         _check_different(self.towers, "towers")
-        require(0 < self.fraction < 1, "fraction", "be above 0 and below 1", self.fraction)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,7 @@ from tfx_pipeline.study.grid.checks import (
     check_words,
     default_output,
 )
+from trainer.contract import config_bounds as bounds
 from trainer.contract.config_loader import require
 from trainer.contract.metric_registry import CLICK_GAUC, NOVEL, PRECISION
 from trainer.evaluation.baselines_config import BASELINES
@@ -24,6 +25,7 @@ MOVIELENS_VARIABLE = "MOVIELENS_DIR"
 METRICS = (PRECISION.at(10), PRECISION.at(10, NOVEL), CLICK_GAUC.name)
 
 
+@bounds.checked
 @dataclasses.dataclass(frozen=True)
 class MovieLensTables:
     """Options of the tables made from MovieLens-1M.
@@ -33,14 +35,11 @@ class MovieLensTables:
       max_free_tags: Largest number of free tags per movie.
     """
 
-    min_tag_movies: int = 5
-    max_free_tags: int = 10
-
-    def __post_init__(self) -> None:
-        require(self.min_tag_movies >= 1, "min_tag_movies", "be at least 1", self.min_tag_movies)
-        require(self.max_free_tags >= 0, "max_free_tags", "be at least 0", self.max_free_tags)
+    min_tag_movies: bounds.AtLeastOne = 5
+    max_free_tags: bounds.AtLeastZero = 10
 
 
+@bounds.checked
 @dataclasses.dataclass(frozen=True)
 class LogConfig:
     """A log on which defaults are tried.
@@ -62,7 +61,7 @@ class LogConfig:
     config: str
     demo: DemoConfig | None = None
     movielens_1m: MovieLensTables | None = None
-    num_users: int | None = None
+    num_users: bounds.PositiveIntegerOrNull = None
     draws: tuple[int, ...] = ()
     from_training_users: bool = False
     overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -70,12 +69,6 @@ class LogConfig:
     def __post_init__(self) -> None:
         made = [name for name in ("demo", "movielens_1m") if getattr(self, name) is not None]
         require(len(made) < 2, "demo", "be null where there is `movielens_1m`", self.demo)
-        require(
-            self.num_users is None or self.num_users >= 1,
-            "num_users",
-            "be a positive integer or null",
-            self.num_users,
-        )
         require(
             self.num_users is None or bool(made),
             "num_users",
@@ -97,6 +90,7 @@ class LogConfig:
         )
 
 
+@bounds.checked
 @dataclasses.dataclass(frozen=True)
 class DefaultConfig:
     """A candidate for the default: keys that replace those of every log's configuration.
@@ -117,13 +111,11 @@ class DefaultConfig:
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
     ranking: dict[str, Any] = dataclasses.field(default_factory=dict)
     features: dict[str, Any] = dataclasses.field(default_factory=dict)
-    recent_days: float | None = None
-    latest_events: int | None = None
+    recent_days: bounds.PositiveOrNull = None
+    latest_events: bounds.NonNegativeIntegerOrNull = None
 
     def __post_init__(self) -> None:
         days, events = self.recent_days, self.latest_events
-        require(days is None or days > 0, "recent_days", "be positive or null", days)
-        require(events is None or events >= 0, "latest_events", "be 0 or positive, or null", events)
         require(
             days is None or events is None,
             "latest_events",
@@ -138,6 +130,7 @@ class DefaultConfig:
         return {name: getattr(self, name) for name in names if getattr(self, name)}
 
 
+@bounds.checked
 @dataclasses.dataclass(frozen=True)
 class DefaultsConfig:
     """All settings that define a study of defaults.
