@@ -115,7 +115,7 @@ class ModelConfig:
             require(
                 self.embedding_dim == self.output_dim,
                 "share_tag_embeddings",
-                "go with `embedding_dim` equal to `output_dim`",
+                "be false unless `embedding_dim` equals `output_dim`",
                 f"{self.embedding_dim}, {self.output_dim}",
             )
 
@@ -246,7 +246,7 @@ class TrainingConfig:
         require(
             self.early_stopping_metric != "click_gauc" or self.click_objective is not None,
             "early_stopping_metric",
-            "not be of clicks without a click loss",
+            "not be a click metric where no click loss is trained",
             self.early_stopping_metric,
         )
         require(self.sampling_power >= 0, "sampling_power", "be 0 or positive", self.sampling_power)

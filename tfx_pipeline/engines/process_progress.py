@@ -103,7 +103,7 @@ def last_words(log_path: str | Path, offset: int = 0) -> str:
     # Indented lines belong to a stack.
     said = [line for line in re.findall(r"^\S.*$", text, re.MULTILINE) if _says_something(line)]
     words = " | ".join(line.strip()[:_MAX_LINE] for line in said[-_NUM_LAST_LINES:])
-    return f"{words or 'it said nothing'} (see {log_path})"
+    return f"{words or 'it printed nothing'} (see {log_path})"
 
 
 def _says_something(line: str) -> bool:

@@ -199,7 +199,7 @@ def _reason(cluster: LocalCluster, name: str) -> str:
     path = cluster.log_path(name)
     text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     # Indented lines belong to a stack.
-    said = re.findall(r"^\S.*$", text, flags=re.MULTILINE) or ["it said nothing"]
+    said = re.findall(r"^\S.*$", text, flags=re.MULTILINE) or ["it printed nothing"]
     causes = [line.partition(": ")[2] for line in said if line.startswith("Caused by: ")]
     return f"{(causes or said)[-1][:300]} (see {path})"
 

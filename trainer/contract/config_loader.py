@@ -88,7 +88,7 @@ def _from_mapping(cls: type[T], mapping: Any, path: str, is_saved: bool) -> T:
     if not isinstance(mapping, Mapping):
         hint = ""
         if isinstance(mapping, str) and re.match(r"\w+:\S", mapping):
-            hint = " After the colon of a key comes a blank."
+            hint = " Put a space after the colon of a key."
         raise ValueError(
             f"{_quoted(path)} must be a mapping of keys to values. Received: {mapping!r}.{hint}"
         )
@@ -118,7 +118,7 @@ def _from_mapping(cls: type[T], mapping: Any, path: str, is_saved: bool) -> T:
 def _check_removed(key: RemovedKey, value: Any, path: str, is_saved: bool) -> None:
     """Refuses a removed key, unless it is a saved one whose value is the one built in."""
     if not is_saved or key.built_in is None or value != key.built_in:
-        raise ValueError(f"{_quoted(path)} is no key any more. {key.instead}")
+        raise ValueError(f"{_quoted(path)} is no longer a key. {key.instead}")
 
 
 def unique_names(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def unique_names(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for name in names if names.count(name) > 1)
-        raise RepeatedName(f"`{repeated}` is there more than once")
+        raise RepeatedName(f"`{repeated}` appears more than once")
     return values
 
 
