@@ -1,4 +1,4 @@
-"""Reads docs/report.md: which keys a report may have.
+"""Reads docs/report.md to tell which keys a report may have.
 
 The page is for people first: its tables have patterns of keys in their first column, and the values
 of the patterns' names in a table of their own.
@@ -14,11 +14,11 @@ _TOKEN = re.compile(r"(<\w+>|\[|\])")
 
 
 def undocumented_keys(report: Iterable[str], doc_path: str | Path = DOC_PATH) -> list[str]:
-    """The keys of a report that match no pattern of the page, sorted.
+    """Returns the keys of a report that match no pattern of the page, sorted.
 
     Args:
       report: A flat report, or its keys.
-      doc_path: The page.
+      doc_path: Path of the page.
 
     Returns:
       The keys; empty if all are documented.
@@ -31,12 +31,12 @@ def undocumented_keys(report: Iterable[str], doc_path: str | Path = DOC_PATH) ->
 
 
 def read_patterns(doc_path: str | Path = DOC_PATH) -> list[str]:
-    """The patterns in order, as they are written."""
+    """Returns the patterns in order, as they are written."""
     return [first for first, _ in _rows(doc_path) if not _NAME.fullmatch(first)]
 
 
 def read_names(doc_path: str | Path = DOC_PATH) -> dict[str, list[str]]:
-    """By `<name>`, its values; empty where any will do."""
+    """Returns, by `<name>`, its values; an empty list allows any value."""
     return {
         first: re.findall(r"`([^`]+)`", second)
         for first, second in _rows(doc_path)
@@ -45,7 +45,7 @@ def read_names(doc_path: str | Path = DOC_PATH) -> dict[str, list[str]]:
 
 
 def compile_pattern(pattern: str, names: dict[str, list[str]]) -> re.Pattern[str]:
-    """A pattern of the page as a regular expression."""
+    """Returns a pattern of the page as a regular expression."""
     parts = []
     for token in _TOKEN.split(pattern):
         if token in ("[", "]"):
@@ -61,7 +61,7 @@ def compile_pattern(pattern: str, names: dict[str, list[str]]) -> re.Pattern[str
 
 
 def _rows(doc_path: str | Path) -> list[tuple[str, str]]:
-    """First cell, without its backquotes, and second cell of every row that begins with code."""
+    """Returns the first cell, unquoted, and the second of every row that begins with code."""
     lines = Path(doc_path).read_text(encoding="utf-8").splitlines()
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[:1] == "|"]
     return [(row[0].strip("`"), row[1]) for row in cells if row[0].startswith("`")]

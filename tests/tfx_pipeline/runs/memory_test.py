@@ -11,7 +11,7 @@ FILLING = "held = b'x' * 200_000_000; print('full', flush=True); input()"
 
 @pytest.fixture
 def stranger():
-    """A process with 200 MB that counts for this one as nobody's child would."""
+    """Runs a process with 200 MB that is no child of this one."""
     with subprocess.Popen(
         [sys.executable, "-S", "-c", FILLING],
         stdin=subprocess.PIPE,
@@ -29,5 +29,5 @@ def test_others_are_counted_beside_what_this_process_started(stranger):
     with PeakMemory(lambda: [stranger]) as with_others:
         pass
 
-    # A child it is here, too, so that it is counted twice.
+    # It is a child here, too, so it is counted twice.
     assert with_others.peak_mb > own.peak_mb + 190

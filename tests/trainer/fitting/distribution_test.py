@@ -55,7 +55,7 @@ def alone():
 
 @pytest.fixture(scope="module")
 def workers(tmp_path_factory):
-    """What two processes of one cluster found."""
+    """Returns the results of the two processes of one cluster."""
     folder = str(tmp_path_factory.mktemp("checkpoints"))
     cluster = {"worker": [f"localhost:{port}" for port in free_ports(2)]}
     processes = [
