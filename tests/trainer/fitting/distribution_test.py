@@ -143,7 +143,7 @@ def test_multi_worker_in_a_process_that_has_begun_is_refused(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
     make_model()  # TensorFlow runs
 
-    with pytest.raises(ValueError, match="`training.strategy` must be `multi_worker` in proces"):
+    with pytest.raises(ValueError, match="`training.strategy` must be `multi_worker` only in a"):
         Replicas.of("multi_worker")
 
 
