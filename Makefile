@@ -21,7 +21,7 @@ SOLVE = $(VENV)/uv pip compile --quiet --generate-hashes --python-version 3.10 \
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-zA-Z0-9_%-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## Install everything into .venv from the locks (nothing, when it is done)
+setup: ## Install everything into .venv from the locks (does nothing when that is done)
 	@scripts/setup.sh
 
 run: setup ## The main job on a demo log: prepare, pipeline, serve, query, report
@@ -30,7 +30,7 @@ run: setup ## The main job on a demo log: prepare, pipeline, serve, query, repor
 test: setup ## All tests that can run here, every lane
 	@$(PYTEST)
 
-test-unit: setup ## The fast lane: neither whole pipelines nor real data nor attacks
+test-unit: setup ## The fast lane: no whole pipelines, no real data, no attacks
 	@$(PYTEST) -m "not e2e and not movielens and not flink and not hostile"
 
 test-e2e: setup ## The lane of whole pipelines and servers, on synthetic logs
@@ -50,7 +50,7 @@ lint: setup ## ruff check, ruff format --check and mypy
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
 
-format: setup ## Let ruff mend and format the code
+format: setup ## Let ruff fix and format the code
 	@$(VENV)/ruff check --fix .
 	@$(VENV)/ruff format .
 
@@ -86,7 +86,7 @@ wheel: setup ## Build the wheel into build/dist
 	@rm -rf build/lib build/bdist.*
 	@$(VENV)/python -m build --wheel --no-isolation --outdir build/dist
 
-results: setup ## docs/results.md anew: MovieLens-1M over three seeds (after make movielens)
+results: setup ## Write docs/results.md: MovieLens-1M over three seeds (after make movielens)
 	@$(VENV)/python -m benchmarks.movielens_results
 
 lock: setup ## Solve requirements.in again (LOCK_FLAGS=--upgrade for newer versions)

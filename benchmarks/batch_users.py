@@ -104,7 +104,7 @@ def faults(figures: Figures) -> list[str]:
         )
     growth = float(figures["batch_users.memory_growth"] or 0)
     if growth > MAX_GROWTH:
-        found.append(f"memory grew {growth:.2f} times, at most {MAX_GROWTH} is flat")
+        found.append(f"memory grew {growth:.2f} times; at most {MAX_GROWTH} counts as constant")
     return found
 
 

@@ -82,12 +82,12 @@ def faults(figures: Figures) -> list[str]:
     found = []
     words = {
         **{f"files.{name}": f"files ended as {name}" for name in _BAD_FILES},
-        "requests.grpc.fault": "requests over gRPC had no answer, or that of a fault",
-        "requests.rest.fault": "requests over REST had no answer, or that of a fault",
-        "requests.wrong": "good requests in between were not answered rightly",
-        "requests.servers_lost": "server was gone",
+        "requests.grpc.fault": "requests over gRPC had no answer, or a server error",
+        "requests.rest.fault": "requests over REST had no answer, or a server error",
+        "requests.wrong": "valid requests in between had wrong answers",
+        "requests.servers_lost": "server processes were lost",
         "kills.different": "killed runs ended with another report",
-        "kills.failed": "killed runs could not be brought to an end",
+        "kills.failed": "killed runs could not be completed",
     }
     for key, what in words.items():
         number = figures.get(f"hostile.{key}")

@@ -118,13 +118,13 @@ def _load(folder: Path) -> Kills | None:
 
 
 def _undisturbed(folder: Path, start: Start, progress: Progress) -> Kills:
-    progress("a run that nobody disturbs ...")
+    progress("a run without kills ...")
     output = folder / "undisturbed"
     shutil.rmtree(output, ignore_errors=True)
     began = time.monotonic()
     status = _wait(start(output), None)
     if status != 0:
-        raise ValueError(f"the undisturbed run must end well. Received: exit status {status}.")
+        raise ValueError(f"the run without kills must succeed. Received: exit status {status}.")
     found = Kills(time.monotonic() - began)
     write_report(dataclasses.asdict(found), folder / "kills.json")
     return found

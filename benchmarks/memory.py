@@ -83,7 +83,7 @@ def table(figures: Figures) -> str:
         for history in HISTORIES
         for batch_size in NUM_CALLS
     ]
-    return format_table(["history", "without, ms", "with, ms", "over without"], rows)
+    return format_table(["history", "without, ms", "with, ms", "ratio"], rows)
 
 
 def faults(figures: Figures) -> list[str]:

@@ -189,10 +189,10 @@ def table(figures: Figures) -> str:
         ("p99 ms", "latency_ms_p99"),
         ("requests/s", "requests_per_second"),
         ("users/s", "users_per_second"),
-        ("of TensorFlow's", f"share_of_{TENSORFLOW}"),
-        ("p50 over it", f"added_to_{TENSORFLOW}_ms_p50"),
-        ("of in process", f"share_of_{IN_PROCESS}"),
-        ("p50 over it ", f"added_to_{IN_PROCESS}_ms_p50"),
+        ("share of TensorFlow's", f"share_of_{TENSORFLOW}"),
+        ("p50 above TensorFlow's, ms", f"added_to_{TENSORFLOW}_ms_p50"),
+        ("share of in process", f"share_of_{IN_PROCESS}"),
+        ("p50 above in process, ms", f"added_to_{IN_PROCESS}_ms_p50"),
     )
     rows = []
     for size in NUM_CALLS:

@@ -144,7 +144,7 @@ def _stage_figures(progress: Progress) -> Figures:
             try:
                 arguments.append(str(latest_version(base_path)))
             except ValueError as error:
-                progress(f"without the stages of a server: {error}")
+                progress(f"the stages of a server are left out: {error}")
                 continue
         progress(f"stages of {command}")
         stages = json.loads(_start(Start(command, tuple(arguments))).stdout)

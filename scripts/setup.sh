@@ -85,7 +85,7 @@ install_requirements() {
     "$VENV/bin/uv" pip install --python "$VENV/bin/python" --no-build-isolation --require-hashes \
       --compile-bytecode --requirement requirements.lock && return
   fi
-  echo 'uv could not install the requirements: pip does, which takes longer.'
+  echo 'uv could not install the requirements; using pip, which takes longer.'
   "$VENV/bin/python" -m pip install --no-deps --no-build-isolation --require-hashes \
     --requirement requirements.lock
 }

@@ -1,4 +1,4 @@
-"""Holds the directions of the house: who may import whom, and what every test file owes.
+"""Checks the directions of imports between packages, and what every test file must have.
 
 The checks read the direct imports from the source, in functions as well as at the top; what a
 library imports in its turn does not count.
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("trainer", "serving", "tfx_pipeline")
 FORBIDDEN_FILE_NAMES = {"utils", "util", "helpers", "helper", "common", "base"}
 
-# What each package may import beside the standard library and itself: a module and all below it.
+# Modules that each package may import, with all below them, beside the standard library and itself.
 ALLOWED = {
     "trainer": (
         "numpy",
@@ -46,7 +46,7 @@ ALLOWED = {
         "tornado",
     ),
 }
-# Allowed in the named files alone.
+# Modules that only the named files may import.
 ALLOWED_IN_FILES = {
     "scann": r"serving/index/scann_index\.py",
     "orjson": r"serving/batch/output\.py",
@@ -310,7 +310,7 @@ def module_files(name: str) -> Iterator[str]:
         )
 
 
-# What is declared, what is named.
+# Declared requirements, and the modules that are imported.
 
 
 def declared_modules(with_extras: bool) -> set[str]:
@@ -327,7 +327,7 @@ def declared_modules(with_extras: bool) -> set[str]:
 
 @pytest.mark.parametrize(
     ("folders", "with_extras"),
-    # What is measured beside us is installed for development alone.
+    # Libraries that benchmarks compare with are installed only for development.
     [(PACKAGES, False), (("benchmarks",), True)],
     ids=["packages", "benchmarks"],
 )
@@ -355,7 +355,7 @@ def test_no_file_is_named_after_nothing():
     assert not named
 
 
-# Functions that can be read at a glance.
+# Length of functions.
 
 MAX_FUNCTION_LINES = 60
 
@@ -393,7 +393,7 @@ def test_a_function_above_the_limit_is_reported(start, num_lines, num_found):
     assert all(line.endswith(f"`f` has {num_lines} lines") for line in found)
 
 
-# A test about tests.
+# Tests and their lanes.
 
 
 def read_lanes(makefile: str) -> list[str]:
@@ -403,7 +403,7 @@ def read_lanes(makefile: str) -> list[str]:
         words = shlex.split(line)
         rest = [word for word in words if not word.startswith("-")]
         expressions.append(words[words.index("-m") + 1] if "-m" in words else "")
-        # A path would leave files out.
+        # A path would leave files out of the lane.
         assert rest in ([], [expressions[-1]]), line
     return expressions
 
@@ -486,7 +486,7 @@ def test_every_test_file_is_collected():
 
 
 def test_no_conftest_imports_a_test_module():
-    # What every test needs must not fail with one test file, nor be collected twice.
+    # Shared code must not fail with one test file, nor be collected twice.
     found = [
         f"{path}:{imported.line}: {imported.name}"
         for path, source in source_files("tests")

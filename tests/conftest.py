@@ -10,7 +10,7 @@ import pytest  # noqa: E402
 import trainer  # noqa: E402, F401
 from tfx_pipeline.engines.direct_loopback import reach_loopback_directly  # noqa: E402
 
-# Tests connect to servers of this machine with clients of all kinds.
+# Clients of all kinds must reach servers of this machine without a proxy.
 reach_loopback_directly()
 
 # The same examples in every run, and no deadline: these machines are shared.
@@ -20,9 +20,9 @@ hypothesis.settings.load_profile("tagtower")
 
 @pytest.fixture(scope="session")
 def toy_graph(tmp_path_factory):
-    """The analysed `tests.tfx_pipeline.toy_rows`, for whoever saves towers; nothing changes it.
+    """Returns the analysed `tests.tfx_pipeline.toy_rows`, for tests that save towers; read only.
 
-    Made once in a process: Beam takes some ten seconds.
+    It is made once for each process, because Beam takes some ten seconds.
     """
     from tests.tfx_pipeline.toy_rows import analysed
 

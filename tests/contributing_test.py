@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md names files that exist, its code is Python; pre-commit checks what CI does."""
+"""CONTRIBUTING.md names existing files and valid Python; pre-commit checks what CI checks."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""docs/decisions/: short numbered records of one form, all of them in the index."""
+"""The records in docs/decisions/ are short, numbered, of one form, and all in the index."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "decisions"
 RECORDS = sorted(FOLDER.glob("[0-9]*.md"))
 PARTS = ["Context", "Decision", "Consequences"]
-# Of a library that was tried in place of our own code: what was run, and what was seen.
+# Records of libraries that were tried say what was run, and what was observed.
 PARTS_OF_A_TRIAL = ["Context", "Tried", "Decision", "Consequences"]
 
 

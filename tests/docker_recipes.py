@@ -1,4 +1,4 @@
-"""Dockerfiles read as data."""
+"""Reads Dockerfiles as data."""
 
 import re
 import shlex
@@ -6,14 +6,14 @@ from pathlib import Path
 
 
 def instructions(path: Path) -> list[tuple[str, str]]:
-    """Instruction and arguments of each line of a Dockerfile, continuations joined."""
+    """Returns instruction and arguments of each line of a Dockerfile; joins continued lines."""
     lines = [line for line in path.read_text("utf-8").splitlines() if not re.match(r"\s*#", line)]
     joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
     return [tuple(line.split(maxsplit=1)) for line in joined.splitlines() if line.strip()]
 
 
 def environment_of(path: Path) -> dict[str, str]:
-    """The variables that an image sets."""
+    """Returns the variables that an image sets."""
     words = [
         word for name, args in instructions(path) if name == "ENV" for word in shlex.split(args)
     ]

@@ -1,4 +1,4 @@
-"""The mechanical part of plain words: what docstrings of the packages must not look like."""
+"""Checks mechanically that docstrings are plain: length of summaries, form of Args lines."""
 
 import ast
 import re
@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("trainer", "serving", "tfx_pipeline", "benchmarks", "scripts")
+FOLDERS = ("trainer", "serving", "tfx_pipeline", "benchmarks", "scripts", "tests")
 LEAST_WORDS = 3
-# A line of Args or Attributes says what the thing is; these begin with a piece of a sentence.
+# Lines of Args or Attributes that begin with a fragment instead of naming the thing.
 ITEM = re.compile(r"^ +\*{0,2}(\w+): +(Of|Whose|Theirs|That|Those|Such|See)\b")
 SECTIONS = ("Args:", "Attributes:", "Returns:", "Raises:", "Yields:")
 
@@ -26,7 +26,7 @@ def docstrings(source: str) -> Iterator[tuple[int, str, str]]:
 
 
 def faults(text: str) -> list[str]:
-    """What is wrong with a docstring, in words."""
+    """Returns the faults of a docstring, as sentences."""
     found = []
     summary = text.split("\n\n")[0]
     if len(summary.split()) < LEAST_WORDS:

@@ -1,6 +1,6 @@
-"""What pages show can be typed: the parser takes every command, the configuration every YAML.
+"""The parser accepts every command on the pages, and the configuration every YAML block.
 
-Nothing is run here: the end-to-end tests run such commands on logs of their own.
+No command is run here: the end-to-end tests run such commands on their own logs.
 """
 
 import re
@@ -24,7 +24,7 @@ _COMMAND = re.compile(
 
 
 def commands_of(page: str) -> list[list[str]]:
-    """The arguments of each `tagtower` command in the page's blocks of code."""
+    """Returns the arguments of each `tagtower` command in the page's code blocks."""
     found = []
     for _, block in _BLOCK.findall(page):
         for line in block.replace("\\\n", " ").splitlines():
@@ -68,7 +68,7 @@ def test_commands_are_read_with_their_continuations_and_without_comments():
 
 
 def yaml_blocks(path: Path) -> list[dict]:
-    """The page's blocks of YAML; a line `...` stands for what is left out."""
+    """Returns the page's YAML blocks; a line `...` stands for lines that are left out."""
     blocks = re.findall(r"^```yaml\n(.*?)^```", path.read_text(encoding="utf-8"), re.M | re.S)
     return [parse_yaml(re.sub(r"^ *\.\.\.$", "", block, flags=re.M), path.name) for block in blocks]
 

@@ -1,4 +1,4 @@
-"""Files and modules that the pages name are there: a page that names what was moved misleads."""
+"""Files and modules that the pages name exist: a page must not name what was moved."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ MODULE = re.compile(r"`((?:trainer|serving|tfx_pipeline|benchmarks|tests)(?:\.\w
 
 
 def is_there(path: Path) -> bool:
-    """Whether it is a file, or a folder of more than what Python compiled there before a move."""
+    """Returns whether a path is a file, or a folder with more than compiled Python."""
     return path.is_file() or any(
         child.is_file() for child in path.rglob("*") if child.parent.name != "__pycache__"
     )
@@ -33,7 +33,7 @@ def missing_paths(text: str) -> list[str]:
 
 
 def missing_modules(text: str) -> list[str]:
-    """Dotted names of which neither the whole nor all but the last one or two are a module."""
+    """Returns dotted names of which no module is the whole, or all but the last one or two."""
     found = []
     for name in MODULE.findall(text):
         parts = name.split(".")

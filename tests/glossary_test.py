@@ -1,4 +1,4 @@
-"""docs/glossary.md: its terms are linked where a page uses them first, and links name its terms."""
+"""Pages link each term of docs/glossary.md where they first use it; the links are valid."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 GLOSSARY = ROOT / "docs" / "glossary.md"
-# What a reader of this field does not know: by anchor, how a page writes it.
+# Terms that readers of this field may not know: by anchor, their spellings on a page.
 TERMS = {
     "base-path": r"base paths?",
     "blessing": r"blessings?",
@@ -22,7 +22,7 @@ TERMS = {
     "snapshot": r"snapshots?",
     "validation-users": r"validation users",
 }
-# Pages that are read from the beginning. Those that the code makes have their words from it.
+# Pages that people read from the beginning; generated pages take their words from the code.
 PAGES = (
     "README.md",
     "docs/architecture.md",
@@ -54,7 +54,7 @@ def anchors(page: str) -> set[str]:
 
 
 def prose(page: str) -> str:
-    """The page with blanks for code, tables and headings, in which no term can be linked."""
+    """Returns the page without code, tables and headings, in which no term can be linked."""
     page = re.sub(r"^```.*?^```", lambda m: re.sub(r"[^\n]", " ", m[0]), page, flags=re.M | re.S)
     lines = [
         " " * len(line) if re.match(r"#|\||    |<!--", line) else line for line in page.split("\n")
@@ -63,7 +63,7 @@ def prose(page: str) -> str:
 
 
 def first_uses(page: str) -> dict[str, tuple[int, bool]]:
-    """By anchor of a term that the page uses: the line of its first use, and whether it is linked.
+    """Returns, by anchor of a used term, the line of its first use and whether it is linked.
 
     A term within a link that leads elsewhere is not counted: a link cannot hold another.
     """

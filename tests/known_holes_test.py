@@ -1,4 +1,4 @@
-"""docs/known_holes.toml beside the lock, and what its verdicts rest on."""
+"""docs/known_holes.toml agrees with the lock; the facts behind its verdicts hold."""
 
 import re
 from pathlib import Path
@@ -73,7 +73,7 @@ def test_messages_are_parsed_by_protobufs_parser_in_c():
         tensor_pb2.TensorProto.FromString(deep.SerializeToString())
 
 
-# A use of what has a hole that nothing here may have.
+# A use of a vulnerable function, which this code must not have.
 UNUSED = [
     r"json_format\.Parse|json_format import .*Parse",
     r"\bload_model\(|model_from_json|keras\.models",

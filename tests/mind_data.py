@@ -1,4 +1,4 @@
-"""Where a subset of MIND is: MIND_DIR, else `../shared/data/mind-small-subset` by the checkout."""
+"""Finds a subset of MIND: MIND_DIR, else `../shared/data/mind-small-subset` by the checkout."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Where the real data is: MOVIELENS_DIR, else `../shared/data` beside the checkout."""
+"""Finds the real data: MOVIELENS_DIR, else `../shared/data` beside the checkout."""
 
 import os
 from pathlib import Path

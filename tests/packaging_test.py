@@ -1,7 +1,7 @@
-"""Holds what a newcomer meets first: version, locks, wheel, `make help` and the set-up script.
+"""Checks what a newcomer uses first: version, locks, wheel, `make help`, the set-up script.
 
-The set-up script runs here with stand-ins for Python, pip and uv that write down how they were
-called: what is tested is what it decides, not what the package sources answer.
+The set-up script runs with stand-ins for Python, pip and uv that record their calls: the tests
+check its decisions, not the answers of package sources.
 """
 
 import configparser
@@ -93,7 +93,7 @@ def test_requirements_in_names_what_setup_names(metadata):
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    """Builds the wheel from a copy, so that nothing an earlier build left can get into it."""
+    """Builds the wheel from a copy, so that nothing of an earlier build can get into it."""
     source = tmp_path_factory.mktemp("source")
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         if (ROOT / name).exists():
@@ -117,7 +117,7 @@ def metadata(wheel) -> email.message.Message:
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory) -> Path:
-    """Installs the wheel alone into a folder of its own; the requirements are in this .venv."""
+    """Installs only the wheel, into a new folder; the requirements are in this .venv."""
     target = tmp_path_factory.mktemp("installed")
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
     subprocess.run([*command, "--target", str(target), str(wheel)], check=True)
@@ -179,7 +179,7 @@ def test_version_stands_in_setup_alone(metadata):
     (declared,) = re.findall(r'^    version="(.+)",$', read("setup.py"), re.MULTILINE)
     assert declared == version
     assert read("CHANGELOG.md").count(f"\n## {version}\n") == 1
-    # By name, not by value: a version of something else may look the same.
+    # Compared by name, not by value: another package's version may look the same.
     pattern = re.compile(r"^\s*(__version__|version)\s*(:\s*\w+\s*)?=\s*[\"']\d", re.IGNORECASE)
     sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
     repeated = [
@@ -198,7 +198,7 @@ def test_version_stands_in_setup_alone(metadata):
 @pytest.mark.parametrize("command", [["make", "help"], ["make"]])
 def test_make_help_lists_every_target_in_a_line(command):
     targets = set(re.findall(r"^([a-zA-Z0-9_%-]+)\s*:(?!=)", read("Makefile"), re.MULTILINE))
-    # `make test` runs this test: the inner make is not to behave, and print, as its child.
+    # `make test` runs this test: the inner make must not behave, and print, as its child.
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -236,7 +236,7 @@ TOOLS = "basename bash cat cp dirname flock grep head mkdir mv rm sha256sum sort
 
 
 class Checkout:
-    """The files of the set-up in a folder of their own, on a PATH without any Python."""
+    """The files of the set-up in a separate folder, on a PATH without Python."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "checkout"
@@ -405,7 +405,7 @@ def test_failed_set_up_names_reason_and_log_and_is_repaired(checkout, fault):
     repaired = checkout.run()
 
     assert repaired.returncode == 0, repaired.stderr
-    # Afresh: a package that was half in place would count as installed.
+    # In a new environment: a half installed package would count as installed.
     assert checkout.take_calls()[0].startswith("python3.10 -m venv --clear")
     assert checkout.run().stdout == ""
 

@@ -1,6 +1,6 @@
-"""TensorFlow's `ram://` for Beam and for TFX, which have plugins for `gs://` and none for it.
+"""Plugins of Beam and TFX for TensorFlow's `ram://`; they have some for `gs://` alone.
 
-Importing this module registers both. Only for engines of this process.
+Importing this module registers both. They work only for engines in this process.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from trainer.contract import file_system as fs
 
 
 class RamForBeam(beam_filesystem.FileSystem):
-    """What Beam wants of a file system, as far as its text sinks use it."""
+    """The methods of a file system that Beam's text sinks use."""
 
     @classmethod
     def scheme(cls) -> str:
@@ -88,7 +88,7 @@ class RamForBeam(beam_filesystem.FileSystem):
 
 
 class RamForTfx(TensorflowFilesystem):
-    """TFX's own plugin, for one scheme more."""
+    """TFX's own plugin, for one more scheme."""
 
     SUPPORTED_SCHEMES = ["ram://"]
 
@@ -97,10 +97,10 @@ filesystem_registry.DEFAULT_FILESYSTEM_REGISTRY.register(RamForTfx, priority=0)
 
 
 def mend_ram(patch) -> None:
-    """Lets folders of `ram://` be as those of `gs://` are.
+    """Makes folders of `ram://` behave like those of `gs://`.
 
-    Its own lists `assets.extra/x` below `assets` too, as `.extra`, fails to remove both, and leaves
-    the files of a renamed folder behind.
+    Unchanged, `ram://` also lists `assets.extra/x` below `assets`, as `.extra`, fails to remove
+    both, and leaves the files of a renamed folder behind.
 
     Args:
       patch: pytest's `monkeypatch`.

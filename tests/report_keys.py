@@ -19,7 +19,7 @@ _TOKEN = re.compile(r"(<\w+>|\[|\])")
 
 
 def undocumented_keys(report: Iterable[str], registry: Registry | None = None) -> list[str]:
-    """The keys of a report that no key of the registry stands for, sorted.
+    """Returns the keys of a report that no key of the registry stands for, sorted.
 
     Args:
       report: A flat report, or its keys.
@@ -38,7 +38,7 @@ def undocumented_keys(report: Iterable[str], registry: Registry | None = None) -
 def unwritten_keys(
     report: Iterable[str], *writers: str, registry: Registry | None = None
 ) -> list[str]:
-    """The registered keys that a complete report must have, and this one has not.
+    """Returns the registered keys that a complete report must have, and this one has not.
 
     Args:
       report: A flat report, or its keys.
@@ -64,7 +64,7 @@ def _is_in_every_run(group: Group) -> bool:
 
 
 def compile_pattern(pattern: str, registry: Registry) -> re.Pattern[str]:
-    """A registered key as a regular expression of the keys that it stands for."""
+    """Returns a registered key as a regular expression of the keys that it stands for."""
     by_name = {name.name: name.explained for name in registry.names}
     parts = []
     for token in _TOKEN.split(pattern):
@@ -78,7 +78,7 @@ def compile_pattern(pattern: str, registry: Registry) -> re.Pattern[str]:
 
 
 def made_up_registry() -> Registry:
-    """A registry of a few keys."""
+    """Returns a registry of a few keys."""
     keys = (
         ReportKey("a.size", "mm", "The size."),
         ReportKey("a.<side>[.old]", "mm", "The width."),

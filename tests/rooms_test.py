@@ -1,4 +1,4 @@
-"""Holds the code to the table of rooms, docs/rooms.toml: who imports whom, and which libraries."""
+"""Checks imports against the table of rooms, docs/rooms.toml: rooms and libraries."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""The documentation builds as a site: strictly, from what is here alone, leaving docs/ as it is."""
+"""The documentation builds as a strict site without a network, and leaves docs/ unchanged."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from scripts.site_pages import ROOT_PAGES, site_links
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-# What a browser fetches by itself when a page is opened, by tag.
+# Attributes whose address a browser fetches when a page is opened, by HTML tag.
 FETCHED = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src"}
 # `link` names pages, too: only these of its relations are fetched.
 FETCHED_RELATIONS = {"stylesheet", "icon", "preconnect", "preload", "dns-prefetch"}
@@ -48,7 +48,7 @@ def states(folder: Path) -> dict[Path, tuple[int, int]]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
-    """The site, built as `make site` builds it, with every proxy a closed port."""
+    """Builds the site as `make site` does, with every proxy a closed port."""
     target = tmp_path_factory.mktemp("site")
     before = states(DOCS)
     closed = "http://127.0.0.1:9"
@@ -111,7 +111,7 @@ def test_links_are_made_to_fit_the_site():
     )
     assert site_links("[start](../README.md)", "gate.md") == "[start](index.md)"
     assert site_links("[here](#limits)", "gate.md") == "[here](#limits)"
-    # A source file is not in the site; what is nowhere is left for the strict build to refuse.
+    # A source file is not in the site; the strict build refuses links to nothing.
     assert site_links("[the goals](../Makefile)", "gate.md") == "the goals (`Makefile`)"
     assert site_links("[`Makefile`](../Makefile)", "gate.md") == "`Makefile`"
     assert site_links("[x](../no-such.file)", "gate.md") == "[x](../no-such.file)"
@@ -124,7 +124,7 @@ def test_links_from_a_folder_of_docs_are_made_to_fit_the_site():
     assert site_links("[a](../../CHANGELOG.md)", page) == "[a](../changelog.md)"
 
 
-# Lists and tables that the site's Markdown takes for text, though GitHub's does not.
+# Lists and tables that the site's Markdown reads as text, but GitHub's does not.
 _UNREAD_BLOCK = re.compile(r"^\s*(?:\d+\. |[-*] |```|\| ).*", re.MULTILINE)
 
 

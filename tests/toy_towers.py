@@ -76,7 +76,7 @@ class ToyTowers(tf.Module):
         return {s.CLICK_LOGITS: logits, s.CLICK_PROBABILITIES: tf.sigmoid(self.item_slope * logits)}
 
     def functions(self) -> dict[str, tuple[Callable, list[tf.TensorSpec]]]:
-        """By name of the signature, the function and its inputs."""
+        """Returns, by name of the signature, the function and its inputs."""
         name = tf.TensorSpec([None], tf.string, "name")
         size = self.candidates.shape[1]
         queries = tf.TensorSpec([None, size], tf.float32, s.QUERY_EMBEDDINGS)
@@ -119,7 +119,7 @@ class ToyTowers(tf.Module):
 
 
 class OlderToyTowers(ToyTowers):
-    """As they were saved before there was a second stage."""
+    """Toy towers as they were saved before there was a second stage."""
 
     def tables(self) -> dict[str, tf.Tensor]:
         tables = super().tables()

@@ -48,7 +48,7 @@ WORDINGS = frozenset(
     }
 )
 
-# Why a REST body is no JSON: the texts are RapidJSON's, here with a body that is refused for each.
+# Why a REST body is not JSON: RapidJSON's texts, each with a body that is refused for it.
 PARSE_ERRORS = {
     "The document is empty.": b" ",
     "The document root must not be followed by other values.": b"{}{}",
@@ -67,7 +67,7 @@ PARSE_ERRORS = {
     "Number too big to be stored in double.": b"[1e400]",
 }
 
-# Lines that are printed among progress and results, and that ask for something to be done.
+# Lines among progress and results that ask the user to do something.
 PRINTED = (
     ("tfx_pipeline/commands/run.py", "NOT pushed, a gate held it:"),
     ("tfx_pipeline/commands/reindex.py", "NOT pushed, a gate held it:"),
@@ -84,8 +84,8 @@ PRINTED = (
     ("tfx_pipeline/study/grid/log_tables.py", "log … is left out: …"),
     (
         "tfx_pipeline/study/trials/trial_loop.py",
-        "Finished trials of other code than this, trained again: … (--accept_changed_code takes "
-        "them as they are).",
+        "Finished trials of another version of the code, trained again: … (--accept_changed_code "
+        "uses them as they are).",
     ),
     (
         "tfx_pipeline/terminal/row_summary.py",
@@ -96,7 +96,7 @@ PRINTED = (
         "profiles … of … users with events have no row in users",
     ),
     ("tfx_pipeline/terminal/row_summary.py", "missing of … users, …"),
-    # Of a check within the graph.
+    # Message of a check within the graph.
     ("trainer/contract/raw_features.py", "`…` must hold finite numbers, or NaN where unknown"),
     (
         "tfx_pipeline/terminal/row_summary.py",
@@ -104,8 +104,8 @@ PRINTED = (
     ),
     (
         "tfx_pipeline/terminal/row_summary.py",
-        "one time … users have several events, all of one second: none is history of another, and "
-        "no cut in time parts them",
+        "one time … users have several events, all in one second: none is history of another, "
+        "and no cut in time separates them",
     ),
     ("tfx_pipeline/terminal/tables.py", "left out …: …"),
     ("tfx_pipeline/terminal/tables.py", "unsure …"),
@@ -117,14 +117,14 @@ PRINTED = (
     ),
     (
         "trainer/task.py",
-        "warm start: another optimizer than the last model's, its slots are fresh",
+        "warm start: the optimizer is not the last model's, its state is initialised",
     ),
 )
 
 LAYER = "arguments of a layer: the configuration checks them, with its own message"
 ARRAYS = "shapes of arrays that one function of the project hands to another"
 CALLERS = "the words are those of the callers, which have rows of their own"
-# By file, `file::function` or text: why only somebody who changes this code can meet it.
+# By file, `file::function` or text: why only a change of this code can cause the message.
 LEFT_OUT = {
     "tfx_pipeline/config/yaml_document.py::_refused": CALLERS,
     "trainer/evaluation/calibration.py": LAYER,
@@ -151,7 +151,7 @@ LEFT_OUT = {
     "serving/index/top_k.py": ARRAYS,
     "serving/index/evaluation.py": "files that the run itself has written",
     "serving/wire/tensor_proto.py": "the server words a tensor that cannot be read itself",
-    "serving/batch/input.py::_refuse_constant": "quoted in `The line is no JSON`",
+    "serving/batch/input.py::_refuse_constant": "quoted in `The line is not JSON`",
     "serving/model_server/grpc/handlers.py::_with_errors": "gRPC's `abort` raises by itself",
     "The caller has gone.": "told to nobody",
     "serving/model_server/rest/json_tensor.py::_format_error": CALLERS,
@@ -183,18 +183,18 @@ LEFT_OUT = {
 
 
 def row_messages(page: str) -> list[str]:
-    """The messages of the page's tables `| message | cause | remedy |`, as they are written."""
+    """Returns the messages of the page's tables `| message | cause | remedy |`, as written."""
     return [cells[0] for cells in _rows(page, "message")]
 
 
 def forms(message: str) -> set[str]:
-    """The rows that are a message's: its own, and that of all keys with this demand."""
+    """Returns the rows that fit a message: its own, and that of all keys with this demand."""
     quoted = message.split("`", 2)
     return {message, f"`{ANY}`{quoted[2]}"} if message.startswith("`") else {message}
 
 
 def without_row(messages: list[Message], rows: list[str]) -> list[str]:
-    """For each message without a row, what to do."""
+    """Returns, for each message without a row, what to do."""
     known = set(map(normalized, rows))
     return [
         f"{m.place}: docs/troubleshooting.md lacks the row | {m.text} | cause | remedy |"
@@ -204,7 +204,7 @@ def without_row(messages: list[Message], rows: list[str]) -> list[str]:
 
 
 def without_message(rows: list[str], messages: list[Message]) -> list[str]:
-    """For each row that no code raises, what to do."""
+    """Returns, for each row that no code raises, what to do."""
     known = {form for m in messages for form in forms(m.text)}
     return [
         f"docs/troubleshooting.md: no code has this message, take the row out: {row}"
@@ -235,7 +235,7 @@ def _met_by_users() -> list[Message]:
 
 
 def _rows(page: str, first_column: str) -> list[list[str]]:
-    """The rows of all tables whose first column has this title."""
+    """Returns the rows of all tables whose first column has this title."""
     rows, title = [], ""
     for line in page.splitlines():
         if not line.startswith("|"):
@@ -250,7 +250,7 @@ def _rows(page: str, first_column: str) -> list[list[str]]:
 
 
 def _constants(file: str, names: str) -> list[str]:
-    """The values of the constants that a module's tuple `names` lists."""
+    """Returns the values of the constants that a module's tuple `names` lists."""
     values: dict[str, ast.expr] = {}
     for node in ast.parse((ROOT / file).read_text()).body:
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
@@ -315,7 +315,7 @@ class TestPageAndCode:
 
 
 class TestMessagesOf:
-    """What counts as a message, on modules of a line or two."""
+    """Tests what counts as a message, on modules of a line or two."""
 
     @pytest.mark.parametrize(
         ("source", "texts"),
@@ -336,7 +336,7 @@ class TestMessagesOf:
             ('raise NotFoundError("{} is " "gone")', ["… is gone"]),
             ('def f(x):\n  return f"`x` must be even, {x} is not"', ["`x` must be even, … is not"]),
             ('line = f"no {x}"\n_logger.warning("%s", "no file")', ["no file"]),
-            # Not messages: an answer, progress, another's words, and what only looks like one.
+            # These are not messages: an answer, progress, quoted words, and look-alikes.
             ('print("4 tags")', []),
             ('_logger.info("loading")', []),
             ("raise ValueError(str(error))", []),
@@ -362,7 +362,7 @@ class TestMessagesOf:
 
 
 class TestComparison:
-    """A message and a page of one row."""
+    """Tests a message against a page of one row."""
 
     @pytest.mark.parametrize(
         ("row", "has_row"),

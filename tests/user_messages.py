@@ -66,7 +66,7 @@ class Message:
 
 
 def normalized(text: str) -> str:
-    """A template in the form in which code and page are compared.
+    """Returns a template in the form in which code and page are compared.
 
     `{anything}` and a logger's `%s` are `…`; what follows `Received:` repeats what was given, and
     is not compared.
@@ -76,11 +76,11 @@ def normalized(text: str) -> str:
 
 
 def templates(node: ast.expr | None, names: dict[str, list[ast.expr]]) -> list[str]:
-    """What an expression can be as text, with `…` for what only a run knows.
+    """Returns the texts that an expression can be, with `…` for what only a run knows.
 
     Args:
-      node: The expression; None: nothing.
-      names: What the names of the function are bound to.
+      node: Expression; None: nothing.
+      names: Expressions that the names of the function are bound to.
 
     Returns:
       The possible texts: an expression with `if` or `or` has two.
@@ -108,11 +108,11 @@ def templates(node: ast.expr | None, names: dict[str, list[ast.expr]]) -> list[s
 
 
 def messages_of(source: str, file: str, wordings: frozenset[str]) -> list[Message]:
-    """The messages of one module.
+    """Returns the messages of one module.
 
     Args:
-      source: Its text.
-      file: Its path, for places and scopes.
+      source: Text of the module.
+      file: Path of the module, for places and scopes.
       wordings: Scopes all of whose texts of more than one word are messages.
 
     Returns:
@@ -139,20 +139,20 @@ def messages_of(source: str, file: str, wordings: frozenset[str]) -> list[Messag
         else:
             texts = []
         for text in dict.fromkeys(map(normalized, texts)):
-            # Punctuation alone: the words are another message's.
+            # Only punctuation: the words are another message's.
             if re.search("[A-Za-z]", text):
                 found.append(Message(text, f"{file}:{node.lineno}", scope))
     return sorted(found, key=lambda m: int(m.place.rpartition(":")[2]))
 
 
 def all_texts(source: str) -> set[str]:
-    """Every text in a module, in the form in which page and code are compared."""
+    """Returns every text in a module, in the form in which page and code are compared."""
     nodes = ast.walk(ast.parse(source))
     return {normalized(t) for n in nodes if isinstance(n, ast.expr) for t in templates(n, {})}
 
 
 def exception_names(source: str) -> set[str]:
-    """The names of the exceptions that a module defines."""
+    """Returns the names of the exceptions that a module defines."""
     return {
         node.name
         for node in ast.walk(ast.parse(source))
@@ -162,7 +162,7 @@ def exception_names(source: str) -> set[str]:
 
 
 def shell_messages(script: Path) -> set[str]:
-    """What a shell script ends with: the second argument of its function `fail`."""
+    """Returns the last words of a shell script: the second argument of `fail`."""
     text = script.read_text().replace("\\\n", "")
     failures = re.findall(r'fail \d "((?:\$\([^)]*\)|[^"])*)"', text)
     return {normalized(re.sub(r"\$\{[^}]*\}|\$\([^)]*\)|\$\w+", ANY, f)) for f in failures}
@@ -171,7 +171,7 @@ def shell_messages(script: Path) -> set[str]:
 def _nodes(
     node: ast.AST, function: ast.FunctionDef | None
 ) -> Iterator[tuple[ast.AST, ast.FunctionDef | None]]:
-    """All nodes, each with the function that it is in."""
+    """Yields all nodes, each with the function that contains it."""
     for child in ast.iter_child_nodes(node):
         if isinstance(node, ast.JoinedStr) and isinstance(child, ast.Constant):
             continue  # a piece of a text
@@ -181,7 +181,7 @@ def _nodes(
 
 
 def _bound(function: ast.FunctionDef | None) -> dict[str, list[ast.expr]]:
-    """What the names of a function are bound to, each to all that it may be."""
+    """Returns the expressions that the names of a function may be bound to."""
     bound: dict[str, list[ast.expr]] = {}
     for node in ast.walk(function) if function else ():
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
@@ -190,7 +190,7 @@ def _bound(function: ast.FunctionDef | None) -> dict[str, list[ast.expr]]:
 
 
 def _made(call: ast.Call, names: dict[str, list[ast.expr]]) -> list[str]:
-    """The messages that a call makes, if it makes any."""
+    """Returns the messages that a call makes, if it makes any."""
     maker = ast.unparse(call.func).rpartition(".")[2]
     if maker == "print" and any(ast.unparse(k.value) == "sys.stderr" for k in call.keywords):
         pattern: str | None = "{0}"
@@ -210,7 +210,7 @@ def _made(call: ast.Call, names: dict[str, list[ast.expr]]) -> list[str]:
 
 
 def _texts(function: ast.FunctionDef | None, node: ast.AST) -> list[str]:
-    """The texts of more than one word that a node is, its function's docstring apart."""
+    """Returns the texts of more than one word in a node, except its function's docstring."""
     if not isinstance(node, ast.Constant | ast.JoinedStr):
         return []
     if function and isinstance(function.body[0], ast.Expr) and function.body[0].value is node:

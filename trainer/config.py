@@ -102,7 +102,7 @@ class ModelConfig:
             require(
                 self.embedding_dim == self.output_dim,
                 "share_tag_embeddings",
-                "go with `embedding_dim` equal to `output_dim`",
+                "be false unless `embedding_dim` equals `output_dim`",
                 f"{self.embedding_dim}, {self.output_dim}",
             )
 
@@ -222,7 +222,7 @@ class TrainingConfig:
         require(
             self.early_stopping_metric != CLICK_GAUC.name or self.click_objective is not None,
             "early_stopping_metric",
-            "not be of clicks without a click loss",
+            "not be a click metric where no click loss is trained",
             self.early_stopping_metric,
         )
         require(

@@ -302,4 +302,6 @@ def _log_warm_start(warm_start: WarmStart) -> None:
             rows.retired,
         )
     if not warm_start.has_slots:
-        _progress.info("warm start: another optimizer than the last model's, its slots are fresh")
+        _progress.info(
+            "warm start: the optimizer is not the last model's, its state is initialised"
+        )

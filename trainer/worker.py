@@ -60,8 +60,10 @@ def main(arguments: Sequence[str]) -> int:
       Exit status: 0, or 2 after a user's mistake, which the last line of the error output explains.
     """
     parser = argparse.ArgumentParser(description="Takes part in a training in several processes.")
-    parser.add_argument("job", help="file with the arguments of run_fn; waited for")
-    parser.add_argument("--attached", action="store_true", help="end with the standard input")
+    parser.add_argument(
+        "job", help="file with the arguments of run_fn; the worker waits until it exists"
+    )
+    parser.add_argument("--attached", action="store_true", help="end when standard input is closed")
     options = parser.parse_args(arguments)
     if options.attached:
         threading.Thread(target=_end_with_input, daemon=True).start()
@@ -70,13 +72,13 @@ def main(arguments: Sequence[str]) -> int:
     logger.setLevel(logging.INFO)
     logger.propagate = False
     if not exists(options.job):
-        _progress.info("waits for %s", options.job)
+        _progress.info("waiting for %s", options.job)
     while not exists(options.job):
         time.sleep(_SECONDS_BETWEEN_LOOKS)
     try:
         # The chief writes the job before it joins: after all have joined, the file is this job's.
         replicas = Replicas.of("multi_worker")
-        job = read_json(options.job, "the chief writes it anew; start it again")
+        job = read_json(options.job, "start the chief again, which writes it")
         run_fn(types.SimpleNamespace(**job), replicas)
     except ValueError as error:
         print(error, file=sys.stderr)

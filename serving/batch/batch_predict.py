@@ -217,7 +217,7 @@ class PredictShard(beam.DoFn):
         probabilities = None if columns is None else columns[row][:end]
         if all(map(math.isfinite, (*scores[:end], *(probabilities or ())))):
             return Predicted(instance, tags[:end], scores[:end], probabilities)
-        reason = "The model's scores of the instance are no finite numbers."
+        reason = "The model's scores of the instance are not finite."
         return Rejected(instance.text, instance.key, reason)
 
 
@@ -257,7 +257,7 @@ def batch_predict(
         pending = [shard for shard in shards if not staging.is_done(shard.index)]
         if len(pending) < len(shards):
             _logger.info(
-                "going on: %d of %d shards are done",
+                "resuming: %d of %d shards are done",
                 len(shards) - len(pending),
                 len(shards),
             )
@@ -287,7 +287,7 @@ def _model_name(model_dir: str) -> str:
     made_by = None
     if is_file(path):
         try:
-            made_by = read_json(path, "the folder's name is taken for it").get("run")
+            made_by = read_json(path, "the name of its folder is used instead").get("run")
         except DamagedFileError as error:
             _logger.warning("%s", error)
     return made_by or os.path.basename(os.path.dirname(os.path.normpath(model_dir)))

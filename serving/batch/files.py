@@ -71,7 +71,7 @@ def input_files(pattern: str, name: str = "input") -> list[str]:
     others = matching(os.path.join(pattern, "*") if is_folder(pattern) else pattern)
     if others:
         names = sorted({os.path.basename(path) for path in others})
-        received += f", which has side files alone ({', '.join(names[:3])})"
+        received += f", which has only files that hold no data ({', '.join(names[:3])})"
     raise ValueError(f"`{name}` must match at least one file. Received: {received}.")
 
 
@@ -165,15 +165,15 @@ def check_lines(path: str, name: str = "input") -> None:
         if head.startswith(mark):
             raise ValueError(
                 f"`{name}` must be JSON lines in UTF-8. Received: {path} in {encoding}; "
-                f"`iconv -f {encoding} -t UTF-8` writes it anew."
+                f"`iconv -f {encoding} -t UTF-8` converts it."
             )
     if b"\0" in head[:8]:
         raise ValueError(
             f"`{name}` must be JSON lines in UTF-8. Received: {path}, which begins with NUL bytes: "
-            "it is in UTF-16 (`iconv` writes it anew), or has TFRecords (--input_format tf-record)."
+            "it is UTF-16 (`iconv` converts it) or TFRecords (--input_format tf-record)."
         )
     if b"\n" not in head and _OBJECTS_AT_CARRIAGE_RETURN.search(head):
         raise ValueError(
             f"`{name}` must be lines that end with a line feed. Received: {path}, whose lines end "
-            r"with carriage returns; `tr '\r' '\n'` writes it anew."
+            r"with carriage returns; `tr '\r' '\n'` converts it."
         )

@@ -118,7 +118,7 @@ def find_shards(
     unfinished = sorted({*find_data_files(pattern, with_unfinished=True)} - {*paths})
     if unfinished:
         _logger.warning(
-            "not read, as their names say that they are still being written: %s",
+            "not read, because their names say that they are still being written: %s",
             ", ".join(unfinished[:_NUM_NAMED]) + (", ..." if unfinished[_NUM_NAMED:] else ""),
         )
     if input_format == BY_NAME:
@@ -213,16 +213,18 @@ class InstanceReader:
             text = line.decode().strip()
         except UnicodeDecodeError as error:
             shown = json.dumps(line.decode(errors="backslashreplace").strip())
-            return Rejected(shown, None, f"The line is no UTF-8: {error}.")
+            return Rejected(shown, None, f"The line is not UTF-8: {error}.")
         try:
             values = _DECODER.decode(text)
         except RepeatedName as error:
             return Rejected(json.dumps(text), None, f"{error}.")
         except (ValueError, RecursionError) as error:
-            reason = field_without_number(text) or f"The line is no JSON: {error}."
+            reason = field_without_number(text) or f"The line is not JSON: {error}."
             return Rejected(json.dumps(text), None, reason)
         if not isinstance(values, dict):
-            return Rejected(json.dumps(text), None, "The line is no JSON object of feature values.")
+            return Rejected(
+                json.dumps(text), None, "The line is not a JSON object of feature values."
+            )
         return self._instance(text, values)
 
     def parse_record(self, record: bytes) -> Instance | Rejected:
@@ -241,9 +243,11 @@ class InstanceReader:
         try:
             example = tf.train.Example.FromString(record)
         except DecodeError as error:
-            return Rejected(_as_base64(record), None, f"The record is no tf.Example: {error}.")
+            return Rejected(_as_base64(record), None, f"The record is not a tf.Example: {error}.")
         if record and not example.HasField("features"):
-            return Rejected(_as_base64(record), None, "The record is no tf.Example with features.")
+            return Rejected(
+                _as_base64(record), None, "The record is not a tf.Example with features."
+            )
         values: dict[str, Any] = {}
         for name, feature in sorted(example.features.feature.items()):
             if name not in self._is_list and name not in self._not_features:
@@ -251,7 +255,7 @@ class InstanceReader:
             try:
                 items = _feature_values(feature)
             except UnicodeDecodeError as error:
-                return Rejected(_as_base64(record), None, f"`{name}` is no UTF-8: {error}.")
+                return Rejected(_as_base64(record), None, f"`{name}` is not UTF-8: {error}.")
             if self._is_list.get(name, False) or len(items) > 1:
                 values[name] = items
             elif items and not (name in self._is_list and _is_nan(items[0])):
@@ -340,7 +344,7 @@ def _as_base64(record: bytes) -> str:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value")
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=unique_names)

@@ -215,13 +215,18 @@ class Staging:
                 time = datetime.datetime.fromisoformat(begun_at)
             if earlier != manifest:
                 raise ValueError(
-                    "`output` must be gone on with as it was begun, or begun anew with --restart. "
-                    f"Received: {self.folder}, begun with {_differences(earlier, manifest)}."
+                    "`output` must be resumed as it was started, or started again with --restart. "
+                    f"Received: {self.folder}, started with {_differences(earlier, manifest)}."
                 )
         elif not is_file(begun):
             # Without a manifest the folder was not made by this module, so it is not emptied.
             others = sorted(set(names_in(self.folder)) - {_LOCK, "work"})
-            require(not others, "output", f"have nothing else in {self.folder}", ", ".join(others))
+            require(
+                not others,
+                "output",
+                f"have only files of this command in {self.folder}",
+                ", ".join(others),
+            )
             restart = True
         for name in _FOLDERS if restart else ("work",):
             remove_folder(self._path(name))
@@ -314,4 +319,4 @@ def _differences(earlier: Mapping[str, Any], manifest: Mapping[str, Any]) -> str
 
 
 def _read_json(path: str, kind: type = dict) -> Any:
-    return read_json(path, "the same command with --restart begins anew", kind)
+    return read_json(path, "the same command with --restart starts again", kind)

@@ -70,7 +70,7 @@ class ChannelSecurity:
         require(
             self.uses_tls or self.server_name is None,
             "server_name",
-            "be left out without TLS, which alone compares it",
+            "be left out without TLS: only TLS compares it",
             self.server_name,
         )
         if self.token is not None and self.token_file is not None:
@@ -114,7 +114,7 @@ class SecuredTarget:
             self.credentials or security.allows_token_in_clear or is_loopback(target)
         ):
             raise ValueError(
-                "`token` must not be sent to another machine in clear: use TLS (`ca_file`), or "
+                "`token` must not be sent to another machine unencrypted: use TLS (`ca_file`), or "
                 f"allow it (`allows_token_in_clear`). Received: target={target!r}."
             )
         self._fixed: Metadata = () if security.token is None else _header(security.token)
@@ -169,8 +169,8 @@ def _check_token(token: str, name: str, path: str = "") -> None:
     received = f"{path}: " if path else ""
     if len(token) > _MAX_TOKEN_CHARACTERS or not _TOKEN.fullmatch(token):
         raise ValueError(
-            f"`{name}` must hold one token: 1 to {_MAX_TOKEN_CHARACTERS} letters, digits and signs "
-            f"of ASCII without blanks. Received: {received}{len(token)} characters."
+            f"`{name}` must hold one token: 1 to {_MAX_TOKEN_CHARACTERS} printable ASCII "
+            f"characters without spaces. Received: {received}{len(token)} characters."
         )
 
 

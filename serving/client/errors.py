@@ -32,13 +32,13 @@ _ADVICE = {
 # Advice by pattern of gRPC's message for a connection that ended before the first call: here a
 # server does answer, so the advice "No model server answers" would be wrong.
 _HANDSHAKES = {
-    "WRONG_VERSION_NUMBER": "{target} speaks no TLS: leave `security` out, or ask its TLS port.",
+    "WRONG_VERSION_NUMBER": "{target} does not use TLS: leave `security` out, or ask its TLS port.",
     "CERTIFICATE_VERIFY_FAILED": (
-        "No authority in `ca_file` vouches for the certificate of {target}, or the certificate has "
+        "No authority in `ca_file` has signed the certificate of {target}, or the certificate has "
         "expired."
     ),
     r"not\sin\speer\scertificate": (
-        "The certificate of {target} is another name's: ask it by that name, or give it as "
+        "The certificate of {target} is for another name: connect by that name, or give it as "
         "`server_name`."
     ),
     r"Socket\sclosed": (

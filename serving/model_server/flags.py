@@ -59,7 +59,7 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
         type=path_flag("monitoring_config_file"),
         default="",
         metavar="FILE",
-        help="the text of a MonitoringConfig: whether and where Prometheus reads",
+        help="file with a MonitoringConfig as text: whether and where Prometheus reads metrics",
     )
     add_switch(
         parser,
@@ -78,7 +78,7 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model_name",
         default="default",
-        help="what requests call the model (default: %(default)s)",
+        help="name of the model in requests (default: %(default)s)",
     )
     parser.add_argument(
         "--model_base_path",
@@ -92,28 +92,30 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
         type=path_flag("model_config_file"),
         default="",
         metavar="FILE",
-        help="several models, as the text of a ModelServerConfig; the two flags above are ignored",
+        help="file with a ModelServerConfig as text, for several models; --model_name and "
+        "--model_base_path are then ignored",
     )
     parser.add_argument(
         "--model_config_file_poll_wait_seconds",
         type=float,
         default=0.0,
         metavar="SECONDS",
-        help="time between two looks at that file, 0: read it once (default: %(default)s)",
+        help="time between two reads of --model_config_file, 0: read it once (default: "
+        "%(default)s)",
     )
     parser.add_argument(
         "--file_system_poll_wait_seconds",
         type=float,
         default=1.0,
         metavar="SECONDS",
-        help="time between two looks for new versions, 0: look once (default: %(default)s)",
+        help="time between two searches for new versions, 0: search once (default: %(default)s)",
     )
     parser.add_argument(
         "--max_load_memory_mb",
         type=float,
         metavar="MB",
-        help="megabytes that loading a version may take by estimate, beside what is loaded; 0: any "
-        "(default: what is available)",
+        help="memory that loading a version may take, as estimated, beside what is loaded; 0: "
+        "any amount (default: what is available)",
     )
 
 
@@ -136,8 +138,8 @@ def _add_thread_flags(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1,
         metavar="THREADS",
-        help="threads of one operation, 0: one a core; more than one pays off for an exact index "
-        "over very many tags (default: %(default)s)",
+        help="threads of one operation, 0: one for each core; more than one pays off for an "
+        "exact index over very many tags (default: %(default)s)",
     )
 
 

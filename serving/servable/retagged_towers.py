@@ -65,8 +65,8 @@ def embed_new_tags(
     require(
         s.EMBED_TAGS in towers.signatures,
         "model.tag_views",
-        "name at least one view (`words`, `category`, `vectors`) when the towers are trained, for "
-        "a tag to have a vector that the log did not have",
+        "name at least one view (`words`, `category`, `vectors`) when the towers are trained: "
+        "without one, a tag that the log did not have has no vector",
         list(tags[:3]),
     )
     signature = towers.signatures[s.EMBED_TAGS]
@@ -78,7 +78,7 @@ def embed_new_tags(
         require(
             vectors.shape[1] == dimension,
             "vector",
-            f"have {dimension} numbers, as those that the towers were trained with",
+            f"have {dimension} numbers, as the vectors that the towers were trained with",
             vectors.shape[1],
         )
         inputs[s.TAG_VECTORS] = tf.constant(vectors)

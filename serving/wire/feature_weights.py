@@ -48,6 +48,7 @@ def field_without_number(line: str) -> str | None:
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, float) and not math.isfinite(item):
                 return (
-                    f"`{name}` of the instance must be finite: {json.dumps(item)} is no JSON value."
+                    f"`{name}` of the instance must be finite: {json.dumps(item)} is not a JSON "
+                    "value."
                 )
     return None

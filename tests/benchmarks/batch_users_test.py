@@ -30,7 +30,7 @@ def test_keys_are_documented_and_shown():
     ("change", "fault"),
     [
         ({"num_predicted": 999}, "999 of 1000 users are in the output"),
-        ({"memory_end_mb": 900.0}, "memory grew 1.12 times, at most 1.1 is flat"),
+        ({"memory_end_mb": 900.0}, "memory grew 1.12 times; at most 1.1 counts as constant"),
     ],
 )
 def test_lost_users_and_growing_memory_are_faults(change, fault):

@@ -1,4 +1,4 @@
-"""The harness: names, files, exit states. What it measures with is a benchmark made up here."""
+"""The command of the benchmarks: names, files, exit statuses; it runs an invented benchmark."""
 
 import json
 import logging

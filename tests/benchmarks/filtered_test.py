@@ -71,7 +71,7 @@ def test_recall_below_the_target_is_a_fault():
 
 
 def fake(made_up):
-    """Calls that search exactly by numpy, and what they were asked."""
+    """Returns calls that search exactly by numpy, and the requests that they receive."""
     asked = []
 
     def retrieve_filtered(instances, *, exclude_tags, allow_categories):

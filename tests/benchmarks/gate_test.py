@@ -11,7 +11,7 @@ from tfx_pipeline.datasets.demo_config import DemoConfig
 
 
 def figures(noise, interests):
-    """Figures of as many logs a kind as there are words: what failed, empty where all passed."""
+    """Returns figures of one log for each word of a kind: what failed; empty: all checks passed."""
     found = {"gate.num_logs": len(noise)}
     for kind, logs in ((gate.NOISE, noise), (gate.INTERESTS, interests)):
         found |= {f"gate.{kind}.seed_{seed}.failed": failed for seed, failed in enumerate(logs)}
@@ -56,7 +56,7 @@ def test_faults_are_noise_that_passes_and_interests_that_do_not(noise, interests
 
 
 def share_of_own_interests(folder):
-    """Of the clicks, those whose item has a tag that is planted in the user."""
+    """Returns the share of clicks whose item has a tag that is planted in the user."""
     planted = {}
     for line in (folder / "planted.jsonl").read_text("utf-8").splitlines():
         row = json.loads(line)

@@ -64,8 +64,8 @@ def test_keys_are_documented_and_in_the_table():
     ("figure", "value", "fault"),
     [
         ("files.crash", 1, "1 files ended as crash."),
-        ("requests.rest.fault", 2, "2 requests over REST had no answer, or that of a fault."),
-        ("requests.servers_lost", 1, "1 server was gone."),
+        ("requests.rest.fault", 2, "2 requests over REST had no answer, or a server error."),
+        ("requests.servers_lost", 1, "1 server processes were lost."),
         ("kills.different", 3, "3 killed runs ended with another report."),
         ("requests.memory_mb_last", 900.0, "the server grew from 500 to 900 MB."),
     ],
@@ -144,7 +144,7 @@ def test_whatever_a_reader_does_is_seen_and_the_next_file_is_read(
 
 
 def _patient_after_first():
-    """A start takes longer than what is taken for a hang here."""
+    """Makes the first start take longer than the time after which it counts as hanging."""
     ask = hostile_files._Reader.ask
     turns = iter(range(10))
 

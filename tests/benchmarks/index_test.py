@@ -74,7 +74,7 @@ def test_first_setting_above_the_target_with_its_margin_is_taken(build):
     truth = exact_top_k(vectors, queries, 10)
     peer.set(peer.settings[-1])
     found = peer.search(queries, 10)
-    # Mostly what exact search finds.
+    # ScaNN finds most of what exact search finds.
     assert np.mean([np.isin(a, b).mean() for a, b in zip(truth, found, strict=True)]) > 0.95
 
     recalls = iter([0.5, 0.97, 0.985, 0.992])

@@ -38,7 +38,7 @@ def test_flops_of_one_product_by_hand(make, flops):
     (product,) = record_products(make)
 
     assert product.flops == flops
-    # The op that is timed is the one that was seen.
+    # The timed op is the recorded one.
     operands = [tf.ones(shape) for shape in product.shapes]
     assert ProductTimer([product]).seconds() > 0
     assert tf.size(product.op()(*operands)) == tf.size(make())

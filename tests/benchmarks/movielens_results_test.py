@@ -1,4 +1,4 @@
-"""The page's tables, from reports written out here."""
+"""Tests the tables of the results page on reports that are written out here."""
 
 from benchmarks.movielens_results import COSTS, figures
 

@@ -7,7 +7,7 @@ from benchmarks.resident_process import ResidentProcess
 
 
 class Counter:
-    """Counts, and can take memory."""
+    """Counts its calls, and can allocate memory."""
 
     def __init__(self, start: int):
         if start < 0:

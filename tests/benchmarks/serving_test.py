@@ -8,7 +8,7 @@ from tests.report_keys import undocumented_keys, unwritten_keys
 
 
 def calls(seconds, started=0.0):
-    """Calls that took `seconds`, with nothing between them."""
+    """Returns calls that took `seconds` each, without pauses."""
     return Calls(np.array(seconds), started, started + float(np.sum(seconds)))
 
 

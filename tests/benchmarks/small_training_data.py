@@ -1,4 +1,4 @@
-"""Training snapshots with MovieLens's columns, few and random, for the benchmark of training."""
+"""A few random training snapshots with MovieLens's columns, for the benchmark of training."""
 
 import numpy as np
 
@@ -17,13 +17,13 @@ SIZES = {
 
 
 def ragged(rows, dtype=np.int32):
-    """Lists of lists as a column."""
+    """Returns lists of lists as a ragged column."""
     offsets = np.cumsum([0, *map(len, rows)]).astype(np.int64)
     return ListValues(np.array([value for row in rows for value in row], dtype), offsets)
 
 
 def training_data(num_snapshots: int = 40, seed: int = 0) -> TrainingData:
-    """Users with 0 to 9 values a domain, 1 to 5 label tags (-1: unknown) and 3 impressions."""
+    """Makes users with 0 to 9 values a domain, 1 to 5 labels (-1: unknown) and 3 impressions."""
     rng = np.random.default_rng(seed)
     sizes = rng.integers(0, 10, (len(SPEC.domains), num_snapshots))
     lists = {}

@@ -12,7 +12,7 @@ LOG = training_data.MOVIELENS
 
 @pytest.fixture
 def config(monkeypatch):
-    """MovieLens's configuration with few variables: tracing takes longer than all else here."""
+    """Returns MovieLens's configuration with few variables: tracing takes most of the time."""
     config = training_cases.configured(LOG, 4)
     model = dataclasses.replace(
         config.model, use_domain_totals=False, log_count_fields=False, field_residual=False

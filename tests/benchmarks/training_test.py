@@ -7,7 +7,7 @@ from tests.report_keys import undocumented_keys, unwritten_keys
 
 
 def figures(dimension: int = 16) -> training.Figures:
-    """Three rounds of work; the second one is the median of each."""
+    """Returns three rounds of measurements; the second round has the median of each figure."""
 
     def rounds(snapshots: int, labels: int, values: int) -> list[Work]:
         return [Work(s, 10, snapshots, labels, values) for s in (1.0, 2.0, 8.0)]

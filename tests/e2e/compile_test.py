@@ -1,4 +1,4 @@
-"""`tagtower compile`, and what it compiled run node by node, without a cloud."""
+"""Runs `tagtower compile`, and then the compiled pipeline node by node, without a cloud."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def compiled(project, tmp_path_factory) -> CompiledPipeline:
     )
     assert status == 0
     environment = {
-        # The image's `python`, and its variables; nothing of this process's beside.
+        # The image's `python` and its variables, without those of this process.
         "PATH": os.pathsep.join([os.path.dirname(sys.executable), "/usr/bin", "/bin"]),
         "HOME": str(tmp_path_factory.mktemp("home")),
         **environment_of(DOCKERFILE),

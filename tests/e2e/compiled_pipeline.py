@@ -1,4 +1,4 @@
-"""Runs a compiled pipeline as Vertex AI does, without it: each node's command in a process.
+"""Runs a compiled pipeline as Vertex AI does, but here: each node's command in a process.
 
 The first node's process is started by its command. The others' are forks of one that has imported
 TFX's entry point, which takes 15 seconds: with the same arguments, environment and folder.
@@ -31,12 +31,12 @@ _SECONDS_OF_A_NODE = 900  # some ten on a quiet machine
 
 @dataclasses.dataclass
 class Node:
-    """What became of one task.
+    """The result of one task.
 
     Attributes:
-      outputs: By key, the artifacts, as `RuntimeArtifact` in JSON.
-      status: Of its process; None: it has no container.
-      log: What the process wrote.
+      outputs: Artifacts by key, as `RuntimeArtifact` in JSON.
+      status: Exit status of the node's process; None: it has no container.
+      log: Output of the process.
     """
 
     outputs: dict[str, list[dict[str, Any]]]
@@ -45,13 +45,13 @@ class Node:
 
 
 class CompiledPipeline:
-    """A specification, parsed back from its file's content, and one run of it.
+    """A specification, parsed from the content of its file, and one run of it.
 
     Args:
       job: `PipelineJob` as JSON.
       environment: Variables of the containers.
-      working_dir: Where the processes run: an empty folder.
-      log_dir: Where the output of forked processes is written meanwhile.
+      working_dir: Empty folder in which the processes run.
+      log_dir: Folder for the output of forked processes while they run.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class CompiledPipeline:
         self.root = parsed.runtime_config.gcs_output_directory
         self.tasks = dict(self.spec.root.dag.tasks)
         self.nodes: dict[str, Node] = {}
-        # In the order in which they came to be: what the resolvers ask.
+        # Artifacts in the order of their creation, for the resolvers.
         self.artifacts: list[dict[str, Any]] = []
         self._environment = dict(environment)
         self._working_dir = working_dir
@@ -82,7 +82,7 @@ class CompiledPipeline:
         self._forks: ForkedCommands | None = None
 
     def run(self, num_at_once: int) -> None:
-        """Runs every task after those it needs, some at the same time."""
+        """Runs every task after those that it needs, some at the same time."""
         try:
             self._run(num_at_once)
         finally:
@@ -108,12 +108,12 @@ class CompiledPipeline:
                     self.nodes[name] = node
 
     def executor(self, name: str) -> Any:
-        """The `ExecutorSpec` of a task."""
+        """Returns the `ExecutorSpec` of a task."""
         component = self.spec.components[self.tasks[name].component_ref.name]
         return self.deployment.executors[component.executor_label]
 
     def resolve(self, name: str) -> dict[str, list[dict[str, Any]]]:
-        """What a resolver finds among the artifacts that there are now: the newest, or nothing."""
+        """Returns what a resolver finds among the present artifacts: the newest, or nothing."""
         inputs = self._inputs(name)
         found = {}
         for key, query in self.executor(name).resolver.output_artifact_queries.items():
@@ -213,12 +213,12 @@ class CompiledPipeline:
 
 
 def schema_title(artifact: Mapping[str, Any]) -> str:
-    """`tfx.Model` and the like."""
+    """Returns the title of an artifact's schema, such as `tfx.Model`."""
     return yaml.safe_load(artifact["type"]["instanceSchema"])["title"]
 
 
 def _matches(query: str, artifact: Mapping[str, Any], inputs: Mapping[str, Any]) -> bool:
-    """Whether an artifact is one that a query of TFX's resolvers asks for."""
+    """Returns whether an artifact matches a query of TFX's resolvers."""
     for condition in query.split(" AND "):
         key, _, value = condition.partition("=")
         value = value.strip('"')

@@ -48,7 +48,7 @@ DAYS = [f"2024-01-{number:02d}" for number in range(6, 11)]
 
 @dataclasses.dataclass
 class DailyLog:
-    """A log that grows by a day."""
+    """A log that grows by one day at a time."""
 
     folder: Path
     interactions: pa.Table
@@ -63,7 +63,7 @@ class DailyLog:
         return str(self.folder / "config.yaml")
 
     def add_day(self, day: str, *, is_broken: bool = False) -> None:
-        """The partition of a day, and the users as they are exported that day."""
+        """Writes the partition of a day, and the users as they are exported on that day."""
         begin = datetime.datetime.fromisoformat(day).replace(tzinfo=datetime.timezone.utc)
         seconds = self.interactions.column("timestamp")
         first = int(begin.timestamp())
@@ -79,14 +79,14 @@ class DailyLog:
         (folder / "_SUCCESS").touch()
 
     def run_latest(self, capfd, *flags: str) -> tuple[int, str, str]:
-        """`tagtower run --day latest`; exit status, output, error output."""
+        """Runs `tagtower run --day latest`; returns exit status, output and error output."""
         capfd.readouterr()
         status = main(["run", "--config", self.config, "--day", "latest", *flags])
         captured = capfd.readouterr()
         return status, captured.out, captured.err
 
     def runs(self) -> list[dict]:
-        """The reports of all runs, in order."""
+        """Returns the reports of all runs, in order."""
         paths = sorted((self.output / "runs").glob("*/report.json"))
         return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
@@ -145,7 +145,7 @@ def log(tmp_path_factory):
                     "warm_start": True,
                     "joint_weight": 0.0,
                 },
-                # That gates are asked is tested elsewhere.
+                # Other tests check that the gates decide.
                 "gate": {
                     "min_relative_gain": -0.99,
                     "min_relative_novel_gain": -0.99,
@@ -167,7 +167,7 @@ def log(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(log):
-    """A client of a server that has run since the second day."""
+    """Yields a client of a server that has run since the second day."""
     config = ModelConfig("default", str(log.output / "serving"))
     with ModelServer([config], port=0) as server:
         server.wait_until_available(timeout_s=1200)
@@ -235,7 +235,7 @@ def test_second_day_starts_from_the_first_days_model_and_opens_no_file_before_th
     assert report["window.first_day"] == "2024-01-02"
     assert (report["window.day"], report["drift.baseline_day"]) == (DAYS[1], DAYS[0])
     assert 0 < report["drift.clicked_tags.l_infinity"] < 0.1
-    # Beyond a threshold of 0, and only warned of.
+    # A threshold of 0 is exceeded, but only warned of.
     assert report["drift.num_violations"] == 1
     assert f"drift from {DAYS[0]}: feature `clicked_tags`" in out
     assert warm_start_of(report) > 0
@@ -352,14 +352,14 @@ def test_day_whose_drift_is_accepted_is_pushed_and_becomes_the_baseline(log, cli
     statistics = str(log.output / "statistics")
     assert last_baseline(statistics, DAYS[3]) == DAYS[1]
 
-    # Of two days the last counts.
+    # Two days were given: the last one counts.
     status, out, err = log.run_latest(capfd, f"--day={day}", "--accept_drift")
 
     assert status == 0, out + err
     report = log.runs()[-1]
     assert report["window.day"] == day
     assert report["drift.baseline_day"] == DAYS[1]
-    # What was refused is now a warning, with the distance that it had then.
+    # The refusal is now a warning, with the same distance.
     assert f"drift from {DAYS[1]}: feature `segment`: L-infinity distance" in out
     distance = f"{report['drift.segment.l_infinity']:.4g}"
     assert report["drift.segment.l_infinity"] > 0.1 and distance in refused["run.reason"]

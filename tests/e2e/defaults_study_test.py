@@ -1,4 +1,4 @@
-"""A whole study of defaults on tiny logs: tables, examples, trainings, report; and again."""
+"""Runs a whole study of defaults on tiny logs, from tables to report, twice."""
 
 import json
 import os

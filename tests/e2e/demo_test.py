@@ -1,4 +1,4 @@
-"""The main job as a newcomer runs it: the planted interests come back through the served model."""
+"""Runs the demo as a newcomer does: the served model returns the planted interests."""
 
 import json
 import subprocess
@@ -11,9 +11,9 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """`tagtower demo` with its defaults; output and report.
+    """Runs `tagtower demo` with its defaults; returns output and report.
 
-    The folder has about every character that TFX, Beam, SQLite and the server stand in a path.
+    The folder's name has nearly every character that TFX, Beam, SQLite and the server accept.
     """
     folder = tmp_path_factory.mktemp("demo") / "Läufe é 漢" / "#1 {a} 100% 'q' @2,;=&(z)+~b"
     finished = subprocess.run(
@@ -32,11 +32,11 @@ def test_planted_interests_of_held_out_users_come_back(demo):
     # Seeded: 0.55 where this was written; own history 0.46, shown 0.40, chance 0.003.
     assert report["demo.planted_precision"] >= 0.5
     assert report["demo.planted_precision"] > report["demo.planted_precision_own_history"]
-    # What was shown tells less than what was clicked: the log's recommender knew nothing.
+    # Shown items tell less than clicked ones: the log's recommender knew nothing.
     assert (
         report["demo.planted_precision_own_history"] > report["demo.planted_precision_shown"] + 0.03
     )
-    # Shown by no click before the cut, only by two profile features together.
+    # No click before the cut reveals these interests, only two profile features together.
     assert report["demo.cross_interests_found"] >= 0.3
 
 

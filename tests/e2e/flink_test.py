@@ -1,6 +1,6 @@
-"""Pipeline, batch prediction, prepared tables on a standalone Flink cluster here, and its faults.
+"""Pipeline, batch prediction and prepared tables on a local Flink cluster, and its faults.
 
-The tests of this file share one cluster, one log and what was made of it in memory.
+The tests share one cluster, one log, and what Beam's runner in memory made of the log.
 """
 
 import io
@@ -33,7 +33,7 @@ from trainer.contract.features import SPLITS
 
 pytestmark = pytest.mark.flink
 
-# Of waiting for what takes seconds on a quiet machine.
+# Limit of waiting for what takes seconds on a quiet machine.
 DEADLINE_S = 600
 
 
@@ -63,7 +63,7 @@ def project(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def write_config(project, cluster) -> Callable[..., Path]:
-    """Writes a configuration with an output folder of its own."""
+    """Writes a configuration with its own output folder."""
 
     def write(name: str, on_flink: bool = True, **sections) -> Path:
         configuration = {**project.configuration(), "output": str(project.folder / name)}
@@ -92,13 +92,13 @@ def run_until(config_path: Path, node: str) -> Path:
 
 @pytest.fixture(scope="module")
 def local(write_config) -> Path:
-    """Output folder of the Beam nodes of the pipeline in memory."""
+    """Returns the output folder of the pipeline's Beam nodes, run in memory."""
     return run_until(write_config("local", on_flink=False), "Transform")
 
 
 @pytest.fixture(scope="module")
 def whole(write_config) -> Path:
-    """Output folder of the whole pipeline on Flink."""
+    """Returns the output folder of the whole pipeline on Flink."""
     config_path = write_config("whole")
     assert main(["run", "--config", str(config_path)]) == 0
     return Path(load_config(str(config_path)).output_dir)
@@ -110,7 +110,7 @@ def artifact(output: Path, node: str, name: str) -> Path:
 
 
 def records(folder: Path) -> Counter:
-    """The examples of a split, as a multiset."""
+    """Returns the examples of a split, as a multiset."""
     found: Counter = Counter()
     files = sorted(str(path) for path in folder.iterdir())
     for record in tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator():
@@ -120,7 +120,7 @@ def records(folder: Path) -> Counter:
 
 
 def lines(folder: Path) -> dict[str, list[str]]:
-    """By name, the sorted lines of the files of a folder."""
+    """Returns the sorted lines of a folder's files, by name."""
     return {
         path.name: sorted(path.read_text("utf-8").splitlines()) for path in folder.glob("*.json*")
     }
@@ -173,7 +173,7 @@ def test_statistics_agree_in_counts_and_within_a_tolerance_in_quantiles(whole, l
 
 
 def quantiles(statistics) -> list[float]:
-    """Boundaries; none of a feature that nobody has."""
+    """Returns the upper boundaries of all quantile histograms."""
     return [
         bucket.high_value
         for histogram in statistics.histograms
@@ -239,7 +239,7 @@ def test_predictions_are_those_of_memory(whole, local_predictions, write_config,
 
 
 def test_prepared_tables_are_those_of_memory(write_config, tmp_path):
-    # A chunk of users is a part then: three.
+    # Then each chunk of users is a part: three.
     sizes = {"users": 4100, "tags": 200, "items": 300, "categories": 5}
     options = [f"--num_{name}={number}" for name, number in sizes.items()]
     command = ["prepare", "demo", "--events_per_user=300", *options]
@@ -309,7 +309,7 @@ def wait_for_file(folder: Path, pattern: str, job: Future) -> None:
 
 
 def failures_of_newest_job(cluster) -> list[str]:
-    """What made the job fail or start again, each time."""
+    """Returns each reason for which the newest job failed or started again."""
     jobs = get_json(cluster, "/jobs/overview")["jobs"]
     newest = max(jobs, key=lambda job: job["start-time"])["jid"]
     history = get_json(cluster, f"/jobs/{newest}/exceptions")["exceptionHistory"]
@@ -354,7 +354,7 @@ def test_damaged_table_ends_the_job_after_the_restarts_in_one_clear_line(
 ):
     (table,) = (project.tables / "interactions").glob("*.parquet")
     damaged = bytearray(table.read_bytes())
-    # Of the first column's data; what the file says of itself is at its end.
+    # Damages the first column's data; the file's metadata is at its end.
     damaged[100:1100] = b"\xff" * 1000
     path = tmp_path / "damaged.parquet"
     path.write_bytes(damaged)

@@ -1,8 +1,8 @@
-"""`python -m MODULE ARGUMENTS` in forks of a process that has imported the module already.
+"""Runs `python -m MODULE ARGUMENTS` in forks of a process that has imported the module.
 
-For commands that take long to import what they are made of, as TFX's entry point of a container
-does. A fork has the environment and the folder of the process it comes from, and runs the module as
-`__main__` with arguments of its own; of what it imports nothing has run but the imports themselves.
+It is for commands whose imports take long, as those of TFX's entry point of a container do. A fork
+has the environment and the folder of the process that it comes from, and runs the module as
+`__main__` with its own arguments; of what it imports nothing has run but the imports themselves.
 """
 
 import dataclasses
@@ -57,20 +57,20 @@ while line := sys.stdin.readline():
 
 @dataclasses.dataclass
 class Finished:
-    """How a command ended: its exit status, negative for a signal, and what it wrote."""
+    """The end of a command: its exit status, negative for a signal, and its output."""
 
     returncode: int
     stdout: str
 
 
 class ForkedCommands:
-    """Runs commands of one module; several threads may ask at once.
+    """Runs commands of one module; several threads may call it at once.
 
     Args:
-      module: Imported once.
+      module: Module that is imported once.
       environment: Variables of the process.
-      working_dir: Where it runs.
-      log_dir: Where each command's output is written meanwhile.
+      working_dir: Folder in which the commands run.
+      log_dir: Folder for the output of commands while they run.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class ForkedCommands:
         self._reader.start()
 
     def run(self, argv: Sequence[str], timeout: float) -> Finished:
-        """Runs `python -m ARGV`."""
+        """Runs `python -m ARGV` in a fork."""
         with self._changed:
             number = self._num = self._num + 1
             log = self._log_dir / f"{number}.log"
@@ -107,7 +107,7 @@ class ForkedCommands:
         return Finished(self._ended[number], log.read_text(errors="replace"))
 
     def close(self) -> None:
-        """Ends the process."""
+        """Ends the process that imports the module."""
         self._process.stdin.close()
         self._process.wait()
         self._reader.join()

@@ -1,6 +1,6 @@
 """Signals inside a node of TFX, inside Beam and while TFX is loaded, in real processes.
 
-Those of other commands and moments are in `tests/field/interrupted_commands_test.py`.
+Signals at other commands and moments are in `tests/field/interrupted_commands_test.py`.
 """
 
 import signal
@@ -21,7 +21,7 @@ def project(tmp_path_factory):
 
 
 def interrupt(process, line: str, number: signal.Signals) -> str:
-    """Sends a signal once a line was printed; what was written to the error output."""
+    """Sends a signal once a line was printed; returns the error output."""
     while line not in (printed := process.stdout.readline()):
         assert printed, process.communicate()
     process.send_signal(number)

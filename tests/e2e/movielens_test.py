@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.movielens, needs_movielens]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Tables and one run; the folder of the run and its report."""
+    """Makes tables and one run; returns the folder of the run and its report."""
     folder = tmp_path_factory.mktemp("movielens")
     tables = folder / "tables"
     prepared = ["prepare", "movielens-1m", "--source", str(RATINGS_DIR), "--tags", str(TAGS_FILE)]
@@ -39,7 +39,7 @@ def test_quality_reaches_the_demands_on_test_users(run):
     _, report, _ = run
     model = report["eval.model.precision_at_10"]
 
-    # One seed; the means over three are in docs/results.md.
+    # Figures of one seed; the means over three are in docs/results.md.
     assert model > report["eval.popularity.precision_at_10"]
     assert model > report["eval.own_history.precision_at_10"]
     assert model > report["eval.blend.precision_at_10"]

@@ -65,11 +65,11 @@ def test_two_processes_train_and_the_chief_goes_on_with_the_pipeline(project, mo
     assert status == 0, out + err
     assert second.returncode == 0
     assert node_states(out)["Transform"] == "cached"
-    # Both say how every epoch's steps went, with the same figures: but for their seconds.
+    # Both log every epoch with the same figures, except for their seconds.
     lines = [line.strip() for line in out.splitlines() if line.strip().startswith("step ")]
     others = [line for line in told.splitlines() if line.startswith("step ")]
     assert len(lines) == 2
     assert [e.rpartition(",")[0] for e in lines] == [o.rpartition(",")[0] for o in others]
-    # Nothing of a finished training is left for others to find.
+    # A finished training leaves nothing that others could find.
     assert list(job.parent.iterdir()) == []
     assert json.loads((project.output / "report.json").read_text())["train.epochs"] == 2

@@ -1,6 +1,6 @@
-"""The whole way on a small log: kill, cache, gates, warm start, serve, query, batch prediction.
+"""All steps on a small log: kill, cache, gates, warm start, serve, query, batch prediction.
 
-The tests of this file share one project and run in order: each is one step of its life.
+The tests share one project and run in order: each is one step of its life.
 """
 
 import json
@@ -46,7 +46,7 @@ NODES = {
     "TagIndexEvaluator",
     "Pusher",
 }
-# Resolving is no work and is never cached.
+# Resolvers are never cached.
 CACHEABLE = NODES - {"LastBlessed", "WarmStart"}
 FROM_TRAINER = {"Trainer", "Evaluator", "TagIndexBuilder", "TagIndexEvaluator", "Pusher"}
 NEW_TAG = "brand new"
@@ -57,7 +57,7 @@ def project(tmp_path_factory):
     made = make_small_project(tmp_path_factory.mktemp("small"))
     configuration = made.configuration()
     configuration["training"]["warm_start"] = True
-    # For the reindexing.
+    # Views for the reindexing.
     configuration["model"]["tag_views"] = ["words", "category"]
     made.write_configuration(configuration)
     return made
@@ -81,7 +81,7 @@ def report_of(project) -> dict:
 
 
 def training_of(project) -> dict:
-    """Of the latest model."""
+    """Returns the training report of the latest model."""
     folders = (project.output / "artifacts" / "Trainer" / "model").iterdir()
     models = (path for path in folders if path.is_dir())  # manifests lie beside them
     latest = max(models, key=lambda path: int(path.name))
@@ -89,7 +89,7 @@ def training_of(project) -> dict:
 
 
 def run_killed_at(project, moment: str) -> str:
-    """A run in a process that is killed once it says so; returns what it had said."""
+    """Runs in a process that is killed once it prints a line; returns its output until then."""
     process = project.tagtower("run", "--config", str(project.config_path))
     lines = []
     for line in process.stdout:
@@ -175,7 +175,7 @@ def test_validation_in_training_is_the_evaluators(project):
 
     best = fit["validation"][fit["evaluated_steps"].index(fit["best_step"])]
     path = training_of(project)["linear_path"]
-    # Of what retrieval alone ranks, towers and path: the second stage is chosen afterwards.
+    # The ranking of retrieval alone, towers and path: the second stage is chosen afterwards.
     figures = [
         report[f"eval_validation.multi_class_stage.{name}"]
         for name in ("ndcg_at_10", "novel_ndcg_at_10")
@@ -183,7 +183,7 @@ def test_validation_in_training_is_the_evaluators(project):
     (quality,) = (t["quality"] for t in path["trials"] if t["weight"] == path["weight"])
     assert sum(figures) / 2 == pytest.approx(quality, rel=1e-5)
     assert report["train.linear_path"].endswith(f"weight {path['weight']:g}")
-    # A few of the same weights were tried on the way.
+    # Some of the same weights were tried during training.
     tried = [t["quality"] for t in path["trials"]]
     assert min(tried) <= best["mean_ndcg_at_10"] <= max(tried) + 1e-6
     assert report["eval_validation.model.click_gauc"] == pytest.approx(best["click_gauc"], rel=1e-4)
@@ -239,7 +239,7 @@ def test_unreachable_gate_pushes_nothing_and_says_why(project, capfd):
 
 
 def rename_a_tag(project) -> None:
-    """The most frequent tag gets another name in the items table."""
+    """Renames the most frequent tag in the items table."""
     path = project.tables / "items.parquet"
     table = pq.read_table(path)
     lists = table.column("tags").to_pylist()
@@ -270,7 +270,7 @@ def test_killed_training_goes_on_and_has_started_from_the_last_model(project, ca
 
     assert status == 0, out + err
     assert executed(out) == FROM_TRAINER
-    assert "goes on from the checkpoint after step" in out
+    assert "resuming from the checkpoint after step" in out
     rows = training_of(project)["warm_start"]
     assert rows["tags"]["new"] >= 1 and rows["tags"]["retired"] >= 1
     assert rows["tags"]["kept"] > 10 * rows["tags"]["new"]
@@ -278,7 +278,7 @@ def test_killed_training_goes_on_and_has_started_from_the_last_model(project, ca
     assert report["train.warm_start.kept_rows"] == sum(counts["kept"] for counts in rows.values())
     assert report["train.warm_start.tags.new_rows"] == rows["tags"]["new"]
     assert undocumented_keys(report) == []
-    # What is finished needs no checkpoint.
+    # A finished training needs no checkpoint.
     assert list((project.output / "checkpoints").iterdir()) == []
 
 
@@ -431,7 +431,7 @@ def test_query_of_an_unknown_user_is_one_clear_line(project, server, capsys):
     assert "nobody" in capsys.readouterr().err
 
 
-# Whoever asks: nobody, in three ways; a stranger in all he says; a history of noise.
+# Unusual users: empty in three ways, unknown in every feature, with a history of noise.
 NOBODY = [
     {},
     {"segment": "", "age_band": "", "clicked_tags": [], "skipped_tags": []},
@@ -446,7 +446,7 @@ STRANGER = {
 
 
 def strange_users(tags: list[str]) -> list[dict]:
-    """Users of whom little or nothing is known, or too much."""
+    """Returns users of whom nothing, little or too much is known."""
     many = [tags[i % len(tags)] for i in range(2_000)]
     return [
         *NOBODY,
@@ -470,7 +470,7 @@ def test_every_signature_answers_whoever_asks(project, server):
         ).profiles
         scored = client.score_tags(users, [profile.tags for profile in profiles]).users
         items = client.score_items(users, [[tags[:2], ["never seen"], []]] * len(users)).users
-        # One run of the tower for each value: not of the 4,000.
+        # The tower does not run once for each of the 4,000 values.
         few = [user for user in users if len(user.get("clicked_tags", [])) < 10]
         explained = client.explain(few, [tags[0]] * len(few)).explanations
         empty = client.predict({"examples": np.array([b""], object)}).outputs
@@ -492,7 +492,7 @@ def test_every_signature_answers_whoever_asks(project, server):
         numbers = [explanation.score, *(x.contribution for x in explanation.features)]
         numbers += [x.contribution for x in explanation.values]
         assert np.isfinite(numbers).all()
-    # Of nobody nothing is left to leave out.
+    # An empty user has nothing to leave out.
     assert [value for x in explained[:2] for value in x.values] == []
     assert [x.contribution for x in explained[0].features] == pytest.approx([0] * 4, abs=1e-5)
     for profile in profiles[: len(NOBODY)]:
@@ -633,7 +633,7 @@ print(json.dumps(dict(zip(tags, answer["scores"].numpy()[0].tolist()))))
 
 
 def reindexed_tags(project) -> tuple[str, str, str]:
-    """A tag of the words of two others, the most frequent one, and one that is to rise."""
+    """Returns a new tag of other tags' words, one to retire, and one to raise."""
     rows = pq.read_table(project.tables / "items.parquet", columns=["tags"]).to_pylist()
     counts = Counter(tag for row in rows for tag in row["tags"])
     ordered = sorted(counts, key=lambda tag: (-counts[tag], tag))

@@ -36,7 +36,7 @@ def project(tmp_path_factory):
 
 
 def write_profiles(project, shift):
-    """Every fourth user has no age, every third no interest."""
+    """Writes users of whom every fourth has no age and every third no interest."""
     path = project.tables / "users.parquet"
     table = pq.read_table(path).select(["user_id", "segment", "age_band"])
     rows = np.arange(table.num_rows)

@@ -1,4 +1,4 @@
-"""Everything on a remote file system: TensorFlow's `ram://`, in one process.
+"""Runs everything on a remote file system, TensorFlow's `ram://`, in one process.
 
 `gs://` goes the same ways: through this project's `file_system`, TFX's fileio and Beam's file
 systems, none of which sees a local path here but the metadata's.
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.e2e
 
 
 def evaluate_in_this_process(servable, patterns, output):
-    """Another process has another `ram://`."""
+    """Evaluates here, because another process would have another `ram://`."""
     arguments = ["--servable", servable, "--output", output]
     for split, pattern in patterns.items():
         arguments += ["--examples", f"{split}={pattern}"]
@@ -122,7 +122,7 @@ def test_run_on_a_remote_file_system_pushes_there(run, config, root):
     assert (exact.number, version.path) == (version.number, f"{root}/run/serving/{version.number}")
     assert version.provenance["towers"] == run["Trainer"]["model"][0].uri
     assert fs.names_in(config.base_path) == [str(version.number)]  # nothing staged is left
-    # What the training kept meanwhile is gone as well.
+    # The training's checkpoints are gone as well.
     assert not fs.files_below(f"{root}/run/checkpoints")
 
 

@@ -1,4 +1,4 @@
-"""A small synthetic log and a configuration of its own, for whole runs in about a minute."""
+"""A small synthetic log and its configuration, for whole runs in about a minute."""
 
 import dataclasses
 import subprocess
@@ -22,7 +22,7 @@ SMALL_LOG = DemoConfig(
     seed=3,
 )
 
-# The model of a run that is not about its tower: tracing and saving are most of a toy's time.
+# A small model, for runs that do not test the tower: tracing and saving take most of the time.
 SMALLEST_GRAPH = {"interaction": "bag"}
 
 
@@ -55,7 +55,7 @@ class SmallProject:
         self.config_path.write_text(yaml.safe_dump(configuration), encoding="utf-8")
 
     def tagtower(self, *arguments: str) -> subprocess.Popen:
-        """Starts the command in a process of its own."""
+        """Starts the command in a separate process."""
         return subprocess.Popen(
             [sys.executable, "-m", "tfx_pipeline.cli", *arguments],
             stdout=subprocess.PIPE,
@@ -64,13 +64,13 @@ class SmallProject:
         )
 
     def run(self) -> tuple[int, str, str]:
-        """`tagtower run` in a process of its own; exit status, output, error output."""
+        """Runs `tagtower run` in a separate process; returns exit status and both outputs."""
         process = self.tagtower("run", "--config", str(self.config_path))
         out, err = process.communicate()
         return process.returncode, out, err
 
     def run_here(self, capfd: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-        """The same in this process: TFX, which takes 20 s to import, is imported once."""
+        """Runs `tagtower run` in this process, which imports TFX (20 s) only once."""
         capfd.readouterr()
         status = main(["run", "--config", str(self.config_path)])
         out, err = capfd.readouterr()
@@ -78,7 +78,7 @@ class SmallProject:
 
 
 def make_small_project(folder: Path) -> SmallProject:
-    """Writes tables and configuration."""
+    """Writes the tables and the configuration of a small project."""
     project = SmallProject(folder)
     prepare_demo(str(project.tables), SMALL_LOG)
     project.write_configuration(
@@ -101,7 +101,7 @@ def make_small_project(folder: Path) -> SmallProject:
             "examples": {"snapshots_per_user": 3, "num_shards": 2},
             "model": {"embedding_dim": 16, "hidden_dim": 32, "output_dim": 16},
             "training": {"max_epochs": 8, "batch_size": 32, "budget_steps": 0, "min_steps": 0},
-            # What is tested here is that gates are asked; how good a toy model is, is not.
+            # The tests check that gates decide, not how good a toy model is.
             "gate": {
                 "min_relative_gain": -0.9,
                 "min_relative_novel_gain": -0.9,
@@ -109,7 +109,7 @@ def make_small_project(folder: Path) -> SmallProject:
                 "min_relative_distinct": 0.0,
                 "min_relative_coverage": 0.0,
                 "too_few_users": "warn",
-                # The model of a changed run is another toy, better or worse by chance.
+                # The model of a changed run is another one, better or worse by chance.
                 "max_relative_loss": 0.9,
             },
             "index": {"kind": "scann", "k": 20},
@@ -119,7 +119,7 @@ def make_small_project(folder: Path) -> SmallProject:
 
 
 def node_states(output: str) -> dict[str, str]:
-    """By node, `cached` or its seconds, as `tagtower run` printed them."""
+    """Returns, by node, `cached` or its seconds, as `tagtower run` printed them."""
     states = {}
     for line in output.splitlines():
         name, found, state = line.strip().partition(" done: ")

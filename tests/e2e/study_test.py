@@ -49,7 +49,7 @@ STUDY = {
 
 
 class StudyFolder:
-    """A study's files."""
+    """The files of a study."""
 
     def __init__(self, folder: Path):
         self.project = make_small_project(folder)
@@ -120,7 +120,7 @@ def test_resumed_study_trains_what_is_missing_and_nothing_else(study, capfd):
     for line, num_trials in ((lines[NUM_TRIALS - 2], NUM_TRIALS), (lines[-1], NUM_NEW_TAGS_TRIALS)):
         assert line.startswith(f"[  {num_trials}/{num_trials}] ")
         assert line.endswith("about 0 min left")
-    # The steps of a training are in the log, not on the terminal.
+    # Training steps are in the log, not on the terminal.
     assert "validation ndcg_at_10" not in output
     assert os.stat(whole).st_mtime_ns == before
     assert len(study.trials) == NUM_TRIALS
@@ -202,13 +202,13 @@ def test_trial_of_other_code_is_trained_again_and_comes_to_the_same(study, capfd
     changed.write_text(json.dumps({**content, "code": "older"}), encoding="utf-8")
 
     accepted = run(study, capfd, "--accept_changed_code")
-    note = "Finished trials of other code than this, taken as they are: 1."
+    note = "Finished trials of another version of the code, used as they are: 1."
     assert note in accepted
     assert trained_lines(accepted) == []
     assert note in study.read("study.md")
 
     output = run(study, capfd)
-    assert "Finished trials of other code than this, trained again: 1 (" in output
+    assert "Finished trials of another version of the code, trained again: 1 (" in output
     assert len(trained_lines(output)) == 1
     assert "other code" not in study.read("study.md")
     again = json.loads(changed.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Batch prediction's inputs as other systems export them: each is read, or refused by its name."""
+"""Batch prediction's inputs as other systems export them: each is read, or refused by name."""
 
 import bz2
 import gzip
@@ -90,7 +90,7 @@ def test_file_is_read_whatever_its_name_says(tmp_path, content, shard_bytes):
     rows = read(tmp_path / "in.txt", shard_bytes)
 
     assert [row.features for row in rows] == READ
-    # As it was written, and without the mark.
+    # The instance as it was written, without the byte order mark.
     assert [json.loads(row.text)["user_id"] for row in rows] == ["u1", "u2"]
 
 
@@ -102,13 +102,13 @@ TF_RECORDS = b"\x0c\0\0\0\0\0\0\0" + bytes(20)
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (LINES.decode().encode("utf-16"), "in UTF-16; `iconv -f UTF-16 -t UTF-8` writes it"),
+        (LINES.decode().encode("utf-16"), "in UTF-16; `iconv -f UTF-16 -t UTF-8` converts it"),
         ("\ufeff".encode("utf-16-be") + LINES.decode().encode("utf-16-be"), "in UTF-16;"),
-        (LINES.decode().encode("utf-16-le"), "begins with NUL bytes: it is in UTF-16"),
-        (LINES.decode().encode("utf-16-be"), "begins with NUL bytes: it is in UTF-16"),
+        (LINES.decode().encode("utf-16-le"), "begins with NUL bytes: it is UTF-16"),
+        (LINES.decode().encode("utf-16-be"), "begins with NUL bytes: it is UTF-16"),
         (LINES.decode().encode("utf-32"), "in UTF-32;"),
         (gzip.compress(LINES.decode().encode("utf-16"), mtime=0), "in UTF-16;"),
-        (TF_RECORDS, "or has TFRecords (--input_format tf-record)"),
+        (TF_RECORDS, "or TFRecords (--input_format tf-record)"),
         (lzma.compress(LINES), "which is compressed by xz."),
         (zipped(LINES), "which is a zip archive."),
         (parquet(LINES), "which is Parquet."),
@@ -176,8 +176,8 @@ def test_side_files_are_no_data_unless_they_are_named(tmp_path, pattern, found):
 @pytest.mark.parametrize(
     ("pattern", "said"),
     [
-        ("side/*", "which has side files alone (_SUCCESS, _metadata)."),
-        ("side", "which has side files alone (_SUCCESS, _metadata)."),
+        ("side/*", "which has only files that hold no data (_SUCCESS, _metadata)."),
+        ("side", "which has only files that hold no data (_SUCCESS, _metadata)."),
         ("empty", "/empty'."),
         ("nothing*", "nothing*'."),
     ],
@@ -213,11 +213,11 @@ def test_null_feature_is_unknown(line, features):
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ('{"segment": "a", "segment": "b"}', "`segment` is there more than once."),
-        ('{"segment": "a", "\\u0073egment": "a"}', "`segment` is there more than once."),
-        ('{"user_id": "a"}{"user_id": "b"}', "The line is no JSON: Extra data"),
-        ('[{"segment": "a"}]', "The line is no JSON object of feature values."),
-        ("", "The line is no JSON: Expecting value"),
+        ('{"segment": "a", "segment": "b"}', "`segment` appears more than once."),
+        ('{"segment": "a", "\\u0073egment": "a"}', "`segment` appears more than once."),
+        ('{"user_id": "a"}{"user_id": "b"}', "The line is not JSON: Extra data"),
+        ('[{"segment": "a"}]', "The line is not a JSON object of feature values."),
+        ("", "The line is not JSON: Expecting value"),
     ],
 )
 def test_line_at_fault_is_set_aside_with_its_reason(line, reason):
@@ -259,7 +259,7 @@ def test_value_that_no_model_takes_names_its_field(features, message):
 
 @pytest.fixture(scope="module")
 def base_path(tmp_path_factory):
-    """Versions 0, 1 and 10: user u<i> likes tag t<i> best; of version 0 every user likes t5."""
+    """Makes versions 0, 1, 10: user u<i> likes tag t<i> best; in version 0 all users like t5."""
     folder = tmp_path_factory.mktemp("servable")
     tags = np.eye(6)
     for version, users in ((0, np.tile(tags[5], (6, 1))), (1, tags), (10, tags)):

@@ -1,4 +1,4 @@
-"""Logs without a skip, or without a click: said before the training, with the keys to set."""
+"""Logs without skips or clicks are refused before the training, with the keys to set."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A column nobody declared is not looked at; a declared one is read, or refused before any row."""
+"""An undeclared column is not read; a declared one is read, or refused before any row."""
 
 import datetime
 import decimal
@@ -33,7 +33,7 @@ INTERACTIONS = {
     "timestamp": [NOW, NOW],
     "clicked": [1, 0],
 }
-# Whatever real tables carry along, the last value often one that Python cannot hold.
+# Columns that real tables have; the last value is often one that Python cannot hold.
 STRANGERS = {
     "price": pa.array([D("1.20"), D("-3.00")], pa.decimal128(10, 2)),
     "duration": pa.array([1, 2**62], pa.duration("s")),
@@ -312,7 +312,7 @@ GOOD = {
 
 
 def test_column_without_a_value_may_have_any_type(tmp_path):
-    """As pandas writes a part in which no item has a tag, or no item at all."""
+    """pandas writes such columns where no item of a part has a tag, or where there is no item."""
     no_tags = pa.array([None, None], pa.float64())
     _write(tmp_path, {**GOOD["items"][1], "tags": no_tags}, "a.parquet")
     pq.write_table(

@@ -1,4 +1,4 @@
-"""CSV files that are cut, written half or written for another program: read rightly or refused."""
+"""CSV files that are truncated or written for other programs: read correctly or refused."""
 
 import csv
 import dataclasses
@@ -22,7 +22,7 @@ USERS = schema.users_table(["city"])
 
 
 def read(path) -> list[tuple[str, str]]:
-    """Rows of a users table; none may be set aside."""
+    """Reads the rows of a users table; none may be set aside."""
     rows = []
     for batch in read_table(str(path), USERS):
         assert batch.rejected.num_rows == 0, batch.rejected.to_pylist()
@@ -31,7 +31,7 @@ def read(path) -> list[tuple[str, str]]:
 
 
 def refusal(path, table=USERS) -> str:
-    """The one line that says why the table is not read."""
+    """Returns the one line that says why the table is not read."""
     with pytest.raises(ValueError) as refused:
         list(read_table(str(path), table))
     message = str(refused.value)
@@ -40,7 +40,7 @@ def refusal(path, table=USERS) -> str:
     return message
 
 
-# Quotes that nobody closes.
+# Unclosed quotes.
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_unclosed_quote_is_refused_by_file_and_line(tmp_path, monkeypatch, body,
 
 
 def test_unclosed_quote_deep_in_a_large_file_is_found(tmp_path):
-    """One open quote in the middle swallowed the other half of the file, without a word."""
+    """An open quote in the middle once swallowed the rest of the file without a message."""
     rows = [b'u%d,"city, %d"\n' % (i, i) for i in range(300_000)]
     rows[123_456] = b'u123456,"city\n'
     path = tmp_path / "users.csv"
@@ -105,7 +105,7 @@ def test_quotes_that_are_closed_are_read_as_before(tmp_path, monkeypatch, body, 
 
 
 def oracle(text: bytes) -> tuple[int | None, int | None]:
-    """Lines of the quote that is open at the end and of the first closed too late, byte by byte."""
+    """Returns the lines of the quote open at the end and of the first one closed too late."""
     line, opened, unclosed, is_start, position = 1, None, None, True, 0
     while position < len(text):
         char, after = text[position : position + 1], text[position + 1 : position + 2]
@@ -141,7 +141,7 @@ def test_watch_agrees_with_an_oracle_that_reads_byte_by_byte(alphabet):
 
 
 def test_files_of_python_s_writer_are_whole(tmp_path, monkeypatch):
-    """Whatever the text, what Python's csv writes comes back, at every size of a block."""
+    """What Python's csv module writes comes back whole, for any text and any block size."""
     random_ = random.Random(3)
     rows = [
         (f"u{i}", "".join(random_.choices('",\n\rx é', k=random_.randrange(9)))) for i in range(200)
@@ -162,7 +162,7 @@ def test_files_of_python_s_writer_are_whole(tmp_path, monkeypatch):
 def test_line_break_within_quotes_keeps_its_bytes_at_every_edge_of_a_block(
     tmp_path, monkeypatch, line_end
 ):
-    """Arrow took a line feed at the beginning of a block for the end of the row before."""
+    """Arrow took a line feed at the start of a block for the end of the previous row."""
     monkeypatch.setattr(csv_rows, "block_bytes", lambda _, size=64: size)
     path = tmp_path / "users.csv"
     for num_before in range(70):
@@ -256,7 +256,7 @@ def test_damaged_header_is_one_line(tmp_path, content, said):
     [
         b",user_id,city\n0,a,x\n1,b,y\n",  # pandas writes its index so
         b"user_id,city,\na,x,\nb,y,\n",
-        # Nobody declared them: how often a name is there does not matter.
+        # The columns are not declared, so a repeated name does not matter.
         b"user_id,,,city\na,1,2,x\nb,,,y\n",
         b"note,user_id,note,city\n1,a,2,x\n,b,,y\n",
         b'\xef\xbb\xbf"user_id",city\na,x\nb,y\n',
@@ -336,7 +336,7 @@ print("done", flush=True)
 
 
 def test_file_that_is_not_read_to_its_end_holds_nobody(tmp_path):
-    # Who destroyed the reader held Python's lock, for which Arrow's thread was waiting.
+    # The thread that destroyed the reader held Python's lock, for which Arrow's thread waited.
     path = tmp_path / "users.csv"
     path.write_bytes(HEADER + b"".join(b"u%d,some city\n" % i for i in range(40_000)))
     code = "import os, sys\n" + ABANDONING + "os._exit(0)\n"

@@ -1,4 +1,4 @@
-"""Events with weights of their own: which features know them, in the examples and for a caller."""
+"""Events with weights: which features use them, in the examples and for a caller."""
 
 import pytest
 

@@ -1,6 +1,6 @@
-"""Folders as systems leave them: markers, checksums, logs, files half written or packed otherwise.
+"""Folders with markers, checksums, logs, and files that are half written or packed otherwise.
 
-Data are what one rule says, for tables, batch prediction and logged requests alike.
+One rule says what is data, for tables, batch prediction and logged requests alike.
 """
 
 import bz2
@@ -21,7 +21,7 @@ from tfx_pipeline.tables.inputs import find_tables
 from trainer.contract.data_files import find_data_files
 from trainer.contract.features import Domain, FeatureSpec
 
-# What is no data, whoever wrote it, and needs no word.
+# Files that are not data, by any writer, and need no message.
 SIDE_FILES = [
     "_SUCCESS",
     "_committed_4711",
@@ -67,7 +67,7 @@ def users_in(place):
 
 @pytest.fixture(autouse=True)
 def _say_again():
-    """A line is said once a process; each test here is one."""
+    """Clears what was logged: a line is logged once a process, and each test needs it."""
     table_files._warn_once.cache_clear()
 
 
@@ -156,7 +156,7 @@ def zstd(content: bytes) -> bytes:
 
 
 def packed(text: str) -> dict[str, bytes]:
-    """By suffix, the text packed as other programs pack it; some append one piece to another."""
+    """Returns, by suffix, the text as other programs pack it; some append one piece to another."""
     content = text.encode()
     half = len(content) // 2
     pieces = content[:half], content[half:]
@@ -267,7 +267,7 @@ def test_day_with_nothing_but_side_files_is_not_complete(tmp_path):
     assert find_window(data).days == ("2024-01-01", "2024-01-02")
 
 
-# The other readers.
+# Batch prediction and logged requests.
 
 
 def test_batch_prediction_and_requests_find_the_same_files(tmp_path):

@@ -41,7 +41,7 @@ DATA = DataConfig("log.csv", "items.csv", "users.csv")
         ("\uff11\uff12", "12"),
         ("caf\u00e9", "cafe\u0301"),
         ("cafe\u0301", "cafe\u0301"),
-        # What may tell users apart stays.
+        # Differences that may tell users apart are kept.
         ("u007", "u007"),
         ("123.5", "123.5"),
         ("1-2", "1-2"),
@@ -192,7 +192,7 @@ def test_share_that_is_none_is_refused(share):
 
 @pytest.mark.parametrize(("item_id", "in_table"), [(" I0", "i0"), ("07.0", "7")])
 def test_items_are_named_in_summary_and_message(tmp_path, item_id, in_table):
-    # The second one is an item without tags, which is known all the same.
+    # The second one is an item without tags, which is known nevertheless.
     users = ["a", "b", "c"]
     _, counts, forms = run(tmp_path, users, users, item_id)
 

@@ -1,4 +1,4 @@
-"""Signals and closed pipes at several moments of real commands: one line or none, nothing left."""
+"""Signals and closed pipes at several moments of real commands: at most one line, no leftovers."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ LARGE = ["--num_users=200000"]
 
 @contextlib.contextmanager
 def started(*command, folder, **options):
-    """A process; whatever is left of it at the end is the test's failure."""
+    """Runs a process; the test fails if a part of it is left at the end."""
     mark = f"{folder}-{time.monotonic()}"
     process = subprocess.Popen(
         command,
@@ -49,7 +49,7 @@ def tagtower(*arguments, folder, **options):
 
 
 def assert_interrupted(process, number):
-    """Waits for the end."""
+    """Waits for the end, and checks the exit status and the line."""
     _, err = process.communicate()
     assert process.returncode == INTERRUPTED[number], err
     assert err.splitlines()[-1] == f"tagtower {process.args[3]}: interrupted"

@@ -1,4 +1,4 @@
-"""A cell is what it is: its neighbours, its batch, its file and the format play no part."""
+"""A cell is read alike whatever its neighbours, its batch, its file and the format are."""
 
 import decimal
 import io
@@ -33,7 +33,7 @@ TABLE = schema.TableSchema(
         schema.Column("list", schema.LIST, True, "", True),
     ),
 )
-# What a JSON cell is as an id, as a category and as a number, whatever stands around it.
+# A JSON cell as an id, as a category and as a number, whatever its neighbours are.
 SCALARS = [
     (123, "123", "123", 123.0),
     (123.0, "123", "123", 123.0),
@@ -108,7 +108,7 @@ def _texts(texts, is_wrong, is_missing=None):
 
 
 def _read_columns(rows):
-    """What the cells of every column of a batch are."""
+    """Returns the cells of every column of a batch, as they are read."""
     ids, is_missing, is_wrong = cells.as_id(rows.column("id"))
     lists = cells.as_lists(rows.column("list"), separator="|", normalization=TagNormalization())
     return {
@@ -121,7 +121,7 @@ def _read_columns(rows):
 
 
 def _read(cells_of_rows, batch_rows):
-    """By row what its cells are; a row that the reader sets aside has none."""
+    """Returns the cells of each row; a row that the reader sets aside has none."""
     lines = b"".join(
         json.dumps({"row": i, **row}).encode() + b"\n" for i, row in cells_of_rows.items()
     )
@@ -234,7 +234,7 @@ def _write_lines(path, rows):
 
 
 def test_users_meet_their_profile_whatever_else_is_in_the_batch(tmp_path):
-    """The case of the issue: one text id made every `123.0` of its batch a stranger."""
+    """One text id once turned every `123.0` of its batch into an unknown user."""
     event = {"item_id": "i", "timestamp": NOW, "clicked": 1}
     log = _write_lines(
         tmp_path / "log.jsonl", [{"user_id": u, **event} for u in (123.0, "guest-1", 45.0, True)]

@@ -1,4 +1,4 @@
-"""A mistake that can be seen without TFX is said before TFX, Beam or TensorFlow is loaded.
+"""A mistake that needs no TFX is reported before TFX, Beam or TensorFlow is loaded.
 
 All commands run in one process in which none of these can be imported.
 """
@@ -132,7 +132,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def ends(tmp_path_factory):
-    """By case, exit status, error output and what the message is to say."""
+    """Returns, by case, exit status, error output and what the message must say."""
     folder = tmp_path_factory.mktemp("early")
     prepare_demo(str(folder / "tables"), DemoConfig(**SMALL))
     (folder / "versions" / "7").mkdir(parents=True)

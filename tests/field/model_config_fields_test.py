@@ -1,4 +1,4 @@
-"""Fields of the real server's configurations: each is honoured or refused by name, none ignored."""
+"""Each field of the real server's configurations is used or refused by name, never ignored."""
 
 import dataclasses
 
@@ -19,7 +19,7 @@ from tfx_pipeline.cli import main
 MODEL = 'name: "m" base_path: "/m" model_platform: "tensorflow"'
 POLICY = "FileSystemStoragePathSourceConfig.ServableVersionPolicy"
 
-# Field -> a configuration with it, and what comes of it.
+# Field -> a configuration with it, and the result.
 HONOURED = {
     "ModelServerConfig.model_config_list": ("model_config_list { }", []),
     "ModelConfigList.config": (MODEL, [ModelConfig("m", "/m")]),
@@ -112,7 +112,7 @@ WRONG_LOGS = {
 
 
 def fields(descriptor):
-    """The fields of a message of the real server and of those in it: `Message.field`."""
+    """Returns the fields of a message of the real server and of its messages: `Message.field`."""
     name = descriptor.full_name.removeprefix("tensorflow.serving.")
     for field in descriptor.fields:
         yield f"{name}.{field.name}"

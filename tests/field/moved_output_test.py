@@ -1,4 +1,4 @@
-"""Output folders named by a relative path, looked at from elsewhere, or moved since the run."""
+"""Output folders named by a relative path, read from elsewhere, or moved since the run."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def test_artifact_is_found_where_it_is_now(tmp_path, monkeypatch):
     assert located(f"/before/{EXAMPLES}", str(output)) == here
     assert located(f"/before/{EXAMPLES}/", "runs/artifacts/log").rstrip("/") == here
     assert located(f"build/runs/log/{EXAMPLES}", str(output)) == here
-    # What is nowhere keeps its name, for the message.
+    # A path that does not exist keeps its name, for the message.
     assert located("/before/artifacts/ExampleGen/examples/9", str(output)) == absent.replace(
         str(output), "/before"
     )
@@ -42,7 +42,7 @@ def test_artifact_is_found_where_it_is_now(tmp_path, monkeypatch):
 
 
 class Log:
-    """A run in `runs/log` that has pushed version 7, named as its configuration does."""
+    """A run in `runs/log` that has pushed version 7, with the paths of its configuration."""
 
     def __init__(self, folder, output, report_path):
         self.folder = folder
@@ -181,7 +181,7 @@ def test_towers_that_were_rolled_back_stay_so_when_their_output_is_moved(tmp_pat
     now = str(tmp_path / "moved" / "artifacts" / "Trainer" / "model")
     assert [rolled_back_as(str(base), f"{now}/{number}") for number in (3, 4)] == [None, 4]
     assert rolled_back_as(str(base), f"{here}/4") == 4  # what an artifact of then says of itself
-    # Others of that name, of another output folder that pushes to the same place.
+    # Artifacts of the same name, of another output folder that pushes to the same place.
     other = towers("other", 4, b"other")
     assert rolled_back_as(str(base), other) is None
 
@@ -191,7 +191,7 @@ TAG_FILE = "tag,category,weight,retired\nnew,u3,,\n"
 
 @pytest.fixture
 def project(tmp_path):
-    """A pushed run of toy towers, whose artifacts are in its output folder."""
+    """Makes a pushed run of toy towers, with artifacts in its output folder."""
     project = Project(tmp_path, tmp_path / "run" / "artifacts" / "made")
     project.push()
     return project

@@ -1,6 +1,6 @@
-"""Names of folders and files as people have them: every character is part of the name.
+"""Names of folders and files as people choose them: every character is part of the name.
 
-And paths as people write them: `~`, `$HOME`, `..` after a link, files given as `file://`.
+Paths as people write them, too: `~`, `$HOME`, `..` after a link, files given as `file://`.
 """
 
 import os
@@ -44,7 +44,7 @@ def here(tmp_path, monkeypatch):
 
 
 def write_config(path: Path, **changes) -> str:
-    """A configuration that is complete, of tables that need not be there."""
+    """Writes a complete configuration, whose tables need not exist."""
     config = {
         "name": "small",
         "data": {"interactions": "log", "items": "items.csv", "users": "users.csv"},
@@ -56,13 +56,13 @@ def write_config(path: Path, **changes) -> str:
     return str(path)
 
 
-# What is there is meant by its name.
+# An existing path is meant literally.
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_name_that_is_there_wins_over_a_pattern(here, name):
     fill(here / name / "sub" / "part-1.csv", "right")
-    # What the name would match as a pattern.
+    # A path that the name would match as a pattern.
     for other in ("win x", "aXb", "whatX", "7"):
         if not (here / other).exists():
             fill(here / other / "sub" / "part-1.csv", "wrong")
@@ -252,12 +252,12 @@ def test_flags_are_expanded_where_the_shell_did_not(here, home, capsys):
     assert os.listdir(here) == ["home"]
 
 
-# One place for every part of a command.
+# Every path of a command.
 
 
 @pytest.fixture
 def linked(here):
-    """`link` is a link to `far/inner`: `link/..` is `far` to the system, and here to a cleaner."""
+    """Makes the link `link` to `far/inner`: `link/..` is `far` to the system, not this folder."""
     (here / "far" / "inner").mkdir(parents=True)
     (here / "link").symlink_to(here / "far" / "inner")
     return here
@@ -292,7 +292,7 @@ def test_ordinary_parents_stay_as_they_are_written(linked):
     assert config.output_dir == "far/../out"
 
 
-# Where TFX globs.
+# TFX takes these for patterns.
 
 
 @pytest.mark.parametrize("name", ["out [x]", "a*b", "what?", "a\\b"])

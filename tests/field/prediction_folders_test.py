@@ -1,4 +1,4 @@
-"""Folders of predictions as others read them: rows alone, and what they were predicted by."""
+"""Folders of predictions as other programs read them: rows only, and their provenance."""
 
 import datetime
 import glob
@@ -26,7 +26,7 @@ from trainer.contract.signatures import PROVENANCE_FILE
 
 RUNNER = ["--runner=DirectRunner", "--direct_running_mode=in_memory"]
 USERS = [("a", "u1"), ("b", "u2"), ("c", "u3")]
-# By user: the tag of his own number first, then the next.
+# By user: the tag of the user's number first, then the next.
 RANKED = [(user, int(name[1]) + n) for user, name in USERS for n in (0, 1)]
 
 
@@ -43,7 +43,7 @@ def version_dir(tmp_path_factory):
 
 
 def described(folder, version_dir):
-    """The prediction of three users and a bad instance, in `folder`."""
+    """Writes the prediction of three users and an invalid instance to `folder`."""
     lines = [json.dumps({"user_id": user, "name": name}) for user, name in USERS]
     (folder / "in.jsonl").write_text("\n".join([*lines, '{"user_id": "bad", "name": 1}']))
     return BatchPredictConfig(
@@ -62,7 +62,7 @@ def config(tmp_path, version_dir):
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory, version_dir):
-    """A folder of Parquet, what was counted, and when it was begun at the earliest."""
+    """Writes a Parquet folder; returns it, its counts, and the earliest time of its beginning."""
     begun = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
     folder = tmp_path_factory.mktemp("table")
     named = shutil.copytree(version_dir, folder / version_dir.parent.name / version_dir.name)
@@ -83,7 +83,7 @@ def pandas_folder(folder):
 
 
 def duckdb_folder(folder):
-    """DuckDB reads what `folder/*.parquet` matches, whatever the name begins with."""
+    """Reads what `folder/*.parquet` matches, as DuckDB does: also names that begin with `_`."""
     paths = sorted(glob.glob(os.path.join(glob.escape(folder), "*.parquet")))
     return pd.concat([pq.read_table(path).to_pandas() for path in paths], ignore_index=True)
 
@@ -93,7 +93,7 @@ def is_hidden_to_spark(name):
 
 
 def spark_folder(folder):
-    """Spark reads all files that are not hidden, and fails on one that is no Parquet."""
+    """Reads all files that are not hidden, as Spark does; fails on one that is not Parquet."""
     names = sorted(name for name in os.listdir(folder) if not is_hidden_to_spark(name))
     paths = [os.path.join(folder, name) for name in names]
     return pd.concat([pq.read_table(path).to_pandas() for path in paths], ignore_index=True)
@@ -168,7 +168,7 @@ def test_lines_keep_the_names_and_the_form_of_vertex(config):
 
 
 class BreakingLines(JsonLinesWriter):
-    """Writes one file and then breaks."""
+    """Writes one file and then fails."""
 
     num_closed = 0
 
@@ -183,7 +183,7 @@ class BreakingLines(JsonLinesWriter):
 
 
 class BreakingTable(ParquetWriter):
-    """Likewise."""
+    """Writes one table file and then fails."""
 
     num_closed = 0
 
@@ -223,7 +223,7 @@ def test_run_that_goes_on_keeps_its_time_and_what_is_done(config, writer, breaki
 
 
 def older_staging(config, layout):
-    """Makes what was begun as the version before this one left it."""
+    """Rewrites what was begun into the form that the previous version left."""
     parent, name = os.path.split(config.output_dir)
     older = f"{parent}/{name}.partial"
     os.rename(Staging(config.output_dir, 1).folder, older)
@@ -254,5 +254,7 @@ def test_table_that_an_older_version_began_is_refused_by_name(config):
         batch_predict(config, RUNNER, BreakingTable)
     older_staging(config, 2)
 
-    with pytest.raises(ValueError, match="begun anew with --restart.* another version of tagtower"):
+    with pytest.raises(
+        ValueError, match="started again with --restart.* another version of tagtower"
+    ):
         batch_predict(config, RUNNER, ParquetWriter)

@@ -1,4 +1,4 @@
-"""Ages and interests as people have them: from the cells of a table to what a server answers."""
+"""Ages and interests in profiles: from the cells of a table to a server's answers."""
 
 import dataclasses
 import json
@@ -65,7 +65,7 @@ NOW = 1000
 
 
 def checked(path, content=None):
-    """Good rows and reasons of a table of users."""
+    """Returns the good rows of a table of users, and the reasons of the others."""
     if content is not None:
         path.write_text(content, encoding="utf-8")
     (batch,) = read_table(str(path), USERS)
@@ -101,7 +101,7 @@ def test_cells_of_a_csv_become_numbers_and_lists(tmp_path):
             "height": -1000.0,
         },
     ]
-    # Not read as missing: nothing that is there is dropped without a word.
+    # Not read as missing: no value is dropped without a message.
     assert count_reasons(found.rejected) == {"wrong_type": 3}
 
 
@@ -264,7 +264,7 @@ def transformed(rows):
 
 @pytest.fixture(scope="module")
 def analysed(tmp_path_factory):
-    """Transformed rows of `training_rows`, and the fitted transform."""
+    """Returns the transformed rows of `training_rows`, and the fitted transform."""
     folder = tmp_path_factory.mktemp("transform")
     metadata = dataset_metadata.DatasetMetadata(build_schema(SPEC))
     with tft_beam.Context(temp_dir=str(folder / "beam")):
@@ -292,7 +292,7 @@ def test_number_becomes_the_bucket_between_quantiles_and_the_missing_0(analysed)
 def test_number_that_nobody_has_is_the_unknown_to_everybody(analysed):
     rows, output = analysed
     assert {int(row["height"]) for row in rows} == {0}
-    # And one that is sent all the same has a row.
+    # A height that is nevertheless sent has a row.
     size = vocabulary_sizes(output, SPEC)["profile_height"]
     layer = output.transform_features_layer()
     inputs = {"height": tf.constant([[-7.0], [0.0], [7.0], [np.inf], [-np.inf], [NAN]])}
@@ -301,7 +301,7 @@ def test_number_that_nobody_has_is_the_unknown_to_everybody(analysed):
 
 
 def served(layer, inputs):
-    """What the served graph makes of some columns."""
+    """Returns what the served graph computes from some columns."""
     num_rows = next(iter(inputs.values())).shape[0]
     nothing = tf.sparse.from_dense(tf.zeros([num_rows, 0], tf.string))
     columns = {
@@ -356,7 +356,7 @@ def test_column_of_fewer_distinct_values_than_buckets_parts_these_alone(
 
 @pytest.fixture(scope="module")
 def servable(analysed, tmp_path_factory):
-    """The version folder."""
+    """Returns the folder of the exported version."""
     _, output = analysed
     folder = tmp_path_factory.mktemp("model")
     model = InterestModel(
@@ -508,7 +508,7 @@ def test_examples_of_a_user_give_the_answer_of_the_features(servable, client):
     ).profiles
     assert [tag.decode() for tag in found[s.TAGS].numpy()[0]] == list(expected.tags)
     np.testing.assert_allclose(found[s.SCORES].numpy()[0], expected.scores, rtol=1e-5)
-    # An absent number is a missing one, as NaN is.
+    # An absent number counts as missing, as NaN does.
     reader = InstanceReader("tf-record", None, (f.USER_ID,), {"age": False, "hobbies": True})
     missing = serialize_snapshot(example_values(training_rows()[-1]), SPEC)
     assert reader.parse_record(missing).features == {"hobbies": ["go", "chess"]}

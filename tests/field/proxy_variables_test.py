@@ -1,4 +1,4 @@
-"""With a proxy in the environment this machine is reached directly, and others' errors name it."""
+"""With a proxy in the environment this machine is called directly; other errors name it."""
 
 import asyncio
 import socket
@@ -20,7 +20,7 @@ SECRET = "user:secret"
 
 
 class Proxy:
-    """Takes connections, notes what is asked, and refuses it."""
+    """Accepts connections, records what is asked, and refuses it."""
 
     def __init__(self):
         self.asked = []

@@ -59,7 +59,7 @@ def target(base_path):
 
 @pytest.fixture(scope="module")
 def config_path(base_path):
-    """The configuration of the version's run."""
+    """Writes the configuration of the version's run; returns its path."""
     path = base_path.parent / "config.yaml"
     mapping = {
         "name": "log",
@@ -141,8 +141,8 @@ def test_without_a_configuration_it_is_said_that_a_tag_is_not_known_as_typed(que
     content, err = query("--features", '{"clicked_tags": ["Pixar", "folk", "Drama", "Ghibli"]}')
 
     assert err == (
-        "note: the model knows no tag 'Pixar', but 'pixar'. Give --config, and --features are "
-        "normalised as training's tags were.\n"
+        "note: the model does not know the tag 'Pixar', but knows 'pixar'. Give --config, which "
+        "normalises --features as training's tags were.\n"
     )
     # Sent as typed: a server does not say which features hold tags.
     assert content == query("--features", '{"clicked_tags": ["folk", "Ghibli"]}')[0]
@@ -168,7 +168,7 @@ FEATURES = EventFeatures(
     TagNormalization(),
 )
 INSTANCES = [
-    # As it should be: nothing is added.
+    # Nothing is added to the output.
     ({"clicked_tags": ["jazz"]}, {"clicked_tags": ["jazz"]}),
     (
         {"clicked_tags": ["Jazz", "folk"], "categories": ["Music"], "country": "AT"},
@@ -184,7 +184,7 @@ INSTANCES = [
         {"clicked_tags": ["jazz", "folk"], "clicked_tags_weights": [1.5, 2]},
     ),
     ({"skipped_tags": [" "]}, {"skipped_tags": [], "skipped_tags_weights": []}),
-    # Left to the client, which says what is wrong.
+    # Passed to the client, which reports the mistake.
     ({"clicked_tags": "Jazz"}, {"clicked_tags": "Jazz"}),
     ({"clicked_tags": ["Jazz", 1]}, {"clicked_tags": ["Jazz", 1]}),
     (

@@ -1,4 +1,4 @@
-"""Whatever holds a run back names the key of the configuration that it follows from."""
+"""Everything that stops a run names the configuration key that it depends on."""
 
 import dataclasses
 import typing
@@ -82,7 +82,7 @@ def test_every_key_of_the_gate_is_named_by_a_line():
 @pytest.mark.parametrize("key", ["min_distinct_top10", "min_coverage_at_10"])
 def test_key_that_there_is_no_more_names_the_one_in_its_place(key):
     with pytest.raises(
-        ValueError, match=rf"`gate.{key}` is no key any more. .*`gate.min_relative_"
+        ValueError, match=rf"`gate.{key}` is no longer a key. .*`gate.min_relative_"
     ):
         from_mapping(GateConfig, {key: 0.1}, "gate")
 
@@ -217,7 +217,7 @@ def test_window_that_cannot_be_read_names_the_keys(tmp_path, window, files, keys
 
 
 def keys_of(cls, path=""):
-    """Dotted paths of all keys below a dataclass, as one writes them, and how to reach them."""
+    """Returns the dotted paths of all keys below a dataclass, and how to reach them."""
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         key = f"{path}.{field.name}" if path else field.name

@@ -1,4 +1,4 @@
-"""Rows set aside in several tables at once: each is counted in its own, and its file is there."""
+"""Rows set aside in several tables at once: each is counted and written for its own table."""
 
 import datetime
 import decimal

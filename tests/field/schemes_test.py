@@ -1,4 +1,4 @@
-"""Paths with a scheme that nothing here reads: one line that names it and says what to use."""
+"""Paths with an unreadable scheme are refused in one line that names it and the remedy."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A server is waited for as long as it gets further; what stops it is one line with its last words.
+"""A starting server is waited for while it makes progress; else one line says its last words.
 
 Real processes of `tagtower serve`: slow ones, stopped ones, and ones that die.
 """
@@ -29,7 +29,7 @@ def versions(tmp_path_factory):
 
 
 def come_up(base_path, log, *flags, **options) -> str:
-    """Why a server did not come up."""
+    """Starts a server; returns why it did not come up."""
     with pytest.raises(ServerNotUp) as caught, local_server(base_path, log, *flags, **options):
         pass
     text = str(caught.value)
@@ -40,7 +40,7 @@ def come_up(base_path, log, *flags, **options) -> str:
 
 
 def when_started(monkeypatch, act):
-    """Calls `act(process)` in a thread as soon as the server's process is there."""
+    """Calls `act(process)` in a thread as soon as the server's process exists."""
     started = subprocess.Popen
 
     def popen(*arguments, **options):
@@ -111,7 +111,9 @@ def test_server_that_ends_is_named_with_its_last_words(tmp_path, flag, reason):
 def test_server_that_is_killed_is_named_with_the_signal(tmp_path, versions, monkeypatch):
     when_started(monkeypatch, lambda process: process.kill())
 
-    assert ": it was ended by SIGKILL: it said nothing (see" in come_up(versions, tmp_path / "log")
+    assert ": it was ended by SIGKILL: it printed nothing (see" in come_up(
+        versions, tmp_path / "log"
+    )
 
 
 def test_version_that_does_not_load_is_not_waited_for(tmp_path):
@@ -182,4 +184,4 @@ def test_last_words_are_one_line_without_stacks(tmp_path):
     words = last_words(log)
     assert words == f"first | Loading ... | ModuleNotFoundError: No module y (see {log})"
     assert last_words(log, 6).startswith("Loading ... | Module")
-    assert last_words(tmp_path / "none") == f"it said nothing (see {tmp_path / 'none'})"
+    assert last_words(tmp_path / "none") == f"it printed nothing (see {tmp_path / 'none'})"

@@ -1,4 +1,4 @@
-"""Tags as lists in texts: with commas, with semicolons, in JSON, as Python and numpy print them."""
+"""Tags as lists in texts: with commas, with semicolons, in JSON, as Python and numpy print."""
 
 import csv
 import gzip
@@ -44,14 +44,14 @@ def write(path, texts):
 
 
 def data_config(folder, items, **keys):
-    """A log around items that lie somewhere."""
+    """Returns the configuration of a log whose items are at a path."""
     (folder / "interactions.csv").write_text("user_id,item_id,timestamp,clicked\nu,i1,100,1\n")
     (folder / "users.csv").write_text("user_id\nu\n")
     return DataConfig(str(folder / "interactions.csv"), items, str(folder / "users.csv"), **keys)
 
 
 def check(data):
-    """What a run does before anything else: one line where it refuses, else None."""
+    """Runs a run's first checks; returns the one line of a refusal, else None."""
     try:
         find_tables(data, SPEC)
     except ValueError as error:
@@ -60,7 +60,7 @@ def check(data):
 
 
 def read(data):
-    """Tags by item, and reasons by item of the rows set aside."""
+    """Reads items; returns tags by item, and reasons by item of the rows set aside."""
     tags, reasons = {}, {}
     for batch in read_table(data.items, schema.ITEMS):
         found = validate_items(batch, list_separator=data.list_notation)
@@ -117,18 +117,18 @@ def test_lists_that_nobody_declared_are_refused_with_the_key_to_set(tmp_path, ki
         f'Set it to {value}, or to "|" if each text is one tag.'
     )
     assert "\n" not in message
-    # What it says to set is what reads them.
+    # The proposed setting reads them.
     declared = data_config(tmp_path, path, list_separator=json.loads(value))
     assert check(declared) is None
     tags, reasons = read(declared)
     assert set(reasons.values()) <= {"no_tags"}
     assert not any(mark in tag for each in tags.values() for tag in each for mark in ';["\t')
-    # And so is the other way out.
+    # The other proposed setting reads them as well.
     as_they_are = data_config(tmp_path, path, list_separator="|")
     assert check(as_they_are) is None
 
 
-# Texts that no list is mistaken in.
+# Texts that must not be taken for lists.
 TAKEN = {
     "one tag each": (["jazz", "new age", "folk"], ["jazz"]),
     "bars": (["a|b", "b|c", "d"], ["a", "b"]),
@@ -157,7 +157,7 @@ def test_what_may_be_tags_is_taken_as_it_was(tmp_path, kind, suffix):
 
 
 def test_lists_are_no_texts(tmp_path):
-    """Values of true lists are single tags, whatever is in them."""
+    """Values of true lists are single tags, whatever they contain."""
     rows = [{"item_id": "i1", "tags": ["a, b", "c, d"], "category": ""}]
     (tmp_path / "items.jsonl").write_text(json.dumps(rows[0]) + "\n")
     pyarrow.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "items.parquet")
@@ -183,7 +183,7 @@ def test_texts_of_any_type_are_looked_at(tmp_path, kind):
 
 @pytest.mark.parametrize("share", [6, 14])
 def test_answer_depends_on_the_table_and_not_on_order_or_files(tmp_path, share):
-    """Lists stand first, last or in a file of their own: they are counted in the whole table."""
+    """Lists may stand first, last or in another file: the whole table is counted."""
     texts = [f"topic {i}, theme {i}" for i in range(share)] + [
         f"tag {i}" for i in range(20 - share)
     ]

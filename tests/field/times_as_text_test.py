@@ -1,4 +1,4 @@
-"""Times as people write them: text with and without zone, numbers in any unit; else one line."""
+"""Times as people write them, as text or as numbers in any unit: read, or refused in one line."""
 
 import csv
 import datetime

@@ -1,4 +1,4 @@
-"""Tags whose letters are typed in several ways: composed, decomposed, capital, between blanks."""
+"""Tags typed in several ways: composed, decomposed, capital letters, with spaces around."""
 
 import json
 import unicodedata
@@ -97,7 +97,7 @@ def test_ascii_tag_is_as_it_was_before_there_were_forms(tag):
 
 # --- older versions ---
 
-# As `tagtower.json` says it: today, and in versions before the key.
+# The value in `tagtower.json`, now and in versions before the key.
 DESCRIPTIONS = [
     ({"trim": True, "lowercase": True, "nfc": True}, COMPOSED),
     ({"trim": True, "lowercase": True}, DECOMPOSED),
@@ -108,7 +108,7 @@ DESCRIPTIONS = [
 
 @pytest.fixture
 def push(tmp_path):
-    """Writes the description of a version that serves, and answers its folder."""
+    """Writes the description of a version that serves; returns its folder."""
 
     def written(description):
         folder = tmp_path / "run" / "serving" / "7"
@@ -122,7 +122,7 @@ def push(tmp_path):
 
 @pytest.fixture
 def config_path(tmp_path):
-    """A configuration of today over a log with one decomposed tag."""
+    """Writes a current configuration over a log with one decomposed tag."""
     tables = {
         "items": [{"item_id": "i", "tags": [" CAFE\u0301"], "category": ""}],
         "interactions": [{"user_id": "u", "item_id": "i", "timestamp": 100, "clicked": 1}],
@@ -201,5 +201,5 @@ def test_vectors_are_of_the_composed_tag_and_no_tag_has_two(tmp_path):
 
     assert read_tag_vectors(data, str(path))[0] == [COMPOSED]
     path.write_text(f"tag,vector\n{DECOMPOSED},1|2\n{COMPOSED},1|2\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="must have a tag of its own"):
+    with pytest.raises(ValueError, match="must have a tag that no other row has"):
         read_tag_vectors(data, str(path))

@@ -1,4 +1,4 @@
-"""Users whose events all bear one time, as logs have them whose times are dates."""
+"""Users whose events all have one time, as in logs whose times are dates."""
 
 import pytest
 
@@ -14,7 +14,7 @@ TIMES = {
     "lone": (7,),
     "apart": (7, 8),
     "back": (7, 8, 7),
-    # Of a cap of three events those kept are of one time, and an older one is known.
+    # With a cap of three events, those kept have one time, and an older event is known.
     "older": (1, 7, 7, 7),
 }
 ITEMS = [{"item_id": f"i{number}", "tags": ["x"]} for number in range(4)]
@@ -35,6 +35,6 @@ def test_users_with_several_events_of_one_second_are_counted(tmp_path, num_shard
     assert counts["users.at_one_time"] == 2
     assert counts["users.without_events"] == 1
     assert row_lines(counts)[-1] == (
-        "one time   2 users have several events, all of one second: none is history of another, "
-        "and no cut in time parts them"
+        "one time   2 users have several events, all in one second: none is history of another, "
+        "and no cut in time separates them"
     )

@@ -1,4 +1,4 @@
-"""Values with awkward characters: every one that the tables hold is in the vocabularies."""
+"""Every value in the tables, with awkward characters too, is in the vocabularies."""
 
 import json
 
@@ -111,7 +111,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def transform(run, tmp_path_factory):
-    """The fitted transform, and the training examples through it."""
+    """Returns the fitted transform, and the training examples through it."""
     folder = tmp_path_factory.mktemp("transform")
     schema = build_schema(SPEC)
     spec = schema_utils.schema_as_feature_spec(schema).feature_spec
@@ -227,7 +227,7 @@ LOST = [
     ([0, 1, 2], [0, 1], [0, 1], f.Vocabulary(), {"profile_country": 0, "tags": 0, "category": 0}),
     ([3, 3, 1], [0, 1], [0, 1], f.Vocabulary(), {"profile_country": 2, "tags": 0, "category": 0}),
     ([0, 1, 2], [-1, 2], [2, 2], f.Vocabulary(), {"profile_country": 0, "tags": 2, "category": 2}),
-    # A full or thinned vocabulary is as told; one with room is not.
+    # A full or thinned vocabulary is as configured; one with room has lost values.
     ([0, 1, 2], [0, 1], [2], f.Vocabulary(max_size=2), {"profile_country": 0, "tags": 0}),
     ([0, 1, 2], [0, 1], [2], f.Vocabulary(min_frequency=2), {"profile_country": 0, "tags": 0}),
     (
@@ -272,7 +272,7 @@ def test_values_out_of_an_unlimited_vocabulary_are_counted(
     with pytest.raises(ValueError) as caught:
         check_nothing_lost(snapshots, spec, sizes)
     assert str(caught.value) == (
-        f"The vocabulary `{name}` must hold every value of the training examples, as no limit cuts "
-        f"it. Received: 2 values, and {count} others in the examples. Take control characters out "
-        "of that column of the tables."
+        f"The vocabulary `{name}` must hold every value of the training examples, because "
+        f"nothing limits its size. Received: 2 values, and {count} others in the examples. "
+        "Remove the control characters from that column of the tables."
     )

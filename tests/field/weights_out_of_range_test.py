@@ -1,6 +1,6 @@
-"""Weights that no log has: NaN, infinities, negative ones, beyond float32: who gets one says so.
+"""Weights that no log has (NaN, infinite, negative, beyond float32) are refused everywhere.
 
-That the graph of a servable refuses them on any server is in
+That the graph of a servable refuses them on any server is tested in
 `tests/trainer/saved/saved_towers_test.py`.
 """
 
@@ -123,7 +123,7 @@ def test_line_with_a_token_that_json_has_not_is_rejected_by_its_field(token):
     found = reader(JSON_LINES).parse_line(line.encode())
     assert isinstance(found, Rejected)
     assert found.reason == (
-        f"`recent_weights` of the instance must be finite: {token} is no JSON value."
+        f"`recent_weights` of the instance must be finite: {token} is not a JSON value."
     )
     assert json.loads(found.text) == line
 
@@ -132,7 +132,7 @@ def test_line_that_is_wrong_otherwise_has_that_reason():
     for line in ('{"recent": NaN', '{"recent": [nan]}', "[NaN]", '{"recent": {"a": NaN}}'):
         assert field_without_number(line) is None
     found = reader(JSON_LINES).parse_line(b"[NaN]")
-    assert found.reason == "The line is no JSON: NaN is no JSON value."
+    assert found.reason == "The line is not JSON: NaN is not a JSON value."
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "1e39", "-2"])

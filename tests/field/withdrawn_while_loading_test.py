@@ -1,4 +1,4 @@
-"""What is wanted changes while a version is being loaded: only what is wanted then may answer."""
+"""What is wanted may change while a version loads: only what is wanted then may answer."""
 
 import shutil
 import signal
@@ -33,7 +33,7 @@ WAIT_S = 60.0
 
 
 class World:
-    """A model over a folder. While version 2 is loaded for the first time, `during` is called."""
+    """A model over a folder; `during` is called while version 2 is loaded for the first time."""
 
     def __init__(self, base_path: Path, policy, during, is_broken=False):
         self.base_path, self.log = base_path, []
@@ -92,7 +92,7 @@ def lose_folder(world):
 
 
 def move(world):
-    """The configuration names another folder, with another version 2."""
+    """Lets the configuration name another folder, with another version 2."""
     other = world.base_path.with_name("other")
     (other / "2").mkdir(parents=True)
     world.configure(LatestVersions(), other)
@@ -189,7 +189,7 @@ def test_what_is_wanted_is_asked_again_when_a_load_ends(tmp_path, case):
 
 
 FAILURES = {
-    # What it was taken from under its feet is no failure of the version, and is not retried.
+    # A version that is removed while it loads has not failed, and is not retried.
     "withdrawn": (withdraw, {2: "END", 1: "AVAILABLE"}, []),
     "older one deleted": (lambda w: w.delete(1), {2: "END", 1: "AVAILABLE"}, [2]),
     "newer one pushed": (lambda w: w.add(3), {3: "AVAILABLE", 2: "END", 1: "END"}, [2]),
@@ -243,7 +243,7 @@ def test_version_that_is_held_back_is_closed_with_the_server(tmp_path):
 
 
 class Live:
-    """A server of `toy` version 1; version 2, which waits for `gate`, is being loaded."""
+    """A server of `toy` version 1 that is loading version 2, which waits for `gate`."""
 
     def __init__(self, folder: Path, server: ModelServer, client: TagClient):
         self.base_path, self.gate = folder / "toy", folder / "gate"
@@ -271,7 +271,7 @@ class Live:
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """Folders `1` and `2` of a toy; the second waits for `gate` where the test runs."""
+    """Makes folders `1` and `2` of a toy; the second waits for `gate` in the test's folder."""
     folder = tmp_path_factory.mktemp("saved")
     toy_models.save_toy(folder / "1", 1)
     toy_models.save_gated(folder / "2", 2, "gate")
@@ -296,7 +296,7 @@ def live(tmp_path, saved, monkeypatch):
 
 
 class Watcher:
-    """Asks a server over and over; which versions have answered, and what failed."""
+    """Calls a server repeatedly; records which versions answered and what failed."""
 
     def __init__(self, live):
         self._live, self._is_over = live, threading.Event()
@@ -328,7 +328,7 @@ def test_version_rolled_back_while_it_loads_never_answers_and_the_good_one_alway
 
     assert (watcher.versions, watcher.failures) == ({1}, [])
     assert live.states() == {2: "END", 1: "AVAILABLE"}
-    # Brought back it is loaded anew, and serves.
+    # When it is brought back it is loaded again, and serves.
     roll_back([str(live.base_path)], 2)
     live.wait_for({2: "AVAILABLE", 1: "END"})
     assert live.version() == 2

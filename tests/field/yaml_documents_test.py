@@ -1,4 +1,4 @@
-"""Configurations as people write them: read as they are meant, or one line that says where."""
+"""Configurations as people write them: read as meant, or refused in one line with the place."""
 
 import json
 
@@ -23,7 +23,7 @@ def write(tmp_path, content, name="log.yaml"):
 
 
 def refusal(tmp_path, content):
-    """The message against a file, in which FILE stands for it."""
+    """Returns the message about a file, with FILE in place of its path."""
     path = write(tmp_path, content)
     with pytest.raises(ValueError) as error:
         c.load_config(path)
@@ -149,8 +149,8 @@ def test_configuration_has_the_value(tmp_path, key, written, value):
         ),
         (
             "examples:\n  num_shards:2\n",
-            "FILE: `examples` must be a mapping of keys to values. Received: 'num_shards:2'. "
-            "After the colon of a key comes a blank.",
+            "FILE: `examples` must be a mapping of keys to values. Received: 'num_shards:2'. Put "
+            "a space after the colon of a key.",
         ),
     ],
 )
@@ -209,10 +209,16 @@ def laughs(levels):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (laughs(10), "`config` must not be blown up by its aliases. Received: FILE, of whose 12 "),
-        (laughs(60), "`config` must not be blown up by its aliases. Received: FILE, of whose 62 "),
-        ("a: &a [*a]", "`config` must not have an alias within what it stands for. Received: FILE"),
-        ("a: &a {b: {c: *a}}", "`config` must not have an alias within what it stands for. Rec"),
+        (
+            laughs(10),
+            "`config` must stay small when its aliases are expanded. Received: FILE, whose 12 ",
+        ),
+        (
+            laughs(60),
+            "`config` must stay small when its aliases are expanded. Received: FILE, whose 62 ",
+        ),
+        ("a: &a [*a]", "`config` must not have an alias that contains itself. Received: FILE"),
+        ("a: &a {b: {c: *a}}", "`config` must not have an alias that contains itself. Rec"),
         ("a: *b", "`config` must be valid YAML. Received: FILE: line 1, column 4: found undefined"),
         ("a: &a 1\nb: {<<: *a}", "`config` must be valid YAML. Received: FILE: line 1, column 4: "),
     ],
@@ -247,7 +253,7 @@ def test_tag_is_refused_in_a_line(tmp_path, tagged, shown):
 
 def test_value_that_is_not_of_its_tag_is_refused(tmp_path):
     assert refusal(tmp_path, MINIMAL + "seed: !!int x\n") == (
-        "`config` must have a value that is of its tag !!int. Received: FILE, line 4, `seed`: x."
+        "`config` must have a value that matches its tag !!int. Received: FILE, line 4, `seed`: x."
     )
 
 
@@ -319,7 +325,7 @@ def test_file_that_is_no_configuration_is_one_line(tmp_path, content, message):
 @pytest.mark.parametrize(
     ("features", "said"),
     [
-        ('{"a": [], "a": ["x"]}', "(`a` is there more than once)."),
+        ('{"a": [], "a": ["x"]}', "(`a` appears more than once)."),
         ("[" * 100_000, "`features` must be JSON. Received: "),
         ("@FILE", "`features` must name a file in UTF-8 after @. Received: @"),
     ],

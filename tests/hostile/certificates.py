@@ -1,4 +1,4 @@
-"""An authority of the tests, and the server's file that names what it issues."""
+"""A certificate authority of the tests, and server files that name its certificates."""
 
 import shutil
 
@@ -8,11 +8,11 @@ from tests.serving.client.openssl_certificates import make_authority, make_pair
 
 
 class Authority:
-    """Who vouches for servers and callers of the tests.
+    """Signs certificates of servers and callers of the tests.
 
     Args:
-      folder: Where its files go.
-      name: Its name, and what their names begin with.
+      folder: Folder for its files.
+      name: Its name, and the prefix of its files' names.
     """
 
     def __init__(self, folder, name="ca"):
@@ -23,18 +23,18 @@ class Authority:
         self.path = self._pair.certificate
 
     def issue(self, name, days=1):
-        """Paths of key and certificate of somebody at 127.0.0.1, ::1 and localhost."""
+        """Issues key and certificate for 127.0.0.1, ::1 and localhost; returns their paths."""
         names = "IP:127.0.0.1,IP:::1,DNS:localhost"
         pair = make_pair(self._folder, f"{self._name}-{name}", self._pair, names, days)
         return pair.key, pair.certificate
 
     def issue_expired(self, name):
-        """As `issue`, but its time is over."""
+        """Issues an expired certificate, else as `issue` does."""
         return self.issue(name, -1)
 
 
 def ssl_config(folder, key, certificate, authority=None, client_verify=False):
-    """A file for `--ssl_config_file`."""
+    """Writes a file for `--ssl_config_file`."""
 
     def quoted(path):
         lines = path.read_text().splitlines()

@@ -1,4 +1,4 @@
-"""Everything in this folder is the lane `hostile`."""
+"""Gives every test in this folder the marker `hostile`."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""Artifacts of earlier runs that were cut or changed: the cache does not answer with them."""
+"""The cache does not answer with truncated or changed artifacts of earlier runs."""
 
 import os
 from pathlib import Path
@@ -31,7 +31,7 @@ def Reader(
 
 
 class Latest(resolver.ResolverStrategy):
-    """The latest model, in place of `last_blessed`'s strategies."""
+    """Resolves the latest model, in place of `last_blessed`'s strategies."""
 
     def resolve_artifacts(self, store, input_dict):
         return {"model": sorted(input_dict["model"], key=lambda artifact: artifact.id)[-1:]}
@@ -76,7 +76,7 @@ def test_sound_artifacts_are_answered_from_the_cache(run):
     ("damage", "fault"),
     [
         (lambda f: f.write_bytes(b"01234"), "has 5 bytes in place of 10"),
-        (lambda f: f.write_bytes(b"0123456780"), "has other bytes"),
+        (lambda f: f.write_bytes(b"0123456780"), "has changed since it was written"),
         (lambda f: f.unlink(), "is missing"),
         (lambda f: f.with_name("more").write_bytes(b""), "is not in the manifest"),
     ],

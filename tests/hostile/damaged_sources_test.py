@@ -1,4 +1,4 @@
-"""Reindex and batch prediction of what is damaged: refused by the file's name, nothing written."""
+"""Reindex and batch prediction refuse damaged sources by the file's name, and write nothing."""
 
 import io
 import json
@@ -22,7 +22,7 @@ def fill(folder: Path, *names: str) -> Path:
 
 
 class Run:
-    """What a run leaves, as far as its manifests go."""
+    """The output of a run, as far as its manifests describe it."""
 
     def __init__(self, folder: Path):
         self.folder, self.output = folder, folder / "run"

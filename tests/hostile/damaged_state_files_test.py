@@ -1,4 +1,4 @@
-"""Each small file of a finished project, damaged in every way, and the commands that read it.
+"""Each small file of a finished project, damaged in every way, with the commands that read it.
 
 The file is named in one line with what is wrong and what to do, and what can be done without it is
 done.
@@ -45,7 +45,7 @@ DAMAGES = {
 
 @contextlib.contextmanager
 def damaged(path: Path, how: str) -> Iterator[None]:
-    """The file is damaged, and whole again afterwards."""
+    """Damages the file, and restores it afterwards."""
     make, whole = DAMAGES[how], path.read_bytes()
     path.unlink()
     if make is None:
@@ -71,7 +71,7 @@ def project(tmp_path_factory):
 
 
 class Project:
-    """Two runs of a day, and three versions."""
+    """A project with two runs of a day, and three versions."""
 
     def __init__(self, folder: Path):
         self.config = daily_config(folder)
@@ -160,7 +160,7 @@ class TestVersionFile:
 
             status, out, err = project.command(capsys, "rollback")
             assert (status, err) == (0, "") and "version 7" in out
-            # It is in the manifest: the version is loaded no more, nor brought back.
+            # The file is in the manifest: the version is no longer loaded, nor rolled back to.
             status, out, err = project.command(capsys, "rollback", "--to", "8")
             assert (status, out) == (2, "")
             one_line(err, "is damaged: `assets.extra/version.json`")
@@ -178,7 +178,7 @@ class TestVersionFile:
         file = tmp_path / "8" / "assets.extra" / "version.json"
         file.parent.mkdir(parents=True)
         file.write_text(json.dumps({"towers": "/a", key: 7}))
-        assert f"its `{key}` is no text" in serving_version(str(tmp_path)).damage
+        assert f"its `{key}` is not text" in serving_version(str(tmp_path)).damage
         with pytest.raises(ValueError, match="is damaged"):
             reindexed_version(str(tmp_path), str(tmp_path))
 

@@ -1,6 +1,6 @@
-"""Versions that were cut, changed or exchanged: refused by the file's name wherever they are read.
+"""Truncated, changed or exchanged versions are refused by the file's name by every reader.
 
-The model looks a text up in a vocabulary, whose file TensorFlow loads however it was cut.
+The model looks a text up in a vocabulary, whose file TensorFlow loads even if it is truncated.
 """
 
 import json
@@ -50,7 +50,7 @@ class Lookup(tf.Module):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
-    """A version as an export writes it: warm-up, answers, manifest."""
+    """Makes a version as an export writes it: warm-up, answers, manifest."""
     folder = tmp_path_factory.mktemp("made")
     (folder / "vocabulary.txt").write_text("".join(f"{tag}\n" for tag in TAGS))
     module, version = Lookup(str(folder / "vocabulary.txt")), str(folder / "1")
@@ -76,7 +76,7 @@ def exchange_lines(version: Path, i: int = 1, j: int = 3) -> None:
 
 
 def list_versions(base_path: Path) -> list[str]:
-    """What is at a base path beside its lock."""
+    """Returns the names at a base path except its lock."""
     names = os.listdir(base_path) if base_path.exists() else []
     return sorted(name for name in names if name != ".lock")
 
@@ -145,7 +145,7 @@ def test_other_answers_fail_the_load_where_the_manifest_was_mended(version, reco
     if not recorded:
         load(version)
         return
-    with pytest.raises(ServingError, match="signature `retrieve` answers otherwise.*`tags`") as e:
+    with pytest.raises(ServingError, match="signature `retrieve` answers differently.*`tags`") as e:
         load(version)
     assert e.value.code is grpc.StatusCode.DATA_LOSS
 

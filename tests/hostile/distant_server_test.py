@@ -1,4 +1,4 @@
-"""Clients and servers that are far apart, hang, or come back: what a deadline of 5 s allows."""
+"""Clients and servers that are far apart, hang, or come back: the effect of a 5 s deadline."""
 
 import asyncio
 import contextlib
@@ -38,7 +38,7 @@ def ask_async(target, **arguments):
 
 @pytest.fixture(scope="module")
 def servers():
-    """The same service, in clear and over TLS, each with the credentials that it takes."""
+    """Runs the same service without and with TLS, each with the credentials that it accepts."""
     certificate, key = make_certificate("127.0.0.1")
     with (
         serve(FlakyService()) as clear,
@@ -51,7 +51,7 @@ def servers():
 
 
 def first_call(servers, asked, form, delay_s):
-    """What is wrong with the first call of a client; empty: nothing."""
+    """Makes the first call of a client; returns what is wrong with it, or ""."""
     target, credentials = servers[form]
     with relay_to(target, delay_s) as relay:
         for _ in range(NUM_TRIES):
@@ -64,7 +64,7 @@ def first_call(servers, asked, form, delay_s):
 
 
 def test_first_call_over_a_distance_is_answered_within_its_deadline(servers):
-    """Half a second one way with TLS are four round trips, 4 s: one second is left.
+    """With 0.5 s one way, TLS needs four round trips, 4 s: one second is left.
 
     Those wait side by side with nothing else; the near ones have time to wait for each other.
     """
@@ -104,7 +104,7 @@ def test_name_with_two_addresses_of_which_one_hangs(servers, asked, order):
 
 
 def test_server_that_was_restarted_is_found_again_by_the_same_client():
-    """The relay takes connections all the while, and ends them at once: nobody refuses any."""
+    """The relay accepts connections all the time and ends them at once, so none is refused."""
     certificate, key = make_certificate("127.0.0.1")
     server_credentials = grpc.ssl_server_credentials([(key, certificate)])
     credentials = grpc.ssl_channel_credentials(certificate)
@@ -149,7 +149,7 @@ def test_server_that_dies_in_the_middle_of_a_call_is_asked_after_before_tls_is()
 
 
 def test_pauses_between_attempts_to_connect_are_short_and_an_attempt_has_seconds():
-    """Both are of one option's name each, of which one means something else than it says."""
+    """Each is set by one option of gRPC, and one of the two names is misleading."""
     options = dict(channel_options("tower.example:8500"))
     assert options["grpc.initial_reconnect_backoff_ms"] <= 100
     assert options["grpc.max_reconnect_backoff_ms"] <= 1000

@@ -1,4 +1,4 @@
-"""Small files that would fill memory or time: each is refused in a line, in a process of 1.5 GB."""
+"""Small files that would fill memory or time are refused in one line, within 1.5 GB."""
 
 import bz2
 import gzip
@@ -21,12 +21,12 @@ from tfx_pipeline.tables.arrow_files import list_splits, read_batches
 from tfx_pipeline.tables.read_limits import ReadLimits, UnpackedFile, lines_of
 
 MEMORY_BYTES = 1500 << 20
-# Beside what Python and Arrow take: the rows of some blocks or of a batch.
+# Memory beside Python's and Arrow's: the rows of some blocks or of a batch.
 MOST_PEAK_MB = 500
 HEADER = b"item_id,tags,category\n"
 MB = b"x" * (1 << 20)
 
-# Reads a table of items as a run does, all of it; says what became of it, and its peak of memory.
+# Reads a whole table of items as a run does; prints the outcome and the peak of its memory.
 READ = f"""
 import collections, os, re, resource, sys
 resource.setrlimit(resource.RLIMIT_DATA, ({MEMORY_BYTES}, {MEMORY_BYTES}))
@@ -57,7 +57,7 @@ def write_gzip(path, pieces):
 
 
 def outcome(path):
-    """What a run says of a table of items, in a process with a limit of memory."""
+    """Returns what a run prints for a table of items, in a process with limited memory."""
     finished = subprocess.run(
         [sys.executable, "-c", READ, str(path)], capture_output=True, text=True, check=False
     )
@@ -80,7 +80,7 @@ OTHERWISE = ". Mend the file, or raise `data.max_row_mb`."
         ("a.csv.gz", [HEADER, *[b"\n" * (1 << 20)] * 260], "must unpack to at most 300 times its"),
         ("a.jsonl.gz", [b'{"item_id": "', *[MB] * 100, b'"}\n'], f"{TOO_LONG}line 1{OTHERWISE}"),
         ("a.jsonl.gz", [b"\n\n", *[b"[" * (1 << 20)] * 100], f"{TOO_LONG}line 3{OTHERWISE}"),
-        # Within the limits, and refused for what it is.
+        # Within the limits, and refused for its content.
         ("a.jsonl.gz", [b'{"item_id":' * 100_000, b"\n"], "{'good': 1, 'bad': 1}"),
         ("a.jsonl.gz", [b'{"item_id":', b"9" * (1 << 20), b"}\n"], "{'good': 1, 'bad': 1}"),
     ],
@@ -93,7 +93,7 @@ def test_text_that_unpacks_to_a_lot_is_refused(tmp_path, name, pieces, said):
 
 
 def coded(text, num_rows):
-    """A column of one text, written once."""
+    """Returns a column of one text, written once."""
     codes = pa.array([0] * num_rows, pa.int32())
     return pa.DictionaryArray.from_arrays(codes, pa.array([text]))
 
@@ -169,7 +169,7 @@ def test_one_long_text_does_not_shrink_every_batch(tmp_path, is_list, use_dictio
 
 
 def test_texts_of_some_rows_are_weighed_where_they_are(tmp_path):
-    """A hundred rows of 1 MB, one after the other, in a column that changes to plain pages."""
+    """A hundred adjacent rows of 1 MB, in a column that changes to plain pages."""
     path = tmp_path / "items.parquet"
     texts = [f"text {n}" for n in range(200_000)]
     texts[50_000:50_100] = ["x" * (1 << 20)] * 100
@@ -220,7 +220,7 @@ def test_thousands_of_row_groups_are_read_together(tmp_path):
 
 
 def test_columns_that_differ_in_length_are_refused(tmp_path):
-    """Put together, they ended the process."""
+    """Joining such columns ended the process."""
     path = tmp_path / "items.parquet"
     tags = pa.array([["a", "b"]] * 50)
     table = pa.table({"item_id": list(map(str, range(50))), "tags": tags})
@@ -241,7 +241,7 @@ def test_columns_that_differ_in_length_are_refused(tmp_path):
 @pytest.mark.parametrize("is_dictionary", [False, True])
 @pytest.mark.parametrize("length", [1, 1 << 20])
 def test_numbers_that_stand_for_no_text_are_refused(tmp_path, is_dictionary, length):
-    """Before its rows are put together with those of other groups, or their texts weighed."""
+    """They are refused before rows of groups are joined or texts measured."""
     path = tmp_path / "items.parquet"
     codes = pa.array([0, 1, 2, 1] * 64, pa.int32())
     tags = pa.DictionaryArray.from_arrays(codes, pa.array(["a", "b", "x" * length]))
@@ -296,7 +296,7 @@ def test_lines_are_those_of_the_file_at_every_edge_of_a_block(size):
 
 
 def test_line_within_the_limit_is_put_together_once():
-    """Three lines of 200 MB took a minute: every block copied what came before."""
+    """Three lines of 200 MB took a minute: every block copied the previous ones."""
     line = b"a" * (40 << 20)
     limits = ReadLimits(row_bytes=len(line))
 
@@ -324,7 +324,7 @@ def masked(data):
 
 @pytest.mark.parametrize("compressed", [False, True])
 def test_record_of_an_absurd_length_is_refused(tmp_path, compressed):
-    """TensorFlow made room for a terabyte, and the process was gone."""
+    """TensorFlow allocated a terabyte, which ended the process."""
     header = struct.pack("<Q", 1 << 40)
     path = tmp_path / "x.tfrecord"
     content = header + masked(header) + b"abc"

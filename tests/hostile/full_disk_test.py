@@ -1,4 +1,4 @@
-"""A disk without room: one line that names the folder, and nothing half is left."""
+"""A full disk is one line that names the folder, and leaves nothing half written."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ ENOSPC = "No space left on device"
 
 
 def raised(*errors: BaseException) -> BaseException:
-    """The last error, raised while the one before it was handled."""
+    """Returns the last error, raised while the one before it was handled."""
     try:
         raise errors[0]
     except BaseException as error:
@@ -79,7 +79,7 @@ def test_command_ends_with_the_line(monkeypatch, capsys, error, tmp_path):
 
 @pytest.fixture
 def full(monkeypatch, tmp_path):
-    """Every file below the folder `disk` is on a disk without room, from its second byte on."""
+    """Makes every file below the folder `disk` fail for lack of space from its second byte on."""
     opened = file_system.open_file
 
     class Full:

@@ -22,7 +22,7 @@ PREDICT = "/tensorflow.serving.PredictionService/Predict"
 REFLECT = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 WATCH = "/grpc.health.v1.Health/Watch"
 CHECK = "/grpc.health.v1.Health/Check"
-# Far beyond what an answer takes on a busy machine.
+# Much longer than an answer takes on a busy machine.
 TIMEOUT_S = 60.0
 Code = grpc.StatusCode
 
@@ -44,7 +44,7 @@ def channel(server):
 
 @pytest.fixture
 def silence():
-    """Messages that never come, until the test is over."""
+    """Returns messages that never come, until the test is over."""
     over = threading.Event()
 
     def messages():
@@ -63,7 +63,7 @@ def request(tensor=None):
 
 
 def check_answers(server):
-    """Health and a model answer somebody who has just come."""
+    """Checks that health and a model answer a new caller."""
     with grpc.insecure_channel(
         f"127.0.0.1:{server.port}", options=[("grpc.use_local_subchannel_pool", 1)]
     ) as channel:
@@ -99,7 +99,7 @@ def test_calls_without_a_message_hold_no_thread_and_keep_nobody_out(
     silent = [channel.stream_unary(method).future(silence()) for _ in range(64)]
     check_answers(server)
     assert server.server.num_threads <= num_threads + 4 + 8
-    # Who holds the room that another waits for is ended, long before the time is over.
+    # A call that holds memory for which another waits is ended, long before the time limit.
     assert wait_until(lambda: any(call.done() for call in silent), TIMEOUT_S)
     codes = {call.code() for call in silent if call.done()}
     assert codes <= {Code.RESOURCE_EXHAUSTED, Code.DEADLINE_EXCEEDED}
@@ -151,7 +151,7 @@ def test_unfinished_messages_are_held_within_the_budget(server):
     for thread in threads:
         thread.start()
     check_answers(server)
-    # More than there is room for is ended: then the room has been used to its end.
+    # Calls beyond the memory are ended: then all of it has been used.
     for call in calls[:16]:
         assert call.wait()
     check_answers(server)
@@ -195,9 +195,9 @@ def test_answers_that_nobody_reads_are_held_within_the_budget(server):
     while len(calls) < 60:  # 1.8 GB, did nobody stop it
         calls.append(RawCall(server.port, PREDICT))
         assert calls[-1].send(body, is_last=True) or calls[-1].wait()
-        # Answered as far as a caller takes who gives no more leave, or refused.
+        # Answered up to the caller's flow-control window, or refused.
         assert wait_until(lambda: calls[-1].received, TIMEOUT_S)
-        if b"do not read" in calls[-1].received:
+        if b"of answers unread" in calls[-1].received:
             break
     assert 3 < len(calls) < 15
     for call in calls:
@@ -209,7 +209,7 @@ def test_answers_that_nobody_reads_are_held_within_the_budget(server):
             try:
                 stub.Predict(request(), timeout=TIMEOUT_S)
             except grpc.RpcError as error:
-                assert "do not read" in error.details()
+                assert "of answers unread" in error.details()
                 return False
         return True
 
@@ -221,7 +221,7 @@ def test_answers_that_nobody_reads_are_held_within_the_budget(server):
 
 
 def bomb(num_mib):
-    """Gzip of some KiB for each GiB it unpacks to."""
+    """Returns gzip of some KiB for each GiB that it unpacks to."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     first = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
     again = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
@@ -294,7 +294,7 @@ def test_claim_is_refused_before_it_is_expanded(server, channel, case):
 
 
 def field(number, content):
-    """A field of bytes, of less than 2 MiB."""
+    """Returns a field of bytes, of less than 2 MiB."""
     size = len(content)
     return bytes([number << 3 | 2, size & 127 | 128, size >> 7 & 127 | 128, size >> 14]) + content
 

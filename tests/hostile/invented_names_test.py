@@ -1,4 +1,4 @@
-"""Names that callers invent, and names that are gone: a server does not keep them."""
+"""A server does not keep names that callers invent, or names that are gone."""
 
 import contextlib
 import http.client
@@ -56,7 +56,7 @@ def ask(server, method, path, body=None):
 
 
 def until(condition):
-    """Waits for what another thread does."""
+    """Waits until another thread has done something."""
     deadline = time.monotonic() + WAIT_S
     while not condition():
         assert time.monotonic() < deadline
@@ -102,16 +102,16 @@ def test_names_of_reloaded_models_are_forgotten_but_for_the_last(tmp_path, fake_
             metrics.count_answer(name, "Predict", "GRPC", 0.1)
             assert states(manager, name) == {1: "AVAILABLE"}
         last = NUM_NAMES - 1
-        # One to be served, and those of which it still says that they ended.
+        # The one to be served, and those that it still reports as ended.
         until(lambda: len(manager.models) <= MAX_REMOVED_MODELS + 1)
         until(lambda: states(manager, f"m{last - 1}") == {1: "END"})
         with pytest.raises(ServingError, match="Could not find any versions of model m0"):
             states(manager, "m0")
-        # Of what went there are no counts.
+        # Versions that are gone have no counts.
         until(lambda: metrics.page().count("m") < 2000)
         page = metrics.page()
         assert f'"m{last}"' in page and f'"m{last - 1}"' not in page
-        # And a name that comes back is one like any other.
+        # A name that comes back is like any other.
         manager.reload([ModelConfig("m0", str(tmp_path / "m0"))])
         assert states(manager, "m0") == {1: "AVAILABLE"}
 

@@ -1,4 +1,4 @@
-"""`tagtower serve` under a memory limit: eating the machine is the end of one process."""
+"""Runs `tagtower serve` under a memory limit: memory exhaustion ends one process only."""
 
 import contextlib
 import resource
@@ -11,13 +11,13 @@ from tests.serving.model_server.server_process import ServerProcess, server_proc
 
 
 class LimitedServer:
-    """A running server that may not have more memory than it was given.
+    """A running server with a limit on its memory.
 
     Attributes:
-      server: The same, with its log, threads and files.
-      process: Its process; `poll()` is None while it lives.
-      port: For gRPC.
-      rest_api_port: For REST.
+      server: The server's process with its log, threads and files.
+      process: The process itself; `poll()` is None while it lives.
+      port: Port of gRPC.
+      rest_api_port: Port of REST.
     """
 
     def __init__(self, server: ServerProcess):
@@ -31,15 +31,15 @@ class LimitedServer:
 
     @property
     def log(self) -> str:
-        """What it has written to standard error so far."""
+        """Returns what it has written to standard error so far."""
         return self.server.log_path.read_text(errors="replace")
 
     def rss_mb(self) -> float:
-        """Its resident memory now."""
+        """Returns its current resident memory."""
         return self.server.memory_mb
 
     def peak_mb(self) -> float:
-        """The most resident memory it has had."""
+        """Returns its largest resident memory so far."""
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1e3
@@ -50,13 +50,13 @@ class LimitedServer:
 def limited_server(
     base_path: str | Path, *flags: str, memory_mb: int = 3000
 ) -> Iterator[LimitedServer]:
-    """Starts a server of one model and waits until it serves; at the end it must stop with 0.
+    """Starts a server of one model, waits until it serves; at the end it must exit with 0.
 
     Args:
       base_path: Folder with the numbered versions; the model's name is `default`, if no flag says
         another.
       *flags: More of `tagtower serve`; both ports are chosen here.
-      memory_mb: What it may have in private memory that can be written (RLIMIT_DATA: heap, mapped
+      memory_mb: Limit of its private writable memory (RLIMIT_DATA: heap, mapped
         and stacks, untouched as well; not the code of its libraries).
     """
     with (

@@ -1,4 +1,4 @@
-"""Versions that a server cannot load, in a process that has little memory: what serves goes on."""
+"""Versions that a server with little memory cannot load: the serving version keeps serving."""
 
 import resource
 import shutil
@@ -15,7 +15,7 @@ from tests.serving.model_server.toy_models import save_toy
 WAIT_S = 120
 X = {"x": np.array([2.0], np.float32)}
 LARGE_BYTES = 400_000_000
-# What the server may still take, at the time of the push.
+# Memory that the server may still take at the time of the push.
 LEFT_BYTES = 300_000_000
 
 

@@ -1,4 +1,4 @@
-"""The metadata store of an output folder, lost or damaged: a line with the command that goes on."""
+"""A lost or damaged metadata store: one line with the command that continues."""
 
 import os
 import re
@@ -18,7 +18,7 @@ NUM_ROWS = 4000
 
 @pytest.fixture
 def output(tmp_path):
-    """An output folder with an artifact and the tables of a store, of many pages."""
+    """Makes an output folder with an artifact and the tables of a store, of many pages."""
     folder = tmp_path / "run of 'today'"
     artifact = folder / "artifacts" / "Trainer" / "model" / "7"
     artifact.mkdir(parents=True)
@@ -57,10 +57,10 @@ def other_database(path):
 DAMAGES = {
     "it is not there": lambda path: path.unlink(),
     "it is empty": lambda path: path.write_bytes(b""),
-    "it is no SQLite database": lambda path: path.write_bytes(os.urandom(50_000)),
+    "it is not an SQLite database": lambda path: path.write_bytes(os.urandom(50_000)),
     "it is a folder": replace_by_folder,
-    "it is cut or damaged": cut,
-    "it is cut or damaged (": scribble,
+    "it is truncated or damaged": cut,
+    "it is truncated or damaged (": scribble,
     "it is another database": other_database,
 }
 
@@ -70,13 +70,14 @@ def test_fault_is_a_line_whose_command_moves_everything_aside(output, fault):
     check_store(str(output))
     DAMAGES[fault](output / "metadata.sqlite")
 
-    # And once more, of a store that was removed by hand.
+    # The second time the store was removed by hand.
     for aside, words in (("lost", fault), ("lost-2", "it is not there")):
         with pytest.raises(ValueError) as error:
             check_store(str(output))
         line = str(error.value)
-        assert words in line and "Lost are the cache" in line and "\n" not in line
-        (command,) = re.findall("`(.*?)` and the same command", line)
+        assert words in line and "\n" not in line
+        assert "The cache and the last blessed model are lost" in line
+        (command,) = re.findall("Give `(.*?)`, then the same command", line)
         subprocess.run(command, shell=True, check=True)
         check_store(str(output))
         assert (output / aside / "artifacts" / "Trainer").is_dir()

@@ -1,7 +1,6 @@
-"""A Parquet file whose column would run code when it is read (CVE-2023-47248): no command reads it.
+"""No command reads a Parquet file whose column would run code (CVE-2023-47248).
 
-Each command runs in a process of its own, as Beam, where it is imported, brings the same protection
-along.
+Each command runs in a separate process, because importing Beam adds the same protection.
 """
 
 import os
@@ -42,7 +41,7 @@ READ_BY = {
 
 
 class _Touch:
-    """Unpickled, it makes a file."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path):
         self._path = path
@@ -52,7 +51,7 @@ class _Touch:
 
 
 def unsafe_field(field, content):
-    """The field with the type that is made by unpickling `content`."""
+    """Returns the field whose type is made by unpickling `content`."""
     metadata = {
         "ARROW:extension:name": "arrow.py_extension_type",
         "ARROW:extension:metadata": content,
@@ -61,7 +60,7 @@ def unsafe_field(field, content):
 
 
 def write_table(path, name, trap=None):
-    """A table; with `trap` its first column makes that file when its type is read."""
+    """Writes a table; with `trap` its first column creates that file when its type is read."""
     table = pa.table(GOOD[name])
     if trap is not None:
         unsafe = unsafe_field(table.schema.field(0), pickle.dumps(_Touch(str(trap))))
@@ -230,7 +229,7 @@ def test_no_reader_runs_the_code_of_a_file(project, tmp_path, command):
 
     assert not trap.exists()
     assert finished.returncode == 1
-    # It was the file that was refused, by us or by what protects.
+    # The file was refused, by our check or by the protection.
     assert "arrow.py_extension_type" in finished.stderr or "which is Parquet" in finished.stderr
 
 

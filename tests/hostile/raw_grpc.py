@@ -1,4 +1,4 @@
-"""gRPC as no library sends it: calls that stop halfway, messages that are not what they say."""
+"""gRPC as no library sends it: calls that stop halfway, messages with false sizes."""
 
 import contextlib
 import socket
@@ -13,12 +13,12 @@ TIMEOUT_S = 120.0
 
 
 class RawCall:
-    """One connection with one call, whose bytes are sent as far as the server lets them.
+    """One connection with one call; sends its bytes as far as the server allows.
 
     Args:
-      port: The server's port.
+      port: Port of the server.
       method: Full name of the method.
-      headers: More headers.
+      headers: Additional headers.
     """
 
     def __init__(self, port: int, method: str, headers: dict[str, str] | None = None):
@@ -45,7 +45,7 @@ class RawCall:
         self._reader.start()
 
     def send(self, data: bytes, is_last: bool = False) -> bool:
-        """Sends bytes of the call's body; whether they all went before the server ended it."""
+        """Sends bytes of the call's body; returns whether all went before the server ended it."""
         view = memoryview(data)
         while view:
             with self._changed:
@@ -62,7 +62,7 @@ class RawCall:
         return True
 
     def wait(self, timeout_s: float = TIMEOUT_S) -> bool:
-        """Waits until the server has ended the call or the connection; whether it has."""
+        """Waits until the server ends the call or the connection; returns whether it did."""
         with self._changed:
             return self._changed.wait_for(lambda: self.is_over, timeout_s)
 
@@ -128,7 +128,7 @@ class RawCall:
 
 
 def message(data: bytes, size: int | None = None, is_compressed: bool = False) -> bytes:
-    """A message with its prefix, which may say another size."""
+    """Returns a message with its prefix, which may claim another size."""
     return struct.pack(">BI", is_compressed, len(data) if size is None else size) + data
 
 
@@ -137,5 +137,5 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes | memoryview) -> b
 
 
 def _field(name: str, value: str) -> bytes:
-    """A header in HPACK: a literal, not indexed, not packed."""
+    """Returns a header in HPACK: a literal, not indexed, not compressed."""
     return b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()

@@ -5,7 +5,7 @@ import socket
 
 
 def read_all(sock: socket.socket) -> bytes:
-    """What comes until the other side closes, or is gone."""
+    """Reads until the other side closes or resets the connection."""
     received = b""
     with contextlib.suppress(ConnectionError):
         while chunk := sock.recv(65536):

@@ -1,4 +1,4 @@
-"""Bodies made to eat a server of 3 GB: each is refused, and right ones are answered after it."""
+"""Bodies made to fill a server's 3 GB are refused, and valid ones are answered afterwards."""
 
 import contextlib
 import gzip
@@ -120,7 +120,7 @@ def test_bodies_that_never_end_take_no_more_than_the_budget(server):
         # 16 of 32 MB are let in, the others are told to ask again, or take the place of one that
         # has paused.
         assert wait_until(lambda: sum(map(_has_answer, socks)) == 24, WAIT_S)
-        # A small one is let in all the same, a larger one when one of them has paused.
+        # A small one is accepted nevertheless, a larger one when one of them has paused.
         assert ask(server, b'{"instances": [1.0]}')[0] == 200
         large = b'{"instances": [1.0]}' + b" " * MB
         assert wait_until(lambda: ask(server, large)[0] == 200, WAIT_S)

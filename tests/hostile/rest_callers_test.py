@@ -1,4 +1,4 @@
-"""Callers over REST who are slow, silent or many, in this process; and a server out of files."""
+"""REST callers who are slow, silent or many; and a server without free file descriptors."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ LARGE = "x" * (64 << 20)
 
 @contextlib.contextmanager
 def rest(**limits):
-    """A server whose answers are small, but for one path."""
+    """Runs a server whose answers are small, except at one path."""
 
     def answer(method, path, body, origin):
         return Answer(200, LARGE if path == "/large" else f"{len(body)}", "text/plain")
@@ -149,7 +149,7 @@ def test_caller_gone_in_the_middle_gives_all_back():
 
 
 def test_server_out_of_files_does_not_try_on_and_on(monkeypatch):
-    """After each try it pauses; here for ever, and its loop comes round a thousand times."""
+    """It pauses after each attempt: here the pause never ends, while its loop runs often."""
     tries = []
 
     def accept(listening):

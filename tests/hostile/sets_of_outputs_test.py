@@ -1,4 +1,4 @@
-"""Callers who ask for ever other sets of outputs: each was a graph of its own, which stayed."""
+"""Callers who ask for many sets of outputs do not make the server keep a graph for each."""
 
 import random
 

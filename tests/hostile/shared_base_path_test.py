@@ -1,4 +1,4 @@
-"""Many processes push to one base path, and roll back there: each gets a version, or a line."""
+"""Processes that push to and roll back one base path each get a version, or one line."""
 
 import contextlib
 import json
@@ -30,7 +30,7 @@ from tfx_pipeline.versions.pushing import push, push_sources
 NUM_PROCESSES = 6
 PUSHES_EACH = 6
 
-# TFX, which the Pusher imports, is imported once and not by each of them.
+# TFX, which the Pusher imports, is imported once for all of them.
 _forks = multiprocessing.get_context("fork")
 
 HOLDER = """
@@ -63,7 +63,7 @@ def base(tmp_path) -> Path:
 
 
 def push_often(servable: str, base: str, begin, results) -> None:
-    """What the AtomicPusher and a reindex call, without the rest of a run."""
+    """Does what the AtomicPusher and a reindex do, without the rest of a run."""
     sources = push_sources({"base_path": base, "exact_base_path": f"{base}_exact"}, servable)
     begin.wait()
     for _ in range(PUSHES_EACH):
@@ -73,7 +73,7 @@ def push_often(servable: str, base: str, begin, results) -> None:
 
 @contextlib.contextmanager
 def pushers(servables: list[str], base: Path) -> Iterator[tuple[list, Any]]:
-    """Processes that push all at once; they, and where their versions come out."""
+    """Starts processes that push at once; returns them and the queue of their versions."""
     begin, results = _forks.Barrier(len(servables)), _forks.Queue()
     processes = [
         _forks.Process(target=push_often, args=(servable, str(base), begin, results))

@@ -51,7 +51,7 @@ def start(script: str, *arguments: str, **options) -> subprocess.Popen:
     ("number", "status"), [(signal.SIGHUP, 129), (signal.SIGTERM, 143), (signal.SIGINT, 130)]
 )
 def test_command_that_is_ended_says_so_in_a_line(number, status):
-    # Whoever started pytest under `nohup` passes an ignored SIGHUP on to it, and so to the command.
+    # pytest under `nohup` ignores SIGHUP, and so would the command that it starts.
     process = start(COMMAND, preexec_fn=lambda: signal.signal(number, signal.SIG_DFL))
     assert process.stdout.readline() == "waits\n"
     process.send_signal(number)
@@ -102,7 +102,7 @@ def test_child_is_the_program_with_its_arguments_status_and_input():
     assert (done.returncode, done.stdout, done.stderr) == (7, "['a b', '--c'] x\n", "")
 
 
-# What another process has begun, and was killed.
+# Files that another, killed process had begun.
 KILLED = """
 import os, sys
 from tfx_pipeline.versions.base_path_lock import new_staging

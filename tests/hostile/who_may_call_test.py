@@ -1,4 +1,4 @@
-"""TLS, certificates of callers, tokens, reload: over gRPC and REST, right and wrong."""
+"""TLS, callers' certificates, tokens and reload, over gRPC and REST, right and wrong."""
 
 import contextlib
 import http.client
@@ -49,7 +49,7 @@ def files(tmp_path_factory):
 
 @contextlib.contextmanager
 def serving(config=None, token_path=None, **arguments):
-    """A server without models: whoever is let in hears that there is none."""
+    """Runs a server without models: an admitted caller is told that there is none."""
     security = TransportSecurity(
         read_certificates(str(config)) if config else None,
         TokenFile(str(token_path)) if token_path else None,
@@ -71,7 +71,7 @@ def mutual(files):
 
 
 def over_grpc(server, authority=None, pair=None, metadata=()):
-    """The code a caller gets; NOT_FOUND is that of one who was let in."""
+    """Returns the gRPC code of a call; NOT_FOUND means that the caller was admitted."""
     place = f"localhost:{server.port}"
     if authority is None:
         channel = grpc.insecure_channel(place)
@@ -90,7 +90,7 @@ def over_grpc(server, authority=None, pair=None, metadata=()):
 
 
 def over_rest(server, authority=None, pair=None, path=STATUS, timeout_s=WAIT_S, **headers):
-    """The status a caller gets; 404 is that of one who was let in, None: no answer at all."""
+    """Returns the REST status of a call; 404: the caller was admitted, None: no answer."""
     place = "localhost", server.rest_api_port
     if authority is None:
         connection = http.client.HTTPConnection(*place, timeout=timeout_s)
@@ -134,7 +134,7 @@ def test_plain_text_to_a_port_of_tls_and_the_other_way_round(tls, files):
     assert over_rest(tls) is None
     with serving() as plain:
         assert over_grpc(plain, files.ca.path) == "UNAVAILABLE"
-        # What begins TLS is the beginning of a very long line of HTTP: nobody answers.
+        # A TLS handshake looks like the start of a very long HTTP line: it gets no answer.
         assert over_rest(plain, files.ca.path, timeout_s=1) is None
         assert over_rest(plain) == 404
 
@@ -198,7 +198,7 @@ def test_caller_must_know_a_token(token_path):
         assert over_rest(server, **bearer(TOKEN)) == 404
         assert over_rest(server) == 401
         assert over_rest(server, **bearer(OTHER)) == 401
-        # Nothing is told to who has none: neither whether there is such a path, nor the counts.
+        # A caller without a token learns nothing: neither whether a path exists, nor the counts.
         for path in ("/", "/v1/models/x:predict", "/monitoring/prometheus/metrics"):
             assert over_rest(server, path=path) == 401
         assert over_rest(server, path="/monitoring/prometheus/metrics", **bearer(TOKEN)) == 200
@@ -284,7 +284,7 @@ def reload(server, *paths):
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         stub = model_service_pb2_grpc.ModelServiceStub(channel)
         try:
-            # Nobody waits for models that are not there.
+            # The call does not wait for models that do not exist.
             stub.HandleReloadConfigRequest(request, timeout=2)
         except grpc.RpcError as error:
             return error.code().name, error.details()

@@ -1,4 +1,4 @@
-"""Configurations, lists of models and feature values that would fill memory or time: a line."""
+"""Configurations and feature values that would fill memory or time are refused in a line."""
 
 import time
 
@@ -28,11 +28,11 @@ NESTED = "is nested more than 64 levels deep."
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (laughs(12, 9), "of whose 14 values they make 7.5e+10; line 6, `a5`."),
+        (laughs(12, 9), "whose 14 values become 7.5e+10; line 6, `a5`."),
         (merged_laughs(9, 9), ", `a5.<<"),
         ("a:\n  b: &x [*x]\n", "line 2: a.b[0]."),
-        ("a: &x {b: *x}\n", "alias within"),
-        ("a: &x\n  <<: *x\n", "alias within"),
+        ("a: &x {b: *x}\n", "alias that contains itself"),
+        ("a: &x\n  <<: *x\n", "alias that contains itself"),
         ("a: " + "[" * 10_000, NESTED),
         ("a: " + "[" * 5_000 + "]" * 5_000, NESTED),
         ("a: " + "{a: " * 5_000 + "}" * 5_000, NESTED),
@@ -45,13 +45,13 @@ NESTED = "is nested more than 64 levels deep."
         ("a: !!python/object/apply:os.system [ls]\n", "line 1, `a`: !!python/object/apply:os.sys"),
         ("a: !!python/name:os.system\n", "without tags"),
         ("%TAG ! tag:evil,2000:\n---\na: !x b\n", "line 3, `a`: tag:evil,2000:x."),
-        ('a: "x\\0y"\n', "text without NUL and halves of characters. Received: f.yaml, line 1, `a"),
+        ('a: "x\\0y"\n', "text without NUL and lone surrogates. Received: f.yaml, line 1, `a"),
         ('a:\n  b: "\\ud800"\n', "line 2, `a.b`: '\\ud800'."),
         (b"a: b\nc: \xff\n", "f.yaml (invalid start byte, line 2)."),
         (b"a: b\0\n", "NUL characters"),
         ("a: b".encode("utf-32"), "NUL characters"),
         ("a: b".encode("utf-16")[:-1], "truncated data"),
-        ("a: b\nc: \x07\n", "f.yaml: line 2: a character that no text has ('\\x07')."),
+        ("a: b\nc: \x07\n", "f.yaml: line 2: a character that YAML does not allow ('\\x07')."),
         (
             "a: " + "x" * (1 << 20),
             "at most 1 MB. Received: f.yaml, which is larger. Check the path, or shorten",
@@ -92,7 +92,7 @@ def test_infinity_that_is_written_as_such_is_one():
         (
             b"custom_model_config { [type.googleapis.com/tensorflow.serving.ModelServerConfig] { "
             * 600,
-            "it is nested 1200 levels deep, 64 are read.",
+            "it is nested 1200 levels deep, at most 64 are allowed.",
         ),
         (b"model_config_list { " * 5000, "it is nested 5000 levels deep"),
         (b"\xff", "invalid start byte"),

@@ -1,4 +1,4 @@
-"""The image recipes: what can be held of them where no container can be built."""
+"""Checks of the image recipes that need no container to be built."""
 
 import json
 import os

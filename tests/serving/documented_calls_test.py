@@ -1,4 +1,4 @@
-"""docs/serving-signatures.md: every call on it is answered, and every signature is on it."""
+"""Every call in docs/serving-signatures.md is answered, and every signature is on the page."""
 
 import json
 import re
@@ -34,7 +34,7 @@ def server(version_dir):
 
 
 def documented_signatures() -> dict[str, tuple[set[str], set[str]]]:
-    """By signature, the names of its inputs and outputs, of a model with the domain `clicked`."""
+    """Returns the names of inputs and outputs by signature, for the domain `clicked`."""
     found = {}
     for line in PAGE.read_text("utf-8").partition("## Signatures of the towers")[0].splitlines():
         cells = [cell.strip() for cell in line.split("|")[1:-1]]
@@ -50,7 +50,7 @@ def documented_signatures() -> dict[str, tuple[set[str], set[str]]]:
 
 
 def documented_calls() -> list[tuple[str, str]]:
-    """URL and body of every curl command."""
+    """Returns URL and body of every curl command."""
     blocks = re.findall(r"```\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     commands = [shlex.split(command) for block in blocks for command in block.split("curl ")[1:]]
     return [(url, body) for url, flag, body in commands if flag == "-d"]

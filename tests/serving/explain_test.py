@@ -1,4 +1,4 @@
-"""What a caller is told of a score, by the client and by `tagtower query`, from a real server."""
+"""What the client and `tagtower query` say of a score, from a real server."""
 
 import dataclasses
 import json
@@ -28,7 +28,7 @@ FOLK = {"skipped": ["folk"], "recent": ["never seen"]}
 @pytest.fixture(scope="module")
 def towers(toy_graph, tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("towers"))
-    # The tower with the smallest graph: the others are tested before they are served.
+    # The tower with the smallest graph: other tests cover the other towers.
     model = make(toy_graph.output, dataclasses.replace(CONFIG, interaction="bag"))
     save_towers(model, toy_graph.output, folder, CLICK_WEIGHT)
     return tf.saved_model.load(folder)
@@ -36,7 +36,7 @@ def towers(toy_graph, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def target(towers, tmp_path_factory):
-    """Models `tags`; `older`, which is older than explanations; `other`, of another kind."""
+    """Runs the models `tags`; `older`, without explanations; and `other`, of another kind."""
     folder = tmp_path_factory.mktemp("models")
     vectors = towers.signatures[s.CANDIDATES]()[s.CANDIDATE_EMBEDDINGS].numpy()
     module = TagRetrieval(towers, BruteForceIndex(vectors), k=len(TAGS))

@@ -33,7 +33,7 @@ COMPARED = (
     s.SIMILAR_TAGS,
     s.SCORE_ITEMS,
 )
-# Said in so many words, for Python and for C.
+# Stated explicitly, for Python and for C.
 ENVIRONMENT = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 NOT_REGISTERED = "Op type not registered 'Scann>"
 
@@ -87,7 +87,7 @@ def test_exact_export_has_stock_ops_alone_and_loads_without_any_library(exports,
         "tfx_pipeline",
     }
     found = stock_process["found"][str(exports.exact)]
-    # Ops that stand only in functions are among those looked at.
+    # The check includes ops that are only in functions.
     assert {"MatMul", "TopKV2", "ParseExampleV2", "LookupTableFindV2"} <= set(found["ops"])
     assert found["unknown"] == []
     assert found["error"] is None
@@ -178,16 +178,16 @@ def test_warmup_sees_tags_that_changed_places(exports, kind, tmp_path):
         path.write_bytes(b"".join([lines[-1], *lines[1:-1], lines[0]]))
         found += 1
     assert found
-    with pytest.raises(ServingError, match="`assets/.*` has other bytes"):
+    with pytest.raises(ServingError, match="`assets/.*` has changed since it was written"):
         load_servable(str(version), 1)
     write_manifest(str(version))
-    with pytest.raises(ServingError, match="Warm-up: signature `.*` answers otherwise.*: `"):
+    with pytest.raises(ServingError, match="Warm-up: signature `.*` answers differently.*: `"):
         load_servable(str(version), 1)
 
 
 @pytest.mark.parametrize("onednn", ["0", "1"])
 def test_warmup_takes_the_answers_of_other_kernels(exports, onednn):
-    # What differs between machines, as far as one has it: kernels, and threads of an operation.
+    # Differences between machines, as far as this one has them: kernels, and threads of an op.
     script = (
         "import sys\nfrom serving.model_server.models.loading import load_servable\n"
         "for path in sys.argv[1:]: load_servable(path, 1).close()"
@@ -234,7 +234,7 @@ def run_program(program: Path, *arguments: object) -> subprocess.CompletedProces
 
 @pytest.fixture(scope="module")
 def requests_of(exports, slots) -> dict[str, dict[str, np.ndarray]]:
-    """By signature, inputs for some twenty users: known, unknown and without a history."""
+    """Returns, by signature, inputs for some twenty users: known, unknown, without a history."""
     rng = np.random.default_rng(7)
     users: list[dict] = [{}, {"gender": "?", "clicked": ["never seen", "tag 01", "né"]}]
     for i in range(18):
@@ -256,7 +256,7 @@ def requests_of(exports, slots) -> dict[str, dict[str, np.ndarray]]:
 
 @pytest.fixture(scope="module")
 def python_answers(exports, requests_of, tmp_path_factory) -> dict[str, Path]:
-    """By kind, a folder with Python's answers."""
+    """Writes Python's answers; returns their folder by kind of index."""
     folder = tmp_path_factory.mktemp("python")
     inputs = folder / "inputs.npz"
     np.savez(
@@ -321,7 +321,7 @@ def test_c_program_says_which_input_is_wrong(program, exports, tmp_path, inputs,
 
 
 def test_both_exports_answer_alike(python_answers):
-    # The towers are the same, and this ScaNN index looks at every tag.
+    # The towers are the same, and this ScaNN index searches every tag.
     for asked in (s.RETRIEVE, s.SERVING_DEFAULT):
         exact, scann = (read_tensors(python_answers[kind] / asked) for kind in ("exact", "scann"))
         assert exact[s.TAGS].tolist() == scann[s.TAGS].tolist()

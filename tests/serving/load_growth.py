@@ -1,8 +1,8 @@
-"""A process that loads one version as a server does, and prints what that adds to its memory.
+"""Loads one version as a server does, and prints how much that adds to its memory.
 
     python -m tests.serving.load_growth VERSION_DIR
 
-Bytes of resident memory at the peak, beyond those of the libraries.
+It prints bytes of resident memory at the peak, beyond those of the libraries.
 """
 
 import sys
@@ -18,7 +18,7 @@ from serving.model_server.models.loading import load_servable  # noqa: E402
 
 def main(version_dir: str) -> None:
     register_scann_ops()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = _resident("VmRSS")
     servable = load_servable(version_dir, 1)
     print(_resident("VmHWM") - before)

@@ -3,7 +3,7 @@
     python -m tests.serving.python_answers LIBRARY MODEL_DIR INPUTS.npz OUTPUT_DIR ...
 
 Three arguments a model: INPUTS holds arrays named `<signature>.<input>`; OUTPUT_DIR gets a file for
-each signature. One thread, as the program that is compared with it is told.
+each signature. It uses one thread, as the program does that is compared with it.
 """
 
 import sys

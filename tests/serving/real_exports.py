@@ -1,7 +1,7 @@
-"""Both exports of one set of towers, as a run makes them: real towers, a real transform, no fit.
+"""Both exports of one set of real towers and a real transform, without fitting.
 
-The weights are random. What is tested with them is what a server loads and answers, and not how
-good the answers are.
+The weights are random: tests with them check what a server loads and answers, not the quality of
+the answers.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ from trainer.model import InterestModel
 from trainer.saved.saved_towers import save_towers
 
 SPEC = f.FeatureSpec(profile=(f.ProfileFeature("gender"),), domains=(f.Domain("clicked"),))
-# Columns that no tower reads, where the transform wants them.
+# Columns that no tower reads, but the transform needs.
 _LISTS = (
     f.IMPRESSION_TAGS,
     f.IMPRESSION_NUM_TAGS,
@@ -118,7 +118,7 @@ def _transform(inputs, spec):
 
 
 def _rows(profile_lists: list[str]) -> list[dict]:
-    """Raw rows of users; every tag is somebody's label."""
+    """Returns raw rows of users; every tag is a label of some user."""
     rng = np.random.default_rng(0)
     tags = [b"tag %02d" % i for i in range(NUM_TAGS)]
     rows = []

@@ -1,4 +1,4 @@
-"""What a caller and a person are told of the neighbours of a tag, by a real server."""
+"""A real server's neighbours of a tag, for callers and at the command line."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ VECTORS = np.stack([np.cos(ANGLES), np.sin(ANGLES), 50.0 * np.arange(NUM_TAGS)],
 
 @pytest.fixture(scope="module")
 def target(tmp_path_factory):
-    """Models `tags`, in which the policy blocks t3, and `older`."""
+    """Runs the models `tags`, in which the policy blocks t3, and `older`."""
     folder = tmp_path_factory.mktemp("models")
     served_rows = np.array([j for j in range(NUM_TAGS) if j != 3])
     ToyTowers(np.ones((1, 3)), VECTORS).save(folder / "towers")
@@ -50,7 +50,7 @@ def assert_answer(answer):
     assert (first.tag, first.tags) == ("t0", ("t1", "t2", "t4", "t5"))
     assert first.scores == cosines(10, 20, 40, 50)
     assert unknown == TagNeighbours("no tag", (), ())
-    # As near as each other, but for rounding.
+    # Equally near, except for rounding.
     assert set(middle.tags[:2]) == {"t4", "t6"}
     assert (middle.tag, middle.tags[2:]) == ("t5", ("t7", "t8"))
     assert middle.scores == cosines(10, 10, 20, 30)
@@ -140,7 +140,7 @@ def test_query_as_json_has_the_neighbours(target, capsys):
     ("flags", "message"),
     [
         (["--similar", "t3"], "`similar` must be a tag that the model knows and serves"),
-        (["--similar", "t0", "--features", "{}"], "--similar asks for nobody"),
+        (["--similar", "t0", "--features", "{}"], "--similar asks for no user"),
         (["--similar", "t0", "--explain", "t1"], "give one of --items, --explain and --similar."),
         (["--similar", "t0", "--items", "3"], "give one of --items, --explain and --similar."),
     ],

@@ -1,4 +1,4 @@
-"""A process that has TensorFlow and nothing else: what of two exports it knows and loads.
+"""A process with only TensorFlow: which ops of two exports it knows, and whether it loads them.
 
     python stock_process.py MODEL_DIR ...
 

@@ -1,4 +1,4 @@
-"""Users' mistakes at the command line: one line, exit status 2, no traceback."""
+"""A user's mistake at the command line is one line with exit status 2 and no traceback."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The image of nodes and workers: what can be held of its recipe where none can be built."""
+"""Checks of the nodes' and workers' image recipe that need no build."""
 
 import json
 import re
@@ -32,7 +32,7 @@ def test_beams_worker_is_of_the_beam_that_the_lock_has(lines):
     assert pinned == f"BEAM_VERSION={locked('apache-beam')}"
     beam, build, base = arguments(lines, "FROM")
     assert beam == "apache/beam_python3.10_sdk:${BEAM_VERSION} AS beam"
-    # What is built with a compiler runs without one, on the same system.
+    # The built image runs without a compiler, on the same system.
     assert build == f"{base} AS build" and re.fullmatch(r"python:3\.10-slim-\w+", base)
     assert "--from=beam /opt/apache/beam /opt/apache/beam" in arguments(lines, "COPY")
     (entry_point,) = arguments(lines, "ENTRYPOINT")

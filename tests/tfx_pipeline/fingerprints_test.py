@@ -1,4 +1,4 @@
-"""What changes a fingerprint, and what must not."""
+"""Tests what changes a fingerprint, and what must not change it."""
 
 import os
 import pathlib

@@ -92,7 +92,7 @@ TRAIN = [
         "items_weights": [4.0],
         "label_tags": [b"jazz", b"pop"],
         "label_tags_weights": [1.0, 1.0],
-        # Only of evaluation: never part of a vocabulary.
+        # Only for evaluation: never part of a vocabulary.
         "history_tags": [b"history only", b"pop"],
         "history_tags_counts": [3.0, 1.0],
         "label_items": [b"i3"],
@@ -120,14 +120,14 @@ class Graph:
         self._layer = self.output.transform_features_layer()
 
     def columns(self, examples):
-        """Raw rows -> transformed tensors by name."""
+        """Returns transformed tensors of raw rows, by name."""
         spec = schema_utils.schema_as_feature_spec(build_schema(SPEC)).feature_spec
         serialized = [_example(row).SerializeToString() for row in examples]
         parsed = tf.io.parse_example(serialized, {name: spec[name] for name in EMPTY})
         return self._layer(parsed)
 
     def rows(self, examples):
-        """Raw rows -> transformed rows of lists."""
+        """Returns transformed rows of lists of raw rows."""
         columns = {}
         for name, column in self.columns(examples).items():
             if isinstance(column, tf.SparseTensor):

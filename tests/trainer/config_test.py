@@ -26,7 +26,7 @@ def test_every_option_is_documented(cls):
         ({"domain_dropout": -0.1}, "`domain_dropout` must be at least 0"),
         (
             {"share_tag_embeddings": True, "embedding_dim": 8, "output_dim": 4},
-            "`share_tag_embeddings` must go with `embedding_dim` equal to `output_dim`",
+            "`share_tag_embeddings` must be false unless `embedding_dim` equals `output_dim`",
         ),
     ],
 )

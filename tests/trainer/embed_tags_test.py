@@ -28,7 +28,7 @@ def transform_output(toy_graph):
 
 
 def make(transform_output, views, **weights):
-    """A model with random rows everywhere; of users, the tower with the smallest graph."""
+    """Makes a model with random rows in all tables, and the user tower with the smallest graph."""
     config = ModelConfig(
         embedding_dim=4,
         attention_dim=3,
@@ -61,7 +61,7 @@ def saved(model, transform_output, folder):
 
 
 def expected_embeddings(model):
-    """Of `NEW`: known tags as trained, the others by their views alone."""
+    """Returns embeddings of `NEW`: known tags as trained, others by their views alone."""
     ids = tf.constant([TAGS.index(tag) if tag in TAGS else -1 for tag in NEW])
     found = model.tag_tower.embed(ids, tf.constant(NEW), tf.constant(CATEGORIES), VECTORS)
     candidates = found.candidate_embeddings.numpy()
@@ -89,7 +89,7 @@ def test_saved_signature_embeds_known_and_new_tags(transform_output, tmp_path):
         np.testing.assert_allclose(found[name], values, atol=1e-5, err_msg=name)
     candidates = signatures[s.CANDIDATES]()[s.CANDIDATE_EMBEDDINGS].numpy()
     np.testing.assert_allclose(candidates, all_tags, atol=1e-5)
-    # "jazz" and "pop", whatever is said of them.
+    # "jazz" and "pop", with any category.
     embedded = found[s.CANDIDATE_EMBEDDINGS].numpy()
     np.testing.assert_allclose(embedded[[0, 2]], candidates[[1, 0]], atol=1e-5)
 

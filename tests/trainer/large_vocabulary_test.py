@@ -1,4 +1,4 @@
-"""A step over a large vocabulary touches the rows that its batch names, and holds no others."""
+"""A step over a large vocabulary touches only the rows that its batch names."""
 
 import dataclasses
 
@@ -23,7 +23,7 @@ each_model = pytest.mark.parametrize("name", MODELS)
 
 
 def built(name):
-    """A model with Adagrad, and a batch of users who have clicked the tags 0 to 3."""
+    """Makes a model with Adagrad, and a batch of users who have clicked the tags 0 to 3."""
     model = make_model(
         model=MODELS[name],
         num_tags=MANY_TAGS,

@@ -78,7 +78,7 @@ def test_inner_product_of_query_and_candidate_is_the_multi_class_logit():
 
 
 def items_of(user):
-    """Tags within the vocabulary, whether clicked, and weight of each impression of a user."""
+    """Returns known tags, click and weight of each impression of a user."""
     first = 0
     for count, clicked, weight in zip(
         ITEM_NUM_TAGS[user], CLICKED[user], IMPRESSION_WEIGHTS[user], strict=True
@@ -89,7 +89,7 @@ def items_of(user):
 
 
 def slow_losses(model, sample=range(7), log_inclusion=None):
-    """Every loss of docs/model.md, in loops over users, items and tags."""
+    """Returns every loss of docs/model.md, in loops over users, items and tags."""
     config, tower = model.training_config, model.tag_tower
     users = model(batch()).numpy().astype(np.float64)
     vectors, scale = tower.embeddings.numpy(), float(tower.click_scale)
@@ -105,14 +105,14 @@ def slow_losses(model, sample=range(7), log_inclusion=None):
         importance = [np.sqrt(sum(weights)) for weights in LABEL_WEIGHTS]
 
     def explained(user, tags, others):
-        """- log p that one of `tags` is it; `others` are masked where that is on."""
+        """Returns -log p that one of `tags` is it; `others` are masked where that is on."""
         masked = others if config.mask_positives else ()
         candidates = {t for t in sample if t not in masked} | set(tags)
         odds = np.exp(scores[user])
         return -np.log(sum(odds[t] for t in tags) / sum(odds[t] for t in candidates))
 
     def mean_of_users(pairs):
-        """Mean of (user, weight, loss), first within a user."""
+        """Returns the mean of (user, weight, loss), first within a user."""
         total = count = 0.0
         for user in range(4):
             own = [(weight, loss) for i, weight, loss in pairs if i == user]
@@ -198,7 +198,7 @@ def test_loss_over_a_sample_equals_the_loops(options):
     for step in range(3):
         sample = sampler.sample(tf.constant([5, step], tf.int64)).numpy()
         expected = weighted(config, slow_losses(model, sample, log_inclusion))
-        # Outside of training the step's sample does not change.
+        # Outside training the step's sample does not change.
         assert float(model.compute_loss(batch())) == pytest.approx(expected, rel=1e-5)
         model.user_tower.trainable = False  # batch moments stay
         assert float(model.compute_loss(batch(), training=True)) == pytest.approx(
@@ -217,7 +217,7 @@ def test_sampled_softmax_without_frequencies_is_refused():
 
 
 def shapes_of_a_step(model, data):
-    """Shapes of all that a step and its gradients compute, as they are when it runs."""
+    """Returns the runtime shapes of all tensors of a step and its gradients."""
 
     def step():
         with tf.GradientTape() as tape:
@@ -259,7 +259,7 @@ def test_step_over_a_sample_holds_nothing_of_the_size_of_the_vocabulary():
 
 
 def test_replicas_add_up_to_one_worker():
-    """In a process of its own: logical devices are fixed when TensorFlow starts."""
+    """It runs in a separate process, because logical devices are fixed when TensorFlow starts."""
     script = Path(__file__).with_name("replica_gradients.py")
     root = script.parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root), "TF_CPP_MIN_LOG_LEVEL": "3"}

@@ -1,4 +1,4 @@
-"""The synthetic log of `tagtower prepare demo` as snapshots in memory, with what it planted.
+"""The synthetic log of `tagtower prepare demo` as snapshots in memory, with what it plants.
 
 The tables are written, checked and read back, and examples made of them, by the pipeline's own
 code; only Beam and Transform are left out, which move the same rows: ids are given here, by falling
@@ -42,16 +42,16 @@ _NUMBER_LISTS = (
 
 @dataclasses.dataclass(frozen=True)
 class PlantedLog:
-    """Snapshots of a log, and the truth.
+    """Snapshots of a log, and its planted truth.
 
     Attributes:
-      spec: The features.
-      tags: The vocabulary, in the order of ids.
-      vocabulary_sizes: By vocabulary name, as `InterestModel` takes them.
-      parts: The snapshots of `train`, `validation` and `test` users.
+      spec: Features of the snapshots.
+      tags: Vocabulary of tags, in the order of ids.
+      vocabulary_sizes: Sizes by vocabulary name, as `InterestModel` takes them.
+      parts: Snapshots of `train`, `validation` and `test` users.
       planted: Rows of `planted.jsonl`.
-      driving: By item id, its driving tag.
-      item_tags: By item id, all of its tags.
+      driving: Driving tag by item id.
+      item_tags: All tags of an item, by item id.
     """
 
     spec: f.FeatureSpec
@@ -69,9 +69,9 @@ def make_planted_log(
     """Generates a log and makes snapshots of it.
 
     Args:
-      folder: To write the tables to.
-      config: Of the log.
-      spec: The features; their vocabularies are unlimited and have one bucket for unknown values.
+      folder: Folder for the tables.
+      config: Options of the log.
+      spec: Features; their vocabularies are unlimited and have one bucket for unknown values.
       examples: Moments, parts and caps, protocol `user_holdout`.
 
     Returns:
@@ -124,7 +124,7 @@ def make_planted_log(
 
 
 def _vocabularies(train: Sequence[Snapshot], spec: f.FeatureSpec) -> dict[str, dict[str, int]]:
-    """By vocabulary, the id of each value that training examples have."""
+    """Returns, by vocabulary, the id of each value in the training examples."""
     sources = collections.defaultdict(list, {f.TAG_VOCABULARY: [f.LABEL_TAGS, f.IMPRESSION_TAGS]})
     for domain in spec.domains:
         sources[domain.vocabulary_name].append(domain.name)
@@ -154,7 +154,7 @@ def _sizes(vocabularies: dict[str, dict[str, int]], spec: f.FeatureSpec) -> dict
 def _columns(
     snapshots: Sequence[Snapshot], spec: f.FeatureSpec, vocabularies: dict[str, dict[str, int]]
 ) -> dict[str, Any]:
-    """One batch of transformed examples, as `Snapshots.from_batches` takes it."""
+    """Returns one batch of transformed examples, as `Snapshots.from_batches` takes it."""
     rows = [snapshot.values for snapshot in snapshots]
     columns: dict[str, Any] = {
         f.USER_ID: np.array([row[f.USER_ID].encode() for row in rows], object),

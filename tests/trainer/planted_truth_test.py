@@ -23,7 +23,7 @@ from trainer.data.snapshots import Snapshots
 from trainer.fitting.loop import build_model, fit
 from trainer.model import InterestModel
 
-# docs/model.md has a third, measured with the same code: here it would prove what the second does.
+# docs/model.md has a third one, by the same code: here it would repeat the second.
 SEEDS = (1, 2)
 MODEL = ModelConfig(
     embedding_dim=8,
@@ -43,7 +43,7 @@ def trained(
     seed: int,
     weaken: Callable[[InterestModel], Any] = lambda model: None,
 ) -> InterestModel:
-    """A model fitted to the log; `weaken` gets it before the first step."""
+    """Fits a model to the log; `weaken` changes it before the first step."""
     tf_keras.utils.set_random_seed(seed)
     found = InterestModel(log.spec, log.vocabulary_sizes, len(log.tags), model, training, seed=seed)
     build_model(found, log.parts["train"])
@@ -53,7 +53,7 @@ def trained(
 
 
 def planted_of_test_users(log: PlantedLog, key: str) -> list[set[str]]:
-    """The planted tags of the test snapshots, in their order."""
+    """Returns the planted tags of the test snapshots, in their order."""
     planted = {row["user_id"]: set(row[key]) for row in log.planted}
     return [planted[user.decode()] for user in log.parts["test"].scalars[f.USER_ID]]
 
@@ -91,19 +91,19 @@ CROSS_TRAINING = TrainingConfig(
 
 
 def without_hidden_relu(model: InterestModel) -> None:
-    """Keeps the hidden layer from learning pairs of features in the place of the crossing."""
+    """Keeps the hidden layer from learning pairs of features instead of the crossing."""
     model.user_tower.hidden.activation = tf_keras.activations.linear
 
 
 def without_pairs(model: InterestModel) -> None:
-    """Takes the crossing's pairs away, too: at v_i = 0 every c_ij and every gradient is 0."""
+    """Removes the crossing's pairs as well: at v_i = 0 every c_ij and its gradient is 0."""
     without_hidden_relu(model)
     latent = model.user_tower.interaction.cross.latent
     latent.assign(tf.zeros_like(latent))
 
 
 def cross_interests_found(log: PlantedLog, model: InterestModel) -> float:
-    """Share of test users whose own cross interest is first among everybody's cross interests."""
+    """Returns the share of test users whose cross interest ranks first among all."""
     cross = sorted({tag for row in log.planted for tag in row["cross_interests"]})
     columns = [log.tags.index(tag) for tag in cross]
     scores = model.score_tags(log.parts["test"].features()).numpy()[:, columns]
@@ -178,7 +178,7 @@ CLICKS_ALONE = {
 
 
 def without_clicks(part: Snapshots) -> Snapshots:
-    """Users of whom no metric of clicks is defined, so that `fit` keeps the last epoch.
+    """Returns users without any click metric, so that `fit` keeps the last epoch.
 
     The best epoch by 300 users is one by chance, and `joint` and `split` are to be compared after
     the same number of steps.
@@ -189,9 +189,9 @@ def without_clicks(part: Snapshots) -> Snapshots:
 
 
 def driving_tags_first(log: PlantedLog, model: InterestModel) -> float:
-    """How often an item's driving tag has the highest click logit s_t of the item's tags.
+    """Returns how often an item's driving tag has its highest click logit s_t.
 
-    For a test user whose interest the driving tag is; the mean over users, then over items.
+    It counts test users whose interest is the driving tag; the mean over users, then over items.
     """
     queries = model.query_embeddings(log.parts["test"].features()).numpy()
     logits = queries @ model.click_candidate_embeddings().numpy().T
@@ -262,7 +262,7 @@ PAPER = dataclasses.replace(
 
 
 def with_foreign_tags(log: PlantedLog, seed: int) -> PlantedLog:
-    """The log with each snapshot's `foreign_tags` taken from another one at random."""
+    """Returns the log with each snapshot's `foreign_tags` taken from another at random."""
     rng = np.random.default_rng(seed)
     parts = {}
     for name, part in log.parts.items():
@@ -276,7 +276,7 @@ def with_foreign_tags(log: PlantedLog, seed: int) -> PlantedLog:
 
 
 def mean_by_user(values: tf.RaggedTensor, of_interest: np.ndarray) -> float:
-    """The part of float [users, None], each with a sum of 1, that lies on interests; mean."""
+    """Returns the mean share, of float [users, None] with sums of 1, that lies on interests."""
     found = values.with_flat_values(values.flat_values * of_interest)
     has_any = values.row_lengths() > 0
     return float(tf.reduce_mean(tf.boolean_mask(tf.reduce_sum(found, axis=1), has_any)))

@@ -1,4 +1,4 @@
-"""Random logs for property tests, and a user's features computed the slow and obvious way.
+"""Random logs for property tests, and a user's features computed by slow, plain loops.
 
 `naive_feature_values` is the oracle: plain loops over raw rows, nothing shared with
 `trainer.contract.history` but the declaration of the features.
@@ -64,7 +64,7 @@ def records(max_size=25):
 
 
 def record(item_id, quarter_days, clicked, weight=None):
-    """One event; no `weight` key for None."""
+    """Returns one event; without the key `weight` for None."""
     tags, category = ITEMS[item_id]
     row = {
         "item_id": item_id,
@@ -101,7 +101,7 @@ def distinct_events(rows):
 
 
 def item_values(item_id, attribute, items=None):
-    """The values of an attribute of an item."""
+    """Returns the values of an attribute of an item."""
     tags, category = (ITEMS if items is None else items)[item_id]
     if attribute == "tags":
         return sorted(set(tags))
@@ -111,7 +111,7 @@ def item_values(item_id, attribute, items=None):
 
 
 def naive_feature_values(rows, profile, at, spec, items=None):
-    """What `feature_values` must give, by loops over raw rows."""
+    """Returns the expected result of `feature_values`, by loops over raw rows."""
     values = {feature.name: (profile or {}).get(feature.name, "") for feature in spec.profile}
     for domain in spec.domains:
         chosen = [

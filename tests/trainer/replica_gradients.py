@@ -1,4 +1,4 @@
-"""Prints, as JSON, what two replicas and one worker make of the same batch.
+"""Prints, as JSON, the gradients of two replicas and of one worker for the same batch.
 
 Run as a script, because the number of logical devices is fixed when TensorFlow starts.
 """
@@ -66,7 +66,7 @@ def make_model(config):
 
 
 def gradients_of(model, batch):
-    """The loss, and its dense gradients one after the other."""
+    """Returns the loss, and its dense gradients in order."""
     with tf.GradientTape() as tape:
         loss = model.compute_loss(batch, training=True)
     gradients = tape.gradient(

@@ -1,6 +1,6 @@
-"""What a seed fixes: on one machine everything, to the last digit, whatever else runs there.
+"""A seed fixes everything on one machine, to the last digit, whatever else runs there.
 
-Trainings are processes of their own, as the number of threads and the instruction set are chosen
+Trainings are separate processes, because the number of threads and the instruction set are chosen
 when TensorFlow starts. The model is large enough for its products to be shared among threads.
 """
 

@@ -26,7 +26,7 @@ def relu(x):
 
 
 def normalised(layer, x):
-    """What a trained normalisation makes of one row."""
+    """Returns one row after a trained normalisation."""
     if "BatchNorm" in type(layer).__name__:
         gamma, beta, mean, variance = layer.get_weights()
     else:
@@ -35,16 +35,16 @@ def normalised(layer, x):
 
 
 def attention_score(layer, queries, vector, head):
-    """q_h . relu(W_h t + b)."""
+    """Returns q_h . relu(W_h t + b)."""
     kernel, bias = layer.get_weights()
     return queries[head] @ relu(vector @ kernel[head] + bias[0])
 
 
 def interact(layer, fields, mask):
-    """An interaction of one user's fields [K, H, E], of which he has `mask`.
+    """Computes an interaction of one user's fields [K, H, E]; `mask` says which are present.
 
     Returns:
-      Its features, and its attention weights by name.
+      Features of the interaction, and its attention weights by name.
     """
     present = [k for k, is_there in enumerate(mask) if is_there]
     return _INTERACTIONS[type(layer)](layer, np.asarray(fields, float), present)
@@ -155,13 +155,13 @@ _INTERACTIONS = {
 
 
 def make_fields(fields_layer, profile, histories, shared=None):
-    """The fields of one user.
+    """Computes the fields of one user.
 
     Args:
-      fields_layer: `UserFields`.
-      profile: Id by profile feature.
-      histories: By domain, weight by id.
-      shared: The tag tower's table [num_tags, E], for domains that use it.
+      fields_layer: Layer `UserFields`.
+      profile: Ids by profile feature.
+      histories: Weights by id, by domain.
+      shared: Table of the tag tower, [num_tags, E], for domains that use it.
 
     Returns:
       Fields [K, H, E], which of them are present, and the attention within domains by field.
@@ -230,13 +230,13 @@ def _bag(bag, profile, histories):
 
 
 def embed_user(tower, profile, histories, shared=None):
-    """A whole tower for one user, in inference.
+    """Computes a whole tower for one user, in inference.
 
     Args:
-      tower: `UserTower`.
-      profile: Id by profile feature.
-      histories: By domain, weight by id.
-      shared: The tag tower's table [num_tags, E], for domains that use it.
+      tower: Layer `UserTower`.
+      profile: Ids by profile feature.
+      histories: Weights by id, by domain.
+      shared: Table of the tag tower, [num_tags, E], for domains that use it.
 
     Returns:
       The user's vector [U], and all attention weights by name.

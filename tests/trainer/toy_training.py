@@ -1,4 +1,4 @@
-"""A log so small that a training takes a second, and models of it."""
+"""A log so small that a training takes a second, and models for it."""
 
 import dataclasses
 import os
@@ -28,7 +28,7 @@ SHORT = TrainingConfig(
 
 
 def snapshots(num_users: int, first: int = 0) -> Snapshots:
-    """Who has clicked tag i will click i and i + 1, and nothing else of what is shown."""
+    """Makes users who clicked tag i and will click i and i + 1, but nothing else that is shown."""
     users = np.arange(first, first + num_users)
     likes = users % NUM_TAGS
     columns = {
@@ -70,7 +70,7 @@ def make_model(
     attributes: TagAttributes | None = None,
     **training,
 ) -> InterestModel:
-    """A fresh model; `training` are keys of its configuration other than those of `SHORT`."""
+    """Makes a fresh model; `training` overrides keys of `SHORT`'s configuration."""
     tf_keras.utils.set_random_seed(seed)
     return InterestModel(
         SPEC,
@@ -86,7 +86,7 @@ def make_model(
 
 
 class Keeps(CheckpointFolder):
-    """Keeps every checkpoint of a training: as if a process had been killed after each."""
+    """Keeps every checkpoint of a training, as if a process had been killed after each."""
 
     def __init__(self, folder: str):
         super().__init__(os.path.join(folder, "last"))

@@ -1,7 +1,7 @@
-"""Trains a toy model on the replicas of a strategy and prints, as JSON, how it went.
+"""Trains a toy model on the replicas of a strategy and prints the result as JSON.
 
-A script, because a strategy of several processes, and the number of logical devices, are fixed when
-TensorFlow starts. Arguments: the strategy, and a folder for checkpoints or nothing.
+It is a script, because a strategy of several processes, and the number of logical devices, are
+fixed when TensorFlow starts. Arguments: the strategy, and a folder for checkpoints or nothing.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from trainer.fitting.checkpoints import CheckpointFolder
 from trainer.fitting.distribution import Replicas
 from trainer.fitting.loop import fit
 
-# Replicas hide other things in dropout than one process would.
+# Replicas drop other values in dropout than one process would.
 MODEL = dataclasses.replace(SMALL, interaction="autoint", dropout=0.0, domain_dropout=0.0)
 # Seven steps an epoch: the last one has 5 users, an odd number, for two replicas.
 NUM_USERS = 101

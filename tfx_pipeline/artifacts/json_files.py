@@ -25,7 +25,7 @@ def read_artifact_json(path: str, kind: type = dict) -> Any:
         output is gone is run again.
     """
     folder = artifact_folder(path)
-    return read_json(path, f"remove {folder}, and `tagtower run` makes it anew", kind)
+    return read_json(path, f"remove {folder}, and `tagtower run` makes it again", kind)
 
 
 def artifact_folder(path: str) -> str:

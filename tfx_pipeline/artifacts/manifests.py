@@ -22,7 +22,7 @@ from trainer.contract.manifest import (
 
 # Types of artifacts that are written to after their node has ended, and that no other node reads.
 _CHANGING = ("PushedModel", "ModelRun")
-_NOT_USED = "The folder is used no more: it is made anew, or an earlier one is taken."
+_NOT_USED = "The folder is no longer used: it is made again, or an earlier one is used."
 
 Outputs = Mapping[str, Sequence[types.Artifact]]
 

@@ -35,14 +35,14 @@ def check_store(output_dir: str) -> None:
         return
     if fault == _READ_ONLY:
         raise ValueError(
-            f"{path} must be writable, with its folder: it is read-only. `chmod u+w` lets the same "
-            "command go on."
+            f"{path} and its folder must be writable. Received: read-only. Make them writable by "
+            "`chmod u+w`, and give the same command again."
         )
     raise ValueError(
-        f"{path} must be the store of the artifacts beside it: {fault}. Lost are the cache and "
-        "which model was blessed last (the next run makes all anew, with nothing to compare with "
-        "or to begin with); pushed versions and the log of runs are not. "
-        f"`{_moving_away(output_dir, path, artifacts)}` and the same command go on."
+        f"{path} must be the metadata store of the artifacts beside it: {fault}. The cache and "
+        "the last blessed model are lost: the next run makes everything again, and neither "
+        "compares with that model nor starts from it. Pushed versions and the log of runs are "
+        f"kept. Give `{_moving_away(output_dir, path, artifacts)}`, then the same command."
     )
 
 
@@ -52,7 +52,7 @@ def _fault(path: str, has_artifacts: bool) -> str | None:
     if is_folder(path):
         return "it is a folder"
     if not exists(path):
-        return "it is a link to nothing"
+        return "it is a broken link"
     if not os.access(path, os.R_OK | os.W_OK) or not os.access(os.path.dirname(path), os.W_OK):
         return _READ_ONLY
     if file_size(path) == 0:
@@ -60,7 +60,7 @@ def _fault(path: str, has_artifacts: bool) -> str | None:
         return "it is empty" if has_artifacts else None
     with open_file(path, "rb") as file:
         if file.read(len(_HEADER)) != _HEADER:
-            return "it is no SQLite database"
+            return "it is not an SQLite database"
     return _damage(path, has_artifacts)
 
 
@@ -71,9 +71,9 @@ def _damage(path: str, has_artifacts: bool) -> str | None:
             found = store.execute("PRAGMA quick_check(1)").fetchone()
             tables = {name for (name,) in store.execute("SELECT name FROM sqlite_master")}
     except sqlite3.Error as error:
-        return f"it is cut or damaged ({error})"
+        return f"it is truncated or damaged ({error})"
     if found != ("ok",):
-        return f"it is cut or damaged ({' '.join(str(found[0]).split())})"
+        return f"it is truncated or damaged ({' '.join(str(found[0]).split())})"
     if has_artifacts and not tables >= _TABLES:
         return "it is another database"
     return None

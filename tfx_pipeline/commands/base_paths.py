@@ -19,7 +19,7 @@ def add_base_path_arguments(parser: argparse.ArgumentParser) -> None:
         "--exact_base_path",
         type=path_flag("exact_base_path"),
         help="folder of the versions with an exact index (default: the configuration's, or "
-        "MODEL_BASE_PATH_exact, where that is there; empty: leave it alone)",
+        "MODEL_BASE_PATH_exact where it exists; empty: none)",
     )
 
 

@@ -48,11 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "model_version, predicted_at",
     )
     parser.add_argument(
-        "--num_tags", type=int, help="tags of a prediction (default: all the model gives)"
+        "--num_tags",
+        type=int,
+        help="number of tags of a prediction (default: all that the model gives)",
     )
     parser.add_argument(
         "--key_field",
-        help="field that stands for the instance in the output, and is not sent to the model "
+        help="field that identifies the instance in the output, and is not sent to the model "
         "(default with parquet: user_id)",
     )
     parser.add_argument(
@@ -64,12 +66,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shard_megabytes",
         type=int,
         default=16,
-        help="input of one output file, and what a killed run may lose (default: 16)",
+        help="size of the input of one output file; a killed run loses at most this (default: 16)",
     )
     parser.add_argument(
         "--restart",
         action="store_true",
-        help="begin anew where a killed run left something to go on with",
+        help="start again where a killed run could be resumed",
     )
     add_engine_flags(parser)
 

@@ -15,14 +15,19 @@ def add_channel_arguments(parser: argparse.ArgumentParser) -> None:
     Args:
       parser: The parser of the command.
     """
-    group = parser.add_argument_group("how the server is known, and who asks")
+    group = parser.add_argument_group("identity of the server and of the caller")
     group.add_argument(
-        "--tls", action="store_true", help="ask over TLS; each of the next three means it too"
+        "--tls",
+        action="store_true",
+        help="connect over TLS; --ca_file, --client_cert and --client_key imply it",
     )
     for name, text in (
-        ("ca_file", "authorities that vouch for the server, PEM (default: public ones)"),
-        ("client_cert", "certificate to show, PEM"),
-        ("client_key", "its private key, PEM"),
+        (
+            "ca_file",
+            "certificates of the authorities that sign the server's, PEM (default: public ones)",
+        ),
+        ("client_cert", "certificate of the caller, PEM"),
+        ("client_key", "private key of --client_cert, PEM"),
         ("token_file", "file with the token to send"),
     ):
         group.add_argument(f"--{name}", type=path_flag(name), metavar="FILE", help=text)

@@ -26,20 +26,23 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
         type=path_flag("config"),
-        help="configuration whose section `beam` says the engine (default: local)",
+        help="configuration whose section `beam` names the engine (default: local)",
     )
     parser.add_argument(
         "--runner",
         choices=("local", "multi_process"),
-        help="an engine of this machine, in the place of --config's",
+        help="an engine of this machine, in place of --config's",
     )
     parser.add_argument(
-        "--num_workers", type=int, default=2, help="workers of multi_process (default: 2)"
+        "--num_workers",
+        type=int,
+        default=2,
+        help="number of worker processes of multi_process (default: 2)",
     )
     parser.add_argument(
         "--beam_pipeline_args",
         metavar="ARGS",
-        help="Beam's own command line in the place of both, for any engine: "
+        help="Beam's own options in place of both, for any engine: "
         "--beam_pipeline_args='--runner=PortableRunner --job_endpoint=localhost:8099'",
     )
 

@@ -25,25 +25,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--folder",
         type=path_flag("folder"),
         default="build/flink",
-        help="folder for settings, logs and temporary files, one a cluster (default: %(default)s)",
+        help="folder for settings, logs and temporary files, one for each cluster (default: "
+        "%(default)s)",
     )
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument(
         "--embedded",
         action="store_true",
-        help="a cluster inside the job server, with Python workers in the submitting process",
+        help="run the cluster inside the job server, and the Python workers in the submitting "
+        "process",
     )
     kind.add_argument(
         "--flink_master",
         metavar="HOST:PORT",
-        help="REST interface of a cluster of one's own: up starts the job server before it, and "
-        "nothing else; --slots and --pool_port are that cluster's",
+        help="REST interface of an existing cluster: up starts only a job server for it; --slots "
+        "and --pool_port are then that cluster's",
     )
     for name, what in (
-        ("slots", "of the task manager"),
-        ("job_port", "of Beam's job server; 0: a free one"),
-        ("rest_port", "of the job manager's REST interface and pages; 0: a free one"),
-        ("pool_port", "of the worker pool; 0: a free one"),
+        ("slots", "number of slots of the task manager"),
+        ("job_port", "port of Beam's job server; 0: a free one"),
+        ("rest_port", "port of the job manager's REST interface and pages; 0: a free one"),
+        ("pool_port", "port of the worker pool; 0: a free one"),
     ):
         parser.add_argument(
             f"--{name}",
@@ -54,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--timeout_s",
         type=float,
         default=120.0,
-        help="longest time in which a process that does not answer yet does nothing "
+        help="longest time that a process which does not answer yet may do nothing "
         "(default: %(default)s)",
     )
 
@@ -83,12 +85,12 @@ def _up(folder: Path, arguments: argparse.Namespace) -> int:
     if master is not None:
         require(":" in master, "flink_master", "be host:port", master)
         is_known = options.get("pool_port") != 0
-        require(is_known, "pool_port", "be the port of that cluster's pools", 0)
+        require(is_known, "pool_port", "be given: the port of that cluster's worker pools", 0)
     if arguments.embedded:
         options["flink_master"] = EMBEDDED
     cluster = bring_up(folder, options, arguments.timeout_s, lambda line: print(line, flush=True))
     pages = f", pages at http://{cluster.rest_address}" if cluster.rest_address else ""
-    print(f"up{pages}, logs in {folder}/logs; of a configuration that runs here:")
+    print(f"up{pages}, logs in {folder}/logs; a configuration that runs here has:")
     print(yaml.safe_dump({"beam": cluster.beam_section()}, sort_keys=False), end="")
     return 0
 

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     mind = datasets.add_parser(
         "mind",
         help="MIND, the log of Microsoft News",
-        description="behaviors.tsv and news.tsv of MIND as three tables: interactions are the news "
+        description="MIND's behaviors.tsv and news.tsv as three tables: interactions are the news "
         "shown, tags are category, subcategory and entities. News shown that news.tsv does not "
         "have are counted, written, and set aside by `tagtower run` (data.max_rejected_fraction).",
     )

@@ -32,19 +32,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="host:port of the gRPC interface (default: %(default)s)",
     )
     parser.add_argument(
-        "--model_name", default="default", help="model at the server (default: %(default)s)"
+        "--model_name",
+        default="default",
+        help="name of the model at the server (default: %(default)s)",
     )
     parser.add_argument(
         "--num_tags",
         type=int,
         default=10,
-        help="tags to show, or values of the histories (default: %(default)s)",
+        help="number of tags to show, with --explain of values of each history (default: "
+        "%(default)s)",
     )
     parser.add_argument(
         "--explain", metavar="TAG", help="show what this tag's score comes from instead of the tags"
     )
     parser.add_argument(
-        "--similar", metavar="TAG", help="show the tags nearest to this one, whoever the user"
+        "--similar",
+        metavar="TAG",
+        help="show the tags nearest to this one, for no user in particular",
     )
     parser.add_argument(
         "--items",
@@ -59,7 +64,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="items by tag (default: items.jsonl in the output folder of --config)",
     )
     parser.add_argument(
-        "--timeout", type=float, default=10.0, help="deadline, seconds (default: %(default)s)"
+        "--timeout",
+        type=float,
+        default=10.0,
+        help="deadline of a call, seconds (default: %(default)s)",
     )
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object instead of a table"
@@ -74,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.similar is None:
         check_subject(arguments)
     elif named_subjects(arguments) or arguments.profile is not None:
-        raise ValueError("--similar asks for nobody: give no --features, --user or --events.")
+        raise ValueError("--similar asks for no user: give no --features, --user or --events.")
     if arguments.num_tags < 1:
         raise ValueError(
             f"`num_tags` must be a positive integer. Received: num_tags={arguments.num_tags}."

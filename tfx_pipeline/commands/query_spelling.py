@@ -58,7 +58,7 @@ def note_spellings(client: "TagClient", features: Mapping[str, Any]) -> None:
         others = [spelling for spelling in found if spelling in known]
         if others and value not in known:
             print(
-                f"note: the model knows no tag {value!r}, but {others[0]!r}. Give --config, and "
-                "--features are normalised as training's tags were.",
+                f"note: the model does not know the tag {value!r}, but knows {others[0]!r}. Give "
+                "--config, which normalises --features as training's tags were.",
                 file=sys.stderr,
             )

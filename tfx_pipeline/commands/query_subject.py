@@ -16,7 +16,7 @@ _MOST_BYTES = 16 << 20
 def add_subject_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags that select the subject of a query."""
     who = parser.add_argument_group(
-        "whom to ask for: feature values, a user of the tables, or fresh events"
+        "whose tags to ask for: feature values, a user of the tables, or fresh events"
     )
     who.add_argument(
         "--features",
@@ -29,7 +29,8 @@ def add_subject_arguments(parser: argparse.ArgumentParser) -> None:
         "--events",
         type=path_flag("events"),
         metavar="FILE",
-        help="fresh events (item_id, timestamp, clicked); with --user they are added to the stored",
+        help="file of fresh events (item_id, timestamp, clicked); with --user they are added to "
+        "the stored ones",
     )
     who.add_argument("--profile", metavar="JSON", help="profile features that go with --events")
     parser.add_argument(

@@ -18,8 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=path_flag("tags"),
         required=True,
         metavar="FILE",
-        help="CSV, Parquet or JSON lines with the columns tag, and where wanted category, vector, "
-        "weight, retired: what is to differ from the tags that the towers were trained with",
+        help="CSV, Parquet or JSON lines with the column tag and, where needed, category, "
+        "vector, weight, retired: the changes to the tags that the towers were trained with",
     )
     parser.add_argument(
         "--complete",

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_flag(parser)
     add_output_flag(parser)
     parser.add_argument(
-        "--seed", type=int, help="of initialisation, training order and the random baseline"
+        "--seed", type=int, help="seed of initialisation, training order and the random baseline"
     )
     parser.add_argument(
         "--day",
@@ -31,12 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: the configuration's)",
     )
     parser.add_argument(
-        "--again", action="store_true", help="run a day again that has ended with a verdict"
+        "--again", action="store_true", help="run the day again, although it is done"
     )
     parser.add_argument(
         "--accept_drift",
         action="store_true",
-        help="what is beyond a threshold of validation.drift is a warning in this run",
+        help="in this run, warn of drift beyond a threshold of validation.drift instead of "
+        "stopping",
     )
 
 

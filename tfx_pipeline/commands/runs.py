@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "words",
         nargs="*",
         metavar="compare A B",
-        help="two runs beside each other, each by its id or its day (default: list all)",
+        help="compare two runs, each given by its id or its day (default: list all)",
     )
     add_config_flag(parser, is_required=False)
     add_output_flag(parser)

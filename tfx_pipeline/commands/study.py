@@ -27,17 +27,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         type=path_flag("output"),
-        help="folder of report, runs, plots and finished trials (default: the configuration's; "
-        "with it no page is written)",
+        help="folder of report, runs, plots and finished trials (default: the configuration's); "
+        "with this flag no page is written",
     )
-    parser.add_argument("--seeds", type=int, nargs="+", help="in place of the configuration's")
     parser.add_argument(
-        "--logs", nargs="+", help="of a study of defaults: these alone of the configuration's"
+        "--seeds", type=int, nargs="+", help="seeds, in place of the configuration's"
+    )
+    parser.add_argument(
+        "--logs",
+        nargs="+",
+        help="logs of a study of defaults (default: all of the configuration's)",
     )
     parser.add_argument(
         "--accept_changed_code",
         action="store_true",
-        help="take finished trials of another version of the code as they are; the report says so",
+        help="use finished trials of another version of the code as they are; the report says so",
     )
 
 

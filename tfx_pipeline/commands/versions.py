@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tfx_pipeline.versions.pushed_versions import PushedVersion
 
 _HEADER = ("version", "made", "kind", "from", "tags", "index", "recall", "state")
-_REMEDY = "`tagtower rollback` serves another; without its folder `tagtower run` pushes it anew."
+_REMEDY = "`tagtower rollback` serves another; `tagtower run` pushes a removed version again."
 _WITHDRAWN = "It is withdrawn, and cannot be rolled back to."
 _FILES = "files"  # column of `--verify`
 
@@ -33,7 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: the newest on disk serves)",
     )
     parser.add_argument(
-        "--model_name", default="default", help="model at the server (default: %(default)s)"
+        "--model_name",
+        default="default",
+        help="name of the model at the server (default: %(default)s)",
     )
     parser.add_argument(
         "--verify",

@@ -178,8 +178,8 @@ def _check_statistics(folder: str, day: str) -> None:
         if found.datasets:
             return
     except message.DecodeError:
-        fault = "it is cut or holds no statistics"
-    remedy = f"remove {os.path.join(folder, day)}, and the day before it is compared with"
+        fault = "it is truncated or holds no statistics"
+    remedy = f"remove {os.path.join(folder, day)}, then the day before it is compared with"
     raise DamagedFileError(f"{path} is damaged: {fault}; {remedy}.")
 
 

@@ -280,7 +280,7 @@ def served_rows(
     unknown = sorted(blocked - set(tags))
     if unknown:
         _progress.warning(
-            "`serving.policy.blocked_tags`: %d of %d are no tags of the model: %s",
+            "`serving.policy.blocked_tags`: %d of %d are not tags of the model: %s",
             len(unknown),
             len(blocked),
             ", ".join(unknown),

@@ -154,7 +154,7 @@ class BeamConfig:
         require(
             self.runner != "dataflow" or self.dataflow is not None,
             "dataflow",
-            "say project, region and temp_location where `runner` is dataflow",
+            "have project, region and temp_location where `runner` is dataflow",
             self.dataflow,
         )
 

@@ -107,7 +107,7 @@ class DataConfig:
             require(
                 self.window is not None or DATE not in getattr(self, name),
                 "window",
-                f"say which days are read where `{name}` has {DATE} in it",
+                f"be given where `{name}` has {DATE} in it: it says which days are read",
                 self.window,
             )
         require(

@@ -102,7 +102,7 @@ class ExamplesConfig:
         require(
             len(times) != 1,
             "test_start",
-            "be given where `validation_start` is, and only there",
+            "be given together with `validation_start`",
             self.test_start,
         )
         if times:
@@ -120,7 +120,10 @@ class ExamplesConfig:
         for name in ("validation_days", "test_days"):
             value = getattr(self, name)
             require(
-                value is not None and value >= 1, name, "be a positive integer as the other", value
+                value is not None and value >= 1,
+                name,
+                "be a positive integer, like the other",
+                value,
             )
         require(
             self.split == "temporal", "test_days", "be null unless `split` is temporal", days[1]

@@ -152,7 +152,7 @@ def _check(root: yaml.Node, name: str) -> None:
     def size(node: yaml.Node, path: str) -> int:
         known = sizes.get(id(node), 0)
         if known is None:
-            raise _refused(name, node, "must not have an alias within what it stands for", path)
+            raise _refused(name, node, "must not have an alias that contains itself", path)
         if known:
             return known
         sizes[id(node)] = None
@@ -176,8 +176,8 @@ def _check(root: yaml.Node, name: str) -> None:
         _, smallest = min((n or 0, node) for node, n in sizes.items() if (n or 0) > _MOST_REPEATED)
         line, key = places[smallest]
         raise ValueError(
-            f"`config` must not be blown up by its aliases. Received: {name}, of whose "
-            f"{len(sizes)} values they make {total:.3g}; line {line}{key}."
+            f"`config` must stay small when its aliases are expanded. Received: {name}, whose "
+            f"{len(sizes)} values become {total:.3g}; line {line}{key}."
         )
 
 
@@ -206,7 +206,7 @@ def _check_scalar(node: yaml.ScalarNode, name: str, path: str) -> None:
     pattern = _RESOLVED[kind][0] if kind in _RESOLVED else None
     is_number = kind in ("int", "float")
     if pattern is not None and not pattern.fullmatch(node.value):
-        demand = f"must have a value that is of its tag !!{kind}"
+        demand = f"must have a value that matches its tag !!{kind}"
         raise _refused(name, node, demand, node.value, path)
     if is_number and len(node.value) > _MOST_DIGITS:
         demand = f"must have numbers of at most {_MOST_DIGITS} digits"
@@ -216,7 +216,7 @@ def _check_scalar(node: yaml.ScalarNode, name: str, path: str) -> None:
         raise _refused(name, node, "must have numbers below 1.8e308", node.value[:20], path)
     if kind == "str" and _NO_TEXT.search(node.value):
         shown = ascii(node.value[:40])
-        demand = "must have text without NUL and halves of characters"
+        demand = "must have text without NUL and lone surrogates"
         raise _refused(name, node, demand, shown, path)
 
 
@@ -242,7 +242,7 @@ def _in_words(error: yaml.YAMLError, text: str) -> str:
     """Returns PyYAML's error in one line: the problem and its place, without the excerpt."""
     if isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1
-        return f"line {line}: a character that no text has ({ascii(chr(error.character))})"
+        return f"line {line}: a character that YAML does not allow ({ascii(chr(error.character))})"
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None)
     if mark is None or problem is None:
@@ -250,7 +250,7 @@ def _in_words(error: yaml.YAMLError, text: str) -> str:
     context = getattr(error, "context", None)
     words = f"{context}: {problem}" if context else problem
     if "'\\t'" in problem:
-        words = "a tab indents or separates, where YAML takes blanks alone"
+        words = "a tab indents or separates: YAML allows only spaces"
     elif "expected a single document" in words:
-        words = "a second document begins, where one is read"
+        words = "a second document begins: only one is allowed"
     return f"line {mark.line + 1}, column {mark.column + 1}: {words}"

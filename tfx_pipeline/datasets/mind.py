@@ -96,7 +96,7 @@ def _entity_labels(cell: str) -> list[str]:
     try:
         labels = [entity["Label"].strip().lower() for entity in json.loads(cell)]
     except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"no list of entities: {cell}") from error
+        raise ValueError(f"not a list of entities: {cell}") from error
     return [label for label in labels if label]
 
 

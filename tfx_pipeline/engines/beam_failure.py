@@ -25,10 +25,13 @@ _WHERE = re.compile(r"\s*\[while running '[^']*'\]")
 _JAVA_CLASSES = re.compile(r"^(?:(?:[a-z]\w*\.)+[A-Z][\w$]*: )+")
 # Messages of Java, and their meanings.
 _MEANINGS = (
-    (r"CANCELLED: client cancelled|UNAVAILABLE", "a Python worker died, and so did its successors"),
+    (
+        r"CANCELLED: client cancelled|UNAVAILABLE",
+        "a Python worker died, and so did those that replaced it",
+    ),
     (
         r"Timeout has occurred|NoResourceAvailable",
-        "the cluster has not the slots: a task manager was lost and did not come back, or "
+        "the cluster does not have enough slots: a task manager was lost and did not come back, or "
         "`beam.flink.parallelism` is above the number of slots",
     ),
 )

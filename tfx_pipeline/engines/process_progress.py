@@ -103,7 +103,7 @@ def last_words(log_path: str | Path, offset: int = 0) -> str:
     lines = re.findall(r"^\S.*$", log_text(log_path, offset), re.MULTILINE)
     said = [line for line in lines if _says_something(line)]
     words = " | ".join(line.strip()[:_MAX_LINE] for line in said[-_NUM_LAST_LINES:])
-    return f"{words or 'it said nothing'} (see {log_path})"
+    return f"{words or 'it printed nothing'} (see {log_path})"
 
 
 def log_text(log_path: str | Path, offset: int = 0) -> str:

@@ -153,13 +153,13 @@ def read_events(path: str, config: PipelineConfig) -> list[dict[str, Any]]:
                 num_untagged += 1
                 continue
             raise ValueError(
-                f"`events` must have good rows only. Received: {path}, "
+                f"`events` must have only valid rows. Received: {path}, "
                 f"row {bad['row']}: {bad['reason']}."
             )
         records += [event_record(row, catalogue) for row in validated.rows.to_pylist()]
     if num_untagged:
         _logger.warning(
-            "%d of the events are of items without tags: they count for nothing", num_untagged
+            "%d of the events are of items without tags: they have no effect", num_untagged
         )
     return records
 

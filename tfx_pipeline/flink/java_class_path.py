@@ -74,7 +74,10 @@ def resolve_class_path(log_path: Path, is_sent_along: bool = False) -> str:
 def _copy_jars(folder: Path, log_path: Path) -> None:
     maven = shutil.which("mvn")
     if maven is None:
-        raise ValueError("Maven is missing: no `mvn` on PATH, which brings Flink's jars (150 MB).")
+        raise ValueError(
+            "Maven is missing: `mvn`, which fetches Flink's jars (150 MB), is not "
+            "on PATH. Install it."
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     made = tempfile.mkdtemp(prefix="flink-", dir=folder.parent)
     jars = os.path.join(made, _JARS)
@@ -82,7 +85,7 @@ def _copy_jars(folder: Path, log_path: Path) -> None:
         command = [maven, "--batch-mode", "--file", str(POM), "dependency:copy-dependencies"]
         status = _run_maven([*command, f"-DoutputDirectory={jars}"], log_path)
         if status != 0 or not is_folder(jars):
-            raise ValueError(f"Maven did not bring Flink's jars: {_reason(log_path)}")
+            raise ValueError(f"Maven did not fetch Flink's jars: {_reason(log_path)}")
         # Beam resolves symbolic links, so hard links are used.
         shutil.copytree(jars, os.path.join(made, _NOT_SENT_ALONG), copy_function=os.link)
         if not folder.is_dir():
@@ -105,8 +108,8 @@ def _run_maven(command: list[str], log_path: Path) -> int:
         while process.poll() is None:
             if progress.is_standing_still():
                 raise ValueError(
-                    f"Maven does not bring Flink's jars: nothing came for {_MAVEN_PATIENCE_S:g} s; "
-                    f"see {log_path}."
+                    "Maven is not fetching Flink's jars: nothing arrived for "
+                    f"{_MAVEN_PATIENCE_S:g} s; see {log_path}."
                 )
             time.sleep(_POLL_S)
         return process.returncode

@@ -231,5 +231,5 @@ def load_cluster(folder: Path) -> LocalCluster | None:
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
             f"{path} must be what `tagtower flink up` has written. Remove it; "
-            "`tagtower flink down` stops what runs all the same."
+            "`tagtower flink down` still stops what runs."
         ) from error

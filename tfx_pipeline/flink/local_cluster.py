@@ -198,7 +198,7 @@ def _is_ready(cluster: LocalCluster, name: str) -> bool:
 def _reason(cluster: LocalCluster, name: str) -> str:
     path = cluster.log_path(name)
     # Indented lines belong to a stack.
-    said = re.findall(r"^\S.*$", log_text(path), flags=re.MULTILINE) or ["it said nothing"]
+    said = re.findall(r"^\S.*$", log_text(path), flags=re.MULTILINE) or ["it printed nothing"]
     causes = [line.partition(": ")[2] for line in said if line.startswith("Caused by: ")]
     return f"{(causes or said)[-1][:300]} (see {path})"
 

@@ -37,7 +37,7 @@ RUNNING, PUSHED, NOT_PUSHED, FAILED, KILLED, DAMAGED = (
     "killed",
     "damaged",
 )
-_REMEDY = "remove it, and the run is forgotten; other runs go on without it"
+_REMEDY = "remove it: the log then lacks this run, and other runs go on"
 _REQUIRED: dict[str, type | tuple[type, ...]] = {
     "run.id": str,
     "run.state": str,

@@ -43,7 +43,7 @@ def check_compilable(config: PipelineConfig) -> None:
     require(
         _NAME.fullmatch(config.name) is not None,
         "name",
-        "consist of lower case letters, digits and -, as Vertex AI wants it",
+        "consist of lower case letters, digits and -, as Vertex AI requires",
         config.name,
     )
     for key, path in _paths(config).items():

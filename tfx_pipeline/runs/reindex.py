@@ -56,9 +56,9 @@ from trainer.towers.tag_views import load_tag_categories
 # A folder below the output folder.
 WORK_DIR = "reindex"
 REJECTED_FILE = "rejected.jsonl"
-_NOT_BUILT = "Nothing was built from it; `tagtower run` makes it anew."
+_NOT_BUILT = "Nothing was built from it; `tagtower run` makes it again."
 _NOT_BUILT_FROM_VERSION = (
-    "Nothing was built from it; roll back, or remove its folder and `tagtower run` pushes it anew."
+    "Nothing was built from it; roll back, or remove its folder and `tagtower run` pushes it again."
 )
 
 
@@ -154,7 +154,7 @@ def _reindex(
         load_tag_categories(tags_file) | dict(zip(changes.new, changes.categories, strict=True)),
     )
     write_source(servable, towers_uri, examples_uri, tags_file)
-    console.line("measuring it in a process of its own ...")
+    console.line("measuring it in a separate process ...")
     figures = evaluate_in_own_process(
         main_path(servable), patterns, os.path.join(work, INDEX_EVALUATION_FILE)
     )

@@ -32,7 +32,7 @@ def reindexed_version(base_path: str, output_dir: str) -> PushedVersion:
     if not version.provenance.keys() >= set(SOURCES):
         raise ValueError(
             "`serving.base_path` must hold a version that says what it was made from. Received: "
-            f"version {version.number}, pushed before that was noted; `tagtower run` makes one."
+            f"version {version.number}, pushed before versions said so; `tagtower run` makes one."
         )
     for name in SOURCES:
         path = version.provenance[name]
@@ -40,6 +40,6 @@ def reindexed_version(base_path: str, output_dir: str) -> PushedVersion:
             raise ValueError(
                 f"`{name}` of version {version.number} in `serving.base_path` must still be there, "
                 f"or below `output`, {output_dir}, if that was moved. Received: {path}; "
-                "`tagtower run` makes them anew."
+                "`tagtower run` makes them again."
             )
     return version

@@ -29,10 +29,10 @@ TAG_FILE = TableSchema(
     "tags",
     (
         Column("tag", ID, True, "unique in the file"),
-        Column("category", TEXT, False, "of a new tag; empty: unknown"),
-        Column("vector", LIST, False, "of a new tag, for the view `vectors`; empty: zeros"),
-        Column("weight", NUMBER, False, "what the popularity is multiplied by; 1 when absent"),
-        Column("retired", NUMBER, False, "true: known no more; false when absent"),
+        Column("category", TEXT, False, "category of a new tag; empty: unknown"),
+        Column("vector", LIST, False, "vector of a new tag, for the view `vectors`; empty: zeros"),
+        Column("weight", NUMBER, False, "factor of the popularity; 1 if absent"),
+        Column("retired", NUMBER, False, "true: the tag is no longer served; false if absent"),
     ),
 )
 # Reasons in the order in which a row is checked, besides those of the readers.

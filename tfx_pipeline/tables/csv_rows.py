@@ -187,8 +187,9 @@ def _unparsable(error: pa.ArrowInvalid, file: str, row: int, limits: ReadLimits)
     if found := _UNDECODABLE_ROW.search(str(error)):
         # Arrow makes a text of a row before it asks what is to become of it.
         return ValueError(
-            f"{file} must have a value a column, in UTF-8. Received: row {int(found[1]) - 1}, "
-            "which has more or fewer, and bytes that are no UTF-8. Mend the row."
+            f"{file} must have one value for each column, in UTF-8. Received: row "
+            f"{int(found[1]) - 1}, which has more or fewer values, and bytes that are not UTF-8. "
+            "Mend the row."
         )
     return ValueError(
         f"{file} cannot be read as CSV near row {row}: "

@@ -87,7 +87,7 @@ def find_window(data: DataConfig) -> Window | None:
         raise ValueError(
             f"`data.window.max_missing_days` must not be exceeded: {len(missing)} of the "
             f"{len(wanted)} days from {first} to {last} are missing or incomplete at {pattern}, "
-            f"{limit} may be ({named}). Write them, or raise the number."
+            f"at most {limit} may be ({named}). Write them, or raise the number."
         )
     return Window(tuple(found), tuple(missing))
 
@@ -107,8 +107,8 @@ def with_day(data: DataConfig, day: str) -> DataConfig:
     """
     if data.window is None:
         raise ValueError(
-            f"`data.window` must say how many days are read where a day is asked for. "
-            f"Received: day={day!r} and no window."
+            "`data.window` must be given where a day is asked for: it says how many days are "
+            f"read. Received: day={day!r} and no window."
         )
     return dataclasses.replace(data, window=dataclasses.replace(data.window, day=day))
 
@@ -135,7 +135,7 @@ def table_patterns(data: DataConfig, window: Window | None) -> dict[str, list[st
         pattern = getattr(data, name)
         if DATE in pattern:
             days = [day for day in _partition_days(pattern) if day <= window.day]
-            require(bool(days), f"data.{name}", f"have a day up to {window.day}", pattern)
+            require(bool(days), f"data.{name}", f"have a day not later than {window.day}", pattern)
             patterns[name] = [_on_day(pattern, days[-1])]
     return patterns
 
@@ -174,7 +174,11 @@ def days_between(first: str, last: str) -> int:
 
 def _last_day(pattern: str, days: list[str], window: WindowConfig) -> str:
     is_marked = window.marker is not None
-    marked = f"; complete is what has `data.window.marker`, {window.marker}" if is_marked else ""
+    marked = (
+        f"; a day is complete when it has `data.window.marker`, {window.marker}"
+        if is_marked
+        else ""
+    )
     if window.day != LATEST_DAY:
         require(
             _is_complete(pattern, window.day, window),

@@ -246,7 +246,7 @@ def bad_rows(counts: Mapping[str, int], table: str) -> dict[str, int]:
 def _empty_part(split: str, counts: Mapping[str, int], has_window: bool) -> str:
     if "split.test_start" not in counts:
         return (
-            f"`data.interactions` must have users enough for train, validation and test: "
+            f"`data.interactions` must have enough users for train, validation and test: "
             f"no user fell into {split}. Received: {counts.get('users.total', 0)} users in all. "
             "Read more users, or set other `examples.validation_fraction` and "
             "`examples.test_fraction`."

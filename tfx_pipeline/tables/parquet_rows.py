@@ -70,7 +70,7 @@ def open_parquet(path: str, coded: Sequence[str] = ()) -> Iterator[pyarrow.parqu
                 parquet = pyarrow.parquet.ParquetFile(file, read_dictionary=list(coded) or None)
         except (pa.ArrowException, MemoryError, *UNREADABLE) as error:
             raise ValueError(
-                f"{path} is no readable Parquet file: {first_line(error)} "
+                f"{path} is not a readable Parquet file: {first_line(error)} "
                 "Write it again, or name the file after its real format."
             ) from error
         try:
@@ -89,8 +89,8 @@ def _no_unsafe_type(path: str) -> Iterator[None]:
     # The hotfix raises RuntimeError, or ValueError where the part that it shows is no pickle.
     except (RuntimeError, ValueError) as error:
         raise ValueError(
-            f"{path} must have no column of the type `{UNSAFE_TYPE}`: to read one is to run "
-            "code of the file. Write the column as a plain type."
+            f"{path} must have no column of the type `{UNSAFE_TYPE}`: reading one runs code from "
+            "the file. Write the column as a plain type."
         ) from error
 
 
@@ -246,7 +246,7 @@ def _check_codes(column: pa.Array) -> None:
     if pa.types.is_dictionary(column.type) and column.null_count < len(column):
         ends = pc.min_max(column.indices).as_py()
         if ends["min"] < 0 or ends["max"] >= len(column.dictionary):
-            raise pa.ArrowInvalid("a number stands for no text of its dictionary")
+            raise pa.ArrowInvalid("an index is outside the dictionary")
 
 
 def _together(batches: list[pa.RecordBatch]) -> pa.RecordBatch:

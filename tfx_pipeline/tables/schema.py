@@ -74,12 +74,16 @@ class TableSchema:
 INTERACTIONS = TableSchema(
     "interactions",
     (
-        Column("user_id", ID, True, "who was shown the item"),
-        Column("item_id", ID, True, "what was shown; a row of `items`"),
-        Column("timestamp", TIMESTAMP, True, "when it was shown, UTC"),
+        Column("user_id", ID, True, "user who was shown the item"),
+        Column("item_id", ID, True, "item that was shown; a row of `items`"),
+        Column("timestamp", TIMESTAMP, True, "time when it was shown, UTC"),
         Column("clicked", NUMBER, True, "1 clicked, 0 shown and skipped"),
         Column(
-            "weight", NUMBER, False, "in the click loss and domains by recency, 1 if absent", True
+            "weight",
+            NUMBER,
+            False,
+            "weight in the click loss and in domains by recency, 1 if absent",
+            True,
         ),
     ),
 )

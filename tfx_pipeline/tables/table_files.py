@@ -134,8 +134,8 @@ def say_unread(paths: Sequence[str], name: str) -> None:
     """
     if paths:
         _warn_once(
-            f"not read by their suffix, beside the files of {name}: {_named(paths)}. Known are "
-            f"{READABLE}; name a file that is no data with a `_` before."
+            f"not read because of their suffix, beside the files of {name}: {_named(paths)}. "
+            f"Known are {READABLE}; begin the name of a file that holds no data with `_`."
         )
 
 

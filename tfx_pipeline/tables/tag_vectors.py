@@ -86,7 +86,9 @@ def read_tag_vectors(data: DataConfig, pattern: str) -> tuple[list[str], np.ndar
             _require_none(batch, is_missing, "have a tag")
             for tag, row in zip(normalized, batch.row_numbers.tolist(), strict=True):
                 if tag in rows:
-                    raise _refusal(path, row, f"have a tag of its own, not {tag!r} of {rows[tag]}")
+                    raise _refusal(
+                        path, row, f"have a tag that no other row has, not {tag!r} of {rows[tag]}"
+                    )
                 rows[tag] = f"{path}, row {row}"
             dimension = parts[0].shape[1] if parts else None
             parts.append(_vectors(batch, data.list_notation, dimension))
@@ -100,7 +102,7 @@ def _vectors(batch: FileBatch, list_separator: str, dimension: int | None) -> np
     _require_none(batch, lengths == 0, "have a vector, a list of numbers")
     dimension = int(lengths[0]) if dimension is None else dimension
     _require_none(
-        batch, lengths != dimension, f"have a vector of {dimension} numbers, as the first"
+        batch, lengths != dimension, f"have a vector of {dimension} numbers, as the first row has"
     )
     numbers = np.asarray(lists.flatten()).reshape(len(lists), dimension)
     with np.errstate(over="ignore"):  # a value too large for 32 bits becomes infinite

@@ -25,19 +25,25 @@ COMMANDS = {
     "prepare": ("prepare", "write the three tables of a data set"),
     "run": ("run", "run the pipeline: from tables to a pushed version"),
     "compile": ("compile", "write the pipeline for Kubeflow Pipelines and Vertex AI"),
-    "runs": ("runs", "which runs there were: when, on what data, pushed or why not"),
+    "runs": ("runs", "list the runs: when, on what data, pushed or why not"),
     "study": ("study", "compare towers, objectives and seeds on one set of examples"),
     "serve": ("serve", "serve pushed versions over gRPC and REST"),
     "query": ("query", "ask a server for a user's tags"),
-    "reindex": ("reindex", "new, retired and re-weighted tags: a new version without training"),
-    "versions": ("versions", "what is pushed, when it was made and from what, and which serves"),
-    "rollback": ("rollback", "let the version before serve again, or another one"),
+    "reindex": (
+        "reindex",
+        "make a new version with new, retired and re-weighted tags, without training",
+    ),
+    "versions": (
+        "versions",
+        "list the pushed versions: when and from what each was made, and which serves",
+    ),
+    "rollback": ("rollback", "serve the previous version again, or another one"),
     "check-requests": (
         "check_requests",
         "compare logged requests with what the version that serves was trained on",
     ),
-    "flink": ("flink", "a Flink cluster on this machine: up, status, down"),
-    "batch-predict": ("batch_predict", "tags for many users, from files to Vertex's files"),
+    "flink": ("flink", "run a Flink cluster on this machine: up, status, down"),
+    "batch-predict": ("batch_predict", "predict the tags of many users, from files to files"),
 }
 
 

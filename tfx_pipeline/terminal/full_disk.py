@@ -85,13 +85,14 @@ def _line(folder: str, reason: str) -> str:
     except OSError:
         free = "an unknown number of MB"
     is_temporary = os.path.realpath(folder) == os.path.realpath(_temporary())
-    return _sentence(folder, reason, free, "by TMPDIR another" if is_temporary else "another")
+    other = "another folder by TMPDIR" if is_temporary else "another folder"
+    return _sentence(folder, reason, free, other)
 
 
 def _sentence(folder: str, reason: str, free: str, other: str) -> str:
     return (
-        f"{folder} must have room to write: {reason}, {free} are free there. Make room or name "
-        f"{other} folder; the same command then goes on where it was."
+        f"{folder} must have room to write: {reason}, {free} are free there. Make room, or name "
+        f"{other}; the same command then goes on where it was."
     )
 
 

@@ -69,8 +69,8 @@ def _time_lines(report: Mapping[str, Any]) -> list[str]:
     if "users.at_one_time" not in report:
         return []
     return [
-        f"one time   {_count(report, 'users.at_one_time')} users have several events, all of one "
-        "second: none is history of another, and no cut in time parts them"
+        f"one time   {_count(report, 'users.at_one_time')} users have several events, all in one "
+        "second: none is history of another, and no cut in time separates them"
     ]
 
 

@@ -121,7 +121,7 @@ def _opened(base_path: str, patience_s: float) -> Iterator[TextIO]:
                 f"Received: {base_path}, in use by {owner}."
             )
         if waited_s > _SILENT_S and not has_said:
-            _logger.warning("waits for %s, which pushes to or rolls back %s", owner, base_path)
+            _logger.warning("waiting for %s, which pushes to or rolls back %s", owner, base_path)
             has_said = True
         time.sleep(_POLL_S)
 
@@ -146,7 +146,7 @@ def _is_taken(lock: TextIO) -> bool:
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
-        _logger.warning("%s can be locked by nobody: push there one at a time", lock.name)
+        _logger.warning("%s cannot be locked: push to it with one process at a time", lock.name)
         return True
 
 

@@ -36,13 +36,13 @@ WITHDRAWN_DIR = "withdrawn"
 _SAVED_TOWERS = "Format-Serving"  # folder in TFX's artifact of a model
 RUN, REINDEX = "run", "reindex"  # kinds of versions
 _ANOTHER = (
-    "`tagtower rollback --to` takes another, `tagtower versions --verify` says which are sound."
+    "`tagtower rollback --to` serves another; `tagtower versions --verify` says which are sound."
 )
 # Entries of a version's provenance that are paths, hashes or names.
 _TEXTS = ("towers", "towers_fingerprint", "servable", "examples", "tags_file", "kind", "run")
 _REMEDY = (
-    "a server that has the version loaded goes on with it, and loads it no more: roll it back, or "
-    "push another by `tagtower run --again`"
+    "a server that has loaded the version keeps serving it, but does not load it again: roll it "
+    "back, or push another by `tagtower run --again`"
 )
 
 
@@ -224,5 +224,5 @@ def _provenance(path: str) -> tuple[dict[str, Any], str | None]:
     wrong = [name for name in _TEXTS if not isinstance(provenance.get(name, ""), str)]
     if wrong:
         file = os.path.join(path, PROVENANCE_FILE)
-        return {}, f"{file} is damaged: its `{wrong[0]}` is no text; {_REMEDY}."
+        return {}, f"{file} is damaged: its `{wrong[0]}` is not text; {_REMEDY}."
     return provenance, None

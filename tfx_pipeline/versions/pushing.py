@@ -47,7 +47,7 @@ from trainer.contract.whole_files import DamagedFileError, read_json, write_json
 
 _progress = logging.getLogger("tagtower.push")
 
-_NOT_PUSHED = "Nothing was pushed; the same command again has it made anew, or copied."
+_NOT_PUSHED = "Nothing was pushed; give the same command again, which makes or copies the folder."
 PUSHED_FILE = "pushed.json"
 _REQUIRED: dict[str, type | tuple[type, ...]] = {
     "version": (int, type(None)),
@@ -145,7 +145,7 @@ def mend_pushed(pushed_uri: str, known: Callable[[], Mapping[str, Any]]) -> None
     try:
         _read_pushed(pushed_uri)
     except (DamagedFileError, FileNotFoundError) as error:
-        _progress.warning("%s Written anew.", error)
+        _progress.warning("%s It is written again.", error)
         path = os.path.join(pushed_uri, PUSHED_FILE)
         if is_folder(path):
             remove_folder(path)
@@ -278,7 +278,7 @@ def push_sources(pushed: Mapping[str, Any], servable_uri: str) -> dict[str, str]
 
 def _read_pushed(pushed_uri: str) -> dict[str, Any]:
     path = os.path.join(pushed_uri, PUSHED_FILE)
-    return read_json(path, "`tagtower run --again` writes it anew", required=_REQUIRED)
+    return read_json(path, "`tagtower run --again` writes it again", required=_REQUIRED)
 
 
 def _withdrawn_version(pushed: Mapping[str, Any]) -> int | None:

@@ -100,7 +100,7 @@ def unique_names(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for name in names if names.count(name) > 1)
-        raise RepeatedName(f"`{repeated}` is there more than once")
+        raise RepeatedName(f"`{repeated}` appears more than once")
     return values
 
 

@@ -268,7 +268,7 @@ class FeatureSpec:
         for domain in self.domains:
             names += [domain.name, weights_name(domain.name)]
         repeated = sorted({name for name in names if names.count(name) > 1})
-        require(not repeated, "domains", "have names of their own", ", ".join(repeated))
+        require(not repeated, "domains", "have different names", ", ".join(repeated))
         known = {domain.vocabulary_name for domain in self.domains} | {TAG_VOCABULARY}
         unknown = sorted(set(self.vocabularies) - known)
         require(
@@ -280,7 +280,7 @@ class FeatureSpec:
         # The transform names its files after vocabularies.
         taken = {profile_vocabulary_name(feature.name) for feature in self.profile}
         clashing = sorted(known & taken)
-        require(not clashing, "vocabulary", "not be a name kept for others", ", ".join(clashing))
+        require(not clashing, "vocabulary", "not be a reserved name", ", ".join(clashing))
         for domain in self.domains:
             if domain.vocabulary_name == TAG_VOCABULARY:
                 require(
@@ -320,4 +320,4 @@ def profile_vocabulary_name(feature: str) -> str:
 
 def _check_name(name: str) -> None:
     require(name.isidentifier(), "name", "be a letter followed by letters, digits or _", name)
-    require(name not in RESERVED_NAMES, "name", "not be one of the names kept for labels", name)
+    require(name not in RESERVED_NAMES, "name", "not be a name reserved for labels", name)

@@ -40,7 +40,7 @@ _SPLIT_PREFIX = "Split-"  # TFX's prefix of a folder of examples
 # Hashing and reading release Python's lock; each thread holds one block.
 _NUM_THREADS = 4
 
-ANEW = "Put back the file as it was, or have the whole made anew."
+ANEW = "Restore the file, or have the whole folder made again."
 _REMOVE = "Remove that file if nothing needs it"
 
 # Size and digest by relative path.
@@ -110,12 +110,12 @@ def read_manifest(folder: str, path: str | None = None, remedy: str = ANEW) -> E
         with open_file(path) as file:
             content = json.load(file)
         if content["form"] != _FORM or content["algorithm"] != _ALGORITHM:
-            raise _damage(folder, os.path.basename(path), "is of another release", remedy)
+            raise _damage(folder, os.path.basename(path), "is from another release", remedy)
         entries = {str(name): _entry(name, entry) for name, entry in content["files"].items()}
     except DamagedFolderError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        fault = "is cut, or no manifest"
+        fault = "is truncated or not a manifest"
         raise _damage(folder, os.path.basename(path), fault, remedy) from error
     return entries
 
@@ -158,12 +158,12 @@ def check_manifest(
             raise _damage(folder, name, fault, remedy)
     for name in _names(folder):
         if name not in entries and name.startswith(begins) and not _is_passed_over(name):
-            rest = ", or have the whole made anew." if remedy == ANEW else f". {remedy}"
+            rest = ", or have the whole folder made again." if remedy == ANEW else f". {remedy}"
             raise _damage(folder, name, "is not in the manifest", f"{_REMOVE}{rest}")
     names = sorted(entries)
     for name, found in zip(names, _described(folder, names), strict=True):
         if found != entries[name]:
-            raise _damage(folder, name, "has other bytes than when it was written", remedy)
+            raise _damage(folder, name, "has changed since it was written", remedy)
         after_file()
     for name in names:
         if posixpath.basename(name) == MANIFEST_FILE:

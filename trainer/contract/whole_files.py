@@ -212,9 +212,9 @@ def read_json(
         except RecursionError:
             fault = "it is nested too deep"
         except UnicodeDecodeError as error:
-            fault = f"it is no UTF-8 from byte {error.start} on"
+            fault = f"it is not UTF-8 from byte {error.start} on"
         except ValueError as error:
-            fault = f"it is cut or no JSON ({' '.join(str(error).split())})"
+            fault = f"it is truncated or not JSON ({' '.join(str(error).split())})"
     fault = fault or _unlike(value, kind, required or {})
     if fault:
         raise DamagedFileError(f"{path} is damaged: {fault}; {remedy}.")
@@ -243,9 +243,9 @@ def read_json_lines(path: str, keys: Collection[str] = ("tag",)) -> Iterator[dic
                 row = {}
             if not isinstance(row, dict) or not row.keys() >= set(keys):
                 raise DamagedFileError(
-                    f"{path} is damaged: line {number} is no object with {', '.join(keys)}; "
-                    "copy it again from its run, or remove the folder that it is in there, and "
-                    "`tagtower run` makes it anew."
+                    f"{path} is damaged: line {number} is not an object with {', '.join(keys)}; "
+                    "copy the file again from its run, or remove its folder in the run: "
+                    "`tagtower run` makes it again."
                 )
             yield row
 

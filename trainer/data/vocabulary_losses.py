@@ -59,7 +59,8 @@ def check_nothing_lost(
     for name, num_lost in count_lost_values(train, spec, num_values).items():
         if num_lost:
             raise ValueError(
-                f"The vocabulary `{name}` must hold every value of the training examples, as no "
-                f"limit cuts it. Received: {num_values[name]} values, and {num_lost} others in the "
-                "examples. Take control characters out of that column of the tables."
+                f"The vocabulary `{name}` must hold every value of the training examples, because "
+                f"nothing limits its size. Received: {num_values[name]} values, and {num_lost} "
+                "others in the examples. Remove the control characters from that column of the "
+                "tables."
             )

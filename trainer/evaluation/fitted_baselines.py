@@ -103,7 +103,7 @@ def fit_baselines(
     skipped = dict(of_rows.skipped)
     skipped_tags = counting_domain(spec, "skipped")
     if skipped_tags is None:
-        skipped["shown"] = "no domain of `features` counts the tags of what was skipped"
+        skipped["shown"] = "no domain of `features` counts the tags of skipped items"
     else:
         found["shown"] = Baseline(baselines.shown(num_tags, skipped_tags))
     for who, reason in skipped.items():

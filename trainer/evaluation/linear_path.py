@@ -177,7 +177,7 @@ def fit_path(
     embedded = np.asarray(rows @ history.astype(np.float64))
     variance, size = (_mean_square(embedded, vectors) for vectors in (centred, tags))
     if variance <= _ROUNDING * size:
-        return None, "it says the same of every tag"
+        return None, "it scores every tag alike"
     centred /= np.float32(np.sqrt(variance))
     return FittedPath(domain, history, centred, ease.regularization), ""
 
@@ -224,7 +224,7 @@ def _decide(model: InterestModel, path: FittedPath, validation: Snapshots) -> Li
     )
     if weight:
         return decided
-    return dataclasses.replace(decided, domain="", rank=0, note="no weight helps")
+    return dataclasses.replace(decided, domain="", rank=0, note="no weight improves the ranking")
 
 
 def _add(model: InterestModel, path: FittedPath, weight: float) -> None:

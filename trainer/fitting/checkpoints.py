@@ -97,7 +97,9 @@ class CheckpointFolder:
             )
         except PARSE_ERRORS as error:
             _progress.warning(
-                "%s is damaged (%s): the training begins anew", self._path, type(error).__name__
+                "%s is damaged (%s): the training starts from its first step",
+                self._path,
+                type(error).__name__,
             )
             return None
 

@@ -69,8 +69,8 @@ class Replicas:
         except RuntimeError as error:
             # TensorFlow's error: "Collective ops must be configured at program startup".
             raise ValueError(
-                "`training.strategy` must be `multi_worker` in processes that begin with the "
-                f"training alone (docs/training.md). Received: {error}"
+                "`training.strategy` must be `multi_worker` only in a process that starts with "
+                f"the training (docs/training.md). Received: {error}"
             ) from error
 
     def datasets(self, make: Callable[[Share], tf.data.Dataset]) -> Any:

@@ -168,7 +168,7 @@ class _Training:
         if found is not None:
             self._progress, self._best_weights = found.progress, found.best_weights
             _progress.info(
-                "goes on from the checkpoint after step %d of %d",
+                "resuming from the checkpoint after step %d of %d",
                 self._progress.step,
                 self._budget.num_steps,
             )
@@ -238,7 +238,7 @@ class _Training:
         require(
             math.isfinite(loss),
             "training.learning_rate",
-            "be low enough for the loss to stay finite, which it did not in the steps "
+            "be low enough for the loss to stay finite: it was not finite in the steps "
             f"{first + 1} to {end}",
             self._config.learning_rate,
         )

@@ -156,7 +156,7 @@ def require_memory(estimate: MemoryEstimate, config: TrainingConfig) -> None:
     require(
         bound is None or estimate.total_mb <= bound,
         "training.max_memory_mb",
-        f"be at least the estimate for this training, {estimate}; less is taken by "
+        f"be at least the estimate for this training, {estimate}; less memory is needed with "
         "`training.optimizer: adagrad`, a smaller `model.output_dim` or `model.embedding_dim`, "
         "`model.share_tag_embeddings`, or fewer tags (`max_size` or `min_frequency` in "
         "`features.vocabularies`)",

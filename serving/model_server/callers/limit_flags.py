@@ -20,14 +20,14 @@ def add_limit_flags(parser: argparse.ArgumentParser) -> None:
         help="options of the gRPC library, such as grpc.max_connection_age_ms=2000",
     )
     own = parser.add_argument_group(
-        "limits of this server alone", "What goes beyond one is refused."
+        "limits that TensorFlow Serving does not have", "Requests beyond a limit are refused."
     )
     own.add_argument(
         "--max_message_bytes",
         type=int,
         default=32 * _MIB,
         metavar="BYTES",
-        help="size of a request, unpacked (default: %(default)s)",
+        help="largest size of a request, uncompressed (default: %(default)s)",
     )
     own.add_argument(
         "--max_request_memory_mb",
@@ -41,28 +41,30 @@ def add_limit_flags(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=4096,
         metavar="EXAMPLES",
-        help="examples of a request (default: %(default)s)",
+        help="most examples in a request (default: %(default)s)",
     )
     own.add_argument(
         "--max_concurrent_requests",
         type=int,
         default=1000,
-        help="requests under way or waiting, for each of gRPC and REST (default: %(default)s)",
+        help="most requests under way or waiting, for each of gRPC and REST (default: %(default)s)",
     )
     own.add_argument(
         "--request_read_timeout_seconds",
         type=float,
         default=20.0,
         metavar="SECONDS",
-        help="time in which a gRPC call's request must come (default: %(default)s)",
+        help="time in which the request of a gRPC call must arrive (default: %(default)s)",
     )
     own.add_argument(
         "--drain_seconds",
         type=float,
         default=30.0,
-        help="time for the requests under way when told to stop (default: %(default)s)",
+        help="time for requests under way to end after a stop (default: %(default)s)",
     )
-    add_switch(own, "--enable_grpc_reflection", False, "tell gRPC callers which methods there are")
+    add_switch(
+        own, "--enable_grpc_reflection", False, "gRPC reflection: list the methods of the server"
+    )
 
 
 def check_limit_flags(arguments: argparse.Namespace) -> None:

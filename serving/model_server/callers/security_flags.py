@@ -39,7 +39,7 @@ def add_security_arguments(
         type=path_flag("ssl_config_file"),
         default="",
         metavar="FILE",
-        help="TLS for gRPC and REST: the text of an SSLConfig with server_key, server_cert, "
+        help="TLS for gRPC and REST: file with an SSLConfig as text, with server_key, server_cert, "
         "custom_ca and client_verify",
     )
     group.add_argument(
@@ -47,7 +47,8 @@ def add_security_arguments(
         type=path_flag(TOKEN_FLAG),
         default="",
         metavar="FILE",
-        help="one token a line: who asks without one of them is refused, over gRPC and REST",
+        help="file with one token a line; calls without one of them are refused, over gRPC and "
+        "REST",
     )
     add_switch(group, "--allow_reload", False, "answer HandleReloadConfigRequest")
     group.add_argument(
@@ -56,8 +57,8 @@ def add_security_arguments(
         nargs="+",
         default=[],
         metavar="DIR",
-        help="folders below which such a reload may load models (default: the base paths that the "
-        "server starts with)",
+        help="folders below which HandleReloadConfigRequest may load models (default: the base "
+        "paths that the server starts with)",
     )
 
 
@@ -96,12 +97,12 @@ def load_security(arguments: argparse.Namespace) -> "TransportSecurity":
     if not is_loopback(arguments.host):
         if tokens and not certificates:
             _logger.warning(
-                "Tokens go over the network as they are on --host=%s: add --ssl_config_file.",
+                "Tokens cross the network unencrypted on --host=%s: add --ssl_config_file.",
                 arguments.host,
             )
         if not tokens and not (certificates and certificates.requires_client):
             _logger.warning(
-                "Whoever reaches --host=%s may ask this server: see docs/security.md.",
+                "Anyone who reaches --host=%s may call this server: see docs/security.md.",
                 arguments.host,
             )
     return TransportSecurity(certificates, tokens)

@@ -112,8 +112,8 @@ def read_certificates(path: str) -> Certificates:
     )
     if certificates.requires_client and not certificates.authorities:
         raise ValueError(
-            f"`{SSL_FLAG}` must have `custom_ca`, who vouches for callers, where `client_verify` "
-            f"is true. Received: {path}."
+            f"`{SSL_FLAG}` must have `custom_ca`, the authority that signs callers' "
+            f"certificates, where `client_verify` is true. Received: {path}."
         )
     try:
         _context(certificates)

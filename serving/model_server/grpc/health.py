@@ -53,7 +53,8 @@ class HealthService:
         """
         if self._num_watchers >= self._max_watchers:
             raise ServingError(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, f"More than {self._max_watchers} watch."
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"More than {self._max_watchers} callers watch the health.",
             )
         is_known = request.service in _SERVICES
         self._num_watchers += 1

@@ -285,14 +285,14 @@ def too_many() -> ServingError:
 def _silent(timeout_s: float) -> ServingError:
     return ServingError(
         grpc.StatusCode.DEADLINE_EXCEEDED,
-        f"The request did not come within --request_read_timeout_seconds={timeout_s:g}.",
+        f"The request did not arrive within --request_read_timeout_seconds={timeout_s:g}.",
     )
 
 
 def _crowded() -> ServingError:
     return ServingError(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
-        "The request did not come while others waited for its place.",
+        "The request did not arrive while others waited for its place.",
     )
 
 

@@ -275,7 +275,7 @@ class GrpcServer:
         if self._unread_bytes > self._limits.max_memory_bytes:
             raise ServingError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"Callers do not read {self._unread_bytes >> 20} MB of answers.",
+                f"Callers leave {self._unread_bytes >> 20} MB of answers unread.",
             )
 
     async def _unpack(self, message: bytes) -> bytes:

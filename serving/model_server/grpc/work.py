@@ -69,7 +69,7 @@ class Work:
         except MemoryError:
             self.error = ServingError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
-                "The server has not the memory for this request.",
+                "The server does not have the memory for this request.",
             )
         except Exception:
             _logger.exception("Answering a %s failed.", request_type.DESCRIPTOR.name)

@@ -56,7 +56,8 @@ class ModelManager:
             )
         if len({config.name for config in configs}) < len(configs):
             raise ValueError(
-                f"`name` must be one model's own. Received: {[config.name for config in configs]}."
+                "`name` must be different for each model. Received: "
+                f"{[config.name for config in configs]}."
             )
         self._poll_wait_s = poll_wait_s
         self._metrics = metrics or Metrics()

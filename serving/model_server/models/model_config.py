@@ -137,7 +137,7 @@ def _request_log(model: model_server_config_pb2.ModelConfig) -> RequestLogConfig
     for field, demand, value, is_right in (
         (
             "log_collector_config.type",
-            f'be "{TYPE}", the one that this local model server has',
+            f'be "{TYPE}", the only type that this local model server has',
             collector.type,
             collector.type == TYPE,
         ),

@@ -35,7 +35,9 @@ def read_text_proto(flag: str, path: str, empty: _Message) -> _Message:
             raise ValueError(f"it has more than {_MOST_BYTES >> 20} MB")
         text = content.decode()
         if (level := _deepest(text)) > _MOST_LEVELS:
-            raise ValueError(f"it is nested {level} levels deep, {_MOST_LEVELS} are read")
+            raise ValueError(
+                f"it is nested {level} levels deep, at most {_MOST_LEVELS} are allowed"
+            )
         return text_format.Parse(text, empty)
     except (text_format.ParseError, ValueError, RecursionError) as error:
         raise ValueError(

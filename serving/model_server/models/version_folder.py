@@ -46,4 +46,6 @@ def _warn_once(version: int, used: str, ignored: str) -> None:
     if (version, used, ignored) in _warned or len(_warned) >= _MAX_WARNED:
         return
     _warned.add((version, used, ignored))
-    _logger.warning("Version %d is there twice: %s is used, %s is ignored.", version, used, ignored)
+    _logger.warning(
+        "Version %d has two folders: %s is used, %s is ignored.", version, used, ignored
+    )

@@ -77,7 +77,7 @@ def _compare(
     if fault is not None:
         raise ServingError(
             grpc.StatusCode.DATA_LOSS,
-            f"Warm-up: signature `{answered.model_spec.signature_name}` answers otherwise than "
+            f"Warm-up: signature `{answered.model_spec.signature_name}` answers differently than "
             f"when it was exported: {fault}. Push the version again.",
         )
 

@@ -113,7 +113,7 @@ class RestConnections(tornado.httpserver.HTTPServer):
                     if error.errno not in _NO_FILES:
                         continue  # the error of one connection, which is already closed
                     _logger.error(
-                        "No connection over REST can be taken: %s (`ulimit -n`).", error.strerror
+                        "No REST connection can be accepted: %s (`ulimit -n`).", error.strerror
                     )
                     self._close_idlest()
                     pause_s = _NO_FILES_PAUSE_S

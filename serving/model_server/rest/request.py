@@ -113,7 +113,9 @@ class RestRequest(httputil.HTTPMessageDelegate):
         if self._declared is None and (
             self._num_chunks > _FREE_CHUNKS + self._num_received / _MIN_CHUNK_BYTES
         ):
-            return await self._refuse(Answer(400, error_text("The chunks of the body are tiny.")))
+            return await self._refuse(
+                Answer(400, error_text("The chunks of the body are too small."))
+            )
         if self._unpacker is None:
             await self._add(chunk)
         else:
@@ -167,8 +169,8 @@ class RestRequest(httputil.HTTPMessageDelegate):
             return
         stream = self.connection.stream
         text = error_text(
-            f"The body must come, without pauses of {STALL_S:g} s, or {_PATIENCE_S:g} s where "
-            "others wait."
+            f"The body must arrive without pauses of {STALL_S:g} s, or of {_PATIENCE_S:g} s "
+            "while others wait."
         )
         if not stream.closed():
             with contextlib.suppress(StreamClosedError):
@@ -257,7 +259,7 @@ def closing_answer(answer: Answer) -> bytes:
 
 def no_memory(max_bytes: int) -> Answer:
     """Returns the answer to a request for which there is not enough memory now."""
-    text = f"The requests under way must fit the server's {max_bytes >> 20} MB; ask again."
+    text = f"The requests under way must fit into the server's {max_bytes >> 20} MB; try again."
     return Answer(429, error_text(text))
 
 

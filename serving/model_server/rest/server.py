@@ -218,7 +218,7 @@ class RestServer:
             if len(body) + cost > self._budget.max_bytes:
                 text = error_text(
                     f"The JSON of the body must need less memory: reading it takes up to "
-                    f"{cost >> 20} MB, more than all requests have."
+                    f"{cost >> 20} MB, more than the memory for all requests."
                 )
                 answer = Answer(413, text)
             elif not account.take(cost):

@@ -75,7 +75,7 @@ class RequestLimits:
             if shape and shape[0] > max(carried, 1):
                 raise invalid_argument(
                     f"`{name}` must have a value for each of its {shape[0]} examples: values are "
-                    f"repeated within an example alone. Received: {carried} values."
+                    f"repeated only within an example. Received: {carried} values."
                 )
             repeated_bytes += (size - carried) * _element_bytes(tensor)
         self._check_strings(num_strings)

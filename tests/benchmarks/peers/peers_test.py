@@ -1,4 +1,4 @@
-"""The peers by value, against loops: a comparison with a wrong model would be worth nothing."""
+"""The values of the peer models equal those of loops: comparisons need correct models."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def batch(num_rows: int = 6):
 
 
 def made(peer):
-    """A peer with weights that no part of a formula leaves at 0 or 1."""
+    """Builds a peer whose weights leave no part of a formula at 0 or 1."""
     model = peer(SPEC, SIZES, NUM_TAGS, CONFIG)
     model(batch())
     if isinstance(model, TwoTower):

@@ -1,4 +1,4 @@
-"""Batch prediction on an exported servable: formats, errors, going on, nothing half-written."""
+"""Batch prediction on an exported servable: formats, errors, resuming, nothing half written."""
 
 import base64
 import dataclasses
@@ -20,7 +20,7 @@ from tests.toy_towers import ToyTowers, write_users
 
 @pytest.fixture(scope="module")
 def version_dir(tmp_path_factory):
-    """User u<i> likes tag t<i> best, then t<i+1> ..., by construction."""
+    """Exports a version: user u<i> likes tag t<i> best, then t<i+1> ..., by construction."""
     folder = tmp_path_factory.mktemp("servable")
     candidates = np.eye(6)
     users = np.array([np.roll(np.arange(6, 0, -1.0), i) for i in range(6)])
@@ -32,7 +32,7 @@ def version_dir(tmp_path_factory):
 
 
 def probabilities(logits):
-    """Uncalibrated, of the tags that are returned: sigmoid(log p) = p / (1 + p)."""
+    """Returns uncalibrated probabilities of the returned tags: sigmoid(log p) = p / (1 + p)."""
     shares = np.exp(logits) / np.exp(logits).sum()
     return (shares / (1 + shares)).tolist()
 
@@ -43,7 +43,7 @@ def write(path, lines):
 
 
 def read_outputs(folder):
-    """Lines of the results and of the errors, in order of the files' names, and the files."""
+    """Returns the lines of results and of errors, in order of the files' names, and the files."""
     files = sorted(path for path in folder.iterdir() if path.name != ABOUT_FILE)
     results, errors = (
         [
@@ -129,7 +129,7 @@ def test_bad_instances_are_set_aside_with_their_reason(tmp_path, version_dir):
         '{"name": 3}',
         b'{"name": "\xff"}',
         '{"user_id": NaN}',
-        # Well-formed, and refused by the model's own graph: no number can be read off it.
+        # Well-formed, but refused by the model's graph: it holds no number.
         '{"name": "ux"}',
         '{"name": "\\ud800"}',
         "[" * 100_000,
@@ -146,12 +146,12 @@ def test_bad_instances_are_set_aside_with_their_reason(tmp_path, version_dir):
     messages = {json.dumps(row["instance"]): row["error"]["message"] for row in errors}
     # In the order of the input.
     assert [row["instance"] for row in errors[:4]] == ["{", "[1]", {"colour": "red"}, {"name": 3}]
-    assert "no JSON" in messages['"{"']
-    assert "no JSON object" in messages['"[1]"']
+    assert "is not JSON" in messages['"{"']
+    assert "not a JSON object" in messages['"[1]"']
     assert "colour" in messages['{"colour": "red"}']
     assert "must be a string" in messages['{"name": 3}']
-    assert "no UTF-8" in messages[json.dumps('{"name": "\\xff"}')]
-    assert "NaN is no JSON value" in messages[json.dumps('{"user_id": NaN}')]
+    assert "is not UTF-8" in messages[json.dumps('{"name": "\\xff"}')]
+    assert "NaN is not a JSON value" in messages[json.dumps('{"user_id": NaN}')]
     assert "The model refuses" in messages['{"name": "ux"}']
     assert "surrogates" in messages['{"name": "\\ud800"}']
 
@@ -166,7 +166,7 @@ def test_features_of_a_tf_example_say_the_same_as_json(tmp_path, version_dir):
     bad.features.feature["name"].bytes_list.value.append(b"\xff")
     several = tf.train.Example()
     several.features.feature["name"].bytes_list.value.extend([b"u1", b"u2"])
-    # What the model does not take is left out, as by TensorFlow Serving.
+    # Features that the model does not take are left out, as by TensorFlow Serving.
     several.features.feature["label_tags"].bytes_list.value.append(b"t1")
     with tf.io.TFRecordWriter(str(tmp_path / "users-tfrecord-00002")) as writer:  # not compressed
         for record in (b"no example", bad.SerializeToString(), several.SerializeToString(), b""):
@@ -187,8 +187,8 @@ def test_features_of_a_tf_example_say_the_same_as_json(tmp_path, version_dir):
         {"name": ["u1", "u2"]},
     ]
     reasons = [error["error"]["message"] for error in errors]
-    assert "no tf.Example" in reasons[0]
-    assert "`name` is no UTF-8" in reasons[1]
+    assert "not a tf.Example" in reasons[0]
+    assert "`name` is not UTF-8" in reasons[1]
     assert "`name` of the instance must be a string" in reasons[2]
     assert len(files) == 1 + 3
 
@@ -239,7 +239,7 @@ def test_killed_run_goes_on_and_shows_nothing_before_its_end(tmp_path, version_d
     }
     assert len(finished) == SHARDS_BEFORE_DEATH
 
-    with pytest.raises(ValueError, match="begun with options num_tags null"):
+    with pytest.raises(ValueError, match="started with options num_tags null"):
         batch_predict(dataclasses.replace(config, num_tags=2), RUNNER)
     counts = batch_predict(config, RUNNER)
 

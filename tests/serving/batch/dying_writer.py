@@ -1,4 +1,4 @@
-"""A batch prediction that is killed at a known moment, in a process of its own."""
+"""Runs a batch prediction that is killed at a known moment, in a separate process."""
 
 import os
 import signal

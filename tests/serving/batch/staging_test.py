@@ -54,18 +54,18 @@ def test_shard_that_raises_is_not_done(tmp_path):
 
     with staging.begin(MANIFEST):
         assert [staging.is_done(shard) for shard in (0, 1)] == [True, False]
-        # What was being written is gone.
+        # The half-written files are gone.
         assert len(list((tmp_path / "_out.partial" / "work").iterdir())) == 0
 
 
 @pytest.mark.parametrize(
     ("section", "value", "named"),
     [
-        ("model", {"version": "2", "content": "x"}, "begun with model version 1."),
-        ("model", {"version": "1", "content": "z"}, "begun with another model."),
-        ("input", {"format": "jsonl", "files": [["in", "z"]]}, "begun with other input."),
-        ("options", {"num_tags": 3}, "begun with options num_tags null."),
-        ("layout", 3, "begun with another version of tagtower."),
+        ("model", {"version": "2", "content": "x"}, "started with model version 1."),
+        ("model", {"version": "1", "content": "z"}, "started with another model."),
+        ("input", {"format": "jsonl", "files": [["in", "z"]]}, "started with other input."),
+        ("options", {"num_tags": 3}, "started with options num_tags null."),
+        ("layout", 3, "started with another version of tagtower."),
     ],
 )
 def test_what_was_begun_otherwise_is_refused_kept_and_restarted_on_demand(
@@ -76,7 +76,7 @@ def test_what_was_begun_otherwise_is_refused_kept_and_restarted_on_demand(
         write_shard(staging, 0, 1)
     other = MANIFEST | {section: value}
 
-    with pytest.raises(ValueError, match="begun anew with --restart") as caught:
+    with pytest.raises(ValueError, match="started again with --restart") as caught:
         with staging.begin(other):
             pass
     assert str(caught.value).endswith(named) and "\n" not in str(caught.value)
@@ -100,7 +100,9 @@ def test_folder_of_somebody_else_is_refused_and_kept(tmp_path):
     (tmp_path / "_out.partial").mkdir()
     (tmp_path / "_out.partial" / "mine").write_text("kept")
 
-    with pytest.raises(ValueError, match="`output` must have nothing else in .*Received: .*mine"):
+    with pytest.raises(
+        ValueError, match="`output` must have only files of this command in .*Received: .*mine"
+    ):
         with Staging(str(tmp_path / "out"), 1).begin(MANIFEST, restart=True):
             pass
 

@@ -1,4 +1,4 @@
-"""The asyncio client: the blocking one's answers, and what only asyncio has."""
+"""The asyncio client gives the blocking client's answers; and what only asyncio has."""
 
 import asyncio
 import threading
@@ -21,7 +21,7 @@ USERS = [
 
 
 async def until(condition):
-    """Waits for what another thread does."""
+    """Waits until another thread has done something."""
     deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline
@@ -29,7 +29,7 @@ async def until(condition):
 
 
 def call_of(target, **arguments):
-    """One `predict` by a client of its own."""
+    """Makes one `predict` by a separate client."""
 
     async def ask():
         async with AsyncTagClient(target, **{"timeout_s": 60} | arguments) as client:
@@ -193,7 +193,7 @@ def test_cancelled_call_is_cancelled_at_the_server(flaky):
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call
-            # The service still waits, so nobody but the caller has ended the call.
+            # The service still waits, so only the caller has ended the call.
             await until(flaky.ended.is_set)
 
     asyncio.run(cancel())

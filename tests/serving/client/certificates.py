@@ -1,4 +1,4 @@
-"""A certificate that signs itself, for a server of the tests."""
+"""A self-signed certificate for a server of the tests."""
 
 import datetime
 import ipaddress

@@ -21,7 +21,7 @@ X = {"x": np.array([1.0], np.float32)}
 
 
 class Certificates:
-    """The certificates of one house, and of a stranger."""
+    """The certificates of one authority, and of a stranger."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -83,7 +83,7 @@ def test_server_by_another_name(certificates):
     with serve(FlakyService(), certificates.server_credentials(certificates.named)) as service:
         security = ChannelSecurity(authority, server_name="tower.test")
         assert ask(service.target, security=security) == 7
-        with pytest.raises(TagClientError, match="is another name's: ask it by that name"):
+        with pytest.raises(TagClientError, match="is for another name: connect by that name"):
             ask(service.target, security=ChannelSecurity(authority))
     assert len(service.times) == 1
 
@@ -125,7 +125,7 @@ def test_client_without_a_certificate_or_with_a_strange_one_is_told_why(certific
 
 @needs_openssl
 def test_server_in_clear_is_not_asked_over_tls(flaky, certificates):
-    with pytest.raises(TagClientError, match=f"{flaky.target} speaks no TLS"):
+    with pytest.raises(TagClientError, match=f"{flaky.target} does not use TLS"):
         ask(flaky.target, security=ChannelSecurity(certificates.authority.certificate))
     assert flaky.times == []
 
@@ -151,7 +151,7 @@ def test_token_goes_over_tls_as_well(certificates, asked):
 
 
 def replace(path, text):
-    """As tools that rotate tokens do it: never half a file."""
+    """Replaces a file as tools that rotate tokens do: never by half a file."""
     new = path.with_name("new")
     new.write_text(text)
     os.replace(new, path)
@@ -180,9 +180,11 @@ def test_token_file_is_read_again_when_it_changes(flaky, tmp_path):
 
 def test_token_does_not_go_to_another_machine_in_clear():
     for target in ("10.0.0.1:8500", "tower.example:8500", "dns:///tower.example:8500"):
-        with pytest.raises(ValueError, match=r"in clear: use TLS.*Received: target='.*tower|10\."):
+        with pytest.raises(
+            ValueError, match=r"unencrypted: use TLS.*Received: target='.*tower|10\."
+        ):
             TagClient(target, security=ChannelSecurity(token="secret"))
-        with pytest.raises(ValueError, match="in clear"):
+        with pytest.raises(ValueError, match="unencrypted"):
             AsyncTagClient(target, security=ChannelSecurity(token="secret"))
     allowing = ChannelSecurity(token="secret", allows_token_in_clear=True)
     TagClient("10.0.0.1:8500", security=allowing).close()

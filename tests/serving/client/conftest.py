@@ -32,7 +32,7 @@ def version_dir(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def server(version_dir):
-    """A server of it, over gRPC and REST."""
+    """Runs a server of it, over gRPC and REST."""
     config = ModelConfig("default", str(version_dir.parent))
     with ModelServer([config], rest_api_port=0, host="127.0.0.1", poll_wait_s=0.02) as server:
         server.wait_until_available(120)

@@ -1,4 +1,4 @@
-"""Scores of named tags and items, and lists of one width, asked of a real server."""
+"""Scores of named tags and items, and lists of one width, from a real server."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def clicks(*tags):
 
 @pytest.fixture(scope="module")
 def signatures(version_dir):
-    """Keeps the model alive: its signatures hold its variables weakly."""
+    """Yields signatures; keeps the model alive, because they hold its variables weakly."""
     model = tf.saved_model.load(str(version_dir))
     yield model.signatures
 
@@ -189,7 +189,7 @@ def test_requests_of_one_width_have_tensors_of_one_shape():
 
 
 def metadata(signature_name, slots):
-    """What a server says of a signature."""
+    """Returns a server's description of a signature."""
     signatures = get_model_metadata_pb2.SignatureDefMap()
     for name, (is_text, is_list) in slots.items():
         tensor = signatures.signature_def[signature_name].inputs[name]

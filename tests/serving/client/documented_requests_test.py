@@ -1,4 +1,4 @@
-"""The requests of docs/client.md, word for word, against a real server: all ask the same."""
+"""Sends the requests of docs/client.md as written to a real server: all ask the same."""
 
 import json
 import re
@@ -19,13 +19,13 @@ BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE.read_text("utf-8"), re.DOTALL
 
 
 def python_block(mention):
-    """The one Python block of the page that mentions it."""
+    """Returns the one Python block of the page that mentions a text."""
     (block,) = (code for language, code in BLOCKS if language == "python" and mention in code)
     return block
 
 
 def command(program):
-    """Words of the one command of the page that starts with the program, and its body as JSON."""
+    """Returns the words of the one command that starts with the program, and its body as JSON."""
     (block,) = (code for _, code in BLOCKS if code.startswith(program + " "))
     words = shlex.split(block)
     return words, words[words.index("-d") + 1]
@@ -40,7 +40,7 @@ def run_python(mention, target, version_dir=""):
 
 @pytest.fixture(scope="module")
 def expected(target):
-    """What the Python of the page is answered: two users' tags, scores and probabilities."""
+    """Returns the answer to the page's Python: two users' tags, scores and probabilities."""
     profiles = run_python("in answer.profiles:", target)["answer"].profiles
     assert profiles[0].tags == ("jazz", "blues", "metal")
     assert profiles[1].tags == ("metal", "techno", "jazz")
@@ -69,7 +69,7 @@ def test_curl_is_answered_as_python(server, expected):
 def test_grpcurl_is_answered_as_python(target, expected):
     words, body = command("grpcurl")
     assert words[-2:] == ["localhost:8500", "tensorflow.serving.PredictionService/Predict"]
-    # grpcurl reads JSON as protobuf prescribes it, and so does this.
+    # grpcurl reads JSON as protobuf prescribes it, and so does this test.
     request = json_format.Parse(body, predict_pb2.PredictRequest())
     assert list(request.inputs["country"].string_val) == [b"at", b""]
 

@@ -1,4 +1,4 @@
-"""What a caller is told under rules, and of users of whom nothing is known, by a real server."""
+"""A real server's answers to callers with rules, and for users of whom nothing is known."""
 
 import json
 import urllib.request
@@ -22,7 +22,7 @@ CATEGORIES = ["first", "second", "third", "fourth"]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """Models `tags` (user `u<i>` likes tag i best, then i + 1, ...) and `older`."""
+    """Runs the models `tags` (user `u<i>` likes tag i best, then i + 1, ...) and `older`."""
     folder = tmp_path_factory.mktemp("models")
     users = np.array([np.roll(np.arange(NUM_TAGS, 0, -1.0), i) for i in range(NUM_TAGS)])
     ToyTowers(users, np.eye(NUM_TAGS)).save(folder / "towers")

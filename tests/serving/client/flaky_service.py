@@ -1,4 +1,4 @@
-"""A prediction service that misbehaves on purpose; no model in it."""
+"""A prediction service without a model that misbehaves on purpose."""
 
 import contextlib
 import threading
@@ -16,9 +16,9 @@ class FlakyService(prediction_service_pb2_grpc.PredictionServiceServicer):
     """Fails the first calls with a code, then answers; or answers late.
 
     Attributes:
-      times: When each call came, `time.monotonic()`.
-      peers: The connection by which each call came.
-      metadata: Of each call.
+      times: Arrival of each call, `time.monotonic()`.
+      peers: Connection of each call.
+      metadata: Metadata of each call.
       ended: Set when a call is over for gRPC, answered or not.
     """
 
@@ -41,7 +41,7 @@ class FlakyService(prediction_service_pb2_grpc.PredictionServiceServicer):
         if len(self.times) <= self.num_failures:
             context.abort(self.code, "not now")
         response = predict_pb2.PredictResponse()
-        # As a server answers that does not know of compact answers.
+        # A server without compact answers answers so.
         write_numpy(response.outputs["y"], to_numpy(request.inputs["x"]))
         response.model_spec.version.value = 7
         return response
@@ -51,7 +51,7 @@ class FlakyService(prediction_service_pb2_grpc.PredictionServiceServicer):
 def serve(
     service: FlakyService, credentials: grpc.ServerCredentials | None = None, port: int = 0
 ) -> Iterator[FlakyService]:
-    """Runs a server of the service, at a free port or the one given; `service.target` is where."""
+    """Runs a server of the service, at a free port or the given one; `service.target` says it."""
     server = grpc.server(ThreadPoolExecutor(2))
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(service, server)
     service.port = (

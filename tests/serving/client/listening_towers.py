@@ -27,7 +27,7 @@ DESCRIPTION = {
 
 
 class ListeningTowers(ToyTowers):
-    """A user's vector is his country's, and that of every tag he clicked times its weight.
+    """A user's vector is that of their country, plus that of each clicked tag times its weight.
 
     The click logit of an item is the user's product with the sum of its tags' click vectors.
     """
@@ -37,7 +37,7 @@ class ListeningTowers(ToyTowers):
         self.tags = tf.Variable(TAGS)
 
     def rows(self, names: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
-        """One-hot, all 0 for a string that is not known."""
+        """Returns one-hot rows; all 0 for an unknown string."""
         return tf.cast(names[..., None] == known, tf.float32)
 
     def embed_lists(self, country, clicked_tags, clicked_tags_weights):

@@ -1,4 +1,4 @@
-"""Certificates as an engineer makes them: by the command `openssl`."""
+"""Certificates made as engineers make them, by the command `openssl`."""
 
 import shutil
 import subprocess
@@ -19,12 +19,12 @@ class Pair(NamedTuple):
     key: Path
 
     def read(self) -> tuple[bytes, bytes]:
-        """Key and certificate, in the order in which gRPC's servers take them."""
+        """Returns key and certificate, in the order in which gRPC's servers take them."""
         return self.key.read_bytes(), self.certificate.read_bytes()
 
 
 def make_authority(folder: Path, name: str) -> Pair:
-    """An authority that vouches for others."""
+    """Makes an authority that signs other certificates."""
     pair = Pair(folder / f"{name}.pem", folder / f"{name}.key")
     _openssl(
         *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
@@ -34,14 +34,14 @@ def make_authority(folder: Path, name: str) -> Pair:
 
 
 def make_pair(folder: Path, name: str, authority: Pair, names: str = "", days: int = 2) -> Pair:
-    """A certificate that an authority has signed.
+    """Makes a certificate that an authority has signed.
 
     Args:
-      folder: Where the files go.
+      folder: Folder for the files.
       name: Name of the files and of the holder.
-      authority: Who signs.
-      names: The names it holds for, as `IP:127.0.0.1,DNS:tower.test`.
-      days: How long it holds; negative: it has expired.
+      authority: Authority that signs it.
+      names: Names that it is valid for, as `IP:127.0.0.1,DNS:tower.test`.
+      days: Days for which it is valid; negative: it has expired.
     """
     pair, request = Pair(folder / f"{name}.pem", folder / f"{name}.key"), folder / f"{name}.csr"
     _openssl(
@@ -59,7 +59,7 @@ def make_pair(folder: Path, name: str, authority: Pair, names: str = "", days: i
 
 
 def add_password(pair: Pair) -> Path:
-    """The key of a pair, with a password."""
+    """Returns the key of a pair, encrypted with a password."""
     locked = pair.key.with_suffix(".locked")
     _openssl("ec", "-in", pair.key, "-aes256", "-passout", "pass:secret", "-out", locked)
     return locked

@@ -1,4 +1,4 @@
-"""The line between a client and its server: a relay that delays, is slow, or says nothing."""
+"""A relay between a client and its server that delays, is slow, or sends nothing."""
 
 import asyncio
 import contextlib
@@ -7,17 +7,17 @@ from collections.abc import Iterator
 
 
 class Relay:
-    """A relay of TCP, to be asked in the place of a server; a context manager that runs it.
+    """A relay of TCP, to be called in place of a server; a context manager runs it.
 
     Args:
       port: Port of the server on this machine.
-      delay_s: What a byte takes one way, seconds.
-      bytes_per_s: What all connections together carry to the server; None: whatever comes.
+      delay_s: Delay of a byte in one direction, seconds.
+      bytes_per_s: Rate of all connections together to the server; None: unlimited.
 
     Attributes:
       target: `host:port` of the relay.
-      is_silent: Whether connections are taken and nothing comes by them, as where a machine hangs.
-      num_connections: How many were taken.
+      is_silent: Whether connections are accepted but carry nothing, as where a machine hangs.
+      num_connections: Number of accepted connections.
     """
 
     def __init__(self, port: int, delay_s: float = 0.0, bytes_per_s: float | None = None):
@@ -44,7 +44,7 @@ class Relay:
         self._loop.close()
 
     def end_connections(self) -> None:
-        """Ends those that there are, as where the server is killed."""
+        """Ends the open connections, as when the server is killed."""
         asyncio.run_coroutine_threadsafe(self._end_connections(), self._loop).result(30)
 
     async def _end(self) -> None:
@@ -81,7 +81,7 @@ class Relay:
                 stream.close()
 
     async def _copy(self, reader, writer, bytes_per_s=None) -> None:
-        """Copies one way; what comes in meanwhile is under way as well."""
+        """Copies in one direction; what arrives meanwhile is under way as well."""
         waiting: asyncio.Queue = asyncio.Queue()
 
         async def write_all() -> None:

@@ -1,4 +1,4 @@
-"""The client against a server that misbehaves on purpose; no model in it."""
+"""The blocking client against a server without a model that misbehaves on purpose."""
 
 import threading
 import time

@@ -91,14 +91,14 @@ def test_tuning_reaches_the_target_and_marks_its_choice(vectors):
 
     chosen = [point for point in curve if point.is_chosen]
     assert len(chosen) == 1 and min(chosen[0].recall, chosen[0].recall_below_head) >= 0.98
-    # Nothing that looks less far would do.
+    # No setting that searches fewer leaves is enough.
     assert all(
         point.recall < 0.99 or point.recall_below_head < 0.985
         for point in curve
         if point.num_leaves_to_search < chosen[0].num_leaves_to_search
         and point.num_reordering_candidates <= chosen[0].num_reordering_candidates
     )
-    # The gate and filtered retrieval ask as tuning has asked.
+    # The gate and filtered retrieval search as the tuning did.
     found = search_all(lambda batch: index.search(batch, 20)[1], queries)
     exact = exact_positions(candidates, queries, 15)
     assert recall(found[:, :10], exact[:, :10]) == pytest.approx(chosen[0].recall)

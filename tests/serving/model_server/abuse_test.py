@@ -1,4 +1,4 @@
-"""What the fuzz lanes and the soak found, one test each."""
+"""One test for each fault that the fuzz lanes and the soak found."""
 
 import gc
 import http.client
@@ -128,7 +128,7 @@ def test_version_of_thousands_of_digits_is_bad_request(post):
 
 
 def test_second_half_of_a_surrogate_pair_is_answered(post):
-    # As RapidJSON reads it: three bytes, which are no UTF-8.
+    # RapidJSON reads three bytes, which are not UTF-8.
     status, text = post(b'{"instances": ["\\udfff"]}')
     assert status == 400
     assert b'JSON Value: \\"\xed\xbf\xbf\\" Type: String' in text

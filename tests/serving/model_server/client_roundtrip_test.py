@@ -1,4 +1,4 @@
-"""The client against the model server: what a caller passes is what reaches the model."""
+"""What a caller passes to the client reaches the model behind the server."""
 
 import os
 import shutil

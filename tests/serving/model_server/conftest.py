@@ -10,7 +10,7 @@ from tests.serving.model_server import toy_models
 
 @pytest.fixture(scope="session")
 def toy_versions(tmp_path_factory):
-    """Folder with versions 1 and 2 of `toy`; to be copied from, not changed."""
+    """Makes a folder with versions 1 and 2 of `toy`; to be copied from, not changed."""
     folder = tmp_path_factory.mktemp("toy")
     for version in (1, 2):
         toy_models.save_toy(folder / str(version), version)
@@ -19,7 +19,7 @@ def toy_versions(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def types_versions(tmp_path_factory):
-    """Folder with version 1 of a model with one signature a data type, and a slow one."""
+    """Makes version 1 of a model with one signature for each data type, and a slow one."""
     folder = tmp_path_factory.mktemp("types")
     toy_models.save_types(folder / "1")
     return folder
@@ -27,7 +27,7 @@ def types_versions(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def retriever_versions(tmp_path_factory):
-    """Folder with versions 1 and 2 of a retriever, the second with other features."""
+    """Makes versions 1 and 2 of a retriever, the second with other features."""
     folder = tmp_path_factory.mktemp("retriever")
     toy_models.save_retriever(folder / "1", 1)
     toy_models.save_retriever(folder / "2", 2, is_wider=True)
@@ -36,7 +36,7 @@ def retriever_versions(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(toy_versions):
-    """A server of both versions of `toy`."""
+    """Runs a server of both versions of `toy`."""
     config = ModelConfig("toy", str(toy_versions), LatestVersions(2))
     with ModelServer([config], rest_api_port=0, host="127.0.0.1", has_reflection=True) as server:
         assert server.manager.wait_until(

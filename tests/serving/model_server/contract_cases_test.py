@@ -1,4 +1,4 @@
-"""Cases of the contract beyond the recorded ones, each with the place in the source that decides.
+"""Cases of the contract beyond the recorded ones, with the source line that decides each.
 
 Sources, of TensorFlow Serving 2.16: util/json_tensor.cc (JT), model_servers/http_rest_api_util.cc
 (RU), http_rest_api_handler.cc (RH), http_server.cc (HS), servables/tensorflow/predict_util.cc (PU);
@@ -29,7 +29,7 @@ WAIT_S = 60.0
 
 @pytest.fixture(scope="module")
 def contract_server(toy_versions, types_versions):
-    """Both versions of `toy`, labelled, and `types`."""
+    """Runs a server of both versions of `toy`, labelled, and of `types`."""
     configs = [
         ModelConfig("toy", str(toy_versions), AllVersions(), {"canary": 2, "stable": 1}),
         ModelConfig("types", str(types_versions)),
@@ -62,7 +62,7 @@ def prediction(contract_server):
 
 
 def echo(ask, signature, key, value):
-    """What the signature of one data type answers to a JSON text."""
+    """Returns the answer of one data type's signature to a JSON text."""
     body = f'{{"signature_name": "{signature}", "{key}": {value}}}'
     status, text = ask("POST", "/v1/models/types:predict", body)
     return status, json.loads(text)
@@ -344,7 +344,7 @@ def test_wrong_bodies_have_the_real_servers_words(ask, body):
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        ('{"signature_name": "", "inputs": [1.0]}', [2.5]),  # RH GetInfoMap: the default
+        ('{"signature_name": "", "inputs": [1.0]}', [2.5]),  # RH GetInfoMap: the default value
         ('{"inputs": {"x": [1.0], "zz": 5}}', [2.5]),  # JT: other members are not looked at
         ('{"inputs": [1.0], "other": 5}', [2.5]),
         ('{"inputs": [[1.0], [2.0]]}', [[2.5], [3.0]]),  # shapes are the operations' business
@@ -409,7 +409,7 @@ def test_path_has_its_status_and_message(ask, method, path, expected_status, mes
 @pytest.mark.parametrize(
     ("method", "path", "headers", "status"),
     [
-        # HS: what is not under /v1/ is nobody's, whatever the method.
+        # HS: a path outside /v1/ has no handler, whatever the method.
         ("OPTIONS", "/", {"Origin": "https://example.org"}, 404),
         ("POST", "/v2/models/toy:predict", {}, 404),
         ("GET", "/v1", {}, 404),
@@ -423,7 +423,7 @@ def test_what_is_outside_the_api_is_not_found(ask, method, path, headers, status
 
 
 def test_damaged_compressed_body_is_an_empty_one(ask):
-    # util/net_http/server/internal/evhttp_request.cc: what cannot be unpacked is not read.
+    # util/net_http/server/internal/evhttp_request.cc: a body that does not unpack is not read.
     status, text = ask("POST", "/v1/models/toy:predict", b"no gzip", {"Content-Encoding": "gzip"})
     assert (status, json.loads(text)) == (400, {"error": "JSON Parse error: The document is empty"})
 

@@ -1,4 +1,4 @@
-"""The server that the fuzz lanes ask, its models, and how messages are damaged."""
+"""The server and models of the fuzz lanes, and how messages are damaged."""
 
 import contextlib
 import random
@@ -28,14 +28,14 @@ model_config_list {{
 }}
 """
 NUM_TAGS, K = 40, 3
-# Far beyond what an answer takes on a busy machine: a request without one hangs.
+# Much longer than an answer takes on a busy machine: a request without one hangs.
 DEADLINE_S = 120.0
-# What the first requests of a server take for good: buffers, pools, graphs made ready.
+# Memory that a server's first requests take for good: buffers, pools, prepared graphs.
 MAX_GROWTH_MB, MAX_NEW_THREADS = 150.0, 40
 
 
 def lane(num_examples: int) -> hypothesis.settings:
-    """The same requests in every run."""
+    """Returns hypothesis settings with which every run sends the same requests."""
     return hypothesis.settings(
         derandomize=True,
         database=None,
@@ -65,7 +65,7 @@ def save_tags(folder: Path) -> None:
 
 @contextlib.contextmanager
 def fuzzed_server(folder: Path):
-    """A server of `toy` (versions 1 and 2, labels `stable` and `canary`), `types` and `tags`."""
+    """Runs `toy` (versions 1 and 2, labels `stable` and `canary`), `types` and `tags`."""
     for version in (1, 2):
         toy_models.save_toy(folder / "toy" / str(version), version)
     toy_models.save_types(folder / "types" / "1")
@@ -83,7 +83,7 @@ def fuzzed_server(folder: Path):
 
 
 def damaged(message: bytes, rng: random.Random) -> bytes:
-    """The message with some bytes changed, cut off, doubled or put in."""
+    """Returns the message with some bytes changed, removed, doubled or inserted."""
     result = bytearray(message)
     for _ in range(rng.randint(1, 3)):
         at = rng.randrange(len(result) + 1)

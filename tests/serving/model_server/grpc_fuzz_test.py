@@ -1,8 +1,8 @@
-"""Thousands of wrong gRPC requests, and right ones between them.
+"""Thousands of invalid gRPC requests, and valid ones between them.
 
-Whatever is sent, an answer comes, it is never one of a fault of the server's, and the server then
-answers as before. Values, types, shapes, names and texts are drawn; the bytes of each message are
-then damaged as well, which no client library would do.
+Each is answered, never with an internal error, and the server then answers as before. Values,
+types, shapes, names and texts are drawn; the bytes of each message are then damaged as well, which
+no client library would do.
 """
 
 import itertools
@@ -28,7 +28,7 @@ from tests.serving.model_server.fuzzed_server import DEADLINE_S, damaged, fuzzed
 
 PREDICTION, MODEL = "/tensorflow.serving.PredictionService/", "/tensorflow.serving.ModelService/"
 Code = grpc.StatusCode
-# What a caller may be told of a mistake of his own.
+# Codes for mistakes of the caller.
 REFUSALS = {
     Code.INVALID_ARGUMENT,
     Code.NOT_FOUND,
@@ -42,7 +42,7 @@ NUM_DAMAGED = 4
 
 
 class Caller:
-    """Sends bytes, counts them and looks at the codes."""
+    """Sends bytes, counts them and checks the codes."""
 
     def __init__(self, server, channel):
         self.server = server
@@ -74,7 +74,7 @@ def caller(tmp_path_factory):
 
 
 class Signatures:
-    """(Model, signature) -> input name -> (data type, rank), as the models say themselves."""
+    """Inputs as the models declare them, (model, signature) -> name -> (data type, rank)."""
 
     def __init__(self):
         self.by_model = {}
@@ -92,7 +92,7 @@ class Signatures:
             found = get_model_metadata_pb2.SignatureDefMap()
             response.metadata["signature_def"].Unpack(found)
             for signature, definition in found.signature_def.items():
-                # The last two make as much as a value says, whoever serves them.
+                # The last two allocate as much as a value says, on any server.
                 if signature not in ("__saved_model_init_op", "slow", "filled"):
                     self.by_model[name, signature] = {
                         key: (value.dtype, len(value.tensor_shape.dim))
@@ -100,7 +100,7 @@ class Signatures:
                     }
 
 
-# What is drawn.
+# The drawn values.
 
 ODD_SIZES = [-(2**63), -1, 0, 1, 7, 2**20, 2**31, 2**32, 2**40, 2**62, 2**63 - 1]
 SHAPES = st.one_of(
@@ -148,7 +148,7 @@ TEXTS = st.one_of(
 
 @st.composite
 def likely_tensors(draw, data_type, rank):
-    """A tensor of the type and rank that the signature says."""
+    """Strategy: a tensor of the type and rank that the signature has."""
     tensor = tensor_pb2.TensorProto(dtype=data_type)
     for _ in range(rank):
         tensor.tensor_shape.dim.add(size=draw(st.sampled_from([1, 1, 2, 0, 3])))
@@ -159,9 +159,9 @@ def likely_tensors(draw, data_type, rank):
 
 @st.composite
 def odd_tensors(draw, data_type):
-    """A tensor that may have the type asked for, and values that may be of it."""
+    """Strategy: a tensor that may have the right type, and values that may be of it."""
     tensor = tensor_pb2.TensorProto()
-    # In proto3, a number that is none of the type's is taken.
+    # In proto3, a number outside the enum is accepted.
     tensor.dtype = draw(st.just(data_type) | st.just(data_type) | DATA_TYPES)
     for size in draw(SHAPES):
         tensor.tensor_shape.dim.add(size=size, name=draw(st.sampled_from(["", "", "é"])))
@@ -179,7 +179,7 @@ def odd_tensors(draw, data_type):
 
 @st.composite
 def predict_requests(draw, signatures):
-    """A request for one of the signatures, with most of its names right."""
+    """Strategy: a request for one of the signatures, with most of its names right."""
     (model, signature), inputs = draw(st.sampled_from(sorted(signatures.items())))
     request = predict_pb2.PredictRequest()
     request.model_spec.name = model
@@ -211,7 +211,7 @@ def model_specs(draw, spec):
 
 
 def check_right_answers(caller, x):
-    """The toy gives the right values, by its newest version, another one and a label."""
+    """Checks the toy's values by its newest version, another one and a label."""
     requests = []
     for place in ({}, {"version": wrappers_pb2.Int64Value(value=1)}, {"version_label": "canary"}):
         request = predict_pb2.PredictRequest()
@@ -226,7 +226,7 @@ def check_right_answers(caller, x):
 
 
 def run(caller, name, check):
-    """Runs a lane, which must have sent what it says, and looks at the server after it."""
+    """Runs a lane, checks how much it sent, and checks the server afterwards."""
     before = caller.num_requests
     check()
     assert caller.num_requests - before >= NUM_REQUESTS[name]
@@ -301,7 +301,7 @@ def test_garbage_sent_to_any_method_is_answered(caller):
 
 @st.composite
 def reload_requests(draw, base_path):
-    """A configuration that cannot be served, or none."""
+    """Strategy: a configuration that cannot be served, or none."""
     request = model_management_pb2.ReloadConfigRequest()
     if draw(st.integers(0, 9)) == 0:
         request.config.custom_model_config.type_url = draw(TEXTS)
@@ -324,7 +324,7 @@ def test_configurations_that_cannot_be_served_change_nothing(caller):
     @lane(100)
     @hypothesis.given(reload_requests(str(caller.server.log_path.parent / "toy")))
     def check(request):
-        # Labels hold for good models as well, so that a configuration with one bad is all bad.
+        # One bad label makes the whole configuration bad, with good models as well.
         ((code, _),) = caller.send(
             MODEL + "HandleReloadConfigRequest", [request.SerializeToString()]
         )

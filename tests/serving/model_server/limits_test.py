@@ -1,4 +1,4 @@
-"""Health, metrics, limits and the end: what an operator meets."""
+"""Health, metrics, limits and shutdown, as an operator uses them."""
 
 import gzip
 import http.client
@@ -30,7 +30,7 @@ MAX_REQUESTS = 3
 
 @pytest.fixture(scope="module")
 def limited(types_versions, tmp_path_factory):
-    """A server of `types` with small limits."""
+    """Runs a server of `types` with small limits."""
     config = ModelConfig("types", str(types_versions))
     with ModelServer(
         [config],
@@ -173,7 +173,7 @@ def test_requests_beyond_the_limit_are_resource_exhausted_over_grpc(limited, mon
 
 @pytest.fixture
 def silence():
-    """Messages that never come, until the test is over."""
+    """Returns messages that never come, until the test is over."""
     over = threading.Event()
 
     def messages():
@@ -200,7 +200,7 @@ def test_call_without_its_message_ends_in_time(types_versions, silence, method):
                 list(call)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert caught.value.details() == (
-        "The request did not come within --request_read_timeout_seconds=0.2."
+        "The request did not arrive within --request_read_timeout_seconds=0.2."
     )
 
 
@@ -237,7 +237,7 @@ def test_connections_leave_files_for_others(types_versions, monkeypatch):
     with ModelServer([ModelConfig("types", str(types_versions))], host="127.0.0.1") as server:
         address = ("127.0.0.1", server.port)
         silent = [socket.create_connection(address, timeout=WAIT_S) for _ in range(3)]
-        # The server greets whom it lets in.
+        # The server sends settings to a connection that it accepts.
         greeted = [bool(connection.recv(1)) for connection in silent]
         for connection in silent:
             connection.close()
@@ -297,7 +297,7 @@ def test_reflection_lists_the_services(limited):
 
 
 def count(page, line):
-    """The number behind a line of the page; 0 if it has none."""
+    """Returns the number behind a line of the page; 0 if it has none."""
     match = re.search(rf"^{re.escape(line)} (\S+)$", page, re.MULTILINE)
     return float(match[1]) if match else 0.0
 
@@ -358,7 +358,7 @@ def test_metrics_count_answers_and_errors_under_the_real_names(types_versions, t
 
 
 def wait_until_refused(server):
-    """Waits until the REST port takes no more connections."""
+    """Waits until the REST port accepts no more connections."""
     end = time.monotonic() + WAIT_S
     while time.monotonic() < end:
         try:

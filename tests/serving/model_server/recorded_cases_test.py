@@ -1,4 +1,4 @@
-"""The answers recorded from TensorFlow Serving 2.16.1, compared with this server's.
+"""This server's answers equal those recorded from TensorFlow Serving 2.16.1.
 
 The recording and the models it was made with lie beside the checkout, in `../shared/contract`; a
 clone without them skips this file. Every case is asked: those of Classify, Regress and

@@ -1,4 +1,4 @@
-"""What is served changes while serving: HandleReloadConfigRequest, labels, the config file.
+"""The served models change while serving: HandleReloadConfigRequest, labels, config file.
 
 Source of codes and messages: TF Serving model_servers/server_core.cc, model_service_impl.cc.
 """
@@ -31,7 +31,7 @@ ALL = "model_version_policy { all { } }"
 
 
 class Live:
-    """A running server, and what a caller asks of it."""
+    """A running server, and the calls of its caller."""
 
     def __init__(self, server, channel):
         self.server = server
@@ -69,7 +69,7 @@ class Live:
 
 
 def predict(server, place):
-    """Status and answer to x = 1 over REST; `place` such as `toy/labels/canary`."""
+    """Returns status and answer to x = 1 over REST; `place` such as `toy/labels/canary`."""
     connection = http.client.HTTPConnection("127.0.0.1", server.rest_api_port, timeout=WAIT_S)
     connection.request("POST", f"/v1/models/{place}:predict", '{"instances": [1.0]}')
     response = connection.getresponse()
@@ -80,7 +80,7 @@ def predict(server, place):
 
 @pytest.fixture
 def live(toy_versions):
-    """A server of the latest version of `toy`."""
+    """Runs a server of the latest version of `toy`."""
     config = ModelConfig("toy", str(toy_versions))
     with ModelServer(
         [config],

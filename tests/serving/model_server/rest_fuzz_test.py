@@ -1,6 +1,6 @@
-"""Thousands of wrong REST requests, and right ones between them.
+"""Thousands of invalid REST requests, and valid ones between them.
 
-JSON of any shape, bodies that are no JSON, paths, methods and headers; then the bytes of HTTP
+JSON of any shape, bodies that are not JSON, paths, methods and headers; then the bytes of HTTP
 itself: damaged, cut off, sent in one go or by somebody who hangs up.
 """
 
@@ -28,7 +28,7 @@ TOY = "/v1/models/toy:predict"
 
 
 def end_of_sending(sock):
-    """Says that nothing follows; a connection that the other side has reset takes that, too."""
+    """Ends the sending side; ignores that the other side has reset the connection."""
     try:
         sock.shutdown(socket.SHUT_WR)
     except OSError as error:  # a plain OSError, not a ConnectionError
@@ -37,7 +37,7 @@ def end_of_sending(sock):
 
 
 class Caller:
-    """Sends requests on a connection that stays open, or bytes on one of their own; counts them."""
+    """Sends and counts requests on a connection that stays open, or bytes on separate ones."""
 
     def __init__(self, server):
         self.server = server
@@ -51,7 +51,7 @@ class Caller:
         )
 
     def ask(self, method, path, body=None, headers=()):
-        """Status and body of a well-formed request, after which the connection must go on."""
+        """Returns status and body of a valid request, after which the connection must stay open."""
         self.num_requests += 1
         connection = self._connection
         connection.putrequest(method, path, skip_accept_encoding=True)
@@ -66,9 +66,9 @@ class Caller:
         return response.status, text
 
     def exchange(self, sent, ends=True):
-        """Statuses of all answers to bytes of any kind; the end must come from the other side, too.
+        """Returns the statuses of all answers to any bytes; both sides must end the connection.
 
-        With `ends` false it comes from there alone.
+        With `ends` false only the server ends it.
         """
         self.num_requests += 1
         with socket.create_connection(("127.0.0.1", self.server.rest_api_port)) as sock:
@@ -81,7 +81,7 @@ class Caller:
                 while chunk := sock.recv(65536):
                     received += chunk
             except ConnectionError:
-                pass  # it hung up in the middle of what it will not read
+                pass  # it closed in the middle of a body that it does not read
         statuses = [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", received)]
         for status in statuses:
             self._count(status, "", sent)
@@ -115,7 +115,7 @@ def check_right_answers(caller, x):
 
 
 def run(caller, name, check):
-    """Runs a lane, which must have sent what it says, and looks at the server after it."""
+    """Runs a lane, checks how much it sent, and checks the server afterwards."""
     before = caller.num_requests
     check()
     assert caller.num_requests - before >= NUM_REQUESTS[name]
@@ -172,7 +172,7 @@ def nested(depth, kind):
 
 @st.composite
 def bodies(draw):
-    """Model and body, most of them JSON objects with the right keys."""
+    """Strategy: model and body, most of them JSON objects with the right keys."""
     model, signature = draw(st.sampled_from(SIGNATURES))
     text = draw(st.one_of(VALUES.map(json.dumps), VALUES.map(json.dumps), DEEP, RAW_TEXTS))
     named = draw(st.sampled_from(["{0}", "{0}", '{{"{1}": {0}}}', '{{"{1}": {0}, "{1}": 1}}']))

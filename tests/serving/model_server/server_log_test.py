@@ -1,4 +1,4 @@
-"""What is written to the log: times, escapes, and not all of a flood."""
+"""The log's times and escapes, and its bounds under a flood."""
 
 import io
 import logging
@@ -13,7 +13,7 @@ _logger = logging.getLogger("tagtower.model_server")
 
 @pytest.fixture
 def lines():
-    """What came out so far, without the times; `clock` is moved by hand."""
+    """Returns the lines so far, without the times; `clock` is moved by hand."""
     stream = io.StringIO()
 
     class Lines:
@@ -91,7 +91,7 @@ def test_lines_that_differ_by_what_callers_send_are_bounded(lines):
 
 @pytest.mark.parametrize("name", ["asyncio", "tagtower.model_server"])
 def test_lines_with_the_values_in_them_are_bounded_by_their_place(lines, name):
-    """As asyncio's `Task exception was never retrieved ... at 0x7f...`."""
+    """asyncio logs such lines: `Task exception was never retrieved ... at 0x7f...`."""
     for number in range(20_000):
         logging.getLogger(name).error(f"Task exception was never retrieved at {number:#x}")  # noqa: G004
     assert len(lines()) == 20

@@ -1,4 +1,4 @@
-"""`tagtower serve` as a process of its own, whose crashes, hangs and growth are seen from here."""
+"""Runs `tagtower serve` in a process whose crashes, hangs and growth are observed here."""
 
 import contextlib
 import os
@@ -21,9 +21,9 @@ class ServerProcess:
 
     Attributes:
       process: The process itself.
-      port: For gRPC.
-      rest_api_port: For REST.
-      log_path: Where it writes what it has to say.
+      port: Port of gRPC.
+      rest_api_port: Port of REST.
+      log_path: File with its output.
     """
 
     def __init__(self, process: subprocess.Popen, port: int, rest_api_port: int, log_path: Path):
@@ -37,7 +37,7 @@ class ServerProcess:
 
     @property
     def memory_mb(self) -> float:
-        """Its resident memory now."""
+        """Returns its current resident memory."""
         return self._ps.memory_info().rss / 1e6
 
     @property
@@ -46,13 +46,13 @@ class ServerProcess:
 
     @property
     def num_files(self) -> int:
-        """Its open files and sockets."""
+        """Returns the number of its open files and sockets."""
         return self._ps.num_fds()
 
     def tracebacks(self) -> list[str]:
-        """The exceptions in its log that nobody handled.
+        """Returns the exceptions in its log that were not handled.
 
-        Not among them: the one with which Tornado ends a connection whose chunks have a wrong end.
+        It leaves out the one with which Tornado ends a connection whose chunks have a wrong end.
         """
         log = self.log_path.read_text(errors="replace")
         found = re.findall(r"^  Traceback .*?^(?=\S)", log + "end", re.MULTILINE | re.DOTALL)
@@ -61,7 +61,7 @@ class ServerProcess:
 
 @contextlib.contextmanager
 def server_process(folder: Path, *flags: str) -> Iterator[ServerProcess]:
-    """Starts a server and waits until its models serve; at the end it must stop in good order."""
+    """Starts a server, waits until its models serve; at the end it must stop cleanly."""
     log_path = folder / "server.log"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -91,7 +91,7 @@ def server_process(folder: Path, *flags: str) -> Iterator[ServerProcess]:
 
 
 def wait_until(condition, timeout_s: float) -> bool:
-    """Asks every few milliseconds; whether it came true."""
+    """Polls every few milliseconds; returns whether the condition came true."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:

@@ -21,7 +21,7 @@ WAIT_S = 30.0
 
 @pytest.fixture
 def base_path(tmp_path, toy_versions):
-    """A base path with version 1 of `toy`, and version 2 beside it, ready to be renamed into it."""
+    """Makes a base path with version 1 of `toy`; version 2 is beside it, ready to be renamed."""
     base_path = tmp_path / "toy"
     shutil.copytree(toy_versions / "1", base_path / "1")
     shutil.copytree(toy_versions / "2", tmp_path / "staged")
@@ -125,7 +125,7 @@ def test_version_written_beside_and_renamed_is_never_seen_half_copied(base_path,
 
 
 def count_polls(server):
-    """A list that grows with every look at the base path."""
+    """Returns a list that grows with every poll of the base path."""
     polls = []
     model = server.manager.models["toy"]
     poll = model.poll
@@ -214,5 +214,5 @@ def test_taken_port_is_refused(live, name):
 
 def test_two_models_of_one_name_are_refused():
     configs = [ModelConfig("toy", "/a"), ModelConfig("toy", "/b")]
-    with pytest.raises(ValueError, match="`name` must be one model's own"):
+    with pytest.raises(ValueError, match="`name` must be different for each model"):
         ModelServer(configs)

@@ -1,6 +1,6 @@
-"""Versions pushed under load: no request fails, each answer is its version's, memory is flat.
+"""Versions pushed under load: no failures, right answers, constant memory.
 
-The long one is `make bench-soak`.
+`make bench-soak` runs the long soak.
 """
 
 import http.client
@@ -22,11 +22,11 @@ TIMEOUT_S = 60.0
 
 
 class Numbered(tf.Module):
-    """Reads its own number from a file of the version: `number` and `y = 0.5 x + number`."""
+    """A model that reads its number from a file of the version: `y = 0.5 x + number`."""
 
     def __init__(self, path):
         super().__init__()
-        # What an unloaded version must give back.
+        # Memory that an unloaded version must give back.
         self.ballast = tf.Variable(np.ones(int(VARIABLE_MB * 1e6 / 4), np.float32))
         self.table = tf.lookup.StaticHashTable(
             tf.lookup.TextFileInitializer(
@@ -58,7 +58,7 @@ def source(tmp_path_factory):
 
 
 class Answers:
-    """What one caller is told: right, and never an older version after a newer one."""
+    """The answers to one caller: right, and never an older version after a newer one."""
 
     def __init__(self):
         self._x = 0.0

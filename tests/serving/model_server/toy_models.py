@@ -1,4 +1,4 @@
-"""Tiny SavedModels for the tests, built as those of the recorded cases: `y = 0.5 * x + version`."""
+"""Tiny SavedModels, built as those of the recorded cases: `y = 0.5 * x + version`."""
 
 import os
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ class Toy(tf.Module):
 
 
 class Types(tf.Module):
-    """Gives back what it gets, of every type that JSON has a way for, and some it has not."""
+    """Returns its inputs, of every type that JSON can express, and of some others."""
 
     DATA_TYPES = (
         tf.bool,
@@ -76,7 +76,7 @@ class Types(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int64, name="steps")])
     def slow(self, steps):
-        """Counts to `steps`, one at a time: some microseconds each."""
+        """Counts to `steps`, one at a time, some microseconds each."""
         return {
             "count": tf.while_loop(
                 lambda i: i < steps[0], lambda i: i + 1, [tf.constant(0, tf.int64)]
@@ -89,7 +89,7 @@ class Types(tf.Module):
 
 
 class Retriever(tf.Module):
-    """Echoes what it was given as tags, so that a test sees what reached the model."""
+    """Returns its inputs as tags, so that a test sees what reached the model."""
 
     def __init__(self, version: int):
         super().__init__()
@@ -123,11 +123,11 @@ class WiderRetriever(Retriever):
 
 
 class Gated(Toy):
-    """A toy that waits for a file where it is asked to: as its warm-up, a load that takes long."""
+    """A toy that waits for a file when asked to: its warm-up makes a load take long."""
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string, name="path")])
     def wait(self, path):
-        """Looks for the file over and over until it is there; `PATH.awaited` says that it does."""
+        """Polls until the file exists; `PATH.awaited` says that it does."""
 
         def is_absent(num_looks):
             return tf.equal(tf.size(tf.io.matching_files(path)), 0)
@@ -138,7 +138,7 @@ class Gated(Toy):
 
 
 def save_gated(directory: str | os.PathLike, version: int, gate: str | os.PathLike) -> None:
-    """A version that is loaded once there is a file `gate`."""
+    """Saves a version that is loaded once the file `gate` exists."""
     toy = Gated(version)
     signatures = {"serving_default": toy.predict, "wait": toy.wait}
     tf.saved_model.save(toy, os.fspath(directory), signatures=signatures)

@@ -1,4 +1,4 @@
-"""Retrieval under rules, against loops over the allowed tags."""
+"""Retrieval under rules equals loops over the allowed tags."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def make(vectors, kind="exact", k=K):
     if kind == "exact":
         index = BruteForceIndex(vectors[1])
     else:
-        # It looks at everything: what it finds is what exact search finds.
+        # It searches everything, so it finds what exact search finds.
         index = ScannIndex(vectors[1], 4, SearchParameters(4, NUM_TAGS))
     return TagRetrieval(
         towers,
@@ -52,14 +52,14 @@ def make(vectors, kind="exact", k=K):
 
 @pytest.fixture(scope="module")
 def whole():
-    """Small whole numbers: products without rounding, and many ties in both stages."""
+    """Returns small whole numbers: products without rounding, and many ties in both stages."""
     rng = np.random.default_rng(0)
     return make_vectors(lambda shape: rng.integers(-2, 3, shape))
 
 
 @pytest.fixture(scope="module")
 def real():
-    """No ties: among equal tags ScaNN may propose any."""
+    """Returns vectors without ties: among equal tags ScaNN may propose any."""
     rng = np.random.default_rng(1)
     return make_vectors(lambda shape: rng.normal(size=shape))
 
@@ -79,7 +79,7 @@ def search(module, queries, excluded, categories):
 
 
 def slow_search(vectors, query, excluded, categories, k):
-    """Tag, score and probability of one user's tags, with plain lists."""
+    """Returns tag, score and probability of one user's tags, with plain lists."""
     _, tags, clicks = vectors
     size = max(k, NUM_CANDIDATES)
     logits = [float(query @ tag) for tag in tags]
@@ -116,7 +116,7 @@ def assert_rows(answer, expected, k):
 
 
 def random_rules(num_users, seed):
-    """Few and many exclusions, known, unknown, repeated and empty; lists of every kind."""
+    """Returns few and many exclusions, known, unknown, repeated and empty; lists of every kind."""
     rng = np.random.default_rng(seed)
     lists = [[], ["common"], ["rare"], ["rare", "common", "rare"], ["no such"], ["", "rare"], [""]]
     excluded = [
@@ -156,7 +156,7 @@ def test_rules_of_every_kind_equal_the_loops(whole, real, kind, k):
 
 
 def exact_row(vectors, query, excluded, categories, k):
-    """`slow_search` with the N best allowed tags for candidates, where there is a rule."""
+    """Returns `slow_search` over the N best allowed tags, where there is a rule."""
     if not set(excluded) & set(NAMES) and not any(categories):
         return slow_search(vectors, query, excluded, categories, k)
     wanted = {category for category in categories if category}
@@ -295,7 +295,7 @@ LARGE_K = 50
 
 @pytest.fixture(scope="module")
 def large():
-    """Module with an index tuned on clusters, queries, tag vectors, category of each tag."""
+    """Returns a tuned index on clusters, queries, tag vectors, category of each tag."""
     rng = np.random.default_rng(5)
     centers = rng.normal(size=(60, 16))
     tags, tuning, queries = (
@@ -318,7 +318,7 @@ def best(tags, query, is_allowed, k):
 
 
 def recall_under(large, excluded_of, allowed):
-    """Mean recall@k, and whether everybody got k."""
+    """Returns mean recall@k, and whether every user got k."""
     module, queries, tags, categories = large
     excluded = [excluded_of(query) for query in queries]
     answer = search(
@@ -370,7 +370,7 @@ def test_scann_under_allow_lists_finds_k_and_nearly_the_best(large, allowed, is_
 
 @pytest.mark.parametrize("allowed", ["middle", "small"])
 def test_wider_search_alone_finds_nearly_the_best(large, allowed, monkeypatch):
-    # So that this size of corpus does without the exact search of small categories.
+    # With it this size of corpus does not use the exact search of small categories.
     monkeypatch.setattr(filtered_retrieval, "EXACT_UP_TO", 100)
 
     recall, is_full = recall_under(large, lambda query: [], [allowed])

@@ -1,4 +1,4 @@
-"""What `explain` says with memory, of towers with a list in the profile and of heavy histories."""
+"""Explanations with memory, for towers with a list in the profile and long histories."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def towers(exports):
 
 @pytest.fixture(scope="module")
 def users(exports):
-    """Of every user gender, hobbies, clicked tags and their weights; everybody clicked `TAG`."""
+    """Returns gender, hobbies, clicked tags and weights of users, who all clicked `TAG`."""
     found = []
     for example in exports.examples:
         feature = tf.train.Example.FromString(example).features.feature
@@ -74,7 +74,7 @@ def log_mixture(log_p, tags, weights):
 
 
 def log_normalizer(found, of_towers):
-    """Log Z by user, from what memory is of the score."""
+    """Returns log Z by user, from the memory's part of the score."""
     return of_towers[s.SCORE] - (found[s.SCORE] - found[s.MEMORY_CONTRIBUTION])
 
 
@@ -92,7 +92,7 @@ def test_a_list_of_the_profile_is_explained_in_the_units_of_the_score(signatures
             expected = whole - log_mixture(logit - log_z[row], tags, weights)
             assert found[name][row, place] == pytest.approx(expected, abs=1e-4)
         np.testing.assert_array_equal(found[name][row, len(hobbies) :], 0)
-    # Memory takes its part of them: they are not the towers' own.
+    # Memory takes its part of the shares: they differ from the towers' own.
     is_value = tensors(users)["hobbies"].numpy() != b""
     ratio = np.abs(found[name][is_value]).sum() / np.abs(of_towers[name][is_value]).sum()
     assert 0 < ratio < 0.5

@@ -1,4 +1,4 @@
-"""Towers with other tags: every signature of the servable answers by the changed tables."""
+"""Towers with other tags: every signature of the servable answers from the changed tables."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def tables(towers):
 
 @pytest.fixture(scope="module")
 def served(towers, tables, tmp_path_factory):
-    """Exported, and loaded from its files."""
+    """Exports the towers, and loads them from their files."""
     folder = tmp_path_factory.mktemp("served") / "1"
     index = BruteForceIndex(tables[s.CANDIDATE_EMBEDDINGS])
     module = TagRetrieval(RetaggedTowers(towers, tables), index, k=len(TAGS))
@@ -56,7 +56,7 @@ def served(towers, tables, tmp_path_factory):
 
 
 def raw():
-    """A user with a history."""
+    """Returns raw features of a user with a history."""
     inputs = {profile.name: tf.constant(["F"]) for profile in SPEC.profile}
     for domain in SPEC.domains:
         inputs[domain.name] = tf.constant([["jazz", "pop"]])
@@ -197,7 +197,7 @@ def test_without_changes_every_signature_answers_as_before(towers):
 
 @pytest.fixture(scope="module")
 def older(tmp_path_factory):
-    """Towers without views, that cannot be asked by table."""
+    """Returns towers without views, which cannot embed given tags."""
     folder = tmp_path_factory.mktemp("older")
     rng = np.random.default_rng(0)
     users, tags, clicks = (rng.normal(size=(n, 4)) for n in (3, 5, 5))

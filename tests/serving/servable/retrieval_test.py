@@ -1,4 +1,4 @@
-"""Two stages: what the index proposes, what orders it, and what a client gets of it."""
+"""The two stages: proposals of the index, their order, and what a client gets."""
 
 import json
 
@@ -20,7 +20,7 @@ SLOPE, INTERCEPT = 0.8, 0.3
 
 @pytest.fixture(scope="module")
 def vectors():
-    """Small whole numbers: products without rounding, and many ties in both stages."""
+    """Returns small whole numbers: products without rounding, and many ties in both stages."""
     rng = np.random.default_rng(0)
     return [
         rng.integers(-2, 3, (num, SIZE)).astype(np.float32)
@@ -30,7 +30,7 @@ def vectors():
 
 @pytest.fixture(scope="module")
 def towers_of(vectors, tmp_path_factory):
-    """By w, saved and loaded towers."""
+    """Returns a function that gives saved and loaded towers for a click weight."""
     loaded = {}
 
     def get(click_weight):
@@ -66,7 +66,7 @@ def sigmoid(x):
 
 
 def slow_search(query, tags, clicks, click_weight, k, num_candidates):
-    """Tag, score and probability of one user's k tags, with plain lists."""
+    """Returns tag, score and probability of one user's k tags, with plain lists."""
     logits = [float(query @ tag) for tag in tags]
     first = sorted(range(len(tags)), key=lambda j: (-logits[j], j))
     proposed = first[: max(num_candidates, k)]
@@ -104,7 +104,7 @@ def test_search_equals_the_loops(vectors, towers_of, click_weight, k, num_candid
 
 
 def test_click_order_is_not_the_order_of_the_first_stage(vectors, towers_of):
-    # What the other tests rely on.
+    # The other tests rely on this.
     queries = tf.constant(vectors[0])
     first = make(towers_of(0.0), vectors, 5, 12).search(queries)[s.TAGS].numpy()
     mixed = make(towers_of(0.25), vectors, 5, 12).search(queries)[s.TAGS].numpy()
@@ -155,7 +155,7 @@ def test_places_that_scann_cannot_fill_are_empty_and_last(click_weight):
     assert (np.diff(is_empty.astype(int), axis=1) >= 0).all()
     for row, query in enumerate(vectors[0]):
         found = [int(tag[1:]) for tag in answer[s.TAGS][row] if tag]
-        # The softmax runs over what was proposed.
+        # The softmax runs over the proposed tags.
         proposed = [int(tag[1:]) for tag in candidates[s.TAGS].numpy()[row] if tag]
         logits = vectors[1] @ query
         shares = np.exp(logits) / np.exp(logits[proposed]).sum()
@@ -253,7 +253,7 @@ def test_score_tags_says_of_a_tag_what_retrieval_says(vectors, served):
     for name in (s.SCORES, s.PROBABILITIES):
         same = np.take_along_axis(scored[name].numpy(), np.array(places), axis=1)
         np.testing.assert_allclose(same, retrieved[name], rtol=1e-5)
-    # And of those that the index does not propose, over the same sum.
+    # Tags that the index does not propose have the same sum.
     logits = queries @ tags.T
     total = np.exp(-np.sort(-logits, axis=1)[:, :12]).sum(axis=1, keepdims=True)
     expected = sigmoid(SLOPE * np.log(np.exp(logits) / total) + INTERCEPT)
@@ -275,7 +275,7 @@ def test_description_and_caller_know_the_version(version_dir, vectors):
 
 
 class ExplainingToyTowers(ToyTowers):
-    """With an explanation that names the tag."""
+    """Toy towers with an explanation that names the tag."""
 
     def functions(self):
         name, tag = (tf.TensorSpec([None], tf.string, n) for n in ("name", s.EXPLAINED_TAG))

@@ -1,4 +1,4 @@
-"""Memory in the graph: what is retrieved is what exact scoring of every tag would give."""
+"""Retrieval with memory in the graph equals exact scoring of every tag."""
 
 import functools
 
@@ -43,7 +43,7 @@ WITH_WHOLE = MEMORIES | {
 
 
 class HistoryTowers(ToyTowers):
-    """Users with two domains, of which the towers know nothing."""
+    """Towers for users with two domains, which the towers ignore."""
 
     def functions(self):
         functions = super().functions()
@@ -67,7 +67,7 @@ class UnsavedTowers:
 
 @functools.cache
 def vectors():
-    """No ties: among equal tags ScaNN may propose any."""
+    """Returns vectors without ties: among equal tags ScaNN may propose any."""
     rng = np.random.default_rng(0)
     return [
         rng.normal(size=(num, SIZE)).astype(np.float32) for num in (NUM_USERS, NUM_TAGS, NUM_TAGS)
@@ -79,7 +79,7 @@ def make(kind, memory, click_weight, k=5, num_candidates=8, blocked=(), min_prob
     users, tags, clicks = vectors()
     towers = UnsavedTowers(HistoryTowers(users, tags, clicks, click_weight=click_weight))
     rows = np.array([j for j in range(NUM_TAGS) if j not in blocked])
-    # ScaNN looks at everything: what it finds is what exact search finds.
+    # ScaNN searches everything, so it finds what exact search finds.
     index = (
         BruteForceIndex(tags[rows])
         if kind == "exact"
@@ -100,7 +100,7 @@ def make(kind, memory, click_weight, k=5, num_candidates=8, blocked=(), min_prob
 
 
 def features_of(histories):
-    """Raw features of users whose domains are given as rows of (tag, weight)."""
+    """Returns raw features of users whose domains are given as rows of (tag, weight)."""
     found = {}
     for domain in ("clicked", "recent"):
         rows = [history.get(domain, []) for history in histories]
@@ -115,7 +115,7 @@ def features_of(histories):
 
 
 def slow_scores(user, history, memory, click_weight, num_candidates, blocked=()):
-    """By tag that may be served, log p' of the ranking and of the multi-class score."""
+    """Returns log p' of the ranking and of the multi-class score, by servable tag."""
     users, tags, clicks = vectors()
     served = [j for j in range(NUM_TAGS) if j not in blocked]
     multi_class = (tags @ users[user]).astype(float)
@@ -138,7 +138,7 @@ def probability(log_share):
 
 
 def assert_row(answer, row, expected, k):
-    """Tags, scores and probabilities of one user; `expected` is (tag, score, log p')."""
+    """Checks one user's tags, scores and probabilities; `expected` is (tag, score, log p')."""
     expected = expected[:k]
     num_empty = k - len(expected)
     tags = [tag.decode() for tag in answer[s.TAGS][row]]
@@ -378,7 +378,7 @@ def test_given_tags_have_the_scores_that_retrieval_gives(kind, click_weight):
         np.testing.assert_allclose(found[name][:, :5], answer[name], rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal(found[name][:, 5], found[name][:, 0])
     for row, one in enumerate(histories):
-        # Also of tags that the policy blocks: they are scored and never retrieved.
+        # Tags that the policy blocks as well: they are scored and never retrieved.
         _, _, scores, log_shares = slow_scores(row, one, MEMORIES["both"], click_weight, 8, BLOCKED)
         np.testing.assert_allclose(found[s.SCORES][row, 6:], scores, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(
@@ -408,7 +408,7 @@ HEAVY = {
 @pytest.mark.parametrize("name", sorted(WITH_WHOLE))
 @pytest.mark.parametrize("heavy", sorted(HEAVY))
 def test_scores_beside_a_heavy_history_are_those_of_exact_numbers(heavy, name, click_weight):
-    # Of the first user the one domain is heavy, of the second the other, of the third both.
+    # The first user has one long domain, the second the other, the third both.
     light = [("t7", 1.0), ("t5", 2.0)]
     histories = [
         {"clicked": clicked, "recent": recent}
@@ -439,7 +439,7 @@ def test_scores_beside_a_heavy_history_are_those_of_exact_numbers(heavy, name, c
 
 
 def in_numpy(user, history, memory, click_weight):
-    """As the Evaluator has it: log p' of every tag."""
+    """Returns log p' of every tag, as the Evaluator computes it."""
     users, tags, clicks = vectors()
     logits = ((1 - click_weight) * tags + click_weight * clicks) @ users[user]
     lists = columns(
@@ -469,7 +469,7 @@ def test_without_memory_no_history_is_read_and_answers_are_logits():
     np.testing.assert_allclose(module.search(query)[s.SCORES], [scores[:5]], rtol=1e-5)
 
 
-# Of real towers, saved and loaded.
+# Real towers, saved and loaded.
 
 
 @pytest.fixture(scope="module")
@@ -484,7 +484,7 @@ def signatures(exports):
 
 @pytest.fixture(scope="module")
 def raw(exports):
-    """Raw features of all users, as strings and weights."""
+    """Returns raw features of all users, as strings and weights."""
     rows = []
     for example in exports.examples:
         feature = tf.train.Example.FromString(example).features.feature
@@ -557,7 +557,7 @@ def test_an_embedding_alone_is_answered_without_memory(signatures, raw):
 
 @pytest.fixture(scope="module")
 def explained(signatures, raw):
-    """A tag that was clicked where there is one, and its explanation."""
+    """Returns a tag, clicked where there is one, and its explanation."""
     asked = [tags[0] if tags else b"tag 01" for _, tags, _ in raw]
     inputs = tensors(raw) | {s.EXPLAINED_TAG: tf.constant(asked)}
     return asked, numpy_of(signatures[s.EXPLAIN](**inputs))
@@ -579,7 +579,7 @@ def test_an_explanation_has_the_score_of_the_tag_and_what_of_it_is_memory(
 
 
 def model_log_shares(signatures, raw, asked, queries=None):
-    """Of the ranking score, the sum being that over the users' own candidates."""
+    """Returns log shares in the ranking score's sum over the user's own candidates."""
     own = signatures[s.EMBED_USERS](**tensors(raw))[s.QUERY_EMBEDDINGS].numpy()
     queries = own if queries is None else queries
     tables = numpy_of(signatures[s.CANDIDATES]())

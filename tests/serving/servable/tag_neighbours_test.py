@@ -1,4 +1,4 @@
-"""Neighbours of tags, against cosines by numpy."""
+"""Neighbours of tags equal those by cosines in numpy."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ NO_DIRECTION = 11  # a tag whose vector is its bias alone
 
 @pytest.fixture(scope="module")
 def vectors():
-    """The last column, the bias, is large enough to decide alone if it were looked at."""
+    """Returns vectors whose last column, the bias, would decide alone if it were used."""
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(NUM_TAGS, SIZE)).astype(np.float32)
     vectors[:, -1] = 30 * rng.normal(size=NUM_TAGS)
@@ -41,7 +41,7 @@ def make(vectors, k=K, **arguments):
 
 
 def slow_neighbours(vectors, number, k, blocked=()):
-    """Tags and cosines of one tag's neighbours, with plain lists."""
+    """Returns tags and cosines of one tag's neighbours, with plain lists."""
     found = []
     own = [float(x) for x in vectors[number][:-1]]
     for j, vector in enumerate(vectors):
@@ -69,7 +69,7 @@ def test_neighbours_of_every_tag_equal_the_loops_whatever_fits_in_memory(vectors
 
     expected = [slow_neighbours(vectors, j, K) for j in asked]
     assert_neighbours(answer, expected, K)
-    # It would be others by the inner product, which has the bias in it.
+    # The inner product, which includes the bias, would give other tags.
     products = vectors @ vectors[0]
     products[0] = -np.inf
     assert expected[0][0][0] != names([np.argmax(products)])[0]

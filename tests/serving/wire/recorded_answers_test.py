@@ -1,4 +1,4 @@
-"""Other answers are seen; other last digits, and near-ties that changed places, are none."""
+"""Other answers count as differences; other last digits and swapped near-ties do not."""
 
 import numpy as np
 import pytest

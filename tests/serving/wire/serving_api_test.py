@@ -1,4 +1,4 @@
-"""The serving API's messages without TensorFlow, and TensorFlow after and before them."""
+"""The serving API's messages without TensorFlow, and with TensorFlow imported before or after."""
 
 import subprocess
 import sys

@@ -11,7 +11,7 @@ from serving.wire.tensor_proto import data_type_of
 
 
 def tensor_file(tensors: Mapping[str, np.ndarray]) -> bytes:
-    """The bytes of a file, in order of names."""
+    """Returns the bytes of a file of tensors, in order of names."""
     parts = []
     for name, array in sorted(tensors.items()):
         numbers = [data_type_of(array), array.ndim, *array.shape]
@@ -30,7 +30,7 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> Path:
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a file by name, of the types that the servable answers with."""
+    """Returns the tensors of a file by name, of the types that the servable answers with."""
     tensors = {}
     with path.open("rb") as file:
         while line := file.readline():

@@ -1,4 +1,4 @@
-"""The command on a toy servable: Parquet, another engine's arguments, what is printed."""
+"""The command on a toy servable: Parquet, arguments of another engine, printed lines."""
 
 import json
 
@@ -66,7 +66,7 @@ def test_parquet_has_the_tags_of_every_user_and_needs_his_id(tmp_path, base_path
 
 
 def test_run_begun_with_another_version_is_one_clear_line(tmp_path, command, capfd):
-    # A run that began, and got no further.
+    # A run that only began.
     beginning = [f"--output={tmp_path}/out", "--beam_pipeline_args=--runner=NoSuchRunner"]
     assert main([*command, *beginning, "--version=1"]) == 2
     assert "NoSuchRunner" in capfd.readouterr().err
@@ -77,7 +77,7 @@ def test_run_begun_with_another_version_is_one_clear_line(tmp_path, command, cap
     restarted = main([*command, *flags, "--restart"])
 
     assert status == 2
-    assert "begun with model version 1." in error and len(error.strip().splitlines()) == 1
+    assert "started with model version 1." in error and len(error.strip().splitlines()) == 1
     assert restarted == 0
     assert (tmp_path / "out" / "prediction.results-00000-of-00001").is_file()
 
@@ -98,6 +98,6 @@ def test_engine_of_a_configuration_is_checked_before_anything_starts(tmp_path, c
     elsewhere = main([*command, *flags[:1], "--runner=local"])
 
     assert refused == 2
-    assert "`dataflow` must say project, region and temp_location" in error
+    assert "`dataflow` must have project, region and temp_location" in error
     assert len(error.strip().splitlines()) == 1
     assert elsewhere == 0

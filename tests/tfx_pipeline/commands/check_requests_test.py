@@ -1,4 +1,4 @@
-"""Logged requests beside the training statistics of the version that serves."""
+"""Logged requests compared with the training statistics of the version that serves."""
 
 import json
 
@@ -49,7 +49,7 @@ class Project:
         (folder / "version.json").write_text(json.dumps(provenance), encoding="utf-8")
 
     def check(self, capfd, segments, *extra_lines):
-        """Checks requests of these segments; exit status, output, error output."""
+        """Checks requests of these segments; returns exit status, output and error output."""
         path = self.folder / "requests.jsonl"
         lines = [json.dumps({"segment": s, "clicked": ["jazz"]}) for s in segments]
         path.write_text("".join(line + "\n" for line in [*lines, *extra_lines]), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""`tagtower prepare` on an engine: which one is chosen, and what is refused before it starts."""
+"""`tagtower prepare` on an engine: its choice, and refusals before it starts."""
 
 import os
 import socket
@@ -17,7 +17,7 @@ DATAFLOW = {"project": "p", "region": "r", "temp_location": "gs://bucket/temp"}
 
 
 def refusal(capfd, arguments) -> str:
-    """The one line that a command is refused with."""
+    """Returns the one line with which a command is refused."""
     capfd.readouterr()
     status = main(["prepare", *arguments])
     captured = capfd.readouterr()
@@ -61,7 +61,7 @@ def test_engine_of_a_configuration_writes_the_same_files(tmp_path, capfd):
     workers = capfd.readouterr().out.splitlines()
 
     assert files_below(tmp_path / "workers") == files_below(tmp_path / "local")
-    # What libraries say is not shown.
+    # Messages of libraries are not shown.
     assert [line for line in workers[:-1] if line[0] != " "] == local[:-1]
 
 
@@ -70,7 +70,7 @@ def test_dataflow_without_its_options_is_refused(tmp_path, capfd):
 
     line = refusal(capfd, ["demo", f"--output={tmp_path}/out", config])
 
-    assert "`dataflow` must say project, region and temp_location" in line
+    assert "`dataflow` must have project, region and temp_location" in line
     assert os.listdir(tmp_path) == ["log.yaml"]
 
 

@@ -1,4 +1,4 @@
-"""What a person, a client and a batch prediction are told of one user, by one servable."""
+"""One servable gives `query`, the client and a batch prediction the same answer for a user."""
 
 import json
 
@@ -62,7 +62,7 @@ def test_client_gets_a_probability_beside_every_score(profiles):
         assert len(profile.tags) == len(profile.scores) == len(profile.probabilities) == 6
         assert list(profile.scores) == sorted(profile.scores, reverse=True)
         assert all(0 < probability < 1 for probability in profile.probabilities)
-    # They are not the scores in another guise: the second stage orders by something else.
+    # They are not another form of the scores: the second stage orders by something else.
     assert any(list(p.probabilities) != sorted(p.probabilities, reverse=True) for p in profiles)
 
 
@@ -115,7 +115,7 @@ def test_query_as_json_has_the_probabilities(target, profiles, capsys):
 
 @pytest.fixture
 def items_file(tmp_path):
-    """Items i<j> with the one tag t<j>, and one with every tag that most have clicked."""
+    """Writes items i<j> with the one tag t<j>, and one with every tag, clicked most often."""
     tags = [f"t{j}" for j in range(NUM_TAGS)]
     rows = [{"item_id": f"i{j}", "clicks": 1, "tags": [tag]} for j, tag in enumerate(tags)]
     rows.append({"item_id": "top", "clicks": 9, "tags": tags})
@@ -179,7 +179,7 @@ def test_query_shows_a_certificate_and_a_token(version_dir, tmp_path, capsys):
     (tmp_path / "tokens").write_text("t" * 32)
     (tmp_path / "tokens").chmod(0o600)
     security = TransportSecurity(
-        # It signs itself, so that it vouches for the caller as well.
+        # It is self-signed, so it is the authority for the caller as well.
         Certificates(key, certificate, certificate, requires_client=True),
         TokenFile(str(tmp_path / "tokens")),
     )

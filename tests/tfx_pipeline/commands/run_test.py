@@ -1,4 +1,4 @@
-"""`tagtower run`, as far as it ends before TFX is loaded: exit status and one line."""
+"""Runs of `tagtower run` that end before TFX is loaded: exit status and one line."""
 
 import dataclasses
 import os

@@ -1,4 +1,4 @@
-"""`tagtower runs`: a line a run, two beside each other, and nothing heavy imported."""
+"""`tagtower runs`: one line for each run, two runs compared, no large library imported."""
 
 import json
 import subprocess

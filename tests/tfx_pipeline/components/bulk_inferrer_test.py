@@ -1,4 +1,4 @@
-"""BulkInferrer on real artifacts: a servable with a ScaNN index, and the instances of now."""
+"""BulkInferrer on real artifacts: a servable with a ScaNN index, and current instances."""
 
 import json
 

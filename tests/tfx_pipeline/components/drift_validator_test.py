@@ -1,4 +1,4 @@
-"""A day is compared with the last accepted one before it, and accepted or refused."""
+"""A day is compared with the last accepted one before it, and is accepted or refused."""
 
 import json
 import logging
@@ -22,7 +22,7 @@ BROKEN = [["a"]] * 20
 
 
 class Days:
-    """Validates days of one output folder."""
+    """The days of one output folder, and their validation."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -37,7 +37,7 @@ class Days:
         for split in ("train", "validation"):
             path = self.folder / f"statistics-{number}" / f"Split-{split}" / "FeatureStats.pb"
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Validation is nobody's business here.
+            # Validation examples are not compared.
             found = statistics(segment=segments if split == "train" else BROKEN)
             path.write_bytes(found.SerializeToString())
         anomalies = standard_artifacts.ExampleAnomalies()
@@ -108,7 +108,7 @@ def test_day_run_again_is_compared_with_the_day_before_and_not_with_itself(days)
     days.validate(1, EVEN)
     days.validate(3, SHIFTED)
 
-    # Mended since, and another day has come in between.
+    # Corrected since, and another day has been added in between.
     rows = days.validate(2, SHIFTED)
     again = days.validate(3, EVEN)
 

@@ -1,4 +1,4 @@
-"""A window over days is resolved inside the component, and its last day is where the log ends."""
+"""The component resolves a window over days; the log ends with the window's last day."""
 
 import dataclasses
 import json
@@ -41,7 +41,7 @@ def event(day, hour, number, user):
 
 @pytest.fixture
 def data(tmp_path):
-    """Three users click one item a day each, at noon; the first day's file cannot be read."""
+    """Three users click one item a day, at noon; the first day's file is unreadable."""
     users = [f"u{i}" for i in range(NUM_USERS)]
     for number, day in enumerate(DAYS):
         rows = [event(day, 12, number, user) for user in users]
@@ -57,7 +57,7 @@ def data(tmp_path):
 
 @dataclasses.dataclass
 class Made:
-    """What the component made."""
+    """The outputs of the component."""
 
     examples: standard_artifacts.Examples
     folder: Path
@@ -120,7 +120,7 @@ def test_latest_day_ends_the_log_and_no_file_before_the_window_is_opened(data, t
     # The last day tests, the one before validates.
     assert made.counts["split.validation_start"] == utc_seconds(DAYS[3])
     assert made.counts["split.test_start"] == utc_seconds(DAYS[4])
-    # *Now* is when the day ends, not one second after its last event; two days of history.
+    # *Now* is the end of the day, not one second after its last event; two days of history.
     end = utc_seconds(DAYS[4]) + 24 * HOUR
     now = made.snapshots("now")
     assert [row["snapshot_time"] for row in now] == [[end]] * NUM_USERS
@@ -138,7 +138,7 @@ def test_live_caller_and_query_see_the_features_of_the_instance(data, tmp_path):
     values = feature_values(found.events, found.profile, found.now, SPEC)
     (instance,) = [row for row in made.instances() if row["user_id"] == "u1"]
     assert {"user_id": "u1", **values} == instance
-    # Of a longer life than the window has, a caller's function takes the same.
+    # A caller with more history than the window gets the same features.
     whole = [event(day, 12, number, "u1") for number, day in enumerate(DAYS)]
     assert feature_values(UserEvents.from_records(whole), {}, found.now, SPEC) == values
 

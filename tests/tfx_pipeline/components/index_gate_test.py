@@ -70,7 +70,7 @@ def build(folder: Path, towers_and_examples, policy=None, **index):
     model, examples = towers_and_examples
     servable = artifact(standard_artifacts.Model, folder / "servable")
     summary = artifact(LogSummary, folder / "summary")
-    # Of a tag that the log does not know, nothing is known.
+    # Nothing is known of a tag that is not in the log.
     rows = [{"tag": f"t{j}", "category": ["first", "second", None][j % 3]} for j in range(1, 500)]
     (folder / "summary" / TAGS_FILE).write_text("".join(json.dumps(row) + "\n" for row in rows))
     TagIndexBuilder.test_call(
@@ -123,7 +123,7 @@ def test_tuned_scann_index_is_blessed_and_pushed_whole(tmp_path, towers_and_exam
     servable, description = build(tmp_path, towers_and_examples, kind="scann")
 
     index_blessing, figures = evaluate(tmp_path, servable, towers_and_examples[1])
-    # What a push of an older release left that was killed is no version, and goes after a while.
+    # The rest of an older release's killed push is no version, and is removed after a while.
     leftover = tmp_path / "base" / ".staging-dead"
     leftover.mkdir(parents=True)
     os.utime(leftover, (0, 0))
@@ -142,7 +142,7 @@ def test_tuned_scann_index_is_blessed_and_pushed_whole(tmp_path, towers_and_exam
     kinds, answers = [], []
     for base in ("base", "exact"):
         pushed = tmp_path / base / str(version)
-        # What a caller with fresh events needs to know of it.
+        # The description for callers with fresh events.
         assert EventFeatures.load(pushed) == EventFeatures(SPEC, NORMALIZATION)
         kinds.append(json.loads((pushed / s.DESCRIPTION_FILE).read_text())["index"]["kind"])
         served = tf.saved_model.load(str(pushed)).signatures
@@ -200,7 +200,7 @@ def test_policy_is_held_by_both_servables(tmp_path, towers_and_examples):
 
     assert description["num_tags"] == NUM_TAGS - 3 and description["num_blocked_tags"] == 3
     assert description["unknown_blocked_tags"] == ["no such tag"]
-    # Against what is left, and whatever the least probability.
+    # Compared with the tags that are left, for any least probability.
     assert figures["validation"]["recall"] >= 0.98
     for name in ("Format-Serving", "Format-Serving-exact"):
         served = tf.saved_model.load(str(tmp_path / "servable" / name)).signatures
@@ -265,7 +265,7 @@ def test_second_stage_is_served_and_the_gate_looks_at_the_first(tmp_path):
     first = served[s.RETRIEVE_CANDIDATES](query_embeddings=queries)
     answer = served[s.RETRIEVE_BY_EMBEDDING](query_embeddings=queries)
     assert first[s.TAGS].shape == (30, 25) and answer[s.TAGS].shape == (30, K)
-    # Whoever measured recall on what is returned would see the second stage at work.
+    # Recall on the returned tags would measure the second stage.
     same = [
         len(set(a) & set(b)) / K
         for a, b in zip(answer[s.TAGS].numpy(), first[s.TAGS].numpy()[:, :K], strict=True)
@@ -281,7 +281,7 @@ def test_index_below_target_is_not_blessed_and_nothing_is_pushed(
     tmp_path, towers_and_examples, monkeypatch
 ):
     def do_not_tune(index, *unused):
-        # One leaf of forty: most of the best tags are never looked at.
+        # One leaf of forty: most of the best tags are never searched.
         index.search_parameters = SearchParameters(1, K)
         return []
 

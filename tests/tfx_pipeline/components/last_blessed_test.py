@@ -1,4 +1,4 @@
-"""The last blessed model is not the run's own: neither judged nor started from itself."""
+"""The last blessed model is not the run's own: no model is compared with or started by itself."""
 
 import ml_metadata as mlmd
 from ml_metadata.proto import metadata_store_pb2
@@ -61,7 +61,7 @@ def test_model_refused_later_is_blessed_no_more():
 
 
 class Lineage:
-    """A metadata store in memory with trainings in it: which examples a model was made from."""
+    """A metadata store in memory that knows from which examples each model was trained."""
 
     def __init__(self):
         config = metadata_store_pb2.ConnectionConfig()

@@ -1,4 +1,4 @@
-"""TowerTrainer: the stock Trainer's contract, and the summary's file of tags beside it."""
+"""TowerTrainer keeps the stock Trainer's contract, and adds the summary's file of tags."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from trainer import task
 
 
 def record(fn_args):
-    """A `run_fn` that writes what it was given where a model would be."""
+    """A `run_fn` that writes its arguments in place of a model."""
     folder = Path(fn_args.serving_model_dir)
     folder.mkdir(parents=True)
     names = ("train_files", "eval_files", "transform_output", "base_model", "custom_config")

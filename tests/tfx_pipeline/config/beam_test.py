@@ -37,7 +37,7 @@ DATAFLOW = {
 
 def options_of(config: BeamConfig) -> PipelineOptions:
     options = PipelineOptions(config.pipeline_args())
-    # Whatever Beam does not know it would pass over in silence.
+    # Beam would ignore an unknown option without a message.
     known = set(options.get_all_options(retain_unknown_options=False))
     asked = {argument[2:].partition("=")[0] for argument in config.pipeline_args()}
     assert asked - {"no_use_public_ips"} <= known
@@ -99,7 +99,7 @@ def test_dataflow_job_asks_for_the_workers_of_the_configuration():
     workers = environments.DockerEnvironment.from_container_image(image)
     proto = pipeline.to_runner_api(default_environment=workers)
 
-    # What the runner sends to the service, up to the files that it stages first.
+    # The runner's request to the service, up to the files that it stages first.
     environment = apiclient.Environment([], options, "2", "gs://some-bucket/p.pb", proto).proto
 
     assert environment.tempStoragePrefix.endswith("some-bucket/tmp")
@@ -119,7 +119,7 @@ def test_dataflow_job_asks_for_the_workers_of_the_configuration():
     [
         ({"runner": "spark"}, "`runner` must be one of local, multi_process, flink, dataflow"),
         ({"num_workers": 0}, "`num_workers` must be a positive integer"),
-        ({"runner": "dataflow"}, "`dataflow` must say project, region and temp_location"),
+        ({"runner": "dataflow"}, "`dataflow` must have project, region and temp_location"),
         ({"flink": {"job_endpoint": "http://x"}}, "flink: `job_endpoint` must be host:port"),
         ({"flink": {"parallelism": 0}}, "flink: `parallelism` must be a positive integer"),
         (

@@ -5,7 +5,7 @@ from tfx_pipeline.config.option_help import option_help
 
 
 class Documented:
-    """Something.
+    """A class with options.
 
     Attributes:
       first: a text of
@@ -18,7 +18,7 @@ class Documented:
 
 
 class Undocumented:
-    """Something."""
+    """A class without options."""
 
 
 def test_texts_come_in_one_line_each_and_end_with_their_section():

@@ -40,7 +40,7 @@ CLASSES = [
 
 
 def changed(path, value):
-    """`MINIMAL` with the key at a dotted path set."""
+    """Returns `MINIMAL` with the key at a dotted path set."""
     mapping = copy.deepcopy(MINIMAL)
     *parents, last = path.split(".")
     inner = mapping
@@ -175,7 +175,11 @@ def test_equal_configurations_have_equal_json():
         ("data.max_rejected_fraction", 1.5, "data: `max_rejected_fraction` must be between 0 and"),
         ("data.list_separator", "", "data: `list_separator` must not be empty."),
         ("features.domains", [], "features: `domains` must name at least one domain or profile"),
-        ("features.domains", [{"name": "a"}, {"name": "a"}], "features: `domains` must have names"),
+        (
+            "features.domains",
+            [{"name": "a"}, {"name": "a"}],
+            "features: `domains` must have different",
+        ),
         ("features.domains", [{"name": "a", "max_values": 0}], "features.domains[0]: `max_values`"),
         (
             "features.vocabularies",
@@ -196,7 +200,7 @@ def test_equal_configurations_have_equal_json():
         (
             "examples",
             {"split": "temporal", "validation_start": "2019-11-14"},
-            "examples: `test_start` must be given where `validation_start` is, and only there.",
+            "examples: `test_start` must be given together with `validation_start`.",
         ),
         (
             "examples",
@@ -211,13 +215,13 @@ def test_equal_configurations_have_equal_json():
         (
             "data.interactions",
             "log/{date}",
-            "data: `window` must say which days are read where `in",
+            "data: `window` must be given where `in",
         ),
-        ("data.users", "{date}.csv", "data: `window` must say which days are read where `users`"),
+        ("data.users", "{date}.csv", "data: `window` must be given where `users`"),
         (
             "examples",
             {"split": "temporal", "test_days": 1},
-            "examples: `validation_days` must be a positive integer as the other.",
+            "examples: `validation_days` must be a positive integer, like the other.",
         ),
         ("examples", {"validation_days": 1, "test_days": 1}, "examples: `test_days` must be null"),
         (
@@ -273,7 +277,7 @@ def test_wrong_key_is_one_line_with_file_and_dotted_path(tmp_path, path, value, 
 
 
 def windowed(**changes):
-    """`MINIMAL` with a window of a week, and changes at dotted paths, `__` for a dot."""
+    """Returns `MINIMAL` with a one-week window and changes at dotted paths, `__` for a dot."""
     mapping = changed("data.window", {"days": 7})
     mapping["data"]["interactions"] = "log/date={date}"
     mapping["features"]["history_window_days"] = 5

@@ -1,4 +1,4 @@
-"""Keys that there are no more: refused in a user's file, read on in what was saved before."""
+"""Removed keys are refused in a user's file, and ignored in files that were saved before."""
 
 import re
 from pathlib import Path
@@ -35,7 +35,7 @@ BUILT_IN = {key: default for key, (default, _) in REMOVED.items() if default is 
 
 
 def with_key(key, value):
-    """`MINIMAL` with a value at a dotted path of two names."""
+    """Returns `MINIMAL` with a value at a dotted path of two names."""
     section, name = key.split(".")
     return {**MINIMAL, section: {name: value}}
 
@@ -57,7 +57,7 @@ def test_file_that_sets_it_is_refused_in_one_line_with_what_replaced_it(tmp_path
     with pytest.raises(ValueError) as error:
         load_config(str(file))
 
-    assert str(error.value) == f"{file}: `{key}` is no key any more. {instead}"
+    assert str(error.value) == f"{file}: `{key}` is no longer a key. {instead}"
     assert instead.endswith(".") and "\n" not in instead
 
 
@@ -73,7 +73,7 @@ def test_saved_configuration_with_its_default_is_read_as_without_it(key, value):
 
 @pytest.mark.parametrize(("key", "values"), REMOVED.items())
 def test_saved_configuration_with_another_value_is_refused(key, values):
-    with pytest.raises(ValueError, match=f"^`{key}` is no key any more. "):
+    with pytest.raises(ValueError, match=f"^`{key}` is no longer a key. "):
         from_saved(PipelineConfig, with_key(key, values[1]))
 
 
@@ -85,7 +85,7 @@ def test_page_has_a_line_for_each():
 
 
 def test_what_a_version_saved_itself_is_read_as_saved():
-    """Execution properties of compiled pipelines and descriptions beside models are JSON."""
+    """Compiled pipelines' execution properties and models' descriptions are such JSON."""
     strict = re.compile(r"\bfrom_mapping\((?:[^()]|\([^()]*\))*\bjson\.loads")
     files = [
         path

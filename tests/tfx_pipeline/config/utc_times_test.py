@@ -1,4 +1,4 @@
-"""Moments as people write them, by value."""
+"""Times as people write them, and their values."""
 
 import pytest
 

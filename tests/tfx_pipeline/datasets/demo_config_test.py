@@ -32,7 +32,7 @@ from tfx_pipeline.datasets.demo_config import DemoConfig
     ],
 )
 def test_option_out_of_range_is_refused_by_name(name, value):
-    # What 30 interests lack is tags, and the message names what to raise.
+    # 30 interests need more tags, and the message names what to raise.
     named = "num_tags" if name == "interests_per_user" else name
     with pytest.raises(ValueError, match=rf"^`{named}` must be .*\. Received: {named}="):
         DemoConfig(**{name: value})

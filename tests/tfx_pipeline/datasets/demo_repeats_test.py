@@ -1,4 +1,4 @@
-"""Users who come back, and users who never do, against loops."""
+"""Users who repeat clicks, and users who never do, checked by loops."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The synthetic log: what is planted is there, and shows where and when it should."""
+"""The synthetic log shows what is planted, where and when it should."""
 
 import collections
 import dataclasses
@@ -116,14 +116,14 @@ def test_passengers_come_along_and_drive_nothing():
     assert np.bincount(world.tag_category[passengers]).tolist() == [8] * 5
     assert not world.is_passenger[world.item_driving].any()
     assert set(range(200)) - set(passengers.tolist()) == set(world.item_driving.tolist())
-    # Beside its driving tag an item has passengers alone.
+    # Beside its driving tag an item has only passengers.
     is_there = world.item_tags >= 0
     is_driving = world.item_tags == world.item_driving[:, None]
     assert (is_driving.sum(axis=1) == 1).all()
     assert world.is_passenger[world.item_tags[is_there & ~is_driving]].all()
-    # They are mostly of the item's category, and all of them come along somewhere.
+    # They are mostly of the item's category, and each accompanies some item.
     own = world.tag_category[world.item_tags] == world.item_category[:, None]
-    # Of other categories are 4 in 5 of the draws that are not of its own.
+    # Of the draws outside its own category, 4 in 5 are of other categories.
     assert own[is_there & ~is_driving].mean() == pytest.approx(0.85 + 0.15 / 5, abs=0.03)
     assert set(world.item_tags[is_there & ~is_driving].tolist()) == set(passengers.tolist())
     users = draw_users(config, world, 0)
@@ -166,7 +166,7 @@ def test_cross_interests_show_only_late(drawn):
 
 
 def shown_of_strangers_and_own(config):
-    """Of warm users, early: how often items of the own interests were shown, and of all others."""
+    """Returns how often warm users were early shown items of their own interests, and others."""
     world = build_world(config)
     users = draw_users(config, world, 0)
     shown = np.zeros((len(users.segment), config.num_tags))
@@ -177,7 +177,7 @@ def shown_of_strangers_and_own(config):
     np.add.at(shown, (users.event_user[is_early], driving[is_early]), 1)
     shown = shown[~users.is_cold]
     interests = users.interests[~users.is_cold]
-    # Of the five driving tags shown most, those that are interests.
+    # Interests among the five driving tags shown most.
     top = np.argsort(-shown, axis=1, kind="stable")[:, :5]
     return (top[:, :, None] == interests[:, None, :]).any(axis=2).mean(), users, world
 
@@ -191,10 +191,10 @@ def test_blind_exposure_tells_half_of_what_the_relevant_one_tells():
     by_blind, users, world = shown_of_strangers_and_own(blind)
     by_relevant, same_users, _ = shown_of_strangers_and_own(relevant)
 
-    # A stranger's interests are shown as often: which of the two the user is, is a coin's side.
+    # A stranger's interests are shown as often: telling the user from the stranger is chance.
     assert by_relevant > 0.9
     assert by_blind == pytest.approx(0.55, abs=0.08)  # a few interests are common to both
-    # The users and what they like are the same, and clicks still follow what is driving.
+    # The users and their interests are the same, and clicks still follow the driving tag.
     np.testing.assert_array_equal(users.interests, same_users.interests)
     driving = world.item_driving[users.event_item][:, None]
     is_match = (users.interests[users.event_user] == driving).any(axis=1)

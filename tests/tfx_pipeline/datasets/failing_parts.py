@@ -1,4 +1,4 @@
-"""A writer of parts that fails, where worker processes can import it."""
+"""A writer of parts that fails, in a module that worker processes can import."""
 
 import dataclasses
 
@@ -7,10 +7,10 @@ from tfx_pipeline.datasets.part_files import PartFiles
 
 @dataclasses.dataclass(frozen=True)
 class FailingParts:
-    """Writes something of each part, and raises at one of them.
+    """Writes a line of each part, and raises at one of them.
 
     Attributes:
-      failing: The part.
+      failing: Number of the part at which it raises.
     """
 
     failing: str

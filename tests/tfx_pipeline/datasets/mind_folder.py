@@ -1,4 +1,4 @@
-"""A hand-written folder of MIND, with every kind of line that cannot be used."""
+"""A hand-written folder of MIND, with every kind of unusable line."""
 
 import gzip
 import json

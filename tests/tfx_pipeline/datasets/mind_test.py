@@ -1,4 +1,4 @@
-"""MIND: a hand-written folder by value, and the published subset's counts where it is there."""
+"""MIND: a hand-written folder by value, and the published subset's counts if it is present."""
 
 import dataclasses
 import json
@@ -128,7 +128,7 @@ def test_lines_that_cannot_be_used_are_set_aside_with_reason_and_place(source, t
         ("behaviors", 7): {"missing_item_id"},
         ("behaviors", 8): {"malformed_row"},
     }
-    # Of an impression only the entries that are wrong.
+    # Only the wrong entries of an impression are rejected.
     assert [values for _, values in found["behaviors", 4]] == ["N2", "N1-2", "-1"]
     assert sum(summary.rejected.values()) == len(lines) == 13
 
@@ -158,7 +158,7 @@ def test_missing_file_says_what_to_download(source, tmp_path, name):
 
 
 def test_log_without_labels_is_refused_with_advice(tmp_path):
-    """The layout of MINDlarge_test."""
+    """MINDlarge_test has this layout."""
     rows = [["1", "U1", "11/9/2019 1:00:00 PM", "N1", "N1 N2"]]
     source = write_source(tmp_path / "source", NEWS, rows)
     with pytest.raises(ValueError, match="no usable impression.*MIND's own test part has no"):
@@ -179,7 +179,7 @@ def test_option_out_of_range_is_refused(options, message):
 
 
 def shipped_config(tables):
-    """The shipped configuration on these tables."""
+    """Returns the shipped configuration with these tables."""
     config = load_config("mind")
     data = dataclasses.replace(
         config.data,
@@ -192,7 +192,7 @@ def shipped_config(tables):
 
 @needs_mind
 def test_subset_goes_through_the_examples_with_the_threshold_raised(tmp_path):
-    """Most news shown have no row: the counts are what this data can show."""
+    """Most news shown have no row, so only counts can be tested."""
     output = tmp_path / "tables"
     summary = prepare_mind(str(MIND_DIR), str(output))
     assert (summary.num_users, summary.num_items) == (4_637, 2_000)

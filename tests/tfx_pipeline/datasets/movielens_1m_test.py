@@ -1,4 +1,4 @@
-"""MovieLens: a hand-written folder by value, and the counts of the real one where it is there."""
+"""MovieLens: a hand-written folder by value, and the real counts if the data is present."""
 
 import collections
 import gzip

@@ -1,4 +1,4 @@
-"""The tables are the same bytes whoever writes their parts, and nothing else stays of them."""
+"""Every engine writes the same bytes of tables, and leaves nothing else."""
 
 import os
 import pickle
@@ -30,7 +30,7 @@ LOG = DemoConfig(
 
 
 def assert_same(found, wanted, folders):
-    """Summaries that differ in the output alone, and the same files."""
+    """Checks that summaries differ only in the output, and that the files are equal."""
     assert vars(found) == {**vars(wanted), "output": found.output}
     one, other = map(files_below, folders)
     assert one.keys() == other.keys()
@@ -139,7 +139,7 @@ def write_part(staging, index, ids):
 def test_part_that_is_tried_again_counts_once_and_a_dead_workers_files_go(tmp_path):
     with TableWriter(str(tmp_path / "out"), command=COMMAND) as writer:
         writer.write_json_lines("lines.jsonl", [{"id": "before"}])
-        # In another order than that of the parts.
+        # Written in another order than that of the parts.
         write_part(writer.staging, 1, ["b", "c"])
         with pytest.raises(KeyError), open_part(writer.staging, 0) as files:  # noqa: PT012
             files.write_users(pa.table({"user_id": ["half"]}))

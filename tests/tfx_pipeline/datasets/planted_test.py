@@ -1,4 +1,4 @@
-"""Planted precision by value."""
+"""Planted precision, computed by hand."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Blocks of a file's lines are the file: every line once, under its own number."""
+"""Blocks of a file's lines contain every line once, under its number in the file."""
 
 import gzip
 

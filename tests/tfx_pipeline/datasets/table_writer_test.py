@@ -1,4 +1,4 @@
-"""The folder is there as a whole or not at all, and nothing else is ever replaced."""
+"""The output folder appears whole or not at all, and replaces nothing else."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Some of the users of a log: who, with all that they did, and the same with the same seed."""
+"""A draw of users of a log: with all their events, and the same for the same seed."""
 
 import pyarrow.parquet as pq
 import pytest

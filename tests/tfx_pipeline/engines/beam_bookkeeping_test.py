@@ -47,7 +47,7 @@ def test_values_of_a_step_weigh_the_same():
     lighten_bookkeeping()
 
     assert [statecache.get_deep_size(value) for value in values] == expected
-    # Of the modules nothing is counted, hence of a list with two of them the list alone.
+    # Modules are not counted, hence of a list with two of them only the list.
     assert expected[2] > 1000 > expected[4]
 
 

@@ -47,7 +47,7 @@ def failed(text: str, state: str = "FAILED") -> RuntimeError:
             "org.apache.beam.vendor.grpc.v1p60p1.io.grpc.StatusRuntimeException: "
             "org.apache.beam.vendor.grpc.v1p60p1.io.grpc.StatusRuntimeException: "
             "CANCELLED: client cancelled",
-            "a Python worker died, and so did its successors",
+            "a Python worker died, and so did those that replaced it",
         ),
         (
             "java.io.IOException: Insufficient number of network buffers: required 512.\n\tat x",

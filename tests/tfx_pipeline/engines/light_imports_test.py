@@ -1,4 +1,4 @@
-"""What TFX's import leaves for later is there when it is asked for; in processes of their own."""
+"""Modules that TFX's import defers are there when used; tested in separate processes."""
 
 import subprocess
 import sys

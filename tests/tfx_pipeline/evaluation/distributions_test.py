@@ -1,4 +1,4 @@
-"""Distances between distributions, by hand, and what is made of them."""
+"""Distances between distributions by hand, and the checks on them."""
 
 import math
 
@@ -12,7 +12,7 @@ from tfx_pipeline.evaluation.distributions import Comparison, compare_requests, 
 
 
 def statistics(**columns):
-    """Of lists of strings or of numbers, one list an example."""
+    """Returns statistics of lists of strings or of numbers, one list for each example."""
     arrays = []
     for values in columns.values():
         is_text = any(isinstance(value, str) for row in values for value in row)

@@ -1,4 +1,4 @@
-"""What is judged is what will be served: towers, second stage, calibrations, older versions."""
+"""The evaluation judges what will be served: towers, second stage, calibrations, versions."""
 
 import json
 
@@ -37,14 +37,14 @@ TRAINING = {
 
 @pytest.fixture(scope="module")
 def vectors():
-    """Small whole numbers: products without rounding, and many ties."""
+    """Returns small whole numbers: products without rounding, and many ties."""
     rng = np.random.default_rng(0)
     return [rng.integers(-2, 3, (n, SIZE)) for n in (NUM_USERS, NUM_TAGS, NUM_TAGS)]
 
 
 @pytest.fixture(scope="module")
 def users():
-    """Labels, history and impressions; the last user has only the latter, and no click."""
+    """Returns labels, history and impressions; the last user has only skipped impressions."""
     rng = np.random.default_rng(1)
 
     def some(most):
@@ -169,7 +169,7 @@ def test_stages_are_reported_beside_the_one_that_is_served(users, examples, towe
     # Items are scored by the click head whatever orders the tags.
     assert len({row["click_gauc"] for row in figures.values()}) == 1
     assert figures["model"]["click_gauc"] is not None
-    # Within the candidates a stage moves tags and changes none.
+    # A stage moves tags within the candidates and changes none.
     assert len({row["precision_at_10"] for row in figures.values()}) > 1
 
 
@@ -187,7 +187,7 @@ def test_the_stage_that_is_served_has_the_figures_of_the_model(
     other = model_figures("model", towers_dir, TAGS, clicks, users, examples, with_stages=True)
 
     assert found[same].items() <= found["model"].items()
-    # Whatever is served, the stages are what they are.
+    # The stages do not depend on what is served.
     for name in ("multi_class_stage", "click_stage", "mix_stage"):
         assert found[name] == other[name]
 
@@ -246,7 +246,7 @@ def test_calibration_figures_equal_the_loops(vectors, users, examples, towers_di
         ("tag", sigmoid(0.7 * np.log(shares) - 0.2), shares, np.array(tag_clicked)),
     ):
         for suffix, p in (("", calibrated), ("_uncalibrated", uncalibrated)):
-            # Served probabilities have 32 bits: what was equal may fall into two bins.
+            # Served probabilities have 32 bits: equal ones may fall into two bins.
             ece = metrics.expected_calibration_error(np.round(p, 6), outcomes)
             assert found[f"{prefix}_ece{suffix}"] == pytest.approx(ece, abs=1e-4)
             loss = -np.mean(np.where(outcomes, np.log(p), np.log(1 - p)))

@@ -1,7 +1,7 @@
-"""The gate on whole logs: those of noise are held, those with interests are let through.
+"""On whole logs the gate refuses models of noise and passes models of interests.
 
-What stands for the model is chosen on the very validation users that the gate looks at, among many
-candidates, as a training's epochs are: the best of noise looks better there than it is.
+The candidate in place of the model is chosen among many, on the same validation users that the gate
+looks at, as a training's epochs are: the best of noise looks better there than it is.
 """
 
 import numpy as np
@@ -24,7 +24,7 @@ SPEC = FeatureSpec(domains=(Domain("clicked"),))
 
 
 def log(num_users, rng, skew, interest):
-    """Snapshots of users whose clicks are drawn from a popularity, with a share from a group."""
+    """Returns snapshots of users whose clicks follow a popularity, and a share of them a group."""
     popularity = np.arange(1, NUM_TAGS + 1, dtype=float) ** -skew
     popularity = rng.permutation(popularity / popularity.sum())
     rows = []
@@ -49,7 +49,7 @@ def log(num_users, rng, skew, interest):
 
 
 def candidates(train, clicks, rng):
-    """What a training might come to: linear models, mixes with popularity, and chance around it."""
+    """Returns possible results of a training: linear models, mixes with popularity, noisy ones."""
     rows = log_counts(user_rows(train, NUM_TAGS, "clicked"))
     for factor in (1.0, 10.0, 100.0):
         ease = Ease.fit(rows, factor * mean_square(rows))

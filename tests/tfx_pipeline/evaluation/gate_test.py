@@ -1,4 +1,4 @@
-"""Each check of the gate: what its interval lets pass, for how many users, and on logs of noise."""
+"""Each check of the gate: what its interval passes, for how many users, and on noise."""
 
 import dataclasses
 
@@ -26,7 +26,7 @@ P, NOVEL, DEEP, NOVEL_DEEP = (
     "ndcg_at_50",
     "novel_ndcg_at_50",
 )
-# Of all users alike, but for `wobble` below: what the intervals are made of.
+# Figures are equal for all users, except for `wobble` below, which makes the intervals.
 BASELINES = {
     "popularity": {P: 0.4, NOVEL: 0.25, DEEP: 0.2, NOVEL_DEEP: 0.2},
     "own_history": {P: 0.25, DEEP: 0.2},
@@ -42,7 +42,7 @@ MODEL = {
     "click_gauc": 0.625,
     "click_gauc_weight": 1.0,
 }
-# Of the baselines but popularity: 4 lists and a share of 0.5 at least.
+# Baselines other than popularity have at least 4 lists and a share of 0.5.
 LISTS = {
     "model": {"distinct_top10": 2.0, "coverage_at_10": 0.125},
     "popularity": {"distinct_top10": 1.0, "coverage_at_10": 0.01},
@@ -65,7 +65,7 @@ HALF = stats.t.ppf(0.975, NUM_USERS - 1) * WOBBLE.std(ddof=1) / NUM_USERS**0.5
 
 
 def checks_of(model=None, lists=None, last=None, has_click_head=True, gate=GATE, baselines=None):
-    """Checks where users differ from one another, and the model from its baselines in each."""
+    """Returns checks of a log where users differ, and the model from its baselines in each."""
     rows = {"model": {**MODEL, **(model or {})}, **(baselines or BASELINES)}
     if last is not None:
         rows["last_blessed"] = {P: last}
@@ -154,7 +154,7 @@ def test_missing_figures_pass_no_check():
         GateConfig(),
         True,
     )
-    # Nothing is asked of lists where the baselines have none, and even then the model has to have.
+    # Lists are not compared where the baselines have none; even then the model must have some.
     assert len(checks) == 6
     assert not any(check.is_passed for check in checks)
 

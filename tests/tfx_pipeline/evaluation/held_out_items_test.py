@@ -1,4 +1,4 @@
-"""Items of held-out users, from files to the figures of the report."""
+"""Items of held-out users, from files to the report's figures."""
 
 import json
 
@@ -74,7 +74,7 @@ def users():
 
 
 def fitted(users):
-    """Of training users who clicked nothing: EASE and neighbours are left out."""
+    """Returns baselines fitted to users without a click: EASE and neighbours are left out."""
     train = users.take(np.array([3]))
     spec = f.FeatureSpec(domains=(f.Domain("other", attribute="category"),))
     return fit_baselines(CLICKS, train, users, spec, BaselinesConfig(), seed=0)
@@ -122,7 +122,7 @@ def test_baselines_without_items_have_no_figures_of_them(users):
 
 @pytest.fixture
 def towers(tmp_path):
-    """By the multi-class score tags 0 to 10 in this order; the click head has 10 before them."""
+    """Returns towers that rank tags 0 to 10 in order; the click head puts 10 first."""
     candidates = np.array([[12.0 - j] for j in range(12)])
     clicks = np.array([[float(j == 10)] for j in range(12)])
     folder = tmp_path / "towers"

@@ -1,4 +1,4 @@
-"""Memory from `training.json` on: Evaluator, index builder and servable agree about it."""
+"""Evaluator, index builder and servable agree about the memory in `training.json`."""
 
 import dataclasses
 import json
@@ -237,7 +237,7 @@ def test_a_study_has_the_figures_of_the_same_mixture():
     scores = two_stage_scores(queries @ candidates.T, queries, ranking, 3, remembered)
     expected = evaluate(lambda chunk: scores, part, model.num_tags, with_slices=False)
     assert figures["model"].metrics["ndcg_at_10"] == pytest.approx(expected["ndcg_at_10"])
-    # Who clicked a tag clicks it again.
+    # Users click again the tags that they clicked.
     assert figures["model"].metrics["precision_at_1"] == 1.0
     without = evaluate_stages(model, part, dataclasses.replace(stage, memory=()))
     assert figures["without_memory_stage"].metrics == without["model"].metrics

@@ -1,4 +1,4 @@
-"""Figures of saved towers, without what every user adds to them."""
+"""Figures of saved towers, without those of each user."""
 
 from typing import Any
 
@@ -6,5 +6,5 @@ from tfx_pipeline.evaluation.figures import Figures, evaluate_model_and_users
 
 
 def model_figures(*args: Any, **options: Any) -> Figures:
-    """The first half of what `evaluate_model_and_users` says, of the same arguments."""
+    """Returns the first half of `evaluate_model_and_users`, from the same arguments."""
     return evaluate_model_and_users(*args, **options)[0]

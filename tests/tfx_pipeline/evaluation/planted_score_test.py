@@ -1,4 +1,4 @@
-"""The lists that planted interests are compared with, from raw examples."""
+"""The lists that are compared with planted interests, from raw examples."""
 
 import tensorflow as tf
 

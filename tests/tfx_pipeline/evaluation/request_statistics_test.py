@@ -1,4 +1,4 @@
-"""Logged requests as the server reads them, and what is said of those that cannot be."""
+"""Logged requests as the server reads them, and the messages about unreadable ones."""
 
 import gzip
 import json
@@ -59,7 +59,7 @@ def test_requests_of_a_folder_are_counted_with_their_values(tmp_path):
 
     assert found.num_requests == 4
     assert [reason.partition(":")[0] for reason in found.rejected] == [
-        "The line is no JSON",
+        "The line is not JSON",
         "`segment` must be a string. Received",
     ]
     (data,) = found.statistics.datasets

@@ -1,4 +1,4 @@
-"""Our precision and recall on all truth against TFMA's set metrics, on the same lists.
+"""Precision and recall on all truth agree with TFMA's set metrics, on the same lists.
 
 TFMA pools hits over users before it divides: with k tags a user that is our mean precision, while
 its recall weighs a user by the size of the truth, so it is compared with pooled hits.

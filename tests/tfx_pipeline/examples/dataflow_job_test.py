@@ -1,7 +1,7 @@
-"""The job of example generation on Dataflow, up to the request that the service would get.
+"""Example generation on Dataflow, up to the request that the service would receive.
 
 The service is a local HTTP server that keeps what it is sent. Beam's runner, client and messages
-are real; files that it stages go into a local folder in the place of a bucket.
+are real; files that it stages go into a local folder in place of a bucket.
 """
 
 import http.server
@@ -30,7 +30,7 @@ SPEC = FeatureSpec(domains=(Domain("clicked"),))
 
 @pytest.fixture
 def service():
-    """Keeps (path, body) of each request, and answers as if the job were there now."""
+    """Records (path, body) of each request, and answers as if the job existed."""
     requests: list[tuple[str, dict]] = []
 
     class Service(http.server.BaseHTTPRequestHandler):
@@ -74,7 +74,7 @@ def test_request_asks_for_the_configured_workers_to_run_the_examples(service, tm
     options.view_as(GoogleCloudOptions).staging_location = str(staging)
     # Beam's validation would look the buckets up.
     options.view_as(DryRunOptions).dry_run = True
-    # No worker reads them: where the tables are is all that the graph says.
+    # No worker reads them: the graph only says where the tables are.
     event = {"user_id": "u", "item_id": "i", "timestamp": 1000, "clicked": 1}
     data = write_tables(tmp_path, [event], users=[{"user_id": "u"}])
     folders = ("examples", "instances", "summary", "rejected")

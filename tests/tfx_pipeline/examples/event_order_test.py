@@ -1,4 +1,4 @@
-"""The latest distinct events of users, for every way in which a log may be cut before."""
+"""The latest distinct events of users, however the log was divided before."""
 
 import hypothesis
 import hypothesis.strategies as st
@@ -12,7 +12,7 @@ from tfx_pipeline.examples.packed_events import EVENT_DTYPE
 
 
 def latest(events, max_events=100):
-    """Of one user: kept events, duplicates and dropped ones."""
+    """Returns kept events, duplicates and dropped ones of one user."""
     packed = pack(events) if events else np.zeros(0, EVENT_DTYPE)
     found = latest_distinct(packed, np.zeros(len(packed), np.int64), 1, max_events)
     assert found.lengths.tolist() == [len(found.rows)]

@@ -1,4 +1,4 @@
-"""Runs the example pipeline on small tables and reads back what it wrote."""
+"""Runs the example pipeline on small tables and reads its output."""
 
 import dataclasses
 import json
@@ -48,12 +48,12 @@ class Run:
         return [row for path in sorted(self.folder.glob("instances/*")) for row in read_jsonl(path)]
 
     def examples(self, split: str) -> list[dict[str, list[Any]]]:
-        """Parsed examples of a split, in order of files and of the records in them."""
+        """Returns parsed examples of a split, in the order of files and of their records."""
         paths = sorted(map(str, self.folder.glob(f"examples/Split-{split}/*")))
         return [parse(r) for r in tf.data.TFRecordDataset(paths, "GZIP").as_numpy_iterator()]
 
     def contents(self) -> dict[str, bytes]:
-        """Bytes of every file but the rejected rows, which name the files they come from."""
+        """Returns the bytes of every file except rejected rows, which name their source files."""
         return {
             str(path.relative_to(self.folder)): path.read_bytes()
             for path in sorted(self.folder.rglob("*"))
@@ -62,7 +62,7 @@ class Run:
 
 
 def parse(record: bytes) -> dict[str, list[Any]]:
-    """Lists by name; bytes are decoded."""
+    """Returns lists by name, with bytes decoded."""
     values = {}
     for name, feature in tf.train.Example.FromString(record).features.feature.items():
         kind = feature.WhichOneof("kind")
@@ -72,7 +72,7 @@ def parse(record: bytes) -> dict[str, list[Any]]:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Rows of a file of JSON lines."""
+    """Returns the rows of a file of JSON lines."""
     with path.open(encoding="utf-8", newline="\n") as lines:  # a value may hold other breaks
         return [json.loads(line) for line in lines]
 

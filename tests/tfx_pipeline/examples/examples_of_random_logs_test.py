@@ -1,4 +1,4 @@
-"""Written examples of random logs: the one function, no leak, caps, and independence of files."""
+"""Examples of random logs: the common function, no leak, caps, independence of files."""
 
 import csv
 import dataclasses
@@ -32,7 +32,7 @@ FEATURES = {*SPEC.raw_names}
 
 
 def random_users(seed, rows):
-    """Profiles of two thirds of the users, and of some who have no event."""
+    """Returns profiles of two thirds of the users, and of some without an event."""
     rng = np.random.default_rng(seed)
     known = sorted({row["user_id"] for row in rows})
     users = [user for user in known if rng.random() < 0.67] + ["cold-1", "cold-2"]
@@ -57,7 +57,7 @@ def runs(tmp_path_factory) -> dict[int, Run]:
 
 
 def only(example):
-    """Single values of a parsed example as such."""
+    """Returns lists of one value of a parsed example as that value."""
     single = {f.USER_ID, f.SNAPSHOT_TIME, "gender", "age"}
     return {name: v[0] if name in single else v for name, v in example.items()}
 
@@ -65,7 +65,7 @@ def only(example):
 @pytest.mark.parametrize("seed", LOGS)
 @pytest.mark.parametrize("split", ALL_SPLITS)
 def test_written_features_equal_the_one_function_on_raw_rows(runs, seed, split):
-    """The issue's promise: a caller with a user's events computes what the pipeline computed."""
+    """A caller with a user's events computes the same features as the pipeline."""
     profiles = {row["user_id"]: row for row in USERS[seed]}
     examples = [only(example) for example in runs[seed].examples(split)]
     assert examples
@@ -178,7 +178,7 @@ def write_csv(path, rows):
 
 
 def scattered(folder, seed, kind) -> DataConfig:
-    """The tables of a log in another order, over several files of another format."""
+    """Writes the tables of a log in another order, in several files of another format."""
     shuffle = random.Random(kind).shuffle
     tables = {"interactions": list(LOGS[seed]), "items": item_rows(), "users": list(USERS[seed])}
     for rows in tables.values():
@@ -247,7 +247,7 @@ def test_examples_of_a_user_do_not_depend_on_the_others(runs, tmp_path):
 
 
 def test_events_after_the_cut_do_not_reach_the_written_features(runs, tmp_path):
-    """Clicks and skips after every held-out user's cut are exchanged in the tables."""
+    """The tables have other clicks and skips after every held-out user's cut."""
     held_out = {"validation", "test"}
     cuts = {
         example[f.USER_ID][0]: example[f.SNAPSHOT_TIME][0]

@@ -1,4 +1,4 @@
-"""Lines of many instances at once, against `json.dumps` of each."""
+"""Lines of many instances at once equal `json.dumps` of each."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Clicks by tag and item against plain loops, and the category of a tag by hand."""
+"""Clicks by tag and item equal plain loops; the category of a tag by hand."""
 
 import collections
 import json
@@ -36,7 +36,7 @@ def counts_of(users):
 
 
 def naive_counts(users):
-    """Clicks by item, clicks by tag, impressions by tag."""
+    """Returns clicks by item, clicks by tag and impressions by tag."""
     items, clicks, shown = (collections.Counter() for _ in range(3))
     for events in users:
         for _, item, clicked, _ in distinct_events(events):
@@ -65,7 +65,7 @@ def test_counts_are_those_of_plain_loops_however_users_are_sharded(users, num_fi
 @PROPERTY
 @hypothesis.given(st.lists(records(), max_size=4))
 def test_sums_of_sums_are_the_sum(users):
-    """An engine adds what was added before, and nothing, in any grouping."""
+    """An engine adds earlier sums and empty ones, in any grouping."""
     parts = [counts_of([user]) for user in users]
     whole = sum_counts(parts)
     grouped = sum_counts([sum_counts(parts[:1]), sum_counts([]), sum_counts(parts[1:])])

@@ -35,7 +35,7 @@ def test_user_without_events_unpacks_to_nothing():
 @PROPERTY
 @hypothesis.given(records(), moments())
 def test_packed_events_and_records_mean_the_same(rows, at):
-    """The pipeline's way and a live caller's way to the one function."""
+    """The pipeline and a live caller reach the common function in these two ways."""
     packed = to_user_events(canonical(rows), COLUMNS)
     live = UserEvents.from_records([with_attributes(row) for row in rows])
     np.testing.assert_array_equal(packed.timestamp, live.timestamp)

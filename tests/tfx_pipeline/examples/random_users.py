@@ -15,14 +15,14 @@ from tfx_pipeline.tables.validate import validate_items
 
 
 def file_batch(table, rows, first_row=1):
-    """Rows of one file, as the readers give them."""
+    """Returns rows of one file, as the readers give them."""
     numbers = np.arange(first_row, first_row + len(rows))
     nothing = rejected_rows(table, "f", [], [], [])
     return FileBatch(table, "f", pa.RecordBatch.from_pylist(rows), numbers, nothing)
 
 
 def interaction_row(user, item, timestamp, clicked=1, weight=1.0):
-    """A row of the interactions table."""
+    """Returns a row of the interactions table."""
     return {
         "user_id": user,
         "item_id": item,
@@ -33,7 +33,7 @@ def interaction_row(user, item, timestamp, clicked=1, weight=1.0):
 
 
 def item_rows(items=None):
-    """Rows of the items table."""
+    """Returns rows of the items table."""
     return [
         {"item_id": item, "tags": list(tags), "category": category}
         for item, (tags, category) in (ITEMS if items is None else items).items()
@@ -41,7 +41,7 @@ def item_rows(items=None):
 
 
 def catalogue(items=None):
-    """The catalogue of items; `ITEMS` by default."""
+    """Returns the catalogue of items; `ITEMS` by default."""
     return build_item_catalogue([validate_items(file_batch("items", item_rows(items)))])[0]
 
 
@@ -51,12 +51,12 @@ IDS = CATALOGUE.item_ids.to_pylist()
 
 
 def pack(events):
-    """(timestamp, item, clicked, weight) tuples as `EVENT_DTYPE`."""
+    """Returns (timestamp, item, clicked, weight) tuples as `EVENT_DTYPE`."""
     return np.array([tuple(event) for event in events], EVENT_DTYPE)
 
 
 def canonical(records):
-    """Raw records of one user, packed: in order of time, item, click and weight, each once."""
+    """Returns raw records of one user, packed: by time, item, click and weight, each once."""
     events = [
         (
             row["timestamp"],
@@ -70,7 +70,7 @@ def canonical(records):
 
 
 def user_block(rows_by_user, profiles=None, profile_names=(), with_older=()):
-    """Raw records by user as the block that the pipeline makes of them."""
+    """Returns raw records by user as the block that the pipeline makes of them."""
     users = sorted(rows_by_user)
     events = [canonical(rows_by_user[user]) for user in users]
     profiles = profiles or {}
@@ -100,7 +100,7 @@ def event_tuples(max_size=30):
 
 
 def random_log(seed, num_users=30, num_events=400, days=12):
-    """Interactions of many users, with ties, duplicates and odd weights.
+    """Returns interactions of many users, with ties, duplicates and odd weights.
 
     Returns:
       Rows of the interactions table. The last user has most of the events.
@@ -123,7 +123,7 @@ def random_log(seed, num_users=30, num_events=400, days=12):
 
 
 def with_attributes(row):
-    """An interaction as a record for `UserEvents.from_records`, its item's tags beside it."""
+    """Returns an interaction as a record for `UserEvents.from_records`, with its item's tags."""
     tags, category = ITEMS[row["item_id"]]
     return {**row, "tags": list(tags), "category": category}
 

@@ -1,4 +1,4 @@
-"""Record files, read back by TensorFlow and compared with those of its own writer."""
+"""Record files read by TensorFlow, and compared with those of its own writer."""
 
 import gzip
 

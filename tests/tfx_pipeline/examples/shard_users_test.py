@@ -1,4 +1,4 @@
-"""What is known of a shard's users, whatever the batches it came in."""
+"""What a shard knows of its users is independent of the batches."""
 
 import hypothesis
 import hypothesis.strategies as st
@@ -22,7 +22,7 @@ PROFILE = (ProfileFeature("gender"), ProfileFeature("age"))
 
 
 def event_batch(pairs, max_events=100):
-    """(user, event tuple) pairs as one batch."""
+    """Returns (user, event tuple) pairs as one batch."""
     rows = [
         {"user_id": user, "item_id": IDS[item], "timestamp": 1 + time, "clicked": c, "weight": w}
         for user, (time, item, c, w) in pairs
@@ -43,7 +43,7 @@ def gathered(events, profiles=(), max_events=100):
 
 
 def events_by_user(users):
-    """User -> event tuples."""
+    """Returns event tuples by user."""
     events = users.events
     rows = list(
         zip(

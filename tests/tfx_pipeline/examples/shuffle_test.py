@@ -1,4 +1,4 @@
-"""Parcels on both ways, and which engine may use files and threads."""
+"""Parcels of both kinds, and the engines that may use files and threads."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Snapshots as `tf.Example`s, one at a time, by protobuf's own library."""
+"""Snapshots as `tf.Example`s, one at a time, by protobuf's library."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,11 +18,11 @@ _FLOAT_NAMES = {
 def serialize_snapshot(values: Mapping[str, Any], spec: f.FeatureSpec) -> bytes:
     """Serializes the values of one snapshot with protobuf's own library, deterministically.
 
-    The oracle of `serialize_columns`, which writes many at a time.
+    It is the oracle of `serialize_columns`, which writes many at a time.
 
     Args:
-      values: By name: a string, a number, or a list of strings, integers or floats.
-      spec: Says which features are floats.
+      values: Values by name: a string, a number, or a list of strings, integers or floats.
+      spec: Features; it says which are floats.
 
     Returns:
       A serialized `tf.Example`; equal values give equal bytes.

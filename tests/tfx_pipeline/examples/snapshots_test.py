@@ -45,7 +45,7 @@ ALWAYS = {f.USER_ID, f.SNAPSHOT_TIME} | FEATURE_NAMES
 
 
 def user_of(part, config=CONFIG):
-    """Some user of a part."""
+    """Returns the id of a user who falls into a part."""
     return next(f"{part}{i}" for i in range(1000) if user_part(f"{part}{i}", config) == part)
 
 
@@ -140,7 +140,7 @@ def test_cut_leaves_a_label_and_no_more_history_than_the_fraction(timestamps, fr
     assert time in timestamps
     assert (times < time).sum() <= np.ceil(fraction * len(times))
     assert (times >= time).sum() >= 1
-    # It is the earliest such moment but for the events of its own second.
+    # It is the earliest such moment, except for the events in its own second.
     assert (times <= time).sum() > np.floor(fraction * len(times)) or time == times[-1]
 
 
@@ -242,7 +242,7 @@ def test_impression_cap_takes_a_sample_in_order_and_counts_the_rest(monkeypatch,
     assert len(labelled.values[f.IMPRESSION_CLICKED]) == 20
     assert len(labelled.values[f.IMPRESSION_TAGS]) == sum(labelled.values[f.IMPRESSION_NUM_TAGS])
     assert labelled.num_impressions_dropped == 60 - time - 20
-    # A sample: not simply the first or the last ones.
+    # It is a sample: not simply the first or the last ones.
     everything = [float(second % 2) for second in range(time, 60)]
     clicked = labelled.values[f.IMPRESSION_CLICKED]
     assert clicked not in (everything[:20], everything[-20:])
@@ -276,7 +276,7 @@ def test_user_without_a_profile_is_unknown_in_every_snapshot():
 
 
 def naive_labels(rows, time):
-    """Clicks by tag at or after `time`, and impressions in canonical order."""
+    """Returns clicks by tag at or after `time`, and impressions in canonical order."""
     later = [event for event in distinct_events(rows) if event[0] >= time]
     counts = {}
     for event in later:
@@ -286,7 +286,7 @@ def naive_labels(rows, time):
 
 
 def naive_history(rows, time):
-    """Clicks by tag before `time`."""
+    """Returns clicks by tag before `time`."""
     counts = {}
     for event in distinct_events(rows):
         for tag in item_values(event[1], "tags") if event[2] and event[0] < time else ():
@@ -367,7 +367,7 @@ def test_items_of_the_oracle_have_all_kinds_of_attributes():
 
 
 def values_of_block(found):
-    """(user, part, values) of every snapshot of a block."""
+    """Returns (user, part, values) of every snapshot of a block."""
     everything = []
     for row, part in enumerate(found.part.tolist()):
         values = {name: column.value(row) for name, column in found.labelled.items()}
@@ -385,7 +385,7 @@ def values_of_block(found):
     st.sampled_from([None, TimeSplit(START + 4 * DAY, START + 7 * DAY)]),
 )
 def test_users_of_a_block_equal_each_alone(logs, time_split):
-    """However many users there are at once, and whatever the others did."""
+    """A user's snapshots do not depend on the other users of the block."""
     config = dataclasses.replace(
         CONFIG, max_train_impressions=4, max_eval_impressions=6, max_label_tags=2
     )

@@ -1,4 +1,4 @@
-"""Protocol `temporal`: each part sees its stretch of time, and training nothing after its own."""
+"""In the protocol `temporal` each part sees its period, and training nothing later."""
 
 import collections
 import dataclasses
@@ -117,7 +117,7 @@ def test_user_whose_oldest_events_were_dropped_is_not_new():
 
 
 def stretch(part):
-    """First second of a part's labels, and the first after them."""
+    """Returns the first second of a part's labels, and the first one after them."""
     return {
         "validation": (SPLIT.validation_start, SPLIT.test_start),
         "test": (SPLIT.test_start, NOW),
@@ -158,7 +158,7 @@ def test_features_look_back_and_labels_stay_in_their_stretch(rows):
 @PROPERTY
 @hypothesis.given(records(), records())
 def test_training_does_not_change_with_what_comes_later(rows, others):
-    """The rest of the log is exchanged for another one, in number, times and content."""
+    """The rest of the log is replaced by another, with other numbers, times and content."""
     earlier = [row for row in rows if row["timestamp"] < SPLIT.validation_start]
     later = [row for row in others if row["timestamp"] >= SPLIT.validation_start]
 
@@ -224,7 +224,7 @@ def events_by_user(rows):
 
 
 def given(split, **others):
-    """The configuration with the moments written out."""
+    """Returns the configuration with explicit moments."""
     return dataclasses.replace(
         BEAM_CONFIG,
         validation_start=utc_text(split.validation_start),
@@ -234,7 +234,7 @@ def given(split, **others):
 
 
 def training_files(run):
-    """What training and its baselines read."""
+    """Returns the files that training and its baselines read."""
     wanted = ("examples/Split-train/", "summary/tags.jsonl", "summary/items.jsonl")
     return {name: data for name, data in run.contents().items() if name.startswith(wanted)}
 
@@ -285,7 +285,7 @@ def test_clicks_by_tag_and_item_are_those_before_validation(run, split):
 
 
 def test_user_found_in_the_tables_is_the_snapshot_now(run, tables):
-    """What a caller asks about does not depend on how a model was judged."""
+    """A caller's features do not depend on the protocol of the evaluation."""
     config = PipelineConfig("log", tables, SPEC, examples=BEAM_CONFIG)
     everyone = {event["user_id"] for event in LOG} | {row["user_id"] for row in USERS}
     assert {instance["user_id"] for instance in run.instances} == everyone
@@ -309,7 +309,7 @@ def test_order_of_rows_and_files_does_not_matter(run, tables, tmp_path):
 
 
 def test_nothing_from_validation_on_reaches_what_training_reads(run, split, tmp_path):
-    """With every later event taken away, training examples and clicks are the same bytes."""
+    """Without the later events, training examples and clicks are the same bytes."""
     rows = [event for event in LOG if event["timestamp"] < split.validation_start]
     short = run_examples(tmp_path / "out", write_tables(tmp_path, rows, USERS), SPEC, given(split))
     assert "examples.validation" not in short.counts

@@ -1,4 +1,4 @@
-"""Serialized snapshots, and a schema that reads them back and finds what departs from it."""
+"""Serialized snapshots, and a schema that reads them and finds deviations."""
 
 import random
 
@@ -78,7 +78,7 @@ def test_equal_values_give_equal_bytes_whatever_the_order_of_names():
 
 
 def columns_of(rows):
-    """Values of snapshots as columns: by name, a list a snapshot."""
+    """Returns values of snapshots as columns: by name, one list for each snapshot."""
     integers = {f.SNAPSHOT_TIME, f.IMPRESSION_NUM_TAGS, f.HISTORY_NUM_EVENTS}
     columns = {}
     for name, first in rows[0].items():
@@ -122,7 +122,7 @@ VALUES_OF_SNAPSHOTS = st.fixed_dictionaries(
 @PROPERTY
 @hypothesis.given(st.lists(VALUES_OF_SNAPSHOTS, min_size=1, max_size=5))
 def test_columns_give_protobufs_bytes(rows):
-    """Lists of no, few and very many bytes: every length of a length."""
+    """The lists have no, few and very many bytes, so their lengths take every number of bytes."""
     found = serialize_columns(columns_of(rows)).to_pylist()
     assert found == [serialize_snapshot(row, DECLARED) for row in rows]
     for record, row in zip(found, rows, strict=True):
@@ -159,7 +159,7 @@ def test_schema_declares_single_values_and_lists():
 
 
 def anomalies(**changes):
-    """Reasons by feature name for one example with changed values."""
+    """Returns reasons by feature name for one example with changed values."""
     values = {**VALUES, "gender": "F", **changes}
     serialized = serialize_snapshot(values, DECLARED)
     batch = example_coder.ExamplesToRecordBatchDecoder().DecodeBatch([serialized])

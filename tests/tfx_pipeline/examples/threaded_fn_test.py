@@ -1,4 +1,4 @@
-"""Work in threads gives what it gives in one."""
+"""Work in threads gives the same results as without."""
 
 import threading
 
@@ -13,7 +13,7 @@ DEADLINE_S = 60
 
 
 class Tens(ThreadedFn):
-    """n -> its tens, and whether it is odd as a tagged output; refuses 13."""
+    """Returns n's tens, and whether it is odd as a tagged output; refuses 13."""
 
     def work(self, element, unit):
         if element == 13:
@@ -23,7 +23,7 @@ class Tens(ThreadedFn):
 
 
 class Meeting(ThreadedFn):
-    """Two elements that wait for each other."""
+    """Makes two elements wait for each other."""
 
     barrier = threading.Barrier(2)
 
@@ -45,7 +45,7 @@ def test_every_output_comes_once(num_threads, elements):
             )
         )
         assert_that(found.tens, equal_to([10 * n for n in elements]), label="tens")
-        # Grouping wants a window, which what is yielded at the end of a bundle has too.
+        # Grouping needs a window; elements yielded at the end of a bundle have one, too.
         grouped = found.odd | beam.combiners.Count.PerElement()
         expected = {n % 2: [m % 2 for m in elements].count(n % 2) for n in elements}
         assert_that(grouped, equal_to([*expected.items()]), label="odd")

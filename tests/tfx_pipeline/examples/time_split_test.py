@@ -1,4 +1,4 @@
-"""Shares of the events as moments: against the sorted events, and in any order of the parts."""
+"""Shares of events as moments equal those of sorted events, in any order of the parts."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Batches of many users: nothing lost on the way, each user in one shard, the cap kept."""
+"""Batches of many users lose nothing, keep each user in one shard, and respect the cap."""
 
 import hypothesis
 import hypothesis.strategies as st
@@ -29,7 +29,7 @@ def packed(rows, max_events=None):
 
 
 def by_user(batch):
-    """User -> events, as lists of tuples."""
+    """Returns events by user, as lists of tuples."""
     events, lengths = unpack_events(batch)
     parts = np.split(events, np.cumsum(lengths)[:-1]) if len(lengths) else []
     users = batch.column("user_id").to_pylist()

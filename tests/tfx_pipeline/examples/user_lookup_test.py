@@ -1,4 +1,4 @@
-"""A user straight from the tables: the same features as the pipeline's snapshot *now*."""
+"""A user read from the tables has the features of the pipeline's snapshot *now*."""
 
 import dataclasses
 
@@ -20,7 +20,7 @@ from trainer.contract.history import UserEvents, feature_values
 from trainer.contract.tag_normalization import TagNormalization
 
 LOG = random_log(5, num_users=12, num_events=200)
-# As somebody typed them: the readers trim and fold.
+# Tags as people type them: the readers trim and fold them.
 RAW_ITEMS = [
     {**row, "tags": [f" {tag.upper()}\u00a0" for tag in row["tags"]]} for row in item_rows()
 ]
@@ -79,7 +79,7 @@ def test_caller_with_the_raw_events_makes_the_instance_of_the_pipeline(tables, i
 
 
 def test_records_of_a_found_user_mean_the_same(tables):
-    """The way of a caller who adds fresh events to the stored ones."""
+    """A caller who adds fresh events to the stored ones does so."""
     for user in {row["user_id"] for row in LOG}:
         found = find_user(tables, user)
         again = UserEvents.from_records(to_records(found.events))
@@ -151,7 +151,7 @@ def test_user_column_of_fresh_events_is_passed_over(tables, tmp_path):
 )
 def test_bad_fresh_event_is_refused_with_its_row(tables, tmp_path, change, reason):
     path = write_jsonl(tmp_path / "fresh.jsonl", [FRESH[0], {**FRESH[1], **change}])
-    with pytest.raises(ValueError, match=f"`events` must have good rows only. .*row 2: {reason}"):
+    with pytest.raises(ValueError, match=f"`events` must have only valid rows. .*row 2: {reason}"):
         read_events(path, tables)
 
 

@@ -1,4 +1,4 @@
-"""The snapshots of one user at a time, as values of Python."""
+"""The snapshots of one user at a time, as Python values."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ class Snapshot:
 
     Attributes:
       split: `train`, `validation`, `test` or `now`.
-      values: By feature name: a string, an integer, or a list of strings, integers or floats.
+      values: By feature name a string, an integer, or a list of strings, integers or floats.
       num_impressions_dropped: Impressions of the label period beyond the cap.
     """
 
@@ -42,15 +42,15 @@ def user_snapshots(
     *,
     has_older_events: bool = False,
 ) -> Iterator[Snapshot]:
-    """All snapshots of one user: those of a block with no other user in it.
+    """Yields all snapshots of one user, by a block with no other user.
 
     Args:
-      user_id: The user.
+      user_id: Id of the user.
       events: All of the user's events, possibly none.
       profile: The user's row of the `users` table; None: unknown.
-      spec: The features.
+      spec: Features of a snapshot.
       config: Moments, parts and caps.
-      now: Seconds, UTC, after every event of the log.
+      now: Time of the snapshot *now*, seconds UTC, after every event of the log.
       time_split: Split by time of `temporal`; None: the protocol is `user_holdout`.
       has_older_events: Whether events older than `events` were dropped: then the user is no new one
         at any time, whatever is left of the history.

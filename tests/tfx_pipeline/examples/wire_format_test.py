@@ -1,4 +1,4 @@
-"""Bytes of many messages, against protobuf's own."""
+"""Bytes of many messages equal protobuf's."""
 
 import hypothesis
 import hypothesis.strategies as st

@@ -11,7 +11,7 @@ from tfx_pipeline.flink.java_class_path import POM, find_java, jars_folder, reso
 
 @pytest.fixture
 def programs(tmp_path, monkeypatch) -> Path:
-    """The only folder on PATH; the user's cache is empty."""
+    """Returns the only folder on PATH; the user's cache is empty."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
@@ -50,7 +50,7 @@ def test_old_java_is_refused(programs, version, found):
 
 
 def test_missing_maven_is_one_clear_line(programs, tmp_path):
-    with pytest.raises(ValueError, match="^Maven is missing: no `mvn` on PATH"):
+    with pytest.raises(ValueError, match="^Maven is missing: `mvn`, which"):
         resolve_class_path(tmp_path / "maven.log")
 
 
@@ -67,7 +67,7 @@ def test_failing_maven_is_named_with_its_first_error_and_leaves_nothing(programs
 
 
 def test_jars_are_asked_for_once(programs, tmp_path):
-    # What Maven is told to, with one jar.
+    # Does what Maven is told to, with one jar.
     script = """for word; do case $word in -DoutputDirectory=*) folder=${word#*=};; esac; done
 /bin/mkdir -p "$folder" && echo x > "$folder/a.jar" """
     maven = write_program(programs / "mvn", script)

@@ -69,7 +69,7 @@ def test_options_of_a_running_cluster_stay_what_they_are(tmp_path, java_that_die
     with pytest.raises(ValueError, match=r"^`slots` must be that of the running cluster, 3, or "):
         up(tmp_path, slots=4)
 
-    # It is the others that come up, with its ports, and die; it is left alone.
+    # Other processes come up with its ports, and die; the running one is left alone.
     with pytest.raises(ValueError, match="^job-manager ended: "):
         up(tmp_path, slots=3)
     assert launch.JOB_SERVER in find_processes(tmp_path)

@@ -1,4 +1,4 @@
-"""Programs that stand for Java and Maven where they fail or are missing."""
+"""Stand-ins for Java and Maven that fail, or that are missing."""
 
 import stat
 from pathlib import Path

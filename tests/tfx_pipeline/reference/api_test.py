@@ -1,4 +1,4 @@
-"""docs/api.md is what the docstrings say."""
+"""docs/api.md agrees with the docstrings."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "api.md"
 
 
 class Counter:
-    """Counts things.
+    """Counts things once or twice.
 
     Args:
       start: Where it begins,
@@ -21,7 +21,7 @@ class Counter:
         self.start = start
 
     def count(self, things: list[str], *, twice: bool = False) -> int:
-        """Counts.
+        """Counts the given things.
 
         Args:
           things: What is counted.
@@ -34,7 +34,7 @@ class Counter:
         return self.start + len(things) * (1 + twice)
 
     def _hidden(self):
-        """Nobody's business."""
+        """Does nothing public."""
 
 
 def test_page_equals_the_docstrings():
@@ -46,10 +46,10 @@ def test_class_and_its_public_methods_are_described():
 
     assert page[page.index("## Counter") :] == (
         f"## Counter\n\n```python\nfrom {__name__} import Counter\n```\n\n"
-        "Counts things.\n\n"
+        "Counts things once or twice.\n\n"
         "**Args**\n\n- `start`: Where it begins, in two lines.\n\n"
         "### Counter.count\n\n```\nCounter.count(things, *, twice=False)\n```\n\n"
-        "Counts.\n\n"
+        "Counts the given things.\n\n"
         "**Args**\n\n- `things`: What is counted.\n- `twice`: Whether each counts two.\n\n"
         "**Returns**\n\nHow many there are.\n"
     )

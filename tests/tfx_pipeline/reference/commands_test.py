@@ -1,4 +1,4 @@
-"""docs/commands.md is what the parsers say."""
+"""docs/commands.md agrees with the parsers."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""docs/configuration.md is what the dataclasses say."""
+"""docs/configuration.md agrees with the dataclasses."""
 
 import dataclasses
 import typing
@@ -98,7 +98,7 @@ def test_attribute_without_a_text_is_refused_by_name():
 
 
 def count_keys(cls):
-    """Fields of a dataclass and of all it holds, found by another way than the page's."""
+    """Counts the fields of a dataclass and of its sections, in another way than the page does."""
     total = 0
     for kind in typing.get_type_hints(cls).values():
         inner = [kind, *typing.get_args(kind)]

@@ -1,4 +1,4 @@
-"""The log of runs: states, reasons, and what a killed one leaves."""
+"""The log of runs: states, reasons, and the record of a killed run."""
 
 import dataclasses
 import json
@@ -90,7 +90,7 @@ def test_killed_run_is_told_from_one_that_runs(config):
     (report,) = read_runs(config.output_dir)
     assert report["run.state"] == "killed"
     assert report["window.day"] == "2024-05-02"
-    # The next run, which holds the lock, writes it down.
+    # The next run, which holds the lock, records it.
     push(config)
     folder = f"{config.output_dir}/runs/{report['run.id']}/report.json"
     with open(folder, encoding="utf-8") as file:

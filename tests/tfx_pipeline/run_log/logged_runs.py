@@ -1,4 +1,4 @@
-"""A small log by day, and runs of it that are logged without being made."""
+"""A small log by day, and logged runs of it that did not take place."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ DAYS = ("2024-05-01", "2024-05-02")
 
 
 def daily_config(folder: Path) -> PipelineConfig:
-    """Writes two days of a log; its configuration, with a window of both."""
+    """Writes two days of a log; returns its configuration, with a window of both."""
     for day in DAYS:
         write_jsonl(folder / "log" / f"{day}.jsonl", [EVENT])
     data = DataConfig(
@@ -30,7 +30,7 @@ def daily_config(folder: Path) -> PipelineConfig:
 
 
 def push(config: PipelineConfig, version: int = 7) -> Report:
-    """Logs a run that pushes."""
+    """Logs a run that pushes a version."""
     with logged_run(config) as run:
         os.makedirs(os.path.join(config.base_path, str(version)), exist_ok=True)
         run.end({"push.version": version, "rows.read": 3}, ())
@@ -38,6 +38,6 @@ def push(config: PipelineConfig, version: int = 7) -> Report:
 
 
 def fail(config: PipelineConfig, error: BaseException) -> None:
-    """Logs a run that is broken off."""
+    """Logs a run that is aborted."""
     with pytest.raises(type(error)), logged_run(config):
         raise error

@@ -1,4 +1,4 @@
-"""When a day that is started again is done."""
+"""Tests when a repeated run of a day counts as done."""
 
 import dataclasses
 import os
@@ -24,13 +24,13 @@ def test_pushed_day_is_done_until_something_changes(config, tmp_path):
     assert finished_run(config) is None
     report = push(config)
     assert finished_run(config) == report
-    # A day is not another one, and thresholds are asked before anything is made.
+    # Another day is not done, and thresholds are checked before anything is made.
     first = dataclasses.replace(config.data, window=WindowConfig(2, day="2024-05-01"))
     assert finished_run(dataclasses.replace(config, data=first)) is None
     drift = ValidationConfig(drift={"clicked": DistributionThreshold(l_infinity=0.5)})
     assert finished_run(dataclasses.replace(config, validation=drift)) == report
     assert finished_run(dataclasses.replace(config, seed=1)) is None
-    # A later attempt that was broken off takes nothing back.
+    # A later, aborted attempt changes nothing.
     fail(config, KeyboardInterrupt())
     assert finished_run(config) == report
 

@@ -13,6 +13,7 @@ FILLING = "held = b'x' * 200_000_000; print('full', flush=True); input()"
 
 @contextlib.contextmanager
 def process_of_200_mb():
+    """Runs a process with 200 MB."""
     with subprocess.Popen(
         [sys.executable, "-S", "-c", FILLING],
         stdin=subprocess.PIPE,
@@ -37,7 +38,7 @@ def test_others_are_counted_beside_what_this_process_started(stranger):
     with PeakMemory(lambda: [stranger]) as with_others:
         pass
 
-    # A child it is here, too, so that it is counted twice.
+    # It is a child here, too, so it is counted twice.
     assert with_others.peak_mb > own.peak_mb + 190
 
 

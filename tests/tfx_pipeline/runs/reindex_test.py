@@ -33,7 +33,7 @@ NUM_USERS, NUM_TAGS, SIZE, K = 40, 60, 8, 10
 
 
 class ToyTowersWithViews(ToyTowers):
-    """A new tag of the category `u<i>` is the favourite of user u<i>."""
+    """Toy towers in which a new tag of category `u<i>` is user u<i>'s favourite."""
 
     def functions(self):
         names = (s.TAGS, s.TAG_CATEGORIES)
@@ -53,7 +53,7 @@ class ToyTowersWithViews(ToyTowers):
 
 
 def vectors():
-    """As the towers have them: the last dimension of a user is 1, of a tag its bias."""
+    """Returns vectors as the towers have them: a user's last dimension is 1, a tag's its bias."""
     rng = np.random.default_rng(5)
     users, tags = rng.normal(size=(NUM_USERS, SIZE)), rng.normal(size=(NUM_TAGS, SIZE))
     users[:, -1] = 1
@@ -76,7 +76,7 @@ def blessing(kind, path: Path):
 
 
 class Project:
-    """A configuration, and what the nodes of a run would have left."""
+    """A configuration, and the outputs of a run's nodes."""
 
     def __init__(self, folder: Path, artifacts: Path | None = None):
         self.folder, self.config_path = folder, folder / "config.yaml"
@@ -128,7 +128,7 @@ class Project:
         return self.folder / "pushed"
 
     def push(self) -> int | None:
-        """The Pusher, executed."""
+        """Runs the Pusher."""
         AtomicPusher.test_call(
             servable=self.servable,
             model_blessing=blessing(standard_artifacts.ModelBlessing, self.folder / "b"),
@@ -142,7 +142,7 @@ class Project:
         return json.loads((self.pushed / "pushed.json").read_text())["version"]
 
     def cached(self) -> int | None:
-        """What an unchanged run does about its version."""
+        """Returns what an unchanged run does about its version."""
         return ensure_newest(str(self.pushed), self.servable.uri)
 
     def reindex(self, text: str, *flags: str) -> int:
@@ -157,14 +157,14 @@ class Project:
         roll_back([str(self.base), str(self.exact)], version)
 
     def answer(self, base: Path, user: str) -> dict[str, float]:
-        """Tags and scores from the version that serves, best first."""
+        """Returns tags and scores from the version that serves, best first."""
         served = tf.saved_model.load(serving_version(str(base)).path).signatures
         answer = served[s.RETRIEVE](name=tf.constant([user]))
         tags = [tag.decode() for tag in answer[s.TAGS].numpy()[0]]
         return dict(zip(tags, answer[s.SCORES].numpy()[0].tolist(), strict=True))
 
     def allowed(self, base: Path, user: str, category: str) -> list[str]:
-        """Tags of one category from the version that serves."""
+        """Returns tags of one category from the version that serves."""
         served = tf.saved_model.load(serving_version(str(base)).path).signatures
         answer = served[s.RETRIEVE_FILTERED](
             name=tf.constant([user]),
@@ -182,7 +182,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def run(made):
-    """The project with the version of its run alone."""
+    """Makes the project with only the version of its run."""
     project, version = made
     project.roll_back(version)
     for base in (project.base, project.exact):
@@ -213,7 +213,7 @@ def test_new_retired_and_weighted_tags_are_served_at_both_base_paths(run, capfd)
         assert answer[order[9]] == pytest.approx(logits[int(order[9][1:])] + np.log(1e6), rel=1e-4)
         assert answer["new tag"] == pytest.approx(5 * users[3] @ users[3], rel=1e-4)
         assert list(answer)[0] == max(answer, key=answer.get)
-        # Categories go on: the log's of old tags, the file's of new ones.
+        # Categories are kept: the log's for old tags, the file's for new ones.
         assert project.allowed(base, "u3", "u3") == ["new tag"]
         assert project.allowed(base, "u3", "old") == ["t7"]
     facts = serving_version(str(project.base)).provenance

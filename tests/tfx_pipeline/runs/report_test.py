@@ -1,4 +1,4 @@
-"""Parts of the report that need no run of a pipeline."""
+"""Parts of the report that need no pipeline run."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ def test_budget_of_a_training_and_how_it_ended(is_improving):
         seconds_per_evaluation=0.5,
     )
 
-    # As `training.json` has it.
+    # The form of `training.json`.
     report = budget_rows(json.loads(json.dumps(dataclasses.asdict(fit))))
 
     assert report == {

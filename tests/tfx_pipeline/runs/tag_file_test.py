@@ -1,4 +1,4 @@
-"""A file of tags: the same rows from every format, bad ones set aside, and what they change."""
+"""A file of tags: the same rows from every format, invalid ones set aside, and its changes."""
 
 import json
 
@@ -68,7 +68,7 @@ def test_complete_file_retires_what_it_does_not_name(tmp_path):
 
     changes = tag_changes(file, ["pop", "folk", "jazz"], is_complete=True)
 
-    # The row of "folk" is a mistake, and no wish that it go.
+    # The row of "folk" is a mistake, not a request to remove it.
     assert changes.retired == {"pop"}
     assert changes.new == () and changes.weights == {}
 

@@ -1,4 +1,4 @@
-"""What a specification for Kubeflow says; that it runs is `tests/e2e/compile_test.py`'s."""
+"""The specification for Kubeflow; `tests/e2e/compile_test.py` runs it."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ BUCKET = "gs://some-bucket/tags"
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory) -> PipelineConfig:
-    """Tables here, as they are looked at; everything else in a bucket."""
+    """Returns a configuration with local tables, which are read, and all else in a bucket."""
     path = make_small_project(tmp_path_factory.mktemp("small")).config_path
     loaded = load_config(str(path), output=BUCKET)
     return dataclasses.replace(loaded, vertex=VertexConfig(image=IMAGE))

@@ -1,4 +1,4 @@
-"""Results without training: figures that are written down, so that a report can be checked."""
+"""Results without training: given figures, so that a report can be checked."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,21 +21,21 @@ def make_run(
     parameters: int = 1_000,
     popularity: float = 0.25,
 ) -> Run:
-    """One run.
+    """Makes the results of one run.
 
     Args:
-      cell: The cell.
-      seed: The seed.
-      figures: `<who>.<metric>` of test users.
-      by_user: The same by user.
-      parameters: Outside the embedding tables.
+      cell: Cell of the grid.
+      seed: Seed of the run.
+      figures: Figures of test users, by `<who>.<metric>`.
+      by_user: Figures by user, with the same keys.
+      parameters: Number of parameters outside the embedding tables.
       popularity: P@10 of the baseline, the same for every user.
 
     Returns:
       The run.
     """
     metrics = {f"eval.{name}": value for name, value in figures.items()}
-    # As trainings write them; no table looks at validation users.
+    # Figures as trainings write them; no table shows validation users.
     metrics |= {f"eval_validation.{name}": 0.125 for name in figures}
     metrics["eval.model.num_users"] = 4.0
     outcome = TrialOutcome(parameters, 50, 2_000.0 + seed, 5, 4, 0.05, 40.0, metrics)
@@ -60,12 +60,12 @@ def make_results(
     by_user: Mapping[Cell, Sequence[float]] | None = None,
     **options,
 ) -> Results:
-    """Results of several cells.
+    """Makes the results of several cells.
 
     Args:
       by_cell: P@10 of the model by seed.
       by_user: P@10 of the model by user, the same for all seeds.
-      **options: As for `make_run`.
+      **options: Other arguments of `make_run`.
 
     Returns:
       The results; click GAUC is 0.1 below P@10, and there are 7 distinct lists.
@@ -86,11 +86,11 @@ def make_results(
 def make_new_tags_results(
     by_tower: Mapping[str, Sequence[Mapping[str, float | None]]], notes: Sequence[str] = ()
 ) -> NewTagsResults:
-    """Results of tags held out.
+    """Makes the results of held-out tags.
 
     Args:
-      by_tower: By seed, figures `<who>.<metric>` of test users; those left out are 0.
-      notes: As a run says them.
+      by_tower: By tower and seed, figures `<who>.<metric>` of test users; others are 0.
+      notes: Notes of the runs.
 
     Returns:
       The results; with seed s, 10 + s of 100 tags are held out and 50 + s users clicked one.

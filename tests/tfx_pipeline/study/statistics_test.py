@@ -1,4 +1,4 @@
-"""Intervals and p-values of the study by value, against scipy's own tests."""
+"""Intervals and p-values of the study equal those of scipy's tests."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Files of every format give the same rows, and a file at fault is one clear line."""
+"""Files of every format give the same rows, and a faulty file is one clear line."""
 
 import gzip
 import io
@@ -107,7 +107,7 @@ def test_no_table_file_is_refused(tmp_path, pattern, message):
 def test_no_parquet_is_refused(tmp_path):
     path = tmp_path / "items.parquet"
     path.write_text("item_id,tags,category\n")
-    with pytest.raises(ValueError, match="items.parquet is no readable Parquet file"):
+    with pytest.raises(ValueError, match="items.parquet is not a readable Parquet file"):
         arrow_files.check_table(str(path), schema.ITEMS)
 
 

@@ -1,4 +1,4 @@
-"""Cells of any Arrow type become the one type that is wanted, or are told apart."""
+"""Cells of any Arrow type become the wanted type, or are recognised as wrong."""
 
 import numpy as np
 import pyarrow as pa
@@ -95,7 +95,7 @@ def test_lists_are_normalised_and_merged_in_order():
 
 
 def test_tags_are_normalised_as_a_live_caller_normalises_them():
-    # Letters whose lower case depends on their neighbours, or is two letters: no two ways.
+    # Letters whose lower case depends on neighbours, or is two letters: both paths agree.
     tags = ["ΟΔΟΣ", "\u00a0İstanbul\u2003", "STRAẞE", "ǅ", "\x1fK\x1f", "日本"]
     for options in ({}, {"trim": False}, {"lowercase": False}):
         expected = cells.TagNormalization(**options).apply(tags)

@@ -1,4 +1,4 @@
-"""Which days a run reads: the newest complete one and those before it, and no file of another."""
+"""A run reads the newest complete day and those before it, and no file of another day."""
 
 import dataclasses
 import json
@@ -39,7 +39,7 @@ def add_days(folder: Path, numbers, marker: str | None = None) -> None:
 
 @pytest.fixture
 def data(tmp_path):
-    """A log of 27 February to 2 March (2024 has a 29th) and a window of three days."""
+    """Writes a log of 27 February to 2 March (2024 has a 29th) and a window of three days."""
     add_days(tmp_path / "log", [27, 28, 29])
     for name in ("2024-03-01", "2024-03-02"):
         write_jsonl(tmp_path / "log" / f"date={name}" / "part-0.jsonl", [EVENT])
@@ -85,7 +85,7 @@ def test_day_that_is_not_there_is_one_line_with_the_newest(data, day):
 def test_day_without_a_window_is_refused(data):
     without = DataConfig("i.csv", data.items, data.users)
     assert find_window(without) is None
-    with pytest.raises(ValueError, match="`data.window` must say how many days"):
+    with pytest.raises(ValueError, match="`data.window` must be given where a day"):
         with_day(without, "latest")
 
 
@@ -117,7 +117,7 @@ def test_missing_days_are_named_and_counted_up_to_what_may_be(data, tmp_path):
 
     message = (
         "3 of the 9 days from 2024-02-23 to 2024-03-02 are missing or incomplete at "
-        f"{data.interactions}, 0 may be (2024-02-24, 2024-02-25, 2024-02-26)"
+        f"{data.interactions}, at most 0 may be (2024-02-24, 2024-02-25, 2024-02-26)"
     )
     with pytest.raises(ValueError) as error:
         find_window(wide)
@@ -139,7 +139,7 @@ def test_only_files_of_the_window_are_opened(data, tmp_path):
         "date=2024-03-01",
         "date=2024-03-02",
     ]
-    with pytest.raises(ValueError, match="is no readable Parquet file"):
+    with pytest.raises(ValueError, match="is not a readable Parquet file"):
         find_tables(with_day(data, "2024-03-01"), SPEC)
 
 
@@ -157,7 +157,7 @@ def test_only_files_of_the_window_are_opened(data, tmp_path):
 )
 def test_date_may_stand_anywhere_in_the_path(data, tmp_path, pattern, names):
     folder = tmp_path / "other"
-    # Not days, whatever they look like.
+    # These are not days, although they look like days.
     for name in [*names, "2024-02-30.jsonl", "2024-02-30/a.jsonl", "readme.jsonl"]:
         write_jsonl(folder / name, [EVENT])
     data = dataclasses.replace(data, interactions=str(folder / pattern))
@@ -181,7 +181,7 @@ def test_items_and_users_by_day_are_the_newest_not_after_the_window(data, tmp_pa
     assert users(day_of(28)) == [str(tmp_path / f"users-{day_of(28)}.jsonl")]
     assert users(day_of(27)) == [str(tmp_path / f"users-{day_of(20)}.jsonl")]
     (tmp_path / f"users-{day_of(20)}.jsonl").unlink()
-    with pytest.raises(ValueError, match="`data.users` must have a day up to 2024-02-27"):
+    with pytest.raises(ValueError, match="`data.users` must have a day not later than 2024-02-27"):
         users(day_of(27))
 
 

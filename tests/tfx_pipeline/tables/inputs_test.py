@@ -1,4 +1,4 @@
-"""Users' mistakes in the tables: one line that names the table and the remedy."""
+"""A user's mistake in the tables is one line that names the table and the remedy."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""The user's vectors: the same from every format, and every mistake is named with its row."""
+"""The user's vectors are the same from every format; mistakes are named with their row."""
 
 import json
 
@@ -104,8 +104,14 @@ def test_without_a_table_there_is_no_file(tmp_path):
     [
         ({"tag": ""}, "must have a tag. Row 2"),
         ({"tag": None}, "must have a tag. Row 2"),
-        ({"tag": "DARK comedy"}, r"a tag of its own, not 'dark comedy' of .*, row 1. Row 2"),
-        ({"vector": [1.0, 2.0, 3.0]}, "must have a vector of 2 numbers, as the first. Row 2"),
+        (
+            {"tag": "DARK comedy"},
+            r"a tag that no other row has, not 'dark comedy' of .*, row 1. Row 2",
+        ),
+        (
+            {"vector": [1.0, 2.0, 3.0]},
+            "must have a vector of 2 numbers, as the first row has. Row 2",
+        ),
         ({"vector": []}, "must have a vector, a list of numbers. Row 2"),
         ({"vector": None}, "must have a vector, a list of numbers. Row 2"),
         ({"vector": [1.0, None]}, "must have a vector of finite numbers. Row 2"),

@@ -1,4 +1,4 @@
-"""Times of any Arrow type are seconds, UTC. Text and the sizes of numbers: tests/field."""
+"""Times of any Arrow type become seconds, UTC; tests/field has texts and sizes of numbers."""
 
 import datetime
 

@@ -1,4 +1,4 @@
-"""Every reason by value, and each row good or rejected exactly once."""
+"""Every reason by value; each row is good or rejected, exactly once."""
 
 import json
 import pickle

@@ -17,7 +17,7 @@ def test_figures_replace_an_earlier_file_and_leave_nothing_beside_it(tmp_path):
 def test_figures_that_cannot_be_written_leave_the_earlier_file(tmp_path):
     path = tmp_path / "a.json"
     write_report({"a.b": 1}, path)
-    # NaN is no JSON: what is undefined is None.
+    # NaN is not JSON: an undefined figure is None.
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_report({"a.b": float("nan")}, path)
 

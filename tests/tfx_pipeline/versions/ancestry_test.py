@@ -1,4 +1,4 @@
-"""Where TFX's stock resolver answers with a model that will not do, another one is found."""
+"""Where TFX's stock resolver finds an unsuitable model, another one is found."""
 
 import json
 
@@ -42,7 +42,7 @@ def test_repeated_run_begins_where_the_first_one_began(folder):
 
     assert model_of_other_examples(tuesday, "examples-2", "") == monday
     assert model_of_other_examples(again, "examples-2", "") == monday
-    # The very first day has nobody to begin with.
+    # The first day has no model to start from.
     assert model_of_other_examples(monday, "examples-1", "") is None
 
 

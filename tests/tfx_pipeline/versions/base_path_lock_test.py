@@ -1,5 +1,6 @@
-"""The lock of a base path on mounts and accounts that nobody here has. Who waits for whom is in
-`tests/hostile/shared_base_path_test.py`.
+"""The lock of a base path on mounts and accounts that are simulated here.
+
+Who waits for whom is tested in `tests/hostile/shared_base_path_test.py`.
 """
 
 import errno
@@ -20,7 +21,7 @@ from tfx_pipeline.versions.base_path_lock import LOCK_FILE, locked
 
 @pytest.fixture
 def of_another_account(tmp_path, monkeypatch):
-    """A base path whose lock file this account may only read."""
+    """Makes a base path whose lock file this account may only read."""
     with locked([str(tmp_path)]):
         pass
     opened = os.open
@@ -78,7 +79,7 @@ def test_mount_without_locks_is_a_warning(tmp_path, monkeypatch, caplog, number)
     with caplog.at_level(logging.WARNING), locked([str(tmp_path)]):
         pass
     (record,) = caplog.records
-    assert record.getMessage().endswith("can be locked by nobody: push there one at a time")
+    assert record.getMessage().endswith("cannot be locked: push to it with one process at a time")
 
 
 def test_roll_back_that_waits_is_of_what_served_when_it_was_asked_for(tmp_path, monkeypatch):

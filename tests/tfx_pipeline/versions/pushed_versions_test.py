@@ -1,4 +1,4 @@
-"""Versions on disk: which serves, what a roll-back moves, and what a killed one leaves."""
+"""Versions on disk: which one serves, what a roll-back moves, and the traces of a killed one."""
 
 import json
 import os
@@ -115,7 +115,7 @@ def test_roll_back_killed_at_any_rename_is_ended_by_the_same_again(
             pass
         else:
             assert len(done) <= renames_done
-    # Whatever serves is whole, and has its twin.
+    # The serving version is whole, and has its twin.
     assert in_place(bases[0])[-1] in (target, 200)
     assert set(in_place(bases[0])) <= set(in_place(bases[1]))
 

@@ -1,4 +1,4 @@
-"""Pushes to one base path and to two: whole, under one number, and healed when one was lost."""
+"""Pushes to one and two base paths: whole, under one number, and repaired when one is lost."""
 
 import json
 import os

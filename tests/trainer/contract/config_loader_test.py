@@ -112,7 +112,7 @@ def test_wrong_value_is_refused_with_its_dotted_path(change, message):
 def test_removed_key_of_a_user_is_refused_whatever_its_value(spokes):
     with pytest.raises(
         ValueError,
-        match=r"^`wheels\[0\].spokes` is no key any more. Leave it out: a wheel has 32 spokes.$",
+        match=r"^`wheels\[0\].spokes` is no longer a key. Leave it out: a wheel has 32 spokes.$",
     ):
         from_mapping(Bicycle, {"name": "b", "wheels": [{"spokes": spokes}]})
 
@@ -134,9 +134,9 @@ def test_saved_mapping_may_have_removed_keys_with_the_value_that_is_built_in():
 @pytest.mark.parametrize(
     ("front", "message"),
     [
-        ({"spokes": 36}, "`front.spokes` is no key any more. Leave it out: a wheel has 32 spokes."),
-        ({"valve": None}, "`front.valve` is no key any more. Every valve fits."),
-        ({"valve": "long"}, "`front.valve` is no key any more. Every valve fits."),
+        ({"spokes": 36}, "`front.spokes` is no longer a key. Leave it out: a wheel has 32 spokes."),
+        ({"valve": None}, "`front.valve` is no longer a key. Every valve fits."),
+        ({"valve": "long"}, "`front.valve` is no longer a key. Every valve fits."),
         ({"spokse": 32}, "`front.spokse` is not a known key. Known keys: radius, kind."),
     ],
 )

@@ -77,7 +77,7 @@ def test_name_that_is_no_identifier_is_refused(cls, name):
 @pytest.mark.parametrize("name", ["label_tags", "history_tags", "user_id", "snapshot_time"])
 @pytest.mark.parametrize("cls", [f.ProfileFeature, f.Domain])
 def test_name_of_a_label_is_refused(cls, name):
-    with pytest.raises(ValueError, match="`name` must not be one of the names kept for labels"):
+    with pytest.raises(ValueError, match="`name` must not be a name reserved for labels"):
         cls(name)
 
 
@@ -141,7 +141,7 @@ def test_names_that_collide_are_refused(profile, domains, repeated):
         "profile": tuple(f.ProfileFeature(name) for name in profile),
         "domains": tuple(f.Domain(name) for name in domains),
     }
-    with pytest.raises(ValueError, match="`domains` must have names of their own") as error:
+    with pytest.raises(ValueError, match="`domains` must have different names") as error:
         f.FeatureSpec(**columns)
     assert repeated in str(error.value)
 

@@ -1,4 +1,4 @@
-"""One behaviour on a local disk and on a file system of TensorFlow's, `ram://`."""
+"""A local disk and a file system of TensorFlow, `ram://`, behave alike."""
 
 import gzip
 import io

@@ -1,4 +1,4 @@
-"""Feature values by hand and against an oracle, and nothing of the future in them."""
+"""Feature values by hand and against an oracle, without anything of the future."""
 
 import re
 
@@ -34,7 +34,7 @@ AT = 1_000 * DAY
 
 
 def event(seconds_before, tags, clicked=1, item_id=None, **others):
-    """An event `seconds_before` AT; items are told apart by their tags unless named."""
+    """Returns an event `seconds_before` AT; items are told apart by their tags unless named."""
     return {
         "item_id": item_id or "+".join(tags),
         "timestamp": AT - seconds_before,
@@ -45,7 +45,7 @@ def event(seconds_before, tags, clicked=1, item_id=None, **others):
 
 
 def values_of(rows, at=AT, history_window_days=None, **domain):
-    """Values and weights of one domain."""
+    """Returns values and weights of one domain."""
     spec = FeatureSpec(history_window_days=history_window_days, domains=(Domain("d", **domain),))
     values = feature_values(UserEvents.from_records(rows), None, at, spec)
     return list(zip(values["d"], values["d_weights"], strict=True))
@@ -346,7 +346,7 @@ def test_values_equal_the_oracle(rows, at):
 @PROPERTY
 @hypothesis.given(st.lists(st.tuples(records(), st.lists(moments(), max_size=3)), max_size=4))
 def test_many_users_at_many_moments_equal_each_alone(users):
-    """The example pipeline's way: all users' events one after the other, all moments at once."""
+    """The example pipeline passes all users' events in a row, and all moments at once."""
     attributes = {
         name: ListColumn.from_lists([item_values(item, name) for item in sorted(ITEMS)])
         for name in ("tags", "category", "item_id")
@@ -415,7 +415,7 @@ def test_caps_hold_and_weights_descend(rows, at):
 
 
 def test_oracle_sees_borders_and_future():
-    """The property tests are worth as much as the logs: both borders occur on the grid."""
+    """Property tests need logs with events on both borders and in the future."""
     rows = [record("i0", 0, 1), record("i1", 24, 1)]
     at = START + 6 * DAY
     values = naive_feature_values(rows, None, at, SPEC)

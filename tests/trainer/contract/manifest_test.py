@@ -1,4 +1,4 @@
-"""Every kind of damage is found, by the file's name; what has no manifest is taken as it is."""
+"""Every kind of damage is found, by the file's name; without a manifest nothing is checked."""
 
 import json
 import os
@@ -67,14 +67,20 @@ def test_what_was_written_is_sound_wherever_it_is_copied(folder, tmp_path):
             lambda f: rewrite(f, "saved_model.pb", b"gra"),
             "`saved_model.pb` has 3 bytes in place of 5",
         ),
-        (lambda f: rewrite(f, "saved_model.pb", b"grapH"), "`saved_model.pb` has other bytes"),
+        (
+            lambda f: rewrite(f, "saved_model.pb", b"grapH"),
+            "`saved_model.pb` has changed since it was written",
+        ),
         (lambda f: rewrite(f, "empty", b"x"), "`empty` has 1 bytes in place of 0."),
-        (lambda f: rewrite(f, "manifest.json", b""), "`manifest.json` is cut, or no manifest."),
-        (lambda f: rewrite(f, "manifest.json", b'{"form": 1'), "`manifest.json` is cut"),
-        (lambda f: rewrite(f, "manifest.json", b"[[]]"), "`manifest.json` is cut"),
+        (
+            lambda f: rewrite(f, "manifest.json", b""),
+            "`manifest.json` is truncated or not a manifest.",
+        ),
+        (lambda f: rewrite(f, "manifest.json", b'{"form": 1'), "`manifest.json` is truncated"),
+        (lambda f: rewrite(f, "manifest.json", b"[[]]"), "`manifest.json` is truncated"),
         (
             lambda f: rewrite(f, "manifest.json", b'{"form": 2, "algorithm": "sha256"}'),
-            "`manifest.json` is of another release.",
+            "`manifest.json` is from another release.",
         ),
     ],
 )
@@ -98,7 +104,7 @@ def test_manifest_reads_nothing_outside_of_its_folder(tmp_path, name):
     files = {name: {"size": 1, "digest": "0"}}
     content = {"form": 1, "algorithm": "sha256", "files": files}
     rewrite(folder, "manifest.json", json.dumps(content).encode())
-    with pytest.raises(DamagedFolderError, match="`manifest.json` is cut, or no manifest"):
+    with pytest.raises(DamagedFolderError, match="`manifest.json` is truncated or not a manifest"):
         check_manifest(folder)
 
 
@@ -161,7 +167,7 @@ def test_hidden_file_of_the_manifest_is_held(folder):
     rewrite(folder, ".needed", b"x")
     write_manifest(folder)
     rewrite(folder, ".needed", b"y")
-    with pytest.raises(DamagedFolderError, match="`.needed` has other bytes"):
+    with pytest.raises(DamagedFolderError, match="`.needed` has changed since it was written"):
         check_manifest(folder)
     fs.remove_file(os.path.join(folder, ".needed"))
     with pytest.raises(DamagedFolderError, match="`.needed` is missing"):

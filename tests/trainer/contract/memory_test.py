@@ -14,7 +14,7 @@ NUM_TAGS = 7
 
 
 def columns(**domains):
-    """Lists of domains, each given as rows of (tag, weight) pairs."""
+    """Returns lists of domains, each given as rows of (tag, weight) pairs."""
     found = {}
     for name, rows in domains.items():
         found[name] = lists([[tag for tag, _ in row] for row in rows], np.int32)
@@ -23,7 +23,7 @@ def columns(**domains):
 
 
 def slow_mixture(memory, histories, p):
-    """p' of one user, a domain and a tag at a time; `histories` by domain, pairs."""
+    """Returns p' of one user, a domain and a tag at a time; `histories` by domain, pairs."""
     p = list(p)
     for part in memory:
         pairs = [(tag, max(weight, MIN_WEIGHT)) for tag, weight in histories[part.domain]]
@@ -53,7 +53,7 @@ def test_what_a_history_leaves_to_the_model_by_hand():
         DomainMemory("a", 0.8, 4.0).rest(totals), [1, 0.84, 0.6, 0.28, 0.2 + 8e-8, 0.2]
     )
     np.testing.assert_allclose(DomainMemory("a", 0.3).rest(totals), [1, *[0.7] * 5])
-    # However heavy it is, that is something.
+    # However long it is, something is left.
     np.testing.assert_allclose(
         DomainMemory("a", 1.0, 1.0).rest(totals), [1, 1 / 2, 1 / 5, 1 / 37, 1 / (4e7 + 1), 1 / 4e38]
     )

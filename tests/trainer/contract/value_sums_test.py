@@ -1,4 +1,4 @@
-"""Sums by value of many stretches at once, against plain loops."""
+"""Sums by value of many stretches at once equal plain loops."""
 
 import hypothesis
 import hypothesis.strategies as st
@@ -13,7 +13,7 @@ COLUMN = ListColumn.from_lists([["c", "a"], ["b"], [], ["c", "d"]])
 
 
 def lists(found: ValueSums):
-    """[(code, sum), ...] of each stretch."""
+    """Returns [(code, sum), ...] of each stretch."""
     pairs = list(zip(found.codes.tolist(), found.sums.tolist(), strict=True))
     bounds = found.offsets.tolist()
     return [pairs[first:end] for first, end in zip(bounds[:-1], bounds[1:], strict=True)]

@@ -1,4 +1,4 @@
-"""Files that others read: on the disk before they have their name, and one writer's alone."""
+"""Files are on the disk before they get their name, and have one writer."""
 
 import os
 import stat

@@ -9,7 +9,7 @@ from trainer.data.snapshots import Snapshots
 
 
 def snapshots_of(**lists):
-    """Snapshots with these lists of ids, a user for each."""
+    """Returns snapshots with these lists of ids, one user for each."""
     return Snapshots(
         {},
         {

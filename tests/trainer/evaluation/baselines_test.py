@@ -9,7 +9,7 @@ NUM_TAGS = 5
 
 
 def make(users, times, history, labels, impressions=None):
-    """`history` and `labels`: for each snapshot, counts by tag."""
+    """Makes snapshots from `history` and `labels`: for each snapshot, counts by tag."""
     columns = {
         f.HISTORY_TAGS: lists([list(row) for row in history], np.int32),
         f.HISTORY_TAG_COUNTS: lists([list(row.values()) for row in history], np.float32),

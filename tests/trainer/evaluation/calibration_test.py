@@ -14,7 +14,7 @@ def sigmoid(x):
 
 
 def platt_loss(logits, outcomes, weights, slope, intercept):
-    """Platt's objective, a row at a time."""
+    """Returns Platt's objective, computed row by row."""
     num_one = sum(w for w, y in zip(weights, outcomes, strict=True) if y)
     num_zero = sum(w for w, y in zip(weights, outcomes, strict=True) if not y)
     total = 0.0

@@ -1,4 +1,4 @@
-"""EASE against its formulas in plain numpy, by value: primal, dual, factors, choice."""
+"""EASE equals its formulas in plain numpy: primal, dual, factors, choice."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def random_rows(num_users, num_tags, seed=0, density=0.3):
 
 
 def plain_weights(rows, regularization):
-    """B of the paper, in its own words."""
+    """Returns B of the paper, by its formula."""
     dense = rows.toarray()
     p = np.linalg.inv(dense.T @ dense + regularization * np.eye(dense.shape[1]))
     weights = p / -np.diag(p)
@@ -169,7 +169,7 @@ def test_memory_is_quadratic_in_the_smaller_number():
 
 
 def planted(num_users, seed):
-    """Counts of users who click in one of six groups of ten tags, and here and there."""
+    """Returns counts of users who click in one of six groups of ten tags, and some others."""
     rng = np.random.default_rng(seed)
     counts = rng.poisson(0.05, (num_users, 60)).astype(np.float64)
     for user, group in enumerate(rng.integers(0, 6, num_users)):

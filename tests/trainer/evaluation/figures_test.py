@@ -23,7 +23,7 @@ def lists(rows, dtype):
 
 
 def snapshots(labels, history, impressions=None):
-    """`impressions`: for each user, (tags, clicked) pairs."""
+    """Makes snapshots; `impressions`: for each user, (tags, clicked) pairs."""
     num_users = len(labels)
     columns = {
         f.LABEL_TAGS: lists(labels, np.int32),
@@ -51,7 +51,7 @@ def snapshots(labels, history, impressions=None):
 
 
 def slow_ranking(scores, labels, history, novel):
-    """Every ranking metric with plain lists: the mean over users with a truth."""
+    """Returns every ranking metric by plain lists: the mean over users with a truth."""
     collected = {}
     for row, label, seen in zip(scores, labels, history, strict=True):
         known = {t for t in label if t >= 0} - (set(seen) if novel else set())

@@ -1,4 +1,4 @@
-"""All baselines of a log at once: which there are, what is chosen, and what is left out and why."""
+"""All baselines of a log at once: which exist, their choices, and which are left out and why."""
 
 import dataclasses
 
@@ -19,7 +19,7 @@ SPEC = FeatureSpec(domains=(Domain("clicked"), Domain("skipped", events="skipped
 
 
 def planted(num_users, seed, prefix):
-    """Users who click ten tags of a group, half of them before the cut; all of it was shown."""
+    """Makes users who click ten tags of a group, half before the cut; all of them were shown."""
     rng = np.random.default_rng(seed)
     histories, labels, skips = [], [], []
     for group in rng.integers(0, NUM_GROUPS, num_users):
@@ -68,7 +68,7 @@ def test_those_that_know_groups_find_what_is_novel(fitted):
 
     assert novel["ease"] > 2 * novel["popularity"]
     assert novel["neighbours"] > 2 * novel["popularity"]
-    # Own history and what mixes it in say nothing of tags never clicked.
+    # Own history, and baselines that mix it in, rank no tags that were never clicked.
     assert {who for who, value in novel.items() if value is None} == {
         "own_history",
         "blend",

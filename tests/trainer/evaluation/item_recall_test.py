@@ -1,4 +1,4 @@
-"""The mean over users, worked out by hand."""
+"""The mean recall of items over users, computed by hand."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from trainer.evaluation.item_recall import item_recall
 
 @pytest.fixture
 def items():
-    """Clicks fall from a to g; b and c are equal. x: b, c, d, g; y: a, c, e."""
+    """Makes items whose clicks fall from a to g; b and c are equal. x: b, c, d, g; y: a, c, e."""
     tags = [["x"], ["x", "y"], ["x"], ["y"], ["x"], ["y"], []]
     return TagItems(["g", "c", "b", "a", "d", "e", "f"], np.array([0, 7, 7, 9, 5, 3, 1]), tags)
 

@@ -1,4 +1,4 @@
-"""The linear path beside the towers: by value, honestly chosen, and one inner product."""
+"""The linear path beside the towers: its values, its choice on validation, one inner product."""
 
 import dataclasses
 
@@ -28,7 +28,7 @@ RAW = toy.SPEC.raw_names
 
 
 def fresh_model(train=None, **config):
-    """A model before its first step: popularity for everybody."""
+    """Makes an untrained model: popularity for every user."""
     train = train or toy.train_part()
     model = toy.make_model(model=dataclasses.replace(toy.SMALL, **config))
     build_model(model, train)
@@ -47,7 +47,7 @@ def logits(model, users):
 
 
 def with_history(users: Snapshots, tags, weights) -> Snapshots:
-    """The same users after other histories, [[tag, ...], ...]."""
+    """Returns the same users with other histories, [[tag, ...], ...]."""
     sizes = np.cumsum([0, *map(len, tags)])
     lists = dict(users.lists)
     for name, rows in (("clicked_tags", tags), ("clicked_tags_weights", weights)):
@@ -73,7 +73,7 @@ def test_scores_are_those_of_the_towers_and_of_ease():
     ease = Ease.fit(counts, found.regularization)
     history, tags = (x.astype(np.float64) for x in ease.factorize(toy.NUM_TAGS, counts))
     tags -= tags.mean(axis=0)
-    # A standard deviation within a user, over all tags, is what the weight says.
+    # The weight is the standard deviation within a user, over all tags.
     scores = np.asarray(counts @ history) @ tags.T
     scale = found.weight / np.sqrt(scores.var(axis=1).mean())
     own = np.log1p(2.0) + np.log1p(1.0), np.log1p(5.0)
@@ -84,7 +84,7 @@ def test_scores_are_those_of_the_towers_and_of_ease():
 
 
 def test_towers_that_know_nothing_get_the_path():
-    # Who clicked tag i clicks i and i + 1: the closed form knows that they go together.
+    # Users of tag i click i and i + 1: the closed form finds that they go together.
     validation = toy.validation_part()
     model = fresh_model()
     before = evaluate(lambda users: logits(model, users), validation, toy.NUM_TAGS)
@@ -98,7 +98,7 @@ def test_towers_that_know_nothing_get_the_path():
 
 
 def test_no_weight_is_chosen_where_none_helps():
-    # The history says nothing: every validation user clicks what is popular.
+    # The history is uninformative: every validation user clicks popular tags.
     validation = toy.validation_part()
     model = fresh_model()
     labels = validation.lists[f.LABEL_TAGS]
@@ -109,7 +109,7 @@ def test_no_weight_is_chosen_where_none_helps():
 
     found = fit_and_add(model, toy.train_part(), Snapshots(validation.scalars, lists))
 
-    assert (found.domain, found.weight, found.note) == ("", 0.0, "no weight helps")
+    assert (found.domain, found.weight, found.note) == ("", 0.0, "no weight improves the ranking")
     assert model.history_path is None and model.query_dim == toy.SMALL.output_dim + 1
     np.testing.assert_array_equal(logits(model, validation), before)
 
@@ -198,7 +198,7 @@ def test_path_that_says_the_same_of_every_tag_is_left_out():
 
     found = fit_and_add(fresh_model(), alike, toy.validation_part())
 
-    assert found.note == "it says the same of every tag"
+    assert found.note == "it scores every tag alike"
 
 
 def test_log_without_clicks_has_no_path():

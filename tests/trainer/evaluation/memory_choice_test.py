@@ -36,7 +36,7 @@ SPEC = f.FeatureSpec(
 
 
 def snapshots(histories, labels, recent=None, num_tags=NUM_TAGS):
-    """Users by their histories, rows of (tag, weight), and the tags that they click later."""
+    """Makes users from their histories, rows of (tag, weight), and the tags they click later."""
     recent = recent or [[] for _ in histories]
     columns = {
         f.LABEL_TAGS: lists(labels, np.int32),
@@ -55,7 +55,7 @@ def snapshots(histories, labels, recent=None, num_tags=NUM_TAGS):
 
 
 def popularity_model(click_bias=None, **training):
-    """Its p is that of popularity for everybody."""
+    """Makes a model whose p is that of popularity for every user."""
     config = dataclasses.replace(CONFIG, embedding_dim=2, click_projection=False)
     sizes = {"profile_gender": 3, "tags": NUM_TAGS + 1}
     model = InterestModel(SPEC, sizes, NUM_TAGS, config, TrainingConfig(**training), seed=0)
@@ -67,7 +67,7 @@ def popularity_model(click_bias=None, **training):
 
 
 def planted(next_clicks, num_users=400, seed=0):
-    """Users with 3 to 100 clicks; `next_clicks(rng, counts)` draws the later ones, [num_tags]."""
+    """Makes users with 3 to 100 clicks; `next_clicks(rng, counts)` draws later ones, [num_tags]."""
     rng = np.random.default_rng(seed)
     histories, labels = [], []
     for _ in range(num_users):
@@ -78,7 +78,7 @@ def planted(next_clicks, num_users=400, seed=0):
 
 
 def repeating(rate):
-    """A share `rate` of the later clicks is drawn from the user's own, the rest by popularity."""
+    """Draws a share `rate` of the later clicks from the user's own, the rest by popularity."""
 
     def draw(rng, size):
         counts = rng.multinomial(size, POPULARITY)
@@ -192,7 +192,7 @@ def test_users_without_histories_have_no_memory():
 
 
 def few_users():
-    """One user whose only click is on the tag that the model puts last, and who repeats it."""
+    """Makes one user who repeats their only click, on the tag that the model ranks last."""
     return MemoryUsers(
         shares=np.array([[0.4, 0.3, 0.2, 0.1]]),
         is_proposed=np.array([[True, True, False, False]]),
@@ -228,7 +228,7 @@ def test_short_lists_have_the_quality_of_all_tags(click_weight):
     queries, candidates, clicks = (
         rng.standard_normal((n, 5)).astype(np.float32) for n in (num_users, num_tags, num_tags)
     )
-    # -1 and what is behind the last tag is unknown.
+    # -1 and ids after the last tag are unknown.
     histories = [
         [(int(t), float(rng.integers(1, 5))) for t in rng.integers(-1, num_tags + 1, i)]
         for i in range(num_users)

@@ -103,7 +103,7 @@ def test_mean_leaves_undefined_users_out():
 
 
 def slow_calibration_error(probabilities, outcomes, num_bins):
-    """Rows of weight 1 and distinct probabilities, dealt into bins one after the other."""
+    """Deals rows of weight 1 and distinct probabilities into bins, one by one."""
     rows = sorted(zip(probabilities, outcomes, strict=True))
     bins = [[] for _ in range(num_bins)]
     for i, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""User neighbours against loops in plain numpy."""
+"""User neighbours equal loops in plain numpy."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ COUNTS = np.array([[3.0, 1, 0, 0, 0], [2, 2, 0, 0, 0], [0, 0, 5, 1, 0], [0, 0, 0
 
 
 def slow_scores(train, ids, rows, own_ids, num):
-    """Of every user the cosines, the `num` best of them, and their shares, one by one."""
+    """Returns each user's scores from the cosines, the `num` best of them, and their shares."""
     logs, scores = np.log1p(train), []
     for row, own in zip(np.log1p(rows), own_ids, strict=True):
         cosines = []

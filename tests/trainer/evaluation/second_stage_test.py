@@ -27,14 +27,14 @@ SPEC = f.FeatureSpec(profile=(f.ProfileFeature("gender"),))
 
 
 def snapshots(labels, history, impressions=None):
-    """Those of the evaluation, of users with a feature of the model."""
+    """Makes the evaluation's snapshots, of users with a feature of the model."""
     made = label_snapshots(labels, history, impressions)
     genders = np.arange(len(labels)) % 3
     return Snapshots({**made.scalars, "gender": genders}, made.lists)
 
 
 def model_of_constants(bias, click_bias, **training):
-    """Logits that do not depend on the user: biases alone."""
+    """Makes a model whose logits do not depend on the user: biases alone."""
     config = dataclasses.replace(CONFIG, embedding_dim=2, click_projection=False)
     model = InterestModel(
         SPEC, {"profile_gender": 3}, len(bias), config, TrainingConfig(**training), seed=0
@@ -47,7 +47,7 @@ def model_of_constants(bias, click_bias, **training):
 
 
 def slow_order(multi_class, ranking, num_candidates):
-    """Tags of one user in the order of two stages."""
+    """Returns tags of one user in the order of two stages."""
     first = sorted(range(len(multi_class)), key=lambda tag: (-multi_class[tag], tag))
     proposed, rest = first[:num_candidates], first[num_candidates:]
     return sorted(proposed, key=lambda tag: (-ranking[tag], proposed.index(tag))) + rest
@@ -134,12 +134,12 @@ def test_no_weight_is_taken_where_the_click_head_does_not_help():
     stage = choose_second_stage(model_of_constants(BIAS, CLICK_BIAS), users, RankingConfig())
 
     assert stage.click_weight == 0.0
-    # What the report shows beside it: the best that mixes.
+    # The report also shows the best mix.
     assert stage.mix_weight == min(w for w in CLICK_WEIGHTS if w > 0)
 
 
 def test_novel_metric_looks_at_lists_without_known_tags():
-    # All but the last of 12 tags are known: only lists without them show it.
+    # All but the last of 12 tags were clicked: only lists without these show the difference.
     bias = np.r_[np.arange(12.0, 1.0, -1.0), 0.0]
     users = snapshots([[11]], [list(range(11))])
     model = model_of_constants(bias, -bias, early_stopping_metric="novel_precision_at_10")
@@ -210,7 +210,7 @@ def test_short_lists_have_the_metrics_of_all_tags(with_novel):
     queries, candidates, clicks = (
         rng.standard_normal((n, 5)).astype(np.float32) for n in (num_users, num_tags, num_tags)
     )
-    # Some have clicked nothing, some nearly everything that they would be shown; -1 is unknown.
+    # Some users clicked nothing, some nearly all that they would be shown; -1 is unknown.
     best = np.argsort(-queries @ candidates.T, axis=1)
     history = [best[i, : [0, 3, 90][i % 3]].tolist() for i in range(num_users)]
     labels = [

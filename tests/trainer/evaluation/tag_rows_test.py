@@ -1,4 +1,4 @@
-"""What a training user clicked, from snapshots that each know a part of it."""
+"""The clicks of a training user, from snapshots that each know a part of them."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ CLICKED = Domain("clicked", max_values=50)
 
 
 def snapshots(rows):
-    """Of (user, time, counts before, counts after); a training snapshot has no other history."""
+    """Makes snapshots from (user, time, counts before, counts after), without other history."""
 
     def pairs(index):
         keys = [list(row[index]) for row in rows]

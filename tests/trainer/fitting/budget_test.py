@@ -1,4 +1,4 @@
-"""The budget of a training: epochs of a large log, steps of a small one."""
+"""The budget of a training: epochs for a large log, steps for a small one."""
 
 import dataclasses
 
@@ -32,7 +32,7 @@ def test_a_small_log_has_small_batches_and_more_epochs():
 
     assert (found.batch_size, found.steps_per_epoch) == (90, 34)
     assert found.num_steps == 500
-    # Of at most 20 evaluations none comes before an epoch is done.
+    # At most 20 evaluations, none before the first epoch is done.
     assert found.evaluation_steps == 34
     assert budget(3_000, budget_steps=1500).evaluation_steps == 75
     assert budget(3_000, evaluation_steps=7).evaluation_steps == 7
@@ -42,7 +42,7 @@ def test_a_small_log_has_small_batches_and_more_epochs():
     ("num_examples", "num_replicas", "changes", "batch_size"),
     [
         (3_000, 1, {}, 90),
-        # Never below 32, unless that is what was asked for.
+        # Never below 32, unless it is configured.
         (200, 1, {}, 32),
         (200, 1, {"batch_size": 8}, 8),
         (200, 1, {"max_batch_share": 1.0}, 200),

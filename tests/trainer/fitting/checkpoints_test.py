@@ -1,4 +1,4 @@
-"""Checkpoints: what is written comes back, whole or not at all; a training finds its own alone."""
+"""Checkpoints are read as written, whole or not at all, and only by their own training."""
 
 from pathlib import Path
 

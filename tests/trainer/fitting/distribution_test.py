@@ -55,7 +55,7 @@ def alone():
 
 @pytest.fixture(scope="module")
 def workers(tmp_path_factory):
-    """What two processes of one cluster found."""
+    """Returns the results of the two processes of one cluster."""
     folder = str(tmp_path_factory.mktemp("checkpoints"))
     cluster = {"worker": [f"localhost:{port}" for port in free_ports(2)]}
     processes = [
@@ -143,7 +143,7 @@ def test_multi_worker_in_a_process_that_has_begun_is_refused(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
     make_model()  # TensorFlow runs
 
-    with pytest.raises(ValueError, match="`training.strategy` must be `multi_worker` in proces"):
+    with pytest.raises(ValueError, match="`training.strategy` must be `multi_worker` only in a"):
         Replicas.of("multi_worker")
 
 

@@ -1,4 +1,4 @@
-"""Early stopping: which state is the best one, when it is enough, and when it was too early."""
+"""Early stopping: which state is the best, when to stop, and when it stopped too early."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ from trainer.fitting.early_stopping import EarlyStopping
 
 
 def run(values, patience=2, min_steps=0, steps_between=10):
-    """The stopping after all values up to the one that stops, and which were the best so far."""
+    """Returns the stopping after all values up to the one that stops, and the best ones so far."""
     stopping, bests = EarlyStopping(patience, min_steps), []
     for i, value in enumerate(values):
         bests.append(stopping.update(i * steps_between, value))
@@ -24,10 +24,10 @@ def run(values, patience=2, min_steps=0, steps_between=10):
         # The untrained start may be the best.
         ([0.3, 0.2, 0.1, 0.9], 0, 3),
         ([0.1, 0.05, 0.2, 0.1, 0.1, 0.9], 20, 5),
-        # Equal is no improvement; below 0 is a value like any other.
+        # An equal value is no improvement; a negative one is a value like any other.
         ([-0.1, -0.1, -0.1], 0, 3),
         ([-0.2, -0.1, 0.0], 20, 3),
-        # Undefined never counts as best, and as nothing gained.
+        # An undefined value is never the best, and counts as no improvement.
         ([None, 0.1, None, None], 10, 4),
         ([None, None, None, 0.1], None, 3),
     ],

@@ -1,4 +1,4 @@
-"""Where a training begins: popularity and the plain click rate, whatever is trained."""
+"""A training starts from popularity and the plain click rate, whatever is trained."""
 
 import dataclasses
 
@@ -35,7 +35,7 @@ def ragged(rows, dtype):
 
 
 def planted() -> Snapshots:
-    """Snapshots with the labels and impressions above; every user has a history of their own."""
+    """Makes snapshots with the labels and impressions above; each user has a different history."""
     plain = snapshots(len(LABELS))
     shown = [[], *([row] for row in IMPRESSIONS), *([[]] * (len(LABELS) - 4))]
     lists = {
@@ -50,7 +50,7 @@ def planted() -> Snapshots:
 
 
 def counts_by_hand(by_sqrt_clicks: bool) -> np.ndarray:
-    """Each labelled snapshot spreads its importance over its known labels."""
+    """Spreads each labelled snapshot's importance over its known labels."""
     counts = np.zeros(NUM_TAGS)
     for tags, weights in LABELS:
         known = [(t, w) for t, w in zip(tags, weights, strict=True) if t >= 0]
@@ -160,7 +160,7 @@ def test_the_first_loss_is_that_of_the_shares_with_a_full_and_a_sampled_softmax(
 
     loss = float(model.compute_loss(train.features(model.training_names)))
 
-    # The lowest of a model that tells no users apart, but for the prior.
+    # The lowest loss of a model that treats all users alike, except for the prior.
     assert loss == pytest.approx(expected, rel=1e-6)
     counts = np.sum(distributions, axis=0) / len(distributions)
     assert loss == pytest.approx(special.entr(counts).sum(), rel=0.1)

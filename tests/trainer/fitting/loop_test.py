@@ -1,4 +1,4 @@
-"""Fitting: a seed fixes it, the best state is kept, it learns what is there, and it can go on."""
+"""Fitting is fixed by its seed, keeps the best state, learns what is planted, and resumes."""
 
 import dataclasses
 import os
@@ -45,7 +45,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def first_run(folder):
-    """Six steps an epoch, an evaluation after each; a checkpoint then and every four steps."""
+    """Trains six steps an epoch, with an evaluation after each, and a checkpoint every 4 steps."""
     options = {"checkpoint_steps": 4, "log_dir": str(folder / "logs")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fitting, "LOG_EVERY_STEPS", 5)
@@ -101,7 +101,7 @@ def test_best_state_is_kept_not_the_last(first_run):
 
 @pytest.mark.parametrize(("min_steps", "steps"), [(0, 6), (7, 9)])
 def test_training_that_learns_nothing_stops_after_its_patience_and_its_minimum(min_steps, steps):
-    # The same user again and again, in steps that change nothing, and a model without any chance.
+    # Copies of one user, steps that change nothing, and a model without randomness.
     still = dataclasses.replace(SMALL, norm="layer", dropout=0.0, domain_dropout=0.0)
     options = {"learning_rate": 1e-12, "max_epochs": 9, "patience": 2, "min_steps": min_steps}
     model = make_model(model=still, **options)
@@ -120,7 +120,7 @@ def test_training_that_learns_nothing_stops_after_its_patience_and_its_minimum(m
 
 
 def other_likes() -> Snapshots:
-    """Users of the training part who click what users of validation never do."""
+    """Makes training users who click what validation users never do."""
     users = train_part()
     labels = users.lists["label_tags"]
     # One tag alone, and of every user the same.
@@ -138,14 +138,14 @@ def test_start_is_kept_where_training_makes_it_worse(first_run):
     kept = ModelState.of(model)
     for name, value in start.weights.items():
         np.testing.assert_array_equal(kept.weights[name], value, err_msg=name)
-    # What the optimizer has done stays counted.
+    # The optimizer's step count is kept.
     assert kept.iterations == start.iterations + result.steps
 
 
 def test_small_log_is_trained_until_validation_users_stop_improving():
     model, result = trained(max_epochs=1, budget_steps=1000, patience=3)
 
-    # Beyond its one epoch, and not to the end.
+    # More than one epoch, but not to the end.
     assert 6 < result.best_step < result.steps < result.budget.num_steps == 1000
     every = result.budget.evaluation_steps
     assert every == 50
@@ -203,7 +203,7 @@ def test_training_that_stopped_goes_on_as_if_it_had_not(first_run, folder, caplo
     resumed, result = trained(checkpoints=CheckpointFolder(Keeps(str(folder)).at(step)))
 
     lines = [record.getMessage() for record in caplog.records if record.name == "tagtower.train"]
-    assert lines[0] == f"goes on from the checkpoint after step {step} of 24"
+    assert lines[0] == f"resuming from the checkpoint after step {step} of 24"
     assert_same_state(first_run[0], resumed)
     assert_same_result(first_run[1], result)
 
@@ -266,7 +266,7 @@ def test_process_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before
         check=False,
     )
     assert finished.returncode == -signal.SIGKILL, finished.stderr
-    # Written, and not yet in its place: steps 4 and 6 are, 8 is not.
+    # Written, but not yet renamed: steps 4 and 6 are in place, 8 is not.
     assert len(list(tmp_path.iterdir())) == 2
     assert CheckpointFolder(str(tmp_path)).load().progress.step == 6
 

@@ -1,4 +1,4 @@
-"""The estimate of memory before a training, beside what the training then takes."""
+"""The estimate of memory before a training agrees with what the training then takes."""
 
 import dataclasses
 import multiprocessing
@@ -97,7 +97,7 @@ def peak_mb():
 
 
 def measure(folder, optimizer):
-    """In a fresh process: the estimate, and the peak of a training with a checkpoint an epoch."""
+    """Returns, from a fresh process, the estimate and the peak of a training with checkpoints."""
     estimate = estimate_memory(lambda: large_model(optimizer), train_part())
     before = peak_mb()
     fit(
@@ -117,7 +117,7 @@ def test_estimate_is_near_the_peak_of_a_training(tmp_path, optimizer):
         estimate, before, peak = executor.submit(measure, str(tmp_path), optimizer).result()
     print(estimate, before, peak)
 
-    # A model of 8 tags in place of these would be far off: the tables are most of it.
+    # A model of only 8 tags would be far off: the tables take most of the memory.
     assert estimate.total_mb - estimate.process_mb > 2 * estimate.graphs_mb
     assert before < estimate.process_mb + estimate.parameters_mb  # nothing was allocated
     assert MOST_BELOW * peak <= estimate.total_mb <= MOST_ABOVE * peak

@@ -1,4 +1,4 @@
-"""Warm start: rows are found again by their strings, the optimizer's slots with them."""
+"""A warm start finds rows by their strings, and the optimizer's slots with them."""
 
 import dataclasses
 
@@ -22,7 +22,7 @@ TAG_ROWS = RowCounts(kept=5, new=2, retired=3)
 
 
 def fresh(vocabularies, **options):
-    """A model that is built, with a fresh optimizer."""
+    """Makes a built model with a fresh optimizer."""
     num_tags = len(vocabularies["tags"])
     if "category" in options.get("model", SMALL).tag_views:
         categories = tuple("even" if ord(tag) % 2 else "odd" for tag in vocabularies["tags"])
@@ -36,7 +36,7 @@ def fresh(vocabularies, **options):
 
 
 def saved(folder, vocabularies=MONDAY, **options):
-    """A state in which no two values are the same, as a training would leave it."""
+    """Makes a state without two equal values, as a training would leave it."""
     model = fresh(vocabularies, **options)
     rng = np.random.default_rng(0)
 
@@ -54,7 +54,7 @@ def saved(folder, vocabularies=MONDAY, **options):
 
 
 def by_value(array, values, num_before=0):
-    """Rows of a table by the string they stand for, what is before and behind by its place."""
+    """Returns rows of a table by their string; those before and after them by position."""
     rows = {value: array[num_before + i] for i, value in enumerate(values)}
     rows |= {("before", i): array[i] for i in range(num_before)}
     behind = array[num_before + len(values) :]
@@ -62,7 +62,7 @@ def by_value(array, values, num_before=0):
 
 
 def assert_rows_found_again(old, start, new, name, vocabulary, num_before=0):
-    """`start` has `old`'s row wherever there is one, and `new`'s where there is none."""
+    """Checks that `start` has `old`'s row where there is one, else `new`'s."""
     expected = by_value(new, TUESDAY[vocabulary], num_before)
     known = by_value(old, MONDAY[vocabulary], num_before)
     expected |= {value: row for value, row in known.items() if value in expected}
@@ -210,7 +210,7 @@ def test_training_begins_with_the_state_and_a_schedule_of_its_own(tmp_path):
 
     fit(model, train_part(), validation_part(), 0, start=start)
 
-    # Six steps of nearly nothing, so that the state kept is the start itself or close to it.
+    # Six tiny steps, so that the kept state is nearly the initial one.
     assert model.optimizer.iterations.numpy() == 76
     after = ModelState.of(model)
     for name in ("tag_tower.embeddings", "user_tower.last.kernel"):

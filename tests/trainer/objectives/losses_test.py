@@ -19,7 +19,7 @@ def log_softmax(row):
 
 
 def explained(scores, tags, masked=()):
-    """- log sum_{t in tags} p(t), the normaliser without the masked tags but with `tags`."""
+    """Returns -log sum_{t in tags} p(t); the normaliser leaves out masked tags except `tags`."""
     inside = [t for t in range(len(scores)) if t in tags or t not in masked]
     return -np.log(np.exp(scores[tags]).sum() / np.exp(scores[inside]).sum())
 

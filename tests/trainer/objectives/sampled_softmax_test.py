@@ -110,7 +110,7 @@ def sampled(sample=SAMPLE, tags=TAGS, bias=BIAS, log_inclusion=LOG_INCLUSION):
 
 
 def explained(user, tags, masked=()):
-    """- log sum_{t in tags} p(t), p over `tags` and what of the sample is not masked."""
+    """Returns -log sum_{t in tags} p(t), p over `tags` and the unmasked part of the sample."""
     scores = np.exp(CORRECTED[user].astype(np.float64))
     candidates = {t for t in SAMPLE if t not in masked} | set(tags)
     return -np.log(sum(scores[t] for t in tags) / sum(scores[t] for t in candidates))
@@ -258,6 +258,6 @@ def test_logits_converge_to_the_log_of_the_distribution_only_with_the_correction
         for is_corrected, of_users in errors.items()
     }
     np.testing.assert_allclose(slopes[True], [0, 0], atol=0.1)
-    # What is learned without it is log p - log pi.
+    # Without the correction the model learns log p - log pi.
     np.testing.assert_allclose(slopes[False], [-1, -1], atol=0.1)
     assert np.abs(errors[True]).max() < 0.4 < 1.0 < np.abs(errors[False]).max()

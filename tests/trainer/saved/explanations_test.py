@@ -1,4 +1,4 @@
-"""Explanations of models in memory, against the loops of the towers with values taken away."""
+"""Explanations of models in memory equal the towers' loops with values removed."""
 
 import dataclasses
 
@@ -35,7 +35,7 @@ TAGS = np.array([3, 0, 6, 2])
 
 
 def make(**changes):
-    """A model with large weights everywhere, so that every value matters."""
+    """Makes a model with large weights everywhere, so that every value matters."""
     config = dataclasses.replace(CONFIG, **changes)
     model = InterestModel(SPEC, SIZES, NUM_TAGS, config, TrainingConfig(), seed=3)
     model.user_tower(features(), training=True)
@@ -47,7 +47,7 @@ def make(**changes):
 
 
 def explained(model, users=USERS, tags=TAGS):
-    """The multi-class logits of one tag a user, explained."""
+    """Explains the multi-class logits of one tag for each user."""
     vectors = model.candidate_embeddings()
 
     def score(queries, rows):
@@ -58,13 +58,13 @@ def explained(model, users=USERS, tags=TAGS):
 
 
 def slow_score(model, user, tag):
-    """By the loops."""
+    """Returns the score by the towers' loops."""
     query, _ = embed_user(model.user_tower, {"gender": user[0]}, histories_of(user))
     return np.append(query, 1.0) @ model.candidate_embeddings().numpy()[tag]
 
 
 def each_without(user):
-    """By place in the user, him without all of it, and without each of its values."""
+    """Returns the user without each whole feature, and without each of its values."""
     yield 0, [(0, *user[1:])], []
     for place in (1, 2):
         emptied = [{} if i == place else part for i, part in enumerate(user)]
@@ -186,7 +186,7 @@ def test_batch_of_nobody_is_empty():
 
 
 def planted_log(num_users, seed):
-    """Whose history has tag i, among five others at random, will click i; both heads see it."""
+    """Makes users with tag i and five random tags who will click i; both heads see it."""
     rng = np.random.default_rng(seed)
     loved = rng.integers(0, 4, num_users)  # others are noise
     noise = [rng.permutation(np.arange(4, 12))[:5] for _ in loved]
@@ -216,7 +216,7 @@ def planted_log(num_users, seed):
 
 
 def users_with(rows):
-    """Users with these histories."""
+    """Returns users with these histories."""
     return {
         "segment": tf.ones([len(rows)], tf.int64),
         "clicked_tags": tf.RaggedTensor.from_row_lengths(
@@ -257,6 +257,6 @@ def test_deleting_the_top_contributor_moves_the_score_more_than_deleting_any(int
     rng = np.random.default_rng(seed)
     random = np.mean([moves(rng.integers(0, 6, len(loved))) for _ in range(5)])
     assert moves(top).mean() > 2 * random
-    # And it is the one that was planted: by chance that is every sixth.
+    # It is the planted one: chance would be one in six.
     is_planted = histories[np.arange(len(loved)), top] == loved
     assert is_planted.mean() > 0.7

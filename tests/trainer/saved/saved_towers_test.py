@@ -1,4 +1,4 @@
-"""Saved towers, loaded again: strings in, and what the model in memory says out."""
+"""Saved and loaded towers take strings, and give the values of the model in memory."""
 
 import dataclasses
 from pathlib import Path
@@ -28,7 +28,7 @@ def transform_output(toy_graph):
 
 
 def raw(num_users=2):
-    """Users with a history, and users of whom nothing is known, as a server gets them."""
+    """Returns users with a history, and unknown users, as a server gets them."""
     inputs = {}
     for profile in SPEC.profile:
         inputs[profile.name] = tf.constant(["F", ""][:num_users])
@@ -74,7 +74,7 @@ def saved(transform_output, folder):
 
 
 def tables(model):
-    """Of the multi-class head and the click head, by hand."""
+    """Returns the tables of the multi-class head and the click head, by hand."""
     tower = model.tag_tower
     vectors, scale = tower.embeddings.numpy(), tower.click_scale.numpy()
     constants = tower.click_bias.numpy() + tower.click_offset.numpy()
@@ -213,7 +213,7 @@ DOMAINS = [domain.name for domain in SPEC.domains]
 
 
 def histories(*rows):
-    """Users with the same values, and their weights, in every domain, padded."""
+    """Returns users with the same values and weights in every domain, padded."""
     width = max(len(row) for row in rows)
     values = [[value for value, _ in row] + [""] * (width - len(row)) for row in rows]
     weights = [[weight for _, weight in row] + [0.0] * (width - len(row)) for row in rows]

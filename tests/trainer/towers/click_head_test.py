@@ -37,7 +37,7 @@ def randomize(attention):
 
 
 def slow_attention(layer, item):
-    """softmax over the item's known tags of q . relu(W t + b), by tag."""
+    """Returns the softmax over the item's known tags of q . relu(W t + b), by tag."""
     kernel, bias = layer.hidden.get_weights()
     (query,) = layer.query.get_weights()
     scores = {t: np.maximum(TAGS[t] @ kernel + bias, 0) @ query[:, 0] for t in item if t >= 0}

@@ -21,7 +21,7 @@ def softmax(x):
 
 
 def scores_of(vector, kernel, bias, queries):
-    """s_h = q_h . relu(W_h t + b), one head at a time."""
+    """Returns s_h = q_h . relu(W_h t + b), one head at a time."""
     return np.array(
         [queries[h] @ np.maximum(vector @ kernel[h] + bias[0], 0) for h in range(HEADS)]
     )

@@ -1,4 +1,4 @@
-"""Dropout: what it drops, and that a process that goes on draws what one process would have."""
+"""Dropout: what it drops, and that a resumed process draws what one process would have."""
 
 import numpy as np
 import pytest

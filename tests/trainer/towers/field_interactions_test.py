@@ -37,7 +37,7 @@ def fields_of(pooling, seed=0):
 
 
 def make(interaction, pooling="default", fields=None, mask=MASK, norm="batch", seed=1):
-    """A layer after one step of training, with random weights."""
+    """Makes a layer after one step of training, with random weights."""
     config = ModelConfig(
         interaction=interaction,
         pooling=pooling,
@@ -87,7 +87,7 @@ def test_interaction_of_random_fields_equals_the_loops(interaction, seed):
 
     for i in range(BATCH):
         features, _ = interact(layer, fields[i], mask[i])
-        # A layer norm divides by what spread there is, which rounding shares.
+        # A layer norm divides by the spread, which may be only rounding.
         np.testing.assert_allclose(result[i], features, rtol=1e-3, atol=1e-3)
 
 

@@ -1,4 +1,4 @@
-"""The candidate tower: id and views added up, the id hidden in training, tags without an id."""
+"""The candidate tower: sums of id and views, hidden ids in training, tags without an id."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ ALL_VIEWS = ("words", "category", "vectors")
 
 
 def make(views=ALL_VIEWS, seed=0, id_dropout=0.0):
-    """A tower with random values everywhere."""
+    """Makes a tower with random values everywhere."""
     config = ModelConfig(output_dim=U, num_word_buckets=100, tag_views=views, id_dropout=id_dropout)
     tower = TagTower(NUM_TAGS, config, seed, ATTRIBUTES)
     rng = np.random.default_rng(1)
@@ -29,7 +29,7 @@ def make(views=ALL_VIEWS, seed=0, id_dropout=0.0):
 
 
 def columns(vectors):
-    """Embeddings, bias and click bias side by side, as the rows of the views."""
+    """Returns embeddings, bias and click bias side by side, as the rows of the views."""
     parts = (vectors.embeddings, vectors.bias[:, tf.newaxis], vectors.click_bias[:, tf.newaxis])
     return tf.concat(parts, axis=1).numpy()
 
@@ -75,7 +75,7 @@ def test_fresh_views_leave_the_tower_as_it_is_without_them():
 
 
 def hidden_tags(tower, vectors, ids=slice(None)):
-    """Which rows are the views alone; all others must be id plus views, unscaled."""
+    """Returns which rows are the views alone; all others must be id plus views, unscaled."""
     found = columns(vectors)
     with_id, without = id_rows(tower)[ids] + view_rows(tower)[ids], view_rows(tower)[ids]
     is_hidden = np.isclose(found, without, atol=1e-5).all(axis=1)
@@ -88,7 +88,7 @@ def test_id_dropout_hides_whole_ids_at_its_rate_and_scales_nothing():
     draws = np.array([hidden_tags(tower, tower.vectors(training=True)) for _ in range(100)])
     # 4,000 draws: the standard deviation of their mean is .007.
     assert draws.mean() == pytest.approx(0.3, abs=0.03)
-    # Tags are hidden one by one, and anew at every step.
+    # Each tag is hidden on its own, drawn again at every step.
     assert draws.any(axis=0).all()
     assert not draws.all(axis=0).any()
     assert len(np.unique(draws, axis=0)) > 90

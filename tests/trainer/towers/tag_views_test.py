@@ -1,4 +1,4 @@
-"""What becomes of a tag's name, category and vector, against loops in Python."""
+"""The vectors of a tag's name, category and vector equal loops in Python."""
 
 import json
 import unicodedata
@@ -29,7 +29,7 @@ ALL_VIEWS = ("words", "category", "vectors")
 
 
 def make(views=ALL_VIEWS, attributes=ATTRIBUTES):
-    """Views with random rows."""
+    """Makes views with random rows."""
     config = ModelConfig(output_dim=U, num_word_buckets=BUCKETS, tag_views=views)
     layer = TagViews(attributes, config)
     rng = np.random.default_rng(1)
@@ -38,7 +38,7 @@ def make(views=ALL_VIEWS, attributes=ATTRIBUTES):
 
 
 def slow_words(tag):
-    """Runs of letters, marks and digits, in lower case."""
+    """Returns runs of letters, marks and digits, in lower case."""
     words = [""]
     for character in tag.lower():
         if unicodedata.category(character)[0] in "LMN":

@@ -116,7 +116,7 @@ def test_random_towers_of_random_users_equal_the_loops(seed):
         profile=RANDOM_SPEC.profile[: rng.integers(3)],
         domains=RANDOM_SPEC.domains[: rng.integers(1, 4)],
     )
-    # Every interaction has its turn; the switches fall as they may.
+    # Every interaction occurs; the other options vary.
     switches = (
         "use_domain_weights",
         "use_domain_totals",
@@ -392,7 +392,7 @@ def test_saved_tower_gives_the_same_vectors(interaction, tmp_path):
 
 
 def wide_tensors(tower, batch, width):
-    """Names of tensors of a training step whose second dimension is `width` or more."""
+    """Returns names of a training step's tensors whose second dimension is at least `width`."""
 
     def step(batch):
         with tf.GradientTape() as tape:
@@ -415,7 +415,7 @@ def test_no_step_holds_a_row_as_long_as_a_large_vocabulary(interaction, monkeypa
     sizes = {**SIZES, "tags": width, "item_id": width}
     tower = UserTower(SPEC, sizes, dataclasses.replace(CONFIG, interaction=interaction))
     assert not wide_tensors(tower, features(), width)
-    # The same look finds the matrix of users and values that small vocabularies are pooled with.
+    # The same check finds the matrix of users and values by which small vocabularies are pooled.
     monkeypatch.setattr(domain_attention, "DENSE_POOLING_MAX_ROWS", width)
     assert wide_tensors(tower, features(), width)
 

@@ -291,7 +291,7 @@ class StudyConfig:
         require(
             BASE_DATA_SET not in self.data_sets,
             "data_sets",
-            f"not name one `{BASE_DATA_SET}`: that is the base configuration's own",
+            f"not have the name `{BASE_DATA_SET}`: it is the base configuration's",
             BASE_DATA_SET,
         )
         require(bool(self.seeds), "seeds", "name at least one", list(self.seeds))

@@ -100,9 +100,9 @@ def _missing_movielens(study: DefaultsStudy) -> str:
         if not (is_file(path) or is_file(f"{path}.gz")):
             ratings, tags = (os.path.join(folder, name) for name in ("ml-1m", "ml-10m-tags"))
             return (
-                f"no {path}. {GET_1M}, and unpack it to {ratings}. {GET_10M}, and put its tags.dat "
-                f"into {tags}. Another folder than {folder} is named by `movielens_dir` or "
-                f"{MOVIELENS_VARIABLE}."
+                f"{path} is missing. {GET_1M}, and unpack it to {ratings}. {GET_10M}, and put "
+                f"its tags.dat into {tags}. For another folder than {folder}, set "
+                f"`movielens_dir` or {MOVIELENS_VARIABLE}."
             )
     return ""
 

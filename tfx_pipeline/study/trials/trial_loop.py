@@ -58,13 +58,16 @@ def _announce(
     finished, notes = pending.num_finished, []
     if pending.num_changed and accept_changed_code:
         finished += pending.num_changed
-        text = f"Finished trials of other code than this, taken as they are: {pending.num_changed}."
+        text = (
+            "Finished trials of another version of the code, used as they are: "
+            f"{pending.num_changed}."
+        )
         console.line(text)
         notes.append(text)
     elif pending.num_changed:
         console.line(
-            f"Finished trials of other code than this, trained again: {pending.num_changed} "
-            "(--accept_changed_code takes them as they are)."
+            f"Finished trials of another version of the code, trained again: {pending.num_changed} "
+            "(--accept_changed_code uses them as they are)."
         )
     console.line(f"{finished + len(pending.trials)} trials, {finished} of them finished already")
     return notes

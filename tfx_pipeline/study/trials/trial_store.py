@@ -59,7 +59,7 @@ class TrialStore:
         """
         trial = self.read(definition)
         if trial is None:
-            raise RuntimeError(f"{self.path(definition)} has gone while the study ran.")
+            raise RuntimeError(f"{self.path(definition)} was removed while the study ran.")
         return trial
 
     def write(self, definition: TrialDefinition, trial: FinishedTrial) -> None:

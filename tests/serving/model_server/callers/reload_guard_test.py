@@ -1,4 +1,4 @@
-"""Where a reload may load from: after links, `..` and schemes."""
+"""The folders that a reload may load from, with links, `..` and schemes."""
 
 import grpc
 import pytest
@@ -69,7 +69,7 @@ def test_without_roots_the_first_base_paths_are_the_roots(place):
     guard = ReloadGuard(True, [], [first])
     assert is_allowed(guard, place / "models" / "a", log)
     assert not is_allowed(guard, place / "models")
-    # A log writes files, where whoever reloads says.
+    # A log writes files where the caller of a reload says.
     other = RequestLogConfig(str(place / "models" / "a" / "b"), 0.5)
     assert not is_allowed(guard, place / "models" / "a", other)
     assert is_allowed(ReloadGuard(True, [str(place)], [first]), place / "models" / "a", other)

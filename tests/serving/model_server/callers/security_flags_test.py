@@ -1,4 +1,4 @@
-"""What is wrong with the flags of who may call is one line, before TensorFlow is loaded."""
+"""A mistake in the security flags is one line, before TensorFlow is loaded."""
 
 import argparse
 import logging
@@ -40,8 +40,8 @@ def token_path(tmp_path):
     [
         ("127.0.0.1", False, ""),
         ("127.0.0.1", True, ""),
-        ("0.0.0.0", False, "Whoever reaches --host=0.0.0.0 may ask this server"),
-        ("0.0.0.0", True, "Tokens go over the network as they are on --host=0.0.0.0"),
+        ("0.0.0.0", False, "Anyone who reaches --host=0.0.0.0 may call this server"),
+        ("0.0.0.0", True, "Tokens cross the network unencrypted on --host=0.0.0.0"),
     ],
 )
 def test_what_others_reach_without_protection_is_warned_of(

@@ -1,4 +1,4 @@
-"""The file of tokens: what is in it, when it changes, and what is wrong with it."""
+"""The file of tokens: its content, its changes, and its mistakes."""
 
 import logging
 

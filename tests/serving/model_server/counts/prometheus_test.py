@@ -1,4 +1,4 @@
-"""Counters, histograms and their page, as the real server's exporter writes them.
+"""Counters, histograms and their page in the form of the real server's exporter.
 
 Source: TF Serving util/prometheus_exporter.cc, TensorFlow core/lib/monitoring/sampler.h.
 """

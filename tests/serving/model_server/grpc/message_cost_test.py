@@ -1,4 +1,4 @@
-"""Messages counted by their bytes: never below what their fields say."""
+"""The estimate from a message's bytes is never below what its fields need."""
 
 import random
 import zlib

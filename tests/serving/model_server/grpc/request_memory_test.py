@@ -1,4 +1,4 @@
-"""Calls that wait for their message, with calls that are played."""
+"""Calls that wait for their message, by simulated calls."""
 
 import asyncio
 
@@ -9,12 +9,12 @@ from serving.model_server.errors import ServingError
 from serving.model_server.grpc.request_memory import LargeRequests, WaitingCalls
 
 SIZE = 100
-# Far beyond what anything here takes on a busy machine.
+# Much longer than anything here takes on a busy machine.
 WAIT_S = 30.0
 
 
 class Played:
-    """A call: its message comes when the test says so, and it can be ended."""
+    """A simulated call: its message comes when the test says so, and it can be ended."""
 
     def __init__(self, peer):
         self.peer = lambda: peer

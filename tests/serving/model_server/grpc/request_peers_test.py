@@ -1,4 +1,4 @@
-"""Which calls give way to whom, with the time as a number."""
+"""Which calls give way to which others, with the time given as a number."""
 
 from serving.model_server.grpc.request_peers import (
     STEADY_S,

@@ -1,4 +1,4 @@
-"""Codes, messages and values over gRPC, from a model that needs nothing but this repository."""
+"""Codes, messages and values over gRPC, from a model that needs only this repository."""
 
 import re
 
@@ -132,8 +132,8 @@ def test_predict_value_repeated_over_examples_is_refused(prediction):
         prediction.Predict(request(x=tensor))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert caught.value.details() == (
-        "`x` must have a value for each of its 4 examples: values are repeated within an example "
-        "alone. Received: 2 values."
+        "`x` must have a value for each of its 4 examples: values are repeated only within an "
+        "example. Received: 2 values."
     )
 
 

@@ -1,4 +1,4 @@
-"""What memory there is, on made-up systems, and what a version takes, by its files."""
+"""Available memory on simulated systems, and what a version takes, by its files."""
 
 import resource
 
@@ -25,7 +25,7 @@ def no_own_limits(monkeypatch):
 
 
 def system(root, files):
-    """A system with so much memory in kB, and files of its own."""
+    """Writes the files of a system; by default 8 of its 9 GB of memory are available."""
     files = {"proc/meminfo": "MemTotal: 9000000 kB\nMemAvailable:  8000000 kB\n"} | files
     for name, text in files.items():
         path = root / name
@@ -105,12 +105,12 @@ def test_control_group_leaves_less_than_the_machine(tmp_path, files):
     ids=["v2", "v1"],
 )
 def test_files_that_were_read_twice_take_no_memory_for_ever(tmp_path, files):
-    """The manifest's check and TensorFlow read each file: its pages are active ones."""
+    """The manifest's check and TensorFlow read each file, so its pages are active."""
     assert available_memory(system(tmp_path, files)).num_bytes == 3.4e9
 
 
 def test_no_more_is_given_back_than_is_used(tmp_path):
-    """The two numbers are not of one moment."""
+    """The two numbers are read at different moments."""
     files = {
         "proc/self/cgroup": V2,
         "sys/fs/cgroup/pod/one/memory.max": "2000000000\n",
@@ -150,7 +150,7 @@ class Table(tf.Module):
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory):
-    """Versions with tables of a megabyte, and of three."""
+    """Makes versions with tables of 1 MB and of 3 MB."""
     folder = tmp_path_factory.mktemp("tables")
     for version in (1, 3):
         module = Table(version * 10_000)
@@ -166,7 +166,7 @@ def estimate(folder):
 def test_estimate_grows_with_tables_and_vocabularies(tables):
     small, large = estimate(tables / "1"), estimate(tables / "3")
     assert 20e6 < small < 30e6
-    # Two megabytes more, once as a variable and once for what reads it.
+    # Two megabytes more, once as a variable and once for the op that reads it.
     assert 4e6 < large - small < 5e6
     (tables / "1" / "assets" / "words").write_bytes(b"x" * 1_000_000)
     assert 7e6 < estimate(tables / "1") - small < 9e6
@@ -203,7 +203,7 @@ def test_graph_that_does_not_fit_is_not_read(tmp_path, monkeypatch):
     (tmp_path / "saved_model.pb").write_bytes(b"\xff" * 2_000_000)
     with pytest.raises(NotEnoughMemoryError, match="about 2 MB, of which 1 MB"):
         LoadMemory(1).check(str(tmp_path))
-    # What is no graph is for the load to refuse, and so is what is not there.
+    # The load itself refuses a file that is not a graph, or is missing.
     LoadMemory(100).check(str(tmp_path))
     LoadMemory(100).check(str(tmp_path / "none"))
 

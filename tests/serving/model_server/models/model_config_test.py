@@ -1,4 +1,4 @@
-"""Configurations as text, and what the real server says of wrong ones.
+"""Configurations as text, and the real server's messages about wrong ones.
 
 Source of the messages: TF Serving model_servers/server_core.cc and model_service_impl.cc.
 """

@@ -19,7 +19,7 @@ def test_two_names_of_one_number_warn_and_one_counts(tmp_path, caplog):
         (tmp_path / name).mkdir()
 
     assert list_versions(str(tmp_path)) == {7: str(tmp_path / "7")}
-    assert "Version 7 is there twice" in caplog.text
+    assert "Version 7 has two folders" in caplog.text
 
 
 def test_absent_base_path_raises(tmp_path):

@@ -1,4 +1,4 @@
-"""The life of versions, with loads that are recorded instead of done: no TensorFlow model in it."""
+"""The life of versions, with loads that are recorded and not done, without TensorFlow."""
 
 import shutil
 import threading
@@ -28,7 +28,7 @@ class FakeServable:
 
 
 class Fixture:
-    """A served model over a folder, whose loads go wrong for the versions in `broken`."""
+    """A served model over a folder, whose loads fail for the versions in `broken`."""
 
     def __init__(self, base_path, policy=LATEST):
         self.base_path = base_path
@@ -349,7 +349,7 @@ def test_folder_that_was_replaced_is_loaded_without_waiting(fixture):
     fixture.model.poll()
     (fixture.base_path / "1" / "saved_model.pb").write_bytes(b"whole")
     fixture.broken.clear()
-    # It may still be written to: only when two looks are the same.
+    # It may still be written to: it is loaded only when two polls find the same.
     fixture.model.poll()
     assert fixture.log == ["load 1"]
     fixture.model.poll()

@@ -1,4 +1,4 @@
-"""The estimate is above what parsing takes, for bodies that are made to be dear."""
+"""The estimate exceeds the cost of parsing for bodies that are made to be expensive."""
 
 import tracemalloc
 

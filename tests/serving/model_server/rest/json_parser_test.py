@@ -1,4 +1,4 @@
-"""What RapidJSON 1.1.0 takes and refuses, and where (rapidjson/reader.h, error/en.h)."""
+"""What RapidJSON 1.1.0 accepts and refuses, and where (rapidjson/reader.h, error/en.h)."""
 
 import json
 import math
@@ -137,7 +137,7 @@ def test_agrees_with_python(value, is_ascii):
 
 @given(st.text(alphabet='{}[]",:0123456789.eE+-ntf\\u ', max_size=12))
 def test_refuses_whatever_python_refuses(text):
-    # Up to this length, and without I and N, the two grammars are one.
+    # Up to this length, and without I and N, the two grammars are equal.
     try:
         expected = json.loads(text)
     except ValueError:
@@ -147,7 +147,7 @@ def test_refuses_whatever_python_refuses(text):
         assert parse_json(text.encode()) == expected
 
 
-# What the binding refuses, and RapidJSON 1.1.0 does not.
+# Texts that the binding refuses, but RapidJSON 1.1.0 does not.
 
 
 def bytes_of(text):
@@ -205,7 +205,7 @@ def test_deep_text_of_invalid_unicode_is_refused():
         parse_json(b'["\xff"' + b",[1" * 100_000)
 
 
-# Large bodies: the same, but that invalid Unicode is refused.
+# Large bodies: the same, except that invalid Unicode is refused.
 
 _PADDING = b" " * (json_parser._LARGEST_INVALID_BYTES + 1)
 

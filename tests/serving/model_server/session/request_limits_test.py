@@ -1,4 +1,4 @@
-"""What a request may claim, before anything is expanded."""
+"""Limits on what a request may claim, before anything is expanded."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ def refusal(**tensors):
         {"x": tensor([3], COMPLEX, scomplex_val=[1.0] * 6)},
         {"fixed": tensor([500], tensor_content=bytes(2000))},
         {"y": tensor([4, 5], STRING, tensor_content=bytes(20))},
-        # What others refuse, in their own words.
+        # Requests that other checks refuse, with their messages.
         {"x": tensor([-1])},
         {"x": tensor([2**40, 2**40])},
         {"x": tensor([3], types_pb2.DT_RESOURCE)},
@@ -79,8 +79,8 @@ def test_batch_beyond_the_limit_names_value_and_flag():
 )
 def test_value_repeated_over_examples_is_refused(made, size, carried):
     assert refusal(x=made) == (
-        f"`x` must have a value for each of its {size} examples: values are repeated within an "
-        f"example alone. Received: {carried} values."
+        f"`x` must have a value for each of its {size} examples: values are repeated only within "
+        f"an example. Received: {carried} values."
     )
 
 

@@ -1,4 +1,4 @@
-"""Requests that a model's configuration has logged: what is in the files, and when it is there."""
+"""Requests logged by a model's configuration: the files' content, and when it is written."""
 
 import glob
 import threading
@@ -20,7 +20,7 @@ WAIT_S = 60.0
 
 
 def read(prefix, suffix=".tfrecord"):
-    """The logs in all files, in the order of their times."""
+    """Returns the logs in all files, in the order of their times."""
     paths = sorted(glob.glob(f"{prefix}-*{suffix}"))
     return [
         prediction_log_pb2.PredictionLog.FromString(record)
@@ -29,7 +29,7 @@ def read(prefix, suffix=".tfrecord"):
 
 
 def values(log):
-    """x and y of a log of the toy."""
+    """Returns x and y of a log of the toy."""
     logged = log.predict_log
     return (
         to_numpy(logged.request.inputs["x"]).tolist(),
@@ -62,7 +62,7 @@ def test_answered_requests_of_both_interfaces_are_logged_with_their_answers(toy_
         with pytest.raises(TagClientError):
             ask(server, "no number")
         assert predict(server, "toy/versions/9")[0] == 404
-        # In memory for a second at most; whoever reads early finds it in the part.
+        # In memory for at most a second; an early reader finds it in the part.
         assert wait_until(lambda: len(read(prefix, ".part")) == 2, WAIT_S)
         assert read(prefix) == []
 

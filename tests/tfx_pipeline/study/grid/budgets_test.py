@@ -1,4 +1,4 @@
-"""Widths at which parameter counts meet: on straight lines, on others, and on the real towers."""
+"""Widths with equal parameter counts: on straight lines, on others, and on real towers."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ from trainer.towers.tag_views import TagAttributes
 
 
 def nearest(count, target, max_width=10_000):
-    """The nearest width by looking at every one; the narrower of two equally near ones."""
+    """Returns the nearest width by trying every one; the narrower of two equally near ones."""
     return min(range(1, max_width + 1), key=lambda width: (abs(count(width) - target), width))
 
 

@@ -1,4 +1,4 @@
-"""A study's file: what it means, and that a mistake in it is one line before any training."""
+"""A study's file: its meaning, and that a mistake is one line before any training."""
 
 import copy
 import dataclasses
@@ -61,7 +61,7 @@ def write(tmp_path):
 
 
 def changed(path, value):
-    """`STUDY` with the key at a dotted path set."""
+    """Returns `STUDY` with the key at a dotted path set."""
     mapping = copy.deepcopy(STUDY)
     *parents, last = path.split(".")
     inner = mapping
@@ -235,7 +235,7 @@ def test_every_metric_wanted_anywhere_is_named_once():
         ("seeds", [0, 0], "`seeds` must differ. Received: seeds=[0, 0]."),
         ("seeds", [-1], "`seeds` must be 0 or positive."),
         ("towers", {"a b": {}}, "`towers` must have names of letters, digits, - and _."),
-        ("data_sets.base", {}, "`data_sets` must not name one `base`"),
+        ("data_sets.base", {}, "`data_sets` must not have the name `base`"),
         (
             "grid",
             [{"towers": ["utpm", "utpm"], "objectives": ["both"]}],
@@ -366,7 +366,7 @@ def test_mistake_in_the_base_is_named(write, base, message):
     ("arguments", "named"),
     [
         (["--config", "no-such.yaml"], "no-such.yaml"),
-        # Of a pipeline, not of a study: the names are apart.
+        # The name of a pipeline, not of a study: these are separate.
         (["--config", "tfx_pipeline/configs/demo.yaml"], "`data` is not a known key"),
         (["--config", "demo", "--seeds", "1", "1"], "`seeds` must differ"),
     ],

@@ -1,4 +1,4 @@
-"""A study of defaults: what its file means, and that a mistake in it is one line."""
+"""A study of defaults: the meaning of its file, and that a mistake in it is one line."""
 
 import copy
 import dataclasses

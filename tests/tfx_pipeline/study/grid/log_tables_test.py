@@ -1,4 +1,4 @@
-"""The tables of a study's logs: made once, cut out of shared ones, left out where data is not."""
+"""The tables of a study's logs: made once, drawn from shared ones, left out without data."""
 
 import dataclasses
 import io
@@ -37,7 +37,7 @@ def study(tmp_path, **logs):
 
 
 def made(a_study):
-    """What there is, and the lines that were said."""
+    """Makes the tables; returns those that there are, and the printed lines."""
     stream = io.StringIO()
     tables = make_tables(a_study, Console(stream))
     return tables, stream.getvalue().splitlines()
@@ -59,7 +59,7 @@ def test_draws_of_training_users_have_no_test_user_of_the_whole_log(tmp_path):
     assert whole == {"train"}
     # Its own splits are another matter.
     assert {user_part(user_id, examples) for user_id in ids} > {"train"}
-    # What says who trains is a part of what the tables are made of.
+    # The choice of training users is part of what the tables depend on.
     other = dataclasses.replace(examples, seed=5)
     base = dataclasses.replace(a_study.bases["few"], examples=other)
     _, said = made(dataclasses.replace(a_study, bases={"few": base}))

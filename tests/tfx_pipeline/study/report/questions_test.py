@@ -1,4 +1,4 @@
-"""Differences and verdicts by value, from results that are written down."""
+"""Differences and verdicts from given results, by value."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Table, report, plots, page and runs by their content, from results that are written down."""
+"""Table, report, plots, page and runs from given results, by their content."""
 
 import json
 
@@ -216,7 +216,7 @@ def test_runs_have_of_other_stages_only_the_metrics_that_the_study_names():
 
 
 def is_drawn(path):
-    """Whether an image has the size of a figure and is not of one colour."""
+    """Returns whether an image has the size of a figure and more than one colour."""
     image = matplotlib.image.imread(path)
     return image.shape[0] > 100 and image.shape[1] > 500 and float(np.std(image)) > 0.01
 
@@ -263,7 +263,7 @@ def test_bulk_leaves_out_what_is_far_off():
 
 
 def texts(figure):
-    """All words of a figure's only axes."""
+    """Returns all texts of a figure's only axes."""
     (axes,) = figure.axes
     legend = axes.get_legend()
     found = [text.get_text() for text in axes.texts]

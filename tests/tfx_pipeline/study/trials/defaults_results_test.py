@@ -1,4 +1,4 @@
-"""What a study of defaults concludes, by hand-made figures: means, users, verdicts, ranks."""
+"""The conclusions of a study of defaults from given figures: means, users, verdicts, ranks."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ NOISE = np.random.default_rng(0).normal(0.0, 0.05, 40)
 
 
 def run(sample, default, seed, values, users=USERS, validation=0.5):
-    """A run whose figures by user are `values`; click GAUC is nobody's."""
+    """Makes a run whose figures by user are `values`; click GAUC has none."""
     values = np.asarray(values, np.float32)
     metrics = {
         f"eval.model.{P}": float(np.nanmean(values)),
@@ -49,7 +49,7 @@ ONE, FEW_0, FEW_1 = Sample("one"), Sample("few", 0), Sample("few", 1)
 
 @pytest.fixture
 def results():
-    """On `one`: good above the blend by .1, bad below, same about as good; two seeds."""
+    """Makes results on `one`: good above the blend by .1, bad below, same equal; two seeds."""
     level = 0.5 + NOISE
     shift = {"same": 0.0, "good": 0.1, "bad": -0.1}
     runs = [

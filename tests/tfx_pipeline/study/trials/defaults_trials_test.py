@@ -1,4 +1,4 @@
-"""What a study of defaults prepares and trains: each once, whatever number of defaults need it."""
+"""A study of defaults prepares and trains each thing once, for any number of defaults."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def study():
 def test_examples_are_prepared_once_for_each_sample_and_set_of_features(study):
     configs = data_set_configs(study, study.samples)
 
-    # The sample's own features first: baselines are of them.
+    # The sample's own features come first: baselines use them.
     assert list(configs) == ["all", "all.with_recent", "few.draw_5", "few.draw_5.with_recent"]
     assert [config.output_dir for config in configs.values()] == [
         f"build/studies/s/data/{name}" for name in configs

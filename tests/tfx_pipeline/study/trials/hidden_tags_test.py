@@ -1,4 +1,4 @@
-"""Tags held out of training: they are really gone, and views bring them back."""
+"""Tags held out of training are really absent, and views bring them back."""
 
 import dataclasses
 
@@ -23,7 +23,7 @@ from trainer.towers.tag_views import TagAttributes
 
 
 def snapshots(users, lists):
-    """One snapshot a user; `lists` by name: rows."""
+    """Makes one snapshot for each user; `lists` by name: rows."""
     columns = {
         f.USER_ID: tf.constant([f"u{user:04d}" for user in users]),
         f.SNAPSHOT_TIME: np.ones(len(users), np.int64),
@@ -141,7 +141,7 @@ def test_hidden_tags_leave_every_list_with_their_weights_and_others_keep_their_n
 
 
 def items_of(tags, counts):
-    """The impressions of a user as lists of tags."""
+    """Returns the impressions of a user as lists of tags."""
     ends = np.cumsum([0, *counts])
     return [tags[start:end] for start, end in zip(ends[:-1], ends[1:], strict=True)]
 
@@ -181,7 +181,7 @@ def test_what_is_not_of_the_vocabulary_of_tags_stays():
 
 
 def slow_figures(scores, truth, new_tags):
-    """Mean recall and reciprocal rank, user by user; equal scores must not occur."""
+    """Returns mean recall and reciprocal rank, user by user; scores must be distinct."""
     figures = {}
     for row, labels in zip(scores, truth, strict=True):
         wanted = set(labels) & set(new_tags)
@@ -288,7 +288,7 @@ TRAINING = TrainingConfig(
 
 
 def word_log(num_users, seed):
-    """A user likes one word: the tags of the past and of the future have it in their names."""
+    """Makes users who like one word: their past and future tags have it in their names."""
     rng = np.random.default_rng(seed)
     history, labels = [], []
     for user in range(num_users):
@@ -315,7 +315,7 @@ def word_parts():
 
 
 def hide_labels(part, tags):
-    """The same users without these tags in their labels."""
+    """Returns the same users without these tags in their labels."""
     labels = part.lists[f.LABEL_TAGS]
     keep = ~np.isin(labels.values, tags)
     offsets = np.concatenate([[0], np.cumsum(keep)])[labels.offsets]
@@ -400,7 +400,7 @@ def test_validation_users_have_figures_of_their_own():
 
 
 def test_neither_epoch_nor_weights_depend_on_what_is_held_out_or_on_test_users():
-    # Labels of held-out tags and the whole of the test users: nothing that is trained sees them.
+    # Labels of held-out tags, and everything of test users: no training sees them.
     training = dataclasses.replace(TRAINING, max_epochs=2)
     held_out = choose_new_tags(WORD_TAGS, 0.15, 0)
     parts = word_parts()

@@ -1,4 +1,4 @@
-"""Tags without history in a study: what is trained, that it is trained once, and what is said."""
+"""Tags without history in a study: each tower is trained once, and the report says it."""
 
 import dataclasses
 import io
@@ -59,7 +59,7 @@ def make_study(tmp_path, towers=("words", "both"), seeds=(0, 1), fraction=0.3):
 
 
 class InMemory:
-    """The one data set of a study, which here needs no preparation."""
+    """The one data set of a study, which needs no preparation here."""
 
     def __init__(self):
         self.content = StudyExamples(
@@ -88,7 +88,7 @@ def test_every_tower_is_trained_with_views_and_once_without(tmp_path):
     assert [(trial.cells, trial.definition.seed) for trial in trials] == [
         ((words,), 0),
         ((words,), 1),
-        # They differ in their views alone: without them they are the same.
+        # They differ only in their views: without them they are the same.
         ((words, both), 0),
         ((words, both), 1),
         ((both,), 0),
@@ -146,7 +146,7 @@ def test_finished_trials_are_not_trained_again(tmp_path):
     assert again.to_json() == first.to_json()
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
-    # A file that was cut off is no trial: that one is trained again, and comes to the same.
+    # A truncated file is no trial: it is trained again, with the same result.
     path = tmp_path / "new_tags" / f"{first.runs[0].trials['id_only']}.json"
     content = json.loads(path.read_text())
     path.write_text(path.read_text()[:200])
@@ -159,7 +159,9 @@ def test_finished_trials_are_not_trained_again(tmp_path):
     path.write_text(json.dumps({**content, "code": "older"}))
     accepted, output = run(study, accept=True)
     assert "2 trials, 2 of them finished already" in output
-    assert accepted.notes == ("Finished trials of other code than this, taken as they are: 1.",)
+    assert accepted.notes == (
+        "Finished trials of another version of the code, used as they are: 1.",
+    )
     report = "\n".join(new_tags_report(accepted))
     assert accepted.notes[0] in report
 

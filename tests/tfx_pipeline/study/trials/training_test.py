@@ -1,4 +1,4 @@
-"""One trial for real: reproducible whatever ran before, and scored as the protocol says."""
+"""A real trial: reproducible whatever ran before, and scored by the protocol."""
 
 import dataclasses
 

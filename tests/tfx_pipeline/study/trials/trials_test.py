@@ -1,4 +1,4 @@
-"""What is trained, under which name, and what counts as finished."""
+"""Tests which trials are trained, under which name, and which count as finished."""
 
 import dataclasses
 import json
