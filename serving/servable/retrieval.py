@@ -9,11 +9,14 @@ needed here, so any towers with these signatures can be served.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.trackable.asset import Asset
+from tensorflow.python.trackable.base import Trackable
+from tensorflow.python.trackable.resource import CapturableResource
 
 from serving.index.top_k import NOT_FOUND, TopKIndex
 from serving.servable.memory_explanations import explain_with_memory
@@ -22,6 +25,7 @@ from serving.servable.tag_memory import History, TagMemory, log_mixture, shares_
 from serving.servable.tag_neighbours import TagNeighbours
 from trainer.contract import signatures as s
 from trainer.contract.config_loader import require
+from trainer.contract.features import weights_name
 from trainer.contract.memory import DomainMemory
 
 
@@ -42,6 +46,19 @@ class Candidates:
     is_found: tf.Tensor
     logits: tf.Tensor
     log_normalizer: tf.Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class _TracedOnce:
+    """Parts of the computation that several signatures share, as functions in the saved graph.
+
+    What is saved is loaded often: a part that stood in every signature would be read, and kept in
+    memory, once for each of them.
+    """
+
+    read_history: Callable[..., tuple[tf.Tensor, ...]]
+    propose: Callable[..., tuple[tf.Tensor, ...]]
+    rank: Callable[..., dict[str, tf.Tensor]]
 
 
 class TagRetrieval(tf.Module):
@@ -95,7 +112,10 @@ class TagRetrieval(tf.Module):
             rows = np.asarray(served_rows, np.int32)
             self._served_rows = tf.Variable(rows, trainable=False, name="served_rows")
         self._min_probability = min_probability
-        self.towers = towers
+        # The towers are kept behind a function and only what they read is tracked: otherwise
+        # TensorFlow would save every signature of the towers beside those of the servable.
+        self._get_towers = lambda: towers
+        self._tower_state = _state_of(towers)
         tables = self.candidates()
         embeddings, ranking = tables[s.CANDIDATE_EMBEDDINGS], tables[s.RANKING_EMBEDDINGS]
         self.index = index
@@ -111,16 +131,28 @@ class TagRetrieval(tf.Module):
         self.k = min(k, self.num_tags)
         self.num_candidates = min(max(num_candidates, k), self.num_tags)
         self.tag_neighbours = TagNeighbours(self._tags, self._embeddings, self.tag_filter, self.k)
+        self._traced = _TracedOnce(
+            read_history=tf.function(self._read_history, autograph=False),
+            propose=tf.function(self._propose, autograph=False),
+            rank=tf.function(self._rank, autograph=False),
+        )
+
+    @property
+    def towers(self) -> Any:
+        """Returns the towers, a loaded SavedModel."""
+        return self._get_towers()
 
     def read_history(self, features: dict[str, tf.Tensor]) -> History | None:
         """Reads the history from raw features, one tensor per feature; None: there is no memory."""
-        return None if self.memory is None else self.memory.read(features, self.tag_filter)
-
-    def read_examples(self, examples: tf.Tensor) -> History | None:
-        """Reads the history from serialized `tf.Example`s [batch]; None: there is no memory."""
         if self.memory is None:
             return None
-        return self.memory.read_examples(examples, self.tag_filter)
+        names = [part.domain for part in self.memory.domains]
+        names += [weights_name(name) for name in names]
+        return History(*self._traced.read_history({name: features[name] for name in names}))
+
+    def _read_history(self, features: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+        assert self.memory is not None
+        return _columns(self.memory.read(features, self.tag_filter))
 
     def search(
         self, query_embeddings: tf.Tensor, history: History | None = None
@@ -144,8 +176,18 @@ class TagRetrieval(tf.Module):
         self, query_embeddings: tf.Tensor, found: Candidates, history: History | None = None
     ) -> dict[str, tf.Tensor]:
         """Runs the second stage: the outputs of `search` from candidates and history."""
-        if history is not None:
-            return self._rank_with_memory(query_embeddings, found, history)
+        remembered = None if history is None else _columns(history)
+        return self._traced.rank(query_embeddings, _columns(found), remembered)
+
+    def _rank(
+        self,
+        query_embeddings: tf.Tensor,
+        candidates: tuple[tf.Tensor, ...],
+        remembered: tuple[tf.Tensor, ...] | None,
+    ) -> dict[str, tf.Tensor]:
+        found = Candidates(*candidates)
+        if remembered is not None:
+            return self._rank_with_memory(query_embeddings, found, History(*remembered))
         if self._min_probability:
             probabilities = self.probabilities(found.logits, found.log_normalizer)
             is_found = found.is_found & (probabilities >= self._min_probability)
@@ -206,8 +248,11 @@ class TagRetrieval(tf.Module):
         Returns:
           The candidates, highest multi-class logit first.
         """
+        return Candidates(*self._traced.propose(query_embeddings))
+
+    def _propose(self, query_embeddings: tf.Tensor) -> tuple[tf.Tensor, ...]:
         logits, positions = self.index.search(query_embeddings, self.num_candidates)
-        return self.rescored(query_embeddings, logits, positions)
+        return _columns(self.rescored(query_embeddings, logits, positions))
 
     def rescored(
         self,
@@ -374,3 +419,16 @@ def _check_numbers(k: int, num_candidates: int, tag_slope: float, min_probabilit
     require(
         0 <= min_probability < 1, "min_probability", "be at least 0 and below 1", min_probability
     )
+
+
+def _columns(parts: Candidates | History) -> tuple[tf.Tensor, ...]:
+    return tuple(getattr(parts, field.name) for field in dataclasses.fields(parts))
+
+
+def _state_of(towers: Any) -> list[Any]:
+    """Returns the variables, tables and files that the towers' signatures read."""
+    if not isinstance(towers, Trackable):  # functions without a state
+        return []
+    kinds = (tf.Variable, tf.lookup.StaticHashTable, CapturableResource, Asset)
+    found = tf.train.TrackableView(towers).descendants()
+    return [part for part in found if isinstance(part, kinds)]
