@@ -63,7 +63,7 @@ class FeatureIds(tf.Module):
           tf.errors.InvalidArgumentError: In the graph: a weight is negative or not finite, or a
             number is infinite.
         """
-        singles = [self._single_ids(feature, raw[feature.name]) for feature in self._spec.singles]
+        singles = [self._single_ids(feature, raw) for feature in self._spec.singles]
         parts = [self._list_values(name, lists, raw) for name, lists in self._by_vocabulary()]
         batch = tf.shape(next(iter(raw.values())), tf.int64)[:1]
         columns = [tf.concat(column, axis=0) for column in zip(*parts, strict=True)] or [
@@ -123,12 +123,12 @@ class FeatureIds(tf.Module):
             tf.gather_nd(weights, places),
         )
 
-    def _single_ids(self, feature: ProfileFeature, column: tf.Tensor) -> tf.Tensor:
-        name = feature.vocabulary_name
+    def _single_ids(self, feature: ProfileFeature, raw: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        name, column = feature.vocabulary_name, raw[feature.name]
         if not feature.is_number:
             ids = self._ids(name, column, feature.num_oov_buckets)
             return tf.where(tf.equal(column, ""), tf.zeros_like(ids), ids + 1)
-        numbers = checked_numbers(column, feature.name)
+        numbers = checked_numbers(raw, feature.name)
         ids = tf.searchsorted(self._bounds[name], numbers, side="right", out_type=tf.int64)
         return tf.where(tf.math.is_nan(numbers), tf.zeros_like(ids), tf.maximum(ids, 1))
 
