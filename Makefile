@@ -60,7 +60,7 @@ bench: setup ## All benchmarks; results in build/bench/NAME.json
 bench-%: setup ## One benchmark, for example bench-index (SIZE=N for its size)
 	@$(VENV)/python -m benchmarks $*
 
-docs: setup ## Generate docs/configuration.md, commands.md, api.md and rooms.svg from the code
+docs: setup ## Generate docs/configuration.md, commands.md, api.md, report.md and rooms.svg
 	@mkdir -p build
 	@$(VENV)/python -m tfx_pipeline.reference.configuration > build/configuration.md
 	@mv build/configuration.md docs/configuration.md
@@ -68,6 +68,8 @@ docs: setup ## Generate docs/configuration.md, commands.md, api.md and rooms.svg
 	@mv build/commands.md docs/commands.md
 	@$(VENV)/python -m tfx_pipeline.reference.api > build/api.md
 	@mv build/api.md docs/api.md
+	@$(VENV)/python -m tfx_pipeline.reference.report > build/report.md
+	@mv build/report.md docs/report.md
 	@$(VENV)/python -m scripts.rooms
 
 site: setup ## The documentation as a site, in build/site; a broken link fails

@@ -49,6 +49,7 @@ setup(
             "configs/studies/*.yaml",
             "docker/*",
             "flink/pom.xml",
+            "reference/report_keys.yaml",
         ],
         "serving": ["py.typed", "docker/*", "docker/**/*", "native/*"],
     },

@@ -21,13 +21,14 @@ from tfx_pipeline.config.pipeline import load_config
 from tfx_pipeline.terminal.console import Console
 from tfx_pipeline.terminal.report_file import write_report
 from tfx_pipeline.terminal.tables import QUALITY, WHO, has_figures
+from trainer.contract.metric_registry import NOVEL, NUM_USERS, PRECISION, RECALL, label
 
 CONFIG = os.path.join("tfx_pipeline", "configs", "movielens-1m.yaml")
 REPORTS = Path("build") / "bench" / "movielens"
 PAGE = Path("docs") / "results.md"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
-METRICS = (*QUALITY[:3], ("R@10", "recall_at_10"), *QUALITY[3:])
+METRICS = (*QUALITY[:3], RECALL.at(10), *QUALITY[3:])
 COSTS = (
     ("index.recall_at_100", "index recall@100 against exact search", "{:.4f}"),
     ("index.latency_ms_p50_batch_1", "index, one query, p50 ms", "{:.2f}"),
@@ -52,12 +53,12 @@ def cell(values: Sequence[float | None]) -> str:
 
 def figures(reports: Sequence[Mapping[str, Any]]) -> str:
     """Makes the page's tables as Markdown."""
-    lines = ["| test users | " + " | ".join(title for title, _ in METRICS) + " |"]
+    lines = ["| test users | " + " | ".join(map(label, METRICS)) + " |"]
     lines.append("| --- |" + " ---: |" * len(METRICS))
     for who in WHO:
         if not any(has_figures(report, who) for report in reports):
             continue
-        cells = [cell([r.get(f"eval.{who}.{name}") for r in reports]) for _, name in METRICS]
+        cells = [cell([r.get(f"eval.{who}.{name}") for r in reports]) for name in METRICS]
         lines.append(f"| {who.replace('_', ' ')} | " + " | ".join(cells) + " |")
     lines += [
         "",
@@ -66,7 +67,7 @@ def figures(reports: Sequence[Mapping[str, Any]]) -> str:
     ]
     for slice_name in ("history_1_to_49", "history_50_to_199", "history_200_or_more"):
         prefix = f"eval.model.{slice_name}."
-        names = ("num_users", "precision_at_10", "novel_precision_at_10")
+        names = (NUM_USERS.name, PRECISION.at(10), PRECISION.at(10, NOVEL))
         cells = [cell([r.get(prefix + name) for r in reports]) for name in names]
         lines.append(f"| {slice_name.replace('_', ' ')} | " + " | ".join(cells) + " |")
     lines += ["", "| cost | mean over seeds |", "| --- | ---: |"]

@@ -1,67 +1,90 @@
-"""Reads docs/report.md: which keys a report may have.
-
-The page is for people first: its tables have patterns of keys in their first column, and the values
-of the patterns' names in a table of their own.
-"""
+"""Holds the keys of reports to their registry, `tfx_pipeline/reference/report_keys.yaml`."""
 
 import re
 from collections.abc import Iterable
-from pathlib import Path
 
-DOC_PATH = Path(__file__).resolve().parent.parent / "docs" / "report.md"
-_NAME = re.compile(r"<\w+>")
+from tfx_pipeline.reference.report_keys import (
+    Group,
+    Name,
+    Registry,
+    ReportKey,
+    Section,
+    read_registry,
+)
+
+# Beginning of the paths of the modules that measure benchmarks; all others write reports of runs.
+BENCHMARKS = "benchmarks/"
+_NAME = re.compile(r"<(\w+)>")
 _TOKEN = re.compile(r"(<\w+>|\[|\])")
 
 
-def undocumented_keys(report: Iterable[str], doc_path: str | Path = DOC_PATH) -> list[str]:
-    """The keys of a report that match no pattern of the page, sorted.
+def undocumented_keys(report: Iterable[str], registry: Registry | None = None) -> list[str]:
+    """The keys of a report that no key of the registry stands for, sorted.
 
     Args:
       report: A flat report, or its keys.
-      doc_path: The page.
+      registry: The registry; None: that of all reports.
 
     Returns:
       The keys; empty if all are documented.
-
-    Raises:
-      ValueError: A pattern has a name that the page does not explain.
     """
-    patterns = [compile_pattern(p, read_names(doc_path)) for p in read_patterns(doc_path)]
+    registry = registry or read_registry()
+    patterns = [
+        compile_pattern(key.key, registry) for group in registry.groups() for key in group.all_keys
+    ]
     return sorted(key for key in report if not any(p.fullmatch(key) for p in patterns))
 
 
-def read_patterns(doc_path: str | Path = DOC_PATH) -> list[str]:
-    """The patterns in order, as they are written."""
-    return [first for first, _ in _rows(doc_path) if not _NAME.fullmatch(first)]
+def unwritten_keys(
+    report: Iterable[str], *writers: str, registry: Registry | None = None
+) -> list[str]:
+    """The registered keys that a complete report must have, and this one has not.
+
+    Args:
+      report: A flat report, or its keys.
+      writers: Paths of the modules whose keys are looked for; none: all that write reports of runs
+        and whose keys are never absent as a whole.
+      registry: The registry; None: that of all reports.
+
+    Returns:
+      The keys as they are registered; those that may be absent are not among them.
+    """
+    registry, report = registry or read_registry(), list(report)
+    return [
+        key.key
+        for group in registry.groups()
+        if (group.writer in writers if writers else _is_in_every_run(group))
+        for key in group.all_keys
+        if not key.absent and not any(map(compile_pattern(key.key, registry).fullmatch, report))
+    ]
 
 
-def read_names(doc_path: str | Path = DOC_PATH) -> dict[str, list[str]]:
-    """By `<name>`, its values; empty where any will do."""
-    return {
-        first: re.findall(r"`([^`]+)`", second)
-        for first, second in _rows(doc_path)
-        if _NAME.fullmatch(first)
-    }
+def _is_in_every_run(group: Group) -> bool:
+    return not group.absent and not group.writer.startswith(BENCHMARKS)
 
 
-def compile_pattern(pattern: str, names: dict[str, list[str]]) -> re.Pattern[str]:
-    """A pattern of the page as a regular expression."""
+def compile_pattern(pattern: str, registry: Registry) -> re.Pattern[str]:
+    """A registered key as a regular expression of the keys that it stands for."""
+    by_name = {name.name: name.explained for name in registry.names}
     parts = []
     for token in _TOKEN.split(pattern):
         if token in ("[", "]"):
             parts.append("(?:" if token == "[" else ")?")
-        elif _NAME.fullmatch(token):
-            if token not in names:
-                raise ValueError(f"`{pattern}` has a name that is not explained: {token}.")
-            values = "|".join(map(re.escape, names[token])) or r"[^.]+"
-            parts.append(f"(?:{values})")
+        elif name := _NAME.fullmatch(token):
+            parts.append(f"(?:{'|'.join(map(re.escape, by_name[name[1]])) or '[^.]+'})")
         else:
             parts.append(re.escape(token))
     return re.compile("".join(parts))
 
 
-def _rows(doc_path: str | Path) -> list[tuple[str, str]]:
-    """First cell, without its backquotes, and second cell of every row that begins with code."""
-    lines = Path(doc_path).read_text(encoding="utf-8").splitlines()
-    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[:1] == "|"]
-    return [(row[0].strip("`"), row[1]) for row in cells if row[0].startswith("`")]
+def made_up_registry() -> Registry:
+    """A registry of a few keys."""
+    keys = (
+        ReportKey("a.size", "mm", "The size."),
+        ReportKey("a.<side>[.old]", "mm", "The width."),
+        ReportKey("a.note", "text", "A note.", absent="without remarks"),
+    )
+    return Registry(
+        (Section("A", (Group("x.py", keys=keys), Group("y.py", "", "on Sundays", keys[:1]))),),
+        (Name("side", values={"left": "", "right": ""}),),
+    )

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Literal
 
 from trainer.contract.config_loader import RemovedKey, require
+from trainer.contract.metric_registry import CLICK_GAUC, MEAN_NDCG, EarlyStoppingMetric
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,10 +142,6 @@ _LOSS_WEIGHTS = (
 )
 
 
-# The metric of the towers together with the linear path (`trainer.evaluation.path_weight`).
-MEAN_NDCG = "mean_ndcg_at_10"
-
-
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
     """Configuration of the objective and its optimisation.
@@ -221,9 +218,7 @@ class TrainingConfig:
     min_steps: int = 200
     max_steps: int | None = None
     evaluation_steps: int | None = None
-    early_stopping_metric: Literal[
-        "mean_ndcg_at_10", "precision_at_10", "ndcg_at_10", "novel_precision_at_10", "click_gauc"
-    ] = "mean_ndcg_at_10"
+    early_stopping_metric: EarlyStoppingMetric = MEAN_NDCG
     patience: int = 4
     warm_start: bool = False
     checkpoint_steps: int | None = None
@@ -244,7 +239,7 @@ class TrainingConfig:
             self.multi_class_weight,
         )
         require(
-            self.early_stopping_metric != "click_gauc" or self.click_objective is not None,
+            self.early_stopping_metric != CLICK_GAUC.name or self.click_objective is not None,
             "early_stopping_metric",
             "not be of clicks without a click loss",
             self.early_stopping_metric,

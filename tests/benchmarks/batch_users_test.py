@@ -9,7 +9,7 @@ from benchmarks.batch_users import BatchMeasurement, MemoryOverTime, faults, fla
 from serving.index.top_k import BruteForceIndex
 from serving.servable.export import export_servable
 from serving.servable.retrieval import TagRetrieval
-from tests.report_keys import undocumented_keys
+from tests.report_keys import undocumented_keys, unwritten_keys
 from tests.toy_towers import ToyTowers
 
 MEASURED = BatchMeasurement(1000, 1000, 3, 2.0, 500.0, 800.0, 816.0, 830.0, 1.0, 2.0)
@@ -21,6 +21,7 @@ def test_keys_are_documented_and_shown():
     assert figures["batch_users.users_per_second"] == 500
     assert figures["batch_users.memory_growth"] == pytest.approx(1.02)
     assert undocumented_keys(figures) == []
+    assert unwritten_keys(figures, "benchmarks/batch_users.py") == []
     assert len(table(figures).splitlines()) == 2 + len(figures)
     assert faults(figures) == []
 

@@ -1,5 +1,5 @@
 from benchmarks import examples
-from tests.report_keys import undocumented_keys
+from tests.report_keys import undocumented_keys, unwritten_keys
 
 MEASURED = examples.Measurement(
     num_examples=50,
@@ -21,6 +21,7 @@ def test_rates_divide_by_wall_time_and_cores_and_by_processor_time():
     assert figures["examples.written_bytes_per_interaction"] == 100
     assert figures["memory.peak_mb"] == 500
     assert undocumented_keys(figures) == []
+    assert unwritten_keys(figures, "benchmarks/examples.py") == []
     assert "examples.num_interactions" in examples.table(figures)
 
 

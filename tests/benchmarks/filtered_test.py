@@ -22,7 +22,7 @@ from benchmarks.filtered import (
     table,
 )
 from benchmarks.lookup_servable import DIMENSION, K, MadeUpTags
-from tests.report_keys import undocumented_keys
+from tests.report_keys import undocumented_keys, unwritten_keys
 
 NUM_TAGS = 2_000
 
@@ -59,6 +59,7 @@ def test_keys_are_documented_and_the_table_has_every_case():
     figures = figures_of(0.99)
 
     assert undocumented_keys(figures) == []
+    assert unwritten_keys(figures, "benchmarks/filtered.py") == []
     assert figures["filtered.grpc.batch_64.half.over_retrieve"] == 1.5
     assert "filtered.grpc.batch_64.retrieve.over_retrieve" not in figures
     assert len(table(figures).splitlines()) == 2 + len(CASES)

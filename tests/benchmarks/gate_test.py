@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import gate
+from tests.report_keys import undocumented_keys, unwritten_keys
 from tfx_pipeline.datasets.demo import prepare_demo
 from tfx_pipeline.datasets.demo_config import DemoConfig
 
@@ -16,6 +17,20 @@ def figures(noise, interests):
         found |= {f"gate.{kind}.seed_{seed}.failed": failed for seed, failed in enumerate(logs)}
         found[f"gate.{kind}.num_passed"] = sum(not failed for failed in logs)
     return found
+
+
+def test_keys_are_those_of_the_registry(monkeypatch, tmp_path):
+    passed = gate.GateRun(1, 30, 0.5, 0.4, "")
+    monkeypatch.setattr(gate, "OUTPUT_DIR", tmp_path)
+    monkeypatch.setattr(gate, "call_in_fresh_process", lambda *arguments: passed)
+    monkeypatch.setenv("SIZE", "2")
+
+    found = gate.run(print)
+
+    assert len(found) == 1 + 2 * (1 + 2 * 5)
+    assert found["gate.noise.num_passed"] == 2
+    assert undocumented_keys(found) == []
+    assert unwritten_keys(found, "benchmarks/gate.py") == []
 
 
 def test_table_counts_what_failed():

@@ -10,7 +10,7 @@ from benchmarks.hostile import faults, table
 from benchmarks.hostile_files import read_mutated
 from benchmarks.hostile_kills import kill_runs
 from benchmarks.hostile_requests import request_figures, request_outcomes
-from tests.report_keys import undocumented_keys
+from tests.report_keys import undocumented_keys, unwritten_keys
 
 ROOT = str(Path(__file__).parents[2])
 
@@ -42,6 +42,15 @@ FIGURES = {
 
 def test_keys_are_documented_and_in_the_table():
     assert undocumented_keys(FIGURES) == []
+    assert (
+        unwritten_keys(
+            FIGURES,
+            "benchmarks/hostile_files.py",
+            "benchmarks/hostile_requests.py",
+            "benchmarks/hostile_kills.py",
+        )
+        == []
+    )
     assert [line.split() for line in table(FIGURES).splitlines()[2:]] == [
         ["damaged", "files", "10", "10", "0"],
         ["damaged", "requests", "8", "8", "0"],

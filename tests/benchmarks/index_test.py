@@ -14,7 +14,7 @@ from benchmarks.index import (
     write_vectors,
 )
 from benchmarks.index_peers import FaissIndex, HnswIndex, tune_peer
-from tests.report_keys import undocumented_keys
+from tests.report_keys import undocumented_keys, unwritten_keys
 
 EXACT = IndexMeasurement(0.1, None, 1.0, 4.0, 100.0, None, None, None, None, 600.0)
 APPROXIMATE = IndexMeasurement(2.0, 5.0, 0.985, 0.5, 2000.0, 141, 20, 400, None, 650.0)
@@ -31,6 +31,7 @@ def test_keys_name_size_and_index_and_compare_with_brute_force():
     assert figures["index.20000.scann.speedup_batch_1"] == 8
     assert figures["index.20000.scann.speedup_batch_64"] == 20
     assert undocumented_keys(figures) == []
+    assert unwritten_keys(figures, "benchmarks/index.py") == []
 
 
 def test_table_has_a_row_for_each_size_and_index():

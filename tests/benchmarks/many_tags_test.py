@@ -5,7 +5,7 @@ from benchmarks import many_tags, many_tags_log
 from benchmarks.many_tags import STAGES, faults, flatten, table
 from benchmarks.many_tags_stages import StepCase
 from benchmarks.stage_meter import Stage, StageMeter
-from tests.report_keys import undocumented_keys
+from tests.report_keys import undocumented_keys, unwritten_keys
 from trainer.contract import features as f
 
 OTHERS = {
@@ -37,6 +37,7 @@ def test_keys_are_documented_and_the_table_has_every_stage():
     figures = figures_of(0.99)
 
     assert undocumented_keys(figures) == []
+    assert unwritten_keys(figures, "benchmarks/many_tags.py") == []
     assert figures["many_tags.5000.fit.seconds"] == list(STAGES).index("fit")
     text = table(figures)
     assert all(title in text for title in STAGES.values())

@@ -12,7 +12,7 @@ from benchmarks.memory import (
     summarize,
     table,
 )
-from tests.report_keys import undocumented_keys
+from tests.report_keys import undocumented_keys, unwritten_keys
 
 
 def test_median_of_each_and_their_ratio():
@@ -26,6 +26,7 @@ def test_keys_are_documented_and_the_table_has_every_case():
     figures = {"tag_memory.num_tags": 9} | flatten(found)
 
     assert undocumented_keys(figures) == []
+    assert unwritten_keys(figures, "benchmarks/memory.py") == []
     assert figures["tag_memory.long.batch_64.over_without"] == 1.1
     assert len(table(figures).splitlines()) == 2 + len(found)
     assert faults(figures) == []

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 from benchmarks import examples, scale, scale_skew, scale_stages
 from benchmarks.scale_stages import REST, STAGES
 from tests.benchmarks.examples_test import MEASURED
-from tests.report_keys import undocumented_keys
+from tests.report_keys import undocumented_keys, unwritten_keys
 
 FASTER = examples.Measurement(50, 1.5, 2.0, 900.0, 12_000, 60_000)
 
@@ -34,6 +34,7 @@ def test_rates_are_of_each_engine_and_of_the_floor():
     assert figures["floor.share_of_cpu_seconds"] == 0.2
     assert not [name for name in figures if name.startswith(("skew", "stage"))]
     assert undocumented_keys(figures) == []
+    assert unwritten_keys(figures, "benchmarks/scale.py") == []
 
 
 def test_skew_is_a_ratio_and_stages_have_shares():

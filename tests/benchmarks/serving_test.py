@@ -4,7 +4,7 @@ import pytest
 from benchmarks import serving
 from benchmarks.retrieve_callers import ECHO, GRPC, IN_PROCESS, REST, TENSORFLOW, Calls
 from benchmarks.serving import NUM_CALLS, NUM_CLIENTS, flatten, summarize, table
-from tests.report_keys import undocumented_keys
+from tests.report_keys import undocumented_keys, unwritten_keys
 
 
 def calls(seconds, started=0.0):
@@ -61,5 +61,8 @@ def test_keys_and_table_cover_interfaces_batches_and_callers():
     assert figures["serving.grpc.batch_64.clients_8.share_of_in_process"] == pytest.approx(6.4)
     assert figures["serving.rest.batch_1.clients_8.users_per_second"] == pytest.approx(2000)
     assert undocumented_keys(figures) == []
+    # The other keys are not of calls.
+    missing = unwritten_keys(figures, "benchmarks/serving.py")
+    assert not [key for key in missing if key.startswith("serving.<")]
     # Two batch sizes: in process one caller alone, the others with one and with eight; the batch.
     assert len(table(figures).splitlines()) == 2 + 2 * (2 + 3 * 2) + 1

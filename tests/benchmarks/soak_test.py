@@ -2,7 +2,7 @@ import pytest
 
 from benchmarks import soak
 from benchmarks.soak import Soak, faults, push, table
-from tests.report_keys import undocumented_keys
+from tests.report_keys import undocumented_keys, unwritten_keys
 
 FIGURES = {
     "soak.seconds": 180,
@@ -52,6 +52,7 @@ def test_failed_request_is_a_fault_and_memory_is_none():
 
 def test_keys_are_documented_and_in_the_table():
     assert undocumented_keys(FIGURES) == []
+    assert unwritten_keys(FIGURES, "benchmarks/soak.py") == []
     assert len(table(FIGURES).splitlines()) == 2 + 6
 
 

@@ -4,7 +4,7 @@ import sys
 
 from benchmarks.startup import OWN_STARTS, STARTS, faults, is_imported, table
 from benchmarks.startup_stages import QUERY_STAGES, SERVE_STAGES
-from tests.report_keys import undocumented_keys
+from tests.report_keys import undocumented_keys, unwritten_keys
 
 FIGURES = (
     {f"startup.{start.key}_seconds": 1.5 for start in STARTS}
@@ -82,6 +82,7 @@ def test_table_and_keys_cover_every_start():
         for stage in names
     ]
     assert undocumented_keys(FIGURES) == []
+    assert unwritten_keys(FIGURES, "benchmarks/startup.py") == []
 
 
 def test_stages_of_a_query_are_measured_in_a_process_of_their_own():

@@ -3,7 +3,7 @@ import pytest
 from benchmarks import training
 from benchmarks.training import CASES, RATIOS, flatten, fractions, table
 from benchmarks.training_cases import Products, Work
-from tests.report_keys import undocumented_keys
+from tests.report_keys import undocumented_keys, unwritten_keys
 
 
 def figures(dimension: int = 16) -> training.Figures:
@@ -58,6 +58,7 @@ def test_every_key_is_documented():
 
     assert {f"ratio.{key}.e16" for key, _, _ in RATIOS} <= set(found)
     assert undocumented_keys(found) == []
+    assert unwritten_keys(found, "benchmarks/training.py") == []
 
 
 def test_table_has_every_case_and_says_which_target_is_met():

@@ -6,15 +6,26 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 from tfx_pipeline.commands.config_flags import add_config_flag, add_output_flag
+from trainer.contract.metric_registry import (
+    CLICK_GAUC,
+    COVERAGE,
+    DISTINCT_LISTS,
+    NDCG,
+    NOVEL,
+    NUM_USERS,
+    PRECISION,
+    label,
+)
 
 _COLUMNS = (
     ("run", "run.id"),
     ("first day", "window.first_day"),
     ("day", "window.day"),
     ("rows", "rows.read.interactions"),
-    ("P@10", "eval_validation.model.precision_at_10"),
-    ("novel P@10", "eval_validation.model.novel_precision_at_10"),
-    ("click GAUC", "eval_validation.model.click_gauc"),
+    *(
+        (label(name), f"eval_validation.model.{name}")
+        for name in (PRECISION.at(10), PRECISION.at(10, NOVEL), CLICK_GAUC.name)
+    ),
     ("drift", "drift.num_violations"),
     ("version", "push.version"),
     ("state", "run.state"),
@@ -31,22 +42,23 @@ _COMPARED = (
     "examples.",
     "drift.",
     "eval_validation.model.",
-    "eval_validation.blend.precision_at_10",
-    "eval_validation.ease_own_history.precision_at_10",
-    "eval_validation.last_blessed.precision_at_10",
+    *(
+        f"eval_validation.{who}.{PRECISION.at(10)}"
+        for who in ("blend", "ease_own_history", "last_blessed")
+    ),
     "index.",
     "train.",
     "time.total_seconds",
 )
 # Metrics without those of slices of users and truths, which only --json prints.
 _MAIN_METRICS = (
-    "precision_at_10",
-    "novel_precision_at_10",
-    "ndcg_at_10",
-    "click_gauc",
-    "distinct_top10",
-    "coverage_at_10",
-    "num_users",
+    PRECISION.at(10),
+    PRECISION.at(10, NOVEL),
+    NDCG.at(10),
+    CLICK_GAUC.name,
+    DISTINCT_LISTS.name,
+    COVERAGE.at(10),
+    NUM_USERS.name,
 )
 
 

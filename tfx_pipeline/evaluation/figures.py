@@ -10,6 +10,13 @@ from tfx_pipeline.evaluation.saved_model_scorer import SavedModelScorer, read_ex
 from tfx_pipeline.terminal.tables import WITHOUT_MEMORY, stage_weights
 from trainer.contract import features as f
 from trainer.contract.list_column import ListValues
+from trainer.contract.metric_registry import (
+    BRIER,
+    CALIBRATION_ERROR,
+    LOG_LOSS,
+    UNCALIBRATED,
+    calibration_name,
+)
 from trainer.data.snapshots import Snapshots
 from trainer.evaluation import metrics
 from trainer.evaluation.figures import TagScorer, evaluate_all_and_users, head_tags, users_at_once
@@ -158,7 +165,7 @@ def _in_chunks(
 
 
 def _calibration_figures(
-    prefix: str,
+    outcome: str,
     calibrated: np.ndarray,
     uncalibrated: np.ndarray,
     outcomes: np.ndarray,
@@ -167,14 +174,15 @@ def _calibration_figures(
     """Returns calibration error, log loss and Brier score, as served and before calibration."""
     outcomes = outcomes.astype(np.float64)
     figures: dict[str, float | None] = {}
-    for suffix, probabilities in (("", calibrated), ("_uncalibrated", uncalibrated)):
-        for name, metric in (
-            ("ece", metrics.expected_calibration_error),
-            ("log_loss", metrics.log_loss),
-            ("brier", metrics.brier_score),
+    for suffix, probabilities in (("", calibrated), (UNCALIBRATED, uncalibrated)):
+        for metric, compute in (
+            (CALIBRATION_ERROR, metrics.expected_calibration_error),
+            (LOG_LOSS, metrics.log_loss),
+            (BRIER, metrics.brier_score),
         ):
-            value = metric(probabilities, outcomes, weights)
-            figures[f"{prefix}_{name}{suffix}"] = None if np.isnan(value) else value
+            value = compute(probabilities, outcomes, weights)
+            name = calibration_name(metric, outcome, suffix)
+            figures[name] = None if np.isnan(value) else value
     return figures
 
 

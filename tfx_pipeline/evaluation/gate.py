@@ -12,17 +12,26 @@ import numpy as np
 
 from tfx_pipeline.config.gate import GateConfig
 from tfx_pipeline.evaluation.paired_comparison import PairedComparison, compare_users
+from trainer.contract.metric_registry import (
+    CLICK_GAUC,
+    COVERAGE,
+    DISTINCT_LISTS,
+    NDCG,
+    NOVEL,
+    PRECISION,
+)
 from trainer.evaluation.figures import GAUC_WEIGHT
 
 Metrics = Mapping[str, float | None]
 # Contributions by name of the metric, float [num_users]; nan where a user has no value.
 UserMetrics = Mapping[str, np.ndarray]
 
+_MAIN = PRECISION.at(10)
 _ABOVE, _NOT_BELOW, _AT_LEAST = "above", "not below", "at least"
 # Deep lists distinguish a personal order from popularity with a tenth of the users that P@10 needs.
 _PERSONAL = {
-    "ndcg_at_50": "personal lists (NDCG@50) against popularity",
-    "novel_ndcg_at_50": "personal lists (novel NDCG@50) against popularity",
+    NDCG.at(50): "personal lists (NDCG@50) against popularity",
+    NDCG.at(50, NOVEL): "personal lists (novel NDCG@50) against popularity",
 }
 
 
@@ -110,22 +119,22 @@ def check_model(
     faced = faced or [who for who in _ALWAYS_THERE if who in figures]
     checks = []
     for name, metric, margin_key in (
-        ("P@10 against the best of the baselines", "precision_at_10", "min_relative_gain"),
+        ("P@10 against the best of the baselines", _MAIN, "min_relative_gain"),
         (
             "novel P@10 against the best of the baselines",
-            "novel_precision_at_10",
+            PRECISION.at(10, NOVEL),
             "min_relative_novel_gain",
         ),
     ):
         best = _best(figures, faced, metric)
-        if best is not None or metric == "precision_at_10":
+        if best is not None or metric == _MAIN:
             checks.append(_against(name, metric, best, margin_key, by_user, gate))
     checks.append(_is_personal(by_user, gate))
 
     personal = [who for who in faced if who != "popularity"] or faced
     for name, metric, key in (
-        ("distinct top-10 lists (collapse)", "distinct_top10", "min_relative_distinct"),
-        ("tags in anyone's top 10 (coverage)", "coverage_at_10", "min_relative_coverage"),
+        ("distinct top-10 lists (collapse)", DISTINCT_LISTS.name, "min_relative_distinct"),
+        ("tags in anyone's top 10 (coverage)", COVERAGE.at(10), "min_relative_coverage"),
     ):
         value, share = figures["model"].get(metric), getattr(gate, key)
         bound = share * min((figures[who].get(metric) or 0.0 for who in personal), default=0.0)
@@ -134,15 +143,15 @@ def check_model(
 
     if has_click_head:
         gauc, weight = (
-            _metric(by_user["model"], name, by_user) for name in ("click_gauc", GAUC_WEIGHT)
+            _metric(by_user["model"], name, by_user) for name in (CLICK_GAUC.name, GAUC_WEIGHT)
         )
         compared = compare_users(gauc, gate.min_click_gauc * weight, gate.confidence)
         key = "gate.min_click_gauc"
         checks.append(_not_below("click GAUC", compared, gate, key, gate.min_click_gauc))
     if "last_blessed" in by_user:
-        last = _metric(by_user["last_blessed"], "precision_at_10", by_user)
+        last = _metric(by_user["last_blessed"], _MAIN, by_user)
         if not np.isnan(last).all():
-            model = _metric(by_user["model"], "precision_at_10", by_user)
+            model = _metric(by_user["model"], _MAIN, by_user)
             compared = compare_users(model, (1 - gate.max_relative_loss) * last, gate.confidence)
             name, key = "P@10 against the last blessed model", "gate.max_relative_loss"
             checks.append(_not_below(name, compared, gate, key, gate.max_relative_loss))

@@ -11,11 +11,12 @@ import tensorflow as tf
 
 from serving.index.evaluation import read_serialized
 from trainer.contract import features as f
+from trainer.contract.metric_registry import ITEM_NUM_USERS, ITEM_RECALL, NUM_ITEMS
 from trainer.contract.tag_items import ROW_KEYS, TagItems
 from trainer.contract.whole_files import read_json_lines
 from trainer.data.snapshots import Snapshots
 from trainer.evaluation.figures import TagScorer
-from trainer.evaluation.item_recall import NUM_ITEMS, item_recall
+from trainer.evaluation.item_recall import item_recall
 
 _BATCH = 256
 
@@ -52,7 +53,7 @@ class HeldOutItems:
         recall, num_users = item_recall(
             self.items, snapshots, self.label_items, self.history_items, tag_scorer, self.tags
         )
-        return {f"item_recall_at_{NUM_ITEMS}": recall, "item_num_users": float(num_users)}
+        return {ITEM_RECALL.at(NUM_ITEMS): recall, ITEM_NUM_USERS.name: float(num_users)}
 
 
 def load_tag_items(path: str) -> TagItems:

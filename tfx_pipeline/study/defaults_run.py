@@ -17,7 +17,6 @@ from tfx_pipeline.run_log.lock import only_run
 from tfx_pipeline.study.grid.defaults_definition import DefaultsStudy, Sample
 from tfx_pipeline.study.grid.log_tables import make_tables
 from tfx_pipeline.study.report.defaults_report import build_defaults_report
-from tfx_pipeline.study.report.labels import title
 from tfx_pipeline.study.run import CODE, REPORT_FILE, RUNS_FILE, TRIALS_DIR
 from tfx_pipeline.study.trials.data_sets import DataSets
 from tfx_pipeline.study.trials.defaults_results import (
@@ -36,6 +35,7 @@ from tfx_pipeline.study.trials.trial_loop import announce, train_pending
 from tfx_pipeline.study.trials.trial_store import TrialStore, pending_trials
 from tfx_pipeline.terminal.console import Console
 from trainer.contract.features import USER_ID
+from trainer.contract.metric_registry import label
 from trainer.contract.whole_files import write_text
 
 
@@ -95,7 +95,7 @@ def run_defaults(
         pending = pending_trials(list(trials.values()), store, code, accept_changed_code)
         notes = [f"Log `{log}` is left out: {reason}" for log, reason in made.skipped.items()]
         notes += announce(pending, accept_changed_code, console)
-        shown = {f"eval.model.{metric}": title(metric) for metric in config.metrics}
+        shown = {f"eval.model.{metric}": label(metric) for metric in config.metrics}
         train_pending(pending, len(trials), data_sets, store, code, run_trial, shown, console)
         runs = tuple(_runs(study, samples, trials, store, users))
         results = DefaultsResults(runs, baselines, config.metrics)

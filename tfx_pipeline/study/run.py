@@ -14,7 +14,6 @@ from tfx_pipeline.fingerprints import code_fingerprint
 from tfx_pipeline.run_log.lock import only_run
 from tfx_pipeline.study.grid.config import Cell
 from tfx_pipeline.study.grid.definition import Study
-from tfx_pipeline.study.report.labels import title
 from tfx_pipeline.study.report.page import check_page, write_page
 from tfx_pipeline.study.report.plots import write_plots
 from tfx_pipeline.study.report.questions import answer
@@ -31,6 +30,7 @@ from tfx_pipeline.study.trials.trial_store import TrialStore, pending_trials
 from tfx_pipeline.study.trials.trials import Trial, study_trials
 from tfx_pipeline.study.trials.widths import cell_width
 from tfx_pipeline.terminal.console import Console
+from trainer.contract.metric_registry import label
 from trainer.contract.whole_files import write_text
 
 TRIALS_DIR = "trials"
@@ -99,7 +99,7 @@ def run_study(study: Study, console: Console, accept_changed_code: bool = False)
         code = code_fingerprint(CODE)
         pending = pending_trials(trials, store, code, accept_changed_code)
         notes += announce(pending, accept_changed_code, console)
-        shown = {f"eval.model.{metric}": title(metric) for metric in config.plot_metrics}
+        shown = {f"eval.model.{metric}": label(metric) for metric in config.plot_metrics}
         train_pending(pending, len(trials), data_sets, store, code, run_trial, shown, console)
         results = Results(tuple(_runs(study, trials, store, baselines)))
         num_trained, new_tags = len(pending.trials), None

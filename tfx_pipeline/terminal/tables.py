@@ -7,23 +7,36 @@ from typing import Any
 from tabulate import SEPARATING_LINE, DataRow, Line, TableFormat, tabulate
 
 from tfx_pipeline.terminal.row_summary import row_lines
+from trainer.contract.metric_registry import (
+    CLICK_GAUC,
+    DISTINCT_LISTS,
+    ITEM_RECALL,
+    NDCG,
+    NOVEL,
+    NUM_ITEMS,
+    PRECISION,
+    TAG_CTR,
+    TAGGED_IMPRESSIONS,
+    label,
+)
 from trainer.evaluation.baselines_config import BASELINES
 
 STAGES = ("multi_class_stage", "click_stage", "mix_stage")
 WITHOUT_MEMORY = "without_memory_stage"
 WHO = ("model", WITHOUT_MEMORY, *STAGES, *BASELINES[:-1], "popular_items", "random")
+# Metrics of the quality table.
 QUALITY = (
-    ("P@1", "precision_at_1"),
-    ("P@10", "precision_at_10"),
-    ("P@20", "precision_at_20"),
-    ("NDCG@10", "ndcg_at_10"),
-    ("novel P@10", "novel_precision_at_10"),
-    ("novel P@20", "novel_precision_at_20"),
-    ("item R@100", "item_recall_at_100"),
-    ("click GAUC", "click_gauc"),
-    ("tagged@3", "tagged_impressions_at_3"),
-    ("tag CTR@3", "tag_ctr_at_3"),
-    ("distinct", "distinct_top10"),
+    PRECISION.at(1),
+    PRECISION.at(10),
+    PRECISION.at(20),
+    NDCG.at(10),
+    PRECISION.at(10, NOVEL),
+    PRECISION.at(20, NOVEL),
+    ITEM_RECALL.at(NUM_ITEMS),
+    CLICK_GAUC.name,
+    TAGGED_IMPRESSIONS.at(3),
+    TAG_CTR.at(3),
+    DISTINCT_LISTS.name,
 )
 
 # The format has two spaces between columns, a rule below the titles, and no frame.
@@ -76,7 +89,7 @@ def stage_weights(mix_weight: float | None, has_click_head: bool = True) -> dict
 
 def has_figures(report: Mapping[str, Any], who: str) -> bool:
     """Returns whether a report has any main figure of `who`, defined or not."""
-    return any(f"eval.{who}.{name}" in report for _, name in QUALITY)
+    return any(f"eval.{who}.{name}" in report for name in QUALITY)
 
 
 def quality_table(report: Mapping[str, Any]) -> str:
@@ -88,11 +101,11 @@ def quality_table(report: Mapping[str, Any]) -> str:
     weights = stage_weights(report.get("eval.mix_weight"))
     served = {name for name, weight in weights.items() if weight == report.get("eval.click_weight")}
     rows = [
-        [who.replace("_", " ")] + [report.get(f"eval.{who}.{name}") for _, name in QUALITY]
+        [who.replace("_", " ")] + [report.get(f"eval.{who}.{name}") for name in QUALITY]
         for who in WHO
         if has_figures(report, who) and who not in served
     ]
-    return format_table(["test users", *(title for title, _ in QUALITY)], rows)
+    return format_table(["test users", *map(label, QUALITY)], rows)
 
 
 def summary_lines(report: Mapping[str, Any]) -> list[str]:

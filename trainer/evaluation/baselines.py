@@ -16,6 +16,7 @@ from trainer.contract.features import (
     IMPRESSION_TAGS,
     USER_ID,
 )
+from trainer.contract.metric_registry import PRECISION
 from trainer.contract.whole_files import read_json_lines
 from trainer.data.snapshots import Snapshots
 from trainer.evaluation.ease import Ease
@@ -124,7 +125,7 @@ def choose_weight(
     validation: Snapshots,
     num_tags: int,
     weights: Sequence[float],
-    metric: str = "precision_at_10",
+    metric: str = PRECISION.at(10),
 ) -> float:
     """Returns the weight of a mix that is best on validation users.
 
@@ -152,7 +153,7 @@ def choose_blend(
     clicks: np.ndarray,
     validation: Snapshots,
     weights: Sequence[float] = BLEND_WEIGHTS,
-    metric: str = "precision_at_10",
+    metric: str = PRECISION.at(10),
 ) -> tuple[float, TagScorer]:
     """Returns the blend whose weight is best on validation users.
 

@@ -19,6 +19,7 @@ import numpy as np
 from scipy import linalg, sparse
 
 from trainer.contract.config_loader import require
+from trainer.contract.metric_registry import NOVEL, PRECISION
 from trainer.data.snapshots import Snapshots
 from trainer.evaluation.figures import TagScorer, evaluate, users_at_once
 from trainer.evaluation.tag_rows import history_rows, is_dense, log_counts
@@ -258,8 +259,8 @@ def choose_ease(rows: sparse.csr_matrix, validation: Snapshots) -> Ease:
 
     def quality(ease: Ease) -> float:
         figures = evaluate(ease_scorer(ease), validation, rows.shape[1], with_slices=False)
-        novel = figures["novel_precision_at_10"]
-        return (novel if novel is not None else figures["precision_at_10"]) or 0.0
+        novel = figures[PRECISION.at(10, NOVEL)]
+        return (novel if novel is not None else figures[PRECISION.at(10)]) or 0.0
 
     best: tuple[float, float] = (-1.0, 0.0)
     best_fit: Ease | None = None

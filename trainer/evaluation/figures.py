@@ -5,7 +5,6 @@ comparable. It ranks every tag of the vocabulary; an undefined figure is None, n
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,24 +20,35 @@ from trainer.contract.features import (
     IMPRESSION_WEIGHTS,
     LABEL_TAGS,
 )
+from trainer.contract.metric_registry import (
+    CLICK_AUC,
+    CLICK_GAUC,
+    COVERAGE,
+    CUTS,
+    DISTINCT_LISTS,
+    HEAD,
+    HISTORY_SLICES,
+    NDCG,
+    NOVEL,
+    NUM_IMPRESSIONS,
+    NUM_USERS,
+    NUM_USERS_WITHOUT_TRUTH,
+    PLAIN_CTR,
+    PRECISION,
+    PROFILE_CUTS,
+    RECALL,
+    TAG_CTR,
+    TAGGED_IMPRESSIONS,
+    TAIL,
+)
 from trainer.data.snapshots import Snapshots
 from trainer.evaluation import metrics
 
-CUTS = (1, 5, 10, 20, 50)
-PROFILE_CUTS = (1, 3, 5, 10)  # cuts of the online figures, which use a short list of tags
 _CHUNK = 512
 _MAX_SCORES = 2**24  # largest number of scores in a chunk, users times tags
-# Slices by history length: name, and range of the number of events before the snapshot.
-HISTORY_SLICES = (
-    ("known_users", 1, math.inf),
-    ("new_users", 0, 1),
-    ("history_1_to_49", 1, 50),
-    ("history_50_to_199", 50, 200),
-    ("history_200_or_more", 200, math.inf),
-)
 
 # Name of the weight of a user's AUC in `click_gauc`, 1 on average.
-GAUC_WEIGHT = "click_gauc_weight"
+GAUC_WEIGHT = f"{CLICK_GAUC.name}_weight"
 
 # Function from a chunk of snapshots to scores of every tag, float [chunk, num_tags].
 TagScorer = Callable[[Snapshots], np.ndarray]
@@ -115,8 +125,8 @@ def _figures(
     num_events = snapshots.scalars.get(HISTORY_NUM_EVENTS)
 
     result = _summary(by_user, impressions, np.ones(len(top10), bool))
-    result["distinct_top10"] = float(len(np.unique(top10, axis=0)))
-    result["coverage_at_10"] = len(np.unique(top10)) / num_tags
+    result[DISTINCT_LISTS.name] = float(len(np.unique(top10, axis=0)))
+    result[COVERAGE.at(10)] = len(np.unique(top10)) / num_tags
     if with_slices and num_events is not None:
         for name, at_least, below in HISTORY_SLICES:
             inside = (num_events >= at_least) & (num_events < below)
@@ -202,7 +212,7 @@ def _figures_of_users(parts: list["_Chunk"], num_users: int) -> dict[str, np.nda
         sizes = np.bincount(users, weights, num_users)
         mean_size = metrics.mean_defined(np.where(np.isnan(auc), np.nan, sizes))
         weights = np.where(np.isnan(auc), np.nan, sizes / mean_size)
-        figures["click_gauc"], figures[GAUC_WEIGHT] = auc * weights, weights
+        figures[CLICK_GAUC.name], figures[GAUC_WEIGHT] = auc * weights, weights
     return figures
 
 
@@ -259,16 +269,13 @@ def _evaluate_chunk(
         novel_scores = np.where(history, -np.inf, scores)
         novel_ranked = metrics.top_k(novel_scores, max(CUTS))
         # A tag of the history may fill up a short list, but is no hit: it is in no novel truth.
-        by_user |= _ranking_metrics(novel_ranked, novel_truth, num_unknown, "novel_")
+        by_user |= _ranking_metrics(novel_ranked, novel_truth, num_unknown, NOVEL)
     else:
-        undefined = _ranking_metrics(
-            ranked, np.zeros_like(truth), np.zeros_like(num_unknown), "novel_"
-        )
-        by_user |= undefined
+        by_user |= _ranking_metrics(ranked, np.zeros_like(truth), np.zeros_like(num_unknown), NOVEL)
     if is_head is not None:
         none_unknown = np.zeros_like(num_unknown)
-        by_user |= _ranking_metrics(ranked, truth & is_head, none_unknown, "head_tags.")
-        by_user |= _ranking_metrics(ranked, truth & ~is_head, num_unknown, "tail_tags.")
+        by_user |= _ranking_metrics(ranked, truth & is_head, none_unknown, HEAD)
+        by_user |= _ranking_metrics(ranked, truth & ~is_head, num_unknown, TAIL)
     return _Chunk(by_user, ranked[:, :10], _impressions(chunk, ranked, num_tags, item_scorer))
 
 
@@ -291,9 +298,9 @@ def _ranking_metrics(
     by_user: dict[str, np.ndarray] = {f"{prefix}without_truth": without_truth.astype(float)}
     for k in CUTS:
         precision = metrics.precision_at(hits, k)
-        by_user[f"{prefix}precision_at_{k}"] = np.where(without_truth, np.nan, precision)
-        by_user[f"{prefix}recall_at_{k}"] = metrics.recall_at(hits, num_relevant, k)
-        by_user[f"{prefix}ndcg_at_{k}"] = metrics.ndcg_at(hits, num_relevant, k)
+        by_user[PRECISION.at(k, prefix)] = np.where(without_truth, np.nan, precision)
+        by_user[RECALL.at(k, prefix)] = metrics.recall_at(hits, num_relevant, k)
+        by_user[NDCG.at(k, prefix)] = metrics.ndcg_at(hits, num_relevant, k)
     return by_user
 
 
@@ -353,8 +360,8 @@ def _summary(
             continue
         prefix = name.removesuffix("without_truth")
         without_truth = float(values[inside].sum())
-        result[f"{prefix}num_users"] = num_inside - without_truth
-        result[f"{prefix}num_users_without_truth"] = without_truth
+        result[prefix + NUM_USERS.name] = num_inside - without_truth
+        result[prefix + NUM_USERS_WITHOUT_TRUTH.name] = without_truth
     if impressions:
         result.update(_click_metrics(impressions, inside))
     return result
@@ -367,22 +374,24 @@ def _click_metrics(
     users, clicked, weights = (impressions[name][rows] for name in ("user", "clicked", "weight"))
     clicks = clicked * weights
     result: dict[str, float | None] = {
-        "num_impressions": float(len(users)),
-        "plain_ctr": _share(clicks.sum(), weights.sum()),
-        "click_auc": None,
-        "click_gauc": None,
+        NUM_IMPRESSIONS.name: float(len(users)),
+        PLAIN_CTR.name: _share(clicks.sum(), weights.sum()),
+        CLICK_AUC.name: None,
+        CLICK_GAUC.name: None,
     }
     for k in PROFILE_CUTS:
         tagged = impressions[f"tagged_at_{k}"][rows]
-        result[f"tagged_impressions_at_{k}"] = _share((tagged * weights).sum(), weights.sum())
-        result[f"tag_ctr_at_{k}"] = _share((tagged * clicks).sum(), (tagged * weights).sum())
+        result[TAGGED_IMPRESSIONS.at(k)] = _share((tagged * weights).sum(), weights.sum())
+        result[TAG_CTR.at(k)] = _share((tagged * clicks).sum(), (tagged * weights).sum())
     if "score" in impressions:
         scores = impressions["score"][rows]
         one_group = np.zeros(len(users), np.int64)
-        result["click_auc"] = _defined(
+        result[CLICK_AUC.name] = _defined(
             float(metrics.auc_by_group(scores, clicked, weights, one_group, 1)[0])
         )
-        result["click_gauc"] = _defined(metrics.gauc(scores, clicked, weights, users, len(inside)))
+        result[CLICK_GAUC.name] = _defined(
+            metrics.gauc(scores, clicked, weights, users, len(inside))
+        )
     return result
 
 

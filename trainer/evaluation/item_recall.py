@@ -5,13 +5,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import numpy as np
 
 from trainer.contract.features import USER_ID
+from trainer.contract.metric_registry import NUM_ITEMS
 from trainer.contract.tag_items import TagItems
 from trainer.data.snapshots import Snapshots
 from trainer.evaluation import metrics
 from trainer.evaluation.figures import TagScorer
 
 NUM_TAGS = 10  # a user's first tags, which recall items
-NUM_ITEMS = 100  # items recalled for a user
 _CHUNK = 64
 
 # Function from a user's place in the chunk and the items to leave out to the recalled items.

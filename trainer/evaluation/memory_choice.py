@@ -11,17 +11,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from trainer.config import MEAN_NDCG
 from trainer.contract.memory import DomainMemory, domain_weights
+from trainer.contract.metric_registry import MEAN_NDCG, NDCG, PRECISION
 from trainer.evaluation import metrics
 
 # Constant lambdas that are tried for each domain.
 LIMITS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 # Values of m that are tried for lambda = n / (n + m), which grows with the history.
 HALF_WEIGHTS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 3_000.0, 10_000.0)
-# Metrics that can decide: memory changes neither lists of novel tags nor the score of an item.
-METRICS = ("ndcg_at_10", "precision_at_10")
 _CUT = 10
+# Metrics that can decide: memory changes neither lists of novel tags nor the score of an item.
+METRICS = (NDCG.at(_CUT), PRECISION.at(_CUT))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,10 +79,10 @@ class MemoryUsers:
         ranked = metrics.top_k(np.where(is_ordered, self.mixture(memory), rest), _CUT)
         hits = np.take_along_axis(self.truth, ranked, axis=1)
         by_user = {
-            "precision_at_10": lambda: np.where(
+            PRECISION.at(_CUT): lambda: np.where(
                 self.num_relevant > 0, metrics.precision_at(hits, _CUT), np.nan
             ),
-            "ndcg_at_10": lambda: metrics.ndcg_at(hits, self.num_relevant, _CUT),
+            NDCG.at(_CUT): lambda: metrics.ndcg_at(hits, self.num_relevant, _CUT),
         }[metric]()
         mean = metrics.mean_defined(by_user)
         return None if np.isnan(mean) else float(mean)
@@ -91,8 +91,8 @@ class MemoryUsers:
 def memory_metric(early_stopping_metric: str) -> str:
     """Returns the metric that decides about memory, given the metric of early stopping."""
     if early_stopping_metric == MEAN_NDCG:
-        return "ndcg_at_10"
-    return early_stopping_metric if early_stopping_metric in METRICS else "precision_at_10"
+        return NDCG.at(_CUT)
+    return early_stopping_metric if early_stopping_metric in METRICS else PRECISION.at(_CUT)
 
 
 def choose_memory(

@@ -22,9 +22,10 @@ import numpy as np
 import tensorflow as tf
 from scipy import special
 
-from trainer.config import MEAN_NDCG, RankingConfig
+from trainer.config import RankingConfig
 from trainer.contract import features as f
 from trainer.contract.memory import DomainMemory, Remembered, memory_domains
+from trainer.contract.metric_registry import MEAN_NDCG, NDCG, NOVEL
 from trainer.data.snapshots import Snapshots
 from trainer.evaluation import metrics
 from trainer.evaluation.figures import TagScorer, evaluate
@@ -312,14 +313,14 @@ def _try_weights(
             with_novel=_looks_at_novel(metric),
             with_slices=False,
         )
-        figures[MEAN_NDCG] = mean_defined([figures["ndcg_at_10"], figures["novel_ndcg_at_10"]])
+        figures[MEAN_NDCG] = mean_defined([figures[NDCG.at(10)], figures[NDCG.at(10, NOVEL)]])
         # None for metrics of clicks on items, which do not depend on the order of tags.
         trials.append(WeightTrial(weight, figures.get(metric)))
     return trials
 
 
 def _looks_at_novel(metric: str) -> bool:
-    return metric == MEAN_NDCG or metric.startswith("novel_")
+    return metric == MEAN_NDCG or metric.startswith(NOVEL)
 
 
 def _scorer(click_weight: float, num_candidates: int) -> TagScorer:

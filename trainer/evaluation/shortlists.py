@@ -10,9 +10,10 @@ import numpy as np
 from trainer.contract import features as f
 from trainer.contract.list_column import ListValues
 from trainer.contract.memory import domain_shares
+from trainer.contract.metric_registry import CUTS
 from trainer.data.snapshots import Snapshots
 from trainer.evaluation import metrics
-from trainer.evaluation.figures import CUTS, users_at_once
+from trainer.evaluation.figures import users_at_once
 
 # Names of the logits among the scalars, float [num_users, n].
 MULTI_CLASS, CLICK = "multi_class_logits", "click_logits"

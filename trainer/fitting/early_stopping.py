@@ -6,8 +6,8 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from trainer.config import MEAN_NDCG
 from trainer.contract import features as f
+from trainer.contract.metric_registry import MEAN_NDCG, NDCG, NOVEL
 from trainer.data.snapshots import Snapshots
 from trainer.evaluation.ease import deciding_users
 from trainer.evaluation.figures import evaluate
@@ -142,7 +142,7 @@ class InMemoryEvaluator:
             score_tags, snapshots, self._num_tags, self._score_items, with_slices=False
         )
         if self._path is None:
-            mean = mean_defined([figures["ndcg_at_10"], figures["novel_ndcg_at_10"]])
+            mean = mean_defined([figures[NDCG.at(10)], figures[NDCG.at(10, NOVEL)]])
         else:
             users = deciding_users(snapshots, self._num_tags)
             mean = best_quality(

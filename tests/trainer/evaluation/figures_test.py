@@ -3,10 +3,10 @@ import pytest
 
 from trainer.contract import features as f
 from trainer.contract.list_column import ListValues
+from trainer.contract.metric_registry import CUTS
 from trainer.data.snapshots import Snapshots
 from trainer.evaluation import figures as evaluation
 from trainer.evaluation.figures import (
-    CUTS,
     GAUC_WEIGHT,
     evaluate,
     evaluate_users,

@@ -11,6 +11,18 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 from trainer.contract.config_loader import require
+from trainer.contract.metric_registry import (
+    CLICK_AUC,
+    CLICK_GAUC,
+    DISTINCT_LISTS,
+    LIST_METRICS,
+    NDCG,
+    NOVEL,
+    PRECISION,
+    RECALL,
+    TAG_CTR,
+    TAGGED_IMPRESSIONS,
+)
 
 Budget = Literal["width", "parameters"]
 
@@ -36,11 +48,19 @@ Who = Literal[
 # Name of the data set of the base configuration's own features and examples.
 BASE_DATA_SET = "base"
 
-# Metrics of `trainer.evaluation.figures`, which this module does not import: a mistyped key is to
-# be reported before TensorFlow is loaded.
-METRIC = re.compile(
-    r"(novel_)?(precision|recall|ndcg)_at_(1|5|10|20|50)|click_g?auc|distinct_top10|coverage_at_10"
-    r"|(tagged_impressions|tag_ctr)_at_(1|3|5|10)"
+# Names of the metrics that a study may compare.
+COMPARED_METRICS = frozenset(
+    name
+    for metric in (
+        *(PRECISION, RECALL, NDCG, *LIST_METRICS),
+        *(CLICK_AUC, CLICK_GAUC, TAGGED_IMPRESSIONS, TAG_CTR),
+    )
+    for name in metric.names((NOVEL,))
+)
+# Metrics that are stored user by user, so that a study can compare models on the same users.
+USER_METRICS = (
+    *(metric.at(10, truth) for truth in ("", NOVEL) for metric in (PRECISION, RECALL, NDCG)),
+    CLICK_GAUC.name,
 )
 
 
@@ -159,7 +179,7 @@ class Question:
     against: tuple[Selector, ...]
     shared: Selector = Selector()
     budgets: tuple[Budget, ...] = ("width",)
-    metrics: tuple[str, ...] = ("precision_at_10",)
+    metrics: tuple[str, ...] = (PRECISION.at(10),)
 
     def __post_init__(self):
         require(bool(self.question.strip()), "question", "be a question", self.question)
@@ -246,14 +266,14 @@ class StudyConfig:
     seeds: tuple[int, ...] = (0, 1, 2)
     parameter_reference: str | None = None
     metrics: tuple[str, ...] = (
-        "precision_at_1",
-        "precision_at_10",
-        "ndcg_at_10",
-        "novel_precision_at_10",
-        "click_gauc",
-        "distinct_top10",
+        PRECISION.at(1),
+        PRECISION.at(10),
+        NDCG.at(10),
+        PRECISION.at(10, NOVEL),
+        CLICK_GAUC.name,
+        DISTINCT_LISTS.name,
     )
-    plot_metrics: tuple[str, ...] = ("precision_at_10", "click_gauc")
+    plot_metrics: tuple[str, ...] = (PRECISION.at(10), CLICK_GAUC.name)
     questions: tuple[Question, ...] = ()
     new_tags: NewTagsConfig | None = None
     output: str | None = None
@@ -367,7 +387,7 @@ def _check_different(names: Sequence[str], path: str) -> None:
 def _check_metrics(metrics: Iterable[str], name: str) -> None:
     for metric in metrics:
         require(
-            METRIC.fullmatch(metric) is not None,
+            metric in COMPARED_METRICS,
             name,
             "be names of metrics of the report, `precision_at_10` for example",
             metric,

@@ -11,22 +11,12 @@ from typing import Any
 
 from tfx_pipeline.datasets.demo_config import DemoConfig
 from trainer.contract.config_loader import require
+from trainer.contract.metric_registry import CLICK_GAUC, NOVEL, PRECISION
 from trainer.evaluation.baselines_config import BASELINES
 
 # Environment variable of the folder, used if no key names one.
 MOVIELENS_VARIABLE = "MOVIELENS_DIR"
-METRICS = ("precision_at_10", "novel_precision_at_10", "click_gauc")
-# Metrics of `tfx_pipeline.study.trials.evaluation`, which loads TensorFlow: a mistyped key is to be
-# reported before.
-USER_METRICS = (
-    "precision_at_10",
-    "recall_at_10",
-    "ndcg_at_10",
-    "novel_precision_at_10",
-    "novel_recall_at_10",
-    "novel_ndcg_at_10",
-    "click_gauc",
-)
+METRICS = (PRECISION.at(10), PRECISION.at(10, NOVEL), CLICK_GAUC.name)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tfx_pipeline.config.pipeline import PipelineConfig, load_yaml
-from tfx_pipeline.study.grid.config import check_names
-from tfx_pipeline.study.grid.defaults_config import USER_METRICS, DefaultConfig, DefaultsConfig
+from tfx_pipeline.study.grid.config import USER_METRICS, check_names
+from tfx_pipeline.study.grid.defaults_config import DefaultConfig, DefaultsConfig
 from tfx_pipeline.study.grid.definition import FOLDER, check_output, load_base, merged
 from trainer.contract.config_loader import from_mapping, require, to_mapping
 from trainer.contract.features import TAG_VOCABULARY, FeatureSpec

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tfx_pipeline.study.grid.defaults_config import DefaultsConfig
-from tfx_pipeline.study.report.labels import spread, title
+from tfx_pipeline.study.report.labels import spread
 from tfx_pipeline.study.report.tables import Rows, markdown_table
 from tfx_pipeline.study.trials.defaults_results import (
     VERDICTS,
@@ -11,6 +11,7 @@ from tfx_pipeline.study.trials.defaults_results import (
     DefaultsResults,
     counts_by_verdict,
 )
+from trainer.contract.metric_registry import label
 
 
 def build_defaults_report(
@@ -62,7 +63,7 @@ def summary_table(results: DefaultsResults) -> tuple[list[str], Rows]:
     """
     header = ["default"]
     for metric in results.metrics:
-        header += [title(metric), "rank"]
+        header += [label(metric), "rank"]
     ranks = {metric: results.ranks(metric) for metric in results.metrics}
     rows = []
     for default in results.defaults:
@@ -99,7 +100,7 @@ def log_table(log: str, results: DefaultsResults) -> tuple[list[str], Rows]:
     best = {metric: results.best_baseline(log, metric) for metric in results.metrics}
     for metric in results.metrics:
         who = best[metric]
-        header += [title(metric), "-" if who is None else f"best: {who.replace('_', ' ')}"]
+        header += [label(metric), "-" if who is None else f"best: {who.replace('_', ' ')}"]
     rows = []
     for default in results.defaults:
         row = [default]
@@ -141,7 +142,7 @@ def _log_parts(log: str, results: DefaultsResults, comparisons: Sequence[Against
         names = [other.replace("_", " ") for other in others if other not in results.defaults]
         names += [f"`{other}`" for other in others if other in results.defaults]
         parts += [
-            f"{title(metric)}, first less second:",
+            f"{label(metric)}, first less second:",
             markdown_table([log, *(f"less {name}" for name in names)], cells, 1),
         ]
     return parts

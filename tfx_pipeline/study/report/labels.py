@@ -1,18 +1,11 @@
-"""Names of metrics, cells and figures for the readers of a study."""
+"""Names of cells and figures for the readers of a study; names of metrics are in the registry."""
 
 from tfx_pipeline.study.grid.config import Cell, Side
 from tfx_pipeline.study.statistics import Mean
 from tfx_pipeline.study.trials.results import Results
+from trainer.contract.metric_registry import DISTINCT_LISTS
 from trainer.evaluation.baselines_config import BASELINES
 
-_TITLES = {
-    "click_auc": "click AUC",
-    "click_gauc": "click GAUC",
-    "distinct_top10": "distinct",
-    "coverage_at_10": "coverage@10",
-    # Not a metric of a table, but the one that chooses the kept state.
-    "mean_ndcg_at_10": "mean of NDCG@10 and novel NDCG@10",
-}
 _STAGES = {
     "model": "as served",
     "without_memory_stage": "without memory",
@@ -20,30 +13,13 @@ _STAGES = {
     "click_stage": "ordered by the click head",
     "mix_stage": "ordered by the best mix",
 }
-_COUNTS = ("distinct_top10",)
-_KINDS = {
-    "precision": "P",
-    "recall": "R",
-    "ndcg": "NDCG",
-    "tagged_impressions": "tagged",
-    "tag_ctr": "tag CTR",
-}
-
-
-def title(metric: str) -> str:
-    """Returns a metric as a column title: `novel P@10` for `novel_precision_at_10`."""
-    if metric in _TITLES:
-        return _TITLES[metric]
-    name = metric.removeprefix("novel_")
-    kind, _, cut = name.rpartition("_at_")
-    return f"{'novel ' if name != metric else ''}{_KINDS[kind]}@{cut}"
 
 
 def spread(mean: Mean | None, metric: str) -> str:
     """Returns `0.7347 ± 0.0014`, without a deviation if there is none, or `-` without a mean."""
     if mean is None:
         return "-"
-    digits = 1 if metric in _COUNTS else 4
+    digits = 1 if metric == DISTINCT_LISTS.name else 4
     text = f"{mean.mean:.{digits}f}"
     return f"{text} ± {mean.deviation:.{digits}f}" if mean.deviation else text
 

@@ -2,18 +2,20 @@
 
 from tfx_pipeline.study.report.labels import spread
 from tfx_pipeline.study.report.tables import Rows, markdown_table
-from tfx_pipeline.study.trials.new_tags_results import BASELINES, ID_ONLY, VIEWS, NewTagsResults
+from tfx_pipeline.study.trials.new_tags_results import (
+    AMONG_NEW,
+    BASELINES,
+    ID_ONLY,
+    METRICS,
+    VIEWS,
+    NewTagsResults,
+)
+from trainer.contract.metric_registry import label
 
-_TITLES = {
-    "recall_at_10": "R@10",
-    "recall_at_50": "R@50",
-    "recall_at_100": "R@100",
-    "mrr": "MRR",
-}
 _COLUMNS = {
-    f"{prefix}{metric}": f"{title}{suffix}"
-    for prefix, suffix in (("", ""), ("among_new.", " among new"))
-    for metric, title in _TITLES.items()
+    f"{prefix}{metric}": f"{label(metric)}{suffix}"
+    for prefix, suffix in (("", ""), (AMONG_NEW, " among new"))
+    for metric in METRICS
 }
 
 

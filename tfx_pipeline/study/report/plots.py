@@ -16,9 +16,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from tfx_pipeline.study.grid.config import Cell, Side
-from tfx_pipeline.study.report.labels import cell_label, title
+from tfx_pipeline.study.report.labels import cell_label
 from tfx_pipeline.study.statistics import Mean
 from tfx_pipeline.study.trials.results import Results
+from trainer.contract.metric_registry import label
 from trainer.evaluation.baselines_config import BASELINES
 
 _MARKERS = "osD^vP*X<>hp"
@@ -46,12 +47,12 @@ def write_plots(folder: Path, results: Results, metrics: Sequence[str]) -> list[
     for metric in metrics:
         if any(results.mean(Side(cell), metric) for cell in results.cells):
             file_name = f"study-{metric.replace('_', '-')}.png"
-            save(plot_intervals(results, metric), f"{title(metric)} by cell", file_name)
+            save(plot_intervals(results, metric), f"{label(metric)} by cell", file_name)
     if len(metrics) > 1 and _points(results, *metrics[:2]):
-        name = f"{title(metrics[0])} against {title(metrics[1])}"
+        name = f"{label(metrics[0])} against {label(metrics[1])}"
         save(plot_trade_off(results, metrics[0], metrics[1]), name, "study-trade-off.png")
     if _points(results, metrics[0]):
-        name = f"{title(metrics[0])} by parameters outside the embedding tables"
+        name = f"{label(metrics[0])} by parameters outside the embedding tables"
         save(plot_parameters(results, metrics[0]), name, "study-parameters.png")
     return written
 
@@ -101,7 +102,7 @@ def plot_intervals(results: Results, metric: str) -> Figure:
     axes.set_yticks(range(len(shown)), labels, fontsize=8)
     axes.set_ylim(len(shown) - 0.5, -0.5)
     _draw_baselines(axes, results, metric)
-    axes.set_xlabel(f"{title(metric)}, test users; mean and 95 % interval over seeds")
+    axes.set_xlabel(f"{label(metric)}, test users; mean and 95 % interval over seeds")
     axes.grid(axis="x", alpha=0.3)
     return figure
 
@@ -139,8 +140,8 @@ def plot_trade_off(results: Results, first: str, second: str) -> Figure:
         axes.plot([], [], marker, color="grey", label=objective)
     for text in beyond:
         axes.plot([], [], " ", label=f"far off: {text}")
-    axes.set_xlabel(f"{title(first)}, test users; mean and standard deviation over seeds")
-    axes.set_ylabel(title(second))
+    axes.set_xlabel(f"{label(first)}, test users; mean and standard deviation over seeds")
+    axes.set_ylabel(label(second))
     _finish(axes)
     return figure
 
@@ -167,7 +168,7 @@ def plot_parameters(results: Results, metric: str) -> Figure:
         axes.plot([], [], "o", color=colour, label=tower)
     axes.set_xscale("log")
     axes.set_xlabel("parameters outside the embedding tables (hollow: equal parameters)")
-    axes.set_ylabel(f"{title(metric)}, test users; mean and 95 % interval")
+    axes.set_ylabel(f"{label(metric)}, test users; mean and 95 % interval")
     _finish(axes)
     return figure
 

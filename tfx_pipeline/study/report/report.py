@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Sequence
 
 from tfx_pipeline.study.grid.definition import Study
-from tfx_pipeline.study.report.labels import side_labels, spread, title
+from tfx_pipeline.study.report.labels import side_labels, spread
 from tfx_pipeline.study.report.new_tags_table import new_tags_report
 from tfx_pipeline.study.report.questions import Answer
 from tfx_pipeline.study.report.tables import markdown_table, result_table
 from tfx_pipeline.study.statistics import Difference
 from tfx_pipeline.study.trials.new_tags_results import NewTagsResults
 from tfx_pipeline.study.trials.results import Results
+from trainer.contract.metric_registry import label
 
 
 def build_report(
@@ -34,7 +35,7 @@ def build_report(
       Markdown, ending with a line break.
     """
     header, rows = result_table(results, study.config.metrics)
-    num_words = header.index(title(study.config.metrics[0]))
+    num_words = header.index(label(study.config.metrics[0]))
     parts = [*_introduction(study, results), *notes, markdown_table(header, rows, num_words)]
     parts += [f"![{name}]({path})" for name, path in plots]
     if answers:
@@ -65,7 +66,7 @@ def _introduction(study: Study, results: Results) -> list[str]:
     for name in dict.fromkeys(cell.objective for cell in results.cells):
         metric = study.training_config(name).early_stopping_metric
         objectives.setdefault(metric, []).append(f"`{name}`")
-    chosen = [f"{title(metric)} ({', '.join(names)})" for metric, names in objectives.items()]
+    chosen = [f"{label(metric)} ({', '.join(names)})" for metric, names in objectives.items()]
     parts.append(f"The state kept is the best by {'; by '.join(chosen)}.")
     if results.has_budgets:
         parts.append(
@@ -98,7 +99,7 @@ def summary(one: Answer) -> str:
         verdicts = [c.verdict for c in one.comparisons if c.metric == metric]
         counts = {verdict: verdicts.count(verdict) for verdict in verdicts}
         words = [f"{verdict} in {count} of {len(verdicts)}" for verdict, count in counts.items()]
-        parts.append(f"{title(metric)} {', '.join(words)}")
+        parts.append(f"{label(metric)} {', '.join(words)}")
     return "; ".join(parts) + "."
 
 
@@ -115,7 +116,7 @@ def _comparison_table(one: Answer) -> str:
                 reference,
                 other,
                 *[comparison.other.cell.budget] * has_budgets,
-                title(comparison.metric),
+                label(comparison.metric),
                 spread(comparison.reference_mean, comparison.metric),
                 spread(comparison.other_mean, comparison.metric),
                 _difference(comparison.difference),

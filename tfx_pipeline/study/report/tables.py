@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from tfx_pipeline.study.grid.config import Cell, Side
-from tfx_pipeline.study.report.labels import spread, title
+from tfx_pipeline.study.report.labels import spread
 from tfx_pipeline.study.statistics import mean_of
 from tfx_pipeline.study.trials.results import Results
+from trainer.contract.metric_registry import label
 from trainer.evaluation.baselines_config import BASELINES
 
 Rows = list[list[str]]
@@ -24,7 +25,7 @@ def result_table(results: Results, metrics: Sequence[str]) -> tuple[list[str], R
     """
     header = ["tower", "objective"]
     header += ["data set"] * results.has_data_sets + ["budget"] * results.has_budgets
-    header += [*(title(metric) for metric in metrics), "parameters", "width", "examples/s"]
+    header += [*(label(metric) for metric in metrics), "parameters", "width", "examples/s"]
     rows = []
     for data_set in results.data_sets:
         cells = [cell for cell in results.cells if cell.data_set == data_set]

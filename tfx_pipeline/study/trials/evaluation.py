@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from tfx_pipeline.study.grid.config import USER_METRICS
 from trainer.contract import features as f
 from trainer.contract.list_column import ListValues
 from trainer.contract.memory import DomainMemory, remember
@@ -12,17 +13,6 @@ from trainer.data.snapshots import Snapshots
 from trainer.evaluation.figures import ItemScorer, TagScorer, evaluate, evaluate_users
 from trainer.evaluation.second_stage import SecondStage, mixed, over_chunks, two_stage_scores
 from trainer.model import InterestModel
-
-# Metrics that are stored user by user, so that a study can compare models on the same users.
-USER_METRICS = (
-    "precision_at_10",
-    "recall_at_10",
-    "ndcg_at_10",
-    "novel_precision_at_10",
-    "novel_recall_at_10",
-    "novel_ndcg_at_10",
-    "click_gauc",
-)
 
 # Weight w, and the domains of memory.
 _Stage = tuple[float, tuple[DomainMemory, ...]]

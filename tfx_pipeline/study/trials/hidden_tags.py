@@ -15,10 +15,17 @@ import tensorflow as tf
 import tf_keras
 
 from tfx_pipeline.study.trials.examples import StudyExamples
+from tfx_pipeline.study.trials.new_tags_results import AMONG_NEW, CUTS
 from trainer.config import ModelConfig, TrainingConfig
 from trainer.contract import features as f
 from trainer.contract.config_loader import require
 from trainer.contract.list_column import ListValues
+from trainer.contract.metric_registry import (
+    NUM_USERS,
+    NUM_USERS_WITHOUT_TRUTH,
+    RECALL,
+    RECIPROCAL_RANK,
+)
 from trainer.data.snapshots import Snapshots
 from trainer.evaluation import baselines
 from trainer.evaluation.figures import TagScorer, users_at_once
@@ -28,7 +35,6 @@ from trainer.fitting.loop import FitResult, fit
 from trainer.model import InterestModel
 from trainer.towers.tag_views import TagAttributes
 
-CUTS = (10, 50, 100)
 _HIDDEN = -2  # unlike -1, a label out of vocabulary
 
 
@@ -162,17 +168,17 @@ def evaluate_new_tags(
         relevant = _is_label(truth.take(rows), num_tags)
         columns = {
             "": _ranks(scores, ties)[:, new_tags],
-            "among_new.": _ranks(scores[:, new_tags], ties[:, new_tags]),
+            AMONG_NEW: _ranks(scores[:, new_tags], ties[:, new_tags]),
         }
         for prefix, ranks in columns.items():
             for name, values in _rank_metrics(ranks, relevant[:, new_tags]).items():
                 parts.setdefault(f"{prefix}{name}", []).append(values)
     by_user = {name: np.concatenate(values) for name, values in parts.items()}
     means = {name: mean_defined(values) for name, values in by_user.items()}
-    num_users = float(np.count_nonzero(~np.isnan(by_user["mrr"])))
+    num_users = float(np.count_nonzero(~np.isnan(by_user[RECIPROCAL_RANK.name])))
     return {name: None if np.isnan(mean) else mean for name, mean in means.items()} | {
-        "num_users": num_users,
-        "num_users_without_truth": snapshots.num_examples - num_users,
+        NUM_USERS.name: num_users,
+        NUM_USERS_WITHOUT_TRUTH.name: snapshots.num_examples - num_users,
         "num_tags": float(num_tags),
         "num_new_tags": float(len(new_tags)),
     }
@@ -201,9 +207,9 @@ def _rank_metrics(ranks: np.ndarray, relevant: np.ndarray) -> dict[str, np.ndarr
     result = {}
     for k in CUTS:
         hits = (relevant & (ranks <= k)).sum(axis=1)
-        result[f"recall_at_{k}"] = np.where(undefined, np.nan, hits / np.maximum(num_relevant, 1))
+        result[RECALL.at(k)] = np.where(undefined, np.nan, hits / np.maximum(num_relevant, 1))
     best = np.where(relevant, ranks, np.iinfo(np.int64).max).min(axis=1)
-    result["mrr"] = np.where(undefined, np.nan, 1 / best)
+    result[RECIPROCAL_RANK.name] = np.where(undefined, np.nan, 1 / best)
     return result
 
 

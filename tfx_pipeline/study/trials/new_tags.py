@@ -26,11 +26,12 @@ from tfx_pipeline.study.trials.trial_store import TrialStore, pending_trials
 from tfx_pipeline.study.trials.trials import Trial
 from tfx_pipeline.terminal.console import Console
 from trainer.config import ModelConfig, RankingConfig
+from trainer.contract.metric_registry import RECALL, label
 
 TRIALS_DIR = "new_tags"
 CODE = "tfx_pipeline.study.trials.held_out_tags"
 _SHOWN = {
-    f"eval.{who}.recall_at_10": f"{who.replace('_', ' ')} R@10"
+    f"eval.{who}.{RECALL.at(10)}": f"{who.replace('_', ' ')} {label(RECALL.at(10))}"
     for who in (VIEWS, ID_ONLY, *BASELINES)
 }
 

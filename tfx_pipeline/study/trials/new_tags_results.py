@@ -7,10 +7,15 @@ from typing import Any
 from tfx_pipeline.study.grid.config import NewTagsConfig
 from tfx_pipeline.study.statistics import Mean, mean_of
 from tfx_pipeline.study.trials.trial import FinishedTrial
+from trainer.contract.metric_registry import RECALL, RECIPROCAL_RANK
 
 # Names of rankings in `tfx_pipeline.study.trials.hidden_tags`. The baselines need no model.
 VIEWS, ID_ONLY = "views", "id_only"
 BASELINES = ("popularity_of_category", "random")
+# Metrics of each ranking; with the prefix, of lists of new tags alone.
+CUTS = (10, 50, 100)
+METRICS = (*(RECALL.at(k) for k in CUTS), RECIPROCAL_RANK.name)
+AMONG_NEW = "among_new."
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ from tfx_pipeline.study.grid.config import (
     StudyConfig,
 )
 from tfx_pipeline.study.grid.definition import Study
-from tfx_pipeline.study.report.labels import side_labels, spread, title
+from tfx_pipeline.study.report.labels import side_labels, spread
 from tfx_pipeline.study.report.page import BEGIN, END, check_page, write_page
 from tfx_pipeline.study.report.plots import bulk, plot_intervals, plot_trade_off, write_plots
 from tfx_pipeline.study.report.questions import answer
@@ -58,22 +58,6 @@ def study():
 
 
 # --- words ---
-
-
-@pytest.mark.parametrize(
-    ("metric", "expected"),
-    [
-        ("precision_at_10", "P@10"),
-        ("novel_ndcg_at_5", "novel NDCG@5"),
-        ("recall_at_20", "R@20"),
-        ("click_gauc", "click GAUC"),
-        ("distinct_top10", "distinct"),
-        ("tagged_impressions_at_3", "tagged@3"),
-        ("tag_ctr_at_3", "tag CTR@3"),
-    ],
-)
-def test_metric_has_a_short_title(metric, expected):
-    assert title(metric) == expected
 
 
 def test_spread_shows_what_there_is():

@@ -16,13 +16,15 @@ from tests.trainer.toy_training import (
     validation_part,
 )
 from tfx_pipeline.evaluation.figures import evaluate_baselines
+from tfx_pipeline.study.grid.config import USER_METRICS
 from tfx_pipeline.study.trials.baseline_figures import baseline_figures
-from tfx_pipeline.study.trials.evaluation import USER_METRICS, evaluate_stages
+from tfx_pipeline.study.trials.evaluation import evaluate_stages
 from tfx_pipeline.study.trials.examples import StudyExamples
 from tfx_pipeline.study.trials.training import run_trial
 from tfx_pipeline.study.trials.trial import TrialDefinition
-from trainer.config import MEAN_NDCG, RankingConfig
+from trainer.config import RankingConfig
 from trainer.contract.features import profile_vocabulary_name
+from trainer.contract.metric_registry import MEAN_NDCG
 from trainer.evaluation.baselines_config import BaselinesConfig
 from trainer.evaluation.fitted_baselines import fit_baselines
 from trainer.evaluation.second_stage import SecondStage
