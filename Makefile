@@ -60,7 +60,7 @@ bench: setup ## All benchmarks; results in build/bench/NAME.json
 bench-%: setup ## One benchmark, for example bench-index (SIZE=N for its size)
 	@$(VENV)/python -m benchmarks $*
 
-docs: setup ## Generate docs/configuration.md, commands.md, api.md, report.md and rooms.svg
+docs: setup ## Generate configuration.md, commands.md, api.md, report.md, signatures and rooms.svg
 	@mkdir -p build
 	@$(VENV)/python -m tfx_pipeline.reference.configuration > build/configuration.md
 	@mv build/configuration.md docs/configuration.md
@@ -70,6 +70,8 @@ docs: setup ## Generate docs/configuration.md, commands.md, api.md, report.md an
 	@mv build/api.md docs/api.md
 	@$(VENV)/python -m tfx_pipeline.reference.report > build/report.md
 	@mv build/report.md docs/report.md
+	@$(VENV)/python -m tfx_pipeline.reference.signatures > build/serving-signatures.md
+	@mv build/serving-signatures.md docs/serving-signatures.md
 	@$(VENV)/python -m scripts.rooms
 
 site: setup ## The documentation as a site, in build/site; a broken link fails

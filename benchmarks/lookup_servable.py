@@ -69,12 +69,13 @@ def export_lookup_servable(made_up: MadeUpTags, version_dir: Path) -> None:
     tf.random.set_seed(_SEED)
     num_leaves = default_num_leaves(len(made_up.vectors))
     index = ScannIndex(made_up.vectors, num_leaves, SearchParameters(num_leaves, NUM_CANDIDATES))
-    tune(index, made_up.vectors, made_up.tuning, K, TARGET_RECALL, NUM_CANDIDATES)
+    num_candidates = min(NUM_CANDIDATES, len(made_up.vectors))
+    tune(index, made_up.vectors, made_up.tuning, K, TARGET_RECALL, num_candidates)
     retrieval = TagRetrieval(
         LookupTowers(made_up.vectors, made_up.queries),
         index,
         K,
-        num_candidates=NUM_CANDIDATES,
+        num_candidates=num_candidates,
         tag_categories=made_up.categories.tolist(),
     )
     description = {"index": {"kind": "scann", "num_tags": len(made_up.vectors)}}

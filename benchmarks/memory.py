@@ -135,7 +135,8 @@ def export(folder: str, num_tags: int) -> None:
         parameters = SearchParameters(max(1, num_leaves // 10), 2 * NUM_CANDIDATES)
         index = ScannIndex(vectors, num_leaves, parameters)
     for name, memory in ((WITHOUT, ()), (WITH, (DomainMemory("clicked_tags", 0.5),))):
-        retrieval = TagRetrieval(towers, index, K, num_candidates=NUM_CANDIDATES, memory=memory)
+        num_candidates = min(NUM_CANDIDATES, num_tags)
+        retrieval = TagRetrieval(towers, index, K, num_candidates=num_candidates, memory=memory)
         description = {"index": {"num_tags": num_tags}}
         export_servable(retrieval, str(Path(folder) / name), description)
 

@@ -12,6 +12,7 @@ import grpc
 import grpc.aio
 import numpy as np
 
+from serving.client.answer_checks import check_answer, own_inputs
 from serving.client.answers import (
     Explanations,
     ItemScores,
@@ -175,8 +176,9 @@ class Dialogues:
         except TagClientError as error:
             if error.code is grpc.StatusCode.FAILED_PRECONDITION:
                 # This raises a clearer error if the version is too old to have `similar_tags`.
-                yield from self._learn_slots(SIMILAR_TAGS, own)
+                yield from self._learn_slots(SIMILAR_TAGS)
             raise
+        check_answer(self._model_name, SIMILAR_TAGS, prediction.outputs)
         neighbours = read_neighbours(prediction.outputs, tags, num_tags)
         return SimilarTags(neighbours, prediction.model_version)
 
@@ -221,28 +223,26 @@ class Dialogues:
         """
         slots, is_fresh = self._slots.get(signature_name), False
         if slots is None:
-            slots, is_fresh = (yield from self._learn_slots(signature_name, own)), True
+            slots, is_fresh = (yield from self._learn_slots(signature_name)), True
         try:
             tensors = {**to_tensors(features, slots, self._list_width), **own}
             # No output filter: old versions without probabilities refuse one that names them.
             prediction = yield from self.predict(tensors, signature_name)
-            return prediction, tensors
         except (TagClientError, ValueError) as error:
             is_refused = isinstance(error, ValueError) or (
                 error.code is grpc.StatusCode.INVALID_ARGUMENT
             )
             if is_fresh or not is_refused:
                 raise
-            relearned = yield from self._learn_slots(signature_name, own)
+            relearned = yield from self._learn_slots(signature_name)
             if relearned == slots:
                 raise
             tensors = {**to_tensors(features, relearned, self._list_width), **own}
             prediction = yield from self.predict(tensors, signature_name)
-            return prediction, tensors
+        check_answer(self._model_name, signature_name, prediction.outputs)
+        return prediction, tensors
 
-    def _learn_slots(
-        self, signature_name: str, own: Mapping[str, np.ndarray]
-    ) -> Dialogue[dict[str, InputSlot]]:
+    def _learn_slots(self, signature_name: str) -> Dialogue[dict[str, InputSlot]]:
         request = get_model_metadata_pb2.GetModelMetadataRequest(
             model_spec=self._spec(), metadata_field=["signature_def"]
         )
@@ -260,6 +260,7 @@ class Dialogues:
                 f"{advice} Its signatures: {', '.join(known)}.",
             )
         slots = input_slots(signatures.signature_def[signature_name])
+        own = own_inputs(signature_name)
         self._slots[signature_name] = {n: slot for n, slot in slots.items() if n not in own}
         return self._slots[signature_name]
 

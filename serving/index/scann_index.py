@@ -24,7 +24,7 @@ _MIN_BATCH = 16
 # Factors of a wider search: results far down a list lie in more leaves, and hashes order them less
 # reliably.
 _LEAVES_OF_WIDER = 4  # times the leaves of `search`
-_REORDERING_OF_WIDER = 1.5  # times k, at least; re-ordering is most of the cost of a search
+_REORDERING_OF_WIDER = 1.5  # times N, at least; re-ordering is most of the cost of a search
 # Other versions do not load with this TensorFlow, or load and answer but spin at exit.
 SUPPORTED_VERSION = "1.3.2"
 if importlib.metadata.version("scann") != SUPPORTED_VERSION:
@@ -59,9 +59,9 @@ class SearchParameters:
             require(value >= 1, name, "be a positive integer", value)
 
 
-def default_num_leaves(num_candidates: int) -> int:
-    """Returns the default number of leaves, the square root of the number of candidates."""
-    return max(1, round(math.sqrt(num_candidates)))
+def default_num_leaves(num_tags: int) -> int:
+    """Returns the default number of leaves, the square root of the number of tags."""
+    return max(1, round(math.sqrt(num_tags)))
 
 
 class ScannIndex(TopKIndex):
@@ -80,7 +80,7 @@ class ScannIndex(TopKIndex):
         """Trains the tree and the hashing.
 
         Args:
-          candidates: float32 [num_candidates, dimension], candidate vectors.
+          candidates: float32 [num_tags, dimension], candidate vectors.
           num_leaves: Number of leaves of the tree.
           search_parameters: Parameters of `search`; to change them, replace the attribute.
           training_iterations: Number of iterations of the clustering.
@@ -90,15 +90,15 @@ class ScannIndex(TopKIndex):
           ValueError: There are too few candidates for ScaNN, or fewer candidates than leaves.
         """
         super().__init__(name=name)
-        num_candidates = len(candidates)
+        num_tags = len(candidates)
         require(
-            num_candidates >= MIN_CANDIDATES,
+            num_tags >= MIN_CANDIDATES,
             "candidates",
             f"be at least {MIN_CANDIDATES} for ScaNN; use the exact index",
-            num_candidates,
+            num_tags,
         )
         require(
-            1 <= num_leaves <= num_candidates,
+            1 <= num_leaves <= num_tags,
             "num_leaves",
             "be between 1 and the candidates",
             num_leaves,
@@ -111,7 +111,7 @@ class ScannIndex(TopKIndex):
                 num_leaves=num_leaves,
                 num_leaves_to_search=num_leaves,
                 training_iterations=training_iterations,
-                training_sample_size=num_candidates,
+                training_sample_size=num_tags,
             )
             .score_ah(dimensions_per_block=2)
             .reorder(search_parameters.num_reordering_candidates)
@@ -120,19 +120,21 @@ class ScannIndex(TopKIndex):
             .serialize_to_module()
         )
 
-    def search(self, queries: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
+    def search(self, queries: tf.Tensor, num_candidates: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Searches approximately, see `TopKIndex.search`."""
-        return self._search(queries, k, self.search_parameters)
+        return self._search(queries, num_candidates, self.search_parameters)
 
-    def search_wider(self, queries: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Searches four times the leaves and re-orders 1.5 times k candidates or more."""
+    def search_wider(self, queries: tf.Tensor, num_candidates: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Searches four times the leaves and re-orders 1.5 times N candidates or more."""
         tuned = self.search_parameters
-        num_reordering = max(int(_REORDERING_OF_WIDER * k), tuned.num_reordering_candidates)
+        num_reordering = max(
+            int(_REORDERING_OF_WIDER * num_candidates), tuned.num_reordering_candidates
+        )
         wider = SearchParameters(_LEAVES_OF_WIDER * tuned.num_leaves_to_search, num_reordering)
-        return self._search(queries, k, wider)
+        return self._search(queries, num_candidates, wider)
 
     def _search(
-        self, queries: tf.Tensor, k: int, parameters: SearchParameters
+        self, queries: tf.Tensor, num_candidates: int, parameters: SearchParameters
     ) -> tuple[tf.Tensor, tf.Tensor]:
         # `recreate_handle` makes the searcher from the saved tensors, once per shared name.
         searcher = scann_ops.ScannSearcher(self._state.recreate_handle())
@@ -142,15 +144,17 @@ class ScannIndex(TopKIndex):
         num_padding = tf.maximum(_MIN_BATCH - num_queries, 0)
         result = searcher.search_batched(
             tf.pad(queries, [[0, num_padding], [0, 0]]),
-            final_num_neighbors=k,
-            pre_reorder_num_neighbors=max(k, parameters.num_reordering_candidates),
+            final_num_neighbors=num_candidates,
+            pre_reorder_num_neighbors=max(num_candidates, parameters.num_reordering_candidates),
             leaves_to_search=min(self.num_leaves, parameters.num_leaves_to_search),
         )
         # If few leaves are searched, ScaNN returns fewer columns, or NaN instead of a score.
-        num_missing = k - tf.shape(result.indices)[1]
+        num_missing = num_candidates - tf.shape(result.indices)[1]
         padding = [[0, 0], [0, num_missing]]
         distances, indices = result.distances[:num_queries], result.indices[:num_queries]
         scores = tf.pad(distances, padding, constant_values=float("nan"))
         positions = tf.pad(indices, padding)
         positions = tf.where(tf.math.is_nan(scores), NOT_FOUND, positions)
-        return tf.ensure_shape(scores, [None, k]), tf.ensure_shape(positions, [None, k])
+        return tf.ensure_shape(scores, [None, num_candidates]), tf.ensure_shape(
+            positions, [None, num_candidates]
+        )

@@ -16,16 +16,16 @@ NOT_FOUND = -1  # replaces a position if an approximate index found fewer than k
 _TRUSTED_DEPTH = 1.5  # times k
 
 
-def trusted_depth(k: int, num_neighbors: int) -> int:
+def trusted_depth(k: int, num_candidates: int) -> int:
     """Returns the depth to which an index's list is relied on, if a caller excludes its first tags.
 
     Tuning ensures that the k places that end at this depth reach the target recall as well.
 
     Args:
       k: Number of results per query.
-      num_neighbors: Number of results that the index is asked for; at least k.
+      num_candidates: N, number of candidates that the index is asked for; at least k.
     """
-    return min(int(_TRUSTED_DEPTH * k), num_neighbors)
+    return min(int(_TRUSTED_DEPTH * k), num_candidates)
 
 
 class TopKIndex(tf.Module, abc.ABC):
@@ -38,21 +38,21 @@ class TopKIndex(tf.Module, abc.ABC):
     is_exact: bool
 
     @abc.abstractmethod
-    def search(self, queries: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Searches for the k best candidates of each query.
+    def search(self, queries: tf.Tensor, num_candidates: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Searches for the N best candidates of each query.
 
         Args:
           queries: float32 [batch, dimension], query vectors.
-          k: Number of results per query, at most the number of candidates.
+          num_candidates: N, number of candidates per query, at most the number of tags.
 
         Returns:
-          `scores` float32 [batch, k], greatest first, and `positions` int32 [batch, k]. An
+          `scores` float32 [batch, N], greatest first, and `positions` int32 [batch, N]. An
           approximate index may find fewer; the rest has the score NaN.
         """
 
-    def search_wider(self, queries: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Searches with more work, for a k above that for which an approximate index is tuned."""
-        return self.search(queries, k)
+    def search_wider(self, queries: tf.Tensor, num_candidates: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Searches with more work, for an N above that for which an approximate index is tuned."""
+        return self.search(queries, num_candidates)
 
 
 class BruteForceIndex(TopKIndex):
@@ -64,7 +64,7 @@ class BruteForceIndex(TopKIndex):
         """Builds the exact index.
 
         Args:
-          candidates: float32 [num_candidates, dimension], candidate vectors.
+          candidates: float32 [num_tags, dimension], candidate vectors.
           name: Name of the module.
 
         Raises:
@@ -84,9 +84,9 @@ class BruteForceIndex(TopKIndex):
         self._variables = list(layer.variables)
         self._get_layer = lambda: layer
 
-    def search(self, queries: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
+    def search(self, queries: tf.Tensor, num_candidates: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Searches exactly, see `TopKIndex.search`; of equal scores the lower position is first."""
-        return self._get_layer()(queries, k=k)
+        return self._get_layer()(queries, k=num_candidates)
 
 
 def recall(found: np.ndarray, exact: np.ndarray) -> float:

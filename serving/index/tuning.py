@@ -55,7 +55,7 @@ def tune(
     queries: np.ndarray,
     k: int,
     target: float,
-    num_neighbors: int | None = None,
+    num_candidates: int | None = None,
 ) -> list[CurvePoint]:
     """Measures the curve of recall against speed, and sets the index to the chosen point.
 
@@ -63,26 +63,26 @@ def tune(
 
     Args:
       index: Built index, whose `search_parameters` are replaced.
-      candidates: float32 [num_candidates, dimension], vectors that the index was built from.
+      candidates: float32 [num_tags, dimension], vectors that the index was built from.
       queries: float32 [num_queries, dimension], vectors of validation users.
       k: Number of results per query that `retrieve` returns.
       target: Recall to reach.
-      num_neighbors: Number of results per query that the index will be asked for, at least k;
-        None: k.
+      num_candidates: N, number of candidates per query that the index will be asked for, at least
+        k; None: k.
 
     Returns:
       The measured points. If no point reaches the target, the one with the highest recall@k is
       chosen; the index evaluator will not bless it.
     """
-    num_neighbors = num_neighbors or k
+    num_candidates = num_candidates or k
     brute_force = BruteForceIndex(candidates)  # built once, as it copies the candidates
-    depth = trusted_depth(k, num_neighbors)
+    depth = trusted_depth(k, num_candidates)
     exact = search_all(lambda q: brute_force.search(q, depth)[1], queries)
     curve = []
-    for parameters in _grid(index.num_leaves, len(candidates), k, num_neighbors):
+    for parameters in _grid(index.num_leaves, len(candidates), k, num_candidates):
         index.search_parameters = parameters
         search = tf.function(
-            lambda q: index.search(q, num_neighbors)[1][:, :depth], autograph=False
+            lambda q: index.search(q, num_candidates)[1][:, :depth], autograph=False
         )
         found = search_all(search, queries)
         curve.append(
@@ -101,9 +101,7 @@ def tune(
     return [dataclasses.replace(point, is_chosen=point is chosen) for point in curve]
 
 
-def _choose(
-    curve: list[CurvePoint], num_leaves: int, num_candidates: int, target: float
-) -> CurvePoint:
+def _choose(curve: list[CurvePoint], num_leaves: int, num_tags: int, target: float) -> CurvePoint:
     """Returns the cheapest point above the target, by a count of work and not by the clock.
 
     Timings differ from run to run, but the same vectors must give the same index. The recall of
@@ -111,7 +109,7 @@ def _choose(
     """
 
     def work(point: CurvePoint) -> float:
-        hashed = num_candidates * point.num_leaves_to_search / num_leaves
+        hashed = num_tags * point.num_leaves_to_search / num_leaves
         return hashed + _REORDERING_WORK * point.num_reordering_candidates
 
     for margin, margin_below_head in ((_MARGIN, _MARGIN_BELOW_HEAD), (0.0, 0.0)):
@@ -153,15 +151,10 @@ def seconds(search: Callable, batch: tf.Tensor) -> float:
     return time.perf_counter() - start
 
 
-def _grid(
-    num_leaves: int, num_candidates: int, k: int, num_neighbors: int
-) -> list[SearchParameters]:
+def _grid(num_leaves: int, num_tags: int, k: int, num_candidates: int) -> list[SearchParameters]:
     leaves = sorted({max(1, round(num_leaves * share)) for share in _SHARES_OF_LEAVES})
     # All returned results are re-ordered in any case.
     reordering = sorted(
-        {
-            min(num_candidates, max(num_neighbors, round(k * factor)))
-            for factor in (1.5, 2.5, 4.0, 8.0)
-        }
+        {min(num_tags, max(num_candidates, round(k * factor))) for factor in (1.5, 2.5, 4.0, 8.0)}
     )
     return [SearchParameters(leaf, reorder) for leaf in leaves for reorder in reordering]

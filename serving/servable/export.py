@@ -18,6 +18,8 @@ from serving.servable.warmup_records import record_answers, write_warmup_records
 from trainer.contract import signatures as s
 from trainer.contract.manifest import write_manifest
 from trainer.contract.raw_features import parse_examples
+from trainer.contract.signature_rows import WITH_CLICK_LOSS, WITH_MEMORY, Export
+from trainer.contract.signature_specs import SignatureMaker
 from trainer.contract.whole_files import write_json
 
 # `tf.saved_model.save` refuses ops that are not TensorFlow's own, unless their namespace is listed.
@@ -61,39 +63,33 @@ def build_signatures(module: TagRetrieval) -> dict[str, Any]:
     """
     towers = module.towers.signatures
     served = _SignatureFunctions(module)
-    raw = towers[s.EMBED_USERS].structured_input_signature[1]
-    by_score_tags = towers[s.SCORE_TAGS].structured_input_signature[1]
-    by_score_items = towers[s.SCORE_ITEMS].structured_input_signature[1]
     dimension = towers[s.EMBED_USERS].structured_outputs[s.QUERY_EMBEDDINGS].shape[-1]
-    examples = {s.EXAMPLES: tf.TensorSpec([None], tf.string, s.EXAMPLES)}
-    embeddings = {
-        s.QUERY_EMBEDDINGS: tf.TensorSpec([None, dimension], tf.float32, s.QUERY_EMBEDDINGS)
+    properties = {
+        WITH_CLICK_LOSS: s.CLICK_EMBEDDINGS in towers[s.CANDIDATES].structured_outputs,
+        WITH_MEMORY: module.memory is not None,
     }
-    similar_to = {s.SIMILAR_TO: tf.TensorSpec([None], tf.string, s.SIMILAR_TO)}
-    rules = {
-        name: tf.TensorSpec([None, None], tf.string, name)
-        for name in (s.EXCLUDE_TAGS, s.ALLOW_CATEGORIES)
+    maker = SignatureMaker(
+        Export.SERVABLE,
+        towers[s.EMBED_USERS].structured_input_signature[1],
+        {"d": dimension},
+        frozenset(name for name, is_there in properties.items() if is_there),
+    )
+    functions = {
+        s.SERVING_DEFAULT: served.serve_examples,
+        s.RETRIEVE: served.retrieve,
+        s.RETRIEVE_FILTERED: served.retrieve_filtered,
+        s.RETRIEVE_BY_EMBEDDING: served.retrieve_by_embedding,
+        s.RETRIEVE_CANDIDATES: served.retrieve_candidates,
+        s.EMBED_USERS: served.embed_users,
+        s.EMBED_EXAMPLES: served.embed_examples,
+        s.CANDIDATES: served.candidates,
+        s.SCORE_TAGS: served.score_tags,
+        s.SIMILAR_TAGS: served.similar_tags,
+        s.SCORE_ITEMS: served.score_items,
     }
-    functions = [
-        (s.SERVING_DEFAULT, served.serve_examples, examples),
-        (s.RETRIEVE, served.retrieve, raw),
-        (s.RETRIEVE_FILTERED, served.retrieve_filtered, {**raw, **rules}),
-        (s.RETRIEVE_BY_EMBEDDING, served.retrieve_by_embedding, embeddings),
-        (s.RETRIEVE_CANDIDATES, served.retrieve_candidates, embeddings),
-        (s.EMBED_USERS, served.embed_users, raw),
-        (s.EMBED_EXAMPLES, served.embed_examples, examples),
-        (s.CANDIDATES, served.candidates, {}),
-        (s.SCORE_TAGS, served.score_tags, by_score_tags),
-        (s.SIMILAR_TAGS, served.similar_tags, similar_to),
-        (s.SCORE_ITEMS, served.score_items, by_score_items),
-    ]
     if s.EXPLAIN in towers:  # not those of older versions
-        by_explain = towers[s.EXPLAIN].structured_input_signature[1]
-        functions.append((s.EXPLAIN, served.explain, by_explain))
-    return {
-        name: tf.function(function, autograph=False).get_concrete_function(**inputs)
-        for name, function, inputs in functions
-    }
+        functions[s.EXPLAIN] = served.explain
+    return maker.make(functions)
 
 
 class _SignatureFunctions:

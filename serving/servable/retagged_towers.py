@@ -18,6 +18,8 @@ import tensorflow as tf
 
 from trainer.contract import signatures as s
 from trainer.contract.config_loader import require
+from trainer.contract.signature_rows import WITH_CLICK_LOSS, Export
+from trainer.contract.signature_specs import SignatureMaker
 
 _TABLES = (s.CANDIDATE_EMBEDDINGS, s.RANKING_EMBEDDINGS, s.CLICK_EMBEDDINGS)
 _REWEIGHTED = (s.CANDIDATE_EMBEDDINGS, s.RANKING_EMBEDDINGS)
@@ -242,10 +244,12 @@ class RetaggedTowers(tf.Module):
         }
         if s.EXPLAIN_BY_EMBEDDING in base:
             functions[s.EXPLAIN] = explain
-        made = {
-            name: tf.function(function, autograph=False).get_concrete_function(
-                **base[name].structured_input_signature[1]
-            )
-            for name, function in functions.items()
-        }
-        return {name: base[name] for name in (s.EMBED_EXAMPLES, s.EMBED_USERS)} | made
+        has_clicks = s.CLICK_EMBEDDINGS in self._tables
+        maker = SignatureMaker(
+            Export.TOWERS,
+            base[s.EMBED_USERS].structured_input_signature[1],
+            {"d": base[s.EMBED_USERS].structured_outputs[s.QUERY_EMBEDDINGS].shape[-1]},
+            frozenset([WITH_CLICK_LOSS] if has_clicks else []),
+        )
+        embed = {name: base[name] for name in (s.EMBED_EXAMPLES, s.EMBED_USERS)}
+        return embed | maker.make(functions)

@@ -9,56 +9,23 @@ needed here, so any towers with these signatures can be served.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.trackable.asset import Asset
-from tensorflow.python.trackable.base import Trackable
-from tensorflow.python.trackable.resource import CapturableResource
 
 from serving.index.top_k import NOT_FOUND, TopKIndex
+from serving.servable.candidates import Candidates, columns
 from serving.servable.memory_explanations import explain_with_memory
 from serving.servable.tag_filter import TagFilter
 from serving.servable.tag_memory import History, TagMemory, log_mixture, shares_of, unite
 from serving.servable.tag_neighbours import TagNeighbours
+from serving.servable.traced_parts import TracedOnce, state_of
 from trainer.contract import signatures as s
 from trainer.contract.config_loader import require
 from trainer.contract.features import weights_name
 from trainer.contract.memory import DomainMemory
-
-
-@dataclasses.dataclass(frozen=True)
-class Candidates:
-    """The candidates of the first stage, best first.
-
-    Attributes:
-      rows: int32 [batch, N], rows in the tag tables; 0 where nothing was found.
-      is_found: bool [batch, N], whether a place holds a candidate; an approximate index may find
-        fewer than N.
-      logits: float32 [batch, N], exact multi-class logits; -inf where nothing was found.
-      log_normalizer: float32 [batch, 1], logarithm of the sum of the logits' exponentials; with
-        memory and a separate ranking score [batch, 2], the second one of the ranking score.
-    """
-
-    rows: tf.Tensor
-    is_found: tf.Tensor
-    logits: tf.Tensor
-    log_normalizer: tf.Tensor
-
-
-@dataclasses.dataclass(frozen=True)
-class _TracedOnce:
-    """Parts of the computation that several signatures share, as functions in the saved graph.
-
-    What is saved is loaded often: a part that stood in every signature would be read, and kept in
-    memory, once for each of them.
-    """
-
-    read_history: Callable[..., tuple[tf.Tensor, ...]]
-    propose: Callable[..., tuple[tf.Tensor, ...]]
-    rank: Callable[..., dict[str, tf.Tensor]]
 
 
 class TagRetrieval(tf.Module):
@@ -89,7 +56,7 @@ class TagRetrieval(tf.Module):
           towers: Loaded SavedModel with the signatures of `trainer.contract.signatures`.
           index: Index over the rows of `candidate_embeddings`, or over the served rows of them.
           k: Number of tags returned for a user; if there are fewer tags, all are returned.
-          num_candidates: Number N of tags that the index proposes; at least k is used; None: k.
+          num_candidates: N, number of tags that the index proposes, from k to all; None: k.
           tag_slope: Slope a of `sigmoid(a * log p + b)`, the probability of a click on a tag; p is
             the tag's share in the softmax over the candidates, with memory in the mixture.
           tag_intercept: Intercept b of the same formula.
@@ -105,8 +72,7 @@ class TagRetrieval(tf.Module):
           ValueError: `k`, `num_candidates`, `tag_slope` or `min_probability` is out of range.
         """
         super().__init__(name=name)
-        num_candidates = k if num_candidates is None else num_candidates
-        _check_numbers(k, num_candidates, tag_slope, min_probability)
+        _check_numbers(k, tag_slope, min_probability)
         self._served_rows: tf.Variable | None = None
         if served_rows is not None:
             rows = np.asarray(served_rows, np.int32)
@@ -115,7 +81,7 @@ class TagRetrieval(tf.Module):
         # The towers are kept behind a function and only what they read is tracked: otherwise
         # TensorFlow would save every signature of the towers beside those of the servable.
         self._get_towers = lambda: towers
-        self._tower_state = _state_of(towers)
+        self._tower_state = state_of(towers)
         tables = self.candidates()
         embeddings, ranking = tables[s.CANDIDATE_EMBEDDINGS], tables[s.RANKING_EMBEDDINGS]
         self.index = index
@@ -129,9 +95,10 @@ class TagRetrieval(tf.Module):
         self.memory = TagMemory(memory) if memory else None
         self.num_tags = int(self._tags.shape[0])
         self.k = min(k, self.num_tags)
-        self.num_candidates = min(max(num_candidates, k), self.num_tags)
+        self.num_candidates = self.k if num_candidates is None else num_candidates
+        _check_candidates(self.num_candidates, self.k, self.num_tags)
         self.tag_neighbours = TagNeighbours(self._tags, self._embeddings, self.tag_filter, self.k)
-        self._traced = _TracedOnce(
+        self._traced = TracedOnce(
             read_history=tf.function(self._read_history, autograph=False),
             propose=tf.function(self._propose, autograph=False),
             rank=tf.function(self._rank, autograph=False),
@@ -152,7 +119,7 @@ class TagRetrieval(tf.Module):
 
     def _read_history(self, features: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         assert self.memory is not None
-        return _columns(self.memory.read(features, self.tag_filter))
+        return columns(self.memory.read(features, self.tag_filter))
 
     def search(
         self, query_embeddings: tf.Tensor, history: History | None = None
@@ -176,8 +143,8 @@ class TagRetrieval(tf.Module):
         self, query_embeddings: tf.Tensor, found: Candidates, history: History | None = None
     ) -> dict[str, tf.Tensor]:
         """Runs the second stage: the outputs of `search` from candidates and history."""
-        remembered = None if history is None else _columns(history)
-        return self._traced.rank(query_embeddings, _columns(found), remembered)
+        remembered = None if history is None else columns(history)
+        return self._traced.rank(query_embeddings, columns(found), remembered)
 
     def _rank(
         self,
@@ -252,7 +219,7 @@ class TagRetrieval(tf.Module):
 
     def _propose(self, query_embeddings: tf.Tensor) -> tuple[tf.Tensor, ...]:
         logits, positions = self.index.search(query_embeddings, self.num_candidates)
-        return _columns(self.rescored(query_embeddings, logits, positions))
+        return columns(self.rescored(query_embeddings, logits, positions))
 
     def rescored(
         self,
@@ -412,23 +379,14 @@ class TagRetrieval(tf.Module):
         return embedded[s.QUERY_EMBEDDINGS]
 
 
-def _check_numbers(k: int, num_candidates: int, tag_slope: float, min_probability: float) -> None:
+def _check_numbers(k: int, tag_slope: float, min_probability: float) -> None:
     require(k >= 1, "k", "be a positive integer", k)
-    require(num_candidates >= 1, "num_candidates", "be a positive integer", num_candidates)
     require(tag_slope > 0, "tag_slope", "be positive", tag_slope)
     require(
         0 <= min_probability < 1, "min_probability", "be at least 0 and below 1", min_probability
     )
 
 
-def _columns(parts: Candidates | History) -> tuple[tf.Tensor, ...]:
-    return tuple(getattr(parts, field.name) for field in dataclasses.fields(parts))
-
-
-def _state_of(towers: Any) -> list[Any]:
-    """Returns the variables, tables and files that the towers' signatures read."""
-    if not isinstance(towers, Trackable):  # functions without a state
-        return []
-    kinds = (tf.Variable, tf.lookup.StaticHashTable, CapturableResource, Asset)
-    found = tf.train.TrackableView(towers).descendants()
-    return [part for part in found if isinstance(part, kinds)]
+def _check_candidates(num_candidates: int, k: int, num_tags: int) -> None:
+    demand = f"be between k, {k}, and the number of tags, {num_tags}"
+    require(k <= num_candidates <= num_tags, "num_candidates", demand, num_candidates)

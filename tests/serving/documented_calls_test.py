@@ -36,16 +36,16 @@ def server(version_dir):
 def documented_signatures() -> dict[str, tuple[set[str], set[str]]]:
     """By signature, the names of its inputs and outputs, of a model with the domain `clicked`."""
     found = {}
-    for line in PAGE.read_text("utf-8").splitlines():
+    for line in PAGE.read_text("utf-8").partition("## Signatures of the towers")[0].splitlines():
         cells = [cell.strip() for cell in line.split("|")[1:-1]]
-        if len(cells) == 3 and re.fullmatch(r"`\w+`", cells[0]):
-            names = [set(re.findall(r"`([\w<>]+)`", cell)) for cell in cells[1:]]
+        if len(cells) == 4 and re.fullmatch(r"`\w+`", cells[0]):
+            names = [set(re.findall(r"`([\w<>]+)`", cell)) for cell in cells[2:]]
             inputs, outputs = (
                 {name.replace("<domain>", "clicked") for name in group} for group in names
             )
-            if cells[1].startswith("users"):
+            if cells[2].startswith("users"):
                 inputs |= USERS
-            found[cells[0].strip("`")] = (inputs, outputs - {s.RETRIEVE})
+            found[cells[0].strip("`")] = (inputs, outputs)
     return found
 
 

@@ -211,7 +211,7 @@ class _Served:
     @property
     def num_candidates(self) -> int:
         """N, tags proposed by the index."""
-        return min(max(self.stage.num_candidates, self.k), len(self.vectors))
+        return self.stage.candidates_among(len(self.vectors), self.k)
 
     def sizes(self) -> dict[str, Any]:
         """What the description of any index says of them."""

@@ -97,7 +97,7 @@ class SavedModelScorer:
         self._is_unknown = positions < 0
         # The index of a model never proposes a tag that the model does not know.
         num_known = int(np.sum(~self._is_unknown))
-        self._num_candidates = min(self.second_stage.num_candidates, num_known)
+        self._num_candidates = self.second_stage.candidates_among(num_known)
         self._tags = np.array([*(tag.encode() for tag in tags), b""], object)
         users = list(examples)
         self._row = {user: i for i, user in enumerate(users)}

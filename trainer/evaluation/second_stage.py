@@ -96,6 +96,15 @@ class SecondStage:
     memory_metric: str = ""
     memory_trials: tuple[MemoryTrial, ...] = ()
 
+    def candidates_among(self, num_tags: int, k: int = 1) -> int:
+        """Returns N where a model has fewer tags than it, or has to answer more.
+
+        Args:
+          num_tags: Number of tags that can be proposed.
+          k: Number of tags that are returned, at most `num_tags`.
+        """
+        return min(max(self.num_candidates, k), num_tags)
+
 
 def mixed(multi_class: Any, click: Any, click_weight: float) -> Any:
     """Computes `(1 - w) * multi_class + w * click` of logits or tag vectors, tensors or arrays."""

@@ -5,7 +5,7 @@ node of its own builds from the signature `CANDIDATES` and can rebuild without t
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -14,6 +14,13 @@ import tensorflow_transform as tft
 from trainer.contract import features as f
 from trainer.contract import signatures as s
 from trainer.contract.raw_features import parse_examples, raw_signature
+from trainer.contract.signature_rows import (
+    WITH_CLICK_LOSS,
+    WITH_TAG_VIEWS,
+    WITH_VECTOR_VIEW,
+    Export,
+)
+from trainer.contract.signature_specs import SignatureMaker
 from trainer.evaluation.calibration import Calibration
 from trainer.evaluation.second_stage import mixed
 from trainer.model import InterestModel
@@ -22,9 +29,6 @@ from trainer.saved.feature_ids import FeatureIds, vocabulary_names
 from trainer.saved.served_tower import ServedTower
 from trainer.saved.user_values import UserValues, signature
 from trainer.towers.tag_tower import TagVectors
-
-# Name, what is computed, and its inputs by name.
-_SignatureFunction = tuple[str, Callable[..., dict[str, tf.Tensor]], dict[str, tf.TensorSpec]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,51 +263,37 @@ class SavedTowers(tf.Module):
 
     def signatures(self) -> dict[str, Any]:
         """The signatures by name, as concrete functions."""
-        return {
-            name: tf.function(function, autograph=False).get_concrete_function(**inputs)
-            for name, function, inputs in self._signature_functions()
-        }
-
-    def _signature_functions(self) -> list[_SignatureFunction]:
-        """Name, function and inputs of each signature, in the order in which they are traced."""
-        model = self._get_model()
-        functions = _SignatureFunctions(self)
-        raw = self.raw_signature()
-        candidate_tags = _inputs(s.CANDIDATE_TAGS, [None, None])
-        item_tags = _inputs(s.ITEM_TAGS, [None, None, None])
-        vector = [None, model.query_dim]
-        queries = _inputs(s.QUERY_EMBEDDINGS, vector, tf.float32)
-        tables = _inputs(s.CANDIDATE_EMBEDDINGS, vector, tf.float32)
-        if model.training_config.click_objective is not None:
-            tables |= _inputs(s.CLICK_EMBEDDINGS, vector, tf.float32)
-        item_rows = _inputs(s.ITEM_TAG_ROWS, [None] * 3, tf.int64)
-        found: list[_SignatureFunction] = [
-            (s.EMBED_EXAMPLES, functions.embed_examples, _inputs(s.EXAMPLES, [None])),
-            (s.EMBED_USERS, functions.embed_users, raw),
-            (s.CANDIDATES, functions.candidates, {}),
-            (s.SCORE_TAGS, functions.score_tags, raw | candidate_tags),
-            (
-                s.SCORE_TAGS_BY_EMBEDDING,
-                functions.score_tags_by_embedding,
-                queries | candidate_tags,
-            ),
-            (s.SCORE_ITEMS, functions.score_items, raw | item_tags),
-            (s.SCORE_ITEMS_BY_EMBEDDING, functions.score_items_by_embedding, queries | item_tags),
-            (s.SCORE_ITEMS_BY_TABLE, functions.score_items_by_table, queries | item_rows | tables),
-            (s.EXPLAIN, functions.explain_tags, raw | _inputs(s.EXPLAINED_TAG, [None])),
-            (
-                s.EXPLAIN_BY_EMBEDDING,
-                functions.explain_by_embedding,
-                raw | _inputs(s.EXPLAINED_EMBEDDING, vector, tf.float32),
-            ),
-        ]
+        model, functions = self._get_model(), _SignatureFunctions(self)
         views = model.tag_tower.views
-        if views is not None:
-            tags = _inputs(s.TAGS, [None]) | _inputs(s.TAG_CATEGORIES, [None])
-            if views.vector_dim is not None:
-                tags |= _inputs(s.TAG_VECTORS, [None, views.vector_dim], tf.float32)
-            found.append((s.EMBED_TAGS, functions.embed_tags, tags))
-        return found
+        properties = {
+            WITH_CLICK_LOSS: model.training_config.click_objective is not None,
+            WITH_TAG_VIEWS: views is not None,
+            WITH_VECTOR_VIEW: views is not None and views.vector_dim is not None,
+        }
+        sizes = {"d": model.query_dim}
+        if views is not None and views.vector_dim is not None:
+            sizes["v"] = views.vector_dim
+        maker = SignatureMaker(
+            Export.TOWERS,
+            self.raw_signature(),
+            sizes,
+            frozenset(name for name, is_there in properties.items() if is_there),
+        )
+        return maker.make(
+            {
+                s.EMBED_EXAMPLES: functions.embed_examples,
+                s.EMBED_USERS: functions.embed_users,
+                s.CANDIDATES: functions.candidates,
+                s.SCORE_TAGS: functions.score_tags,
+                s.SCORE_TAGS_BY_EMBEDDING: functions.score_tags_by_embedding,
+                s.SCORE_ITEMS: functions.score_items,
+                s.SCORE_ITEMS_BY_EMBEDDING: functions.score_items_by_embedding,
+                s.SCORE_ITEMS_BY_TABLE: functions.score_items_by_table,
+                s.EXPLAIN: functions.explain_tags,
+                s.EXPLAIN_BY_EMBEDDING: functions.explain_by_embedding,
+                s.EMBED_TAGS: functions.embed_tags,
+            }
+        )
 
 
 class _SignatureFunctions:
@@ -363,13 +353,6 @@ class _SignatureFunctions:
         return self._towers.embed_tags(
             inputs[s.TAGS], inputs[s.TAG_CATEGORIES], inputs.get(s.TAG_VECTORS)
         )
-
-
-def _inputs(
-    name: str, shape: Sequence[int | None], dtype: tf.DType = tf.string
-) -> dict[str, tf.TensorSpec]:
-    """One input by its name."""
-    return {name: tf.TensorSpec(shape, dtype, name)}
 
 
 def save_towers(

@@ -73,6 +73,10 @@ class ListeningTowers(ToyTowers):
             s.CONTRIBUTIONS_BY_FEATURE: tf.stack(by_feature, 1),
             s.attention_of("clicked_tags"): clicked_tags_weights,
             s.contributions_of("clicked_tags"): each,
+            # No list is named: the client makes its own order of the values.
+            s.TOP_DOMAINS: tf.fill([batch, 10], ""),
+            s.TOP_VALUES: tf.fill([batch, 10], ""),
+            s.TOP_CONTRIBUTIONS: tf.zeros([batch, 10]),
         }
 
     def functions(self):

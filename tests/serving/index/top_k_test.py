@@ -87,7 +87,7 @@ def test_tuning_reaches_the_target_and_marks_its_choice(vectors):
     candidates, queries = vectors
     index = ScannIndex(candidates, default_num_leaves(500), SearchParameters(1, 10))
 
-    curve = tune(index, candidates, queries, 10, 0.98, num_neighbors=20)
+    curve = tune(index, candidates, queries, 10, 0.98, num_candidates=20)
 
     chosen = [point for point in curve if point.is_chosen]
     assert len(chosen) == 1 and min(chosen[0].recall, chosen[0].recall_below_head) >= 0.98

@@ -43,7 +43,7 @@ def make(vectors, kind="exact", k=K):
         towers,
         index,
         k,
-        num_candidates=max(k, NUM_CANDIDATES),
+        num_candidates=min(max(k, NUM_CANDIDATES), NUM_TAGS),
         tag_slope=SLOPE,
         tag_intercept=INTERCEPT,
         tag_categories=CATEGORIES,

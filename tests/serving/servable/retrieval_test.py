@@ -89,7 +89,9 @@ def assert_rows(answer, expected):
 
 
 @pytest.mark.parametrize("click_weight", [0.0, 0.25, 1.0])
-@pytest.mark.parametrize(("k", "num_candidates"), [(5, 12), (5, 5), (8, 3), (5, 1_000), (1_000, 1)])
+@pytest.mark.parametrize(
+    ("k", "num_candidates"), [(5, 12), (5, 5), (5, NUM_TAGS), (1_000, NUM_TAGS)]
+)
 def test_search_equals_the_loops(vectors, towers_of, click_weight, k, num_candidates):
     queries, tags, clicks = vectors
 
@@ -199,7 +201,8 @@ def test_empty_batch_has_k_columns(vectors, towers_of):
     ("arguments", "message"),
     [
         ({"k": 0}, "`k` must be a positive integer"),
-        ({"num_candidates": 0}, "`num_candidates` must be a positive integer"),
+        ({"num_candidates": 4}, f"`num_candidates` must be between k, 5, .* {NUM_TAGS}. .*=4"),
+        ({"num_candidates": NUM_TAGS + 1}, "`num_candidates` must be between k, 5, and the number"),
         ({"tag_slope": 0.0}, "`tag_slope` must be positive"),
     ],
 )
@@ -276,8 +279,20 @@ class ExplainingToyTowers(ToyTowers):
 
     def functions(self):
         name, tag = (tf.TensorSpec([None], tf.string, n) for n in ("name", s.EXPLAINED_TAG))
-        explain = (lambda **inputs: {s.TOP_VALUES: inputs[s.EXPLAINED_TAG]}, [name, tag])
-        return super().functions() | {s.EXPLAIN: explain}
+        return super().functions() | {s.EXPLAIN: (self.explain, [name, tag])}
+
+    def explain(self, **inputs):
+        tags = inputs[s.EXPLAINED_TAG]
+        batch = tf.shape(tags)[0]
+        return {
+            s.SCORE: tf.zeros([batch]),
+            s.FEATURES: tf.fill([batch, 1], "name"),
+            s.ATTENTION_BY_FEATURE: tf.ones([batch, 1]),
+            s.CONTRIBUTIONS_BY_FEATURE: tf.zeros([batch, 1]),
+            s.TOP_DOMAINS: tf.fill([batch, 10], ""),
+            s.TOP_VALUES: tf.repeat(tags[:, tf.newaxis], 10, axis=1),
+            s.TOP_CONTRIBUTIONS: tf.zeros([batch, 10]),
+        }
 
 
 @pytest.mark.parametrize("kind", ["exact", "scann"])
@@ -289,5 +304,5 @@ def test_servable_explains_where_its_towers_do(vectors, towers_of, kind, tmp_pat
     older = build_signatures(make(towers_of(0.0), vectors, 5, 12, index))
 
     answer = served[s.EXPLAIN](name=tf.constant(["u1"]), explained_tag=tf.constant(["t2"]))
-    assert answer[s.TOP_VALUES].numpy().tolist() == [b"t2"]
+    assert answer[s.TOP_VALUES].numpy().tolist() == [[b"t2"] * 10]
     assert set(served) - set(older) == {s.EXPLAIN}

@@ -90,7 +90,7 @@ def make(kind, memory, click_weight, k=5, num_candidates=8, blocked=(), min_prob
         towers,
         index,
         k,
-        num_candidates=num_candidates,
+        num_candidates=min(num_candidates, len(rows)),
         tag_slope=SLOPE,
         tag_intercept=INTERCEPT,
         tag_categories=[CATEGORIES[j] for j in rows],

@@ -11,6 +11,7 @@ from trainer.data.snapshots import Snapshots
 from trainer.evaluation.figures import evaluate
 from trainer.evaluation.second_stage import (
     CLICK_WEIGHTS,
+    SecondStage,
     WeightTrial,
     _scorer,
     best_weight,
@@ -235,3 +236,11 @@ def test_short_lists_have_the_metrics_of_all_tags(with_novel):
         assert len(names) == 30
         for name in names:
             assert found[name] == pytest.approx(expected[name]), (weight, name)
+
+
+@pytest.mark.parametrize(
+    ("num_tags", "k", "expected"),
+    [(40, 5, 25), (40, 30, 30), (20, 5, 20), (20, 20, 20), (0, 1, 0)],
+)
+def test_number_of_candidates_is_at_least_k_and_at_most_all_tags(num_tags, k, expected):
+    assert SecondStage(num_candidates=25).candidates_among(num_tags, k) == expected
