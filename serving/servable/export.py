@@ -11,11 +11,13 @@ from typing import Any
 
 import tensorflow as tf
 
+from serving.servable.compact_graph import compact_saved_model
 from serving.servable.filtered_retrieval import FilteredRetrieval
 from serving.servable.retrieval import TagRetrieval
 from serving.servable.warmup_records import record_answers, write_warmup_records
 from trainer.contract import signatures as s
 from trainer.contract.manifest import write_manifest
+from trainer.contract.raw_features import parse_examples
 from trainer.contract.signature_rows import WITH_CLICK_LOSS, WITH_MEMORY, Export
 from trainer.contract.signature_specs import SignatureMaker
 from trainer.contract.whole_files import write_json
@@ -46,6 +48,7 @@ def export_servable(
         signatures=signatures,
         options=tf.saved_model.SaveOptions(namespace_whitelist=list(_OP_NAMESPACES)),
     )
+    compact_saved_model(directory)
     write_warmup_records(directory, signatures, warmup_examples)
     write_json(os.path.join(directory, s.DESCRIPTION_FILE), dict(description), ensure_ascii=False)
     record_answers(directory)
@@ -96,14 +99,19 @@ class _SignatureFunctions:
         """Initializes with towers and index."""
         self._module = module
         self._filtered = FilteredRetrieval(module)
+        self._raw = module.towers.signatures[s.EMBED_USERS].structured_input_signature[1]
+        # Traced once for both signatures: what is saved is loaded often.
+        self._retrieve = tf.function(self._search, autograph=False)
+
+    def _search(self, raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        module = self._module
+        return module.search(module.embed_users(raw), module.read_history(raw))
 
     def serve_examples(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        module, examples = self._module, inputs[s.EXAMPLES]
-        return module.search(module.embed_examples(examples), module.read_examples(examples))
+        return self._retrieve(parse_examples(inputs[s.EXAMPLES], self._raw))
 
     def retrieve(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        module = self._module
-        return module.search(module.embed_users(inputs), module.read_history(inputs))
+        return self._retrieve(inputs)
 
     def retrieve_filtered(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         excluded, allowed = (inputs.pop(name) for name in (s.EXCLUDE_TAGS, s.ALLOW_CATEGORIES))

@@ -15,7 +15,8 @@ import dataclasses
 import tensorflow as tf
 
 from serving.index.top_k import NOT_FOUND, trusted_depth
-from serving.servable.retrieval import Candidates, TagRetrieval
+from serving.servable.candidates import Candidates
+from serving.servable.retrieval import TagRetrieval
 from serving.servable.tag_filter import TagRules
 from serving.servable.tag_memory import History
 from trainer.contract import signatures as s

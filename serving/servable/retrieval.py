@@ -16,32 +16,16 @@ import numpy as np
 import tensorflow as tf
 
 from serving.index.top_k import NOT_FOUND, TopKIndex
+from serving.servable.candidates import Candidates, columns
 from serving.servable.memory_explanations import explain_with_memory
 from serving.servable.tag_filter import TagFilter
 from serving.servable.tag_memory import History, TagMemory, log_mixture, shares_of, unite
 from serving.servable.tag_neighbours import TagNeighbours
+from serving.servable.traced_parts import TracedOnce, state_of
 from trainer.contract import signatures as s
 from trainer.contract.config_loader import require
+from trainer.contract.features import weights_name
 from trainer.contract.memory import DomainMemory
-
-
-@dataclasses.dataclass(frozen=True)
-class Candidates:
-    """The candidates of the first stage, best first.
-
-    Attributes:
-      rows: int32 [batch, N], rows in the tag tables; 0 where nothing was found.
-      is_found: bool [batch, N], whether a place holds a candidate; an approximate index may find
-        fewer than N.
-      logits: float32 [batch, N], exact multi-class logits; -inf where nothing was found.
-      log_normalizer: float32 [batch, 1], logarithm of the sum of the logits' exponentials; with
-        memory and a separate ranking score [batch, 2], the second one of the ranking score.
-    """
-
-    rows: tf.Tensor
-    is_found: tf.Tensor
-    logits: tf.Tensor
-    log_normalizer: tf.Tensor
 
 
 class TagRetrieval(tf.Module):
@@ -94,16 +78,12 @@ class TagRetrieval(tf.Module):
             rows = np.asarray(served_rows, np.int32)
             self._served_rows = tf.Variable(rows, trainable=False, name="served_rows")
         self._min_probability = min_probability
-        self.towers = towers
-        tables = self.candidates()
-        embeddings, ranking = tables[s.CANDIDATE_EMBEDDINGS], tables[s.RANKING_EMBEDDINGS]
+        # The towers are kept behind a function and only what they read is tracked: otherwise
+        # TensorFlow would save every signature of the towers beside those of the servable.
+        self._get_towers = lambda: towers
+        self._tower_state = state_of(towers)
         self.index = index
-        self.tag_filter = TagFilter(np.array(tables[s.TAGS]), tag_categories)
-        self._tags = tf.Variable(tables[s.TAGS], trainable=False, name="tags")
-        self._embeddings = tf.Variable(embeddings, trainable=False, name="candidate_embeddings")
-        self._ranking: tf.Variable | None = None
-        if not np.array_equal(embeddings, ranking):
-            self._ranking = tf.Variable(ranking, trainable=False, name="ranking_embeddings")
+        self._add_tables(tag_categories)
         self._tag_slope, self._tag_intercept = tag_slope, tag_intercept
         self.memory = TagMemory(memory) if memory else None
         self.num_tags = int(self._tags.shape[0])
@@ -111,16 +91,38 @@ class TagRetrieval(tf.Module):
         self.num_candidates = self.k if num_candidates is None else num_candidates
         _check_candidates(self.num_candidates, self.k, self.num_tags)
         self.tag_neighbours = TagNeighbours(self._tags, self._embeddings, self.tag_filter, self.k)
+        self._traced = TracedOnce(
+            read_history=tf.function(self._read_history, autograph=False),
+            propose=tf.function(self._propose, autograph=False),
+            rank=tf.function(self._rank, autograph=False),
+        )
+
+    def _add_tables(self, tag_categories: Sequence[str] | None) -> None:
+        tables = self.candidates()
+        embeddings, ranking = tables[s.CANDIDATE_EMBEDDINGS], tables[s.RANKING_EMBEDDINGS]
+        self.tag_filter = TagFilter(np.array(tables[s.TAGS]), tag_categories)
+        self._tags = tf.Variable(tables[s.TAGS], trainable=False, name="tags")
+        self._embeddings = tf.Variable(embeddings, trainable=False, name="candidate_embeddings")
+        self._ranking: tf.Variable | None = None
+        if not np.array_equal(embeddings, ranking):
+            self._ranking = tf.Variable(ranking, trainable=False, name="ranking_embeddings")
+
+    @property
+    def towers(self) -> Any:
+        """Returns the towers, a loaded SavedModel."""
+        return self._get_towers()
 
     def read_history(self, features: dict[str, tf.Tensor]) -> History | None:
         """Reads the history from raw features, one tensor per feature; None: there is no memory."""
-        return None if self.memory is None else self.memory.read(features, self.tag_filter)
-
-    def read_examples(self, examples: tf.Tensor) -> History | None:
-        """Reads the history from serialized `tf.Example`s [batch]; None: there is no memory."""
         if self.memory is None:
             return None
-        return self.memory.read_examples(examples, self.tag_filter)
+        names = [part.domain for part in self.memory.domains]
+        names += [weights_name(name) for name in names]
+        return History(*self._traced.read_history({name: features[name] for name in names}))
+
+    def _read_history(self, features: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+        assert self.memory is not None
+        return columns(self.memory.read(features, self.tag_filter))
 
     def search(
         self, query_embeddings: tf.Tensor, history: History | None = None
@@ -144,8 +146,18 @@ class TagRetrieval(tf.Module):
         self, query_embeddings: tf.Tensor, found: Candidates, history: History | None = None
     ) -> dict[str, tf.Tensor]:
         """Runs the second stage: the outputs of `search` from candidates and history."""
-        if history is not None:
-            return self._rank_with_memory(query_embeddings, found, history)
+        remembered = None if history is None else columns(history)
+        return self._traced.rank(query_embeddings, columns(found), remembered)
+
+    def _rank(
+        self,
+        query_embeddings: tf.Tensor,
+        candidates: tuple[tf.Tensor, ...],
+        remembered: tuple[tf.Tensor, ...] | None,
+    ) -> dict[str, tf.Tensor]:
+        found = Candidates(*candidates)
+        if remembered is not None:
+            return self._rank_with_memory(query_embeddings, found, History(*remembered))
         if self._min_probability:
             probabilities = self.probabilities(found.logits, found.log_normalizer)
             is_found = found.is_found & (probabilities >= self._min_probability)
@@ -206,8 +218,11 @@ class TagRetrieval(tf.Module):
         Returns:
           The candidates, highest multi-class logit first.
         """
+        return Candidates(*self._traced.propose(query_embeddings))
+
+    def _propose(self, query_embeddings: tf.Tensor) -> tuple[tf.Tensor, ...]:
         logits, positions = self.index.search(query_embeddings, self.num_candidates)
-        return self.rescored(query_embeddings, logits, positions)
+        return columns(self.rescored(query_embeddings, logits, positions))
 
     def rescored(
         self,

@@ -73,22 +73,6 @@ class TagMemory:
         """
         self.domains = tuple(domains)
 
-    def read_examples(self, examples: tf.Tensor, tag_filter: TagFilter) -> History:
-        """Reads the history of serialized `tf.Example`s [batch]; a missing weight is 1."""
-        columns = {}
-        for part in self.domains:
-            columns[part.domain] = tf.io.RaggedFeature(tf.string)
-            columns[weights_name(part.domain)] = tf.io.RaggedFeature(tf.float32)
-        parsed = tf.io.parse_example(examples, columns)
-        features = {}
-        for part in self.domains:
-            name = weights_name(part.domain)
-            features[part.domain] = parsed[part.domain].to_tensor(default_value="")
-            features[name] = parsed[name].to_tensor(
-                default_value=1.0, shape=tf.shape(features[part.domain])
-            )
-        return self.read(features, tag_filter)
-
     def read(self, features: Mapping[str, tf.Tensor], tag_filter: TagFilter) -> History:
         """Reads the history of a request.
 

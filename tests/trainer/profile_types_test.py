@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.trainer.saved.transform_oracle import user_values
 from tests.trainer.towers.user_tower_test import CONFIG
 from trainer.config import TrainingConfig
 from trainer.contract import features as f
@@ -165,24 +166,33 @@ def test_features_of_lists_alone_have_a_batch():
 
 
 def test_each_value_of_a_list_is_left_out_once():
-    everybody = {name: tf.concat([USERS[name], [0]], 0) for name in ("city", "age")}
-    nothing = tf.RaggedTensor.from_row_lengths(tf.zeros([0], tf.int64), [0])
-    everybody["hobbies"] = tf.concat([HOBBIES, nothing], 0)
-    everybody["clicked"] = tf.concat([CLICKED, nothing], 0)
-    everybody["clicked_weights"] = tf.concat(
-        [WEIGHTS, nothing.with_flat_values(tf.zeros([0], tf.float32))], 0
-    )
-    left_out = each_left_out(SPEC, USERS)
-    found = without(SPEC, everybody, left_out)
+    values = user_values(USERS, SPEC)
+    left_out = each_left_out(SPEC, values)
+    # Hobbies 0, 2, 3 and click 1 are of the first user, clicks 2 and 3 of the second one.
+    order, starts = tf.constant([0, 1, 2, 3, 4, 5], tf.int64), tf.constant([0, 4, 6], tf.int64)
+    found = without(SPEC, values, order, starts, left_out)
 
     assert feature_names(SPEC) == ("city", "age", "hobbies", "clicked")
-    hobbies = found["hobbies"].to_list()
+
+    def ids_of(place):
+        rows = [[] for _ in left_out.users]
+        for row, own, value in zip(found.users, found.lists, found.ids, strict=True):
+            if own == place:
+                rows[int(row)].append(int(value))
+        return rows
+
+    hobbies, clicked = ids_of(0), ids_of(1)
     # Whole users, then each of four features of each, then three hobbies, then three clicks.
-    assert hobbies[:2] == [[0, 2, 3], []]
+    assert hobbies[:2] == [[0, 2, 3], []] and clicked[:2] == [[1], [2, 3]]
     assert hobbies[2 + 2 * 2 : 2 + 2 * 3] == [[], []]
+    assert clicked[2 + 2 * 2 : 2 + 2 * 3] == [[1], [2, 3]]
+    assert clicked[2 + 2 * 3 : 2 + 2 * 4] == [[], []]
     assert hobbies[10:13] == [[2, 3], [0, 3], [0, 2]]
     assert hobbies[13:] == [[0, 2, 3], [], []]
-    assert "hobbies_weights" not in found
+    assert clicked[13:] == [[], [3], [2]]
+    assert found.singles.numpy()[:6].tolist() == [[1, 3], [0, 0], [0, 3], [0, 0], [1, 0], [0, 0]]
+    first_weights = [w for row, w in zip(found.users, found.weights, strict=True) if row == 1]
+    assert first_weights == [1.0, 3.0]
 
 
 def test_values_lost_from_the_vocabulary_of_a_list_are_counted():

@@ -4,13 +4,12 @@
 from values.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from trainer.contract.features import FeatureSpec, weights_name
-from trainer.contract.history import MIN_WEIGHT
 
 
 def raw_signature(spec: FeatureSpec) -> dict[str, tf.TensorSpec]:
@@ -38,79 +37,38 @@ def raw_signature(spec: FeatureSpec) -> dict[str, tf.TensorSpec]:
     return specs
 
 
-def unknown(shape: Sequence[int | tf.Tensor], dtype: tf.DType) -> tf.Tensor:
-    """Returns an input for users of whom nothing is known.
-
-    Args:
-      shape: Shape of the input, [batch] or [batch, n].
-      dtype: Type of the input.
-
-    Returns:
-      A tensor of empty strings, of NaN for a profile feature `number`, or of 0 for weights.
-    """
-    if dtype == tf.float32 and len(shape) == 1:
-        return tf.fill(shape, float("nan"))
-    return tf.zeros(shape, dtype)
-
-
-def parse_examples(examples: tf.Tensor, spec: FeatureSpec) -> dict[str, tf.Tensor]:
+def parse_examples(
+    examples: tf.Tensor, signature: Mapping[str, tf.TensorSpec]
+) -> dict[str, tf.Tensor]:
     """Reads serialized `tf.Example`s.
 
     Args:
       examples: string [batch], serialized examples.
-      spec: The feature specification.
+      signature: Raw features, as `raw_signature` describes them.
 
     Returns:
       Raw features as `raw_signature` describes them; an absent feature is unknown or empty, and a
       value without a weight has the weight 1.
     """
-    columns: dict[str, Any] = {
-        single.name: tf.io.FixedLenFeature([], tf.float32, float("nan"))
-        if single.is_number
-        else tf.io.FixedLenFeature([], tf.string, "")
-        for single in spec.singles
-    }
-    for listed in spec.lists:
-        columns[listed.name] = tf.io.RaggedFeature(tf.string)
-        if listed.has_weights:
-            columns[weights_name(listed.name)] = tf.io.RaggedFeature(tf.float32)
+    columns: dict[str, Any] = {}
+    for name, spec in signature.items():
+        if spec.shape.rank == 2:
+            columns[name] = tf.io.RaggedFeature(spec.dtype)
+        else:
+            unknown = "" if spec.dtype == tf.string else float("nan")
+            columns[name] = tf.io.FixedLenFeature([], spec.dtype, unknown)
     parsed = tf.io.parse_example(examples, columns)
-    for listed in spec.lists:
-        values = parsed[listed.name].to_tensor(default_value="")
-        parsed[listed.name] = values
-        if listed.has_weights:
-            name = weights_name(listed.name)
-            parsed[name] = parsed[name].to_tensor(default_value=1.0, shape=tf.shape(values))
+    for name, spec in signature.items():
+        if spec.shape.rank == 2 and spec.dtype == tf.string:
+            parsed[name] = parsed[name].to_tensor(default_value="")
+            if weights_name(name) in signature:
+                weights = parsed[weights_name(name)]
+                shape = tf.shape(parsed[name])
+                parsed[weights_name(name)] = weights.to_tensor(default_value=1.0, shape=shape)
     return parsed
 
 
-def transform_inputs(raw: Mapping[str, tf.Tensor], spec: FeatureSpec) -> dict[str, Any]:
-    """Checks raw features and converts them to the inputs of the transform.
-
-    Args:
-      raw: Raw features as `raw_signature` describes them.
-      spec: The feature specification.
-
-    Returns:
-      Inputs by name: single values [batch, 1], lists as `tf.SparseTensor` [batch, n] without gaps.
-    """
-    inputs: dict[str, Any] = {}
-    for single in spec.singles:
-        values = _checked_numbers(raw, single.name) if single.is_number else raw[single.name]
-        inputs[single.name] = values[:, tf.newaxis]
-    for listed in spec.lists:
-        is_value = tf.not_equal(raw[listed.name], "")
-        columns = {listed.name: raw[listed.name]}
-        if listed.has_weights:
-            name = weights_name(listed.name)
-            columns[name] = tf.maximum(_checked_weights(raw, name), MIN_WEIGHT)
-        # Values move up where a caller's list has gaps: a sparse row must not have any.
-        for name, column in columns.items():
-            inputs[name] = tf.ragged.boolean_mask(column, is_value).to_sparse()
-    return inputs
-
-
-def _checked_weights(raw: Mapping[str, tf.Tensor], name: str) -> tf.Tensor:
+def checked_weights(raw: Mapping[str, tf.Tensor], name: str) -> tf.Tensor:
     """Refuses weights that are negative or not finite, in the graph, hence on any server."""
     weights = raw[name]
     # One operation checks for both and returns its input.
@@ -118,7 +76,7 @@ def _checked_weights(raw: Mapping[str, tf.Tensor], name: str) -> tf.Tensor:
     return tf.debugging.check_numerics(weights, f"`{name}` must hold finite numbers, 0 or more")
 
 
-def _checked_numbers(raw: Mapping[str, tf.Tensor], name: str) -> tf.Tensor:
+def checked_numbers(raw: Mapping[str, tf.Tensor], name: str) -> tf.Tensor:
     """Refuses infinite numbers of a profile feature; NaN is unknown."""
     numbers = raw[name]
     is_unknown = tf.math.is_nan(numbers)

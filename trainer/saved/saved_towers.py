@@ -4,6 +4,8 @@ It contains the transform, so that a caller sends strings. It does not contain t
 node of its own builds from the signature `CANDIDATES` and can rebuild without training.
 """
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -11,7 +13,7 @@ import tensorflow_transform as tft
 
 from trainer.contract import features as f
 from trainer.contract import signatures as s
-from trainer.contract.raw_features import parse_examples, raw_signature, transform_inputs, unknown
+from trainer.contract.raw_features import parse_examples, raw_signature
 from trainer.contract.signature_rows import (
     WITH_CLICK_LOSS,
     WITH_TAG_VIEWS,
@@ -23,7 +25,22 @@ from trainer.evaluation.calibration import Calibration
 from trainer.evaluation.second_stage import mixed
 from trainer.model import InterestModel
 from trainer.saved.explanations import explain, padded_outputs
+from trainer.saved.feature_ids import FeatureIds, vocabulary_names
+from trainer.saved.served_tower import ServedTower
+from trainer.saved.user_values import UserValues, signature
 from trainer.towers.tag_tower import TagVectors
+
+
+@dataclasses.dataclass(frozen=True)
+class _TracedOnce:
+    """Parts of the computation that several signatures share, as functions in the saved graph.
+
+    What is saved is loaded often: a part that stood in every signature would be read, and kept in
+    memory, once for each of them.
+    """
+
+    embed: Callable[..., tf.Tensor]
+    score_items: Callable[..., dict[str, tf.Tensor]]
 
 
 class SavedTowers(tf.Module):
@@ -51,25 +68,33 @@ class SavedTowers(tf.Module):
         self._category_table = None if views is None else views.category_table
         # The variables and the functions below are saved. If the Keras model itself were tracked,
         # TensorFlow would needlessly trace and describe every layer again, for half a minute.
-        self._variables = list(model.variables)
+        self._variables = [*model.tag_tower.variables, *model.click_head.variables]
         self._get_model = lambda: model
         self._spec: f.FeatureSpec = model.spec
         self._click_weight = click_weight
         self._item_calibration = item_calibration or Calibration()
-        # For the same reason only what this Keras layer has loaded is tracked.
-        layer = transform_output.transform_features_layer()
-        self._transform_state = tf.train.TrackableView.children(layer)
-        self._get_transform = lambda: layer
-        initializer = tf.lookup.TextFileInitializer(
-            transform_output.vocabulary_file_by_name(f.TAG_VOCABULARY),
-            key_dtype=tf.string,
-            key_index=tf.lookup.TextFileIndex.WHOLE_LINE,
-            value_dtype=tf.int64,
-            value_index=tf.lookup.TextFileIndex.LINE_NUMBER,
-        )
-        self._tag_ids = tf.lookup.StaticHashTable(initializer, default_value=-1)
         tags = transform_output.vocabulary_by_name(f.TAG_VOCABULARY)
         self._tags = tf.Variable(tags, trainable=False, name="tags")
+        names = vocabulary_names(self._spec)
+        files = {name: transform_output.vocabulary_file_by_name(name) for name in names}
+        self.feature_ids = FeatureIds(self._spec, files)
+        self.user_tower = ServedTower(model)
+        self._traced = _TracedOnce(
+            embed=tf.function(
+                self._embed_columns, input_signature=list(signature(self._spec)), autograph=False
+            ),
+            score_items=tf.function(
+                self._score_items,
+                input_signature=[
+                    tf.TensorSpec([None, model.query_dim], tf.float32),
+                    tf.TensorSpec([None, None, None], tf.int64),
+                ],
+                autograph=False,
+            ),
+        )
+
+    def _embed_columns(self, *columns: tf.Tensor) -> tf.Tensor:
+        return self.user_tower.query_embeddings(UserValues(*columns))
 
     def raw_signature(self) -> dict[str, tf.TensorSpec]:
         """Returns the raw features' tensors: single values [batch], lists, weights [batch, n]."""
@@ -77,23 +102,11 @@ class SavedTowers(tf.Module):
 
     def parse_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Parses serialized `tf.Example`s [batch]; absent features are unknown or empty."""
-        return parse_examples(examples, self._spec)
-
-    def model_features(self, raw: dict[str, tf.Tensor]) -> dict[str, Any]:
-        """Transforms raw features into the ids that the towers take."""
-        inputs = transform_inputs(raw, self._spec)
-        transformed = self._get_transform()(inputs)
-        return {
-            name: tf.RaggedTensor.from_sparse(value)
-            if isinstance(value, tf.SparseTensor)
-            else value
-            for name, value in transformed.items()
-            if name in inputs
-        }
+        return parse_examples(examples, self.raw_signature())
 
     def query_embeddings(self, raw: dict[str, tf.Tensor]) -> tf.Tensor:
         """Computes query embeddings of raw features, float [batch, U + R + 1]."""
-        return self._get_model().query_embeddings(self.model_features(raw))
+        return self._traced.embed(*self.feature_ids(raw))
 
     def candidates(self) -> dict[str, tf.Tensor]:
         """Returns the tags, [n], and their vectors for both stages, float [n, U + R + 1]."""
@@ -114,7 +127,7 @@ class SavedTowers(tf.Module):
         Returns:
           The embeddings that `candidates` returns, for these tags, and `is_known` bool [n].
         """
-        ids = self._tag_ids.lookup(tags)
+        ids = self.feature_ids.tag_ids(tags)
         found = self._get_model().tag_tower.embed(ids, tags, categories, vectors)
         return {**self._tag_embeddings(found), s.IS_KNOWN: ids >= 0}
 
@@ -142,7 +155,7 @@ class SavedTowers(tf.Module):
           `scores` of the second stage and `multi_class_logits`, float [batch, m]; NaN for a tag
           without a vector.
         """
-        ids = self._tag_ids.lookup(tags)
+        ids = self.feature_ids.tag_ids(tags)
         # Vectors of these tags alone: a large table would be copied in every request.
         found = self._get_model().tag_tower.vectors(tf.reshape(tf.maximum(ids, 0), [-1]))
         shape = tf.concat([tf.shape(ids), [query_embeddings.shape[1]]], axis=0)
@@ -152,7 +165,9 @@ class SavedTowers(tf.Module):
         scores = logits
         if self._click_weight:
             # Each tag is scored as an item of its own.
-            clicks = self.score_items(query_embeddings, tags[:, :, tf.newaxis])[s.CLICK_LOGITS]
+            clicks = self._traced.score_items(query_embeddings, ids[:, :, tf.newaxis])[
+                s.CLICK_LOGITS
+            ]
             scores = mixed(logits, clicks, self._click_weight)
         return {s.SCORES: scores, s.MULTI_CLASS_LOGITS: logits}
 
@@ -169,7 +184,7 @@ class SavedTowers(tf.Module):
           `click_logits` and calibrated `click_probabilities`, float [batch, m]. An item none of
           whose tags has a vector gets the click head's constant.
         """
-        return self._score_items(query_embeddings, self._tag_ids.lookup(item_tags))
+        return self._traced.score_items(query_embeddings, self.feature_ids.tag_ids(item_tags))
 
     def score_items_by_table(
         self,
@@ -220,7 +235,7 @@ class SavedTowers(tf.Module):
 
     def ranking_embeddings(self, tags: tf.Tensor) -> tf.Tensor:
         """Returns the `ranking_embeddings` of tags, string [n]; NaN for an unknown tag."""
-        ids = self._tag_ids.lookup(tags)
+        ids = self.feature_ids.tag_ids(tags)
         found = self._get_model().tag_tower.vectors(tf.maximum(ids, 0))
         rows = self._tag_embeddings(found)[s.RANKING_EMBEDDINGS]
         return tf.where((ids >= 0)[:, tf.newaxis], rows, tf.constant(float("nan")))
@@ -237,16 +252,14 @@ class SavedTowers(tf.Module):
         Returns:
           The outputs that `trainer.contract.signatures.EXPLAIN` lists.
         """
-        # One more user of whom nothing is known: their values replace those that are left out.
-        shapes = {name: [1, *tf.unstack(tf.shape(column)[1:])] for name, column in raw.items()}
-        nobody = {name: unknown(shapes[name], column.dtype) for name, column in raw.items()}
-        everybody = {name: tf.concat([column, nobody[name]], 0) for name, column in raw.items()}
 
         def score(query_embeddings: tf.Tensor, users: tf.Tensor) -> tf.Tensor:
             return tf.reduce_sum(query_embeddings * tf.gather(embeddings, users), axis=1)
 
-        explanation = explain(self._get_model(), self.model_features(everybody), score)
-        return padded_outputs(explanation, raw, self._spec)
+        values = self.feature_ids(raw)
+        explanation = explain(self.user_tower, values, score, self._traced.embed)
+        columns = self.feature_ids.columns(raw)
+        return padded_outputs(explanation, values, columns, raw, self._spec)
 
     def signatures(self) -> dict[str, Any]:
         """The signatures by name, as concrete functions."""

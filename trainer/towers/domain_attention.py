@@ -150,6 +150,18 @@ class IntraDomainAttention(_AttentionScores):
         self._build_scores(int(input_shape[-1]))
         super().build(input_shape)
 
+    def scores(self, vectors: tf.Tensor, queries: tf.Tensor) -> tf.Tensor:
+        """Computes the scores s of values.
+
+        Args:
+          vectors: float [n, E], embeddings of the values.
+          queries: float [H, A], query vectors.
+
+        Returns:
+          float [n, H], scores for each head.
+        """
+        return self._scores(vectors, queries, "ve,hea->vha")
+
     def attention(
         self,
         table: tf.Tensor,
@@ -171,10 +183,10 @@ class IntraDomainAttention(_AttentionScores):
         ids = values.flat_values
 
         def score_table() -> tf.Tensor:
-            return tf.gather(self._scores(table, queries, "ve,hea->vha"), ids)
+            return tf.gather(self.scores(table, queries), ids)
 
         def score_values() -> tf.Tensor:
-            return self._scores(tf.gather(table, ids), queries, "ve,hea->vha")
+            return self.scores(tf.gather(table, ids), queries)
 
         # A score depends on the value's embedding alone: if a batch has more values than the table
         # has rows, the rows are scored.

@@ -6,6 +6,7 @@ All towers make fields in this way; an interaction combines them.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
@@ -158,7 +159,7 @@ class UserFields(tf_keras.layers.Layer):
             require(rows >= 1, "vocabulary_sizes", "have room for unknown tags", rows)
             self._tables[domain.name] = add(domain.name, rows)
             if self.config.use_domain_totals and isinstance(domain, Domain):
-                self._totals[domain.name] = add(_total_name(domain), 1)
+                self._totals[domain.name] = add(total_name(domain), 1)
 
     def _add_attention(self, seeds: Iterator[int]) -> None:
         config = self.config
@@ -171,7 +172,7 @@ class UserFields(tf_keras.layers.Layer):
         )
         names = [feature.name for feature in self.spec.lists]
         if config.log_count_fields:
-            names += [_log_name(domain) for domain in self.spec.domains]
+            names += [log_name(domain) for domain in self.spec.domains]
         for name in names:
             self.intra_attention[name] = IntraDomainAttention(
                 config.num_heads,
@@ -223,8 +224,23 @@ class UserFields(tf_keras.layers.Layer):
                 self._tables[domain.name], domain.vocabulary_name, self._first_id(domain)
             )
             if self.config.use_domain_totals and isinstance(domain, Domain):
-                tables[_total_name(domain)] = EmbeddingTable(self._totals[domain.name], None)
+                tables[total_name(domain)] = EmbeddingTable(self._totals[domain.name], None)
         return tables
+
+    def all_rows(self, name: str) -> np.ndarray:
+        """Returns the embeddings of a feature's ids, or of a total, with shared rows.
+
+        Args:
+          name: Name of the profile feature, of the domain, or of its total (`total_name`).
+
+        Returns:
+          float32 [V, E], embeddings in the order of the ids.
+        """
+        table = self.embedding_tables[name]
+        own: np.ndarray = table.variable.numpy()
+        if self._shared is None or not table.first_id:
+            return own
+        return np.concatenate([self._shared.embeddings.numpy(), own])
 
     @property
     def field_names(self) -> tuple[str, ...]:
@@ -242,9 +258,9 @@ class UserFields(tf_keras.layers.Layer):
         for domain in self.spec.lists:
             fields.append((domain.name, domain.name))
             if self.config.log_count_fields and isinstance(domain, Domain):
-                fields.append((_log_name(domain), domain.name))
+                fields.append((log_name(domain), domain.name))
         if self.config.use_domain_totals:
-            fields += [(_total_name(domain), domain.name) for domain in self.spec.domains]
+            fields += [(total_name(domain), domain.name) for domain in self.spec.domains]
         return fields
 
     def _lists(
@@ -255,7 +271,7 @@ class UserFields(tf_keras.layers.Layer):
         lists = {domain.name: (values, weights)}
         if self.config.log_count_fields and isinstance(domain, Domain):
             logarithms = None if weights is None else tf.math.log1p(weights)
-            lists[_log_name(domain)] = (values, logarithms)
+            lists[log_name(domain)] = (values, logarithms)
         return lists
 
     def _pool(
@@ -333,9 +349,11 @@ class UserFields(tf_keras.layers.Layer):
         return found
 
 
-def _log_name(domain: Domain) -> str:
+def log_name(domain: Domain) -> str:
+    """Returns the name of the field that pools a domain by the logarithms of its weights."""
     return f"{domain.name}_log"
 
 
-def _total_name(domain: Domain) -> str:
+def total_name(domain: Domain) -> str:
+    """Returns the name of the field that holds the length of a domain's history."""
     return f"{domain.name}_total"

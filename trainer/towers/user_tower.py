@@ -126,12 +126,22 @@ class UserTower(tf_keras.Model):
             hidden = self.bag(features, keep)
         else:
             fields, mask = self.fields(features, keep)
-            hidden = self._hidden_of_fields(fields, mask, training)
+            hidden = self.hidden_of_fields(fields, mask, training)
         return self.last(self.dropout(hidden, training=training))
 
-    def _hidden_of_fields(
-        self, fields: tf.Tensor, mask: tf.Tensor, training: bool | None
+    def hidden_of_fields(
+        self, fields: tf.Tensor, mask: tf.Tensor, training: bool | None = None
     ) -> tf.Tensor:
+        """Computes the hidden layer from the fields of users.
+
+        Args:
+          fields: float [batch, K, H, E], vectors of the fields.
+          mask: bool [batch, K], whether the user has the field.
+          training: Whether batch normalisation uses the batch's own moments.
+
+        Returns:
+          float [batch, D], outputs of the hidden layer.
+        """
         z = self.interaction(fields, mask, training=training)
         if self.field_norm is not None:
             own = concatenated(field_vectors(fields, mask))

@@ -462,7 +462,6 @@ def test_without_memory_no_history_is_read_and_answers_are_logits():
 
     assert module.memory is None
     assert module.read_history(features) is None
-    assert module.read_examples(tf.constant([b""])) is None
     query = tf.constant(users[:1])
     proposed = np.argsort(-(tags @ users[0]))[:8]
     scores = np.sort(((0.75 * tags + 0.25 * clicks) @ users[0])[proposed])[::-1]

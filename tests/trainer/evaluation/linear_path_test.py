@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tests.trainer import toy_training as toy
+from tests.trainer.saved.transform_oracle import user_values
 from trainer.contract import features as f
 from trainer.data.snapshots import Snapshots
 from trainer.evaluation.ease import Ease
@@ -23,6 +24,7 @@ from trainer.evaluation.tag_rows import domain_rows, log_counts, user_rows
 from trainer.fitting.initial_values import set_initial_values
 from trainer.fitting.loop import build_model
 from trainer.saved.explanations import explain
+from trainer.saved.served_tower import ServedTower
 
 RAW = toy.SPEC.raw_names
 
@@ -222,16 +224,15 @@ def test_contribution_of_a_value_is_its_part_of_the_path():
     users = with_history(
         toy.validation_part().take(np.arange(3)),
         [[3, 5], [2], []],
-        [[4.0, 1.0], [7.0], []],  # the last one is the user of whom nothing is known
+        [[4.0, 1.0], [7.0], []],
     )
     tag = model.candidate_embeddings()[6]
 
-    found = explain(model, users.features(RAW), lambda queries, _: tf.linalg.matvec(queries, tag))
+    values = user_values(users.features(RAW), model.spec)
+    found = explain(ServedTower(model), values, lambda queries, _: tf.linalg.matvec(queries, tag))
 
     expected = np.log1p([4.0, 1.0, 7.0]) * (vectors[[3, 5, 2]] @ tags[6])
-    np.testing.assert_allclose(
-        found.contributions["clicked_tags"].flat_values, expected, rtol=1e-4, atol=1e-5
-    )
+    np.testing.assert_allclose(found.value_contributions[:3], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_an_unknown_tag_has_nothing_of_the_path_and_the_click_head_neither():

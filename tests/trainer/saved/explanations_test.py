@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tests.trainer import toy_training as toy
+from tests.trainer.saved.transform_oracle import user_values
 from tests.trainer.tower_oracles import embed_user
 from tests.trainer.towers.user_tower_test import (
     CONFIG,
@@ -27,9 +28,9 @@ from trainer.fitting.loop import fit
 from trainer.model import InterestModel
 from trainer.saved import explanations
 from trainer.saved.explanations import explain
+from trainer.saved.served_tower import ServedTower
 
 NUM_TAGS = SIZES["tags"] - 1
-NOBODY = (0, {}, {})
 # Of each user; one whose histories are empty among them.
 TAGS = np.array([3, 0, 6, 2])
 
@@ -54,7 +55,30 @@ def explained(model, users=USERS, tags=TAGS):
         own = tf.gather(vectors, tf.gather(tf.constant(tags), rows))
         return tf.reduce_sum(queries * own, axis=1)
 
-    return explain(model, features([*users, NOBODY]), score)
+    return Explained(explain(ServedTower(model), user_values(features(users), SPEC), score), users)
+
+
+class Explained:
+    """An explanation whose values are by list and user."""
+
+    def __init__(self, explanation, users):
+        self.explanation = explanation
+        self.score = explanation.score
+        self.feature_attention = explanation.feature_attention
+        self.feature_contributions = explanation.feature_contributions
+        self.attention = by_list(explanation.value_attention, users)
+        self.contributions = by_list(explanation.value_contributions, users)
+
+
+def by_list(column, users):
+    """Numbers of the values, [batch, None] by list."""
+    found, start = {}, 0
+    for place, domain in enumerate(SPEC.domains, start=1):
+        lengths = [len(user[place]) for user in users]
+        part = column[start : start + sum(lengths)]
+        found[domain.name] = tf.RaggedTensor.from_row_lengths(part, np.array(lengths, np.int64))
+        start += sum(lengths)
+    return found
 
 
 def slow_score(model, user, tag):
@@ -161,10 +185,13 @@ def test_long_batches_are_embedded_some_at_a_time(limit, monkeypatch):
     expected = explained(model)
 
     sizes = []
-    embed = model.query_embeddings
-    monkeypatch.setattr(
-        model, "query_embeddings", lambda x: sizes.append(len(x["gender"])) or embed(x)
-    )
+    embed = ServedTower.query_embeddings
+
+    def counted(tower, values):
+        sizes.append(int(values.num_users))
+        return embed(tower, values)
+
+    monkeypatch.setattr(ServedTower, "query_embeddings", counted)
     # The longest user has 4 values.
     monkeypatch.setattr(explanations, limit, {"_MAX_ROWS": 5, "_MAX_VALUES": 23}[limit])
     found = explained(model)
@@ -246,8 +273,9 @@ def test_deleting_the_top_contributor_moves_the_score_more_than_deleting_any(int
     def score(queries, users):
         return tf.reduce_sum(queries * tf.gather(vectors[loved], users), axis=1)
 
-    found = explain(model, users_with([*histories, []]), score)
-    contributions = found.contributions["clicked_tags"].to_tensor().numpy()
+    values = user_values(users_with(histories), model.spec)
+    found = explain(ServedTower(model), values, score)
+    contributions = found.value_contributions.numpy().reshape([-1, 6])
     top = np.abs(contributions).argmax(axis=1)
 
     def moves(places):

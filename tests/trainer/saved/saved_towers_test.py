@@ -9,10 +9,12 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tests.tfx_pipeline.toy_rows import SPEC, TAGS
+from tests.trainer.saved.transform_oracle import model_features
 from tests.trainer.towers.user_tower_test import CONFIG
 from trainer.config import TrainingConfig
 from trainer.contract import features as f
 from trainer.contract import signatures as s
+from trainer.contract.raw_features import raw_signature
 from trainer.data.input_data import vocabulary_sizes
 from trainer.evaluation.calibration import Calibration
 from trainer.model import InterestModel
@@ -90,7 +92,7 @@ def test_signatures_share_one_user_tower_and_no_keras_layer_is_described(saved, 
     (graph,) = content.meta_graphs
 
     names = [function.signature.name for function in graph.graph_def.library.function]
-    assert sum("_query_embeddings_" in name for name in names) == 1
+    assert sum("_embed_columns_" in name for name in names) == 1
     objects = {node.user_object.identifier for node in graph.object_graph_def.nodes}
     assert not {name for name in objects if name.startswith("_tf_keras")}
 
@@ -212,6 +214,13 @@ def test_towers_without_a_click_loss_have_no_click_vectors(transform_output):
 DOMAINS = [domain.name for domain in SPEC.domains]
 
 
+def transformed(transform_output, inputs, spec):
+    """Features by the whole transform, of which the model may lack some."""
+    everything = {**histories(SHORT), **inputs}
+    found = model_features(transform_output, everything, SPEC)
+    return {name: column for name, column in found.items() if name in spec.raw_names}
+
+
 def histories(*rows):
     """Returns users with the same values and weights in every domain, padded."""
     width = max(len(row) for row in rows)
@@ -279,7 +288,7 @@ def test_attention_lies_beside_the_callers_values(saved, transform_output):
 
     found = signatures[s.EXPLAIN](**inputs, explained_tag=tf.constant(["pop", "jazz"]))
 
-    features = SavedTowers(model, transform_output).model_features(inputs)
+    features = model_features(transform_output, inputs, SPEC)
     attention = model.user_tower.attention(features)
     for domain in DOMAINS:
         of_domain = found[s.attention_of(domain)].numpy()
@@ -380,10 +389,10 @@ def test_features_of_one_kind_are_explained(transform_output, spec):
     model = InterestModel(
         spec, vocabulary_sizes(transform_output, spec), len(TAGS), CONFIG, TrainingConfig()
     )
+    inputs = {n: c for n, c in histories(SHORT).items() if n in raw_signature(spec)}
+    model.query_embeddings(transformed(transform_output, inputs, spec))
     towers = SavedTowers(model, transform_output)
-    inputs = {n: c for n, c in histories(SHORT).items() if n in towers.raw_signature()}
     tags = tf.constant(["pop"])
-    model.query_embeddings(towers.model_features(inputs))
 
     found = towers.explain_by_embedding(inputs, towers.ranking_embeddings(tags))
 
