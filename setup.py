@@ -30,7 +30,7 @@ STACK = [
 
 setup(
     name="tagtower",
-    version="0.1.0",
+    version="0.2.0",
     description="User-interest tags for recommender systems: from behaviour logs to served tags",
     long_description=README.read_text(encoding="utf-8") if README.exists() else "",
     long_description_content_type="text/markdown",

@@ -56,7 +56,6 @@ EXCEPTIONS = {
     "trainer/contract/owner_marks.py": ({"open"}, _KERNEL),
     "trainer/contract/tag_items.py": ({"open"}, "a live caller imports it without TensorFlow"),
     "trainer/fitting/memory_estimate.py": ({"open"}, _KERNEL),
-    "trainer/towers/tag_views.py": ({"tf.io.gfile."}, "not moved yet: `open_file` would do"),
     "serving/batch/staging.py": ({"json.dump"}, "an unfinished file must lie in its folder `work`"),
     "serving/model_server/callers/transport_security.py": (
         {"tempfile.", "os.remove"},

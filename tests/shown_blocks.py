@@ -141,8 +141,8 @@ class ReadersShell:
         """Runs one block.
 
         Args:
-          block: Of commands.
-          values: What `SUBSTITUTIONS` put in.
+          block: The block of commands.
+          values: Values of the substitutions, by name.
 
         Returns:
           What it wrote.

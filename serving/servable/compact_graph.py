@@ -14,6 +14,7 @@ from tensorflow.core.framework import function_pb2, node_def_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import op_def_registry
 
+from trainer.contract.file_system import open_file
 from trainer.contract.whole_files import write_bytes
 
 _SAVED_MODEL = "saved_model.pb"
@@ -26,7 +27,7 @@ def compact_saved_model(directory: str) -> None:
       directory: Folder of the SavedModel.
     """
     path = os.path.join(directory, _SAVED_MODEL)
-    with open(path, "rb") as file:
+    with open_file(path, "rb") as file:
         model = saved_model_pb2.SavedModel.FromString(file.read())
     for graph in model.meta_graphs:
         for function in graph.graph_def.library.function:

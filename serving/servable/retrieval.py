@@ -75,8 +75,7 @@ class TagRetrieval(tf.Module):
         _check_numbers(k, tag_slope, min_probability)
         self._served_rows: tf.Variable | None = None
         if served_rows is not None:
-            rows = np.asarray(served_rows, np.int32)
-            self._served_rows = tf.Variable(rows, trainable=False, name="served_rows")
+            self._served_rows = tf.Variable(np.asarray(served_rows, np.int32), trainable=False)
         self._min_probability = min_probability
         # The towers are kept behind a function and only what they read is tracked: otherwise
         # TensorFlow would save every signature of the towers beside those of the servable.

@@ -17,6 +17,7 @@ from tfx_pipeline.terminal.tables import STAGES, WITHOUT_MEMORY
 from trainer.contract import metric_registry as registry
 from trainer.contract.config_loader import from_mapping
 from trainer.contract.features import NOW_SPLIT, SPLITS
+from trainer.contract.file_system import open_file
 from trainer.contract.metric_registry import Metric
 from trainer.evaluation.baselines_config import BASELINES
 
@@ -152,7 +153,8 @@ def read_registry() -> Registry:
     Raises:
       ValueError: An entry has an unknown field, or lacks one.
     """
-    return from_mapping(Registry, yaml.safe_load(PATH.read_text(encoding="utf-8")))
+    with open_file(str(PATH)) as file:
+        return from_mapping(Registry, yaml.safe_load(file.read()))
 
 
 def _metric_key(metric: Metric) -> ReportKey:

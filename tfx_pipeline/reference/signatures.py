@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from trainer.contract.config_loader import require
+from trainer.contract.file_system import open_file
 from trainer.contract.signature_rows import (
     DIMENSIONS,
     WITH_MEMORY,
@@ -125,4 +126,5 @@ def _tensor_table(
 
 
 if __name__ == "__main__":
-    sys.stdout.write(signatures_reference(PAGE.read_text(encoding="utf-8")))
+    with open_file(str(PAGE)) as page:
+        sys.stdout.write(signatures_reference(page.read()))

@@ -114,7 +114,7 @@ def _check_section(cls: type, value: Any, info: core_schema.ValidationInfo) -> A
     if not isinstance(value, Mapping):
         hint = ""
         if isinstance(value, str) and re.match(r"\w+:\S", value):
-            hint = " After the colon of a key comes a blank."
+            hint = " Put a space after the colon of a key."
         raise _fault(None, f"must be a mapping of keys to values. Received: {value!r}.{hint}")
     fields = [field.name for field in dataclasses.fields(cls)]
     removed: Mapping[str, RemovedKey] = getattr(cls, "REMOVED_KEYS", {})
@@ -122,7 +122,7 @@ def _check_section(cls: type, value: Any, info: core_schema.ValidationInfo) -> A
         if key in removed:
             built_in = removed[key].built_in
             if not info.context or built_in is None or item != built_in:
-                raise _fault(key, f"is no key any more. {removed[key].instead}")
+                raise _fault(key, f"is no longer a key. {removed[key].instead}")
         elif key not in fields:
             close = difflib.get_close_matches(str(key), fields, n=1)
             hint = f" Did you mean `{close[0]}`?" if close else f" Known keys: {', '.join(fields)}."

@@ -5,7 +5,6 @@ Transform's own graph has a table, and a chain of operations on sparse tensors, 
 this one reads the same vocabulary files and handles all lists of a vocabulary together.
 """
 
-import os
 from collections.abc import Mapping
 
 import numpy as np
@@ -18,6 +17,7 @@ from trainer.contract.features import (
     ProfileFeature,
     weights_name,
 )
+from trainer.contract.file_system import open_file
 from trainer.contract.history import MIN_WEIGHT
 from trainer.contract.raw_features import checked_numbers, checked_weights
 from trainer.saved.user_values import UserValues, segment_of
@@ -178,11 +178,11 @@ def _table(path: str) -> tf.lookup.StaticHashTable:
 
 
 def _num_lines(path: str) -> int:
-    with tf.io.gfile.GFile(os.fspath(path), "rb") as file:
+    with open_file(path, "rb") as file:
         return sum(1 for _ in file)
 
 
 def _read_bounds(path: str) -> np.ndarray:
     """Returns the lower bounds of buckets, float32 [n], ascending."""
-    with tf.io.gfile.GFile(os.fspath(path), "r") as file:
+    with open_file(path) as file:
         return np.sort(np.array([np.float32(line) for line in file], np.float32))

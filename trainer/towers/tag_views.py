@@ -16,6 +16,7 @@ import tf_keras
 
 from trainer.config import ModelConfig
 from trainer.contract.config_loader import require
+from trainer.contract.file_system import open_file
 from trainer.contract.whole_files import read_json_lines
 
 # Names of arrays in the file of vectors: the tags as JSON in UTF-8, and float32 [n, d].
@@ -99,7 +100,7 @@ def load_tag_categories(tags_file: str) -> dict[str, str]:
 
 
 def _load_vectors(path: str, tags: Sequence[str]) -> np.ndarray:
-    with tf.io.gfile.GFile(path, "rb") as file, np.load(file) as arrays:
+    with open_file(path, "rb") as file, np.load(file) as arrays:
         rows = {tag: i for i, tag in enumerate(json.loads(arrays[VECTOR_TAGS].tobytes()))}
         found = arrays[VECTORS]
     places = np.array([rows.get(tag, -1) for tag in tags], np.int64)

@@ -23,9 +23,9 @@ from serving.model_server.errors import ServingError
 from trainer.contract.file_system import file_size, files_below, is_folder, open_file
 
 _MB = 1e6
-_FIXED_BYTES = 20e6
+_FIXED_BYTES = 60e6
 # Memory of a graph's node in Python, in the session, and in the graphs of the signatures.
-_BYTES_PER_NODE = 24e3
+_BYTES_PER_NODE = 17e3
 # Memory per byte of a table; ScaNN makes one more copy, and a temporary one meanwhile.
 _PER_VARIABLE_BYTE = 2.2
 _PER_VARIABLE_BYTE_SCANN = 4.2
