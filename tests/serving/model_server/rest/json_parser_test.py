@@ -1,5 +1,6 @@
 """What RapidJSON 1.1.0 accepts and refuses, and where (rapidjson/reader.h, error/en.h)."""
 
+import decimal
 import json
 import math
 import sys
@@ -122,8 +123,16 @@ def test_exponents_of_any_size_are_bounded(digits):
 
 
 _INTEGERS = st.integers(-(2**63), 2**64 - 1)
-# Digits that a double holds, and a power of ten: both are exact, and so is their product.
+
+
+def _is_exact(value):
+    """Tells whether RapidJSON reads a number as it is written: both factors are doubles."""
+    _, digits, exponent = decimal.Decimal(repr(value)).as_tuple()
+    return int("".join(map(str, digits))) <= 2**53 and abs(exponent) <= 22
+
+
 _FLOATS = st.builds("{}e{}".format, st.integers(-(2**53), 2**53), st.integers(-22, 22)).map(float)
+_FLOATS = _FLOATS.filter(_is_exact)
 _VALUES = st.recursive(
     st.none() | st.booleans() | _INTEGERS | _FLOATS | st.text(),
     lambda values: st.lists(values) | st.dictionaries(st.text(), values),
