@@ -10,14 +10,16 @@ merged, and those whose results nobody reads are removed.
 import os
 from collections.abc import Iterable
 
-from tensorflow.core.framework import function_pb2, node_def_pb2
+from tensorflow.core.framework import function_pb2, node_def_pb2, op_def_pb2, types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import op_def_registry
 
-from trainer.contract.file_system import open_file
+from trainer.contract.file_system import open_file, remove_file
 from trainer.contract.whole_files import write_bytes
 
 _SAVED_MODEL = "saved_model.pb"
+# TensorFlow's checksum of the file as it was before; nothing reads it, and it would be wrong.
+_FINGERPRINT = "fingerprint.pb"
 
 
 def compact_saved_model(directory: str) -> None:
@@ -33,6 +35,7 @@ def compact_saved_model(directory: str) -> None:
         for function in graph.graph_def.library.function:
             compact_function(function)
     write_bytes(path, model.SerializeToString(deterministic=True))
+    remove_file(os.path.join(directory, _FINGERPRINT), missing_ok=True)
 
 
 def compact_function(function: function_pb2.FunctionDef) -> None:
@@ -55,7 +58,7 @@ def _merge_equal(function: function_pb2.FunctionDef) -> bool:
     for node in function.node_def:
         if node.name in controlling or not _is_pure(node):
             continue
-        if node.op == "Identity" and not node.input[0].startswith("^") and len(node.input) == 1:
+        if node.op == "Identity":
             sources[f"{node.name}:output:0"] = node.input[0]
             continue
         earlier = first.setdefault(_content(node), node.name)
@@ -74,7 +77,7 @@ def _merge_equal(function: function_pb2.FunctionDef) -> bool:
     kept = [node for node in function.node_def if node.name not in removed]
     for node in kept:
         node.input[:] = [renamed(reference) for reference in node.input]
-    for name, reference in function.ret.items():
+    for name, reference in list(function.ret.items()):
         function.ret[name] = renamed(reference)
     _keep(function, kept)
     return True
@@ -120,9 +123,15 @@ def _is_pure(node: node_def_pb2.NodeDef) -> bool:
         definition is not None
         and not definition.is_stateful
         and node.op not in ("Placeholder", "NoOp", "CheckNumerics")
-        and not any(value.HasField("func") for value in node.attr.values())
+        and not any(value.HasField("func") or value.list.func for value in node.attr.values())
+        # TensorFlow does not mark every operation that changes a table as one with a state.
+        and not _takes_resource(definition)
         and not any(reference.startswith("^") for reference in node.input)
     )
+
+
+def _takes_resource(definition: op_def_pb2.OpDef) -> bool:
+    return any(argument.type == types_pb2.DT_RESOURCE for argument in definition.input_arg)
 
 
 def _content(node: node_def_pb2.NodeDef) -> bytes:

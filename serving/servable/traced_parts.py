@@ -27,6 +27,6 @@ def state_of(towers: Any) -> list[Any]:
     """Returns the variables, tables and files that the towers' signatures read."""
     if not isinstance(towers, Trackable):  # functions without a state
         return []
-    kinds = (tf.Variable, tf.lookup.StaticHashTable, CapturableResource, Asset)
+    kinds = (tf.Variable, CapturableResource, Asset)  # a lookup table is such a resource
     found = tf.train.TrackableView(towers).descendants()
     return [part for part in found if isinstance(part, kinds)]

@@ -61,7 +61,8 @@ def parse_examples(
     for name, spec in signature.items():
         if spec.shape.rank == 2 and spec.dtype == tf.string:
             parsed[name] = parsed[name].to_tensor(default_value="")
-            if weights_name(name) in signature:
+            own = signature.get(weights_name(name))
+            if own is not None and own.dtype == tf.float32 and own.shape.rank == 2:
                 weights = parsed[weights_name(name)]
                 shape = tf.shape(parsed[name])
                 parsed[weights_name(name)] = weights.to_tensor(default_value=1.0, shape=shape)

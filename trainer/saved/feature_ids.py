@@ -60,21 +60,20 @@ class FeatureIds(tf.Module):
           The ids of all users. Values are in order of their vocabulary, user and list.
 
         Raises:
-          tf.errors.InvalidArgumentError: In the graph: a weight is negative or not finite, or a
-            number is infinite.
+          tf.errors.InvalidArgumentError: In the graph: a weight is negative or not finite, a number
+            is infinite, weights have another shape than their values, or features are of different
+            numbers of users.
         """
         singles = [self._single_ids(feature, raw) for feature in self._spec.singles]
         parts = [self._list_values(name, lists, raw) for name, lists in self._by_vocabulary()]
-        batch = tf.shape(next(iter(raw.values())), tf.int64)[:1]
         columns = [tf.concat(column, axis=0) for column in zip(*parts, strict=True)] or [
             *(tf.zeros([0], tf.int64) for _ in range(3)),
             tf.zeros([0]),
         ]
-        if singles:
-            stacked = tf.stack(singles, axis=1)
-        else:
-            stacked = tf.zeros(tf.concat([batch, [0]], axis=0), tf.int64)
-        return UserValues(stacked, *columns)
+        # Columns of no width, which refuse features of different numbers of users.
+        widths = [self._no_columns(lists, raw) for _, lists in self._by_vocabulary()]
+        stacked = [tf.stack(singles, axis=1)] if singles else []
+        return UserValues(tf.concat([*stacked, *widths], axis=1), *columns)
 
     def columns(self, raw: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Returns where the callers wrote the values.
@@ -96,6 +95,10 @@ class FeatureIds(tf.Module):
             places = tf.where(tf.not_equal(_texts(lists, raw), ""))
             found.append(tf.gather(tf.concat(columns, axis=0), places[:, 1]))
         return tf.concat(found, axis=0) if found else tf.zeros([0], tf.int64)
+
+    def _no_columns(self, lists: list[ListFeature], raw: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Returns int64 [batch, 0]."""
+        return tf.zeros(tf.stack([tf.shape(raw[lists[0].name])[0], 0]), tf.int64)
 
     def _by_vocabulary(self) -> list[tuple[str, list[ListFeature]]]:
         groups: dict[str, list[ListFeature]] = {}
@@ -129,7 +132,7 @@ class FeatureIds(tf.Module):
             ids = self._ids(name, column, feature.num_oov_buckets)
             return tf.where(tf.equal(column, ""), tf.zeros_like(ids), ids + 1)
         numbers = checked_numbers(raw, feature.name)
-        ids = tf.searchsorted(self._bounds[name], numbers, side="right", out_type=tf.int64)
+        ids = segment_of(tf.constant(self._bounds[name]), numbers)
         return tf.where(tf.math.is_nan(numbers), tf.zeros_like(ids), tf.maximum(ids, 1))
 
     def _ids(self, vocabulary: str, texts: tf.Tensor, num_oov_buckets: int) -> tf.Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.contract.features import Domain, ListFeature
-from trainer.saved.user_values import Segments, UserValues
+from trainer.saved.user_values import Segments, UserValues, weighted_rows
 from trainer.towers.user_fields import UserFields, log_name, total_name
 
 # Rows of a table that are scored at once.
@@ -54,9 +54,13 @@ class PooledFields(tf.Module):
         singles = [fields.all_rows(feature.name) for feature in spec.singles]
         self._first_single = first_rows(singles)
         self._singles = stacked_variable(singles, "singles")
-        lists = [_scored_rows(fields, feature) for feature in spec.lists]
+        lists = [fields.all_rows(feature.name) for feature in spec.lists]
         self._first_row = first_rows(lists)
         self._lists = stacked_variable(lists, "lists")
+        self._scores: tf.Variable | None = None
+        if self._is_attention:
+            scores = [_scores(fields, *pair) for pair in zip(spec.lists, lists, strict=True)]
+            self._scores = stacked_variable(scores, "scores")
         self._totals = None
         if config.use_domain_totals and spec.domains:
             rows = [fields.all_rows(total_name(domain)) for domain in spec.domains]
@@ -83,7 +87,7 @@ class PooledFields(tf.Module):
         """
         num_users = values.num_users
         vectors, present = [], []
-        attention = values.weights
+        attention = values.weights  # there are no values where there are no lists
         if self._singles is not None:
             rows = tf.gather(self._singles, values.singles + self._first_single)
             vectors.append(self._for_each_head(rows))
@@ -110,32 +114,35 @@ class PooledFields(tf.Module):
         """Pools the values of every list, by multiplicity and by its logarithm.
 
         Returns:
-          float [batch * L, F, H, E], weighted means, zeros for an empty list, where F is 2 with
+          float [batch * L, F H, E], weighted means, zeros for an empty list, where F is 2 with
           `log_count_fields`, else 1; and the attention to each value, float [n].
         """
-        rows = tf.gather(self._lists, values.ids + tf.gather(self._first_row, values.lists))
-        vectors, scores = rows[:, : self._size], rows[:, self._size :]
+        rows = values.ids + tf.gather(self._first_row, values.lists)
         counts = values.weights if self._use_weights else tf.ones_like(values.weights)
         ways = [counts]
         if self._has_logarithms:
             ways.append(tf.math.log1p(counts) if self._use_weights else counts)
         coefficients = tf.stack(ways, axis=1)[:, :, tf.newaxis]
-        if self._is_attention:
+        if self._scores is not None:
+            scores = tf.gather(self._scores, rows)
             scores = tf.reshape(scores, [-1, self._num_ways, self._num_heads])
             scores += tf.math.log(coefficients)
             highest = tf.math.unsorted_segment_max(scores, segments.ids, segments.num)
             coefficients = tf.exp(scores - tf.gather(highest, segments.ids))
-        # The last component adds up the coefficients themselves.
-        extended = tf.pad(vectors, [[0, 0], [0, 1]], constant_values=1.0)
-        sums = segments.sum(coefficients[..., tf.newaxis] * extended[:, tf.newaxis, tf.newaxis])
-        totals = sums[..., -1:]
-        pooled = tf.math.divide_no_nan(sums[..., :-1], totals)
-        shares = coefficients / tf.gather(totals[..., 0], segments.ids)
+        # Shares before sums: a sum of weights may exceed float32, a weighted mean may not.
+        shares = coefficients / tf.gather(segments.sum(coefficients), segments.ids)
+        places = tf.stack([segments.ids, rows], axis=1)
+        columns = tf.unstack(
+            tf.reshape(shares, [-1, self._num_ways * self._num_heads]),
+            num=self._num_ways * self._num_heads,
+            axis=1,
+        )
+        pooled = [weighted_rows(places, share, segments.num, self._lists) for share in columns]
         by_way = tf.reduce_mean(shares, axis=2)
         attention = tf.reduce_mean(by_way, axis=1)
         if self._first_domain and self._has_logarithms:
             attention = tf.where(values.lists >= self._first_domain, attention, by_way[:, 0])
-        return pooled, attention
+        return tf.stack(pooled, axis=1), attention
 
     def _for_each_head(self, vectors: tf.Tensor) -> tf.Tensor:
         """Repeats vectors [batch, K, E] for each head, [batch, K, H, E]."""
@@ -154,19 +161,17 @@ def stacked_variable(tables: list[np.ndarray], name: str) -> tf.Variable | None:
     return tf.Variable(np.concatenate(tables), trainable=False, name=name)
 
 
-def _scored_rows(fields: UserFields, feature: ListFeature) -> np.ndarray:
-    """Returns the embeddings of a list's vocabulary beside their attention scores.
+def _scores(fields: UserFields, feature: ListFeature, rows: np.ndarray) -> np.ndarray:
+    """Computes the attention scores of a list's vocabulary.
 
     Args:
       fields: The trained layer.
       feature: The list.
+      rows: float32 [V, E], embeddings of the vocabulary.
 
     Returns:
-      float32 [V, E + F H]; scores of a profile feature, which has no logarithms, stand twice.
+      float32 [V, F H]; scores of a profile feature, which has no logarithms, stand twice.
     """
-    rows = fields.all_rows(feature.name)
-    if fields.queries is None:
-        return rows
     names = [feature.name]
     if fields.config.log_count_fields and fields.spec.domains:
         names.append(log_name(feature) if isinstance(feature, Domain) else feature.name)
@@ -175,4 +180,4 @@ def _scored_rows(fields: UserFields, feature: ListFeature) -> np.ndarray:
         np.concatenate([layer.scores(part, fields.queries).numpy() for layer in layers], axis=1)
         for part in np.split(rows, range(_CHUNK, len(rows), _CHUNK))
     ]
-    return np.concatenate([rows, np.concatenate(chunks)], axis=1)
+    return np.concatenate(chunks)

@@ -1,7 +1,8 @@
 """Saves the trained towers as a SavedModel that takes raw features and returns vectors and scores.
 
-It contains the transform, so that a caller sends strings. It does not contain the index, which a
-node of its own builds from the signature `CANDIDATES` and can rebuild without training.
+It contains the vocabularies (`trainer.saved.feature_ids`), so that a caller sends strings. It does
+not contain the index, which a node of its own builds from the signature `CANDIDATES` and can
+rebuild without training.
 """
 
 import dataclasses

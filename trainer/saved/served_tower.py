@@ -17,7 +17,8 @@ class ServedTower(tf.Module):
     """The trained user tower and linear path, for saving.
 
     Args:
-      model: The trained model, called at least once. Later changes of its weights have no effect.
+      model: The trained model, called at least once. It must not be trained further: the tables are
+        copied, and the layers after them are not.
     """
 
     def __init__(self, model: InterestModel):

@@ -88,3 +88,27 @@ def segment_of(ends: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
         sorted_inputs=ends[tf.newaxis], values=places[tf.newaxis], out_type=tf.int64
     )
     return found[0]
+
+
+def weighted_rows(
+    places: tf.Tensor, coefficients: tf.Tensor, size: tf.Tensor, table: tf.Variable
+) -> tf.Tensor:
+    """Adds up rows of a table, each times its coefficient.
+
+    No row is copied: a request may have millions of values.
+
+    Args:
+      places: int64 [n, 2], row of the sum and row of the table for each value, in any order.
+      coefficients: float32 [n], coefficient of each value.
+      size: int64 scalar, number of sums.
+      table: float32 [V, E], the table.
+
+    Returns:
+      float32 [size, E], sums; zeros where there is no value.
+    """
+    return tf.raw_ops.SparseTensorDenseMatMul(
+        a_indices=places,
+        a_values=coefficients,
+        a_shape=tf.stack([size, tf.constant(table.shape[0], tf.int64)]),
+        b=table,
+    )

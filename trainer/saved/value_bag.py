@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from trainer.contract.features import Domain
 from trainer.saved.pooled_fields import first_rows, stacked_variable
-from trainer.saved.user_values import Segments, UserValues
+from trainer.saved.user_values import Segments, UserValues, weighted_rows
 from trainer.towers.bag_of_values import BagOfValues
 
 
@@ -55,11 +55,12 @@ class ValueBag(tf.Module):
         if self._shares is not None:
             segments = Segments.of(values, self._num_lists)
             rows = values.ids + tf.gather(self._first_share, values.lists)
-            summed = self.attention(values)[:, tf.newaxis] * tf.gather(self._shares, rows)
+            places = tf.stack([values.users, rows], axis=1)
+            shares = self.attention(values)
+            parts.append(weighted_rows(places, shares, values.num_users, self._shares))
             if self._logarithms is not None:
-                counts = tf.math.log1p(self._counts(values))[:, tf.newaxis]
-                summed += counts * tf.gather(self._logarithms, rows)
-            parts.append(tf.math.unsorted_segment_sum(summed, values.users, values.num_users))
+                counts = tf.math.log1p(self._counts(values))
+                parts.append(weighted_rows(places, counts, values.num_users, self._logarithms))
             if self._totals is not None:
                 parts.append(tf.matmul(self._lengths(values, segments), self._totals))
         return tf.nn.relu(tf.add_n(parts) + self._bias)

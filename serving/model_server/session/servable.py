@@ -179,7 +179,8 @@ def _session_options(definition: meta_graph_pb2.MetaGraphDef) -> config_pb2.Conf
     """Returns options that say how TensorFlow prepares a graph.
 
     TensorFlow rewrites the graph once for every signature. For a servable of this project that
-    takes a quarter of the time of loading and warming up (10.6 s with it, 8.2 s without it), and
+    takes a quarter of the time of loading and warming up (10.6 s with it, 8.2 s without it, beside
+    other work), and
     makes no call faster; `serving.servable.compact_graph` has merged what is equal. Graphs with few
     functions are rewritten, as in TensorFlow Serving: that takes little time, and their errors have
     the same words.

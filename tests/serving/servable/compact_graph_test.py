@@ -14,6 +14,12 @@ class Module(tf.Module):
     def __init__(self):
         super().__init__()
         self.calls = tf.Variable(0, trainable=False)
+        self.table = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(
+                tf.constant([1, 2], tf.int64), tf.constant([10, 20], tf.int64)
+            ),
+            default_value=-1,
+        )
 
     @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, "x")], autograph=False)
     def compute(self, x):
@@ -27,7 +33,18 @@ class Module(tf.Module):
         _, looped = tf.while_loop(
             lambda i, _: i < 3, lambda i, y: (i + 1, y + x[:, 2]), (0, tf.identity(total))
         )
-        return {"parts": tf.add_n(parts), "looped": looped, "same": tf.identity(x)}
+        before = self.calls.read_value()
+        self.calls.assign_add(1)
+        after = self.calls.read_value()
+        keys = tf.cast(x[:, 0], tf.int64)
+        found = self.table.lookup(keys) + self.table.lookup(keys)
+        return {
+            "found": found,
+            "difference": after - before,
+            "parts": tf.add_n(parts),
+            "looped": looped,
+            "same": tf.identity(x),
+        }
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +76,8 @@ def test_answers_are_equal(folders, x):
     as_traced, compact = (tf.saved_model.load(path).signatures for path in folders)
     expected = as_traced["serving_default"](x=tf.constant(x, tf.float32))
     found = compact["serving_default"](x=tf.constant(x, tf.float32))
-    assert set(found) == {"parts", "looped", "same"}
+    assert set(found) == {"found", "difference", "parts", "looped", "same"}
+    assert int(found["difference"]) == 1
     for name, column in expected.items():
         np.testing.assert_array_equal(found[name], column)
 
@@ -74,13 +92,16 @@ def test_equal_operations_are_merged_and_unread_ones_go(folders):
 
 def test_checks_and_states_stay(folders):
     for path in folders:
+        operations = traced(path)
+        assert operations.count("LookupTableFindV2") == 2
+        assert operations.count("ReadVariableOp") == 2
         loaded = tf.saved_model.load(path)
         call = loaded.signatures["serving_default"]
         with pytest.raises(tf.errors.InvalidArgumentError, match="no number"):
             call(x=tf.constant([[np.nan, 0.0, 0.0]]))
         before = int(loaded.calls)
         call(x=tf.constant(X))
-        assert int(loaded.calls) == before + 1
+        assert int(loaded.calls) == before + 2
 
 
 def test_compacting_again_changes_nothing(folders):

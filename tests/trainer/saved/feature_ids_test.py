@@ -141,9 +141,39 @@ def test_tag_out_of_the_vocabulary_has_no_id(feature_ids, transform_output):
     assert found.numpy().tolist() == [[*range(6), -1, -1]]
 
 
-def test_weights_of_another_shape_than_the_values_are_refused(feature_ids):
-    raw = random_users(np.random.default_rng(0), np.zeros(1, np.float32))
-    raw["clicked"] = tf.constant([["w1", "w2"]])
-    for width in (1, 3):
+def one_user(**changes):
+    """One user with two values in every list."""
+    raw = {"city": tf.constant(["w1"]), "age": tf.constant([3.0])}
+    for listed in SPEC.lists:
+        raw[listed.name] = tf.constant([["w1", "w2"]])
+        if listed.has_weights:
+            raw[f.weights_name(listed.name)] = tf.ones([1, 2])
+    return raw | changes
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_weights_of_another_shape_than_the_values_are_refused(feature_ids, width):
+    assert len(feature_ids(one_user()).ids) == 8
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must have the same size and shape"):
+        feature_ids(one_user(clicked_weights=tf.ones([1, width])))
+
+
+@pytest.mark.parametrize("name", ["city", "age", "hobbies", "items"])
+def test_features_of_different_numbers_of_users_are_refused(feature_ids, name):
+    raw = one_user()
+    changed = {name: tf.concat([raw[name], raw[name]], axis=0)}
+    if f.weights_name(name) in raw:
+        changed[f.weights_name(name)] = tf.ones([2, 2])
+    with pytest.raises((tf.errors.InvalidArgumentError, ValueError)):
+        feature_ids(raw | changed)
+    # Values of users that are not there are refused as well where they are padding.
+    if name in ("hobbies", "items"):
+        padding = {name: tf.fill([2, 2], "")}
         with pytest.raises((tf.errors.InvalidArgumentError, ValueError)):
-            feature_ids({**raw, "clicked_weights": tf.ones([1, width])})
+            feature_ids(raw | changed | padding)
+
+
+def test_batch_of_nobody_is_empty(feature_ids):
+    found = feature_ids({name: column[:0] for name, column in one_user().items()})
+    assert found.singles.shape == (0, 2)
+    assert len(found.ids) == len(found.weights) == 0

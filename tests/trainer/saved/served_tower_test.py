@@ -102,6 +102,25 @@ def test_large_tables_are_scored_in_chunks(monkeypatch):
     check(make(rng), rng)
 
 
+@pytest.mark.parametrize("pooling", ["attention", "average"])
+@pytest.mark.parametrize("weights", [[3e38], [3e38, 3e38], [3e38, 1.0]])
+def test_heaviest_weights_are_those_of_the_trained_tower(pooling, weights):
+    rng = np.random.default_rng(11)
+    model = make(rng, pooling=pooling, use_domain_totals=False)
+    batch = users_of(rng, SPEC)
+    lengths = np.array([len(weights), 1, 0, 1, 1, 1])
+    ids = rng.integers(SIZES["tags"], size=lengths.sum())
+    values = np.array([*weights, 1.0, 2.0, 3.0, 4.0], np.float32)
+    batch["clicked"] = tf.RaggedTensor.from_row_lengths(tf.constant(ids), lengths)
+    batch["clicked_weights"] = tf.RaggedTensor.from_row_lengths(values, lengths)
+
+    found = ServedTower(model).query_embeddings(user_values(batch, SPEC)).numpy()
+
+    expected = model.query_embeddings(batch).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    assert np.isfinite(found).all()
+
+
 def test_linear_path_reads_its_domain_alone():
     rng = np.random.default_rng(9)
     model = make(rng)
