@@ -184,7 +184,7 @@ def test_server_out_of_files_writes_little_and_comes_back(tmp_path):
                     sock = stack.enter_context(socket.socket())
                     sock.setblocking(False)
                     sock.connect_ex(("127.0.0.1", port))
-            assert wait_until(lambda: "can be taken" in server.log_path.read_text(), WAIT_S)
+            assert wait_until(lambda: "can be accepted" in server.log_path.read_text(), WAIT_S)
             size = server.log_path.stat().st_size
             time.sleep(3)
             assert server.log_path.stat().st_size - size < 4_000
