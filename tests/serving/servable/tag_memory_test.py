@@ -52,7 +52,7 @@ class HistoryTowers(ToyTowers):
             for domain in ("clicked", "recent")
             for name, dtype in ((domain, tf.string), (f.weights_name(domain), tf.float32))
         ]
-        for name in (s.EMBED_USERS, s.SCORE_TAGS):
+        for name in (s.EMBED_USERS, s.SCORE_TAGS, s.SCORE_ITEMS):
             function, specs = functions[name]
             functions[name] = function, [*specs, *features]
         return functions
