@@ -1,9 +1,11 @@
 """Five days of one log, the third of them broken: each day's run ends with a version or a reason.
 
-The tests share one project and run in order: each is a step of its life. All days run in this
-process, which imports TFX once.
+The tests share one project. Each asks for a step of its life, which is taken then, after those
+before it, and checks what the step recorded: the order of the tests does not matter. All days run
+in this process, which imports TFX once.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -20,6 +22,7 @@ from serving.client import TagClient
 from serving.model_server.models.model_config import ModelConfig
 from serving.model_server.server import ModelServer
 from tests.e2e.small_log import SMALLEST_GRAPH
+from tests.e2e.steps import step
 from tests.report_keys import undocumented_keys, unwritten_keys
 from tfx_pipeline.cli import main
 from tfx_pipeline.components.drift_validator import last_baseline
@@ -46,13 +49,54 @@ LOG = DemoConfig(
 DAYS = [f"2024-01-{number:02d}" for number in range(6, 11)]
 
 
+@dataclasses.dataclass(frozen=True)
+class Ran:
+    """What `tagtower run` printed and left.
+
+    Attributes:
+      status: Exit status of the command.
+      out: Output of the command.
+      err: Error output of the command.
+      latest: `report.json` of the output folder; None: there is none.
+      runs: Reports of all runs so far, in order.
+      versions: Numbers of the pushed versions, in order.
+      served: Version with which the server answers; None: the server has not been started.
+      baseline: Accepted day with which the fourth day would be compared.
+    """
+
+    status: int
+    out: str
+    err: str
+    latest: dict | None
+    runs: list[dict]
+    versions: list[int]
+    served: int | None
+    baseline: str | None
+
+    @property
+    def report(self) -> dict:
+        return self.runs[-1]
+
+
 @dataclasses.dataclass
 class DailyLog:
-    """A log that grows by one day at a time."""
+    """A log that grows by one day at a time, and the steps of its life.
+
+    Attributes:
+      folder: Folder of all files.
+      interactions: Interactions of all days.
+      users: Users of all days.
+      resources: Holder of the server and its client, which ends them.
+      client: Client of a server that has run since the second day; None: before that.
+      capfd: Captured output of the test that runs.
+    """
 
     folder: Path
     interactions: pa.Table
     users: pa.Table
+    resources: contextlib.ExitStack
+    client: TagClient | None = None
+    capfd: pytest.CaptureFixture[str] | None = None
 
     @property
     def output(self) -> Path:
@@ -78,12 +122,36 @@ class DailyLog:
         pq.write_table(users, self.folder / f"users-{day}.parquet")
         (folder / "_SUCCESS").touch()
 
-    def run_latest(self, capfd, *flags: str) -> tuple[int, str, str]:
-        """Runs `tagtower run --day latest`; returns exit status, output and error output."""
-        capfd.readouterr()
-        status = main(["run", "--config", self.config, "--day", "latest", *flags])
-        captured = capfd.readouterr()
-        return status, captured.out, captured.err
+    def tagtower(self, *arguments: str) -> tuple[int, str, str]:
+        """Runs a command here; returns exit status, output and error output."""
+        self.capfd.readouterr()
+        status = main([*arguments, "--config", self.config])
+        return status, *self.capfd.readouterr()
+
+    def run_latest(self, *flags: str) -> Ran:
+        """Runs `tagtower run --day latest`; waits until the server serves what was pushed."""
+        status, out, err = self.tagtower("run", "--day", "latest", *flags)
+        runs, path = self.runs(), self.output / "report.json"
+        if self.client is not None and status == 0:
+            wait_for_version(self.client, runs[-1]["push.version"])
+        return Ran(
+            status,
+            out,
+            err,
+            json.loads(path.read_text(encoding="utf-8")) if path.exists() else None,
+            runs,
+            self.versions(),
+            None if self.client is None else served_version(self.client),
+            last_baseline(str(self.output / "statistics"), DAYS[3]),
+        )
+
+    def start_server(self) -> None:
+        """Starts a server, which runs until the last test."""
+        config = ModelConfig("default", str(self.output / "serving"))
+        server = self.resources.enter_context(ModelServer([config], port=0))
+        server.wait_until_available(timeout_s=1200)
+        client = TagClient(f"localhost:{server.port}", timeout_s=60)
+        self.client = self.resources.enter_context(client)
 
     def runs(self) -> list[dict]:
         """Returns the reports of all runs, in order."""
@@ -91,17 +159,114 @@ class DailyLog:
         return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
     def versions(self) -> list[int]:
-        folder = self.output / "serving"
-        return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+        """Returns the numbers of the pushed versions, in order."""
+        paths = (self.output / "serving").glob("*")
+        return sorted(int(path.name) for path in paths if path.name.isdigit())
+
+    @step
+    def first(self) -> Ran:
+        """Runs the first day, which has a whole window."""
+        self.add_day(DAYS[0])
+        return self.run_latest()
+
+    @step
+    def first_again(self) -> Ran:
+        """Runs the first day again, which is finished."""
+        self.first()
+        return self.run_latest()
+
+    @step
+    def second(self) -> Ran:
+        """Runs the second day, with a broken file before its window, and starts the server."""
+        self.first_again()
+        before = next((self.folder / "log" / "date=2024-01-01").glob("*.parquet"))
+        before.write_bytes(b"no Parquet file any more")
+        self.add_day(DAYS[1])
+        ran = self.run_latest()
+        self.start_server()
+        return ran
+
+    @step
+    def broken(self) -> Ran:
+        """Runs the third day, which is broken."""
+        second = self.second()
+        assert served_version(self.client) == second.versions[-1]
+        self.add_day(DAYS[2], is_broken=True)
+        return self.run_latest()
+
+    @step
+    def broken_again(self) -> Ran:
+        """Runs the third day again."""
+        self.broken()
+        return self.run_latest()
+
+    @step
+    def fourth(self) -> Ran:
+        """Runs the fourth day, whose day before was not pushed."""
+        self.broken_again()
+        self.add_day(DAYS[3])
+        return self.run_latest()
+
+    @step
+    def fifth(self) -> Ran:
+        """Runs the fifth day, an ordinary one."""
+        self.fourth()
+        self.add_day(DAYS[4])
+        return self.run_latest()
+
+    @step
+    def listed(self) -> tuple[list[str], dict]:
+        """Lists the five runs and compares two; returns the lines and the comparison."""
+        self.fifth()
+        status, listed, err = self.tagtower("runs")
+        assert status == 0, err
+        status, compared, err = self.tagtower("runs", "compare", DAYS[1], DAYS[4], "--json")
+        assert status == 0, err
+        return listed.splitlines(), json.loads(compared)
+
+    @step
+    def checked(self) -> dict[str, tuple[int, dict, int]]:
+        """Checks requests like the training examples, and others without some features.
+
+        Returns:
+          By the names `good` and `bad`, exit status, answer and number of the requests.
+        """
+        self.listed()
+        good = [
+            json.loads(line)
+            for path in sorted((self.output / "instances").glob("*.jsonl"))
+            for line in path.read_text(encoding="utf-8").splitlines()
+        ]
+        bad = [one | {"clicked_tags": one["clicked_tags"][:1]} for one in good]
+        for one in bad:
+            del one["clicked_tags_weights"], one["segment"]
+        checks = {}
+        for name, requests in (("good", good), ("bad", bad)):
+            path = self.folder / f"{name}.jsonl"
+            path.write_text("".join(json.dumps(one) + "\n" for one in requests), encoding="utf-8")
+            status, out, _ = self.tagtower("check-requests", "--requests", str(path), "--json")
+            checks[name] = status, json.loads(out), len(requests)
+        return checks
+
+    @step
+    def accepted(self) -> Ran:
+        """Runs the third day once more and accepts its drift."""
+        self.checked()
+        # Two days are given: the last one counts.
+        return self.run_latest(f"--day={DAYS[2]}", "--accept_drift")
 
 
 @pytest.fixture(scope="module")
-def log(tmp_path_factory):
+def shared_log(tmp_path_factory):
     folder = tmp_path_factory.mktemp("daily")
     tables = folder / "tables"
     prepare_demo(str(tables), LOG)
+    resources = contextlib.ExitStack()
     made = DailyLog(
-        folder, pq.read_table(tables / "interactions"), pq.read_table(tables / "users.parquet")
+        folder,
+        pq.read_table(tables / "interactions"),
+        pq.read_table(tables / "users.parquet"),
+        resources,
     )
     Path(made.config).write_text(
         yaml.safe_dump(
@@ -162,17 +327,14 @@ def log(tmp_path_factory):
     )
     for number in range(1, WINDOW_DAYS):
         made.add_day(f"2024-01-{number:02d}")
-    return made
+    with resources:
+        yield made
 
 
-@pytest.fixture(scope="module")
-def client(log):
-    """Yields a client of a server that has run since the second day."""
-    config = ModelConfig("default", str(log.output / "serving"))
-    with ModelServer([config], port=0) as server:
-        server.wait_until_available(timeout_s=1200)
-        with TagClient(f"localhost:{server.port}", timeout_s=60) as client:
-            yield client
+@pytest.fixture
+def log(shared_log, capfd):
+    shared_log.capfd = capfd
+    return shared_log
 
 
 def served_version(client) -> int:
@@ -190,12 +352,11 @@ def warm_start_of(report: dict) -> int | None:
     return report.get("train.warm_start.kept_rows")
 
 
-def test_first_day_pushes_a_version_from_the_days_of_the_window(log, capfd):
-    log.add_day(DAYS[0])
-    status, out, err = log.run_latest(capfd)
+def test_first_day_pushes_a_version_from_the_days_of_the_window(log):
+    ran = log.first()
 
-    assert status == 0, out + err
-    report = json.loads((log.output / "report.json").read_text(encoding="utf-8"))
+    assert ran.status == 0, ran.out + ran.err
+    report = ran.latest
     assert report["run.state"] == "pushed" and report["run.reason"] is None
     assert report["window.day"] == DAYS[0] and report["window.first_day"] == "2024-01-01"
     assert report["window.num_days"] == WINDOW_DAYS
@@ -204,105 +365,85 @@ def test_first_day_pushes_a_version_from_the_days_of_the_window(log, capfd):
     assert report["split.validation_start"] == START + 4 * DAY_SECONDS
     assert report["drift.baseline_day"] is None
     assert warm_start_of(report) is None
-    assert report["push.version"] == log.versions()[-1]
-    assert log.runs() == [report]
+    assert report["push.version"] == ran.versions[-1]
+    assert ran.runs == [report]
     assert undocumented_keys(report) == []
     assert unwritten_keys(report) == []
     assert unwritten_keys(report, "tfx_pipeline/tables/daily_window.py") == []
     assert unwritten_keys(report, "tfx_pipeline/components/drift_validator.py") == []
 
 
-def test_finished_day_started_again_says_so_and_runs_nothing(log, capfd):
-    status, out, err = log.run_latest(capfd)
+def test_finished_day_started_again_says_so_and_runs_nothing(log):
+    ran = log.first_again()
 
-    assert status == 0, out + err
-    (line,) = out.strip().splitlines()
-    assert line.startswith(f"{DAYS[0]} is done: version {log.versions()[-1]} in ")
-    assert len(log.runs()) == 1
+    assert ran.status == 0, ran.out + ran.err
+    (line,) = ran.out.strip().splitlines()
+    assert line.startswith(f"{DAYS[0]} is done: version {ran.versions[-1]} in ")
+    assert len(ran.runs) == 1
 
 
-def test_second_day_starts_from_the_first_days_model_and_opens_no_file_before_the_window(
-    log, capfd
-):
-    before = next((log.folder / "log" / "date=2024-01-01").glob("*.parquet"))
-    before.write_bytes(b"no Parquet file any more")
-    log.add_day(DAYS[1])
+def test_second_day_starts_from_the_first_days_model_and_opens_no_file_before_the_window(log):
+    ran = log.second()
 
-    status, out, err = log.run_latest(capfd)
-
-    assert status == 0, out + err
-    report = log.runs()[-1]
+    assert ran.status == 0, ran.out + ran.err
+    report = ran.report
     assert report["window.first_day"] == "2024-01-02"
     assert (report["window.day"], report["drift.baseline_day"]) == (DAYS[1], DAYS[0])
     assert 0 < report["drift.clicked_tags.l_infinity"] < 0.1
     # A threshold of 0 is exceeded, but only warned of.
     assert report["drift.num_violations"] == 1
-    assert f"drift from {DAYS[0]}: feature `clicked_tags`" in out
+    assert f"drift from {DAYS[0]}: feature `clicked_tags`" in ran.out
     assert warm_start_of(report) > 0
-    assert len(log.versions()) == 2
+    assert len(ran.versions) == 2
 
 
-def test_broken_day_pushes_nothing_and_says_which_feature(log, client, capfd):
-    second = log.versions()[-1]
-    assert served_version(client) == second
-    log.add_day(DAYS[2], is_broken=True)
+def test_broken_day_pushes_nothing_and_says_which_feature(log):
+    second = log.second().versions[-1]
+    ran = log.broken()
 
-    status, out, err = log.run_latest(capfd)
-
-    assert status == 3
-    (line,) = err.strip().splitlines()
+    assert ran.status == 3
+    (line,) = ran.err.strip().splitlines()
     assert "feature `segment`: L-infinity distance" in line and f"those of {DAYS[1]}" in line
-    assert "Transform" not in out and "Trainer" not in out
-    report = log.runs()[-1]
+    assert "Transform" not in ran.out and "Trainer" not in ran.out
+    report = ran.report
     assert report["run.state"] == "not pushed" and report["window.day"] == DAYS[2]
     assert "feature `segment`" in report["run.reason"]
     assert undocumented_keys(report) == []
-    assert not (log.output / "report.json").exists()
-    assert log.versions()[-1] == second
-    assert served_version(client) == second
+    assert ran.latest is None
+    assert ran.versions[-1] == second
+    assert ran.served == second
 
 
-def test_broken_day_started_again_says_the_reason_again(log, capfd):
-    status, out, _ = log.run_latest(capfd)
+def test_broken_day_started_again_says_the_reason_again(log):
+    ran = log.broken_again()
 
-    assert status == 3
-    assert out.startswith(f"{DAYS[2]} is done: run ") and "feature `segment`" in out
-    assert len(log.runs()) == 3
-
-
-def test_next_day_goes_on_from_the_last_good_one(log, client, capfd):
-    log.add_day(DAYS[3])
-
-    status, out, err = log.run_latest(capfd)
-
-    assert status == 0, out + err
-    report = log.runs()[-1]
-    assert report["drift.baseline_day"] == DAYS[1]
-    assert report["drift.segment.l_infinity"] < 0.1
-    assert warm_start_of(report) > 0
-    assert len(log.versions()) == 3
-    wait_for_version(client, report["push.version"])
+    assert ran.status == 3
+    assert ran.out.startswith(f"{DAYS[2]} is done: run ") and "feature `segment`" in ran.out
+    assert len(ran.runs) == 3
 
 
-def test_fifth_day_is_an_ordinary_one(log, client, capfd):
-    log.add_day(DAYS[4])
+def test_next_day_goes_on_from_the_last_good_one(log):
+    ran = log.fourth()
 
-    status, out, err = log.run_latest(capfd)
+    assert ran.status == 0, ran.out + ran.err
+    assert ran.report["drift.baseline_day"] == DAYS[1]
+    assert ran.report["drift.segment.l_infinity"] < 0.1
+    assert warm_start_of(ran.report) > 0
+    assert len(ran.versions) == 3
+    assert ran.served == ran.report["push.version"]
 
-    assert status == 0, out + err
-    report = log.runs()[-1]
-    assert report["drift.baseline_day"] == DAYS[3]
-    wait_for_version(client, report["push.version"])
+
+def test_fifth_day_is_an_ordinary_one(log):
+    ran = log.fifth()
+
+    assert ran.status == 0, ran.out + ran.err
+    assert ran.report["drift.baseline_day"] == DAYS[3]
+    assert ran.served == ran.report["push.version"]
 
 
-def test_runs_lists_five_days_and_compares_two(log, capfd):
-    reports = log.runs()
-    capfd.readouterr()
-
-    assert main(["runs", "--config", log.config]) == 0
-    listed = capfd.readouterr().out.splitlines()
-    assert main(["runs", "compare", DAYS[1], DAYS[4], "--config", log.config, "--json"]) == 0
-    compared = json.loads(capfd.readouterr().out)
+def test_runs_lists_five_days_and_compares_two(log):
+    reports = log.fifth().runs
+    listed, compared = log.listed()
 
     rows = [next(line for line in listed if line.startswith(r["run.id"])) for r in reports]
     assert [DAYS[i] in row for i, row in enumerate(rows)] == [True] * 5
@@ -317,53 +458,34 @@ def test_runs_lists_five_days_and_compares_two(log, capfd):
     assert compared == [reports[1], reports[4]]
 
 
-def test_requests_like_the_training_examples_pass_and_others_do_not(log, tmp_path, capfd):
-    instances = [
-        json.loads(line)
-        for path in sorted((log.output / "instances").glob("*.jsonl"))
-        for line in path.read_text(encoding="utf-8").splitlines()
-    ]
-    good, bad = tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
-    good.write_text("".join(json.dumps(one) + "\n" for one in instances), encoding="utf-8")
-    lost = [one | {"clicked_tags": one["clicked_tags"][:1]} for one in instances]
-    for one in lost:
-        del one["clicked_tags_weights"], one["segment"]
-    bad.write_text("".join(json.dumps(one) + "\n" for one in lost), encoding="utf-8")
+def test_requests_like_the_training_examples_pass_and_others_do_not(log):
+    version = log.fifth().versions[-1]
+    checks = log.checked()
 
-    def check(path: Path) -> tuple[int, dict]:
-        capfd.readouterr()
-        command = ["check-requests", "--config", log.config, "--requests", str(path), "--json"]
-        status = main(command)
-        return status, json.loads(capfd.readouterr().out)
-
-    status, answer = check(good)
+    status, answer, num_requests = checks["good"]
     assert status == 0, answer
-    assert answer["version"] == log.versions()[-1]
-    assert answer["num_requests"] == len(instances) == LOG.num_users
-    status, answer = check(bad)
+    assert answer["version"] == version
+    assert answer["num_requests"] == num_requests == LOG.num_users
+    status, answer, _ = checks["bad"]
     assert status == 3
     verdicts = {row["feature"]: row["verdict"] for row in answer["features"]}
     assert verdicts["segment"] == "fail"
 
 
-def test_day_whose_drift_is_accepted_is_pushed_and_becomes_the_baseline(log, client, capfd):
-    day = DAYS[2]
-    refused = next(report for report in log.runs() if report["window.day"] == day)
-    statistics = str(log.output / "statistics")
-    assert last_baseline(statistics, DAYS[3]) == DAYS[1]
+def test_day_whose_drift_is_accepted_is_pushed_and_becomes_the_baseline(log):
+    refused, before = log.broken().report, log.fifth()
+    ran = log.accepted()
 
-    # Two days were given: the last one counts.
-    status, out, err = log.run_latest(capfd, f"--day={day}", "--accept_drift")
-
-    assert status == 0, out + err
-    report = log.runs()[-1]
-    assert report["window.day"] == day
+    assert before.baseline == DAYS[1]
+    assert ran.status == 0, ran.out + ran.err
+    report = ran.report
+    assert report["window.day"] == refused["window.day"] == DAYS[2]
     assert report["drift.baseline_day"] == DAYS[1]
     # The refusal is now a warning, with the same distance.
-    assert f"drift from {DAYS[1]}: feature `segment`: L-infinity distance" in out
+    assert f"drift from {DAYS[1]}: feature `segment`: L-infinity distance" in ran.out
     distance = f"{report['drift.segment.l_infinity']:.4g}"
     assert report["drift.segment.l_infinity"] > 0.1 and distance in refused["run.reason"]
     assert report["drift.num_violations"] == 2
-    assert report["push.version"] == log.versions()[-1]
-    wait_for_version(client, report["push.version"])
-    assert last_baseline(statistics, DAYS[3]) == day
+    assert report["push.version"] == ran.versions[-1]
+    assert ran.served == report["push.version"]
+    assert ran.baseline == DAYS[2]

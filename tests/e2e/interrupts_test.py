@@ -15,8 +15,9 @@ pytestmark = pytest.mark.e2e
 IMAGE = "registry.example/tagtower:1"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def project(tmp_path_factory):
+    """Makes a project for one test: nodes cached by another test could not be interrupted."""
     return make_small_project(tmp_path_factory.mktemp("interrupted"))
 
 

@@ -1,33 +1,31 @@
 """All steps on a small log: kill, cache, gates, warm start, serve, query, batch prediction.
 
-The tests share one project and run in order: each is one step of its life.
+The tests share one project. Each asks for a step of its life, which is taken then, after those
+before it, and checks what the step recorded: the order of the tests does not matter. Tests of
+requests ask a server of the last trained version.
 """
 
+import contextlib
 import json
 import math
 import os
-import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from serving.client import TagClient
 from tests.e2e.equal_lists import assert_equal_order
+from tests.e2e.pipeline_life import EARLY, LATE, PipelineLife, instances
 from tests.e2e.small_log import make_small_project, node_states
 from tests.report_keys import undocumented_keys, unwritten_keys
 from tfx_pipeline.cli import main
 from tfx_pipeline.config.pipeline import load_config
 from tfx_pipeline.examples.moments import user_part
-from tfx_pipeline.runs.local_server import local_server
 from trainer.contract.tag_items import TagItems
 
 pytestmark = pytest.mark.e2e
@@ -49,79 +47,63 @@ NODES = {
 # Resolvers are never cached.
 CACHEABLE = NODES - {"LastBlessed", "WarmStart"}
 FROM_TRAINER = {"Trainer", "Evaluator", "TagIndexBuilder", "TagIndexEvaluator", "Pusher"}
-NEW_TAG = "brand new"
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
+def shared_life(tmp_path_factory):
     made = make_small_project(tmp_path_factory.mktemp("small"))
     configuration = made.configuration()
     configuration["training"]["warm_start"] = True
     # Views for the reindexing.
     configuration["model"]["tag_views"] = ["words", "category"]
     made.write_configuration(configuration)
-    return made
+    with contextlib.ExitStack() as resources:
+        life = PipelineLife(made, resources)
+        yield life
+    assert life.server is None or life.server.exit_status == 0
+
+
+@pytest.fixture
+def life(shared_life, capfd):
+    shared_life.capfd = capfd
+    return shared_life
+
+
+@pytest.fixture
+def project(life):
+    return life.project
+
+
+@pytest.fixture
+def server(life) -> str:
+    """Returns the address of a server that answers with the last trained version."""
+    life.settled()
+    return life.served()
 
 
 def executed(output: str) -> set[str]:
     return {node for node, state in node_states(output).items() if state != "cached"} & CACHEABLE
 
 
-def versions(project) -> list[int]:
-    return sorted(int(path.name) for path in project.base_path.iterdir() if path.name.isdigit())
+@pytest.mark.parametrize("moment", [EARLY, LATE])
+def test_run_killed_leaves_nothing_pushed_and_no_report(life, moment):
+    ran = life.killed()[moment]
+
+    assert ran.versions is None
+    assert ran.report is None
 
 
-def exact_versions(project) -> list[int]:
-    folder = project.output / "serving_exact"
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+def test_run_after_kill_resumes_at_the_killed_node_and_pushes(life):
+    ran = life.first()
 
-
-def report_of(project) -> dict:
-    return json.loads((project.output / "report.json").read_text(encoding="utf-8"))
-
-
-def training_of(project) -> dict:
-    """Returns the training report of the latest model."""
-    folders = (project.output / "artifacts" / "Trainer" / "model").iterdir()
-    models = (path for path in folders if path.is_dir())  # manifests lie beside them
-    latest = max(models, key=lambda path: int(path.name))
-    return json.loads((latest / "Format-Serving" / "training.json").read_text(encoding="utf-8"))
-
-
-def run_killed_at(project, moment: str) -> str:
-    """Runs in a process that is killed once it prints a line; returns its output until then."""
-    process = project.tagtower("run", "--config", str(project.config_path))
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if moment in line:
-            break
-    process.send_signal(signal.SIGKILL)
-    _, err = process.communicate()
-
-    assert process.returncode == -signal.SIGKILL, err
-    assert not (project.output / "report.json").exists()
-    return "".join(lines)
-
-
-@pytest.mark.parametrize("moment", ["] ExampleGen ...", "] Evaluator ..."])
-def test_run_killed_leaves_nothing_pushed_and_no_report(project, moment):
-    run_killed_at(project, moment)
-
-    assert not project.base_path.exists()
-
-
-def test_run_after_kill_resumes_at_the_killed_node_and_pushes(project, capfd):
-    status, out, err = project.run_here(capfd)
-
-    assert status == 0, out + err
-    assert node_states(out).keys() == NODES
+    assert ran.status == 0, ran.out + ran.err
+    assert node_states(ran.out).keys() == NODES
     # The last kill came in the Evaluator: towers and index were there already.
-    assert executed(out) == {"Evaluator", "TagIndexEvaluator", "Pusher"}
-    assert len(versions(project)) == 1
-    report = report_of(project)
-    assert report["push.version"] == versions(project)[0]
-    assert exact_versions(project) == versions(project)
+    assert executed(ran.out) == {"Evaluator", "TagIndexEvaluator", "Pusher"}
+    assert len(ran.versions) == 1
+    report = ran.report
+    assert report["push.version"] == ran.versions[0]
+    assert ran.exact_versions == ran.versions
     assert report["index.kind"] == "scann"
     # The gate looks at validation; the few test users of a toy may lie on either side of it.
     assert report["index.validation_recall_at_20"] >= 0.98
@@ -137,44 +119,44 @@ def test_run_after_kill_resumes_at_the_killed_node_and_pushes(project, capfd):
     assert recall["own_history"] > recall["random"]
     assert 0 < report["eval.model.item_recall_at_100"] < 1
     assert report["eval.model.item_num_users"] == report["eval.popular_items.item_num_users"] > 0
-    assert " item R@100 " in out and "popular items" in out
+    assert " item R@100 " in ran.out and "popular items" in ran.out
     # Libraries are quiet: what is printed is the program's own.
-    assert "WARNING" not in out + err and "Traceback" not in out + err
+    assert "WARNING" not in ran.out + ran.err and "Traceback" not in ran.out + ran.err
 
 
-def test_items_beside_the_report_have_the_clicks_of_the_training_users(project):
+def test_items_beside_the_report_have_the_clicks_of_the_training_users(life, project):
     config = load_config(str(project.config_path))
-    rows = pq.read_table(project.tables / "interactions", columns=["user_id", "item_id", "clicked"])
     clicks = Counter(
         row["item_id"]
-        for row in rows.to_pylist()
+        for row in life.prepared()
         if row["clicked"] and user_part(row["user_id"], config.examples) == "train"
     )
 
-    lines = (project.output / "items.jsonl").read_text("utf-8").splitlines()
+    found = {row["item_id"]: row["clicks"] for row in life.first().items}
 
-    found = {row["item_id"]: row["clicks"] for row in map(json.loads, lines)}
     assert {item: number for item, number in found.items() if number} == clicks
 
 
-def test_report_has_the_keys_of_the_registry_and_no_others(project):
-    report = report_of(project)
+def test_report_has_the_keys_of_the_registry_and_no_others(life):
+    report = life.first().report
 
     assert undocumented_keys(report) == []
     assert unwritten_keys(report) == []
     assert unwritten_keys(report, "tfx_pipeline/evaluation/planted_score.py") == []
 
 
-def test_first_training_starts_from_fresh_values(project):
-    assert not [key for key in report_of(project) if key.startswith("train.warm_start")]
-    assert training_of(project)["warm_start"] is None
+def test_first_training_starts_from_fresh_values(life):
+    ran = life.first()
+
+    assert not [key for key in ran.report if key.startswith("train.warm_start")]
+    assert ran.training["warm_start"] is None
 
 
-def test_validation_in_training_is_the_evaluators(project):
-    report, fit = report_of(project), training_of(project)["fit"]
+def test_validation_in_training_is_the_evaluators(life):
+    ran = life.first()
+    report, fit, path = ran.report, ran.training["fit"], ran.training["linear_path"]
 
     best = fit["validation"][fit["evaluated_steps"].index(fit["best_step"])]
-    path = training_of(project)["linear_path"]
     # The ranking of retrieval alone, towers and path: the second stage is chosen afterwards.
     figures = [
         report[f"eval_validation.multi_class_stage.{name}"]
@@ -190,192 +172,122 @@ def test_validation_in_training_is_the_evaluators(project):
     assert report["train.seconds_per_evaluation"] > 0
 
 
-def test_second_run_is_answered_from_the_cache_though_its_own_model_is_blessed(project, capfd):
-    status, out, _ = project.run_here(capfd)
+def test_second_run_is_answered_from_the_cache_though_its_own_model_is_blessed(life):
+    ran = life.second()
 
-    assert status == 0, out
-    assert executed(out) == set()
-    assert len(versions(project)) == 1
-
-
-def test_deleted_version_is_pushed_again_by_a_cached_run(project, capfd):
-    shutil.rmtree(project.base_path)
-
-    status, out, _ = project.run_here(capfd)
-
-    assert status == 0
-    assert executed(out) == set()
-    assert [report_of(project)["push.version"]] == versions(project)
-    assert exact_versions(project)[-1:] == versions(project)
+    assert ran.status == 0, ran.out
+    assert executed(ran.out) == set()
+    assert len(ran.versions) == 1
 
 
-def test_changed_training_runs_trainer_and_what_follows(project, capfd):
-    configuration = project.configuration()
-    configuration["training"]["learning_rate"] = 0.002
-    project.write_configuration(configuration)
+def test_deleted_version_is_pushed_again_by_a_cached_run(life):
+    ran = life.deleted()
 
-    status, out, _ = project.run_here(capfd)
+    assert ran.status == 0
+    assert executed(ran.out) == set()
+    assert [ran.report["push.version"]] == ran.versions
+    assert ran.exact_versions[-1:] == ran.versions
 
-    assert status == 0, out
-    assert executed(out) == FROM_TRAINER
-    assert len(versions(project)) == 2
+
+def test_changed_training_runs_trainer_and_what_follows(life):
+    ran = life.retrained()
+
+    assert ran.status == 0, ran.out
+    assert executed(ran.out) == FROM_TRAINER
+    assert len(ran.versions) == 2
     # The model blessed before was scored on the same examples.
-    assert "eval.last_blessed.precision_at_10" in report_of(project)
+    assert "eval.last_blessed.precision_at_10" in ran.report
 
 
-def test_unreachable_gate_pushes_nothing_and_says_why(project, capfd):
-    configuration = project.configuration()
-    original = json.loads(json.dumps(configuration))
-    configuration["gate"]["min_relative_gain"] = 50.0
-    project.write_configuration(configuration)
+def test_unreachable_gate_pushes_nothing_and_says_why(life):
+    ran = life.gated()
 
-    status, out, _ = project.run_here(capfd)
-    project.write_configuration(original)
-
-    assert status == 3
-    assert executed(out) == {"Evaluator", "Pusher"}
-    assert "NOT pushed" in out and "P@10 against the best of the baselines" in out
-    assert len(versions(project)) == 2
+    assert ran.status == 3
+    assert executed(ran.out) == {"Evaluator", "Pusher"}
+    assert "NOT pushed" in ran.out and "P@10 against the best of the baselines" in ran.out
+    assert len(ran.versions) == 2
 
 
-def rename_a_tag(project) -> None:
-    """Renames the most frequent tag in the items table."""
-    path = project.tables / "items.parquet"
-    table = pq.read_table(path)
-    lists = table.column("tags").to_pylist()
-    tags = [tag for tags in lists for tag in tags]
-    old = max(sorted(set(tags)), key=tags.count)
-    renamed = [[NEW_TAG if tag == old else tag for tag in tags] for tags in lists]
-    place = table.schema.get_field_index("tags")
-    field = table.schema.field(place)
-    pq.write_table(table.set_column(place, field, pa.array(renamed, field.type)), path)
+def test_edited_tables_run_everything_but_the_schema_and_a_kill_leaves_a_checkpoint(life):
+    before = life.gated().versions
+    ran = life.edited()
+
+    assert ran.report is None
+    assert executed(ran.out) == CACHEABLE - FROM_TRAINER - {"CuratedSchema"}
+    assert [path.parts[1:] for path in ran.checkpoints].count(("checkpoint.npz",)) == 1
+    assert ran.versions == before
 
 
-def test_edited_tables_run_everything_but_the_schema_and_a_kill_leaves_a_checkpoint(project):
-    path = next((project.tables / "interactions").glob("*.parquet"))
-    table = pq.read_table(path)
-    pq.write_table(table.slice(0, table.num_rows - 5), path)
-    rename_a_tag(project)
-    before = versions(project)
+def test_killed_training_goes_on_and_has_started_from_the_last_model(life):
+    ran = life.resumed()
 
-    out = run_killed_at(project, "(epoch 1.0)")
-
-    assert executed(out) == CACHEABLE - FROM_TRAINER - {"CuratedSchema"}
-    assert len(list((project.output / "checkpoints").glob("*/checkpoint.npz"))) == 1
-    assert versions(project) == before
-
-
-def test_killed_training_goes_on_and_has_started_from_the_last_model(project, capfd):
-    status, out, err = project.run_here(capfd)
-
-    assert status == 0, out + err
-    assert executed(out) == FROM_TRAINER
-    assert "resuming from the checkpoint after step" in out
-    rows = training_of(project)["warm_start"]
+    assert ran.status == 0, ran.out + ran.err
+    assert executed(ran.out) == FROM_TRAINER
+    assert "resuming from the checkpoint after step" in ran.out
+    rows = ran.training["warm_start"]
     assert rows["tags"]["new"] >= 1 and rows["tags"]["retired"] >= 1
     assert rows["tags"]["kept"] > 10 * rows["tags"]["new"]
-    report = report_of(project)
+    report = ran.report
     assert report["train.warm_start.kept_rows"] == sum(counts["kept"] for counts in rows.values())
     assert report["train.warm_start.tags.new_rows"] == rows["tags"]["new"]
     assert undocumented_keys(report) == []
     # A finished training needs no checkpoint.
-    assert list((project.output / "checkpoints").iterdir()) == []
+    assert ran.checkpoints == []
 
 
-def test_unchanged_run_starts_from_the_same_model_and_is_answered_from_the_cache(project, capfd):
-    before = versions(project)
+def test_unchanged_run_starts_from_the_same_model_and_is_answered_from_the_cache(life):
+    before = life.resumed().versions
+    ran = life.unchanged()
 
-    status, out, _ = project.run_here(capfd)
-
-    assert status == 0, out
-    assert executed(out) == set()
-    assert versions(project) == before
+    assert ran.status == 0, ran.out
+    assert executed(ran.out) == set()
+    assert ran.versions == before
 
 
-def test_another_architecture_is_refused_in_one_line_with_a_remedy(project, capfd):
-    configuration = project.configuration()
-    original = json.loads(json.dumps(configuration))
-    configuration["model"]["hidden_dim"] += 1
-    project.write_configuration(configuration)
+def test_another_architecture_is_refused_in_one_line_with_a_remedy(life):
+    ran = life.other_architecture()
 
-    status, _, err = project.run_here(capfd)
-    project.write_configuration(original)
-
-    assert status == 2
-    (line,) = err.strip().splitlines()
+    assert ran.status == 2
+    (line,) = ran.err.strip().splitlines()
     assert "`training.warm_start` must be false for a model of another architecture" in line
     assert "user_tower.hidden.bias: [33] here, [32] there" in line
 
 
-def test_bad_rows_above_the_threshold_fail_in_one_line_and_are_kept(project, capfd):
-    path = next((project.tables / "interactions").glob("*.parquet"))
-    good = path.read_bytes()
-    table = pq.read_table(path)
-    clicked = table.column("clicked").to_pylist()
-    clicked[: len(clicked) // 10] = [7] * (len(clicked) // 10)
-    index = table.schema.get_field_index("clicked")
-    pq.write_table(table.set_column(index, "clicked", pa.array(clicked)), path)
+def test_bad_rows_above_the_threshold_fail_in_one_line_and_are_kept(life):
+    ran, num_bad, rejected = life.bad_rows()
 
-    status, _, err = project.run_here(capfd)
-    path.write_bytes(good)
-
-    assert status == 2
-    assert len(err.strip().splitlines()) == 1
-    assert "max_rejected_fraction" in err and "clicked_not_0_or_1" in err
-    rejected = list((project.output / "rejected").glob("*.jsonl"))
-    rows = [json.loads(line) for file in rejected for line in file.read_text().splitlines()]
-    assert len(rows) == len(clicked) // 10
-    assert {row["reason"] for row in rows} == {"clicked_not_0_or_1"}
+    assert ran.status == 2
+    assert len(ran.err.strip().splitlines()) == 1
+    assert "max_rejected_fraction" in ran.err and "clicked_not_0_or_1" in ran.err
+    assert len(rejected) == num_bad
+    assert {row["reason"] for row in rejected} == {"clicked_not_0_or_1"}
 
 
-def test_log_of_clicks_alone_is_refused_before_anything_is_trained(project, capfd):
-    path = next((project.tables / "interactions").glob("*.parquet"))
-    good = path.read_bytes()
-    table = pq.read_table(path)
-    pq.write_table(table.filter(pc.equal(table.column("clicked"), 1)), path)
+def test_log_of_clicks_alone_is_refused_before_anything_is_trained(life):
+    ran = life.clicks_alone()
 
-    status, out, err = project.run_here(capfd)
-    path.write_bytes(good)
-
-    assert status == 2
-    (line,) = err.strip().splitlines()
+    assert ran.status == 2
+    (line,) = ran.err.strip().splitlines()
     assert "ExampleGen: `data.interactions` must have skips (`clicked` 0)" in line
     assert line.endswith("or set `training.joint_weight` to 0.")
-    assert "] StatisticsGen" not in out and "] Trainer" not in out
+    assert "] StatisticsGen" not in ran.out and "] Trainer" not in ran.out
 
 
-@pytest.fixture(scope="module")
-def server(project):
-    log = project.folder / "server.log"
-    with local_server(project.base_path, log, has_rest=False) as running:
-        yield running.target
-    assert running.exit_status == 0
-
-
-def instances(project) -> list[dict]:
-    return [
-        json.loads(line)
-        for path in sorted((project.output / "instances").glob("*.jsonl"))
-        for line in path.read_text(encoding="utf-8").splitlines()
-    ]
-
-
-def test_query_by_user_equals_the_snapshot_now(project, server, capsys):
+def test_query_by_user_equals_the_snapshot_now(life, project, server):
     instance = next(i for i in instances(project) if i["clicked_tags"])
     with TagClient(server) as client:
         features = {k: v for k, v in instance.items() if k != "user_id"}
         expected = client.retrieve([features], num_tags=5).profiles[0]
 
-    status = main(
-        ["query", "--server", server, "--config", str(project.config_path)]
-        + ["--user", instance["user_id"], "--num_tags", "5", "--json"]
+    status, out, _ = life.tagtower(
+        "query", "--server", server, "--user", instance["user_id"], "--num_tags", "5", "--json"
     )
 
     assert status == 0
-    assert json.loads(capsys.readouterr().out)["tags"] == list(expected.tags)
+    assert json.loads(out)["tags"] == list(expected.tags)
 
 
-def test_query_by_fresh_events_equals_their_features(project, server, tmp_path, capsys):
+def test_query_by_fresh_events_equals_their_features(life, project, server, tmp_path):
     items = pq.read_table(project.tables / "items.parquet").slice(0, 3).to_pylist()
     path = tmp_path / "events.jsonl"
     events = [
@@ -392,16 +304,15 @@ def test_query_by_fresh_events_equals_their_features(project, server, tmp_path, 
         }
         expected = client.retrieve([features], num_tags=5).profiles[0]
 
-    status = main(
-        ["query", "--server", server, "--config", str(project.config_path)]
-        + ["--events", str(path), "--num_tags", "5", "--json"]
+    status, out, _ = life.tagtower(
+        "query", "--server", server, "--events", str(path), "--num_tags", "5", "--json"
     )
 
     assert status == 0
-    assert json.loads(capsys.readouterr().out)["tags"] == list(expected.tags)
+    assert json.loads(out)["tags"] == list(expected.tags)
 
 
-def test_query_shows_items_that_the_user_has_not_clicked(project, server, capsys):
+def test_query_shows_items_that_the_user_has_not_clicked(life, project, server):
     table = pq.read_table(
         project.tables / "interactions", columns=["user_id", "item_id", "clicked"]
     )
@@ -409,26 +320,23 @@ def test_query_shows_items_that_the_user_has_not_clicked(project, server, capsys
     user = rows[0]["user_id"]
     clicked = {row["item_id"] for row in rows if row["user_id"] == user}
 
-    status = main(
-        ["query", "--server", server, "--config", str(project.config_path)]
-        + ["--user", user, "--items", "20", "--json"]
+    status, out, _ = life.tagtower(
+        "query", "--server", server, "--user", user, "--items", "20", "--json"
     )
 
     assert status == 0
-    content = json.loads(capsys.readouterr().out)
+    content = json.loads(out)
     items = TagItems.load(str(project.output / "items.jsonl"))
     assert content["items"] == items.recall(content["tags"], 20, clicked)
     assert len(content["items"]) == 20
     assert set(items.recall(content["tags"], 20)) & clicked
 
 
-def test_query_of_an_unknown_user_is_one_clear_line(project, server, capsys):
-    status = main(
-        ["query", "--server", server, "--config", str(project.config_path), "--user", "nobody"]
-    )
+def test_query_of_an_unknown_user_is_one_clear_line(life, server):
+    status, _, err = life.tagtower("query", "--server", server, "--user", "nobody")
 
     assert status == 2
-    assert "nobody" in capsys.readouterr().err
+    assert "nobody" in err
 
 
 # Unusual users: empty in three ways, unknown in every feature, with a history of noise.
@@ -458,7 +366,7 @@ def strange_users(tags: list[str]) -> list[dict]:
     ]
 
 
-def test_every_signature_answers_whoever_asks(project, server):
+def test_every_signature_answers_whoever_asks(server):
     with TagClient(server, timeout_s=60) as client:
         tags = list(client.retrieve([{}]).profiles[0].tags)
         users = strange_users(tags)
@@ -546,7 +454,8 @@ def test_batch_prediction_of_every_user_equals_online(project, server, tmp_path)
             )
 
 
-def test_bad_instances_go_to_the_errors_file_and_stop_nothing(project, tmp_path):
+def test_bad_instances_go_to_the_errors_file_and_stop_nothing(life, project, tmp_path):
+    life.settled()
     path = tmp_path / "instances.jsonl"
     path.write_text('{"clicked_tags": []}\nno json\n{"colour": ["red"]}\n{"segment": 3}\n')
     output = tmp_path / "predictions"
@@ -568,7 +477,7 @@ def test_bad_instances_go_to_the_errors_file_and_stop_nothing(project, tmp_path)
     assert len("".join(p.read_text() for p in output.glob("*results*")).splitlines()) == 1
 
 
-def test_servable_loads_where_nothing_of_the_project_is(project, tmp_path):
+def test_servable_loads_where_nothing_of_the_project_is(life, project, tmp_path):
     script = """
 import os, sys
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -582,7 +491,7 @@ print(answer["tags"].shape, sorted(model.signatures))
 """
     path = tmp_path / "load.py"
     path.write_text(script)
-    newest = project.base_path / str(versions(project)[-1])
+    newest = project.base_path / str(life.settled())
 
     finished = subprocess.run(
         [sys.executable, str(path), str(newest)],
@@ -599,7 +508,9 @@ print(answer["tags"].shape, sorted(model.signatures))
     assert (newest / "assets.extra" / "tf_serving_warmup_requests").is_file()
 
 
-def test_exact_export_loads_without_scann_and_gives_a_tag_the_same_score(project, server, tmp_path):
+def test_exact_export_loads_without_scann_and_gives_a_tag_the_same_score(
+    life, project, server, tmp_path
+):
     script = """
 import json, os, sys
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -612,7 +523,7 @@ print(json.dumps(dict(zip(tags, answer["scores"].numpy()[0].tolist()))))
 """
     path = tmp_path / "load.py"
     path.write_text(script)
-    newest = project.output / "serving_exact" / str(versions(project)[-1])
+    newest = project.output / "serving_exact" / str(life.settled())
 
     finished = subprocess.run(
         [sys.executable, str(path), str(newest)],
@@ -632,93 +543,57 @@ print(json.dumps(dict(zip(tags, answer["scores"].numpy()[0].tolist()))))
     assert (newest / "assets.extra" / "tf_serving_warmup_requests").is_file()
 
 
-def reindexed_tags(project) -> tuple[str, str, str]:
-    """Returns a new tag of other tags' words, one to retire, and one to raise."""
-    rows = pq.read_table(project.tables / "items.parquet", columns=["tags"]).to_pylist()
-    counts = Counter(tag for row in rows for tag in row["tags"])
-    ordered = sorted(counts, key=lambda tag: (-counts[tag], tag))
-    new = f"{ordered[1].split()[0]} {ordered[2].split()[-1]} novelty"
-    return new, ordered[0], ordered[len(ordered) // 2]
+def test_reindexed_version_serves_a_new_tag_and_no_retired_one(life):
+    done = life.reindexed()
 
-
-def wait_for_version(server: str, version: int) -> None:
-    deadline = time.monotonic() + 1200
-    with TagClient(server, timeout_s=60) as client:
-        while client.retrieve([{}]).model_version != version:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-
-
-def test_reindexed_version_serves_a_new_tag_and_no_retired_one(project, server, tmp_path, capfd):
-    new, retired, risen = reindexed_tags(project)
-    users = [{k: v for k, v in u.items() if k != "user_id"} for u in instances(project)]
-    with TagClient(server, timeout_s=60) as client:
-        before = client.retrieve(users).profiles
-    assert any(retired in profile.tags for profile in before)
-    path = tmp_path / "tags.csv"
-    path.write_text(f"tag,weight,retired\n{new},20,\n{retired},,true\n{risen},1000,\n")
-
-    status = main(["reindex", "--config", str(project.config_path), "--tags", str(path)])
-
-    assert status == 0, capfd.readouterr().err
-    newest = versions(project)[-1]
-    assert exact_versions(project)[-1] == newest
-    wait_for_version(server, newest)
-    with TagClient(server, timeout_s=60) as client:
-        after = client.retrieve(users).profiles
-        explained = client.explain([{}, {}], [new, retired]).explanations
-    assert not any(retired in profile.tags for profile in after)
-    assert any(new in profile.tags for profile in after)
-    served = [sum(risen in profile.tags for profile in found) for found in (before, after)]
+    assert any(done.retired in profile.tags for profile in done.before)
+    assert done.exact_versions[-1] == done.versions[-1]
+    assert not any(done.retired in profile.tags for profile in done.after)
+    assert any(done.new in profile.tags for profile in done.after)
+    served = [
+        sum(done.risen in profile.tags for profile in found) for found in (done.before, done.after)
+    ]
     assert served[1] > served[0]
-    assert [math.isnan(explanation.score) for explanation in explained] == [False, True]
+    assert [math.isnan(explanation.score) for explanation in done.explained] == [False, True]
 
 
-def test_versions_say_what_they_were_made_from_and_which_serves(project, server, capsys):
-    status = main(["versions", "--config", str(project.config_path), "--server", server])
+def test_versions_say_what_they_were_made_from_and_which_serves(life):
+    numbers = life.reindexed().versions
+    status, out = life.listed()
 
-    lines = capsys.readouterr().out.splitlines()[2:]
-    numbers = versions(project)
+    lines = out.splitlines()[2:]
     assert status == 0
     assert [int(line.split()[0]) for line in lines] == numbers[::-1]
     assert " reindex " in lines[0] and "+1 -1 ~2 file" in lines[0]
     assert lines[0].endswith("serves") and lines[1].split()[2] == "run"
 
 
-def test_cached_run_leaves_the_reindexed_version_serving(project, capfd):
-    before = versions(project)
+def test_cached_run_leaves_the_reindexed_version_serving(life):
+    before = life.reindexed().versions
+    ran = life.cached_after_reindexing()
 
-    status, out, err = project.run_here(capfd)
-
-    assert status == 0, out + err
-    assert executed(out) == set()
-    assert versions(project) == before
-    assert report_of(project)["push.version"] == before[-1]
+    assert ran.status == 0, ran.out + ran.err
+    assert executed(ran.out) == set()
+    assert ran.versions == before
+    assert ran.report["push.version"] == before[-1]
 
 
-def test_rollback_serves_the_version_before_and_no_run_undoes_it(project, server, capfd):
-    *older, before, own, reindexed = versions(project)
-    flags = ["--config", str(project.config_path)]
+def test_rollback_serves_the_version_before_and_no_run_undoes_it(life):
+    *older, before, own, reindexed = life.reindexed().versions
+    ran, at_the_end = life.rolled_back()
 
-    assert main(["rollback", *flags]) == 0
-    wait_for_version(server, own)
-    assert main(["rollback", *flags, "--to", str(before)]) == 0
-    wait_for_version(server, before)
-    status, out, _ = project.run_here(capfd)
-
-    assert status == 3, out
-    assert f"version {own} of these towers was rolled back" in out or (
-        f"version {reindexed} of these towers was rolled back" in out
+    assert ran.status == 3, ran.out
+    assert f"version {own} of these towers was rolled back" in ran.out or (
+        f"version {reindexed} of these towers was rolled back" in ran.out
     )
-    assert versions(project) == exact_versions(project)[-len(versions(project)) :]
-    assert versions(project) == [*older, before]
-    assert main(["rollback", *flags, "--to", str(reindexed)]) == 0
-    wait_for_version(server, reindexed)
-    assert main(["rollback", *flags, "--to", str(own)]) == 0
-    assert versions(project) == [*older, before, own]
+    assert ran.versions == ran.exact_versions[-len(ran.versions) :]
+    assert ran.versions == [*older, before]
+    assert at_the_end == [*older, before, own]
 
 
-def test_no_half_version_and_no_staging_folder_is_left(project):
+def test_no_half_version_and_no_staging_folder_is_left(life, project):
+    life.rolled_back()
+
     for base_path in (project.base_path, project.output / "serving_exact"):
         names = {path.name for path in Path(base_path).iterdir()}
         assert all(name.isdigit() for name in names - {"withdrawn", ".lock"})

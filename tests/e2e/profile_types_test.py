@@ -1,8 +1,10 @@
 """Ages and interests of users through the whole pipeline, twice: the second day starts warm.
 
-The tests of this file share one project and run in order.
+The tests share one project. Each asks for the run that it is about, which is made then, after those
+before it: the order of the tests does not matter.
 """
 
+import dataclasses
 import json
 
 import numpy as np
@@ -31,8 +33,33 @@ def project(tmp_path_factory):
         {"name": "interests", "type": "list", "separator": ";"},
     ]
     made.write_configuration(configuration)
-    write_profiles(made, shift=0.0)
     return made
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a run printed and left."""
+
+    out: str
+    err: str
+    report: dict
+    instances: list[dict]
+
+
+@pytest.fixture(scope="module")
+def runs():
+    """Returns the list of the runs, in order; `made_run` makes the missing ones."""
+    return []
+
+
+def made_run(project, runs, number, capfd) -> Run:
+    """Returns a run by its number; makes it, and those before it, where they are missing."""
+    while len(runs) <= number:
+        write_profiles(project, shift=3.0 * len(runs))
+        status, out, err = project.run_here(capfd)
+        assert status == 0, out + err
+        runs.append(Run(out, err, report_of(project), instances(project)))
+    return runs[number]
 
 
 def write_profiles(project, shift):
@@ -59,19 +86,18 @@ def instances(project):
     return [json.loads(line) for line in lines]
 
 
-def test_run_counts_the_missing_and_pushes(project, capfd):
-    status, out, err = project.run_here(capfd)
+def test_run_counts_the_missing_and_pushes(project, runs, capfd):
+    run = made_run(project, runs, 0, capfd)
 
-    assert status == 0, out + err
-    report = report_of(project)
-    assert report["users.missing.age"] == report["users.total"] / 4
-    assert undocumented_keys(report) == []
-    assert f"missing    of {report['users.total']} users" in out
-    ages = {instance["age"] for instance in instances(project)}
+    assert run.report["users.missing.age"] == run.report["users.total"] / 4
+    assert undocumented_keys(run.report) == []
+    assert f"missing    of {run.report['users.total']} users" in run.out
+    ages = {instance["age"] for instance in run.instances}
     assert None in ages and max(ages - {None}) == 67.0
 
 
-def test_query_and_batch_answer_as_the_server_does(project, tmp_path, capsys):
+def test_query_and_batch_answer_as_the_server_does(project, runs, tmp_path, capfd):
+    made_run(project, runs, 0, capfd)
     asked = instances(project)[:40]
     features = [{k: v for k, v in each.items() if k != "user_id"} for each in asked]
     with local_server(project.base_path, project.folder / "log", has_rest=False) as server:
@@ -81,7 +107,7 @@ def test_query_and_batch_answer_as_the_server_does(project, tmp_path, capsys):
         arguments = ["query", "--server", server.target, "--config", str(project.config_path)]
         status = main([*arguments, "--user", asked[0]["user_id"], "--num_tags", "20", "--json"])
     assert status == 0
-    queried = json.loads(capsys.readouterr().out)
+    queried = json.loads(capfd.readouterr().out)
     assert queried["tags"] == list(profiles[0].tags)
     assert queried["scores"] != list(aged.scores)
 
@@ -102,11 +128,8 @@ def test_query_and_batch_answer_as_the_server_does(project, tmp_path, capsys):
         np.testing.assert_allclose(found["scores"], profile.scores, rtol=1e-4, atol=1e-5)
 
 
-def test_buckets_of_other_quantiles_start_from_those_of_the_day_before(project, capfd):
-    write_profiles(project, shift=3.0)
+def test_buckets_of_other_quantiles_start_from_those_of_the_day_before(project, runs, capfd):
+    run = made_run(project, runs, 1, capfd)
 
-    status, out, err = project.run_here(capfd)
-
-    assert status == 0, out + err
-    assert "warm start: profile_age: 5 rows kept, 0 new" in out + err
-    assert report_of(project)["train.warm_start.profile_age.new_rows"] == 0
+    assert "warm start: profile_age: 5 rows kept, 0 new" in run.out + run.err
+    assert run.report["train.warm_start.profile_age.new_rows"] == 0

@@ -1,8 +1,10 @@
 """A whole study on a small log: killed, resumed, repeated, and run by changed code.
 
-The tests of this file share one study and run in order: each is one step of its life.
+The tests share one study. Each asks for a step of its life, which is taken then, after those before
+it, and checks what the step recorded: the order of the tests does not matter.
 """
 
+import dataclasses
 import json
 import os
 import re
@@ -13,6 +15,7 @@ import pytest
 import yaml
 
 from tests.e2e.small_log import make_small_project
+from tests.e2e.steps import step
 from tests.report_keys import undocumented_keys
 from tfx_pipeline.cli import main
 from tfx_pipeline.study.report.page import BEGIN, END
@@ -48,8 +51,37 @@ STUDY = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Ran:
+    """What `tagtower study` printed, and what lay in the folders after it.
+
+    Attributes:
+      out: Output of the command.
+      num_trials: Number of the files of trials.
+      files: Content of the files in the output folder, by name.
+      published: Content of the files beside the page, by name.
+    """
+
+    out: str
+    num_trials: int
+    files: dict[str, bytes]
+    published: dict[str, bytes]
+
+    @property
+    def runs(self) -> list[dict]:
+        return json.loads(self.files["study.json"])
+
+    @property
+    def report(self) -> str:
+        return self.files["study.md"].decode()
+
+
 class StudyFolder:
-    """The files of a study."""
+    """The files of a study, and the steps of its life.
+
+    Attributes:
+      capfd: Captured output of the test that runs.
+    """
 
     def __init__(self, folder: Path):
         self.project = make_small_project(folder)
@@ -63,30 +95,94 @@ class StudyFolder:
         }
         mapping = {**STUDY, "base": base, "output": str(self.output), "page": str(self.page)}
         self.config.write_text(yaml.safe_dump(mapping), encoding="utf-8")
+        self.capfd: pytest.CaptureFixture[str] | None = None
 
     @property
     def trials(self) -> list[Path]:
         return sorted((self.output / "trials").glob("*.json"))
 
-    @property
-    def runs(self) -> list[dict]:
-        return json.loads((self.output / "study.json").read_text(encoding="utf-8"))
+    def run(self, *arguments: str) -> Ran:
+        """Runs `tagtower study` in this process."""
+        self.capfd.readouterr()
+        status = main(["study", "--config", str(self.config), *arguments])
+        captured = self.capfd.readouterr()
+        assert status == 0, captured
+        return Ran(
+            captured.out, len(self.trials), contents(self.output), contents(self.page.parent)
+        )
 
-    def read(self, name: str) -> str:
-        return (self.output / name).read_text(encoding="utf-8")
+    @step
+    def killed(self) -> tuple[int, bool, str]:
+        """Kills a process after its second trial.
+
+        Returns:
+          Number of the finished trials, whether there are results, and error output.
+        """
+        process = self.project.tagtower("study", "--config", str(self.config))
+        while len(self.trials) < 2 and process.poll() is None:
+            time.sleep(0.05)
+        process.kill()
+        _, error = process.communicate()
+        return len(self.trials), (self.output / "study.json").exists(), error
+
+    @step
+    def resumed(self) -> tuple[Ran, bool]:
+        """Runs with one finished trial and half of another.
+
+        Returns:
+          The run, and whether it left the finished trial as it was.
+        """
+        self.killed()
+        whole, half = self.trials[:2]
+        for path in self.trials[2:]:
+            path.unlink()
+        half.write_text(half.read_text(encoding="utf-8")[:200], encoding="utf-8")
+        before = os.stat(whole).st_mtime_ns
+        ran = self.run()
+        return ran, os.stat(whole).st_mtime_ns == before
+
+    @step
+    def repeated(self) -> Ran:
+        """Runs again with every trial finished."""
+        self.resumed()
+        return self.run()
+
+    @step
+    def changed(self) -> tuple[Ran, Ran, dict, dict]:
+        """Runs twice with a trial of other code: the first run accepts it, the second does not.
+
+        Returns:
+          Both runs, and the content of the trial before the change and after the second run.
+        """
+        self.repeated()
+        path = self.trials[0]
+        before = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps({**before, "code": "older"}), encoding="utf-8")
+        accepted = self.run("--accept_changed_code")
+        again = self.run()
+        return accepted, again, before, json.loads(path.read_text(encoding="utf-8"))
+
+    @step
+    def other_seeds(self) -> Ran:
+        """Runs with one of the seeds, and `--output`."""
+        self.changed()
+        return self.run("--output", str(self.output), "--seeds", "1")
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
+def shared_study(tmp_path_factory):
     return StudyFolder(tmp_path_factory.mktemp("study"))
 
 
-def run(study, capfd, *arguments) -> str:
-    capfd.readouterr()
-    status = main(["study", "--config", str(study.config), *arguments])
-    out = capfd.readouterr()
-    assert status == 0, out
-    return out.out
+@pytest.fixture
+def study(shared_study, capfd):
+    shared_study.capfd = capfd
+    return shared_study
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Returns the content of the files in a folder, without its subfolders, by name."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 def trained_lines(output: str) -> list[str]:
@@ -94,40 +190,31 @@ def trained_lines(output: str) -> list[str]:
 
 
 def test_killed_study_keeps_its_finished_trials(study):
-    process = study.project.tagtower("study", "--config", str(study.config))
-    while len(study.trials) < 2 and process.poll() is None:
-        time.sleep(0.05)
-    process.kill()
-    _, error = process.communicate()
+    num_trials, has_results, error = study.killed()
 
-    assert 2 <= len(study.trials) < NUM_TRIALS, error
-    assert not (study.output / "study.json").exists()
+    assert 2 <= num_trials < NUM_TRIALS, error
+    assert not has_results
 
 
-def test_resumed_study_trains_what_is_missing_and_nothing_else(study, capfd):
-    whole, half = study.trials[:2]
-    for path in study.trials[2:]:
-        path.unlink()
-    half.write_text(half.read_text(encoding="utf-8")[:200], encoding="utf-8")
-    before = os.stat(whole).st_mtime_ns
+def test_resumed_study_trains_what_is_missing_and_nothing_else(study):
+    ran, is_kept = study.resumed()
 
-    output = run(study, capfd)
-
-    assert f"{NUM_TRIALS} trials, 1 of them finished already" in output
-    assert f"{NUM_NEW_TAGS_TRIALS} trials, 0 of them finished already" in output
-    lines = trained_lines(output)
+    assert f"{NUM_TRIALS} trials, 1 of them finished already" in ran.out
+    assert f"{NUM_NEW_TAGS_TRIALS} trials, 0 of them finished already" in ran.out
+    lines = trained_lines(ran.out)
     assert len(lines) == NUM_TRIALS - 1 + NUM_NEW_TAGS_TRIALS
     for line, num_trials in ((lines[NUM_TRIALS - 2], NUM_TRIALS), (lines[-1], NUM_NEW_TAGS_TRIALS)):
         assert line.startswith(f"[  {num_trials}/{num_trials}] ")
         assert line.endswith("about 0 min left")
     # Training steps are in the log, not on the terminal.
-    assert "validation ndcg_at_10" not in output
-    assert os.stat(whole).st_mtime_ns == before
-    assert len(study.trials) == NUM_TRIALS
+    assert "validation ndcg_at_10" not in ran.out
+    assert is_kept
+    assert ran.num_trials == NUM_TRIALS
 
 
 def test_runs_have_a_model_of_every_cell_and_seed(study):
-    cells = [(run["tower"], run["objective"], run["budget"], run["seed"]) for run in study.runs]
+    runs = study.resumed()[0].runs
+    cells = [(run["tower"], run["objective"], run["budget"], run["seed"]) for run in runs]
 
     assert cells == [
         ("utpm", "both", "width", 0),
@@ -140,7 +227,7 @@ def test_runs_have_a_model_of_every_cell_and_seed(study):
         ("average", "both", "parameters", 0),
         ("average", "both", "parameters", 1),
     ]
-    for one in study.runs:
+    for one in runs:
         metrics = one["metrics"]
         assert one["interaction"] == {"utpm": "utpm", "average": "youtube_dnn"}[one["tower"]]
         assert 0 <= metrics["eval.model.precision_at_10"] <= 1
@@ -149,78 +236,74 @@ def test_runs_have_a_model_of_every_cell_and_seed(study):
         assert undocumented_keys(metrics) == []
         has_clicks = one["objective"] == "both"
         assert (metrics["eval.model.click_gauc"] is not None) == has_clicks
-    by_name = {cell: one for cell, one in zip(cells, study.runs, strict=True)}
+    by_name = {cell: one for cell, one in zip(cells, runs, strict=True)}
     shared = [by_name["average", "both", budget, 0]["trial"] for budget in ("width", "parameters")]
     assert shared[0] == shared[1]
 
 
 def test_report_plots_and_page_are_written(study):
-    report = study.read("study.md")
+    ran, _ = study.resumed()
+    report = ran.report
 
     for name in ("utpm", "average", "blend", "own history", "popularity", "random"):
         assert f"\n| {name} |" in report, name
     assert "**Does attention beat pooling?**" in report
     plots = re.findall(r"\]\((study-[\w-]+\.png)\)", report)
     assert len(plots) == 4
-    for folder in (study.output, study.page.parent):
-        assert all((folder / plot).read_bytes().startswith(b"\x89PNG") for plot in plots)
-    page = study.page.read_text(encoding="utf-8")
+    for files in (ran.files, ran.published):
+        assert all(files[plot].startswith(b"\x89PNG") for plot in plots)
+    page = ran.published["page.md"].decode()
     assert page == f"# Results\n\n{BEGIN}\n{report.strip()}\n{END}\n\nThe end.\n"
-    assert json.loads((study.page.parent / "study.json").read_text("utf-8")) == study.runs
+    assert json.loads(ran.published["study.json"]) == ran.runs
 
 
 def test_new_tags_have_a_table_and_a_file_of_their_own(study):
-    report = study.read("study.md")
+    ran, _ = study.resumed()
+
     for row in ("views | views", "id only | views", "popularity of category | -", "random | -"):
-        assert f"\n| {row} |" in report, row
-    runs = json.loads(study.read("new_tags.json"))
+        assert f"\n| {row} |" in ran.report, row
+    runs = json.loads(ran.files["new_tags.json"])
     assert [(run["tower"], run["seed"]) for run in runs] == [("views", 0), ("views", 1)]
     for one in runs:
         metrics = one["metrics"]
         assert 0 < metrics["eval.views.num_new_tags"] < metrics["eval.views.num_tags"] / 5
         assert 0 <= metrics["eval_validation.views.recall_at_10"] <= 1
-    page = study.page.parent / "new_tags.json"
-    assert json.loads(page.read_text("utf-8")) == runs
+    assert json.loads(ran.published["new_tags.json"]) == runs
 
 
-def test_repeated_study_trains_nothing_and_says_the_same(study, capfd):
-    names = ("study.md", "study.json", "new_tags.json")
-    before = [study.read(name) for name in names]
+def test_repeated_study_trains_nothing_and_says_the_same(study):
+    before, _ = study.resumed()
+    ran = study.repeated()
 
-    output = run(study, capfd)
+    assert f"{NUM_TRIALS} trials, {NUM_TRIALS} of them finished already" in ran.out
+    assert trained_lines(ran.out) == []
+    assert (
+        f"{NUM_NEW_TAGS_TRIALS} trials, {NUM_NEW_TAGS_TRIALS} of them finished already" in ran.out
+    )
+    assert ran.out.count("done: cached") == 5
+    for name in ("study.md", "study.json", "new_tags.json"):
+        assert ran.files[name] == before.files[name], name
 
-    assert f"{NUM_TRIALS} trials, {NUM_TRIALS} of them finished already" in output
-    assert trained_lines(output) == []
-    assert f"{NUM_NEW_TAGS_TRIALS} trials, {NUM_NEW_TAGS_TRIALS} of them finished already" in output
-    assert output.count("done: cached") == 5
-    assert [study.read(name) for name in names] == before
 
+def test_trial_of_other_code_is_trained_again_and_comes_to_the_same(study):
+    accepted, again, before, after = study.changed()
 
-def test_trial_of_other_code_is_trained_again_and_comes_to_the_same(study, capfd):
-    changed = study.trials[0]
-    content = json.loads(changed.read_text(encoding="utf-8"))
-    changed.write_text(json.dumps({**content, "code": "older"}), encoding="utf-8")
-
-    accepted = run(study, capfd, "--accept_changed_code")
     note = "Finished trials of another version of the code, used as they are: 1."
-    assert note in accepted
-    assert trained_lines(accepted) == []
-    assert note in study.read("study.md")
-
-    output = run(study, capfd)
-    assert "Finished trials of another version of the code, trained again: 1 (" in output
-    assert len(trained_lines(output)) == 1
-    assert "other code" not in study.read("study.md")
-    again = json.loads(changed.read_text(encoding="utf-8"))
-    assert again["code"] == content["code"]
-    assert again["outcome"]["metrics"] == content["outcome"]["metrics"]
+    assert note in accepted.out
+    assert trained_lines(accepted.out) == []
+    assert note in accepted.report
+    assert "Finished trials of another version of the code, trained again: 1 (" in again.out
+    assert len(trained_lines(again.out)) == 1
+    assert "other code" not in again.report
+    assert after["code"] == before["code"]
+    assert after["outcome"]["metrics"] == before["outcome"]["metrics"]
 
 
-def test_more_seeds_use_what_is_finished(study, capfd):
-    output = run(study, capfd, "--output", str(study.output), "--seeds", "1")
+def test_more_seeds_use_what_is_finished(study):
+    ran = study.other_seeds()
 
     num_trials = NUM_TRIALS // 2
-    assert f"{num_trials} trials, {num_trials} of them finished already" in output
-    assert {one["seed"] for one in study.runs} == {1}
+    assert f"{num_trials} trials, {num_trials} of them finished already" in ran.out
+    assert {one["seed"] for one in ran.runs} == {1}
     # With --output the page stays as it is.
-    assert "seeds 0, 1," in study.page.read_text(encoding="utf-8")
+    assert "seeds 0, 1," in ran.published["page.md"].decode()
