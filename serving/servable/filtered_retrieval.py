@@ -15,7 +15,7 @@ import dataclasses
 import tensorflow as tf
 
 from serving.index.top_k import NOT_FOUND, trusted_depth
-from serving.servable.candidates import Candidates
+from serving.servable.candidates import Candidates, columns
 from serving.servable.retrieval import TagRetrieval
 from serving.servable.tag_filter import TagRules
 from serving.servable.tag_memory import History
@@ -117,11 +117,9 @@ class FilteredRetrieval:
 
     def _propose(self, query_embeddings: tf.Tensor, is_wide: tf.Tensor) -> Candidates:
         """Runs the first stage; returns no candidates if no user of the batch needs it."""
-        names = [field.name for field in dataclasses.fields(Candidates)]
 
         def propose() -> tuple[tf.Tensor, ...]:
-            proposed = self._retrieval.propose(query_embeddings)
-            return tuple(getattr(proposed, name) for name in names)
+            return columns(self._retrieval.propose(query_embeddings))
 
         def nothing() -> tuple[tf.Tensor, ...]:
             num_users = tf.shape(query_embeddings)[0]
