@@ -302,7 +302,7 @@ def _serve(server: "ModelServer", arguments: argparse.Namespace, stopping: _Stop
         has_served = any(server.manager.available_versions().values())
         # If no version is available, there is no request to wait for, only a load.
         is_drained = server.stop(arguments.drain_seconds if has_served else 0.0)
-    if not is_drained:
+    if has_served and not is_drained:
         _logger.warning(
             "Requests were cut off after --drain_seconds=%s.", f"{arguments.drain_seconds:g}"
         )

@@ -185,3 +185,21 @@ def test_last_words_are_one_line_without_stacks(tmp_path):
     assert words == f"first | Loading ... | ModuleNotFoundError: No module y (see {log})"
     assert last_words(log, 6).startswith("Loading ... | Module")
     assert last_words(tmp_path / "none") == f"it printed nothing (see {tmp_path / 'none'})"
+
+
+def test_server_without_a_version_is_stopped_without_a_word_of_requests(tmp_path):
+    log = tmp_path / "log"
+    command = [sys.executable, "-m", "tfx_pipeline.cli", "serve", "--port=0", "--rest_api_port=0"]
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [*command, f"--model_base_path={tmp_path / 'nothing'}"], stdout=file, stderr=file
+        )
+    deadline = time.monotonic() + 120
+    while "Waiting for it" not in log.read_text():
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+    process.terminate()
+
+    assert process.wait(120) == 0
+    assert "Stopped by SIGTERM" in log.read_text()
+    assert "cut off" not in log.read_text()
