@@ -141,28 +141,28 @@ def _shape_checks(
     for name in _OF_EVENTS:
         if name in inputs:
             found = tf.shape(inputs[name], tf.int64)
-            demand = f"`{name}` must have one value for each event, as `{s.EVENT_TAGS}` has lists"
+            demand = f"`{name}` must have one value for each event, as `event_tags` has lists"
             yield tf.reduce_all(found == shape), demand, found
     now = inputs[s.NOW]
     is_fit = tf.size(now, tf.int64) == num_users
-    yield is_fit, f"`{s.NOW}` must have one value for each user", tf.shape(now)
+    yield is_fit, "`now` must have one value for each user", tf.shape(now)
 
 
 def _value_checks(inputs: Mapping[str, tf.Tensor]) -> Iterator[_Check]:
     clicked, now = inputs[s.EVENT_CLICKED], inputs[s.NOW]
-    demand = f"`{s.EVENT_CLICKED}` must be 0 or 1"
+    demand = "`event_clicked` must be 0 or 1"
     yield tf.reduce_all((clicked == 0) | (clicked == 1)), demand, clicked
     if s.EVENT_WEIGHT in inputs:
         weight = inputs[s.EVENT_WEIGHT]
         is_weight = (weight >= 0) & (weight <= weight.dtype.max)  # false for NaN, too
-        demand = f"`{s.EVENT_WEIGHT}` must be finite numbers, 0 or more"
+        demand = "`event_weight` must be finite numbers, 0 or more"
         yield tf.reduce_all(is_weight), demand, weight
     _, is_time = _seconds(inputs[s.EVENT_TIME])
     bad = tf.boolean_mask(inputs[s.EVENT_TIME], ~is_time)
-    demand = f"`{s.EVENT_TIME}` must be seconds since 1970, UTC (or ms, us or ns)"
+    demand = "`event_time` must be seconds since 1970, UTC (or ms, us or ns)"
     yield tf.reduce_all(is_time), demand, bad
     is_now = tf.abs(now) <= LAST_SECOND  # false for NaN, too
-    demand = f"`{s.NOW}` must be a time in seconds since 1970, UTC, not milliseconds"
+    demand = "`now` must be a time in seconds since 1970, UTC, not milliseconds"
     yield tf.reduce_all(is_now), demand, now
 
 
