@@ -56,7 +56,7 @@ func main() {
 	flag.Parse()
 	users := []User{
 		{Country: "at", Events: []Event{
-			{ItemID: "i1", Tags: []string{"jazz", "folk"}, Clicked: true, Time: 1700000000},
+			{ItemID: "i1", Tags: []string{"Jazz", "folk"}, Clicked: true, Time: 1700000000},
 			{ItemID: "i2", Tags: []string{"metal"}, Clicked: false, Time: 1700000060},
 		}},
 		{Events: []Event{{ItemID: "i3", Tags: []string{"metal"}, Clicked: true, Time: 1700000120}}},
@@ -198,6 +198,8 @@ func advice(err error) string {
 		next = "the version lacks the signature: ask GetModelMetadata what it has"
 	case codes.DeadlineExceeded:
 		next = "raise -timeout_s, or send fewer users in a call"
+	case codes.ResourceExhausted:
+		next = "send fewer users in a call, or call less often"
 	case codes.Unavailable:
 		next = "no server answers there: is it started, and is this its gRPC port? Try again later"
 	case codes.Unauthenticated:

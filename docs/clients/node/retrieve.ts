@@ -126,6 +126,7 @@ function advice(error: grpc.ServiceError): string {
     [grpc.status.NOT_FOUND]: 'check the name of the model and its version or label',
     [grpc.status.FAILED_PRECONDITION]: 'the version lacks the signature: ask GetModelMetadata what it has',
     [grpc.status.DEADLINE_EXCEEDED]: 'raise --timeout_s, or send fewer users in a call',
+    [grpc.status.RESOURCE_EXHAUSTED]: 'send fewer users in a call, or call less often',
     [grpc.status.UNAVAILABLE]: 'no server answers there: is it started, and is this its gRPC port? Try again later',
     [grpc.status.UNAUTHENTICATED]: "give the server's token in --token_file",
   };
@@ -136,7 +137,7 @@ const users: User[] = [
   {
     country: 'at',
     events: [
-      { itemId: 'i1', tags: ['jazz', 'folk'], clicked: true, time: 1700000000 },
+      { itemId: 'i1', tags: ['Jazz', 'folk'], clicked: true, time: 1700000000 },
       { itemId: 'i2', tags: ['metal'], clicked: false, time: 1700000060 },
     ],
   },

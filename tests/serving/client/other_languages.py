@@ -1,11 +1,13 @@
-"""Builds the programs of docs/clients/ as a reader does: a copy of the folder, the protos beside it.
+"""Builds the programs of docs/clients/ by the commands of docs/other-languages.md, in a copy.
 
 Libraries come from the registry of the language into the user's own cache; what is built stays in
 the copy.
 """
 
 import dataclasses
+import os
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
+PAGE = ROOT / "docs" / "other-languages.md"
 PROTOS = ROOT / "serving" / "protos"
 # Nobody waits longer for a registry or a compiler.
 _LONGEST_S = 900
@@ -24,38 +27,14 @@ _UNREACHABLE = re.compile(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Language:
-    """How the program of a language is built and run.
-
-    Attributes:
-      tools: Programs that must be on PATH.
-      build: Commands, in the folder of the copy.
-      run: Command before the program's flags.
-    """
-
-    tools: tuple[str, ...]
-    build: tuple[tuple[str, ...], ...]
-    run: tuple[str, ...]
+# What must be on PATH, by heading of the page.
+TOOLS = {"Go": ("go", "protoc"), "Java": ("java", "mvn"), "Node": ("node", "npm")}
 
 
-LANGUAGES = {
-    "go": Language(
-        ("go", "protoc"),
-        (("go", "generate"), ("go", "build", "-o", "bin/retrieve", ".")),
-        ("bin/retrieve",),
-    ),
-    "java": Language(
-        ("java", "mvn"),
-        (("mvn", "--quiet", "--batch-mode", "compile"),),
-        ("java", "-cp", "target/classes:target/lib/*", "example.Retrieve"),
-    ),
-    "node": Language(
-        ("node", "npm"),
-        (("npm", "ci", "--prefer-offline"), ("npm", "run", "build")),
-        ("node", "build/retrieve.js"),
-    ),
-}
+def shown_commands(language: str) -> list[str]:
+    """Returns the lines of the block of commands below a heading of the page."""
+    section = PAGE.read_text("utf-8").partition(f"\n## {language}\n")[2]
+    return re.search(r"^```sh\n(.*?)^```", section, re.MULTILINE | re.DOTALL)[1].splitlines()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,21 +61,23 @@ class Program:
         )
 
 
-def build(name: str, folder: Path) -> Program:
-    """Builds the program of a language in a folder that does not exist yet.
+def build(language: str, folder: Path) -> Program:
+    """Builds a program by the page's commands in a folder that does not exist yet.
 
     A missing tool, or a registry that cannot be reached, skips the test.
     """
-    language = LANGUAGES[name]
-    missing = [tool for tool in language.tools if shutil.which(tool) is None]
+    missing = [tool for tool in TOOLS[language] if shutil.which(tool) is None]
     if missing:
-        pytest.skip(f"{' and '.join(missing)} not installed")
-    shutil.copytree(ROOT / "docs" / "clients" / name, folder)
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    shutil.copytree(ROOT / "docs" / "clients" / language.lower(), folder)
     shutil.copytree(PROTOS, folder / "protos")
-    for command in language.build:
+    _, *commands, run = map(shlex.split, shown_commands(language))
+    for command in commands:
         done = subprocess.run(
             command,
             cwd=folder,
+            # npm asks its registry for no more than its cache lacks, as Go and Maven do.
+            env={**os.environ, "npm_config_prefer_offline": "true"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -106,8 +87,8 @@ def build(name: str, folder: Path) -> Program:
             reason = unreachable(done.stdout)
             if reason:
                 pytest.skip(f"{command[0]} cannot reach its registry: {reason}")
-            pytest.fail(f"{' '.join(command)} failed:\n{done.stdout}")
-    return Program(folder, language.run)
+            pytest.fail(f"{shlex.join(command)} failed:\n{done.stdout}")
+    return Program(folder, tuple(run[:-1]))
 
 
 def unreachable(output: str) -> str:

@@ -68,7 +68,7 @@ public final class Retrieve {
             new User(
                 "at",
                 List.of(
-                    new Event("i1", List.of("jazz", "folk"), true, 1700000000L),
+                    new Event("i1", List.of("Jazz", "folk"), true, 1700000000L),
                     new Event("i2", List.of("metal"), false, 1700000060L))),
             new User("", List.of(new Event("i3", List.of("metal"), true, 1700000120L))));
     try {
@@ -179,6 +179,7 @@ public final class Retrieve {
           case NOT_FOUND -> "check the name of the model and its version or label";
           case FAILED_PRECONDITION -> "the version lacks the signature: ask GetModelMetadata what it has";
           case DEADLINE_EXCEEDED -> "raise --timeout_s, or send fewer users in a call";
+          case RESOURCE_EXHAUSTED -> "send fewer users in a call, or call less often";
           case UNAVAILABLE -> "no server answers there: is it started, and is this its gRPC port? Try again later";
           case UNAUTHENTICATED -> "give the server's token in --token_file";
           default -> "see the server's log";
