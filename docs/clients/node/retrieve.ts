@@ -120,7 +120,8 @@ function predict(client: PredictionServiceClient, asked: PredictRequest): Promis
 }
 
 // Says in one line what failed and what to do.
-function advice(error: grpc.ServiceError): string {
+function advice(error: unknown): string {
+  if (!isServiceError(error)) return String(error);
   const next: Partial<Record<grpc.status, string>> = {
     [grpc.status.INVALID_ARGUMENT]: 'correct the request: it fails again as it is',
     [grpc.status.NOT_FOUND]: 'check the name of the model and its version or label',
@@ -131,6 +132,10 @@ function advice(error: grpc.ServiceError): string {
     [grpc.status.UNAUTHENTICATED]: "give the server's token in --token_file",
   };
   return `${grpc.status[error.code]}: ${error.details} (${next[error.code] ?? "see the server's log"})`;
+}
+
+function isServiceError(error: unknown): error is grpc.ServiceError {
+  return error instanceof Error && 'details' in error && 'metadata' in error;
 }
 
 const users: User[] = [
@@ -151,7 +156,7 @@ try {
   const k = tensorShape!.dim[1]!.size;
   tags.forEach((tag, i) => console.log(`${Math.floor(i / k)}\t${tag}\t${outputs.scores!.floatVal[i]}`));
 } catch (error) {
-  console.error(advice(error as grpc.ServiceError));
+  console.error(advice(error));
   process.exitCode = 1;
 } finally {
   client.close();
