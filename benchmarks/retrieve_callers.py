@@ -20,6 +20,7 @@ from benchmarks.echo_server import method_name
 from serving.inference_environment import INTRA_OP_VARIABLE, ONEDNN_VARIABLE
 
 TENSORFLOW, IN_PROCESS, ECHO, GRPC, REST = "tensorflow", "in_process", "echo", "grpc", "rest"
+FLOOR = "floor"
 _NUM_WARM_UP_CALLS = 20
 _VALUES_PER_DOMAIN = 30
 _SEED = 0
@@ -142,16 +143,24 @@ class TensorFlowCaller:
 
 
 class RemoteCaller:
-    """Calls the model server over gRPC and REST, and the server that computes nothing.
+    """Calls the model server over gRPC and REST, and the two servers that are its lower bounds.
 
     Args:
       port: Port of the model server for gRPC.
       rest_api_port: Port of the model server for REST.
       echo_port: Port of the server that computes nothing.
       asked: Users and sizes of requests.
+      floor_port: Port of the minimal server in C++; None: there is none.
     """
 
-    def __init__(self, port: int, rest_api_port: int, echo_port: int, asked: Asked):
+    def __init__(
+        self,
+        port: int,
+        rest_api_port: int,
+        echo_port: int,
+        asked: Asked,
+        floor_port: int | None = None,
+    ):
         import grpc
 
         from serving.client import TagClient
@@ -167,6 +176,9 @@ class RemoteCaller:
             REST: rest_retrieve(connection, asked.slots),
             ECHO: lambda batch: echoes[len(batch)](requests[len(batch)]),
         }
+        if floor_port is not None:
+            floor = TagClient(f"localhost:{floor_port}", timeout_s=_TIMEOUT_S)
+            self._retrieve[FLOOR] = floor.retrieve
 
     def calls(self, interface: str, batch_size: int, num_calls: int) -> Calls:
         """Times calls over one interface, one after the other."""
