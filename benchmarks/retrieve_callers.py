@@ -8,7 +8,6 @@ in process and the others is the cost of server and wire.
 
 import dataclasses
 import http.client
-import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -235,6 +234,8 @@ def rest_retrieve(
     connection: http.client.HTTPConnection, slots: Mapping[str, Any]
 ) -> Callable[[Sequence[Instance]], tuple[list[list[str]], list[list[float]]]]:
     """Returns the REST counterpart of `TagClient.retrieve`, on one connection that stays open."""
+    import orjson
+
     from serving.wire.feature_tensors import to_tensors
     from trainer.contract import signatures as s
 
@@ -244,12 +245,12 @@ def rest_retrieve(
             "signature_name": s.RETRIEVE,
             "inputs": {name: _texts(array.tolist()) for name, array in tensors.items()},
         }
-        connection.request("POST", "/v1/models/default:predict", json.dumps(document))
+        connection.request("POST", "/v1/models/default:predict", orjson.dumps(document))
         response = connection.getresponse()
         body = response.read()
         if response.status != 200:
             raise RuntimeError(f"REST answered {response.status}: {body[:500]!r}")
-        outputs = json.loads(body)["outputs"]
+        outputs = orjson.loads(body)["outputs"]
         return outputs[s.TAGS], outputs[s.SCORES]
 
     return call
