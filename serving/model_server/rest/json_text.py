@@ -99,7 +99,7 @@ def _decimal_texts(flat: np.ndarray) -> list[str]:
 
 
 def _tried_texts(flat: np.ndarray) -> list[str]:
-    """Writes values with six digits where these give the number back, with a single type look-up."""
+    """Writes values with six digits where these give the number back, else with more."""
     values = flat.tolist()
     texts = [f"{value:.6g}" for value in values]
     is_same = np.array(list(map(float, texts)), np.float64).astype(flat.dtype) == flat
