@@ -167,7 +167,7 @@ def table(figures: Figures) -> str:
             continue
         name = key.removeprefix(prefix)
         other: Any = figures.get(f"servable.{OTHER}.{name}")
-        ratio = None if other is None else value / other  # type: ignore[operator]
+        ratio = None if other is None else value / other
         rows.append([name, other, value, ratio])
     return format_table(["figure", "other", "served", "served / other"], rows)
 
