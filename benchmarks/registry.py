@@ -66,6 +66,10 @@ BENCHMARKS: Mapping[str, Entry] = {
     "serving": Entry(
         "benchmarks.serving", "gRPC and REST of the local server (MODEL_BASE_PATH=DIR)"
     ),
+    "servables": Entry(
+        "benchmarks.servables",
+        "a servable, or two in turns: load, memory (MODEL_BASE_PATH, OTHER_BASE_PATH)",
+    ),
     "filtered": Entry(
         "benchmarks.filtered", "retrieve_filtered beside retrieve: latency, recall (SIZE=TAGS)"
     ),

@@ -29,6 +29,7 @@ _INTEGERS: dict[int, tuple[type, tuple[int, int]]] = {
     types_pb2.DT_UINT64: (np.uint64, (0, 2**64 - 1)),
 }
 _FLOATS: dict[int, type] = {types_pb2.DT_FLOAT: np.float32, types_pb2.DT_DOUBLE: np.float64}
+_LARGEST = {data_type: float(np.finfo(kind).max) for data_type, kind in _FLOATS.items()}
 
 # Maximum rank of numpy's arrays.
 MAX_RANK = 32
@@ -239,11 +240,14 @@ def _plain_leaves(row: list[Any], data_type: int) -> list[Any] | None:
     """
     kinds = set(map(type, row))
     if data_type == types_pb2.DT_STRING and kinds == {str}:
-        return list(map(_string_bytes, row))
+        return _all_string_bytes(row)
     if data_type in _FLOATS and kinds == {float}:
+        limit = _LARGEST[data_type]
+        if -limit <= min(row) and max(row) <= limit:
+            return row
         size = np.abs(np.array(row))
         # NaN and the infinities are converted without loss as well.
-        is_lossless = (size <= float(np.finfo(_FLOATS[data_type]).max)) | ~np.isfinite(size)
+        is_lossless = (size <= limit) | ~np.isfinite(size)
         return row if is_lossless.all() else None
     return None
 
@@ -278,6 +282,14 @@ def _leaf(value: Any, data_type: int) -> Any:
         f"JSON Value: {value_text(value)} Type: {_type_text(value)} is not of expected type: "
         f"{data_type_name(data_type)}"
     )
+
+
+def _all_string_bytes(row: list[str]) -> list[bytes]:
+    """Encodes strings as `_string_bytes` does, all at once where that is possible."""
+    joined = "\0".join(row)
+    if not joined.isascii() or joined.count("\0") != len(row) - 1:
+        return list(map(_string_bytes, row))
+    return joined.encode("ascii").split(b"\0")
 
 
 def _string_bytes(text: str) -> bytes:
