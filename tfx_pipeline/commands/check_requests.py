@@ -15,6 +15,8 @@ from trainer.contract.given_paths import path_flag
 
 if TYPE_CHECKING:
     from tfx_pipeline.config.pipeline import PipelineConfig
+    from tfx_pipeline.evaluation.distributions import Comparison
+    from tfx_pipeline.evaluation.request_statistics import RequestStatistics
 
 _SPLIT = "train"
 _NUM_SHOWN = 3
@@ -51,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     silence_imports()
     import tensorflow_data_validation as tfdv
 
-    from tfx_pipeline.evaluation.distributions import compare_requests, violations
+    from tfx_pipeline.evaluation.distributions import compare_requests
     from tfx_pipeline.evaluation.request_statistics import request_statistics
 
     requests = request_statistics(
@@ -66,6 +68,13 @@ def run(arguments: argparse.Namespace) -> int:
     comparisons = compare_requests(
         requests.statistics, tfdv.load_stats_binary(statistics), config.validation.skew
     )
+    _show(version, requests, comparisons, arguments.json)
+    return EXIT_NOT_PUSHED if any(c.is_failed for c in comparisons) else 0
+
+
+def _show(
+    version: int, requests: "RequestStatistics", comparisons: "list[Comparison]", as_json: bool
+) -> None:
     rows: list[dict[str, Any]] = [
         {
             "feature": c.feature,
@@ -76,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
         }
         for c in comparisons
     ]
-    if arguments.json:
+    if as_json:
         facts = {
             "version": version,
             "num_requests": requests.num_requests,
@@ -85,6 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
         }
         print(json.dumps(facts | {"features": rows}))
     else:
+        from tfx_pipeline.evaluation.distributions import violations
         from tfx_pipeline.terminal.tables import format_table
 
         print(
@@ -100,7 +110,6 @@ def run(arguments: argparse.Namespace) -> int:
         print(format_table(header, [[row[name] for name in header] for row in rows]))
         for line in violations(comparisons, "validation.skew", failed=True):
             print(f"  - {line}")
-    return EXIT_NOT_PUSHED if any(c.is_failed for c in comparisons) else 0
 
 
 def training_statistics(config: "PipelineConfig") -> tuple[int, str]:

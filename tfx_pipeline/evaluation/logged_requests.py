@@ -19,24 +19,21 @@ from serving.batch.files import DAMAGED, PART, check_records, open_uncompressed
 from serving.batch.input import TF_RECORD, InstanceReader, Rejected, UnreadableInput
 from serving.client.fresh_events import EventFeatures
 from serving.wire.tensor_proto import to_numpy
+from trainer.contract import signatures as s
 from trainer.contract.config_loader import require
 from trainer.contract.features import SNAPSHOT_TIME, USER_ID, FeatureSpec, weights_name
-from trainer.contract.signatures import EXAMPLES
 from trainer.contract.tag_normalization import TagNormalization
 
 _LENGTH, _CHECKSUM = struct.Struct("<Q"), struct.Struct("<I")
 _HEADER_BYTES = _LENGTH.size + _CHECKSUM.size
 _MASK_DELTA = 0xA282EAD8
-# Inputs of the signatures that take events. The flat form has the events of all users one after the
-# other, with the number of each user's events.
-_NOW, _NUM_EVENTS, _NUM_TAGS = "now", "num_events", "event_num_tags"
-_EVENT_TAGS = "event_tags"
+# Names of the inputs about an event, and of what they mean to `EventFeatures`.
 _EVENT_FIELDS = {
-    "event_item_id": "item_id",
-    "event_clicked": "clicked",
-    "event_time": "timestamp",
-    "event_category": "category",
-    "event_weight": "weight",
+    s.EVENT_ITEM_ID: "item_id",
+    s.EVENT_CLICKED: "clicked",
+    s.EVENT_TIME: "timestamp",
+    s.EVENT_CATEGORY: "category",
+    s.EVENT_WEIGHT: "weight",
 }
 
 
@@ -89,7 +86,7 @@ class LogReader:
             for record in self._records(path):
                 try:
                     yield from self._instances(record)
-                except (DecodeError, ValueError, LookupError) as error:
+                except (ValueError, LookupError) as error:
                     yield " ".join(str(error).split())
         except DAMAGED as error:
             if getattr(error, "errno", None) is not None:
@@ -111,22 +108,25 @@ class LogReader:
         with file:
             try:
                 yield from _records_of(file)
-            except _CutOff:
+            except _CutOffError:
                 if not path.endswith(PART):
                     raise
                 self.counts.num_cut_off += 1
 
     def _instances(self, record: bytes) -> Iterator[dict[str, Any] | str]:
-        log = prediction_log_pb2.PredictionLog.FromString(record)
+        try:
+            log = prediction_log_pb2.PredictionLog.FromString(record)
+        except DecodeError as error:
+            raise ValueError(f"The record is not a PredictionLog: {error}.") from error
         kind = log.WhichOneof("log_type")
         require(kind == "predict_log", "log_type", "be predict_log", kind)
         tensors = log.predict_log.request.inputs
         inputs = {name: to_numpy(tensor) for name, tensor in tensors.items()}
-        if EXAMPLES in inputs:
-            for example in inputs[EXAMPLES].ravel().tolist():
+        if s.EXAMPLES in inputs:
+            for example in inputs[s.EXAMPLES].ravel().tolist():
                 instance = self._examples.parse_record(example)
                 yield instance.reason if isinstance(instance, Rejected) else instance.features
-        elif _NOW in inputs and _EVENT_TAGS in inputs:
+        elif s.NOW in inputs and s.EVENT_TAGS in inputs:
             yield from self._of_events(inputs)
         elif inputs.keys() & set(self._spec.raw_names):
             (name, *_) = sorted(inputs.keys() & set(self._spec.raw_names))
@@ -154,14 +154,14 @@ class LogReader:
         return features
 
     def _of_events(self, inputs: Mapping[str, np.ndarray]) -> Iterator[dict[str, Any]]:
-        is_flat = _NUM_EVENTS in inputs
+        is_flat = s.NUM_EVENTS in inputs
         users = _flat_events(inputs) if is_flat else _nested_events(inputs)
         for user, events in enumerate(users):
             profile = self._features(inputs, user)
-            yield self._events.instance(events, profile, float(inputs[_NOW][user]))
+            yield self._events.instance(events, profile, float(inputs[s.NOW][user]))
 
 
-class _CutOff(EOFError):
+class _CutOffError(EOFError):
     """The error of a file that ends in the middle of a record."""
 
 
@@ -172,12 +172,12 @@ def _records_of(file: BinaryIO) -> Iterator[bytes]:
     """
     while header := file.read(_HEADER_BYTES):
         if len(header) < _HEADER_BYTES:
-            raise _CutOff("the last record is cut off")
+            raise _CutOffError("the last record is cut off")
         _check(header)
         (length,) = _LENGTH.unpack_from(header)
         content = file.read(length + _CHECKSUM.size)
         if len(content) < length + _CHECKSUM.size:
-            raise _CutOff("the last record is cut off")
+            raise _CutOffError("the last record is cut off")
         _check(content)
         yield content[:length]
 
@@ -191,7 +191,7 @@ def _check(checked: bytes) -> None:
 
 
 def _nested_events(inputs: Mapping[str, np.ndarray]) -> Iterator[list[dict[str, Any]]]:
-    for user, tags_of_events in enumerate(inputs[_EVENT_TAGS]):
+    for user, tags_of_events in enumerate(inputs[s.EVENT_TAGS]):
         events = []
         for position, tags in enumerate(tags_of_events):
             # An event without tags is padding, or does not count.
@@ -201,12 +201,12 @@ def _nested_events(inputs: Mapping[str, np.ndarray]) -> Iterator[list[dict[str, 
 
 
 def _flat_events(inputs: Mapping[str, np.ndarray]) -> Iterator[list[dict[str, Any]]]:
-    first_tags = np.cumsum([0, *inputs[_NUM_TAGS]])
-    first_events = np.cumsum([0, *inputs[_NUM_EVENTS]])
+    first_tags = np.cumsum([0, *inputs[s.EVENT_NUM_TAGS]])
+    first_events = np.cumsum([0, *inputs[s.NUM_EVENTS]])
     for begin, end in zip(first_events, first_events[1:], strict=False):
         events = []
         for position in range(begin, end):
-            tags = inputs[_EVENT_TAGS][first_tags[position] : first_tags[position + 1]]
+            tags = inputs[s.EVENT_TAGS][first_tags[position] : first_tags[position + 1]]
             if texts := [tag.decode() for tag in tags if tag]:
                 events.append({"tags": texts, **_event(inputs, (position,))})
         yield events

@@ -1,8 +1,9 @@
 """Statistics of logged requests, in the form of the training examples' statistics.
 
 A request is what a client sends: feature values by name, one JSON object per line, like the
-instances of batch prediction; or a user in the request log of a model server. A feature that is left out has the value that the server would use:
-an unknown profile feature, an empty list, a weight of 1.
+instances of batch prediction; or a user in the request log of a model server. A feature that is
+left out has the value that the server would use: an unknown profile feature, an empty list, a
+weight of 1.
 """
 
 import dataclasses
