@@ -140,8 +140,10 @@ def flatten(measured: Measured) -> Figures:
     figures: Figures = {}
     for batch_size, clients in CASES:
         rounds = [measured[name, batch_size, clients] for name in (WITHOUT, WITH)]
-        rates, tails = zip(*map(_rate_and_tail, rounds), strict=True)
-        case = LogMeasurement(*rates, rates[1] / rates[0], *tails, tails[1] / tails[0])
+        (rate, tail), (logged_rate, logged_tail) = map(_rate_and_tail, rounds)
+        case = LogMeasurement(
+            rate, logged_rate, logged_rate / rate, tail, logged_tail, logged_tail / tail
+        )
         for name, value in dataclasses.asdict(case).items():
             figures[f"{_prefix(batch_size, clients)}.{name}"] = value
     return figures
