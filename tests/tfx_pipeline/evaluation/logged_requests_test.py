@@ -1,5 +1,6 @@
 """Files of a request log as users' features: every kind of request, cut and damaged files."""
 
+import gzip
 import math
 
 import numpy as np
@@ -227,6 +228,16 @@ def test_closed_file_that_is_damaged_is_one_line(tmp_path, damage):
         read(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_file_that_was_compressed_since_is_read(tmp_path):
+    path = write(tmp_path / "log-1.tfrecord", record(**ROWS))
+    packed = tmp_path / "log-1.tfrecord.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    assert len(read(packed)[0]) == 2
+    packed.write_bytes(packed.read_bytes()[:-9])
+    with pytest.raises(UnreadableInput, match="`requests` must be readable to the end."):
+        read(packed)
 
 
 def test_folder_is_read_with_its_unfinished_files_once(tmp_path):

@@ -4,10 +4,16 @@ import glob
 import resource
 import threading
 
+import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
+from tensorflow_serving.apis import (
+    model_pb2,
+    predict_pb2,
+    prediction_log_pb2,
+    prediction_service_pb2_grpc,
+)
 
 from serving.client import TagClient, TagClientError
 from serving.model_server.models.model_config import ModelConfig
@@ -80,6 +86,24 @@ def test_answered_requests_of_both_interfaces_are_logged_with_their_answers(toy_
         assert log.log_metadata.timestamp_secs > 1_600_000_000
         assert log.predict_log.response.model_spec == spec
     assert glob.glob(f"{prefix}*.part") == []
+
+
+def test_large_compressed_request_is_logged_as_it_was_before(toy_versions, prefix):
+    numbers = np.arange(100_000, dtype=np.float32)
+    request = predict_pb2.PredictRequest(model_spec=model_pb2.ModelSpec(name="toy"))
+    request.model_spec.version.value = 2
+    write_numpy(request.inputs["x"], numbers)
+    options = [("grpc.max_receive_message_length", -1)]
+    logged = config(toy_versions, prefix)
+    with ModelServer([logged], host="127.0.0.1", max_batch_size=len(numbers)) as server:
+        server.wait_until_available(WAIT_S)
+        with grpc.insecure_channel(f"127.0.0.1:{server.port}", options) as channel:
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            answer = stub.Predict(request, timeout=WAIT_S, compression=grpc.Compression.Gzip)
+    (log,) = read(prefix)
+    assert log.predict_log.request == request
+    assert log.predict_log.response == answer
+    np.testing.assert_array_equal(to_numpy(answer.outputs["y"]), numbers / 2 + 2)
 
 
 def test_reload_moves_the_log_and_ends_it(toy_versions, prefix, tmp_path):
