@@ -38,7 +38,7 @@ class LogFile:
     def __init__(self, prefix: str, options: RequestLogOptions):
         now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         self.prefix = prefix
-        self._path = f"{prefix}-{now}-{_WRITER}-{next(_numbers)}{SUFFIX}"
+        self._path = f"{prefix}-{now}-{_WRITER}-{next(_numbers):06d}{SUFFIX}"
         self._options = options
         self._began = time.monotonic()
         self._num_bytes = 0
