@@ -70,6 +70,9 @@ BENCHMARKS: Mapping[str, Entry] = {
         "benchmarks.servables",
         "a servable, or two in turns: load, memory (MODEL_BASE_PATH, OTHER_BASE_PATH)",
     ),
+    "request-log": Entry(
+        "benchmarks.request_log", "every request logged beside none (MODEL_BASE_PATH=DIR)"
+    ),
     "filtered": Entry(
         "benchmarks.filtered", "retrieve_filtered beside retrieve: latency, recall (SIZE=TAGS)"
     ),

@@ -17,6 +17,11 @@ from serving.model_server.callers.limit_flags import (
     check_limit_flags,
     limit_arguments,
 )
+from serving.model_server.callers.request_log_flags import (
+    add_request_log_flags,
+    check_request_log_flags,
+    request_log_options,
+)
 from serving.model_server.callers.security_flags import (
     add_security_arguments,
     check_security,
@@ -70,6 +75,7 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
     add_switch(parser, "--enable_grpc_healthcheck_service", True, "the gRPC health service")
     _add_thread_flags(parser)
     add_limit_flags(parser)
+    add_request_log_flags(parser)
     add_security_arguments(parser, add_switch)
 
 
@@ -233,6 +239,7 @@ def _check(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, name)
         if value < 0:
             raise ValueError(f"`--{name}` must not be negative. Received: --{name}={value}.")
+    check_request_log_flags(arguments)
     check_security(arguments)
     for name in ("port", "rest_api_port"):
         check_port(name, getattr(arguments, name), arguments.host)
@@ -255,6 +262,7 @@ def _load_server(arguments: argparse.Namespace, security: "TransportSecurity") -
     from serving.model_server.server import ModelServer
 
     config_file = arguments.model_config_file
+    log_options = request_log_options(arguments)
     try:
         models = (
             read_config_file(config_file)
@@ -273,6 +281,7 @@ def _load_server(arguments: argparse.Namespace, security: "TransportSecurity") -
         model_roots=arguments.model_roots,
         poll_wait_s=arguments.file_system_poll_wait_seconds,
         max_load_memory_mb=arguments.max_load_memory_mb,
+        log_options=log_options,
         max_workers=arguments.grpc_max_threads,
         max_rest_workers=arguments.rest_api_num_threads,
         **limit_arguments(arguments),

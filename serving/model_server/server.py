@@ -19,6 +19,7 @@ from serving.model_server.ports import (
 )
 from serving.model_server.rest.api import RestApi
 from serving.model_server.rest.server import RestServer
+from serving.model_server.session.log_options import RequestLogOptions
 from serving.model_server.session.request_limits import MAX_BATCH_SIZE, RequestLimits
 
 # Largest size of a message that gRPC supports.
@@ -62,6 +63,8 @@ class ModelServer:
       model_roots: Folders below which a reload may load models; empty: the base paths of `models`.
       max_load_memory_mb: Estimated megabytes that a load may take; None: the memory that is
         available at that time; 0: no limit.
+      log_options: Size and age of the request logs' files, and what becomes of user ids; None: the
+        defaults.
 
     Attributes:
       manager: Manager of the models and their states.
@@ -94,10 +97,9 @@ class ModelServer:
         allows_reload: bool = False,
         model_roots: Sequence[str] = (),
         max_load_memory_mb: float | None = None,
+        log_options: RequestLogOptions | None = None,
     ):
-        for name, value in (("port", port), ("rest_api_port", rest_api_port)):
-            if value is not None:
-                check_range(name, value)
+        _check_ports(port, rest_api_port)
         _check_sizes(max_message_bytes, max_request_memory_mb)
         metrics = Metrics()
         self.manager = ModelManager(
@@ -106,6 +108,7 @@ class ModelServer:
             metrics=metrics,
             allows_labels_for_unavailable=allows_labels_for_unavailable,
             memory=LoadMemory(max_load_memory_mb),
+            log_options=log_options,
         )
         limits = RequestLimits(max_batch_size)
         guard = ReloadGuard(allows_reload, model_roots, models)
@@ -229,6 +232,12 @@ class ModelServer:
 
     def __exit__(self, *exception: object) -> None:
         self.stop()
+
+
+def _check_ports(port: int, rest_api_port: int | None) -> None:
+    for name, value in (("port", port), ("rest_api_port", rest_api_port)):
+        if value is not None:
+            check_range(name, value)
 
 
 def _check_sizes(max_message_bytes: int, max_request_memory_mb: int) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection
 
+from serving.model_server.counts.answered_by import AnsweredBy
 from serving.model_server.counts.prometheus import Counter, Histogram
 
 DEFAULT_PATH = "/monitoring/prometheus/metrics"
@@ -36,8 +37,11 @@ class Metrics:
         self._load_attempts = Counter(
             ":tensorflow:cc:saved_model:load_attempt_count", [_PATH, "status"]
         )
-        # This metric is not TensorFlow Serving's; it is created with the first request log.
-        self._logged_requests: Counter | None = None
+        # These metrics are not TensorFlow Serving's.
+        by = ["model_name", "version", "label", "signature", "entrypoint"]
+        self._answers = Counter(":tagtower:answer_count", [*by, "status"])
+        self._answer_latency = Histogram(":tagtower:answer_latency", by)
+        self._logged_requests: Counter | None = None  # created with the first request log
 
     def count_answer(self, model_name: str, api: str, entrypoint: str, seconds: float) -> None:
         """Counts a request that succeeded.
@@ -81,23 +85,50 @@ class Metrics:
         histogram = self._runtime_latency.labels(model_name, "Predict", "TF1")
         return lambda seconds: histogram.observe(seconds * _MICROSECONDS)
 
-    def request_log_counter(self, model_name: str) -> Callable[[str, int], None]:
-        """Returns a function that counts a request log's records, `written` or `dropped`."""
+    def count_answered_by(
+        self, by: AnsweredBy, entrypoint: str, status: str, seconds: float | None = None
+    ) -> None:
+        """Counts a Predict request by what answered it, once its version is known.
+
+        Args:
+          by: Model, version, label and signature.
+          entrypoint: Interface of the request, `GRPC` or `REST`.
+          status: Name of the status code.
+          seconds: Time that the request took; None: it failed.
+        """
+        if not by.version:
+            return
+        values = by.model_name, by.version, by.label, by.signature, entrypoint
+        self._answers.labels(*values, status).increment()
+        if seconds is not None:
+            self._answer_latency.labels(*values).observe(seconds * _MICROSECONDS)
+
+    def request_log_counter(self, model_name: str) -> Callable[[str, str, int], None]:
+        """Returns a function that counts a request log's records, by status and reason."""
         if self._logged_requests is None:
             name = ":tagtower:request_log:record_count"
-            self._logged_requests = Counter(name, ["model_name", "status"])
+            self._logged_requests = Counter(name, ["model_name", "status", "reason"])
         labels = self._logged_requests.labels
-        return lambda status, number: labels(model_name, status).increment(number)
+        return lambda status, reason, number: labels(model_name, status, reason).increment(number)
 
-    def keep(self, names: Collection[str], paths: Collection[str]) -> None:
+    def keep(
+        self,
+        names: Collection[str],
+        paths: Collection[str],
+        versions: Collection[tuple[str, str]] | None = None,
+    ) -> None:
         """Removes the counts of all models and versions except the given ones.
 
         Args:
           names: Names of the models to keep.
           paths: Folders of the versions to keep.
+          versions: Names and versions to keep; None: those of all models to keep.
         """
         for family in self._families():
             family.keep(paths if family.label_names[0] == _PATH else {*names, ""})
+        if versions is not None:
+            for family in (self._answers, self._answer_latency):
+                family.keep({*versions, ("", "")}, num_labels=2)
 
     def page(self) -> str:
         """Returns all counts as the page that Prometheus reads."""
@@ -110,6 +141,8 @@ class Metrics:
             self._request_count,
             self._request_latency,
             self._runtime_latency,
+            self._answers,
+            self._answer_latency,
             self._logged_requests,
         )
         return [family for family in families if family is not None]

@@ -92,10 +92,21 @@ class _Family(Generic[_Child]):
                 child = self._children.setdefault(values, self._new_child())
         return child
 
-    def keep(self, first_values: Collection[str]) -> None:
-        """Removes the children whose first label has none of the given values."""
+    def keep(
+        self, first_values: Collection[str | tuple[str, ...]], num_labels: int | None = None
+    ) -> None:
+        """Removes the children whose first label has none of the given values.
+
+        Args:
+          first_values: Values to keep.
+          num_labels: Number of labels that a value, a tuple, is of; None: of the first one alone.
+        """
         with self._lock:
-            kept = {key: child for key, child in self._children.items() if key[0] in first_values}
+            kept = {
+                key: child
+                for key, child in self._children.items()
+                if (key[0] if num_labels is None else key[:num_labels]) in first_values
+            }
             if len(kept) < len(self._children):
                 self._children = kept
 

@@ -11,19 +11,22 @@ from tensorflow_serving.apis import (
     get_model_status_pb2,
     inference_pb2,
     model_management_pb2,
+    model_pb2,
     predict_pb2,
     regression_pb2,
 )
 
 from serving.model_server.callers.reload_guard import ReloadGuard
+from serving.model_server.counts.answered_by import AnsweredBy
 from serving.model_server.counts.metrics import Metrics
 from serving.model_server.errors import ServingError, invalid_argument, unimplemented
 from serving.model_server.grpc.message_cost import predict_request_cost, worst_cost
 from serving.model_server.models.manager import ModelManager
 from serving.model_server.models.model_config import read_model_configs
 from serving.model_server.models.model_info import model_metadata, model_status
-from serving.model_server.session.predict import predict
+from serving.model_server.session.predict import DEFAULT_SIGNATURE, predict
 from serving.model_server.session.request_limits import RequestLimits
+from serving.model_server.session.servable import Servable
 from serving.wire.serving_api import COMPACT_ANSWER
 from serving.wire.tensor_proto import write_compact, write_numpy
 
@@ -37,11 +40,16 @@ class Call:
     Attributes:
       metadata: Metadata of the call, pairs of key and value.
       is_active: Whether the caller still waits for the answer.
+      answer_metadata: Metadata of the answer, sent after it.
+      on_answered: Function that gets the bytes of the message and of its answer; None: nobody
+        wants them.
     """
 
     def __init__(self, metadata: Sequence[tuple[str, str | bytes]]):
         self.metadata = metadata
         self.is_active = True
+        self.answer_metadata: Sequence[tuple[str, str]] = ()
+        self.on_answered: Callable[[bytes, bytes], None] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,19 +130,35 @@ class _PredictionService:
         spec = request.model_spec
         is_compact = COMPACT_ANSWER in call.metadata
         write = write_compact if is_compact else write_numpy
+        by = AnsweredBy(spec.name, spec.version_label)
         try:
             if not request.HasField("model_spec"):
                 raise invalid_argument("Missing ModelSpec")
             with self._manager.acquire(spec) as lease:
+                by.version = str(lease.version)
+                by.signature = _signature_of(lease.servable, spec.signature_name)
                 response = predict(lease.servable, lease.version, request, write, self._limits)
         except ServingError as error:
             self._metrics.count_error(spec.name, error.code.name)
+            self._metrics.count_answered_by(by, "GRPC", error.code.name)
             raise
-        self._metrics.count_answer(spec.name, "Predict", "GRPC", time.perf_counter() - start)
-        log = self._manager.request_log(spec.name)
-        if log is not None and log.is_sampled():
-            log.add(request, response)
+        seconds = time.perf_counter() - start
+        self._metrics.count_answer(spec.name, "Predict", "GRPC", seconds)
+        self._metrics.count_answered_by(by, "GRPC", "OK", seconds)
+        call.answer_metadata = by.pairs()
+        call.on_answered = self._logging(response.model_spec)
         return response
+
+    def _logging(self, spec: model_pb2.ModelSpec) -> Callable[[bytes, bytes], None] | None:
+        """Returns a function that logs an answered request; None: it is not logged."""
+        log = self._manager.request_log(spec.name)
+        if log is None or not log.is_sampled():
+            return None
+        answered = model_pb2.ModelSpec()  # a copy, as a part keeps the whole answer in memory
+        answered.CopyFrom(spec)
+        return lambda request, response: log.add(
+            answered, lambda: (request, response), len(request) + len(response)
+        )
 
     def metadata(self, request: Any, call: Call) -> Any:
         """Returns the signatures of a model."""
@@ -166,6 +190,12 @@ class _ModelService:
         response = model_management_pb2.ReloadConfigResponse()
         response.status.SetInParent()
         return response
+
+
+def _signature_of(servable: Servable, name: str) -> str:
+    """Returns the signature that a request names; empty: there is none of this name."""
+    name = name or DEFAULT_SIGNATURE
+    return name if name in servable.signatures else ""
 
 
 def _not_here(name: str, request_type: Any) -> Method:
