@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from serving.model_server.batching.parameters import BatchingParameters
+from serving.model_server.batching.scheduler import BatchScheduler
 from serving.model_server.callers.reload_guard import ReloadGuard
 from serving.model_server.callers.transport_security import TransportSecurity
 from serving.model_server.counts.metrics import DEFAULT_PATH, Metrics
@@ -62,6 +64,7 @@ class ModelServer:
       model_roots: Folders below which a reload may load models; empty: the base paths of `models`.
       max_load_memory_mb: Estimated megabytes that a load may take; None: the memory that is
         available at that time; 0: no limit.
+      batching: How requests are joined into batches; None: they are not.
 
     Attributes:
       manager: Manager of the models and their states.
@@ -94,6 +97,7 @@ class ModelServer:
         allows_reload: bool = False,
         model_roots: Sequence[str] = (),
         max_load_memory_mb: float | None = None,
+        batching: BatchingParameters | None = None,
     ):
         for name, value in (("port", port), ("rest_api_port", rest_api_port)):
             if value is not None:
@@ -109,8 +113,9 @@ class ModelServer:
         )
         limits = RequestLimits(max_batch_size)
         guard = ReloadGuard(allows_reload, model_roots, models)
-        self._methods = service_methods(self.manager, metrics, limits, guard)
-        self._rest_api = RestApi(self.manager, metrics, metrics_path, limits)
+        self._batching = BatchScheduler(batching, metrics) if batching else None
+        self._methods = service_methods(self.manager, metrics, limits, guard, self._batching)
+        self._rest_api = RestApi(self.manager, metrics, metrics_path, limits, self._batching)
         self._host = numeric_address(host)
         self._security = security or TransportSecurity()
         self._port = port
@@ -201,6 +206,8 @@ class ModelServer:
         """
         grpc_server, self._grpc_server = self._grpc_server, None
         rest_server, self._rest_server = self._rest_server, None
+        if self._batching:
+            self._batching.close()
         with ThreadPoolExecutor(2) as stopping:  # both servers at once, within one grace period
             stops = [
                 stopping.submit(server.stop, grace_s)

@@ -15,6 +15,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from serving.model_server.batching.scheduler import BatchScheduler
 from serving.model_server.callers.reload_guard import ReloadGuard
 from serving.model_server.counts.metrics import Metrics
 from serving.model_server.errors import ServingError, invalid_argument, unimplemented
@@ -64,7 +65,11 @@ class Method:
 
 
 def service_methods(
-    manager: ModelManager, metrics: Metrics, limits: RequestLimits, guard: ReloadGuard
+    manager: ModelManager,
+    metrics: Metrics,
+    limits: RequestLimits,
+    guard: ReloadGuard,
+    batching: BatchScheduler | None = None,
 ) -> dict[str, Method]:
     """Returns the methods of both services.
 
@@ -73,11 +78,12 @@ def service_methods(
       metrics: Counts of requests.
       limits: Limits on the cost of a Predict request.
       guard: Guard that checks reloads.
+      batching: Scheduler that joins requests; None: each is computed by itself.
 
     Returns:
       Methods by full name, such as `/tensorflow.serving.ModelService/GetModelStatus`.
     """
-    prediction = _PredictionService(manager, metrics, limits)
+    prediction = _PredictionService(manager, metrics, limits, batching)
     model = _ModelService(manager, guard)
     services: Mapping[str, Mapping[str, Method]] = {
         PREDICTION_SERVICE: {
@@ -111,10 +117,17 @@ def service_methods(
 class _PredictionService:
     """Answers Predict and GetModelMetadata; the calls that take tf.Example are not implemented."""
 
-    def __init__(self, manager: ModelManager, metrics: Metrics, limits: RequestLimits):
+    def __init__(
+        self,
+        manager: ModelManager,
+        metrics: Metrics,
+        limits: RequestLimits,
+        batching: BatchScheduler | None,
+    ):
         self._manager = manager
         self._metrics = metrics
         self._limits = limits
+        self._batching = batching
 
     def predict(self, request: predict_pb2.PredictRequest, call: Call) -> Any:
         """Runs a signature on the request's tensors."""
@@ -126,7 +139,10 @@ class _PredictionService:
             if not request.HasField("model_spec"):
                 raise invalid_argument("Missing ModelSpec")
             with self._manager.acquire(spec) as lease:
-                response = predict(lease.servable, lease.version, request, write, self._limits)
+                run = None
+                if self._batching:
+                    run = self._batching.runner(lease.servable, spec.name, lambda: call.is_active)
+                response = predict(lease.servable, lease.version, request, write, self._limits, run)
         except ServingError as error:
             self._metrics.count_error(spec.name, error.code.name)
             raise

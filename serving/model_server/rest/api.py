@@ -17,6 +17,7 @@ from tensorflow_serving.apis import (
     predict_pb2,
 )
 
+from serving.model_server.batching.scheduler import BatchScheduler
 from serving.model_server.counts.metrics import Metrics
 from serving.model_server.errors import ServingError, invalid_argument, unimplemented
 from serving.model_server.models.manager import ModelManager
@@ -98,6 +99,7 @@ class RestApi:
       metrics: Counts of requests.
       metrics_path: Path where Prometheus reads the counts; empty: no path.
       limits: Limits on the cost of a predict request; None: no limits.
+      batching: Scheduler that joins requests; None: each is computed by itself.
     """
 
     def __init__(
@@ -106,8 +108,10 @@ class RestApi:
         metrics: Metrics,
         metrics_path: str = "",
         limits: RequestLimits | None = None,
+        batching: BatchScheduler | None = None,
     ):
         self._limits = limits
+        self._batching = batching
         self._manager = manager
         self._metrics = metrics
         self._metrics_path = metrics_path
@@ -188,7 +192,10 @@ class RestApi:
             if self._limits:
                 self._limits.check_rows(signature, document.get("instances"))
             inputs, is_by_row = read_inputs(document, signature)
-            outputs = run_signature(lease.servable, signature, inputs, limits=self._limits)
+            run = None
+            if self._batching:
+                run = self._batching.runner(lease.servable, spec.name, lambda: True)
+            outputs = run_signature(lease.servable, signature, inputs, limits=self._limits, run=run)
         log = self._manager.request_log(spec.name)
         if log is not None and log.is_sampled():
             spec.signature_name = name
