@@ -64,13 +64,12 @@ def check_outputs(values: Sequence[np.ndarray | bytes], num_rows: int) -> None:
         # A session returns a string of rank 0 as bytes.
         shape = () if isinstance(value, bytes) else value.shape
         if not shape:
-            raise _unsuited("Batched output tensor has 0 dimensions")
-        if shape[0] != num_rows:
-            raise _unsuited(
-                "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension "
-                "sizes of the input tensors"
+            raise ServingError(
+                grpc.StatusCode.FAILED_PRECONDITION, "Batched output tensor has 0 dimensions"
             )
-
-
-def _unsuited(message: str) -> ServingError:
-    return ServingError(grpc.StatusCode.FAILED_PRECONDITION, message)
+        if shape[0] != num_rows:
+            raise ServingError(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension "
+                "sizes of the input tensors",
+            )
