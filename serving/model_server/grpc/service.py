@@ -23,8 +23,10 @@ from serving.model_server.grpc.message_cost import predict_request_cost, worst_c
 from serving.model_server.models.manager import ModelManager
 from serving.model_server.models.model_config import read_model_configs
 from serving.model_server.models.model_info import model_metadata, model_status
-from serving.model_server.session.predict import predict
+from serving.model_server.session.inference import Inference
+from serving.model_server.session.predict import Run, predict
 from serving.model_server.session.request_limits import RequestLimits
+from serving.model_server.session.servable import Servable
 from serving.wire.serving_api import COMPACT_ANSWER
 from serving.wire.tensor_proto import write_compact, write_numpy
 
@@ -96,9 +98,9 @@ def service_methods(
             "GetModelMetadata": Method(
                 get_model_metadata_pb2.GetModelMetadataRequest, prediction.metadata
             ),
-            "Classify": _not_here("Classify", classification_pb2.ClassificationRequest),
-            "Regress": _not_here("Regress", regression_pb2.RegressionRequest),
-            "MultiInference": _not_here("MultiInference", inference_pb2.MultiInferenceRequest),
+            "Classify": Method(classification_pb2.ClassificationRequest, prediction.classify),
+            "Regress": Method(regression_pb2.RegressionRequest, prediction.regress),
+            "MultiInference": Method(inference_pb2.MultiInferenceRequest, prediction.infer),
         },
         MODEL_SERVICE: {
             "GetModelStatus": Method(get_model_status_pb2.GetModelStatusRequest, model.status),
@@ -115,7 +117,7 @@ def service_methods(
 
 
 class _PredictionService:
-    """Answers Predict and GetModelMetadata; the calls that take tf.Example are not implemented."""
+    """Answers Predict, GetModelMetadata, and the calls that take tf.Example."""
 
     def __init__(
         self,
@@ -139,9 +141,7 @@ class _PredictionService:
             if not request.HasField("model_spec"):
                 raise invalid_argument("Missing ModelSpec")
             with self._manager.acquire(spec) as lease:
-                run = None
-                if self._batching:
-                    run = self._batching.runner(lease.servable, spec.name, lambda: call.is_active)
+                run = self._runner(lease.servable, spec.name, call)
                 response = predict(lease.servable, lease.version, request, write, self._limits, run)
         except ServingError as error:
             self._metrics.count_error(spec.name, error.code.name)
@@ -151,6 +151,50 @@ class _PredictionService:
         if log is not None and log.is_sampled():
             log.add(request, response)
         return response
+
+    def classify(self, request: Any, call: Call) -> Any:
+        """Runs a signature that classifies on the request's examples."""
+        return self._infer("Classify", request, request, call, Inference.classify)
+
+    def regress(self, request: Any, call: Call) -> Any:
+        """Runs a signature that regresses on the request's examples."""
+        return self._infer("Regress", request, request, call, Inference.regress)
+
+    def infer(self, request: Any, call: Call) -> Any:
+        """Runs several signatures on the request's examples."""
+        first = inference_pb2.InferenceTask(model_spec={})
+        if request.tasks and request.tasks[0].HasField("model_spec"):
+            first = request.tasks[0]
+        return self._infer("MultiInference", request, first, call, Inference.infer)
+
+    def _infer(
+        self,
+        api: str,
+        request: Any,
+        named: Any,
+        call: Call,
+        answer: Callable[[Inference, Any], Any],
+    ) -> Any:
+        """Answers a request for examples with the version that `named.model_spec` names."""
+        start = time.perf_counter()
+        spec = named.model_spec
+        try:
+            if not named.HasField("model_spec"):
+                raise invalid_argument("Missing ModelSpec")
+            with self._manager.acquire(spec) as lease:
+                run = self._runner(lease.servable, spec.name, call)
+                inference = Inference(lease.servable, lease.version, self._limits, run)
+                response = answer(inference, request)
+        except ServingError as error:
+            self._metrics.count_error(spec.name, error.code.name)
+            raise
+        self._metrics.count_answer(spec.name, api, "GRPC", time.perf_counter() - start)
+        return response
+
+    def _runner(self, servable: Servable, model_name: str, call: Call) -> Run | None:
+        if self._batching is None:
+            return None
+        return self._batching.runner(servable, model_name, lambda: call.is_active)
 
     def metadata(self, request: Any, call: Call) -> Any:
         """Returns the signatures of a model."""
@@ -182,10 +226,3 @@ class _ModelService:
         response = model_management_pb2.ReloadConfigResponse()
         response.status.SetInParent()
         return response
-
-
-def _not_here(name: str, request_type: Any) -> Method:
-    def answer(request: Any, call: Call) -> Any:
-        raise unimplemented(f"{name} is not implemented by this local model server.")
-
-    return Method(request_type, answer)
