@@ -73,8 +73,8 @@ def _add_value(name: str, value: Any, feature: tf.train.Feature) -> None:
         _require_kind(name, feature, "float_list")
         if not is_lossless(value, np.float32):
             raise invalid_argument(
-                f"Cannot convert JSON value: {value_text(value)} to float without loss of "
-                "precision."
+                f"Cannot convert JSON value: {value_text(value)} to {_KINDS['float_list']} without "
+                "loss of precision."
             )
         feature.float_list.value.append(value)
     elif isinstance(value, int):  # or a bool, which is 0 or 1
