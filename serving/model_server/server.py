@@ -131,8 +131,6 @@ class ModelServer:
         self._has_reflection = has_reflection
         self._channel_arguments = channel_arguments
         self._max_rest_workers = max_rest_workers or max_workers
-        self._max_requests = max_requests
-        self._max_message_bytes = max_message_bytes
         self._grpc_server: GrpcServer | None = None
         self._rest_server: RestServer | None = None
 
@@ -164,8 +162,8 @@ class ModelServer:
                     self._host,
                     self._rest_api_port,
                     max_workers=self._max_rest_workers,
-                    max_requests=self._max_requests,
-                    max_body_bytes=self._max_message_bytes,
+                    max_requests=self._grpc_limits.max_requests,
+                    max_body_bytes=self._grpc_limits.max_message_bytes,
                     max_memory_bytes=self._grpc_limits.max_memory_bytes,
                     security=self._security,
                 )

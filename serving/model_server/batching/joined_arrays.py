@@ -45,7 +45,8 @@ def _join(parts: list[np.ndarray], width: Shape, num_added: int) -> np.ndarray:
     start = 0
     for part in parts:
         end = start + len(part)
-        joined[(slice(start, end), *map(slice, part.shape[1:]))] = part
+        place = (slice(start, end), *map(slice, part.shape[1:]))
+        joined[place] = part
         start = end
     return joined
 

@@ -270,8 +270,11 @@ class BatchScheduler:
 
 
 def _fail(parts: Sequence[Part], error: Exception) -> None:
-    """Gives all parts an error, without its traceback, whose frames hold the requests."""
+    """Gives all parts an error; each its own, as a raised one holds the request in its frames."""
     for part in parts:
         if part.error is None:
-            known = isinstance(error, ServingError)
-            part.error = ServingError(error.code, error.message) if known else error
+            part.error = _without_frames(error)
+
+
+def _without_frames(error: Exception) -> Exception:
+    return ServingError(error.code, error.message) if isinstance(error, ServingError) else error

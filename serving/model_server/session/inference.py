@@ -58,7 +58,7 @@ class Inference:
         Raises:
           ServingError: The request is refused, with TensorFlow Serving's code and message.
         """
-        name = self._require_signature(request.model_spec, "No signature was found with the name: ")
+        name = self._existing(request.model_spec)
         outputs = _classified(self.servable.signature_defs[name])
         examples = _serialized(request.input)
         response = classification_pb2.ClassificationResponse()
@@ -70,7 +70,7 @@ class Inference:
         self, request: regression_pb2.RegressionRequest
     ) -> regression_pb2.RegressionResponse:
         """Answers a Regress request; see `classify`."""
-        name = self._require_signature(request.model_spec, "No signature was found with the name: ")
+        name = self._existing(request.model_spec)
         outputs = _regressed(self.servable.signature_defs[name])
         examples = _serialized(request.input)
         response = regression_pb2.RegressionResponse()
@@ -115,9 +115,8 @@ class Inference:
             name = task.model_spec.signature_name or DEFAULT_SIGNATURE
             if name in checked:
                 raise invalid_argument(f"Duplicate evaluation of signature: {name}")
-            self._require_signature(
-                task.model_spec, "Requested signature not found in model graph: "
-            )
+            if name not in self.servable.signatures:
+                raise invalid_argument(f"Requested signature not found in model graph: {name}")
             definition = self.servable.signature_defs[name]
             if task.method_name == CLASSIFY_METHOD:
                 checked[name] = _classified(definition)
@@ -130,10 +129,11 @@ class Inference:
                 raise invalid_argument("Input tensor must be the same for all Signatures.")
         return checked
 
-    def _require_signature(self, spec: model_pb2.ModelSpec, refusal: str) -> str:
+    def _existing(self, spec: model_pb2.ModelSpec) -> str:
+        """Returns the name of the signature that Classify or Regress calls."""
         name = spec.signature_name or DEFAULT_SIGNATURE
         if name not in self.servable.signatures:
-            raise invalid_argument(f"{refusal}{name}")
+            raise invalid_argument(f"No signature was found with the name: {name}")
         return name
 
     def _name(self, answered: model_pb2.ModelSpec, asked: model_pb2.ModelSpec) -> None:
