@@ -34,6 +34,9 @@ PACKAGES = ("trainer", "serving", "tfx_pipeline")
 WORDINGS = frozenset(
     {
         "tfx_pipeline/evaluation/gate.py::check_index",
+        "serving/servable/event_inputs.py::_length_checks",
+        "serving/servable/event_inputs.py::_shape_checks",
+        "serving/servable/event_inputs.py::_value_checks",
         "serving/client/errors.py::with_advice",
         "serving/client/errors.py::_ADVICE",
         "serving/client/errors.py::_HANDSHAKES",

@@ -1,14 +1,12 @@
 """Both exports of a run: their ops, their warm-up records, and the same answers without Python."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +26,19 @@ from serving.model_server.session.predict import run_signature
 from serving.model_server.session.servable import Servable
 from serving.wire.feature_tensors import input_slots, to_tensors
 from serving.wire.tensor_proto import to_numpy
+from tests.serving.native_program import (
+    ENVIRONMENT,
+    build_program,
+    run_program,
+    scann_library,
+)
 from tests.serving.real_exports import NUM_TAGS, USER_IDS, K
 from tests.serving.wire.tensor_file import read_tensors, write_tensors
 from trainer.contract import signatures as s
+from trainer.contract.event_rows import FLAT_EVENTS
 from trainer.contract.manifest import write_manifest
 
 ROOT = Path(__file__).parents[2]
-SOURCE = ROOT / "serving" / "native" / "run_signature.c"
 COMPARED = (
     s.SERVING_DEFAULT,
     s.RETRIEVE,
@@ -43,15 +47,7 @@ COMPARED = (
     s.SIMILAR_TAGS,
     s.SCORE_ITEMS,
 )
-# Stated explicitly, for Python and for C.
-ENVIRONMENT = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 NOT_REGISTERED = "Op type not registered 'Scann>"
-
-
-def scann_library() -> str:
-    return os.path.join(
-        find_spec("scann").submodule_search_locations[0], "scann_ops/cc/_scann_ops.so"
-    )
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +132,13 @@ def test_warmup_has_every_signature_with_its_inputs_and_serves(exports, kind):
     for request in records(version_dir):
         inputs = definitions[request.model_spec.signature_name].inputs
         assert set(request.inputs) == set(inputs)
-        sizes = {tensor.tensor_shape.dim[0].size for tensor in request.inputs.values()}
+        flat = {row.name for row in FLAT_EVENTS if row.shape[:1] in (("events",), ("values",))}
+        is_flat = s.NUM_EVENTS in inputs
+        sizes = {
+            tensor.tensor_shape.dim[0].size
+            for name, tensor in request.inputs.items()
+            if not (is_flat and name in flat)
+        }
         assert sizes in ({1}, {3})
 
 
@@ -220,9 +222,9 @@ def test_warmup_takes_the_answers_of_other_kernels(exports, onednn):
 NOT_JOINED = {
     s.CANDIDATES,
     "__saved_model_init_op",
-    "retrieve_events_flat",
-    "event_features",
-    "event_features_flat",
+    s.RETRIEVE_EVENTS_FLAT,
+    s.EVENT_FEATURES,
+    s.EVENT_FEATURES_FLAT,
 }
 
 
@@ -247,6 +249,7 @@ def test_batch_is_the_first_dimension_of_every_signature_that_is_joined(loaded):
     assert {name for name in joined if is_padded(loaded.signatures[name])} >= {
         s.RETRIEVE,
         s.RETRIEVE_FILTERED,
+        s.RETRIEVE_EVENTS,
         s.EMBED_USERS,
     }
 
@@ -297,6 +300,7 @@ def test_joined_requests_are_answered_as_single_ones(exports, loaded):
         if JoinRule(signature, True).is_joined and len(next(iter(tensors.values()))) > 1:
             largest[signature.name] = tensors
     assert {s.RETRIEVE, s.SERVING_DEFAULT, s.EXPLAIN, s.SCORE_TAGS} <= set(largest)
+    assert s.RETRIEVE_EVENTS in largest
     for name, tensors in largest.items():
         signature = loaded.signatures[name]
         singles = one_by_one(tensors)
@@ -319,30 +323,9 @@ def test_joined_requests_are_answered_as_single_ones(exports, loaded):
 # C.
 
 
-def compiler() -> str:
-    for name in ("cc", "gcc", "clang"):
-        found = shutil.which(name)
-        if found:
-            return found
-    pytest.skip("no C compiler (cc, gcc or clang) on PATH")
-
-
 @pytest.fixture(scope="module")
 def program(tmp_path_factory) -> Path:
-    target = tmp_path_factory.mktemp("native") / "run_signature"
-    tensorflow = os.path.dirname(tf.__file__)
-    command = [compiler(), "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", str(SOURCE)]
-    command += ["-isystem", f"{tensorflow}/include", f"-L{tensorflow}", f"-Wl,-rpath,{tensorflow}"]
-    command += ["-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2", "-o", str(target)]
-    built = subprocess.run(command, capture_output=True, text=True)
-    assert built.returncode == 0, built.stderr
-    return target
-
-
-def run_program(program: Path, *arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [str(program), *map(str, arguments)], capture_output=True, text=True, env=ENVIRONMENT
-    )
+    return build_program(tmp_path_factory.mktemp("native"))
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from tensorflow_transform.tf_metadata import dataset_metadata
 
 from serving.index.scann_index import ScannIndex, SearchParameters
 from serving.index.top_k import BruteForceIndex
+from serving.servable.event_features import EventFeatures
 from serving.servable.export import export_servable
 from serving.servable.retrieval import TagRetrieval
 from tests.tfx_pipeline.examples.snapshot_messages import serialize_snapshot
@@ -28,6 +29,7 @@ from trainer.contract import features as f
 from trainer.contract import signatures as s
 from trainer.contract.config_loader import to_mapping
 from trainer.contract.memory import DomainMemory
+from trainer.contract.tag_normalization import TagNormalization
 from trainer.data.input_data import vocabulary_sizes
 from trainer.evaluation.calibration import Calibration
 from trainer.model import InterestModel
@@ -58,11 +60,13 @@ class Exports:
       folder: Folder of the towers and of the exports.
       memory: Memory of the exports.
       examples: Serialized examples of users with their ids and labels.
+      spec: Features of the towers.
     """
 
     folder: Path
     memory: tuple[DomainMemory, ...]
     examples: list[bytes]
+    spec: f.FeatureSpec
 
     @functools.cached_property
     def scann(self) -> Path:
@@ -90,7 +94,8 @@ class Exports:
         )
         description = {"index": {"kind": kind, "num_tags": NUM_TAGS}}
         version = self.folder / kind / "1"
-        export_servable(retrieval, str(version), description, self.examples[:3])
+        events = EventFeatures(self.spec, TagNormalization()) if self.spec.domains else None
+        export_servable(retrieval, str(version), description, self.examples[:3], events)
         return version
 
 
@@ -99,9 +104,9 @@ def make_exports(
 ) -> Exports:
     """Saves towers, from which either index is exported.
 
-    `spec` may have lists in its profile besides: every user has some values of theirs.
+    `spec` may have further features: every user has some values of theirs.
     """
-    rows = _rows([feature.name for feature in spec.profile if feature.is_list])
+    rows = _rows(spec)
     metadata = dataset_metadata.DatasetMetadata(build_schema(spec))
     with tft_beam.Context(temp_dir=str(folder / "beam")):
         _, transform_fn = (rows, metadata) | tft_beam.AnalyzeAndTransformDataset(
@@ -110,14 +115,15 @@ def make_exports(
         transform_fn | tft_beam.WriteTransformFn(str(folder / "transform"))  # noqa: B018
     output = tft.TFTransformOutput(str(folder / "transform"))
     save_towers(_model(output, spec), output, str(folder / "towers"), 0.3, Calibration(1.7, -0.4))
-    return Exports(folder, memory, [serialize_snapshot(_values(row), spec) for row in rows])
+    examples = [serialize_snapshot(_values(row), spec) for row in rows]
+    return Exports(folder, memory, examples, spec)
 
 
 def _transform(inputs, spec):
     return preprocessing_fn(inputs, {f.FEATURES_KEY: json.dumps(to_mapping(spec))})
 
 
-def _rows(profile_lists: list[str]) -> list[dict]:
+def _rows(spec: f.FeatureSpec) -> list[dict]:
     """Returns raw rows of users; every tag is a label of some user."""
     rng = np.random.default_rng(0)
     tags = [b"tag %02d" % i for i in range(NUM_TAGS)]
@@ -126,6 +132,7 @@ def _rows(profile_lists: list[str]) -> list[dict]:
         clicked = rng.permutation(NUM_TAGS)[: rng.integers(0, 12)]
         rows.append(
             {
+                **_further_values(spec, i),
                 f.USER_ID: [user.encode()],
                 f.SNAPSHOT_TIME: [100],
                 f.HISTORY_NUM_EVENTS: [len(clicked)],
@@ -134,11 +141,28 @@ def _rows(profile_lists: list[str]) -> list[dict]:
                 "clicked_weights": rng.integers(1, 9, len(clicked)).astype(float).tolist(),
                 f.LABEL_TAGS: tags[3 * i : 3 * i + 3],
                 f.LABEL_TAG_WEIGHTS: [1.0] * 3,
-                **{name: [b"a", b"b", b"c", b"d"][: 1 + i % 4] for name in profile_lists},
                 **{name: [] for name in _LISTS},
             }
         )
-    return rows
+    names = {f.USER_ID, f.SNAPSHOT_TIME, f.HISTORY_NUM_EVENTS, f.LABEL_TAGS, f.LABEL_TAG_WEIGHTS}
+    names |= {*spec.raw_names, *_LISTS}
+    return [{name: row[name] for name in row if name in names} for row in rows]
+
+
+def _further_values(spec: f.FeatureSpec, user: int) -> dict:
+    """Returns some values of every feature, by its kind."""
+    letters = [b"a", b"b", b"c", b"d"][: 1 + user % 4]
+    found: dict = {
+        single.name: [float(user)] if single.is_number else letters[:1] for single in spec.singles
+    }
+    for listed in spec.lists:
+        found[listed.name] = letters
+        if listed.has_weights:
+            # A domain of tags has tags of the labels, whose vocabulary it shares.
+            if listed.attribute == "tags":
+                found[listed.name] = [b"tag %02d" % (user + j) for j in range(len(letters))]
+            found[f.weights_name(listed.name)] = [1.0] * len(letters)
+    return found
 
 
 def _values(row: dict) -> dict:

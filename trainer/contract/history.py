@@ -1,8 +1,9 @@
-"""Computes feature values at a time from a user's events; no other module computes a feature.
+"""Computes feature values at a time from a user's events: the definition of every feature.
 
 The example pipeline uses `HistoryValues` for the snapshots of many users at once. A caller who
 holds a user's fresh clicks calls `feature_values`, which uses it for one user, so that a feature
-means the same to both. No Beam and no TensorFlow here.
+means the same to both. No Beam and no TensorFlow here. A servable computes the same in its graph
+(`serving.servable.event_history`), and a property test holds both equal: change both.
 
 Point in time: a feature at time `at` sees events with `timestamp < at`, and nothing else.
 """
@@ -25,6 +26,8 @@ SECONDS_PER_DAY = 86_400.0
 ATTRIBUTES = ("tags", "category", "item_id")
 # Lower bound of weights: a value whose weight has decayed to 0 still counts and has a logarithm.
 MIN_WEIGHT = 1e-6
+# A sum below it is 0 for the order of values: TensorFlow's threads take denormal numbers for 0.
+NEGLIGIBLE_WEIGHT = 1e-30
 MAX_WEIGHT = float(np.finfo(np.float32).max)
 
 
@@ -269,10 +272,13 @@ class HistoryValues:
             age_days = (moments.at[owner] - events.timestamp[rows]) / SECONDS_PER_DAY
             weights = events.weight[rows] * np.exp2(-age_days / domain.half_life_days)
             found = chosen.add_up(owner, places, weights, len(first))
-        found = heaviest(found, domain.max_values)
         # Examples and requests hold float32: the value is the same in both, and never infinite.
-        rounded = np.clip(found.sums, MIN_WEIGHT, MAX_WEIGHT).astype(np.float32)
-        return found._replace(sums=rounded)
+        # Values are ordered by it, so that the last digits of a sum, in which numpy and the graph
+        # of a servable may differ, decide nothing.
+        rounded = np.minimum(found.sums, MAX_WEIGHT).astype(np.float32)
+        rounded[found.sums < NEGLIGIBLE_WEIGHT] = 0.0
+        found = heaviest(found._replace(sums=rounded), domain.max_values)
+        return found._replace(sums=np.maximum(found.sums, np.float32(MIN_WEIGHT)))
 
 
 def _first_at_or_after(

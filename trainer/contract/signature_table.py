@@ -10,8 +10,10 @@ first dimension; strings, not ids, at the edge.
 import dataclasses
 
 from trainer.contract import signatures as s
+from trainer.contract.event_rows import EVENT_LISTS, FLAT_EVENTS
 from trainer.contract.signature_rows import (
     WITH_CLICK_LOSS,
+    WITH_DOMAINS,
     WITH_MEMORY,
     WITH_TAG_VIEWS,
     WITH_VECTOR_VIEW,
@@ -192,6 +194,38 @@ SIGNATURES = (
     ),
     SignatureRow(
         s.SERVING_DEFAULT, _SERVED, "the same for serialized examples", (_EXAMPLES,), _RETRIEVED
+    ),
+    SignatureRow(
+        s.RETRIEVE_EVENTS,
+        _SERVED,
+        "the same for users' events, as lists",
+        EVENT_LISTS,
+        _RETRIEVED,
+        only=WITH_DOMAINS,
+    ),
+    SignatureRow(
+        s.RETRIEVE_EVENTS_FLAT,
+        _SERVED,
+        "the same for users' events, as flat arrays",
+        FLAT_EVENTS,
+        _RETRIEVED,
+        only=WITH_DOMAINS,
+    ),
+    SignatureRow(
+        s.EVENT_FEATURES,
+        _SERVED,
+        "raw features of users, which other signatures take, from events as lists",
+        EVENT_LISTS,
+        (_USERS,),
+        only=WITH_DOMAINS,
+    ),
+    SignatureRow(
+        s.EVENT_FEATURES_FLAT,
+        _SERVED,
+        "the same from events as flat arrays",
+        FLAT_EVENTS,
+        (_USERS,),
+        only=WITH_DOMAINS,
     ),
     SignatureRow(
         s.RETRIEVE_BY_EMBEDDING,
