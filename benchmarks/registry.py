@@ -73,6 +73,9 @@ BENCHMARKS: Mapping[str, Entry] = {
     "request-log": Entry(
         "benchmarks.request_log", "every request logged beside none (MODEL_BASE_PATH=DIR)"
     ),
+    "batching": Entry(
+        "benchmarks.batching", "1, 8, 64 callers with and without batching (MODEL_BASE_PATH=DIR)"
+    ),
     "filtered": Entry(
         "benchmarks.filtered", "retrieve_filtered beside retrieve: latency, recall (SIZE=TAGS)"
     ),

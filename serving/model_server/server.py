@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from serving.model_server.batching.parameters import BatchingParameters
+from serving.model_server.batching.scheduler import BatchScheduler
 from serving.model_server.callers.reload_guard import ReloadGuard
 from serving.model_server.callers.transport_security import TransportSecurity
 from serving.model_server.counts.metrics import DEFAULT_PATH, Metrics
@@ -65,6 +67,7 @@ class ModelServer:
         available at that time; 0: no limit.
       log_options: Size and age of the request logs' files, and what becomes of user ids; None: the
         defaults.
+      batching: How requests are joined into batches; None: they are not.
 
     Attributes:
       manager: Manager of the models and their states.
@@ -98,6 +101,7 @@ class ModelServer:
         model_roots: Sequence[str] = (),
         max_load_memory_mb: float | None = None,
         log_options: RequestLogOptions | None = None,
+        batching: BatchingParameters | None = None,
     ):
         _check_ports(port, rest_api_port)
         _check_sizes(max_message_bytes, max_request_memory_mb)
@@ -112,8 +116,9 @@ class ModelServer:
         )
         limits = RequestLimits(max_batch_size)
         guard = ReloadGuard(allows_reload, model_roots, models)
-        self._methods = service_methods(self.manager, metrics, limits, guard)
-        self._rest_api = RestApi(self.manager, metrics, metrics_path, limits)
+        self._batching = BatchScheduler(batching, metrics) if batching else None
+        self._methods = service_methods(self.manager, metrics, limits, guard, self._batching)
+        self._rest_api = RestApi(self.manager, metrics, metrics_path, limits, self._batching)
         self._host = numeric_address(host)
         self._security = security or TransportSecurity()
         self._port = port
@@ -129,8 +134,6 @@ class ModelServer:
         self._has_reflection = has_reflection
         self._channel_arguments = channel_arguments
         self._max_rest_workers = max_rest_workers or max_workers
-        self._max_requests = max_requests
-        self._max_message_bytes = max_message_bytes
         self._grpc_server: GrpcServer | None = None
         self._rest_server: RestServer | None = None
 
@@ -162,8 +165,8 @@ class ModelServer:
                     self._host,
                     self._rest_api_port,
                     max_workers=self._max_rest_workers,
-                    max_requests=self._max_requests,
-                    max_body_bytes=self._max_message_bytes,
+                    max_requests=self._grpc_limits.max_requests,
+                    max_body_bytes=self._grpc_limits.max_message_bytes,
                     max_memory_bytes=self._grpc_limits.max_memory_bytes,
                     security=self._security,
                 )
@@ -204,6 +207,8 @@ class ModelServer:
         """
         grpc_server, self._grpc_server = self._grpc_server, None
         rest_server, self._rest_server = self._rest_server, None
+        if self._batching:
+            self._batching.close()
         with ThreadPoolExecutor(2) as stopping:  # both servers at once, within one grace period
             stops = [
                 stopping.submit(server.stop, grace_s)

@@ -3,13 +3,68 @@
 from collections.abc import Callable, Collection
 
 from serving.model_server.counts.answered_by import AnsweredBy
-from serving.model_server.counts.prometheus import Counter, Histogram
+from serving.model_server.counts.prometheus import (
+    QUEUE_BUCKETS,
+    SIZE_BUCKETS,
+    Counter,
+    Histogram,
+)
 
 DEFAULT_PATH = "/monitoring/prometheus/metrics"
 
 _MICROSECONDS = 1e6
 # First label of the metrics that are counted by version; all others have the model's name first.
 _PATH = "model_path"
+
+
+class BatchingMetrics:
+    """The counts of a server that joins requests, with TensorFlow Serving's names and `model_name`.
+
+    Args:
+      thread_pool_name: Name of the batch threads, a label of the time in the queue.
+    """
+
+    def __init__(self, thread_pool_name: str) -> None:
+        prefix = ":tensorflow:serving:batching_session:"
+        self._thread_pool_name = thread_pool_name
+        self._queuing_latency = Histogram(
+            f"{prefix}queuing_latency", ["model_name", "thread_pool_name"], QUEUE_BUCKETS
+        )
+        self._input_batch_size = Histogram(
+            f"{prefix}input_batch_size", ["model_name"], SIZE_BUCKETS
+        )
+        self._processed_batch_size = Histogram(
+            f"{prefix}processed_batch_size", ["model_name"], SIZE_BUCKETS
+        )
+        self._padding_size = Histogram(
+            f"{prefix}padding_size", ["model_name", "execution_batch_size"], SIZE_BUCKETS
+        )
+        self.families = (
+            self._queuing_latency,
+            self._input_batch_size,
+            self._processed_batch_size,
+            self._padding_size,
+        )
+
+    def observe_request(self, model_name: str, num_rows: int) -> None:
+        """Records the rows of a request that joins a batch."""
+        self._input_batch_size.labels(model_name).observe(num_rows)
+
+    def observe_wait(self, model_name: str, seconds: float) -> None:
+        """Records the time that a request has waited for its batch."""
+        child = self._queuing_latency.labels(model_name, self._thread_pool_name)
+        child.observe(seconds * _MICROSECONDS)
+
+    def observe_batch(self, model_name: str, num_rows: int, num_added: int) -> None:
+        """Records a batch that is computed.
+
+        Args:
+          model_name: Name of the model in the request.
+          num_rows: Rows of the batch, those that were added included.
+          num_added: Rows that were added to reach an allowed batch size.
+        """
+        self._processed_batch_size.labels(model_name).observe(num_rows)
+        self._padding_size.labels(model_name, str(num_rows)).observe(num_added)
 
 
 class Metrics:
@@ -42,6 +97,7 @@ class Metrics:
         self._answers = Counter(":tagtower:answer_count", [*by, "status"])
         self._answer_latency = Histogram(":tagtower:answer_latency", by)
         self._logged_requests: Counter | None = None  # created with the first request log
+        self._batching: BatchingMetrics | None = None
 
     def count_answer(self, model_name: str, api: str, entrypoint: str, seconds: float) -> None:
         """Counts a request that succeeded.
@@ -111,6 +167,15 @@ class Metrics:
         labels = self._logged_requests.labels
         return lambda status, reason, number: labels(model_name, status, reason).increment(number)
 
+    def batching(self, thread_pool_name: str) -> BatchingMetrics:
+        """Adds the counts of batches to the page, and returns them.
+
+        Args:
+          thread_pool_name: Name of the batch threads.
+        """
+        self._batching = BatchingMetrics(thread_pool_name)
+        return self._batching
+
     def keep(
         self,
         names: Collection[str],
@@ -144,6 +209,7 @@ class Metrics:
             self._answers,
             self._answer_latency,
             self._logged_requests,
+            *(self._batching.families if self._batching else ()),
         )
         return [family for family in families if family is not None]
 

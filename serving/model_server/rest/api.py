@@ -12,21 +12,31 @@ import grpc
 import numpy as np
 from google.protobuf import json_format, message
 from tensorflow_serving.apis import (
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
     model_pb2,
     predict_pb2,
+    regression_pb2,
 )
 
+from serving.model_server.batching.scheduler import BatchScheduler
 from serving.model_server.counts.answered_by import AnsweredBy
 from serving.model_server.counts.metrics import Metrics
-from serving.model_server.errors import ServingError, invalid_argument, unimplemented
+from serving.model_server.errors import ServingError, invalid_argument
 from serving.model_server.models.manager import ModelManager
 from serving.model_server.models.model_info import model_metadata, model_status
+from serving.model_server.rest.json_examples import (
+    classifications_text,
+    read_examples,
+    regressions_text,
+)
 from serving.model_server.rest.json_tensor import parse_body, read_inputs, signature_name
 from serving.model_server.rest.json_text import columns_text, error_text, rows_text
-from serving.model_server.session.predict import DEFAULT_SIGNATURE, run_signature
+from serving.model_server.session.inference import Inference
+from serving.model_server.session.predict import DEFAULT_SIGNATURE, Run, run_signature
 from serving.model_server.session.request_limits import RequestLimits
+from serving.model_server.session.servable import Servable
 from serving.wire.tensor_proto import write_numpy
 
 _VERSION_OR_LABEL = r"(?:(?:/versions/(?P<version>\d+))|(?:/labels/(?P<label>[^/:]+)))?"
@@ -93,13 +103,14 @@ class _Target(AnsweredBy):
 
 
 class RestApi:
-    """The REST interface: answers predict, status, metadata and metrics requests.
+    """The REST interface: answers predict, classify, regress, status, metadata, metrics requests.
 
     Args:
       manager: Manager of the models.
       metrics: Counts of requests.
       metrics_path: Path where Prometheus reads the counts; empty: no path.
       limits: Limits on the cost of a predict request; None: no limits.
+      batching: Scheduler that joins requests; None: each is computed by itself.
     """
 
     def __init__(
@@ -108,8 +119,10 @@ class RestApi:
         metrics: Metrics,
         metrics_path: str = "",
         limits: RequestLimits | None = None,
+        batching: BatchScheduler | None = None,
     ):
         self._limits = limits
+        self._batching = batching
         self._manager = manager
         self._metrics = metrics
         self._metrics_path = metrics_path
@@ -169,7 +182,7 @@ class RestApi:
             return Answer(400, "")
         if method == "POST":
             if target.verb in ("classify", "regress"):
-                raise unimplemented(f"{target.verb} is not implemented by this local model server.")
+                return Answer(200, self._infer(spec, target.verb, body))
             if target.verb != "predict":  # the pattern ignores case, the verb does not
                 raise malformed
             text = self._predict(spec, body, target)
@@ -198,7 +211,8 @@ class RestApi:
             if self._limits:
                 self._limits.check_rows(signature, document.get("instances"))
             inputs, is_by_row = read_inputs(document, signature)
-            outputs = run_signature(lease.servable, signature, inputs, limits=self._limits)
+            run = self._runner(lease.servable, spec.name)
+            outputs = run_signature(lease.servable, signature, inputs, limits=self._limits, run=run)
         text = rows_text(outputs) if is_by_row else columns_text(outputs)
         log = self._manager.request_log(spec.name)
         if log is not None and log.is_sampled():
@@ -208,6 +222,29 @@ class RestApi:
             messages = functools.partial(_as_messages, spec, answered, inputs, outputs)
             log.add(answered, messages, len(body) + len(text) + _held_bytes(inputs, outputs))
         return text
+
+    def _infer(self, spec: model_pb2.ModelSpec, verb: str, body: bytes) -> str:
+        """Answers a classify or regress request."""
+        document = parse_body(body)
+        spec.signature_name = signature_name(document)
+        examples = read_examples(document)
+        with self._manager.acquire(spec) as lease:
+            inference = Inference(
+                lease.servable, lease.version, self._limits, self._runner(lease.servable, spec.name)
+            )
+            if verb == "classify":
+                request = classification_pb2.ClassificationRequest(model_spec=spec, input=examples)
+                return classifications_text(inference.classify(request).result)
+            return regressions_text(
+                inference.regress(
+                    regression_pb2.RegressionRequest(model_spec=spec, input=examples)
+                ).result
+            )
+
+    def _runner(self, servable: Servable, model_name: str) -> Run | None:
+        if self._batching is None:
+            return None
+        return self._batching.runner(servable, model_name, lambda: True)
 
     def _status(self, spec: model_pb2.ModelSpec) -> str:
         request = get_model_status_pb2.GetModelStatusRequest(model_spec=spec)

@@ -54,7 +54,7 @@ def value_text(value: Any) -> str:
 
 def error_text(message: str) -> str:
     """Writes the body of an answer that is an error."""
-    return f'{{\n{_INDENT}"error": {_quoted(message)}\n}}'
+    return f'{{\n{_INDENT}"error": {quoted(message)}\n}}'
 
 
 def decimal_text(value: float, float_type: type) -> str:
@@ -223,13 +223,14 @@ def _leaf_texts(name: str, array: np.ndarray) -> Any:
 
 def _string_text(value: bytes) -> str:
     # Bytes that are not UTF-8 become surrogates, which the encoding of the answer turns back.
-    return _quoted(value.decode("utf-8", "surrogateescape"))
+    return quoted(value.decode("utf-8", "surrogateescape"))
 
 
-def _quoted(text: str) -> str:
-    quoted = json.encoder.encode_basestring(text)
+def quoted(text: str) -> str:
+    """Writes a string with its quotation marks."""
+    written = json.encoder.encode_basestring(text)
     # RapidJSON writes the hexadecimal digits of a control character in upper case.
-    return _CONTROL.sub(_upper_escape, quoted) if "\\u00" in quoted else quoted
+    return _CONTROL.sub(_upper_escape, written) if "\\u00" in written else written
 
 
 def _upper_escape(match: re.Match[str]) -> str:
@@ -251,7 +252,7 @@ def _pieces(value: Any, line: str) -> Iterator[str | None]:
     """Yields a value's text in pieces; `line` begins a line at its depth; None: the text stops."""
     value = _as_parsed(value)
     if isinstance(value, str):
-        yield _quoted(value)
+        yield quoted(value)
     elif isinstance(value, float):
         is_finite = value == value and value not in (float("inf"), float("-inf"))
         yield _shortest(value) if is_finite else None
@@ -262,7 +263,7 @@ def _pieces(value: Any, line: str) -> Iterator[str | None]:
             yield separator + line + _INDENT
             separator = ","
             if isinstance(value, dict):
-                yield f"{_quoted(item)}: "
+                yield f"{quoted(item)}: "
                 item = value[item]
             yield from _pieces(item, line + _INDENT)
         yield line + closing if value else opening + closing

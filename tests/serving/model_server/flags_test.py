@@ -43,6 +43,11 @@ def test_defaults_are_the_real_servers():
             "`file_system_poll_wait_seconds` must not be negative",
         ),
         (["--model_base_path=/x", "--grpc_max_threads=0"], "`--grpc_max_threads` must be positive"),
+        (
+            ["--model_base_path=/x", "--batching_parameters_file=/b"],
+            "`--batching_parameters_file` must come with --enable_batching. Received: "
+            "--batching_parameters_file=/b.",
+        ),
         (["--model_base_path=/x", "--max_message_bytes=0"], "`max_message_bytes` must be between"),
         (["--model_base_path=/x", "--max_batch_size=0"], "`--max_batch_size` must be positive"),
         (
