@@ -17,7 +17,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from serving.model_server.errors import ServingError
 from serving.model_server.models.load_memory import VersionSizes
 from serving.model_server.models.loading import load_servable
-from serving.wire.feature_tensors import input_slots, to_tensors
+from tagtower_client.feature_tensors import input_slots, to_tensors
 from tests.serving.real_exports import NUM_TAGS, USER_IDS, K
 from tests.serving.wire.tensor_file import read_tensors, write_tensors
 from trainer.contract import signatures as s

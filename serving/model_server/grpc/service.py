@@ -24,8 +24,7 @@ from serving.model_server.models.model_config import read_model_configs
 from serving.model_server.models.model_info import model_metadata, model_status
 from serving.model_server.session.predict import predict
 from serving.model_server.session.request_limits import RequestLimits
-from serving.wire.serving_api import COMPACT_ANSWER
-from serving.wire.tensor_proto import write_compact, write_numpy
+from tagtower_client.tensor_proto import COMPACT_ANSWER, write_compact, write_numpy
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"

@@ -25,7 +25,7 @@ from serving.model_server.rest.json_tensor import parse_body, read_inputs, signa
 from serving.model_server.rest.json_text import columns_text, error_text, rows_text
 from serving.model_server.session.predict import DEFAULT_SIGNATURE, run_signature
 from serving.model_server.session.request_limits import RequestLimits
-from serving.wire.tensor_proto import write_numpy
+from tagtower_client.tensor_proto import write_numpy
 
 _VERSION_OR_LABEL = r"(?:(?:/versions/(?P<version>\d+))|(?:/labels/(?P<label>[^/:]+)))?"
 _PREDICTION = re.compile(

@@ -9,10 +9,10 @@ from pathlib import Path
 import grpc
 import pytest
 from google.protobuf import json_format
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from serving.client import TagClient
-from serving.wire.serving_api import predict_pb2, prediction_service_pb2_grpc
-from serving.wire.tensor_proto import to_numpy
+from tagtower_client.tensor_proto import to_numpy
 
 PAGE = Path(__file__).parents[3] / "docs" / "client.md"
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)

@@ -9,7 +9,7 @@ WITHOUT_TENSORFLOW = """
 import sys
 from serving.client import AsyncTagClient, EventFeatures, TagClient
 from serving.wire.serving_api import predict_pb2, tensor_pb2
-from serving.wire.tensor_proto import to_numpy, write_compact
+from tagtower_client.tensor_proto import to_numpy, write_compact
 import numpy as np
 
 with TagClient("127.0.0.1:1"):

@@ -12,7 +12,7 @@ from serving.client import TagClient, TagClientError
 from serving.model_server.models.model_config import ModelConfig
 from serving.model_server.server import ModelServer
 from serving.model_server.session.request_log import RequestLog, RequestLogConfig
-from serving.wire.tensor_proto import to_numpy, write_numpy
+from tagtower_client.tensor_proto import to_numpy, write_numpy
 from tests.serving.model_server.reload_test import predict
 from tests.serving.model_server.server_process import wait_until
 
