@@ -150,7 +150,7 @@ LEFT_OUT = {
     "serving/servable/tag_filter.py": LAYER,
     "serving/index/top_k.py": ARRAYS,
     "serving/index/evaluation.py": "files that the run itself has written",
-    "client/tagtower_client/tensor_proto.py": "the server words a tensor that cannot be read itself",
+    "client/tagtower_client/tensor_proto.py": "the server words an unreadable tensor itself",
     "serving/batch/input.py::_refuse_constant": "quoted in `The line is not JSON`",
     "serving/model_server/grpc/handlers.py::_with_errors": "gRPC's `abort` raises by itself",
     "The caller has gone.": "told to nobody",

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 LAST_SECOND = 253_402_300_799  # 9999-12-31 23:59:59
-_FIRST_FINE_SECOND = 315_532_800  # 1980-01-01, which in milliseconds is beyond `LAST_SECOND`
-_FINE_UNITS = (10**3, 10**6, 10**9)  # per second
+FIRST_FINE_SECOND = 315_532_800  # 1980-01-01, which in milliseconds is beyond `LAST_SECOND`
+FINE_UNITS = (10**3, 10**6, 10**9)  # per second
 _INT64_END = 2**63
 
 # Patterns in the syntax that `re` and RE2 share.
@@ -56,9 +56,9 @@ def seconds_of_numbers(times: np.ndarray) -> np.ndarray:
     if is_fine.any():
         fine = times[is_fine]
         found = np.full(len(fine), np.nan)
-        for unit in _FINE_UNITS:
+        for unit in FINE_UNITS:
             of_unit = fine // unit
-            is_unit = (of_unit >= _FIRST_FINE_SECOND) & (of_unit <= LAST_SECOND)
+            is_unit = (of_unit >= FIRST_FINE_SECOND) & (of_unit <= LAST_SECOND)
             found[is_unit] = of_unit[is_unit]
         seconds[is_fine] = found
     return seconds

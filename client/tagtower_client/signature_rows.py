@@ -21,6 +21,10 @@ DIMENSIONS = {
     "n": "any number: the longest list of the request",
     "m": "any number: the most tags or items that the request names for a user",
     "c": "any number: the most categories that the request names for a user",
+    "e": "any number: the most events of a user in the request",
+    "t": "any number: the most tags of an event in the request",
+    "events": "the events of all users of a request, one user after the other",
+    "values": "the tags of all these events, one event after the other",
     "F": "the profile features and domains of the model",
 }
 
@@ -29,6 +33,9 @@ WITH_CLICK_LOSS = "with a click loss"
 WITH_MEMORY = "with memory"
 WITH_TAG_VIEWS = "with views of the tags"
 WITH_VECTOR_VIEW = "with the view `vectors`"
+WITH_DOMAINS = "with domains"
+WITH_CATEGORIES = "with a domain of categories"
+WITH_EVENT_WEIGHTS = "with a domain of `weighting: recency`"
 
 
 class Export(enum.Enum):
@@ -43,6 +50,7 @@ class Kind(enum.Enum):
 
     ONE = "one"
     EACH_FEATURE = "one for each raw feature, by its name and with its type"
+    EACH_PROFILE = "one for each profile feature, by its name and with its type"
     EACH_LIST = "one for each list of the users: each domain, and each profile feature that is one"
 
 
@@ -52,7 +60,7 @@ class TensorRow:
 
     Attributes:
       name: Name for callers; in a row for each list, `<domain>` stands for the list's name.
-      dtype: `string`, `float32`, `int32`, `int64` or `bool`; `""` for each feature.
+      dtype: `string`, `float32`, `float64`, `int32`, `int64` or `bool`; `""` for each feature.
       shape: Names of `DIMENSIONS`, or sizes; empty for each feature.
       meaning: What its values are.
       kind: How many tensors the row stands for.

@@ -12,8 +12,10 @@ from __future__ import annotations
 import dataclasses
 
 from tagtower_client import signatures as s
+from tagtower_client.event_rows import EVENT_LISTS, FLAT_EVENTS
 from tagtower_client.signature_rows import (
     WITH_CLICK_LOSS,
+    WITH_DOMAINS,
     WITH_MEMORY,
     WITH_TAG_VIEWS,
     WITH_VECTOR_VIEW,
@@ -194,6 +196,38 @@ SIGNATURES = (
     ),
     SignatureRow(
         s.SERVING_DEFAULT, _SERVED, "the same for serialized examples", (_EXAMPLES,), _RETRIEVED
+    ),
+    SignatureRow(
+        s.RETRIEVE_EVENTS,
+        _SERVED,
+        "the same for users' events, as lists",
+        EVENT_LISTS,
+        _RETRIEVED,
+        only=WITH_DOMAINS,
+    ),
+    SignatureRow(
+        s.RETRIEVE_EVENTS_FLAT,
+        _SERVED,
+        "the same for users' events, as flat arrays",
+        FLAT_EVENTS,
+        _RETRIEVED,
+        only=WITH_DOMAINS,
+    ),
+    SignatureRow(
+        s.EVENT_FEATURES,
+        _SERVED,
+        "raw features of users, which other signatures take, from events as lists",
+        EVENT_LISTS,
+        (_USERS,),
+        only=WITH_DOMAINS,
+    ),
+    SignatureRow(
+        s.EVENT_FEATURES_FLAT,
+        _SERVED,
+        "the same from events as flat arrays",
+        FLAT_EVENTS,
+        (_USERS,),
+        only=WITH_DOMAINS,
     ),
     SignatureRow(
         s.RETRIEVE_BY_EMBEDDING,

@@ -6,16 +6,24 @@ stock TensorFlow Serving, Triton or Java can load it.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from serving.servable.compact_graph import compact_saved_model
+from serving.servable.event_features import EventFeatures
 from serving.servable.filtered_retrieval import FilteredRetrieval
 from serving.servable.retrieval import TagRetrieval
 from serving.servable.warmup_records import record_answers, write_warmup_records
-from tagtower_client.signature_rows import WITH_CLICK_LOSS, WITH_MEMORY, Export
+from tagtower_client.signature_rows import (
+    WITH_CATEGORIES,
+    WITH_CLICK_LOSS,
+    WITH_DOMAINS,
+    WITH_EVENT_WEIGHTS,
+    WITH_MEMORY,
+    Export,
+)
 from trainer.contract import signatures as s
 from trainer.contract.manifest import write_manifest
 from trainer.contract.raw_features import parse_examples
@@ -31,6 +39,7 @@ def export_servable(
     directory: str,
     description: Mapping[str, Any],
     warmup_examples: Sequence[bytes] = (),
+    event_features: EventFeatures | None = None,
 ) -> None:
     """Saves a servable into a version folder.
 
@@ -40,8 +49,9 @@ def export_servable(
       description: Description for clients and people, written as JSON to
         `assets.extra/tagtower.json`.
       warmup_examples: Serialized `tf.Example`s of a few users, see `write_warmup_records`.
+      event_features: Features of the version from users' events; None: no signature takes events.
     """
-    signatures = build_signatures(module)
+    signatures = build_signatures(module, event_features)
     tf.saved_model.save(
         module,
         directory,
@@ -55,18 +65,31 @@ def export_servable(
     write_manifest(directory)
 
 
-def build_signatures(module: TagRetrieval) -> dict[str, Any]:
+def build_signatures(
+    module: TagRetrieval, event_features: EventFeatures | None = None
+) -> dict[str, Any]:
     """Builds the servable's signatures, by name, as concrete functions.
 
     The raw features are read from the towers' own signature, so that a servable takes exactly the
     features with which its towers were trained.
+
+    Args:
+      module: Retrieval module.
+      event_features: Features of the version from users' events; None: no signature takes events.
+
+    Returns:
+      Concrete functions by name of the signature.
     """
     towers = module.towers.signatures
     served = _SignatureFunctions(module)
     dimension = towers[s.EMBED_USERS].structured_outputs[s.QUERY_EMBEDDINGS].shape[-1]
+    domains = event_features.spec.domains if event_features is not None else ()
     properties = {
         WITH_CLICK_LOSS: s.CLICK_EMBEDDINGS in towers[s.CANDIDATES].structured_outputs,
         WITH_MEMORY: module.memory is not None,
+        WITH_DOMAINS: bool(domains),
+        WITH_CATEGORIES: any(domain.attribute == "category" for domain in domains),
+        WITH_EVENT_WEIGHTS: any(domain.weighting == "recency" for domain in domains),
     }
     maker = SignatureMaker(
         Export.SERVABLE,
@@ -89,6 +112,8 @@ def build_signatures(module: TagRetrieval) -> dict[str, Any]:
     }
     if s.EXPLAIN in towers:  # not those of older versions
         functions[s.EXPLAIN] = served.explain
+    if event_features is not None:
+        functions |= served.of_events(event_features)
     return maker.make(functions)
 
 
@@ -112,6 +137,15 @@ class _SignatureFunctions:
 
     def retrieve(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._retrieve(inputs)
+
+    def of_events(self, features: EventFeatures) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
+        """Returns the functions of the signatures that take events, by name."""
+        return {
+            s.RETRIEVE_EVENTS: lambda **inputs: self._retrieve(features.of_lists(inputs)),
+            s.RETRIEVE_EVENTS_FLAT: lambda **inputs: self._retrieve(features.of_flat(inputs)),
+            s.EVENT_FEATURES: lambda **inputs: features.of_lists(inputs),
+            s.EVENT_FEATURES_FLAT: lambda **inputs: features.of_flat(inputs),
+        }
 
     def retrieve_filtered(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         excluded, allowed = (inputs.pop(name) for name in (s.EXCLUDE_TAGS, s.ALLOW_CATEGORIES))

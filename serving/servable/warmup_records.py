@@ -22,6 +22,7 @@ from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
 from serving.model_server.session.predict import predict
 from serving.model_server.session.servable import Servable
+from serving.servable.warmup_events import warmup_events
 from serving.wire.recorded_answers import RECORDED
 from tagtower_client.feature_tensors import FeatureValue, InputSlot, to_tensors
 from trainer.contract import signatures as s
@@ -59,13 +60,15 @@ def write_warmup_records(
             specs = function.structured_input_signature[1]
             if not specs:
                 continue
-            writer.write(_record(name, {key: _nothing(spec, 1) for key, spec in specs.items()}))
+            nothing = {key: _nothing(spec, 1) for key, spec in specs.items()}
+            writer.write(_record(name, nothing | warmup_events(specs, 1, [])))
             if users:
                 batch = {
                     key: users.get(key, _nothing(spec, len(examples)))
                     for key, spec in specs.items()
                 }
-                writer.write(_record(name, batch))
+                tags = users[s.SIMILAR_TO].numpy().tolist()
+                writer.write(_record(name, batch | warmup_events(specs, len(examples), tags)))
 
 
 def record_answers(directory: str) -> None:

@@ -17,6 +17,7 @@ from tensorflow_transform.tf_metadata import dataset_metadata
 
 from serving.index.scann_index import ScannIndex, SearchParameters
 from serving.index.top_k import BruteForceIndex
+from serving.servable.event_features import EventFeatures
 from serving.servable.export import export_servable
 from serving.servable.retrieval import TagRetrieval
 from tests.tfx_pipeline.examples.snapshot_messages import serialize_snapshot
@@ -28,6 +29,7 @@ from trainer.contract import features as f
 from trainer.contract import signatures as s
 from trainer.contract.config_loader import to_mapping
 from trainer.contract.memory import DomainMemory
+from trainer.contract.tag_normalization import TagNormalization
 from trainer.data.input_data import vocabulary_sizes
 from trainer.evaluation.calibration import Calibration
 from trainer.model import InterestModel
@@ -58,11 +60,13 @@ class Exports:
       folder: Folder of the towers and of the exports.
       memory: Memory of the exports.
       examples: Serialized examples of users with their ids and labels.
+      spec: Features of the towers.
     """
 
     folder: Path
     memory: tuple[DomainMemory, ...]
     examples: list[bytes]
+    spec: f.FeatureSpec
 
     @functools.cached_property
     def scann(self) -> Path:
@@ -90,7 +94,8 @@ class Exports:
         )
         description = {"index": {"kind": kind, "num_tags": NUM_TAGS}}
         version = self.folder / kind / "1"
-        export_servable(retrieval, str(version), description, self.examples[:3])
+        events = EventFeatures(self.spec, TagNormalization()) if self.spec.domains else None
+        export_servable(retrieval, str(version), description, self.examples[:3], events)
         return version
 
 
@@ -110,7 +115,8 @@ def make_exports(
         transform_fn | tft_beam.WriteTransformFn(str(folder / "transform"))  # noqa: B018
     output = tft.TFTransformOutput(str(folder / "transform"))
     save_towers(_model(output, spec), output, str(folder / "towers"), 0.3, Calibration(1.7, -0.4))
-    return Exports(folder, memory, [serialize_snapshot(_values(row), spec) for row in rows])
+    examples = [serialize_snapshot(_values(row), spec) for row in rows]
+    return Exports(folder, memory, examples, spec)
 
 
 def _transform(inputs, spec):

@@ -26,6 +26,7 @@ from serving.index.scann_index import (
 )
 from serving.index.top_k import BruteForceIndex, TopKIndex
 from serving.index.tuning import tune
+from serving.servable.event_features import EventFeatures
 from serving.servable.export import export_servable
 from serving.servable.retrieval import TagRetrieval
 from tfx_pipeline.artifacts.json_files import read_artifact_json
@@ -42,6 +43,7 @@ from tfx_pipeline.versions.servable_paths import (
 )
 from trainer.contract import signatures as s
 from trainer.contract.config_loader import from_saved, require, to_mapping
+from trainer.contract.features import FeatureSpec
 from trainer.contract.file_system import absolute, files_below
 from trainer.contract.manifest import check_manifest
 from trainer.contract.tag_normalization import TagNormalization
@@ -126,6 +128,8 @@ def build_servables(
     found, settings = _tuned_index(served, users, config)
     description = {"kind": "exact" if found.is_exact else "scann", **served.sizes(), **settings}
     training = read_artifact_json(os.path.join(towers_dir, TRAINING_FILE))
+    spec = from_saved(FeatureSpec, training["features"], "features")
+    of_events = EventFeatures(spec, tag_normalization) if spec.domains else None
 
     def export(chosen: TopKIndex, path: str, of_index: Mapping[str, Any]) -> None:
         export_servable(
@@ -142,6 +146,7 @@ def build_servables(
                 "calibration": to_mapping(served.calibrations),
             },
             users[:_NUM_WARMUP_USERS],
+            of_events,
         )
 
     export(found, main_path(uri), description)

@@ -19,9 +19,9 @@ _INTRODUCTION = """\
 
 <!-- Generated from the docstrings by `make docs`; a test holds both equal. -->
 
-What a program imports to ask for tags, from `tagtower_client` and, where features are computed from a
-version's description, from `serving.client`; and `TagItems`, which leads from tags to items. How each is
-used: [the client](client.md) and [from tags to items](your-own-log.md#from-tags-to-items).
+What a program imports to ask for tags: `tagtower_client`, the light client; `EventFeatures`, which
+computes features in Python; and `TagItems`, which leads from tags to items. How each is used:
+[the client](client.md) and [from tags to items](your-own-log.md#from-tags-to-items).
 """
 _SECTION = re.compile(r"(Args|Attributes|Returns|Raises):")
 _ENTRY = re.compile(r"(\w+): (.*)")

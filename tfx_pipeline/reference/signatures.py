@@ -94,7 +94,7 @@ def _tensors(rows: Sequence[TensorRow]) -> str:
     groups: list[tuple[str, list[str]]] = []
     for row in rows:
         kind = f"{row.dtype} [{', '.join(row.shape)}]"
-        if row.kind is Kind.EACH_FEATURE:
+        if row.kind in (Kind.EACH_FEATURE, Kind.EACH_PROFILE):
             groups.append(("", [row.name]))
             continue
         if row.kind is Kind.EACH_LIST:
@@ -121,7 +121,7 @@ def _tensor_table(
     yield "| tensor | of | is |"
     yield "| --- | --- | --- |"
     for (name, meaning), names in found.items():
-        label = name if name == "users" else f"`{name}`"
+        label = name if name in ("users", "profile") else f"`{name}`"
         yield f"| {label} | {', '.join(f'`{one}`' for one in names)} | {meaning} |"
 
 

@@ -62,6 +62,15 @@ RESERVED_NAMES = frozenset(
         "allow_categories",
         "similar_to",
         "query_embeddings",
+        "event_tags",
+        "event_num_tags",
+        "event_category",
+        "event_item_id",
+        "event_clicked",
+        "event_time",
+        "event_weight",
+        "num_events",
+        "now",
     }
 )
 

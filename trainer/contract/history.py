@@ -25,6 +25,8 @@ SECONDS_PER_DAY = 86_400.0
 ATTRIBUTES = ("tags", "category", "item_id")
 # Lower bound of weights: a value whose weight has decayed to 0 still counts and has a logarithm.
 MIN_WEIGHT = 1e-6
+# A sum below it is 0 for the order of values: TensorFlow's threads take denormal numbers for 0.
+NEGLIGIBLE_WEIGHT = 1e-30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,10 +233,13 @@ class HistoryValues:
             age_days = (moments.at[owner] - events.timestamp[rows]) / SECONDS_PER_DAY
             weights = events.weight[rows] * np.exp2(-age_days / domain.half_life_days)
             found = chosen.add_up(owner, places, weights, len(first))
-        found = heaviest(found, domain.max_values)
         # Examples and requests hold float32: the value is the same in both, and never infinite.
-        rounded = np.clip(found.sums, MIN_WEIGHT, MAX_WEIGHT).astype(np.float32)
-        return found._replace(sums=rounded)
+        # Values are ordered by it, so that the last digits of a sum, in which numpy and the graph
+        # of a servable may differ, decide nothing.
+        rounded = np.minimum(found.sums, MAX_WEIGHT).astype(np.float32)
+        rounded[found.sums < NEGLIGIBLE_WEIGHT] = 0.0
+        found = heaviest(found._replace(sums=rounded), domain.max_values)
+        return found._replace(sums=np.maximum(found.sums, np.float32(MIN_WEIGHT)))
 
 
 def _first_at_or_after(

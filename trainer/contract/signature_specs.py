@@ -13,6 +13,7 @@ import tensorflow as tf
 from tagtower_client.signature_rows import Export, Kind, SignatureRow, TensorRow, present
 from tagtower_client.signature_table import signatures_of
 from trainer.contract.config_loader import require
+from trainer.contract.features import weights_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +66,9 @@ class SignatureMaker:
             if row.kind is Kind.EACH_FEATURE:
                 specs |= self.users
                 continue
+            if row.kind is Kind.EACH_PROFILE:
+                specs |= {name: self.users[name] for name in self._profile()}
+                continue
             names = [row.name]
             if row.kind is Kind.EACH_LIST:
                 names = [row.name_of(listed) for listed in self._lists()]
@@ -79,6 +83,12 @@ class SignatureMaker:
             for name, spec in self.users.items()
             if spec.dtype == tf.string and spec.shape.rank == 2
         ]
+
+    def _profile(self) -> list[str]:
+        """Returns the names of the profile features: what is neither a domain nor its weights."""
+        domains = [name for name in self._lists() if weights_name(name) in self.users]
+        others = {*domains, *map(weights_name, domains)}
+        return [name for name in self.users if name not in others]
 
     def _check_outputs(self, signature: SignatureRow, outputs: Mapping[str, Any]) -> None:
         specs = self._specs(signature.outputs)

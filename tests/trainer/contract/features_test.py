@@ -2,6 +2,8 @@ import dataclasses
 
 import pytest
 
+from tagtower_client.event_rows import EVENT_LISTS, FLAT_EVENTS
+from tagtower_client.signature_rows import Kind
 from trainer.contract import features as f
 from trainer.contract import signatures as s
 from trainer.contract.config_loader import from_mapping, to_mapping
@@ -47,6 +49,8 @@ def test_names_of_labels_and_of_signature_inputs_are_all_reserved():
     }
     inputs = {s.EXAMPLES, s.CANDIDATE_TAGS, s.ITEM_TAGS, s.EXPLAINED_TAG, s.QUERY_EMBEDDINGS}
     inputs |= {s.EXCLUDE_TAGS, s.ALLOW_CATEGORIES, s.SIMILAR_TO}
+    events = [row for row in (*EVENT_LISTS, *FLAT_EVENTS) if row.kind is Kind.ONE]
+    inputs |= {row.name for row in events}
     assert names | inputs == f.RESERVED_NAMES
 
 

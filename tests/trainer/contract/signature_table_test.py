@@ -15,7 +15,7 @@ from tagtower_client.signature_rows import (
 from tagtower_client.signature_table import SIGNATURES, signatures_of
 from trainer.contract import signatures as s
 
-DTYPES = {"string", "float32", "int32", "int64", "bool"}
+DTYPES = {"string", "float32", "float64", "int32", "int64", "bool"}
 
 
 @pytest.mark.parametrize("export", list(Export))
@@ -34,7 +34,7 @@ def test_every_row_has_known_types_and_dimensions_and_a_meaning(signature):
         for row in rows:
             assert row.meaning and "|" not in row.meaning
             assert ("<domain>" in row.name) == (row.kind is Kind.EACH_LIST)
-            if row.kind is not Kind.EACH_FEATURE:
+            if row.kind not in (Kind.EACH_FEATURE, Kind.EACH_PROFILE):
                 assert row.dtype in DTYPES
                 assert all(name.isdigit() or name in DIMENSIONS for name in row.shape)
 
