@@ -6,7 +6,6 @@ check its decisions, not the answers of package sources.
 
 import configparser
 import email.message
-import email.parser
 import os
 import re
 import shutil
@@ -21,7 +20,7 @@ from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
 
-from tests.client_wheel import build_client_wheel
+from tests.client_wheel import build_client_wheel, read_metadata
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("trainer", "serving", "tfx_pipeline")
@@ -117,12 +116,6 @@ def wheel(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def client_wheel(tmp_path_factory) -> Path:
     return build_client_wheel(tmp_path_factory.mktemp("client"))
-
-
-def read_metadata(wheel: Path) -> email.message.Message:
-    with zipfile.ZipFile(wheel) as archive:
-        (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
-        return email.parser.Parser().parsestr(archive.read(name).decode())
 
 
 @pytest.fixture(scope="module")

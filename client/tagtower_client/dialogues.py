@@ -10,10 +10,9 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import grpc
-import grpc.aio
 import numpy as np
 
 from tagtower_client.answer_checks import check_answer, own_inputs
@@ -72,6 +71,9 @@ from tagtower_client.signatures import (
     SIMILAR_TO,
 )
 from tagtower_client.tensor_proto import COMPACT_ANSWER, to_numpy, write_compact
+
+if TYPE_CHECKING:
+    import grpc.aio
 
 Instances = Sequence[Mapping[str, FeatureValue]]
 
