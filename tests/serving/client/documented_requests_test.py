@@ -90,3 +90,17 @@ def test_fresh_events_of_the_page_are_answered(target, version_dir):
     with TagClient(target, timeout_s=60) as client:
         instance = {"country": "at", "clicked_tags": ["folk", "jazz"]}
         assert (names["profile"],) == client.retrieve([instance]).profiles
+
+
+def test_events_of_the_page_are_answered_by_the_server(target):
+    names = run_python("retrieve_events(", target)
+
+    (instance,) = names["instances"]
+    assert instance == {
+        "country": "at",
+        "clicked_tags": ["folk", "jazz"],
+        "clicked_tags_weights": [1.0, 1.0],
+    }
+    with TagClient(target, timeout_s=60) as client:
+        assert (names["profile"],) == client.retrieve([instance]).profiles
+    assert names["explanation"].tag == "jazz"
