@@ -34,6 +34,9 @@ PACKAGES = ("trainer", "serving", "tfx_pipeline", "client")
 WORDINGS = frozenset(
     {
         "tfx_pipeline/evaluation/gate.py::check_index",
+        "serving/servable/event_inputs.py::_length_checks",
+        "serving/servable/event_inputs.py::_shape_checks",
+        "serving/servable/event_inputs.py::_value_checks",
         "client/tagtower_client/errors.py::with_advice",
         "client/tagtower_client/errors.py::_ADVICE",
         "client/tagtower_client/errors.py::_HANDSHAKES",

@@ -3,13 +3,18 @@
 Both forms become `Events`, flat and unpadded but for events without tags, which do not count.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from tagtower_client.event_times import FINE_UNITS, FIRST_FINE_SECOND, LAST_SECOND
 from trainer.contract import signatures as s
+
+# Inputs with one value for each event; a model may lack the last two.
+_OF_EVENTS = (s.EVENT_ITEM_ID, s.EVENT_CLICKED, s.EVENT_TIME, s.EVENT_CATEGORY, s.EVENT_WEIGHT)
+# Whether a demand is met, the demand, and what was received.
+_Check = tuple[tf.Tensor, str, tf.Tensor]
 
 
 class Events(NamedTuple):
@@ -47,16 +52,12 @@ def from_lists(inputs: Mapping[str, tf.Tensor]) -> Events:
     Returns:
       The events, padding included.
     """
-    tags = inputs[s.EVENT_TAGS]
-    shape = tf.shape(tags, tf.int64)
-    num_users, num_events = shape[0], shape[1]
-    _check_shapes(inputs, shape[:2])
-    all_events = tf.range(num_users * num_events)
-    return _events(
-        inputs,
-        owner=all_events // tf.maximum(num_events, 1),
-        tagged=tf.repeat(all_events, shape[2]),
-    )
+    shape = tf.shape(inputs[s.EVENT_TAGS], tf.int64)
+    inputs = _checked(inputs, shape[0], shape[:2])
+    num_events = shape[0] * shape[1]
+    all_events = tf.range(num_events)
+    owner = all_events // tf.maximum(shape[1], 1)
+    return _events(inputs, owner, tf.repeat(all_events, shape[2]))
 
 
 def from_flat(inputs: Mapping[str, tf.Tensor]) -> Events:
@@ -68,89 +69,115 @@ def from_flat(inputs: Mapping[str, tf.Tensor]) -> Events:
     Returns:
       The events.
     """
-    per_user, per_event = inputs[s.NUM_EVENTS], inputs[s.EVENT_NUM_TAGS]
-    total = _sum_of(per_user, s.NUM_EVENTS, tf.size(per_event, tf.int64), s.EVENT_NUM_TAGS)
-    num_tags = tf.size(inputs[s.EVENT_TAGS], tf.int64)
-    _sum_of(per_event, s.EVENT_NUM_TAGS, num_tags, s.EVENT_TAGS)
-    _check_shapes(inputs, total[tf.newaxis])
-    return _events(
-        inputs,
-        owner=tf.repeat(tf.range(tf.size(per_user, tf.int64)), per_user),
-        tagged=tf.repeat(tf.range(total), per_event),
+    num_users = tf.size(inputs[s.NUM_EVENTS], tf.int64)
+    num_events = tf.size(inputs[s.EVENT_NUM_TAGS], tf.int64)
+    checks = (
+        *_length_checks(inputs[s.NUM_EVENTS], s.NUM_EVENTS, num_events, s.EVENT_NUM_TAGS),
+        *_length_checks(
+            inputs[s.EVENT_NUM_TAGS],
+            s.EVENT_NUM_TAGS,
+            tf.size(inputs[s.EVENT_TAGS], tf.int64),
+            s.EVENT_TAGS,
+        ),
     )
+    inputs = _checked(inputs, num_users, num_events[tf.newaxis], checks)
+    owner = tf.repeat(tf.range(num_users), inputs[s.NUM_EVENTS])
+    return _events(inputs, owner, tf.repeat(tf.range(num_events), inputs[s.EVENT_NUM_TAGS]))
 
 
 def _events(inputs: Mapping[str, tf.Tensor], owner: tf.Tensor, tagged: tf.Tensor) -> Events:
-    clicked = _flat(inputs, s.EVENT_CLICKED)
-    _require(
-        tf.reduce_all((clicked == 0) | (clicked == 1)),
-        f"`{s.EVENT_CLICKED}` must be 0 or 1",
-        clicked,
-    )
-    weight = _flat(inputs, s.EVENT_WEIGHT) if s.EVENT_WEIGHT in inputs else None
-    if weight is not None:
-        is_weight = (weight >= 0) & (weight <= weight.dtype.max)  # false for NaN, too
-        _require(
-            tf.reduce_all(is_weight),
-            f"`{s.EVENT_WEIGHT}` must be finite numbers, 0 or more",
-            weight,
-        )
+    flat = {name: tf.reshape(inputs[name], [-1]) for name in _OF_EVENTS if name in inputs}
     return Events(
         owner=owner,
-        seconds=_seconds(_flat(inputs, s.EVENT_TIME)),
-        is_clicked=clicked == 1,
-        weight=weight,
-        item_id=_flat(inputs, s.EVENT_ITEM_ID),
-        category=_flat(inputs, s.EVENT_CATEGORY) if s.EVENT_CATEGORY in inputs else None,
-        tags=_flat(inputs, s.EVENT_TAGS),
+        seconds=_seconds(flat[s.EVENT_TIME])[0],
+        is_clicked=flat[s.EVENT_CLICKED] == 1,
+        weight=flat.get(s.EVENT_WEIGHT),
+        item_id=flat[s.EVENT_ITEM_ID],
+        category=flat.get(s.EVENT_CATEGORY),
+        tags=tf.reshape(inputs[s.EVENT_TAGS], [-1]),
         tagged=tagged,
-        now=_checked_now(inputs[s.NOW]),
+        now=inputs[s.NOW],
     )
 
 
-def _flat(inputs: Mapping[str, tf.Tensor], name: str) -> tf.Tensor:
-    return tf.reshape(inputs[name], [-1])
+def _checked(
+    inputs: Mapping[str, tf.Tensor],
+    num_users: tf.Tensor,
+    shape: tf.Tensor,
+    checks: Iterable[_Check] = (),
+) -> dict[str, tf.Tensor]:
+    """Refuses a request, on any server, with a line that names the input and its first values.
+
+    Args:
+      inputs: Tensors by name.
+      num_users: Number of users.
+      shape: Shape of the tensors that have one value for each event.
+      checks: Further checks, which come first.
+
+    Returns:
+      The same tensors; what is computed from them waits for the checks.
+    """
+    checks = (*checks, *_shape_checks(inputs, num_users, shape), *_value_checks(inputs))
+    # Not `tf.debugging.Assert`, which adds a branch of two functions around this operation.
+    asserts = [
+        tf.raw_ops.Assert(condition=is_met, data=[f"{demand}. Received:", received], summarize=3)
+        for is_met, demand, received in checks
+    ]
+    with tf.control_dependencies(asserts):
+        return {name: tf.identity(tensor) for name, tensor in inputs.items()}
 
 
-def _check_shapes(inputs: Mapping[str, tf.Tensor], shape: tf.Tensor) -> None:
-    names = (s.EVENT_ITEM_ID, s.EVENT_CLICKED, s.EVENT_TIME, s.EVENT_CATEGORY, s.EVENT_WEIGHT)
-    for name in names:
+def _length_checks(
+    lengths: tf.Tensor, name: str, total: tf.Tensor, counted: str
+) -> Iterator[_Check]:
+    yield tf.reduce_all(lengths >= 0), f"`{name}` must be 0 or more", lengths
+    found = tf.reduce_sum(lengths)
+    yield found == total, f"the sum of `{name}` must be the length of `{counted}`", found
+
+
+def _shape_checks(
+    inputs: Mapping[str, tf.Tensor], num_users: tf.Tensor, shape: tf.Tensor
+) -> Iterator[_Check]:
+    for name in _OF_EVENTS:
         if name in inputs:
             found = tf.shape(inputs[name], tf.int64)
-            _require(
-                tf.reduce_all(found == shape),
-                f"`{name}` must have one value for each event",
-                found,
-            )
+            demand = f"`{name}` must have one value for each event, as `event_tags` has lists"
+            yield tf.reduce_all(found == shape), demand, found
+    now = inputs[s.NOW]
+    is_fit = tf.size(now, tf.int64) == num_users
+    yield is_fit, "`now` must have one value for each user", tf.shape(now)
 
 
-def _sum_of(lengths: tf.Tensor, name: str, expected: tf.Tensor, counted: str) -> tf.Tensor:
-    """Returns the sum of row lengths, which must be the number of what they count."""
-    _require(tf.reduce_all(lengths >= 0), f"`{name}` must be 0 or more", lengths)
-    total = tf.reduce_sum(lengths)
-    _require(total == expected, f"the sum of `{name}` must be the length of `{counted}`", total)
-    return total
+def _value_checks(inputs: Mapping[str, tf.Tensor]) -> Iterator[_Check]:
+    clicked, now = inputs[s.EVENT_CLICKED], inputs[s.NOW]
+    demand = "`event_clicked` must be 0 or 1"
+    yield tf.reduce_all((clicked == 0) | (clicked == 1)), demand, clicked
+    if s.EVENT_WEIGHT in inputs:
+        weight = inputs[s.EVENT_WEIGHT]
+        is_weight = (weight >= 0) & (weight <= weight.dtype.max)  # false for NaN, too
+        demand = "`event_weight` must be finite numbers, 0 or more"
+        yield tf.reduce_all(is_weight), demand, weight
+    _, is_time = _seconds(inputs[s.EVENT_TIME])
+    bad = tf.boolean_mask(inputs[s.EVENT_TIME], ~is_time)
+    demand = "`event_time` must be seconds since 1970, UTC (or ms, us or ns)"
+    yield tf.reduce_all(is_time), demand, bad
+    is_now = tf.abs(now) <= LAST_SECOND  # false for NaN, too
+    demand = "`now` must be a time in seconds since 1970, UTC, not milliseconds"
+    yield tf.reduce_all(is_now), demand, now
 
 
-def _seconds(times: tf.Tensor) -> tf.Tensor:
-    """Converts times of any unit to seconds, as `event_times.seconds_of_numbers` does."""
+def _seconds(times: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Converts times of any unit to seconds, as `event_times.seconds_of_numbers` does.
+
+    Args:
+      times: int64, of any shape.
+
+    Returns:
+      The seconds, and bool of the same shape, whether the unit could be told.
+    """
     seconds, is_time = times, times <= LAST_SECOND
     for unit in FINE_UNITS:
         of_unit = times // unit
         is_unit = ~is_time & (of_unit >= FIRST_FINE_SECOND) & (of_unit <= LAST_SECOND)
         seconds, is_time = tf.where(is_unit, of_unit, seconds), is_time | is_unit
-    text = f"`{s.EVENT_TIME}` must be seconds since 1970, UTC (or ms, us or ns)"
-    _require(tf.reduce_all(is_time), text, tf.boolean_mask(times, ~is_time))
-    return seconds
-
-
-def _checked_now(now: tf.Tensor) -> tf.Tensor:
-    is_time = tf.abs(now) <= LAST_SECOND  # false for NaN, too
-    text = f"`{s.NOW}` must be a time in seconds since 1970, UTC, not milliseconds"
-    _require(tf.reduce_all(is_time), text, now)
-    return now
-
-
-def _require(condition: tf.Tensor, text: str, received: tf.Tensor) -> None:
-    """Refuses a request, on any server, with a line that has the text and the first values."""
-    tf.debugging.Assert(condition, [f"{text}. Received:", received], summarize=3)
+    return seconds, is_time

@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from serving.client import TagClient
@@ -39,12 +40,18 @@ def documented_signatures() -> dict[str, tuple[set[str], set[str]]]:
     for line in PAGE.read_text("utf-8").partition("## Signatures of the towers")[0].splitlines():
         cells = [cell.strip() for cell in line.split("|")[1:-1]]
         if len(cells) == 4 and re.fullmatch(r"`\w+`", cells[0]):
+            # Another model's inputs: this one has no categories and no weights of events.
+            cells[2] = re.sub(r"`event_(category|weight)`[^;]*;", "", cells[2])
             names = [set(re.findall(r"`([\w<>]+)`", cell)) for cell in cells[2:]]
             inputs, outputs = (
                 {name.replace("<domain>", "clicked") for name in group} for group in names
             )
             if cells[2].startswith("users"):
                 inputs |= USERS
+            if cells[2].endswith("profile"):
+                inputs |= {"gender"}
+            if cells[3] == "users":
+                outputs |= USERS
             found[cells[0].strip("`")] = (inputs, outputs)
     return found
 
@@ -130,3 +137,15 @@ def test_what_the_page_says_of_unknown_tags_is_so(server):
     assert "tag 03" not in similar["tags"][0]
     assert similar["tags"][1] == [""] * K
     assert similar["scores"][1] == [float("-inf")] * K
+
+
+def test_events_on_the_page_are_answered_as_the_features_on_the_page(server):
+    calls = [
+        call for call in documented_calls() if re.search(r'"retrieve(_events(_flat)?)?",', call[1])
+    ]
+    answers = [post(server, *call)["outputs"] for call in calls if "inputs" in call[1]]
+
+    by_features, by_lists, flat = answers
+    assert by_lists["tags"] == flat["tags"] == by_features["tags"]
+    np.testing.assert_allclose(by_lists["scores"], by_features["scores"], rtol=1e-5)
+    np.testing.assert_allclose(flat["scores"], by_features["scores"], rtol=1e-5)

@@ -1,11 +1,9 @@
 """Both exports of a run: their ops, their warm-up records, and the same answers without Python."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +17,18 @@ from serving.model_server.models.load_memory import VersionSizes
 from serving.model_server.models.loading import load_servable
 from tagtower_client.event_rows import FLAT_EVENTS
 from tagtower_client.feature_tensors import input_slots, to_tensors
+from tests.serving.native_program import (
+    ENVIRONMENT,
+    build_program,
+    run_program,
+    scann_library,
+)
 from tests.serving.real_exports import NUM_TAGS, USER_IDS, K
 from tests.serving.wire.tensor_file import read_tensors, write_tensors
 from trainer.contract import signatures as s
 from trainer.contract.manifest import write_manifest
 
 ROOT = Path(__file__).parents[2]
-SOURCE = ROOT / "serving" / "native" / "run_signature.c"
 COMPARED = (
     s.SERVING_DEFAULT,
     s.RETRIEVE,
@@ -34,15 +37,7 @@ COMPARED = (
     s.SIMILAR_TAGS,
     s.SCORE_ITEMS,
 )
-# Stated explicitly, for Python and for C.
-ENVIRONMENT = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 NOT_REGISTERED = "Op type not registered 'Scann>"
-
-
-def scann_library() -> str:
-    return os.path.join(
-        find_spec("scann").submodule_search_locations[0], "scann_ops/cc/_scann_ops.so"
-    )
 
 
 @pytest.fixture(scope="module")
@@ -213,30 +208,9 @@ def test_warmup_takes_the_answers_of_other_kernels(exports, onednn):
 # C.
 
 
-def compiler() -> str:
-    for name in ("cc", "gcc", "clang"):
-        found = shutil.which(name)
-        if found:
-            return found
-    pytest.skip("no C compiler (cc, gcc or clang) on PATH")
-
-
 @pytest.fixture(scope="module")
 def program(tmp_path_factory) -> Path:
-    target = tmp_path_factory.mktemp("native") / "run_signature"
-    tensorflow = os.path.dirname(tf.__file__)
-    command = [compiler(), "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", str(SOURCE)]
-    command += ["-isystem", f"{tensorflow}/include", f"-L{tensorflow}", f"-Wl,-rpath,{tensorflow}"]
-    command += ["-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2", "-o", str(target)]
-    built = subprocess.run(command, capture_output=True, text=True)
-    assert built.returncode == 0, built.stderr
-    return target
-
-
-def run_program(program: Path, *arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [str(program), *map(str, arguments)], capture_output=True, text=True, env=ENVIRONMENT
-    )
+    return build_program(tmp_path_factory.mktemp("native"))
 
 
 @pytest.fixture(scope="module")

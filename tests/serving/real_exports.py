@@ -104,9 +104,9 @@ def make_exports(
 ) -> Exports:
     """Saves towers, from which either index is exported.
 
-    `spec` may have lists in its profile besides: every user has some values of theirs.
+    `spec` may have further features: every user has some values of theirs.
     """
-    rows = _rows([feature.name for feature in spec.profile if feature.is_list])
+    rows = _rows(spec)
     metadata = dataset_metadata.DatasetMetadata(build_schema(spec))
     with tft_beam.Context(temp_dir=str(folder / "beam")):
         _, transform_fn = (rows, metadata) | tft_beam.AnalyzeAndTransformDataset(
@@ -123,7 +123,7 @@ def _transform(inputs, spec):
     return preprocessing_fn(inputs, {f.FEATURES_KEY: json.dumps(to_mapping(spec))})
 
 
-def _rows(profile_lists: list[str]) -> list[dict]:
+def _rows(spec: f.FeatureSpec) -> list[dict]:
     """Returns raw rows of users; every tag is a label of some user."""
     rng = np.random.default_rng(0)
     tags = [b"tag %02d" % i for i in range(NUM_TAGS)]
@@ -132,6 +132,7 @@ def _rows(profile_lists: list[str]) -> list[dict]:
         clicked = rng.permutation(NUM_TAGS)[: rng.integers(0, 12)]
         rows.append(
             {
+                **_further_values(spec, i),
                 f.USER_ID: [user.encode()],
                 f.SNAPSHOT_TIME: [100],
                 f.HISTORY_NUM_EVENTS: [len(clicked)],
@@ -140,11 +141,28 @@ def _rows(profile_lists: list[str]) -> list[dict]:
                 "clicked_weights": rng.integers(1, 9, len(clicked)).astype(float).tolist(),
                 f.LABEL_TAGS: tags[3 * i : 3 * i + 3],
                 f.LABEL_TAG_WEIGHTS: [1.0] * 3,
-                **{name: [b"a", b"b", b"c", b"d"][: 1 + i % 4] for name in profile_lists},
                 **{name: [] for name in _LISTS},
             }
         )
-    return rows
+    names = {f.USER_ID, f.SNAPSHOT_TIME, f.HISTORY_NUM_EVENTS, f.LABEL_TAGS, f.LABEL_TAG_WEIGHTS}
+    names |= {*spec.raw_names, *_LISTS}
+    return [{name: row[name] for name in row if name in names} for row in rows]
+
+
+def _further_values(spec: f.FeatureSpec, user: int) -> dict:
+    """Returns some values of every feature, by its kind."""
+    letters = [b"a", b"b", b"c", b"d"][: 1 + user % 4]
+    found: dict = {
+        single.name: [float(user)] if single.is_number else letters[:1] for single in spec.singles
+    }
+    for listed in spec.lists:
+        found[listed.name] = letters
+        if listed.has_weights:
+            # A domain of tags has tags of the labels, whose vocabulary it shares.
+            if listed.attribute == "tags":
+                found[listed.name] = [b"tag %02d" % (user + j) for j in range(len(letters))]
+            found[f.weights_name(listed.name)] = [1.0] * len(letters)
+    return found
 
 
 def _values(row: dict) -> dict:
