@@ -30,12 +30,15 @@ class EventFeatures:
           normalization: Normalisation of the version's tags.
         """
         self.spec = spec
-        # Traced once for all signatures: what is saved is loaded often.
-        self._values = tf.function(EventHistory(spec, normalization).values, autograph=False)
+        self._history = EventHistory(spec, normalization)
+        # Each form is traced once for all signatures: what is saved is loaded often.
+        self._of_lists = tf.function(self._features_of_lists, autograph=False)
+        self._of_flat = tf.function(self._features_of_flat, autograph=False)
+        self._values = tf.function(self._history.values, autograph=False)
 
     def of_lists(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Computes raw features from padded lists of events, see `of_flat`."""
-        return self._features(from_lists(inputs), inputs)
+        return self._of_lists(dict(inputs))
 
     def of_flat(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Computes raw features from flat arrays of events.
@@ -46,6 +49,12 @@ class EventFeatures:
         Returns:
           Raw features by name, as `trainer.contract.raw_features.raw_signature` describes them.
         """
+        return self._of_flat(dict(inputs))
+
+    def _features_of_lists(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return self._features(from_lists(inputs), inputs)
+
+    def _features_of_flat(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return self._features(from_flat(inputs), inputs)
 
     def _features(self, events: Events, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -1,8 +1,9 @@
-"""Computes feature values at a time from a user's events; no other module computes a feature.
+"""Computes feature values at a time from a user's events: the definition of every feature.
 
 The example pipeline uses `HistoryValues` for the snapshots of many users at once. A caller who
 holds a user's fresh clicks calls `feature_values`, which uses it for one user, so that a feature
-means the same to both. No Beam and no TensorFlow here.
+means the same to both. No Beam and no TensorFlow here. A servable computes the same in its graph
+(`serving.servable.event_history`), and a property test holds both equal: change both.
 
 Point in time: a feature at time `at` sees events with `timestamp < at`, and nothing else.
 """
