@@ -150,10 +150,11 @@ class Dialogues:
                 "`version` must be left out where a `label` names the version. "
                 f"Received: {version=}, {label=}."
             )
-        if version is not None and (isinstance(version, bool) or not 0 <= version < 2**63):
+        is_number = isinstance(version, (int, np.integer)) and not isinstance(version, bool)
+        if version is not None and not (is_number and 0 <= version < 2**63):
             raise ValueError(f"`version` must be the number of a version. Received: {version=}.")
-        if label == "":
-            raise ValueError("`label` must not be empty. Received: label=''.")
+        if label is not None and not (isinstance(label, str) and label):
+            raise ValueError(f"`label` must be the name of a label. Received: {label=}.")
         chosen = copy.copy(self)
         chosen._version, chosen._label = version, label
         return chosen
@@ -365,7 +366,7 @@ class Dialogues:
         )
         if self._version is not None:
             spec.version.SetInParent()  # version 0 is a version, too
-            spec.version.value = self._version
+            spec.version.value = int(self._version)
         return spec
 
 

@@ -176,7 +176,10 @@ def test_every_call_takes_a_version_or_a_label(client):
     [
         ({"version": 1, "label": "stable"}, "`version` must be left out where a `label` names"),
         ({"version": -1}, "`version` must be the number of a version. Received: version=-1."),
-        ({"label": ""}, "`label` must not be empty."),
+        ({"version": "1"}, "`version` must be the number of a version. Received: version='1'."),
+        ({"version": True}, "`version` must be the number of a version. Received: version=True."),
+        ({"label": ""}, "`label` must be the name of a label. Received: label=''."),
+        ({"label": 3}, "`label` must be the name of a label. Received: label=3."),
     ],
 )
 def test_wrong_choice_of_a_version_is_refused_before_anything_is_sent(chosen, message):
