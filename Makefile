@@ -15,7 +15,7 @@ SOLVE = $(VENV)/uv pip compile --quiet --generate-hashes --python-version 3.10 \
 	--python-platform x86_64-manylinux_2_28 --custom-compile-command "make lock" $(LOCK_FLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-unit test-e2e test-hostile test-flink test-movielens lint format bench docs site movielens results \
+.PHONY: help setup run test test-unit test-e2e test-hostile test-clients test-flink test-movielens lint format bench docs site movielens results \
 	wheel lock clean distclean
 
 help: ## List the targets
@@ -31,13 +31,16 @@ test: setup ## All tests that can run here, every lane
 	@$(PYTEST)
 
 test-unit: setup ## The fast lane: no whole pipelines, no real data, no attacks
-	@$(PYTEST) -m "not e2e and not movielens and not flink and not hostile"
+	@$(PYTEST) -m "not e2e and not movielens and not flink and not hostile and not clients"
 
 test-e2e: setup ## The lane of whole pipelines and servers, on synthetic logs
 	@$(PYTEST) -m "e2e and not movielens and not flink"
 
 test-hostile: setup ## The lane of hostile files, callers and stores
 	@$(PYTEST) -m hostile
+
+test-clients: setup ## The lane of programs in Go, Java and Node; skips each without its tools
+	@$(PYTEST) -m clients
 
 test-flink: setup ## The lane of the Flink cluster; skips without Java or Maven
 	@$(PYTEST) -m "flink and not movielens"

@@ -51,7 +51,7 @@ setup(
             "flink/pom.xml",
             "reference/report_keys.yaml",
         ],
-        "serving": ["py.typed", "docker/*", "docker/**/*", "native/*"],
+        "serving": ["py.typed", "docker/*", "docker/**/*", "native/*", "protos/**/*.proto"],
     },
     entry_points={"console_scripts": ["tagtower = tfx_pipeline.cli:main"]},
     install_requires=[

@@ -524,7 +524,7 @@ def test_lanes_together_run_every_test():
         r'^    "(\w+): .*",$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE
     )
 
-    assert markers == ["e2e", "flink", "hostile", "movielens"]
+    assert markers == ["clients", "e2e", "flink", "hostile", "movielens"]
     assert "" in lanes, "make test runs every lane"
     for values in itertools.product([False, True], repeat=len(markers)):
         given = dict(zip(markers, values, strict=True))

@@ -37,6 +37,7 @@ PAGES = (
     "docs/flink.md",
     "docs/gate.md",
     "docs/model.md",
+    "docs/other-languages.md",
     "docs/refresh.md",
     "docs/scale.md",
     "docs/security.md",

@@ -96,7 +96,12 @@ class EventHistory:
         }
         if category_codes:
             columns["category"] = (place, category_codes[0])
-        kept = Events(*(_taken(column, counted) for column in events[:6]), *events[6:])
+        kept = events._replace(
+            owner=tf.gather(events.owner, counted),
+            seconds=tf.gather(events.seconds, counted),
+            is_clicked=tf.gather(events.is_clicked, counted),
+            weight=None if events.weight is None else tf.gather(events.weight, counted),
+        )
         return self._sums(kept, self._entries(columns, texts), texts)
 
     def _entries(
@@ -224,10 +229,6 @@ def _places(counted: tf.Tensor, num_events: tf.Tensor) -> tf.Tensor:
     positions = tf.range(1, tf.size(counted, tf.int64) + 1)
     shape = tf.cast(num_events, tf.int64)[tf.newaxis]
     return tf.scatter_nd(counted[:, tf.newaxis], positions, shape) - 1
-
-
-def _taken(column: tf.Tensor | None, rows: tf.Tensor) -> tf.Tensor | None:
-    return None if column is None else tf.gather(column, rows)
 
 
 def _window_seconds(domain: Domain, spec: FeatureSpec) -> float:

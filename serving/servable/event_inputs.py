@@ -130,7 +130,10 @@ def _checked(
 def _length_checks(
     lengths: tf.Tensor, name: str, total: tf.Tensor, counted: str
 ) -> Iterator[_Check]:
-    yield tf.reduce_all(lengths >= 0), f"`{name}` must be 0 or more", lengths
+    # Also the greatest is compared: sums of great lengths wrap around.
+    is_length = (lengths >= 0) & (lengths <= total)
+    demand = f"`{name}` must be from 0 to the length of `{counted}`"
+    yield tf.reduce_all(is_length), demand, lengths
     found = tf.reduce_sum(lengths)
     yield found == total, f"the sum of `{name}` must be the length of `{counted}`", found
 

@@ -176,7 +176,9 @@ def test_a_bad_value_is_refused_and_named(graphs, form, case):
     ("form", "name", "value", "message"),
     [
         ("flat", s.NUM_EVENTS, [1, 2], "the sum of `num_events` must be the length of `event_num"),
-        ("flat", s.NUM_EVENTS, [3, -1], "`num_events` must be 0 or more"),
+        ("flat", s.NUM_EVENTS, [3, -1], "`num_events` must be from 0 to the length of `event_num"),
+        # Their sum is 2 again, in 64 bits.
+        ("flat", s.NUM_EVENTS, [2**63 - 1, 2**63 - 1, 4], "`num_events` must be from 0 to the"),
         ("flat", s.EVENT_NUM_TAGS, [1, 2], "the sum of `event_num_tags` must be the length of"),
         ("flat", s.EVENT_TIME, [NOW], "`event_time` must have one value for each event"),
         ("flat", s.NOW, [float(NOW)], "`now` must have one value for each user"),
