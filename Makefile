@@ -85,8 +85,10 @@ movielens: setup ## MovieLens-1M from MOVIELENS_DIR through the whole pipeline
 		--tags $(MOVIELENS_DIR)/ml-10m-tags/tags.dat.gz --output build/movielens-1m/tables
 	@$(VENV)/tagtower run --config $(MOVIELENS_CONFIG) --output build/movielens-1m/run
 
-wheel: setup ## Build the wheel into build/dist
-	@rm -rf build/lib build/bdist.*
+wheel: setup ## Build the wheels of tagtower and of its light client into build/dist
+	@rm -rf build/lib build/bdist.* client/build
+	@$(VENV)/python -m build --wheel --no-isolation --outdir build/dist client
+	@rm -rf client/build
 	@$(VENV)/python -m build --wheel --no-isolation --outdir build/dist
 
 results: setup ## Write docs/results.md: MovieLens-1M over three seeds (after make movielens)
@@ -98,7 +100,7 @@ lock: setup ## Solve requirements.in again (LOCK_FLAGS=--upgrade for newer versi
 		--output-file requirements-setup.lock
 
 clean: ## Remove what was built, measured or cached; .venv stays
-	@rm -rf build .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	@rm -rf build .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info client/build client/*.egg-info
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 distclean: clean ## Remove .venv as well

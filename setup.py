@@ -56,6 +56,8 @@ setup(
     entry_points={"console_scripts": ["tagtower = tfx_pipeline.cli:main"]},
     install_requires=[
         *STACK,
+        # The light client of the same checkout (client/), of the same version.
+        "tagtower-client==0.2.0",
         "google-crc32c>=1.5,<2",
         "grpcio>=1.60,<2",
         # From 1.49 on they want protobuf 4.

@@ -112,7 +112,7 @@ def write_users(version: str, path: Path, num_users: int) -> None:
     """Writes instances: some made-up users repeatedly, each time with another id."""
     from benchmarks.retrieve_callers import draw_instances
     from serving.model_server.session.servable import Servable
-    from serving.wire.feature_tensors import input_slots
+    from tagtower_client.feature_tensors import input_slots
     from trainer.contract import signatures as s
 
     servable = Servable(version)

@@ -96,10 +96,11 @@ def run(progress: Progress) -> Figures:
 
 def make_requests(version_dir: str) -> list[bytes]:
     """Returns requests of `retrieve` for one user each, with 1 to 30 values a list."""
+    from tensorflow_serving.apis import predict_pb2
+
     from serving.model_server.session.servable import Servable
-    from serving.wire.feature_tensors import input_slots, to_tensors
-    from serving.wire.serving_api import predict_pb2
-    from serving.wire.tensor_proto import write_compact
+    from tagtower_client.feature_tensors import input_slots, to_tensors
+    from tagtower_client.tensor_proto import write_compact
     from trainer.contract import signatures as s
 
     servable = Servable(version_dir)
@@ -143,7 +144,7 @@ class Callers:
     ) -> tuple[list[float], float]:
         import grpc
 
-        from serving.wire.serving_api import COMPACT_ANSWER
+        from tagtower_client.tensor_proto import COMPACT_ANSWER
 
         found: list[float] = []
         async with grpc.aio.insecure_channel(f"localhost:{port}") as channel:

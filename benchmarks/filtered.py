@@ -142,7 +142,7 @@ def measure_in_process(folder: str) -> tuple[Measured, dict[str, float]]:
     """Times calls of a version that this process loads, and computes recall by rule."""
     from serving.model_server.session.predict import run_signature
     from serving.model_server.session.servable import Servable
-    from serving.wire.feature_tensors import input_slots, to_list_tensor, to_tensors
+    from tagtower_client.feature_tensors import input_slots, to_list_tensor, to_tensors
     from trainer.contract import signatures as s
 
     servable = Servable(str(Path(folder) / _SERVING / "1"))

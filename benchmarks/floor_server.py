@@ -102,8 +102,7 @@ def floor_server(program: Path, version: Path, model_server: str, log_path: Path
 def _metadata(model_server: str) -> bytes:
     """Returns the model server's description of its signatures, as it is on the wire."""
     import grpc
-
-    from serving.wire.serving_api import get_model_metadata_pb2
+    from tensorflow_serving.apis import get_model_metadata_pb2
 
     request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
     request.model_spec.name = "default"

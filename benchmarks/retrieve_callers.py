@@ -130,7 +130,7 @@ class TensorFlowCaller:
     def _retrieve(self, instances: Sequence[Instance]) -> Any:
         import tensorflow as tf
 
-        from serving.wire.feature_tensors import to_tensors
+        from tagtower_client.feature_tensors import to_tensors
         from trainer.contract import signatures as s
 
         tensors = to_tensors(instances, self._slots)
@@ -236,7 +236,7 @@ def rest_retrieve(
     """Returns the REST counterpart of `TagClient.retrieve`, on one connection that stays open."""
     import orjson
 
-    from serving.wire.feature_tensors import to_tensors
+    from tagtower_client.feature_tensors import to_tensors
     from trainer.contract import signatures as s
 
     def call(instances: Sequence[Instance]) -> tuple[list[list[str]], list[list[float]]]:
@@ -263,9 +263,10 @@ def together(calls: Iterable[Calls]) -> float:
 
 
 def _request(instances: Sequence[Instance], slots: Mapping[str, Any]) -> Any:
-    from serving.wire.feature_tensors import to_tensors
-    from serving.wire.serving_api import predict_pb2
-    from serving.wire.tensor_proto import write_compact
+    from tensorflow_serving.apis import predict_pb2
+
+    from tagtower_client.feature_tensors import to_tensors
+    from tagtower_client.tensor_proto import write_compact
     from trainer.contract import signatures as s
 
     request = predict_pb2.PredictRequest()

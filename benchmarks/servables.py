@@ -57,7 +57,7 @@ class LoadedServable:
     def __init__(self, version_dir: str):
         from serving.index.scann_index import register_scann_ops
         from serving.model_server.session.servable import Servable
-        from serving.wire.feature_tensors import input_slots, to_tensors
+        from tagtower_client.feature_tensors import input_slots, to_tensors
         from trainer.contract import signatures as s
 
         register_scann_ops()

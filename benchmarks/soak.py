@@ -241,7 +241,7 @@ def _retrieve_callers(server: LocalServer, source: Path) -> list[Callable[[], No
     """Makes callers of `retrieve` that compare each answer with the servable's first answer."""
     from serving.client import TagClient
     from serving.model_server.session.servable import Servable
-    from serving.wire.feature_tensors import input_slots
+    from tagtower_client.feature_tensors import input_slots
     from trainer.contract import signatures as s
 
     servable = Servable(str(source))

@@ -17,7 +17,9 @@ import tomli
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = ROOT / "docs" / "rooms.toml"
 PICTURE = ROOT / "docs" / "rooms.svg"
-PACKAGES = ("trainer", "serving", "tfx_pipeline")
+PACKAGES = ("tagtower_client", "trainer", "serving", "tfx_pipeline")
+# A distribution of its own has its package in a folder of its own.
+FOLDERS = {"tagtower_client": "client/tagtower_client"}
 # Libraries that take long to load or stand for a side of the system; others are in setup.py alone.
 LIBRARIES = ("apache_beam", "grpc", "scann", "tensorflow", "tfx")
 # Folders whose own folders are rooms; their modules stand for themselves, as a package's do.
@@ -45,6 +47,12 @@ def read_table() -> dict[str, Room]:
     }
 
 
+def folder_of(room: str) -> Path:
+    """Returns the folder of a room, or of the module without its ending."""
+    package, _, rest = room.partition("/")
+    return ROOT / FOLDERS.get(package, package) / rest
+
+
 def room_of(path: str) -> str:
     """The room of a source file, a path below the project's folder."""
     folder, _, name = path.rpartition("/")
@@ -59,9 +67,9 @@ def room_of(path: str) -> str:
 def read_code() -> dict[str, Room]:
     """Finds the rooms and their imports in the source."""
     paths = {
-        path.relative_to(ROOT).as_posix(): path
+        f"{package}/{path.relative_to(folder_of(package)).as_posix()}": path
         for package in PACKAGES
-        for path in sorted((ROOT / package).rglob("*.py"))
+        for path in sorted(folder_of(package).rglob("*.py"))
     }
     modules = {
         path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in paths
@@ -81,7 +89,7 @@ def read_code() -> dict[str, Room]:
                     name = name.rpartition(".")[0]
                 own.add(room_of(modules[name]))
         # Importing a module runs the `__init__` of its package, which is asked for by nobody.
-        own -= {room, *PACKAGES}
+        own -= {room, *(set(PACKAGES) & set(DIVIDED))}
     return {
         room: Room(frozenset(imports[room]), frozenset(libraries[room])) for room in sorted(imports)
     }
@@ -149,12 +157,18 @@ def to_toml(rooms: Mapping[str, Room]) -> str:
 # The picture.
 
 _BOX_WIDTH, _BOX_HEIGHT, _GAP, _FLOOR_GAP, _MARGIN = 190, 58, 18, 34, 24
-_COLORS = {"trainer": "#dbeafe", "serving": "#dcfce7", "tfx_pipeline": "#fef3c7"}
+_COLORS = {
+    "trainer": "#dbeafe",
+    "serving": "#dcfce7",
+    "tfx_pipeline": "#fef3c7",
+    "tagtower_client": "#fce7f3",
+}
 
 
 def summary_of(room: str) -> str:
     """The first sentence of a room's docstring, or of its module's."""
-    path = ROOT / room / "__init__.py" if (ROOT / room).is_dir() else ROOT / f"{room}.py"
+    folder = folder_of(room)
+    path = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
     doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     return doc.split("\n\n")[0].replace("\n", " ")
 
@@ -174,7 +188,7 @@ def draw(rooms: Mapping[str, Room]) -> str:
                 frozenset(),
             )
             for name, room in rooms.items()
-            if name.split("/")[0] == package and name != package
+            if name.split("/")[0] == package and (name != package or package not in DIVIDED)
         }
         band, band_width, height = _draw_package(package, own, top)
         parts += band

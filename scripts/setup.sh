@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sets up .venv: the locked requirements, and this project in editable form as the command
-# `tagtower`. Does nothing, silently, when that is done; starts .venv afresh when an earlier set-up
+# Sets up .venv: the locked requirements, and this project with its light client in editable form,
+# as the command `tagtower`. Does nothing, silently, when that is done; starts .venv afresh when an earlier set-up
 # was interrupted, the locks changed or the checkout moved. It does not choose package sources:
 # pip's and uv's own configuration does.
 set -euo pipefail
@@ -9,10 +9,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly VENV=.venv STAMP=.venv/.setup-complete LOG=build/logs/setup.log
 
 # Line 1 stands for what is installed and where (scripts in .venv/bin name their folder), line 2
-# for the project's own metadata.
+# for the metadata of the project and of its client.
 wanted_stamp() {
   { pwd; cat requirements-setup.lock requirements.lock; } | sha256sum
-  sha256sum <setup.py
+  cat setup.py client/pyproject.toml | sha256sum
 }
 
 is_set_up() {
@@ -91,7 +91,8 @@ install_requirements() {
 }
 
 install_project() {
-  "$VENV/bin/python" -m pip install --no-deps --no-build-isolation --no-index --editable .
+  "$VENV/bin/python" -m pip install --no-deps --no-build-isolation --no-index \
+    --editable ./client --editable .
 }
 
 # Runs a command as one line of progress with its seconds; what it prints goes to the log.

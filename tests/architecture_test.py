@@ -17,14 +17,19 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("trainer", "serving", "tfx_pipeline")
+PACKAGES = ("trainer", "serving", "tfx_pipeline", "client")
 FORBIDDEN_FILE_NAMES = {"utils", "util", "helpers", "helper", "common", "base"}
+
+# The folder of the light client has its package and its metadata.
+FOLDERS = {"tagtower_client": "client/tagtower_client"}
 
 # Modules that each package may import, with all below them, beside the standard library and itself.
 ALLOWED = {
+    "client": ("google.protobuf", "grpc", "numpy", "tagtower_client"),
     "trainer": (
         "numpy",
         "scipy",
+        "tagtower_client",
         "tensorflow",
         "tensorflow_recommenders",
         "tensorflow_transform",
@@ -39,6 +44,7 @@ ALLOWED = {
         "numpy",
         "prometheus_client",
         "requests",
+        "tagtower_client",
         "tensorflow",
         "tensorflow_recommenders",
         "tensorflow_serving.apis",
@@ -219,11 +225,14 @@ def test_direct_imports_keep_to_the_import_table(package):
         ("trainer/model.py", "from .. import serving"),
         ("serving/index/top_k.py", "import scann"),
         ("serving/model_server/server.py", "import apache_beam"),
-        ("serving/client/dialogues.py", "from trainer.model import UserTower"),
-        ("serving/client/dialogues.py", "from trainer import towers"),
-        ("serving/client/dialogues.py", "import tfx.v1"),
-        ("serving/client/dialogues.py", "from tfx_pipeline import cli"),
-        ("serving/client/dialogues.py", "from tensorflow_serving.core import server"),
+        ("client/tagtower_client/dialogues.py", "from trainer.model import UserTower"),
+        ("client/tagtower_client/dialogues.py", "from trainer import towers"),
+        ("client/tagtower_client/dialogues.py", "import tfx.v1"),
+        ("client/tagtower_client/dialogues.py", "from trainer.contract import signatures"),
+        ("client/tagtower_client/dialogues.py", "import tensorflow as tf"),
+        ("client/tagtower_client/dialogues.py", "from serving.client import TagClient"),
+        ("client/tagtower_client/dialogues.py", "from tfx_pipeline import cli"),
+        ("client/tagtower_client/dialogues.py", "from tensorflow_serving.core import server"),
         ("serving/batch/scann_index.py", "import scann"),
         ("tfx_pipeline/components/builder.py", "import scann"),
         ("tfx_pipeline/cli.py", "from tests.e2e import demo"),
@@ -275,12 +284,16 @@ def test_trainer_contract_imports_no_model_code():
 def test_what_a_live_caller_imports_needs_neither_tensorflow_nor_beam(name):
     # Fresh clicks become feature values, and tags items, in a process without either. pydantic
     # checks the description of a version, from its first use on.
-    allowed = {"trainer", "numpy", "pydantic", "pydantic_core"} | sys.stdlib_module_names
+    # What the light client brings along is imported with its classes only.
+    ours = {"trainer", "tagtower_client"}
+    allowed = {*ours, "numpy", "pydantic", "pydantic_core"} | sys.stdlib_module_names
     pending, seen = [f"trainer/contract/{name}.py"], set()
     while pending:
         path = pending.pop()
         seen.add(path)
         for imported in read_imports(path, (ROOT / path).read_text(encoding="utf-8")):
+            if imported.is_for_types:
+                continue
             top = imported.name.partition(".")[0]
             assert top in allowed, f"{path}: {imported.name}"
             pending.extend(set(module_files(imported.name)) - seen)
@@ -301,6 +314,7 @@ def test_start_of_the_command_line_imports_no_tfx():
 def module_files(name: str) -> Iterator[str]:
     """Yields this project's files that importing the dotted name runs."""
     parts = name.split(".")
+    parts[:1] = FOLDERS.get(parts[0], parts[0]).split("/")
     if parts[0] not in PACKAGES:
         return
     for end in range(1, len(parts) + 1):
@@ -332,7 +346,13 @@ def declared_modules(with_extras: bool) -> set[str]:
     ids=["packages", "benchmarks"],
 )
 def test_every_imported_library_is_declared_in_setup(folders, with_extras):
-    known = {*sys.stdlib_module_names, *PACKAGES, "benchmarks", *declared_modules(with_extras)}
+    known = {
+        *sys.stdlib_module_names,
+        *PACKAGES,
+        *FOLDERS,
+        "benchmarks",
+        *declared_modules(with_extras),
+    }
     undeclared = [
         f"{path}:{imported.line}: {imported.name}"
         for path, source in source_files(*folders)

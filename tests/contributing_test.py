@@ -16,7 +16,7 @@ CODE = [
 ]
 # A file or folder of the project, in backticks; `(new)` follows one that an example adds.
 _PATH = re.compile(
-    r"`((?:trainer|serving|tfx_pipeline|tests|docs|scripts|benchmarks)/[\w/.-]+)`(\s+\(new\))?"
+    r"`((?:trainer|serving|client|tfx_pipeline|tests|docs|scripts|benchmarks)/[\w/.-]+)`(\s+\(new\))?"
 )
 
 

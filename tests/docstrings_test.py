@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("trainer", "serving", "tfx_pipeline", "benchmarks", "scripts", "tests")
+FOLDERS = ("trainer", "serving", "tfx_pipeline", "client", "benchmarks", "scripts", "tests")
 LEAST_WORDS = 3
 # Lines of Args or Attributes that begin with a fragment instead of naming the thing.
 ITEM = re.compile(r"^ +\*{0,2}(\w+): +(Of|Whose|Theirs|That|Those|Such|See)\b")

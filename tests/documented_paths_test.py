@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-TOP_FOLDERS = ("trainer", "serving", "tfx_pipeline", "tests", "benchmarks", "scripts", "docs")
+TOP_FOLDERS = (
+    "trainer",
+    "serving",
+    "tfx_pipeline",
+    "tests",
+    "benchmarks",
+    "scripts",
+    "docs",
+    "client",
+)
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
@@ -14,7 +23,9 @@ PAGES = [
     *sorted((ROOT / "docs" / "decisions").glob("*.md")),
 ]
 PATH = re.compile(rf"`((?:{'|'.join(TOP_FOLDERS)})/[\w/.*-]+)`(?! \(new\))")
-MODULE = re.compile(r"`((?:trainer|serving|tfx_pipeline|benchmarks|tests)(?:\.\w+)+)`")
+MODULE = re.compile(
+    r"`((?:trainer|serving|tfx_pipeline|tagtower_client|benchmarks|tests)(?:\.\w+)+)`"
+)
 
 
 def is_there(path: Path) -> bool:

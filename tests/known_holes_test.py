@@ -87,7 +87,7 @@ UNUSED = [
 def test_packages_do_not_use_it(pattern):
     found = [
         f"{path.relative_to(ROOT)}: {line.strip()}"
-        for package in ("trainer", "serving", "tfx_pipeline")
+        for package in ("trainer", "serving", "tfx_pipeline", "client")
         for path in (ROOT / package).rglob("*.py")
         for line in path.read_text(encoding="utf-8").splitlines()
         if re.search(pattern, line)

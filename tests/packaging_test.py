@@ -6,7 +6,6 @@ check its decisions, not the answers of package sources.
 
 import configparser
 import email.message
-import email.parser
 import os
 import re
 import shutil
@@ -21,10 +20,14 @@ from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
 
+from tests.client_wheel import build_client_wheel, read_metadata
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("trainer", "serving", "tfx_pipeline")
 LOCKS = ("requirements.lock", "requirements-setup.lock")
-SETUP_FILES = ("setup.py", "scripts/setup.sh", *LOCKS)
+SETUP_FILES = ("setup.py", "client/pyproject.toml", "scripts/setup.sh", *LOCKS)
+# It is of this checkout and in no index, so no lock has it.
+CLIENT = "tagtower-client"
 
 
 def read(path: str) -> str:
@@ -75,6 +78,8 @@ def test_lock_satisfies_every_requirement_of_setup(metadata):
     for text in metadata.get_all("Requires-Dist"):
         requirement = Requirement(text)
         name = canonicalize_name(requirement.name)
+        if name == CLIENT:
+            continue
         assert name in locked, text
         assert requirement.specifier.contains(locked[name][0]), (text, locked[name][0])
 
@@ -85,7 +90,7 @@ def test_requirements_in_names_what_setup_names(metadata):
     solved = {canonicalize_name(Requirement(line).name) for line in lines if line}
     declared = {canonicalize_name(Requirement(t).name) for t in metadata.get_all("Requires-Dist")}
 
-    assert solved == declared
+    assert solved == declared - {CLIENT}
 
 
 # The wheel.
@@ -109,18 +114,21 @@ def wheel(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def metadata(wheel) -> email.message.Message:
-    with zipfile.ZipFile(wheel) as archive:
-        (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
-        return email.parser.Parser().parsestr(archive.read(name).decode())
+def client_wheel(tmp_path_factory) -> Path:
+    return build_client_wheel(tmp_path_factory.mktemp("client"))
 
 
 @pytest.fixture(scope="module")
-def installed(wheel, tmp_path_factory) -> Path:
-    """Installs only the wheel, into a new folder; the requirements are in this .venv."""
+def metadata(wheel) -> email.message.Message:
+    return read_metadata(wheel)
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, client_wheel, tmp_path_factory) -> Path:
+    """Installs only the two wheels, into a new folder; the requirements are in this .venv."""
     target = tmp_path_factory.mktemp("installed")
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
-    subprocess.run([*command, "--target", str(target), str(wheel)], check=True)
+    subprocess.run([*command, "--target", str(target), str(wheel), str(client_wheel)], check=True)
     return target
 
 
@@ -147,6 +155,29 @@ def test_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel):
     }
 
     assert held == ours
+
+
+def test_client_wheel_has_its_package_alone_and_needs_no_tensorflow(client_wheel):
+    metadata = read_metadata(client_wheel)
+    with zipfile.ZipFile(client_wheel) as archive:
+        names = set(archive.namelist())
+    folder = ROOT / "client"
+    ours = {path.relative_to(folder).as_posix() for path in (folder / "tagtower_client").glob("*")}
+
+    assert {name for name in names if ".dist-info/" not in name} == ours - {
+        "tagtower_client/__pycache__"
+    }
+    assert any(name.endswith("/LICENSE") for name in names)
+    assert (metadata["License"], metadata["Requires-Python"]) == ("Apache-2.0", ">=3.9")
+    required = {Requirement(text).name for text in metadata.get_all("Requires-Dist")}
+    assert required == {"grpcio", "numpy", "protobuf"}
+
+
+def test_wheel_requires_the_client_of_its_own_version(metadata, client_wheel):
+    version = read_metadata(client_wheel)["Version"]
+
+    assert version == metadata["Version"]
+    assert f"{CLIENT}=={version}" in metadata.get_all("Requires-Dist")
 
 
 def test_command_of_the_wheel_prints_its_version_outside_the_checkout(
@@ -243,7 +274,7 @@ class Checkout:
         self.tools = folder / "bin"
         self.home = folder / "home"
         self.calls_file = folder / "calls"
-        for directory in (self.root / "scripts", self.tools, self.home):
+        for directory in (self.root / "scripts", self.root / "client", self.tools, self.home):
             directory.mkdir(parents=True)
         for name in SETUP_FILES:
             shutil.copy(ROOT / name, self.root / name)
@@ -380,7 +411,8 @@ def test_set_up_installs_from_the_locks_with_hashes(checkout):
     assert bootstrap.endswith("requirements-setup.lock")
     assert requirements.startswith("uv pip install") and "--require-hashes" in requirements
     assert requirements.endswith("requirements.lock")
-    assert "--no-deps --no-build-isolation" in project and project.endswith("--editable .")
+    assert "--no-deps --no-build-isolation --no-index" in project
+    assert project.endswith("--editable ./client --editable .")
 
 
 def test_second_set_up_installs_nothing_and_says_nothing(checkout):
@@ -441,10 +473,11 @@ def test_moved_checkout_sets_up_afresh(checkout):
     assert checkout.take_calls()[0].startswith("python3.10 -m venv --clear")
 
 
-def test_changed_metadata_installs_the_project_alone(checkout):
+@pytest.mark.parametrize("file", ["setup.py", "client/pyproject.toml"])
+def test_changed_metadata_installs_the_project_alone(checkout, file):
     checkout.run()
     checkout.take_calls()
-    setup = checkout.root / "setup.py"
+    setup = checkout.root / file
     setup.write_text(setup.read_text(encoding="utf-8") + "# another\n", encoding="utf-8")
 
     checkout.run()

@@ -14,6 +14,7 @@ from scripts.rooms import (
     Room,
     draw,
     floors,
+    folder_of,
     read_code,
     read_table,
     room_of,
@@ -68,6 +69,7 @@ def test_circle_is_named():
         ("serving/model_server/rest/__init__.py", "serving/model_server/rest"),
         ("serving/model_server/errors.py", "serving/model_server/errors"),
         ("tfx_pipeline/components/pusher.py", "tfx_pipeline/components"),
+        ("tagtower_client/dialogues.py", "tagtower_client"),
     ],
 )
 def test_room_is_the_folder_or_the_module_of_a_divided_one(path, room):
@@ -87,7 +89,7 @@ def test_serving_knows_of_the_trainer_only_its_contract():
 
 @pytest.mark.parametrize("folder", DIVIDED)
 def test_roots_have_few_modules(folder):
-    modules = [path.name for path in (ROOT / folder).glob("*.py") if path.name != "__init__.py"]
+    modules = [path.name for path in folder_of(folder).glob("*.py") if path.name != "__init__.py"]
 
     assert len(modules) <= MOST_MODULES_IN_A_ROOT, modules
 
@@ -96,8 +98,8 @@ def test_every_room_says_what_it_is_for_in_a_sentence_or_two():
     for name in read_table():
         words = summary_of(name)
         assert len(words.split()) >= 3 and words.endswith("."), name
-        if (ROOT / name).is_dir() and name not in PACKAGES:
-            tree = ast.parse((ROOT / name / "__init__.py").read_text(encoding="utf-8"))
+        if folder_of(name).is_dir() and name not in PACKAGES:
+            tree = ast.parse((folder_of(name) / "__init__.py").read_text(encoding="utf-8"))
             doc = ast.get_docstring(tree) or ""
             assert len(re.findall(r"\.(?:\s|$)", doc)) <= 4, name
 
@@ -106,8 +108,9 @@ def test_tests_mirror_the_rooms():
     # A test file that is named after a module lies where the module does.
     modules = {}
     for package in PACKAGES:
-        for path in (ROOT / package).rglob("*.py"):
-            modules.setdefault((package, path.stem), []).append(path.parent.relative_to(ROOT))
+        for path in folder_of(package).rglob("*.py"):
+            home = package / path.parent.relative_to(folder_of(package))
+            modules.setdefault((package, path.stem), []).append(home)
     strays = []
     for package in PACKAGES:
         for path in (ROOT / "tests" / package).rglob("*_test.py"):

@@ -28,7 +28,7 @@ from tests.user_messages import (
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "troubleshooting.md"
-PACKAGES = ("trainer", "serving", "tfx_pipeline")
+PACKAGES = ("trainer", "serving", "tfx_pipeline", "client")
 
 # Functions, and tables of a module, all of whose texts are messages.
 WORDINGS = frozenset(
@@ -37,9 +37,9 @@ WORDINGS = frozenset(
         "serving/servable/event_inputs.py::_length_checks",
         "serving/servable/event_inputs.py::_shape_checks",
         "serving/servable/event_inputs.py::_value_checks",
-        "serving/client/errors.py::with_advice",
-        "serving/client/errors.py::_ADVICE",
-        "serving/client/errors.py::_HANDSHAKES",
+        "client/tagtower_client/errors.py::with_advice",
+        "client/tagtower_client/errors.py::_ADVICE",
+        "client/tagtower_client/errors.py::_HANDSHAKES",
         "serving/model_server/models/known_version.py::place_taken",
         "tfx_pipeline/engines/beam_failure.py::_MEANINGS",
         "tfx_pipeline/engines/beam_failure.py::failure_reason",
@@ -153,13 +153,15 @@ LEFT_OUT = {
     "serving/servable/tag_filter.py": LAYER,
     "serving/index/top_k.py": ARRAYS,
     "serving/index/evaluation.py": "files that the run itself has written",
-    "serving/wire/tensor_proto.py": "the server words a tensor that cannot be read itself",
+    "client/tagtower_client/tensor_proto.py": "the server words an unreadable tensor itself",
     "serving/batch/input.py::_refuse_constant": "quoted in `The line is not JSON`",
     "serving/model_server/grpc/handlers.py::_with_errors": "gRPC's `abort` raises by itself",
     "The caller has gone.": "told to nobody",
     "serving/model_server/rest/json_tensor.py::format_error": CALLERS,
-    "serving/wire/feature_tensors.py::_wrong_kind": CALLERS,
-    "trainer/contract/config_loader.py::require": CALLERS,
+    "client/tagtower_client/feature_tensors.py::_wrong_kind": CALLERS,
+    "client/tagtower_client/requirement.py::require": CALLERS,
+    "client/tagtower_client/messages.py": "the table of messages in the same module",
+    "client/tagtower_client/__init__.py": "Python's own words for a name that a module lacks",
     "trainer/evaluation/figures.py": ARRAYS,
     "trainer/data/input_data.py": "files that the run itself has written",
     "tfx_pipeline/study/trials/hidden_tags.py::evaluate_new_tags": ARRAYS,

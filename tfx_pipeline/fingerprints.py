@@ -13,7 +13,7 @@ from pathlib import Path
 
 from trainer.contract.file_system import open_file
 
-PROJECT_PACKAGES = ("trainer", "serving", "tfx_pipeline")
+PROJECT_PACKAGES = ("trainer", "serving", "tagtower_client", "tfx_pipeline")
 _BLOCK = 1 << 20
 
 

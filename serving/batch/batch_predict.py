@@ -46,7 +46,7 @@ from serving.batch.output import (
 )
 from serving.batch.servable_caller import Retrieved, ServableCaller
 from serving.batch.staging import Staging, files_digests, folder_digest
-from serving.wire.feature_tensors import to_tensors
+from tagtower_client.feature_tensors import to_tensors
 from trainer.contract import signatures as s
 from trainer.contract.batches import batched
 from trainer.contract.config_loader import require

@@ -9,7 +9,7 @@ import numpy as np
 from serving.model_server.errors import ServingError
 from serving.model_server.session.predict import run_signature
 from serving.model_server.session.servable import Servable
-from serving.wire.feature_tensors import FeatureValue, input_slots, to_tensors
+from tagtower_client.feature_tensors import FeatureValue, input_slots, to_tensors
 from trainer.contract import signatures as s
 from trainer.contract.whole_files import read_json
 

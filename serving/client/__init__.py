@@ -1,11 +1,14 @@
-"""The Python client: typed requests to this project's model server or to TensorFlow Serving.
+"""The Python client: `tagtower_client`, and features computed in Python from a user's events.
 
-The client speaks the public gRPC interface, so it works with both servers. It does not import
-TensorFlow, so its import takes half a second instead of ten. `EventFeatures` computes features from
-a user's events.
+The client is a distribution of its own, which needs no TensorFlow. Only `EventFeatures` is made
+here: it reads a version's description and follows this project's rules.
 """
 
-from serving.client.answers import (
+from serving.client.fresh_events import EventFeatures
+from tagtower_client import (
+    AsyncTagClient,
+    ChannelSecurity,
+    EventInstances,
     Explanations,
     FeatureContribution,
     ItemScores,
@@ -15,22 +18,20 @@ from serving.client.answers import (
     ScoredItems,
     ScoredTags,
     SimilarTags,
+    TagClient,
+    TagClientError,
     TagExplanation,
     TagNeighbours,
     TagProfile,
     TagScores,
     ValueContribution,
 )
-from serving.client.async_client import AsyncTagClient
-from serving.client.channel_security import ChannelSecurity
-from serving.client.errors import TagClientError
-from serving.client.fresh_events import EventFeatures
-from serving.client.sync_client import TagClient
 
 __all__ = [
     "AsyncTagClient",
     "ChannelSecurity",
     "EventFeatures",
+    "EventInstances",
     "Explanations",
     "FeatureContribution",
     "ItemScores",

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from serving.wire.feature_tensors import FeatureValue
+from tagtower_client.event_times import LAST_SECOND
+from tagtower_client.feature_tensors import FeatureValue
 from trainer.contract.config_loader import from_saved, require
-from trainer.contract.event_times import LAST_SECOND
 from trainer.contract.features import FeatureSpec, weights_name
 from trainer.contract.file_system import is_folder, open_file
 from trainer.contract.history import UserEvents, check_profile, feature_values

@@ -44,7 +44,7 @@ class EventFeatures:
         """Computes raw features from flat arrays of events.
 
         Args:
-          inputs: Events and profile features by name, see `trainer.contract.event_rows`.
+          inputs: Events and profile features by name, see `tagtower_client.event_rows`.
 
         Returns:
           Raw features by name, as `trainer.contract.raw_features.raw_signature` describes them.

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tagtower_client.event_times import FINE_UNITS, FIRST_FINE_SECOND, LAST_SECOND
 from trainer.contract import signatures as s
-from trainer.contract.event_times import FINE_UNITS, FIRST_FINE_SECOND, LAST_SECOND
 
 # Inputs with one value for each event; a model may lack the last two.
 _OF_EVENTS = (s.EVENT_ITEM_ID, s.EVENT_CLICKED, s.EVENT_TIME, s.EVENT_CATEGORY, s.EVENT_WEIGHT)
@@ -47,7 +47,7 @@ def from_lists(inputs: Mapping[str, tf.Tensor]) -> Events:
     """Reads events as padded lists, one row a user.
 
     Args:
-      inputs: Tensors by name, see `trainer.contract.event_rows`; padding has no tags.
+      inputs: Tensors by name, see `tagtower_client.event_rows`; padding has no tags.
 
     Returns:
       The events, padding included.
@@ -64,7 +64,7 @@ def from_flat(inputs: Mapping[str, tf.Tensor]) -> Events:
     """Reads events as flat arrays, one user after the other.
 
     Args:
-      inputs: Tensors by name, see `trainer.contract.event_rows`.
+      inputs: Tensors by name, see `tagtower_client.event_rows`.
 
     Returns:
       The events.

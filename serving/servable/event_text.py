@@ -1,6 +1,6 @@
 """Texts of events as the tables have them: line breaks removed, tags normalised, in the graph.
 
-The same as `trainer.contract.line_breaks` and `trainer.contract.tag_normalization`, but for one
+The same as `tagtower_client.line_breaks` and `trainer.contract.tag_normalization`, but for one
 step: TensorFlow has no operation that composes letters and accents (Unicode's form NFC), so a
 caller sends composed text.
 """

@@ -16,10 +16,7 @@ from serving.servable.event_features import EventFeatures
 from serving.servable.filtered_retrieval import FilteredRetrieval
 from serving.servable.retrieval import TagRetrieval
 from serving.servable.warmup_records import record_answers, write_warmup_records
-from trainer.contract import signatures as s
-from trainer.contract.manifest import write_manifest
-from trainer.contract.raw_features import parse_examples
-from trainer.contract.signature_rows import (
+from tagtower_client.signature_rows import (
     WITH_CATEGORIES,
     WITH_CLICK_LOSS,
     WITH_DOMAINS,
@@ -27,6 +24,9 @@ from trainer.contract.signature_rows import (
     WITH_MEMORY,
     Export,
 )
+from trainer.contract import signatures as s
+from trainer.contract.manifest import write_manifest
+from trainer.contract.raw_features import parse_examples
 from trainer.contract.signature_specs import SignatureMaker
 from trainer.contract.whole_files import write_json
 

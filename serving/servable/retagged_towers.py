@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tagtower_client.signature_rows import WITH_CLICK_LOSS, Export
 from trainer.contract import signatures as s
 from trainer.contract.config_loader import require
-from trainer.contract.signature_rows import WITH_CLICK_LOSS, Export
 from trainer.contract.signature_specs import SignatureMaker
 
 _TABLES = (s.CANDIDATE_EMBEDDINGS, s.RANKING_EMBEDDINGS, s.CLICK_EMBEDDINGS)

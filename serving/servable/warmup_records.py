@@ -23,8 +23,8 @@ from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 from serving.model_server.session.predict import predict
 from serving.model_server.session.servable import Servable
 from serving.servable.warmup_events import warmup_events
-from serving.wire.feature_tensors import FeatureValue, InputSlot, to_tensors
 from serving.wire.recorded_answers import RECORDED
+from tagtower_client.feature_tensors import FeatureValue, InputSlot, to_tensors
 from trainer.contract import signatures as s
 from trainer.contract.file_system import make_folders, replace_file
 

@@ -1,1 +1,1 @@
-"""TensorFlow Serving's messages and their tensors, without importing TensorFlow."""
+"""Checks of requests and answers, for the model server and batch prediction."""

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from tensorflow_serving.apis import predict_pb2
 
-from serving.wire.serving_api import predict_pb2
-from serving.wire.tensor_proto import to_numpy
+from tagtower_client.tensor_proto import to_numpy
 
 # `model_spec.version_label` of an answer that an export recorded. It distinguishes these answers
 # from those of a server's request log, which may be used as warm-up, but may come from another

@@ -1,6 +1,7 @@
 """The benchmark of batching: its figures by hand, and its callers against a real server."""
 
 import pytest
+from tensorflow_serving.apis import predict_pb2
 
 from benchmarks.batching import (
     BATCHED,
@@ -19,7 +20,6 @@ from serving.model_server.batching.parameters import (
 )
 from serving.model_server.models.model_config import ModelConfig
 from serving.model_server.server import ModelServer
-from serving.wire.serving_api import predict_pb2
 from tests.report_keys import undocumented_keys, unwritten_keys
 from tests.serving.model_server import toy_models
 

@@ -15,7 +15,7 @@ from benchmarks.retrieve_callers import (
 )
 from serving.model_server.models.model_config import ModelConfig
 from serving.model_server.server import ModelServer
-from serving.wire.feature_tensors import InputSlot
+from tagtower_client.feature_tensors import InputSlot
 from tests.serving.model_server import toy_models
 
 SLOTS = {

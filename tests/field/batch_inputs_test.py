@@ -23,7 +23,7 @@ from serving.batch.input import (
 from serving.index.top_k import BruteForceIndex
 from serving.servable.export import export_servable
 from serving.servable.retrieval import TagRetrieval
-from serving.wire.feature_tensors import InputSlot, to_tensors
+from tagtower_client.feature_tensors import InputSlot, to_tensors
 from tests.toy_towers import ToyTowers, write_users
 from tfx_pipeline.cli import main
 

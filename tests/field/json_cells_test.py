@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tagtower_client.event_times import event_seconds
+from tagtower_client.id_text import id_text
 from tfx_pipeline.tables import cells, schema, times
 from tfx_pipeline.tables.arrow_files import check_table, read_table
 from tfx_pipeline.tables.json_lines import read_json_lines
 from tfx_pipeline.tables.validate import validate_interactions, validate_items, validate_users
-from trainer.contract.event_times import event_seconds
 from trainer.contract.history import UserEvents
-from trainer.contract.id_text import id_text
 from trainer.contract.tag_normalization import TagNormalization
 
 NOW = 1_792_654_024

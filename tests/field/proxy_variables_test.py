@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from serving.client import AsyncTagClient, TagClient, TagClientError
-from serving.client.proxies import host_of, is_loopback, proxy_variable
+from tagtower_client.proxies import host_of, is_loopback, proxy_variable
 from tests.serving.client.flaky_service import FlakyService, serve
 from tfx_pipeline.cli import main
 from tfx_pipeline.engines.direct_loopback import reach_loopback_directly

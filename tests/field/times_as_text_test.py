@@ -12,10 +12,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tagtower_client.event_times import event_seconds
 from tfx_pipeline.tables import schema, times
 from tfx_pipeline.tables.arrow_files import check_table, read_table
 from tfx_pipeline.tables.validate import validate_interactions
-from trainer.contract.event_times import event_seconds
 from trainer.contract.history import UserEvents
 
 AT = 1_792_654_024  # 2026-10-22 07:27:04

@@ -12,7 +12,8 @@ import tensorflow_transform.beam as tft_beam
 from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 
 from serving.client import EventFeatures
-from serving.wire.feature_tensors import InputSlot, to_list_tensor, to_tensors
+from tagtower_client.feature_tensors import InputSlot, to_list_tensor, to_tensors
+from tagtower_client.line_breaks import one_line
 from tests.tfx_pipeline.examples.example_runs import run_examples
 from tfx_pipeline.config.data import DataConfig
 from tfx_pipeline.config.examples import ExamplesConfig
@@ -22,7 +23,6 @@ from tfx_pipeline.preprocessing import preprocessing_fn
 from tfx_pipeline.tables.line_breaks import without_line_breaks
 from trainer.contract import features as f
 from trainer.contract.config_loader import to_mapping
-from trainer.contract.line_breaks import one_line
 from trainer.contract.tag_normalization import TagNormalization
 from trainer.data.snapshots import Snapshots
 from trainer.data.vocabulary_losses import check_nothing_lost, count_lost_values

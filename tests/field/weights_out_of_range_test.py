@@ -15,8 +15,8 @@ import pytest
 
 from serving.batch.input import JSON_LINES, TF_RECORD, InstanceReader, Rejected
 from serving.client import EventFeatures, TagClient, TagClientError
-from serving.wire.feature_tensors import InputSlot, to_tensors
 from serving.wire.feature_weights import field_without_number, wrong_weight
+from tagtower_client.feature_tensors import InputSlot, to_tensors
 from trainer.contract.features import Domain, FeatureSpec, ProfileFeature
 from trainer.contract.history import MAX_WEIGHT
 from trainer.contract.tag_normalization import TagNormalization

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from serving.client import AsyncTagClient, TagClient, TagClientError
-from serving.client.transport import channel_options
+from tagtower_client.transport import channel_options
 from tests.serving.client.certificates import make_certificate
 from tests.serving.client.flaky_service import FlakyService, serve
 from tests.serving.client.relay import relay_to

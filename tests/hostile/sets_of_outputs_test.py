@@ -9,7 +9,7 @@ from tensorflow_serving.apis import predict_pb2
 
 from serving.model_server.session.predict import predict
 from serving.model_server.session.servable import Servable
-from serving.wire.tensor_proto import write_numpy
+from tagtower_client.tensor_proto import write_numpy
 
 NUM_OUTPUTS, NUM_SETS, NUM_STEPS = 10, 70, 60
 # It was 270 MB, and two minutes.

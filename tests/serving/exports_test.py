@@ -24,8 +24,9 @@ from serving.model_server.models.load_memory import VersionSizes
 from serving.model_server.models.loading import load_servable
 from serving.model_server.session.predict import run_signature
 from serving.model_server.session.servable import Servable
-from serving.wire.feature_tensors import input_slots, to_tensors
-from serving.wire.tensor_proto import to_numpy
+from tagtower_client.event_rows import FLAT_EVENTS
+from tagtower_client.feature_tensors import input_slots, to_tensors
+from tagtower_client.tensor_proto import to_numpy
 from tests.serving.native_program import (
     ENVIRONMENT,
     build_program,
@@ -35,7 +36,6 @@ from tests.serving.native_program import (
 from tests.serving.real_exports import NUM_TAGS, USER_IDS, K
 from tests.serving.wire.tensor_file import read_tensors, write_tensors
 from trainer.contract import signatures as s
-from trainer.contract.event_rows import FLAT_EVENTS
 from trainer.contract.manifest import write_manifest
 
 ROOT = Path(__file__).parents[2]

@@ -9,8 +9,7 @@ import sys
 
 import grpc
 from google.protobuf import json_format
-
-from serving.wire.serving_api import get_model_status_pb2, predict_pb2
+from tensorflow_serving.apis import get_model_status_pb2, predict_pb2
 
 _MESSAGES = {
     "Predict": (predict_pb2.PredictRequest, predict_pb2.PredictResponse),

@@ -50,7 +50,8 @@ def test_everything_that_is_installed_has_a_hash_or_is_this_project(lines):
     assert len(installs) == 3
     assert all("--require-hashes -r requirements" in command for command in installs[:2])
     assert all("--no-build-isolation" in command for command in installs[1:])
-    assert installs[2].split()[-1] == "." and "--no-deps" in installs[2]
+    # The light client is in no index: it is installed with the package that requires it.
+    assert installs[2].split()[-2:] == ["./client", "."] and "--no-deps" in installs[2]
 
 
 def test_files_that_it_copies_are_there_and_are_what_the_package_is_made_of(lines):
@@ -65,7 +66,13 @@ def test_files_that_it_copies_are_there_and_are_what_the_package_is_made_of(line
     setup = (ROOT / "setup.py").read_text("utf-8")
     (packages,) = re.findall(r"include=\[(.*)\]", setup)
     assert set(re.findall(r'"(\w+)"', packages)) <= set(sources)
-    assert {"setup.py", "README.md", "requirements.lock", "requirements-setup.lock"} <= set(sources)
+    assert {
+        "setup.py",
+        "client",
+        "README.md",
+        "requirements.lock",
+        "requirements-setup.lock",
+    } <= set(sources)
     ignored = DOCKERFILE.with_name("Dockerfile.dockerignore").read_text("utf-8").splitlines()
     assert ignored[1] == "*"
     assert {line[1:] for line in ignored if line.startswith("!")} == set(sources)

@@ -1,6 +1,6 @@
 """Connections to this machine that bypass a proxy, in whatever library of a command.
 
-The project's own client does so itself (`serving.client.proxies`). Beam's and gRPC's channels to a
+The project's own client does so itself (`tagtower_client.proxies`). Beam's and gRPC's channels to a
 job server, `urllib` and the processes that a command starts read the environment.
 """
 

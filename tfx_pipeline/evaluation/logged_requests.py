@@ -18,7 +18,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from serving.batch.files import DAMAGED, PART, check_records, open_uncompressed
 from serving.batch.input import TF_RECORD, InstanceReader, Rejected, UnreadableInput
 from serving.client.fresh_events import EventFeatures
-from serving.wire.tensor_proto import to_numpy
+from tagtower_client.tensor_proto import to_numpy
 from trainer.contract import signatures as s
 from trainer.contract.config_loader import require
 from trainer.contract.features import SNAPSHOT_TIME, USER_ID, FeatureSpec, weights_name

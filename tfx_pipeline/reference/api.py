@@ -19,8 +19,9 @@ _INTRODUCTION = """\
 
 <!-- Generated from the docstrings by `make docs`; a test holds both equal. -->
 
-What a program imports to ask for tags, and `TagItems`, which leads from tags to items. How each is
-used: [the client](client.md) and [from tags to items](your-own-log.md#from-tags-to-items).
+What a program imports to ask for tags: `tagtower_client`, the light client; `EventFeatures`, which
+computes features in Python; and `TagItems`, which leads from tags to items. How each is used:
+[the client](client.md) and [from tags to items](your-own-log.md#from-tags-to-items).
 """
 _SECTION = re.compile(r"(Args|Attributes|Returns|Raises):")
 _ENTRY = re.compile(r"(\w+): (.*)")
@@ -47,8 +48,9 @@ def api_reference(classes: Sequence[type] | None = None) -> str:
 
 def _of_class(cls: type) -> Iterator[str]:
     module = cls.__module__
-    if module.startswith("serving.client."):
-        module = "serving.client"
+    for package in ("serving.client", "tagtower_client"):
+        if module.startswith(f"{package}."):
+            module = package
     yield f"## {cls.__name__}\n\n```python\nfrom {module} import {cls.__name__}\n```\n"
     yield from docstring_lines(inspect.getdoc(cls) or "")
     # The docstring of the class or of its constructor describes the arguments.

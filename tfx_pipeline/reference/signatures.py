@@ -9,9 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from trainer.contract.config_loader import require
-from trainer.contract.file_system import open_file
-from trainer.contract.signature_rows import (
+from tagtower_client.signature_rows import (
     DIMENSIONS,
     WITH_MEMORY,
     Export,
@@ -19,7 +17,9 @@ from trainer.contract.signature_rows import (
     SignatureRow,
     TensorRow,
 )
-from trainer.contract.signature_table import SIGNATURES
+from tagtower_client.signature_table import SIGNATURES
+from trainer.contract.config_loader import require
+from trainer.contract.file_system import open_file
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "serving-signatures.md"
 _BEGIN = (

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import pyarrow.compute as pc
 
+from tagtower_client.event_times import NUMBER
+from tagtower_client.id_text import LARGEST_EXACT_FLOAT, decimal_text
 from tfx_pipeline.tables.list_notation import read_lists, split_vectors
 from trainer.contract.arrow import pa
-from trainer.contract.event_times import NUMBER
-from trainer.contract.id_text import LARGEST_EXACT_FLOAT, decimal_text
 from trainer.contract.tag_normalization import TagNormalization
 
 UUID_BYTES = 16
@@ -217,7 +217,7 @@ def as_text(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
 
 @each_type
 def as_id(column: pa.Array) -> tuple[pa.Array, np.ndarray, np.ndarray]:
-    """Converts a column of identifiers to strings, in the form of `trainer.contract.id_text`.
+    """Converts a column of identifiers to strings, in the form of `tagtower_client.id_text`.
 
     Args:
       column: [n] of any type; integers, whole floats and decimals become their decimal string,

@@ -1,7 +1,7 @@
-"""Applies `trainer.contract.line_breaks` to a column: cheap where no value has a line break."""
+"""Applies `tagtower_client.line_breaks` to a column: cheap where no value has a line break."""
 
+from tagtower_client.line_breaks import one_line
 from trainer.contract.arrow import pa
-from trainer.contract.line_breaks import one_line
 
 
 def without_line_breaks(texts: pa.StringArray) -> pa.StringArray:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
+from tagtower_client.id_text import LARGEST_EXACT_FLOAT
 from trainer.contract.arrow import pa
-from trainer.contract.id_text import LARGEST_EXACT_FLOAT
 
 # Words that name a notation in place of a separator.
 JSON = "json"

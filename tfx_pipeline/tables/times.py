@@ -1,6 +1,6 @@
 """Converts a column of times as found in a file to seconds since 1970, UTC.
 
-A number's size decides its unit (`trainer.contract.event_times`), Arrow's timestamps and dates have
+A number's size decides its unit (`tagtower_client.event_times`), Arrow's timestamps and dates have
 their own unit, and text is read as a number or as ISO 8601. Each cell is read separately: no format
 is guessed from a column.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow.compute as pc
 
+from tagtower_client.event_times import ISO_8601, seconds_of_numbers, zone_offset
 from tfx_pipeline.tables.cells import (
     Numbers,
     as_numbers,
@@ -19,7 +20,6 @@ from tfx_pipeline.tables.cells import (
     is_null_cell,
 )
 from trainer.contract.arrow import pa
-from trainer.contract.event_times import ISO_8601, seconds_of_numbers, zone_offset
 
 # The accepted forms of a time, for messages.
 TIMES = "be seconds (or ms, us, ns) since 1970, or ISO 8601 such as 2026-10-22 07:27:04, UTC"

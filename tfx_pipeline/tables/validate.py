@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tagtower_client.event_times import LAST_SECOND
 from tfx_pipeline.tables import schema
 from tfx_pipeline.tables.cells import (
     as_id,
@@ -28,7 +29,6 @@ from tfx_pipeline.tables.row_batches import (
 )
 from tfx_pipeline.tables.times import as_seconds
 from trainer.contract.arrow import pa
-from trainer.contract.event_times import LAST_SECOND
 from trainer.contract.tag_normalization import TagNormalization
 
 INTERACTION_ROWS = pa.schema(

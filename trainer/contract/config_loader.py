@@ -9,6 +9,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
+from tagtower_client.requirement import require as require
+
 T = TypeVar("T")
 
 
@@ -117,19 +119,3 @@ def to_mapping(config: Any) -> Any:
     if isinstance(config, Mapping):
         return {str(key): to_mapping(value) for key, value in config.items()}
     return config
-
-
-def require(condition: bool, name: str, demand: str, value: Any) -> None:
-    """Raises the project's one form of `ValueError` unless `condition` holds.
-
-    Args:
-      condition: Whether the value is valid.
-      name: Name of the argument or key.
-      demand: The requirement, completing "`name` must ...".
-      value: The value received.
-
-    Raises:
-      ValueError: `condition` is false.
-    """
-    if not condition:
-        raise ValueError(f"`{name}` must {demand}. Received: {name}={value!r}.")

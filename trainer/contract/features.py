@@ -9,6 +9,7 @@ their values, and `tfx_pipeline.preprocessing` turns these into ids.
 import dataclasses
 from typing import Literal
 
+from tagtower_client.signatures import weights_name as weights_name
 from trainer.contract import config_bounds as bounds
 from trainer.contract.config_loader import require
 
@@ -78,11 +79,6 @@ TAG_VOCABULARY = "tags"
 
 SPLITS = ("train", "validation", "test")
 NOW_SPLIT = "now"  # one snapshot of every user after all events: input of batch prediction
-
-
-def weights_name(domain: str) -> str:
-    """Returns the name of the weights that belong to the values of `domain`."""
-    return f"{domain}_weights"
 
 
 FEATURES_KEY = "features"  # key of the `FeatureSpec` (JSON) in TFX's `custom_config`

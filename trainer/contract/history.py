@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from tagtower_client.event_records import MAX_WEIGHT as MAX_WEIGHT
+from tagtower_client.event_records import EventRecord, read_event
+from tagtower_client.line_breaks import one_line
 from trainer.contract.config_loader import require
-from trainer.contract.event_times import event_seconds
 from trainer.contract.features import Domain, FeatureSpec, ProfileFeature, weights_name
-from trainer.contract.id_text import id_text
-from trainer.contract.line_breaks import one_line
 from trainer.contract.list_column import ListColumn
 from trainer.contract.value_sums import ChosenValues, ValueSums, heaviest
 
@@ -28,7 +28,6 @@ ATTRIBUTES = ("tags", "category", "item_id")
 MIN_WEIGHT = 1e-6
 # A sum below it is 0 for the order of values: TensorFlow's threads take denormal numbers for 0.
 NEGLIGIBLE_WEIGHT = 1e-30
-MAX_WEIGHT = float(np.finfo(np.float32).max)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,26 +68,15 @@ class UserEvents:
           ValueError: A record lacks a key, `clicked` is neither 0 nor 1, or another value is of the
             wrong kind.
         """
-        events: dict[tuple[int, str, int, float], Mapping[str, Any]] = {}
-        for record in records:
-            missing = [name for name in ("item_id", "timestamp", "clicked") if name not in record]
-            require(not missing, "events", "have item_id, timestamp and clicked", dict(record))
-            require(record["clicked"] in (0, 1), "clicked", "be 0 or 1", record["clicked"])
-            tags = record.get("tags")
-            require(not isinstance(tags, str), "tags", "be a list of strings", tags)
-            category = record.get("category")
-            is_text = category is None or isinstance(category, str)
-            require(is_text, "category", 'be a string, "" where unknown', category)
-            seconds, weight = _seconds(record["timestamp"]), _weight(record.get("weight"))
-            item_id = one_line(_item_id(record["item_id"]))
-            events[(seconds, item_id, int(record["clicked"]), weight)] = record
+        events: dict[tuple[int, str, int, float], EventRecord] = {}
+        for event in map(read_event, records):
+            events[(event.seconds, event.item_id, event.clicked, event.weight)] = event
         keys = sorted(events)
         rows = [events[key] for key in keys]
-        categories = [one_line(row.get("category") or "") for row in rows]
         lists = {
-            "tags": [list(row.get("tags") or ()) for row in rows],
-            "category": [[category] if category else [] for category in categories],
-            "item_id": [[key[1]] for key in keys],
+            "tags": [list(row.tags) for row in rows],
+            "category": [[row.category] if row.category else [] for row in rows],
+            "item_id": [[row.item_id] for row in rows],
         }
         return cls(
             timestamp=np.array([key[0] for key in keys], np.int64),
@@ -179,32 +167,6 @@ def profile_value(feature: ProfileFeature, profile: Mapping[str, Any]) -> Any:
     if feature.is_list:
         return list_values(value, feature.effective_max_values)
     return one_line(value)
-
-
-def _item_id(item_id: Any) -> str:
-    text = id_text(item_id)
-    if text is None:
-        raise ValueError(f"`item_id` must be text or a whole number. Received: {item_id=}.")
-    return text
-
-
-def _seconds(timestamp: Any) -> int:
-    seconds = event_seconds(timestamp)
-    if seconds is None:
-        raise ValueError(
-            "`timestamp` must be seconds since 1970, UTC (or ms, us, ns, or ISO 8601). "
-            f"Received: {timestamp=}."
-        )
-    return seconds
-
-
-def _weight(weight: Any) -> float:
-    # float32, as the events of examples have it, so that an event weighs the same in both.
-    weight = 1.0 if weight is None else weight
-    is_number = isinstance(weight, int | float | np.number)
-    is_weight = is_number and 0 <= weight <= MAX_WEIGHT
-    require(is_weight, "weight", "be a number, 0 or more", weight)
-    return float(np.float32(weight))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Raw features as tensors of a servable: their signature, parsing and checks.
 
-`tfx_pipeline.preprocessing` transforms them, and `serving.wire.feature_tensors` makes the tensors
-from values.
+`tfx_pipeline.preprocessing` transforms them, and `tagtower_client.feature_tensors` makes the
+tensors from values.
 """
 
 from collections.abc import Mapping

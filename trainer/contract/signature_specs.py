@@ -1,6 +1,6 @@
 """Signatures as TensorFlow's functions: inputs from the table of signatures, outputs checked by it.
 
-What is saved can thus not differ from `trainer.contract.signature_table`, from which callers and
+What is saved can thus not differ from `tagtower_client.signature_table`, from which callers and
 the documentation take names, types and shapes.
 """
 
@@ -10,10 +10,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from tagtower_client.signature_rows import Export, Kind, SignatureRow, TensorRow, present
+from tagtower_client.signature_table import signatures_of
 from trainer.contract.config_loader import require
 from trainer.contract.features import weights_name
-from trainer.contract.signature_rows import Export, Kind, SignatureRow, TensorRow, present
-from trainer.contract.signature_table import signatures_of
 
 
 @dataclasses.dataclass(frozen=True)

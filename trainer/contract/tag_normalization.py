@@ -10,8 +10,8 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tagtower_client.line_breaks import one_line
 from trainer.contract.config_loader import from_saved
-from trainer.contract.line_breaks import one_line
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,15 +12,15 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from trainer.contract import features as f
-from trainer.contract import signatures as s
-from trainer.contract.raw_features import parse_examples, raw_signature
-from trainer.contract.signature_rows import (
+from tagtower_client.signature_rows import (
     WITH_CLICK_LOSS,
     WITH_TAG_VIEWS,
     WITH_VECTOR_VIEW,
     Export,
 )
+from trainer.contract import features as f
+from trainer.contract import signatures as s
+from trainer.contract.raw_features import parse_examples, raw_signature
 from trainer.contract.signature_specs import SignatureMaker
 from trainer.evaluation.calibration import Calibration
 from trainer.evaluation.second_stage import mixed

@@ -13,9 +13,9 @@ import numpy as np
 
 from serving.model_server.errors import invalid_argument
 from serving.model_server.session.signature import Signature, TensorSlot
+from tagtower_client.signature_rows import Export, SignatureRow
+from tagtower_client.signature_table import signatures_of
 from trainer.contract.features import weights_name
-from trainer.contract.signature_rows import Export, SignatureRow
-from trainer.contract.signature_table import signatures_of
 
 Shape = tuple[int, ...]
 # What two requests of one batch have in common: of each input the type and the sizes of its

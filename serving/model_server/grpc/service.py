@@ -29,8 +29,7 @@ from serving.model_server.session.inference import Inference
 from serving.model_server.session.predict import DEFAULT_SIGNATURE, Run, predict
 from serving.model_server.session.request_limits import RequestLimits
 from serving.model_server.session.servable import Servable
-from serving.wire.serving_api import COMPACT_ANSWER
-from serving.wire.tensor_proto import write_compact, write_numpy
+from tagtower_client.tensor_proto import COMPACT_ANSWER, write_compact, write_numpy
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"

@@ -37,7 +37,7 @@ from serving.model_server.session.inference import Inference
 from serving.model_server.session.predict import DEFAULT_SIGNATURE, Run, run_signature
 from serving.model_server.session.request_limits import RequestLimits
 from serving.model_server.session.servable import Servable
-from serving.wire.tensor_proto import write_numpy
+from tagtower_client.tensor_proto import write_numpy
 
 _VERSION_OR_LABEL = r"(?:(?:/versions/(?P<version>\d+))|(?:/labels/(?P<label>[^/:]+)))?"
 _PREDICTION = re.compile(

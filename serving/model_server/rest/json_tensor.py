@@ -16,7 +16,7 @@ from serving.model_server.errors import ServingError, invalid_argument, unimplem
 from serving.model_server.rest.json_parser import parse_json
 from serving.model_server.rest.json_text import value_text
 from serving.model_server.session.signature import Signature
-from serving.wire.tensor_proto import data_type_name
+from tagtower_client.tensor_proto import data_type_name
 
 _INT32 = (-(2**31), 2**31 - 1)
 _INTEGERS: dict[int, tuple[type, tuple[int, int]]] = {

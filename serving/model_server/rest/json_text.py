@@ -11,7 +11,7 @@ import numpy as np
 from tensorflow.core.framework import types_pb2
 
 from serving.model_server.errors import invalid_argument
-from serving.wire.tensor_proto import data_type_name, data_type_of
+from tagtower_client.tensor_proto import data_type_name, data_type_of
 
 _INDENT = "    "
 _BYTES_SUFFIX = "_bytes"

@@ -24,7 +24,7 @@ from serving.model_server.errors import invalid_argument, unimplemented
 from serving.model_server.session.predict import DEFAULT_SIGNATURE, Run, run_signature
 from serving.model_server.session.request_limits import RequestLimits
 from serving.model_server.session.servable import Servable
-from serving.wire.tensor_proto import data_type_of
+from tagtower_client.tensor_proto import data_type_of
 
 CLASSIFY_METHOD = "tensorflow/serving/classify"
 REGRESS_METHOD = "tensorflow/serving/regress"

@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import predict_pb2
 
-from serving.wire.tensor_proto import to_numpy, write_numpy
+from tagtower_client.tensor_proto import to_numpy, write_numpy
 
 _HASH_DIGITS = 32
 

@@ -12,7 +12,7 @@ from serving.model_server.session.request_limits import RequestLimits
 from serving.model_server.session.servable import Servable
 from serving.model_server.session.signature import Signature, TensorSlot
 from serving.wire.feature_weights import wrong_weight
-from serving.wire.tensor_proto import (
+from tagtower_client.tensor_proto import (
     data_type_name,
     data_type_of,
     is_readable,

@@ -16,7 +16,7 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 
 from serving.model_server.errors import ServingError, invalid_argument
 from serving.model_server.session.signature import Signature
-from serving.wire.tensor_proto import is_readable, num_values
+from tagtower_client.tensor_proto import is_readable, num_values
 
 MAX_BATCH_SIZE = 4096
 # Strings of all inputs together, padding included: 800 users with 2,400 values each. A string costs

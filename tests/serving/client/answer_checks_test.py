@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from serving.client import TagClientError
-from serving.client.answer_checks import check_answer, own_inputs
+from tagtower_client.answer_checks import check_answer, own_inputs
 from trainer.contract.signatures import EXPLAIN, RETRIEVE, SCORE_TAGS, SIMILAR_TAGS
 
 ANSWER = {

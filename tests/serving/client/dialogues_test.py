@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.framework import types_pb2
+from tensorflow_serving.apis import get_model_metadata_pb2
 
 from serving.client import TagClient
-from serving.client.dialogues import Dialogues
-from serving.wire.serving_api import get_model_metadata_pb2, types_pb2
+from tagtower_client.dialogues import Dialogues
 from tests.serving.client.listening_towers import CLICKS, TAGS, VECTORS
 from trainer.contract import signatures as s
 

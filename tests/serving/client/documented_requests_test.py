@@ -9,10 +9,10 @@ from pathlib import Path
 import grpc
 import pytest
 from google.protobuf import json_format
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from serving.client import TagClient
-from serving.wire.serving_api import predict_pb2, prediction_service_pb2_grpc
-from serving.wire.tensor_proto import to_numpy
+from tagtower_client.tensor_proto import to_numpy
 
 PAGE = Path(__file__).parents[3] / "docs" / "client.md"
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
@@ -90,3 +90,17 @@ def test_fresh_events_of_the_page_are_answered(target, version_dir):
     with TagClient(target, timeout_s=60) as client:
         instance = {"country": "at", "clicked_tags": ["folk", "jazz"]}
         assert (names["profile"],) == client.retrieve([instance]).profiles
+
+
+def test_events_of_the_page_are_answered_by_the_server(target):
+    names = run_python("retrieve_events(", target)
+
+    (instance,) = names["instances"]
+    assert instance == {
+        "country": "at",
+        "clicked_tags": ["folk", "jazz"],
+        "clicked_tags_weights": [1.0, 1.0],
+    }
+    with TagClient(target, timeout_s=60) as client:
+        assert (names["profile"],) == client.retrieve([instance]).profiles
+    assert names["explanation"].tag == "jazz"

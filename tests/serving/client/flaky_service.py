@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from serving.wire.serving_api import predict_pb2, prediction_service_pb2_grpc
-from serving.wire.tensor_proto import to_numpy, write_numpy
+from tagtower_client.tensor_proto import to_numpy, write_numpy
 
 
 class FlakyService(prediction_service_pb2_grpc.PredictionServiceServicer):

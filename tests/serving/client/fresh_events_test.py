@@ -5,6 +5,8 @@ That they equal the pipeline's is in `tests/tfx_pipeline/examples/user_lookup_te
 
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -31,6 +33,20 @@ def test_description_of_a_version_is_read_from_folder_or_file(version_dir, tmp_p
 
     assert features == EventFeatures(SPEC, TagNormalization())
     assert EventFeatures.load(str(copied)) == features
+
+
+def test_features_are_computed_without_tensorflow(version_dir):
+    code = f"""
+import sys
+from serving.client import EventFeatures, TagClient
+event = {{"item_id": "i", "timestamp": 5, "clicked": 1, "tags": ["Jazz"]}}
+print(EventFeatures.load({str(version_dir)!r}).instance([event])["clicked_tags"])
+heavy = {{"tensorflow", "tensorflow_serving", "tf_keras", "keras", "tfx", "apache_beam", "pyarrow"}}
+print(sorted(heavy & {{name.partition(".")[0] for name in sys.modules}}))
+"""
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert finished.stdout.splitlines() == ["['jazz']", "[]"], finished.stderr
 
 
 def test_events_become_features_with_tags_as_the_log_had_them(features):

@@ -4,17 +4,15 @@ import re
 
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from tensorflow.core.framework import tensor_shape_pb2
-from tensorflow_serving.apis import prediction_service_pb2
-
-from serving.wire.serving_api import (
+from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow_serving.apis import (
     get_model_metadata_pb2,
-    meta_graph_pb2,
     model_pb2,
     predict_pb2,
-    tensor_pb2,
-    types_pb2,
+    prediction_service_pb2,
 )
+
 from tests.serving.client.other_languages import PROTOS
 
 API = "tensorflow_serving/apis"

@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import numpy as np
 import pytest
+from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from serving.client import TagClient, TagClientError
-from serving.wire.serving_api import COMPACT_ANSWER, prediction_service_pb2_grpc
+from tagtower_client.tensor_proto import COMPACT_ANSWER
 from tests.serving.client.certificates import make_certificate
 from tests.serving.client.flaky_service import FlakyService, serve
 

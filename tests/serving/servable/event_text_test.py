@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from serving.servable.event_text import normalized_tags, one_line, stripped
-from trainer.contract.line_breaks import one_line as python_one_line
+from tagtower_client.line_breaks import one_line as python_one_line
 from trainer.contract.tag_normalization import TagNormalization
 
 # All characters that UTF-8 has, but for NUL.

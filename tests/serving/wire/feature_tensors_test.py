@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from serving.wire.feature_tensors import InputSlot, to_tensors
+from tagtower_client.feature_tensors import InputSlot, to_tensors
 
 SLOTS = {
     "age": InputSlot(is_text=True, is_list=False),

@@ -5,7 +5,7 @@ import pytest
 from tensorflow_serving.apis import predict_pb2
 
 from serving.wire.recorded_answers import difference
-from serving.wire.tensor_proto import write_numpy
+from tagtower_client.tensor_proto import write_numpy
 
 NUM_TAGS = 20
 TAGS = np.array([[b"t%02d" % i for i in range(NUM_TAGS)]] * 2, object)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from tensorflow.core.framework import types_pb2
 
-from serving.wire.tensor_proto import data_type_of
+from tagtower_client.tensor_proto import data_type_of
 
 
 def tensor_file(tensors: Mapping[str, np.ndarray]) -> bytes:

@@ -4,7 +4,7 @@ import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 
 import serving  # noqa: F401  (selects Keras 2 before TensorFlow)
-from serving.wire.tensor_proto import MAX_REPEATED, to_numpy, write_compact, write_numpy
+from tagtower_client.tensor_proto import MAX_REPEATED, to_numpy, write_compact, write_numpy
 
 NUMBERS = [
     np.float16,

@@ -89,7 +89,7 @@ def test_what_a_version_saved_itself_is_read_as_saved():
     strict = re.compile(r"\bfrom_mapping\((?:[^()]|\([^()]*\))*\bjson\.loads")
     files = [
         path
-        for package in ("trainer", "serving", "tfx_pipeline")
+        for package in ("trainer", "serving", "tfx_pipeline", "client")
         for path in (ROOT / package).rglob("*.py")
     ]
 

@@ -11,7 +11,7 @@ from tensorflow_serving.apis import classification_pb2, predict_pb2, prediction_
 from serving.batch.files import log_files
 from serving.batch.input import UnreadableInput
 from serving.client.fresh_events import EventFeatures
-from serving.wire.tensor_proto import write_compact
+from tagtower_client.tensor_proto import write_compact
 from tfx_pipeline.evaluation.logged_requests import LogReader
 from tfx_pipeline.evaluation.request_statistics import request_statistics
 from trainer.contract.features import Domain, FeatureSpec, ProfileFeature

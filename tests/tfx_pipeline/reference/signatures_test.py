@@ -2,15 +2,15 @@
 
 import pytest
 
-from tfx_pipeline.reference.signatures import PAGE, servable_tables, signatures_reference
-from trainer.contract.signature_rows import (
+from tagtower_client.signature_rows import (
     WITH_CLICK_LOSS,
     Export,
     Kind,
     SignatureRow,
     TensorRow,
 )
-from trainer.contract.signature_table import SIGNATURES
+from tagtower_client.signature_table import SIGNATURES
+from tfx_pipeline.reference.signatures import PAGE, servable_tables, signatures_reference
 
 USERS = TensorRow("users", "", (), "what is known", Kind.EACH_FEATURE)
 ASK = SignatureRow(

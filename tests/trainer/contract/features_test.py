@@ -2,11 +2,11 @@ import dataclasses
 
 import pytest
 
+from tagtower_client.event_rows import EVENT_LISTS, FLAT_EVENTS
+from tagtower_client.signature_rows import Kind
 from trainer.contract import features as f
 from trainer.contract import signatures as s
 from trainer.contract.config_loader import from_mapping, to_mapping
-from trainer.contract.event_rows import EVENT_LISTS, FLAT_EVENTS
-from trainer.contract.signature_rows import Kind
 
 SPEC = f.FeatureSpec(
     profile=(f.ProfileFeature("gender"),),

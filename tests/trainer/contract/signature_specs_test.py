@@ -3,8 +3,8 @@
 import pytest
 import tensorflow as tf
 
+from tagtower_client.signature_rows import WITH_CLICK_LOSS, WITH_TAG_VIEWS, Export
 from trainer.contract import signatures as s
-from trainer.contract.signature_rows import WITH_CLICK_LOSS, WITH_TAG_VIEWS, Export
 from trainer.contract.signature_specs import SignatureMaker
 
 USERS = {

@@ -4,8 +4,7 @@ import collections
 
 import pytest
 
-from trainer.contract import signatures as s
-from trainer.contract.signature_rows import (
+from tagtower_client.signature_rows import (
     DIMENSIONS,
     WITH_CLICK_LOSS,
     WITH_VECTOR_VIEW,
@@ -13,7 +12,8 @@ from trainer.contract.signature_rows import (
     Kind,
     present,
 )
-from trainer.contract.signature_table import SIGNATURES, signatures_of
+from tagtower_client.signature_table import SIGNATURES, signatures_of
+from trainer.contract import signatures as s
 
 DTYPES = {"string", "float32", "float64", "int32", "int64", "bool"}
 

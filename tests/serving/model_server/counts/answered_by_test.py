@@ -12,7 +12,7 @@ from serving.model_server.counts.answered_by import AnsweredBy
 from serving.model_server.models.model_config import ModelConfig
 from serving.model_server.models.version_policy import AllVersions
 from serving.model_server.server import ModelServer
-from serving.wire.tensor_proto import write_numpy
+from tagtower_client.tensor_proto import write_numpy
 from tests.serving.model_server.server_process import wait_until
 
 WAIT_S = 60.0

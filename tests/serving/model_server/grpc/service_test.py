@@ -16,8 +16,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from serving.wire.serving_api import COMPACT_ANSWER
-from serving.wire.tensor_proto import to_numpy
+from tagtower_client.tensor_proto import COMPACT_ANSWER, to_numpy
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 
 from serving.model_server.session.logged_ids import IdFilter
-from serving.wire.tensor_proto import to_numpy, write_compact, write_numpy
+from tagtower_client.tensor_proto import to_numpy, write_compact, write_numpy
 
 SALT = b"a secret of enough bytes"
 WRITERS = pytest.mark.parametrize("write", [write_numpy, write_compact])

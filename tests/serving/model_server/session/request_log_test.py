@@ -21,7 +21,7 @@ from serving.model_server.server import ModelServer
 from serving.model_server.session import request_log
 from serving.model_server.session.log_options import RequestLogOptions
 from serving.model_server.session.request_log import RequestLog, RequestLogConfig
-from serving.wire.tensor_proto import to_numpy, write_numpy
+from tagtower_client.tensor_proto import to_numpy, write_numpy
 from tests.serving.model_server.reload_test import predict
 from tests.serving.model_server.server_process import wait_until
 from trainer.contract.file_system import names_in

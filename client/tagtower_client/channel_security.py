@@ -5,6 +5,8 @@ names the file. gRPC itself accepts any bytes, and then reports at every call th
 there.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import os
 import re
@@ -13,9 +15,8 @@ import threading
 
 import grpc
 
-from serving.client.proxies import is_loopback
-from trainer.contract.config_loader import require
-from trainer.contract.file_system import is_remote, open_file
+from tagtower_client.proxies import is_loopback
+from tagtower_client.requirement import require
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -205,8 +206,6 @@ def _check_pair(certificate_file: str | os.PathLike[str], key_file: str | os.Pat
         raise ValueError(_HAS_PASSWORD)
 
     paths = os.fspath(certificate_file), os.fspath(key_file)
-    if any(map(is_remote, paths)):
-        return  # OpenSSL reads local files only
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(*paths, password=no_password)
     except (ssl.SSLError, ValueError) as error:
@@ -224,7 +223,7 @@ def _reason(error: Exception) -> str:
 
 def _read_file(name: str, path: str | os.PathLike[str]) -> bytes:
     try:
-        with open_file(os.fspath(path), "rb") as file:
+        with open(path, "rb") as file:
             content = file.read(_MAX_FILE_BYTES + 1)
     except OSError as error:
         raise ValueError(

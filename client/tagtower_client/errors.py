@@ -1,10 +1,12 @@
 """The exception of a failed call, with advice for the caller."""
 
+from __future__ import annotations
+
 import re
 
 import grpc
 
-from serving.client.proxies import exception_variable, host_of, proxy_variable
+from tagtower_client.proxies import exception_variable, host_of, proxy_variable
 
 # Status codes that a proxy may have caused.
 _OF_A_PROXY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)

@@ -87,7 +87,7 @@ def event_seconds(value: Any) -> int | None:
     Returns:
       The seconds; None for a value that is no time.
     """
-    if isinstance(value, bool | np.bool_):
+    if isinstance(value, (bool, np.bool_)):
         return None
     if isinstance(value, str):
         text = value.strip()
@@ -107,9 +107,9 @@ def event_seconds(value: Any) -> int | None:
         zone = value.tzinfo or datetime.timezone.utc
         # Not `timestamp()`, a float, which rounds the last microseconds of a far second up.
         return (value.replace(tzinfo=zone) - _EPOCH) // datetime.timedelta(seconds=1)
-    if isinstance(value, np.integer | np.floating):
+    if isinstance(value, (np.integer, np.floating)):
         value = value.item()  # `math.floor` needs a number of Python
-    if not isinstance(value, int | float | decimal.Decimal):
+    if not isinstance(value, (int, float, decimal.Decimal)):
         return None
     if not -_INT64_END <= value < _INT64_END:  # false for NaN, too
         return None

@@ -1,11 +1,15 @@
 """Typed answers of the client, in plain Python values, and how they are read from outputs."""
 
+from __future__ import annotations
+
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from trainer.contract.signatures import (
+from tagtower_client.feature_tensors import FeatureValue
+from tagtower_client.signatures import (
     ATTENTION_BY_FEATURE,
     CLICK_LOGITS,
     CLICK_PROBABILITIES,
@@ -20,6 +24,7 @@ from trainer.contract.signatures import (
     TAGS,
     attention_of,
     contributions_of,
+    weights_name,
 )
 
 
@@ -208,6 +213,20 @@ class SimilarTags:
 
 
 @dataclasses.dataclass(frozen=True)
+class EventInstances:
+    """The answer to a call of `event_features`.
+
+    Attributes:
+      instances: Features by name of each user, as the other calls take them, in the order of the
+        users.
+      model_version: Number of the version that computed them.
+    """
+
+    instances: tuple[dict[str, FeatureValue], ...]
+    model_version: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Prediction:
     """The answer to a call of `predict`.
 
@@ -243,7 +262,7 @@ def read_profiles(
     columns = {name: outputs[name][:, :num_tags].tolist() for name in names}
     probabilities = columns.get(PROBABILITIES) or [None] * len(columns[TAGS])
     profiles = []
-    for tags, scores, row in zip(columns[TAGS], columns[SCORES], probabilities, strict=True):
+    for tags, scores, row in _rows(columns[TAGS], columns[SCORES], probabilities):
         # Places that could not be filled have the score -inf and come last.
         count = len(scores) - scores.count(float("-inf"))
         profiles.append(
@@ -260,7 +279,7 @@ def read_tag_scores(
     outputs: Mapping[str, np.ndarray], tags: Sequence[Sequence[str]]
 ) -> tuple[ScoredTags, ...]:
     """Reads the outputs of `score_tags` and drops the padding."""
-    rows = zip(tags, outputs[SCORES].tolist(), outputs[PROBABILITIES].tolist(), strict=True)
+    rows = _rows(tags, outputs[SCORES].tolist(), outputs[PROBABILITIES].tolist())
     return tuple(
         ScoredTags(tuple(asked), tuple(scores[: len(asked)]), tuple(probabilities[: len(asked)]))
         for asked, scores, probabilities in rows
@@ -271,12 +290,7 @@ def read_item_scores(
     outputs: Mapping[str, np.ndarray], num_items: Sequence[int]
 ) -> tuple[ScoredItems, ...]:
     """Reads the outputs of `score_items` and drops the padding."""
-    rows = zip(
-        num_items,
-        outputs[CLICK_LOGITS].tolist(),
-        outputs[CLICK_PROBABILITIES].tolist(),
-        strict=True,
-    )
+    rows = _rows(num_items, outputs[CLICK_LOGITS].tolist(), outputs[CLICK_PROBABILITIES].tolist())
     return tuple(
         ScoredItems(tuple(logits[:count]), tuple(probabilities[:count]))
         for count, logits, probabilities in rows
@@ -287,9 +301,7 @@ def read_neighbours(
     outputs: Mapping[str, np.ndarray], tags: Sequence[str], num_tags: int | None
 ) -> tuple[TagNeighbours, ...]:
     """Reads the outputs of `similar_tags`: for each tag at most `num_tags` neighbours."""
-    rows = zip(
-        tags, outputs[COUNT].tolist(), outputs[TAGS].tolist(), outputs[SCORES].tolist(), strict=True
-    )
+    rows = _rows(tags, outputs[COUNT].tolist(), outputs[TAGS].tolist(), outputs[SCORES].tolist())
     return tuple(
         TagNeighbours(
             asked,
@@ -298,6 +310,27 @@ def read_neighbours(
         )
         for asked, count, found, scores in rows
     )
+
+
+def read_instances(
+    outputs: Mapping[str, np.ndarray],
+) -> tuple[dict[str, FeatureValue], ...]:
+    """Reads the outputs of `event_features`: raw features, whose lists lose their padding."""
+    instances: list[dict[str, FeatureValue]] = [{} for _ in next(iter(outputs.values()))]
+    weights = {weights_name(name) for name in outputs}
+    for name, array in outputs.items():
+        if name in weights:
+            continue
+        of_values = outputs.get(weights_name(name))
+        for row, (instance, values) in enumerate(zip(instances, array.tolist())):
+            if array.ndim == 1:
+                instance[name] = values.decode() if isinstance(values, bytes) else values
+                continue
+            kept = [place for place, value in enumerate(values) if value]
+            instance[name] = [values[place].decode() for place in kept]
+            if of_values is not None:
+                instance[weights_name(name)] = of_values[row, kept].tolist()
+    return tuple(instances)
 
 
 def read_explanations(
@@ -312,19 +345,17 @@ def read_explanations(
         values = [
             ValueContribution(domain, value.decode(), contribution, attention)
             for domain in domains
-            for value, contribution, attention in zip(
-                sent[domain][row],
+            for value, contribution, attention in _rows(
+                sent[domain][row].tolist(),
                 outputs[contributions_of(domain)][row].tolist(),
                 outputs[attention_of(domain)][row].tolist(),
-                strict=True,
             )
             if value
         ]
-        by_feature = zip(
+        by_feature = _rows(
             names,
             outputs[CONTRIBUTIONS_BY_FEATURE][row].tolist(),
             outputs[ATTENTION_BY_FEATURE][row].tolist(),
-            strict=True,
         )
         explanations.append(
             TagExplanation(
@@ -337,3 +368,13 @@ def read_explanations(
             )
         )
     return tuple(explanations)
+
+
+def _rows(*columns: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    """Returns the rows of columns, which must be of one length: `zip` checks that since 3.10."""
+    lengths = [len(column) for column in columns]
+    if len(set(lengths)) > 1:
+        raise ValueError(
+            f"`outputs` must have a row for each row of the request. Received: {lengths}."
+        )
+    return zip(*columns)

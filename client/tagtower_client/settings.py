@@ -1,5 +1,7 @@
 """The checked arguments of a client."""
 
+from __future__ import annotations
+
 import dataclasses
 
 

@@ -1,5 +1,7 @@
 """The asyncio client: the calls of `TagClient` as coroutines."""
 
+from __future__ import annotations
+
 import asyncio
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +11,8 @@ import grpc
 import grpc.aio
 import numpy as np
 
-from serving.client.answers import (
+from tagtower_client.answers import (
+    EventInstances,
     Explanations,
     ItemScores,
     ModelVersion,
@@ -18,18 +21,19 @@ from serving.client.answers import (
     SimilarTags,
     TagScores,
 )
-from serving.client.channel_security import ChannelSecurity, SecuredTarget
-from serving.client.dialogues import (
+from tagtower_client.channel_security import ChannelSecurity, SecuredTarget
+from tagtower_client.dialogues import (
     Dialogue,
     Dialogues,
     Instances,
     RemoteCall,
     remote_methods,
 )
-from serving.client.errors import TagClientError, with_advice
-from serving.client.settings import ClientSettings
-from serving.client.transport import Attempts, channel_options, deadline_after
-from trainer.contract.signatures import SERVING_DEFAULT
+from tagtower_client.errors import TagClientError, with_advice
+from tagtower_client.event_tensors import EventsOfUsers, Profiles, Time
+from tagtower_client.settings import ClientSettings
+from tagtower_client.signatures import SERVING_DEFAULT
+from tagtower_client.transport import Attempts, channel_options, deadline_after
 
 _Answer = TypeVar("_Answer")
 
@@ -68,10 +72,18 @@ class AsyncTagClient:
         self._methods: dict[str, Callable[..., Any]] = {}
 
     async def retrieve(
-        self, features: Instances, *, num_tags: int | None = None, timeout_s: float | None = None
+        self,
+        features: Instances,
+        *,
+        num_tags: int | None = None,
+        version: int | None = None,
+        label: str | None = None,
+        timeout_s: float | None = None,
     ) -> Retrieval:
         """Asks for the tags of users, as `TagClient.retrieve` does."""
-        return await self._run(self._dialogues.retrieve(features, num_tags), timeout_s)
+        return await self._run(
+            self._dialogues.of(version, label).retrieve(features, num_tags), timeout_s
+        )
 
     async def retrieve_filtered(
         self,
@@ -80,12 +92,44 @@ class AsyncTagClient:
         exclude_tags: Sequence[Sequence[str]] | None = None,
         allow_categories: Sequence[Sequence[str]] | None = None,
         num_tags: int | None = None,
+        version: int | None = None,
+        label: str | None = None,
         timeout_s: float | None = None,
     ) -> Retrieval:
         """Asks for the tags of users among allowed ones, as `TagClient.retrieve_filtered` does."""
-        dialogue = self._dialogues.retrieve_filtered(
+        dialogue = self._dialogues.of(version, label).retrieve_filtered(
             features, exclude_tags, allow_categories, num_tags
         )
+        return await self._run(dialogue, timeout_s)
+
+    async def retrieve_events(
+        self,
+        events_of_users: EventsOfUsers,
+        profiles: Profiles = None,
+        at: Time = None,
+        *,
+        num_tags: int | None = None,
+        version: int | None = None,
+        label: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Retrieval:
+        """Asks for the tags of users by their events, as `TagClient.retrieve_events` does."""
+        dialogues = self._dialogues.of(version, label)
+        dialogue = dialogues.retrieve_events(events_of_users, profiles, at, num_tags)
+        return await self._run(dialogue, timeout_s)
+
+    async def event_features(
+        self,
+        events_of_users: EventsOfUsers,
+        profiles: Profiles = None,
+        at: Time = None,
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        timeout_s: float | None = None,
+    ) -> EventInstances:
+        """Asks for users' instances by their events, as `TagClient.event_features` does."""
+        dialogue = self._dialogues.of(version, label).event_features(events_of_users, profiles, at)
         return await self._run(dialogue, timeout_s)
 
     async def score_tags(
@@ -93,32 +137,56 @@ class AsyncTagClient:
         features: Instances,
         tags: Sequence[Sequence[str]],
         *,
+        version: int | None = None,
+        label: str | None = None,
         timeout_s: float | None = None,
     ) -> TagScores:
         """Asks for the scores of named tags, as `TagClient.score_tags` does."""
-        return await self._run(self._dialogues.score_tags(features, tags), timeout_s)
+        return await self._run(
+            self._dialogues.of(version, label).score_tags(features, tags), timeout_s
+        )
 
     async def score_items(
         self,
         features: Instances,
         item_tags: Sequence[Sequence[Sequence[str]]],
         *,
+        version: int | None = None,
+        label: str | None = None,
         timeout_s: float | None = None,
     ) -> ItemScores:
         """Asks for the click probabilities of items, as `TagClient.score_items` does."""
-        return await self._run(self._dialogues.score_items(features, item_tags), timeout_s)
+        return await self._run(
+            self._dialogues.of(version, label).score_items(features, item_tags), timeout_s
+        )
 
     async def explain(
-        self, features: Instances, tags: Sequence[str], *, timeout_s: float | None = None
+        self,
+        features: Instances,
+        tags: Sequence[str],
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        timeout_s: float | None = None,
     ) -> Explanations:
         """Asks why tags have their scores, as `TagClient.explain` does."""
-        return await self._run(self._dialogues.explain(features, tags), timeout_s)
+        return await self._run(
+            self._dialogues.of(version, label).explain(features, tags), timeout_s
+        )
 
     async def similar_tags(
-        self, tags: Sequence[str], *, num_tags: int | None = None, timeout_s: float | None = None
+        self,
+        tags: Sequence[str],
+        *,
+        num_tags: int | None = None,
+        version: int | None = None,
+        label: str | None = None,
+        timeout_s: float | None = None,
     ) -> SimilarTags:
         """Asks for the nearest tags of tags, as `TagClient.similar_tags` does."""
-        return await self._run(self._dialogues.similar_tags(tags, num_tags), timeout_s)
+        return await self._run(
+            self._dialogues.of(version, label).similar_tags(tags, num_tags), timeout_s
+        )
 
     async def predict(
         self,
@@ -126,15 +194,22 @@ class AsyncTagClient:
         signature_name: str = SERVING_DEFAULT,
         output_filter: Sequence[str] = (),
         *,
+        version: int | None = None,
+        label: str | None = None,
         timeout_s: float | None = None,
     ) -> Prediction:
         """Calls any signature of the model, as `TagClient.predict` does."""
-        dialogue = self._dialogues.predict(inputs, signature_name, output_filter)
+        dialogue = self._dialogues.of(version, label).predict(inputs, signature_name, output_filter)
         return await self._run(dialogue, timeout_s)
 
-    async def model_status(self, *, timeout_s: float | None = None) -> tuple[ModelVersion, ...]:
+    async def model_status(
+        self,
+        *,
+        version: int | None = None,
+        timeout_s: float | None = None,
+    ) -> tuple[ModelVersion, ...]:
         """Asks for the state of the model's versions, as `TagClient.model_status` does."""
-        return await self._run(self._dialogues.model_status(), timeout_s)
+        return await self._run(self._dialogues.of(version, None).model_status(), timeout_s)
 
     async def close(self) -> None:
         """Closes the connection and cancels the calls that are running."""
@@ -142,7 +217,7 @@ class AsyncTagClient:
         if self._channel is not None:
             await self._channel.close()
 
-    async def __aenter__(self) -> "AsyncTagClient":
+    async def __aenter__(self) -> AsyncTagClient:
         return self
 
     async def __aexit__(self, *exception: object) -> None:

@@ -5,6 +5,8 @@ the proxy. A channel to this machine therefore uses no proxy, and for any other 
 name the variable.
 """
 
+from __future__ import annotations
+
 import contextlib
 import ipaddress
 import os

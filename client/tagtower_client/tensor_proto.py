@@ -1,56 +1,67 @@
 """Conversion between numpy arrays and TensorProto, as TensorFlow's C++ reads and writes them.
 
-This module uses only numpy and the protos, so that the client does not need TensorFlow's runtime.
+A tensor is a message of either kind: the client's (`tagtower_client.messages`) or TensorFlow's own,
+which the model server has.
 Both directions are whole-array operations: no Python loop over elements, except over strings.
 Floats in `*_val` fields are read and written as their bytes on the wire (a packed field is the
 array, little-endian, after a tag and its length), about seventy times as fast as value by value.
 """
 
+from __future__ import annotations
+
 import io
 import math
+from typing import Any
 
 import numpy as np
 
-from serving.wire.serving_api import tensor_pb2, types_pb2
+from tagtower_client.messages import DataType
 
+# Metadata of a Predict call that asks for `tensor_content` instead of one field per string in the
+# answer. This project's client sends it; other servers ignore it, and this project's server gives
+# callers that do not send it the usual form.
+COMPACT_ANSWER = ("tagtower-answer-form", "tensor-content")
+
+# Number of the type of a reference minus that of what it refers to.
+_REFERENCE = 100
 _NUMPY_TYPES: dict[int, type] = {
-    types_pb2.DT_FLOAT: np.float32,
-    types_pb2.DT_DOUBLE: np.float64,
-    types_pb2.DT_HALF: np.float16,
-    types_pb2.DT_INT8: np.int8,
-    types_pb2.DT_INT16: np.int16,
-    types_pb2.DT_INT32: np.int32,
-    types_pb2.DT_INT64: np.int64,
-    types_pb2.DT_UINT8: np.uint8,
-    types_pb2.DT_UINT16: np.uint16,
-    types_pb2.DT_UINT32: np.uint32,
-    types_pb2.DT_UINT64: np.uint64,
-    types_pb2.DT_BOOL: np.bool_,
-    types_pb2.DT_COMPLEX64: np.complex64,
-    types_pb2.DT_COMPLEX128: np.complex128,
+    DataType.DT_FLOAT: np.float32,
+    DataType.DT_DOUBLE: np.float64,
+    DataType.DT_HALF: np.float16,
+    DataType.DT_INT8: np.int8,
+    DataType.DT_INT16: np.int16,
+    DataType.DT_INT32: np.int32,
+    DataType.DT_INT64: np.int64,
+    DataType.DT_UINT8: np.uint8,
+    DataType.DT_UINT16: np.uint16,
+    DataType.DT_UINT32: np.uint32,
+    DataType.DT_UINT64: np.uint64,
+    DataType.DT_BOOL: np.bool_,
+    DataType.DT_COMPLEX64: np.complex64,
+    DataType.DT_COMPLEX128: np.complex128,
 }
 _DATA_TYPES: dict[np.dtype, int] = {
     np.dtype(numpy_type): number for number, numpy_type in _NUMPY_TYPES.items()
 }
 
 # The repeated field that holds values of each type; types that are not listed here use `int_val`.
-_VALUE_FIELDS = {
-    types_pb2.DT_FLOAT: "float_val",
-    types_pb2.DT_DOUBLE: "double_val",
-    types_pb2.DT_HALF: "half_val",
-    types_pb2.DT_INT64: "int64_val",
-    types_pb2.DT_UINT32: "uint32_val",
-    types_pb2.DT_UINT64: "uint64_val",
-    types_pb2.DT_BOOL: "bool_val",
-    types_pb2.DT_COMPLEX64: "scomplex_val",
-    types_pb2.DT_COMPLEX128: "dcomplex_val",
-    types_pb2.DT_STRING: "string_val",
+_VALUE_FIELDS: dict[int, str] = {
+    DataType.DT_FLOAT: "float_val",
+    DataType.DT_DOUBLE: "double_val",
+    DataType.DT_HALF: "half_val",
+    DataType.DT_INT64: "int64_val",
+    DataType.DT_UINT32: "uint32_val",
+    DataType.DT_UINT64: "uint64_val",
+    DataType.DT_BOOL: "bool_val",
+    DataType.DT_COMPLEX64: "scomplex_val",
+    DataType.DT_COMPLEX128: "dcomplex_val",
+    DataType.DT_STRING: "string_val",
 }
 
 # The largest length of a packed string whose varint takes one byte.
 _LAST_SHORT = 0x7F
 # Wire tag, field number and wire type 2, of the packed fields that hold the array's own bytes.
-_PACKED_TAGS = {types_pb2.DT_FLOAT: 5 << 3 | 2, types_pb2.DT_DOUBLE: 6 << 3 | 2}
+_PACKED_TAGS: dict[int, int] = {DataType.DT_FLOAT: 5 << 3 | 2, DataType.DT_DOUBLE: 6 << 3 | 2}
 # Maximum number of elements that a shape may claim and the message does not hold. TensorFlow
 # allocates whatever the shape says, so that a request of twenty bytes can take all memory.
 MAX_REPEATED = 2**20
@@ -58,7 +69,9 @@ MAX_REPEATED = 2**20
 
 def data_type_name(data_type: int) -> str:
     """Returns TensorFlow's name of a data type, such as `float` for DT_FLOAT."""
-    return types_pb2.DataType.Name(data_type)[len("DT_") :].lower()
+    if data_type > _REFERENCE:
+        return data_type_name(data_type - _REFERENCE) + "_ref"
+    return DataType(data_type).name[len("DT_") :].lower()
 
 
 def data_type_of(array: np.ndarray) -> int:
@@ -68,7 +81,7 @@ def data_type_of(array: np.ndarray) -> int:
       ValueError: If TensorFlow has no such type, or this module does not know it.
     """
     if array.dtype.kind in "OSU":
-        return types_pb2.DT_STRING
+        return DataType.DT_STRING
     if array.dtype not in _DATA_TYPES:
         raise ValueError(
             f"`dtype` must be a number, a bool or a string. Received: dtype={array.dtype}."
@@ -78,21 +91,21 @@ def data_type_of(array: np.ndarray) -> int:
 
 def is_readable(data_type: int) -> bool:
     """Returns whether this module reads tensors of a data type."""
-    return data_type == types_pb2.DT_STRING or data_type in _NUMPY_TYPES
+    return data_type == DataType.DT_STRING or data_type in _NUMPY_TYPES
 
 
-def num_values(tensor: tensor_pb2.TensorProto) -> int:
+def num_values(tensor: Any) -> int:
     """Returns how many elements the `*_val` field holds, whatever the shape says, without a copy.
 
     Args:
       tensor: Tensor whose type `is_readable`.
     """
     values = getattr(tensor, _VALUE_FIELDS.get(tensor.dtype, "int_val"))
-    is_complex = tensor.dtype in (types_pb2.DT_COMPLEX64, types_pb2.DT_COMPLEX128)
+    is_complex = tensor.dtype in (DataType.DT_COMPLEX64, DataType.DT_COMPLEX128)
     return len(values) // 2 if is_complex else len(values)
 
 
-def to_numpy(tensor: tensor_pb2.TensorProto) -> np.ndarray:
+def to_numpy(tensor: Any) -> np.ndarray:
     """Reads a tensor in either of its forms, `tensor_content` or the repeated `*_val` field.
 
     If a `*_val` field is shorter than the shape, its last value is repeated (zero if it is empty),
@@ -120,7 +133,7 @@ def to_numpy(tensor: tensor_pb2.TensorProto) -> np.ndarray:
     size = math.prod(shape)
     if not size:
         _require_proportion(shape, math.prod(dimension for dimension in shape if dimension))
-    if tensor.dtype == types_pb2.DT_STRING:
+    if tensor.dtype == DataType.DT_STRING:
         if not tensor.tensor_content and len(tensor.string_val) < size:
             _require_proportion(shape, size)
         return _string_values(tensor, size).reshape(shape)
@@ -142,7 +155,7 @@ def to_numpy(tensor: tensor_pb2.TensorProto) -> np.ndarray:
     return _repeat_last(values, size).reshape(shape)
 
 
-def write_numpy(tensor: tensor_pb2.TensorProto, array: np.ndarray) -> None:
+def write_numpy(tensor: Any, array: np.ndarray) -> None:
     """Writes an array into the `*_val` field of its type, the form of TensorFlow Serving's answers.
 
     Args:
@@ -155,20 +168,20 @@ def write_numpy(tensor: tensor_pb2.TensorProto, array: np.ndarray) -> None:
     data_type = data_type_of(array)
     _write_type(tensor, array, data_type)
     flat = array.reshape(-1)
-    if data_type == types_pb2.DT_STRING:
+    if data_type == DataType.DT_STRING:
         tensor.string_val.extend(_as_bytes(flat))
         return
     if data_type in _PACKED_TAGS:
         _write_packed(tensor, _PACKED_TAGS[data_type], flat)
         return
-    if data_type == types_pb2.DT_HALF:
+    if data_type == DataType.DT_HALF:
         flat = flat.view(np.uint16)
-    elif data_type in (types_pb2.DT_COMPLEX64, types_pb2.DT_COMPLEX128):
+    elif data_type in (DataType.DT_COMPLEX64, DataType.DT_COMPLEX128):
         flat = flat.view(flat.real.dtype)
     getattr(tensor, _VALUE_FIELDS.get(data_type, "int_val")).extend(flat.tolist())
 
 
-def write_compact(tensor: tensor_pb2.TensorProto, array: np.ndarray) -> None:
+def write_compact(tensor: Any, array: np.ndarray) -> None:
     """Writes an array into `tensor_content`, the form that is cheapest to read.
 
     Strings are packed as TensorFlow packs them (`port::EncodeStringList`): a request of 64 users
@@ -183,13 +196,13 @@ def write_compact(tensor: tensor_pb2.TensorProto, array: np.ndarray) -> None:
     """
     data_type = data_type_of(array)
     _write_type(tensor, array, data_type)
-    if data_type == types_pb2.DT_STRING:
+    if data_type == DataType.DT_STRING:
         tensor.tensor_content = _encode_strings(_as_bytes(array.reshape(-1)))
     else:
         tensor.tensor_content = array.tobytes()
 
 
-def _write_type(tensor: tensor_pb2.TensorProto, array: np.ndarray, data_type: int) -> None:
+def _write_type(tensor: Any, array: np.ndarray, data_type: int) -> None:
     tensor.dtype = data_type
     # The shape must be present for a scalar as well, where it is empty.
     tensor.tensor_shape.SetInParent()
@@ -210,7 +223,7 @@ def _as_bytes(flat: np.ndarray) -> list[bytes]:
     return [value.encode() if isinstance(value, str) else bytes(value) for value in values]
 
 
-def _write_packed(tensor: tensor_pb2.TensorProto, tag: int, flat: np.ndarray) -> None:
+def _write_packed(tensor: Any, tag: int, flat: np.ndarray) -> None:
     content = flat.astype(flat.dtype.newbyteorder("<"), copy=False).tobytes()
     if content:
         tensor.MergeFromString(bytes([tag]) + _varint(len(content)) + content)
@@ -225,11 +238,11 @@ def _varint(number: int) -> bytes:
     return bytes(encoded)
 
 
-def _read_packed(tensor: tensor_pb2.TensorProto, numpy_type: type) -> np.ndarray:
+def _read_packed(tensor: Any, numpy_type: type) -> np.ndarray:
     """Reads the values of a packed field from its bytes on the wire."""
     field = _VALUE_FIELDS[tensor.dtype]
     # A copy that has no other field: the array is at the end of its serialized bytes.
-    alone = tensor_pb2.TensorProto()
+    alone = type(tensor)()
     alone.CopyFrom(tensor)
     alone.DiscardUnknownFields()
     for other, _ in tensor.ListFields():
@@ -249,14 +262,14 @@ def _require_proportion(shape: list[int], size: int) -> None:
         )
 
 
-def _numeric_values(tensor: tensor_pb2.TensorProto, numpy_type: type) -> np.ndarray:
+def _numeric_values(tensor: Any, numpy_type: type) -> np.ndarray:
     if tensor.dtype in _PACKED_TAGS:
         return _read_packed(tensor, numpy_type)
     values = getattr(tensor, _VALUE_FIELDS.get(tensor.dtype, "int_val"))
-    if tensor.dtype == types_pb2.DT_HALF:
+    if tensor.dtype == DataType.DT_HALF:
         return np.array(values, dtype=np.uint32).astype(np.uint16).view(np.float16)
-    if tensor.dtype in (types_pb2.DT_COMPLEX64, types_pb2.DT_COMPLEX128):
-        part = np.float32 if tensor.dtype == types_pb2.DT_COMPLEX64 else np.float64
+    if tensor.dtype in (DataType.DT_COMPLEX64, DataType.DT_COMPLEX128):
+        part = np.float32 if tensor.dtype == DataType.DT_COMPLEX64 else np.float64
         return np.array(values[: len(values) // 2 * 2], dtype=part).view(numpy_type)
     if _VALUE_FIELDS.get(tensor.dtype) is None:
         return np.array(values, dtype=np.int32).astype(numpy_type)  # wraps as a C++ cast does
@@ -271,7 +284,7 @@ def _repeat_last(values: np.ndarray, size: int) -> np.ndarray:
     return repeated
 
 
-def _string_values(tensor: tensor_pb2.TensorProto, size: int) -> np.ndarray:
+def _string_values(tensor: Any, size: int) -> np.ndarray:
     if tensor.tensor_content:
         strings = _decode_strings(tensor.tensor_content, size)
     else:

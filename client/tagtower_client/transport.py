@@ -1,12 +1,14 @@
 """Transport of both clients: options of the channel, deadlines, and when to retry."""
 
+from __future__ import annotations
+
 import random
 import time
 from collections.abc import Iterator
 
 import grpc
 
-from serving.client.proxies import is_loopback
+from tagtower_client.proxies import is_loopback
 
 # A connection takes three round trips (TCP, TLS, HTTP/2's settings): three seconds, if one way
 # takes half a second. An attempt to reach a machine that hangs ends after this time, and another

@@ -1,8 +1,10 @@
 """The form of the table of signatures: what a row says of a tensor and of a signature.
 
-The rows are in `trainer.contract.signature_table`. No TensorFlow is imported: the client, which
+The rows are in `tagtower_client.signature_table`. No TensorFlow is imported: the client, which
 does without it, reads them as well.
 """
+
+from __future__ import annotations
 
 import dataclasses
 import enum

@@ -1,24 +1,26 @@
 """Conversion of users' features from Python values to padded tensors, as signatures take them.
 
-Line breaks in text values are replaced, as in the tables (`trainer.contract.line_breaks`).
+Line breaks in text values are replaced, as in the tables (`tagtower_client.line_breaks`).
 """
+
+from __future__ import annotations
 
 import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Union
 
 import numpy as np
 
-from serving.wire.serving_api import meta_graph_pb2, types_pb2
-from trainer.contract.features import weights_name
-from trainer.contract.line_breaks import one_line
+from tagtower_client.line_breaks import one_line
+from tagtower_client.messages import DataType
+from tagtower_client.signatures import weights_name
 
 # The smallest number that float32, the type of a request, rounds to infinity.
 _BEYOND_FLOAT32 = (2 - 2.0**-24) * 2.0**127
 
-FeatureValue = str | float | None | Sequence[str] | Sequence[float]
+FeatureValue = Union[str, float, None, Sequence[str], Sequence[float]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +36,7 @@ class InputSlot:
     is_list: bool
 
 
-def input_slots(definition: meta_graph_pb2.SignatureDef) -> dict[str, InputSlot]:
+def input_slots(definition: Any) -> dict[str, InputSlot]:
     """Reads which inputs a signature takes.
 
     Args:
@@ -46,7 +48,7 @@ def input_slots(definition: meta_graph_pb2.SignatureDef) -> dict[str, InputSlot]
     """
     return {
         name: InputSlot(
-            is_text=definition.inputs[name].dtype == types_pb2.DT_STRING,
+            is_text=definition.inputs[name].dtype == DataType.DT_STRING,
             is_list=len(definition.inputs[name].tensor_shape.dim) > 1,
         )
         for name in sorted(definition.inputs)
@@ -170,10 +172,32 @@ def to_nested_list_tensor(
     return _padded_text(name, lists, width).reshape(num_instances, num_lists, width)
 
 
+def to_bytes(name: str, values: Sequence[str]) -> list[bytes]:
+    """Encodes texts as UTF-8, with blanks in place of line breaks.
+
+    Args:
+      name: Name of the input, for error messages.
+      values: The texts.
+
+    Returns:
+      The texts as bytes.
+
+    Raises:
+      ValueError: If UTF-8 cannot hold a text.
+    """
+    joined = "".join(values)
+    if "\n" in joined or "\r" in joined:
+        values = list(map(one_line, values))
+    try:
+        return list(map(str.encode, values))
+    except UnicodeEncodeError as error:
+        raise _no_utf8(name, error) from error
+
+
 def _is_list(row: Any) -> bool:
     if type(row) is list:  # the usual case; `isinstance` takes ten times as long
         return True
-    return isinstance(row, Sequence | np.ndarray) and not isinstance(row, str | bytes)
+    return isinstance(row, (Sequence, np.ndarray)) and not isinstance(row, (str, bytes))
 
 
 def _are_text(values: Sequence[Any]) -> bool:
@@ -210,14 +234,7 @@ def _padded_text(name: str, rows: Sequence[Sequence[str]], width: int) -> np.nda
     """Returns an object array of bytes [len(rows), width], filled at once and not row by row."""
     tensor = np.full((len(rows), width), b"", object)
     values = list(itertools.chain.from_iterable(rows))
-    joined = "".join(values)
-    if "\n" in joined or "\r" in joined:
-        values = list(map(one_line, values))
-    try:
-        encoded = list(map(str.encode, values))
-    except UnicodeEncodeError as error:
-        raise _no_utf8(name, error) from error
-    tensor[_is_filled(rows, width)] = encoded
+    tensor[_is_filled(rows, width)] = to_bytes(name, values)
     return tensor
 
 
@@ -305,12 +322,12 @@ def _are_numbers(values: Sequence[Any], at_least: float = -_BEYOND_FLOAT32) -> b
 
 
 def _is_number(value: Any) -> bool:
-    is_real = isinstance(value, int | float | np.floating | np.integer)
+    is_real = isinstance(value, (int, float, np.floating, np.integer))
     return is_real and not isinstance(value, bool) and abs(value) < _BEYOND_FLOAT32
 
 
 def _is_nan(value: Any) -> bool:
-    return isinstance(value, float | np.floating) and bool(np.isnan(value))
+    return isinstance(value, (float, np.floating)) and bool(np.isnan(value))
 
 
 def _wrong_kind(position: int, name: str, kind: str, value: Any) -> ValueError:

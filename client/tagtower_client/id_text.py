@@ -30,11 +30,11 @@ def id_text(value: Any) -> str | None:
     """
     if isinstance(value, str):
         return value if value.strip() else None
-    if isinstance(value, bool | np.bool_):
+    if isinstance(value, (bool, np.bool_)):
         return None
-    if isinstance(value, int | np.integer):
+    if isinstance(value, (int, np.integer)):
         return str(int(value))
-    if isinstance(value, float | np.floating):
+    if isinstance(value, (float, np.floating)):
         number = float(value)
         is_exact = number.is_integer() and abs(number) <= LARGEST_EXACT_FLOAT
         return str(int(number)) if is_exact else None

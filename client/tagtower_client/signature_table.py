@@ -2,16 +2,18 @@
 
 From it come the inputs of the graphs and the check of their outputs
 (`trainer.contract.signature_specs`), the client's check of answers
-(`serving.client.answer_checks`) and the tables of docs/serving-signatures.md
+(`tagtower_client.answer_checks`) and the tables of docs/serving-signatures.md
 (`tfx_pipeline.reference.signatures`). How a signature is computed is not said here. Batch is the
 first dimension; strings, not ids, at the edge.
 """
 
+from __future__ import annotations
+
 import dataclasses
 
-from trainer.contract import signatures as s
-from trainer.contract.event_rows import EVENT_LISTS, FLAT_EVENTS
-from trainer.contract.signature_rows import (
+from tagtower_client import signatures as s
+from tagtower_client.event_rows import EVENT_LISTS, FLAT_EVENTS
+from tagtower_client.signature_rows import (
     WITH_CLICK_LOSS,
     WITH_DOMAINS,
     WITH_MEMORY,

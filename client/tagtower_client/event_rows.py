@@ -5,10 +5,12 @@ Flat, the events of all users follow one another and row lengths say whose they 
 callers who build tensors. An event without tags does not count, so it serves as padding.
 """
 
+from __future__ import annotations
+
 import dataclasses
 
-from trainer.contract import signatures as s
-from trainer.contract.signature_rows import (
+from tagtower_client import signatures as s
+from tagtower_client.signature_rows import (
     WITH_CATEGORIES,
     WITH_EVENT_WEIGHTS,
     Kind,

@@ -1,14 +1,14 @@
 """The blocking client of the model server."""
 
-import functools
-import time
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
 
 import grpc
 import numpy as np
 
-from serving.client.answers import (
+from tagtower_client.answers import (
+    EventInstances,
     Explanations,
     ItemScores,
     ModelVersion,
@@ -17,20 +17,12 @@ from serving.client.answers import (
     SimilarTags,
     TagScores,
 )
-from serving.client.channel_security import ChannelSecurity, SecuredTarget
-from serving.client.dialogues import (
-    Dialogue,
-    Dialogues,
-    Instances,
-    RemoteCall,
-    remote_methods,
-)
-from serving.client.errors import TagClientError, with_advice
-from serving.client.settings import ClientSettings
-from serving.client.transport import Attempts, channel_options, deadline_after
-from trainer.contract.signatures import SERVING_DEFAULT
-
-_Answer = TypeVar("_Answer")
+from tagtower_client.blocking_channel import BlockingChannel
+from tagtower_client.channel_security import ChannelSecurity
+from tagtower_client.dialogues import Dialogues, Instances
+from tagtower_client.event_tensors import EventsOfUsers, Profiles, Time
+from tagtower_client.settings import ClientSettings
+from tagtower_client.signatures import SERVING_DEFAULT
 
 
 class TagClient:
@@ -68,20 +60,15 @@ class TagClient:
     ):
         self.settings = ClientSettings(target, model_name, timeout_s, max_attempts, list_width)
         self._dialogues = Dialogues(model_name, list_width)
-        self._secured = SecuredTarget(target, credentials, security)
-        options = channel_options(target) + self._secured.options
-        self._channel = (
-            grpc.insecure_channel(target, options)
-            if self._secured.credentials is None
-            else grpc.secure_channel(target, self._secured.credentials, options)
-        )
-        self._methods = remote_methods(self._channel)
+        self._channel = BlockingChannel(self.settings, credentials, security)
 
     def retrieve(
         self,
         features: Instances,
         *,
         num_tags: int | None = None,
+        version: int | None = None,
+        label: str | None = None,
         timeout_s: float | None = None,
     ) -> Retrieval:
         """Asks for the tags of users.
@@ -94,6 +81,8 @@ class TagClient:
             strings, a domain is a list of strings, and `<domain>_weights` is a list of as many
             numbers (1 each, if left out). A feature that is left out is unknown or empty.
           num_tags: Maximum number of tags per user; None: as many as the model gives.
+          version: Number of the version to ask; None: the latest that is available.
+          label: Label of the version to ask, in place of its number; None: no label.
           timeout_s: Deadline in seconds; None: the client's deadline.
 
         Returns:
@@ -104,7 +93,9 @@ class TagClient:
             kind.
           TagClientError: If the call failed.
         """
-        return self._run(self._dialogues.retrieve(features, num_tags), timeout_s)
+        return self._channel.run(
+            self._dialogues.of(version, label).retrieve(features, num_tags), timeout_s
+        )
 
     def retrieve_filtered(
         self,
@@ -113,6 +104,8 @@ class TagClient:
         exclude_tags: Sequence[Sequence[str]] | None = None,
         allow_categories: Sequence[Sequence[str]] | None = None,
         num_tags: int | None = None,
+        version: int | None = None,
+        label: str | None = None,
         timeout_s: float | None = None,
     ) -> Retrieval:
         """Asks for the tags of users among those that are allowed.
@@ -125,6 +118,8 @@ class TagClient:
             list: all categories; None: all categories for every user. An unknown category has no
             tags.
           num_tags: Maximum number of tags per user; None: as many as the model gives.
+          version: Number of the version to ask; None: the latest that is available.
+          label: Label of the version to ask, in place of its number; None: no label.
           timeout_s: Deadline in seconds; None: the client's deadline.
 
         Returns:
@@ -136,16 +131,86 @@ class TagClient:
             value is of the wrong kind.
           TagClientError: If the call failed, or the version is so old that it has no filters.
         """
-        dialogue = self._dialogues.retrieve_filtered(
+        dialogue = self._dialogues.of(version, label).retrieve_filtered(
             features, exclude_tags, allow_categories, num_tags
         )
-        return self._run(dialogue, timeout_s)
+        return self._channel.run(dialogue, timeout_s)
+
+    def retrieve_events(
+        self,
+        events_of_users: EventsOfUsers,
+        profiles: Profiles = None,
+        at: Time = None,
+        *,
+        num_tags: int | None = None,
+        version: int | None = None,
+        label: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Retrieval:
+        """Asks for the tags of users by their events, from which the server makes the features.
+
+        Args:
+          events_of_users: Events of each user, in any order, one list per user. An event is a
+            mapping with `item_id`, `timestamp` (seconds since 1970, UTC, a `datetime`, or any other
+            form that the tables may have), `clicked` (0 or 1), `tags` of the item as the items
+            table has them, its `category` if the model lists categories, and optionally `weight`.
+          profiles: Profile features by name, one mapping or None per user; what is left out is
+            unknown. None: all are unknown.
+          at: Time to answer for, seconds or a `datetime`, UTC; events at or after it do not count.
+            None: now.
+          num_tags: Maximum number of tags per user; None: as many as the model gives.
+          version: Number of the version to ask; None: the latest that is available.
+          label: Label of the version to ask, in place of its number; None: no label.
+          timeout_s: Deadline in seconds; None: the client's deadline.
+
+        Returns:
+          The ranked tags of each user, and the version that answered.
+
+        Raises:
+          ValueError: If there is no user, an event lacks a field, or a value is of the wrong kind.
+          TagClientError: If the call failed, or the version takes no events.
+        """
+        dialogues = self._dialogues.of(version, label)
+        dialogue = dialogues.retrieve_events(events_of_users, profiles, at, num_tags)
+        return self._channel.run(dialogue, timeout_s)
+
+    def event_features(
+        self,
+        events_of_users: EventsOfUsers,
+        profiles: Profiles = None,
+        at: Time = None,
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        timeout_s: float | None = None,
+    ) -> EventInstances:
+        """Asks for the instances of users, which the other calls take, by their events.
+
+        Args:
+          events_of_users: Events of each user, as for `retrieve_events`.
+          profiles: Profile features of each user, as for `retrieve_events`.
+          at: Time to answer for, as for `retrieve_events`.
+          version: Number of the version to ask; None: the latest that is available.
+          label: Label of the version to ask, in place of its number; None: no label.
+          timeout_s: Deadline in seconds; None: the client's deadline.
+
+        Returns:
+          One instance per user, and the version that computed it.
+
+        Raises:
+          ValueError: If there is no user, an event lacks a field, or a value is of the wrong kind.
+          TagClientError: If the call failed, or the version takes no events.
+        """
+        dialogue = self._dialogues.of(version, label).event_features(events_of_users, profiles, at)
+        return self._channel.run(dialogue, timeout_s)
 
     def score_tags(
         self,
         features: Instances,
         tags: Sequence[Sequence[str]],
         *,
+        version: int | None = None,
+        label: str | None = None,
         timeout_s: float | None = None,
     ) -> TagScores:
         """Asks for the scores of tags that the caller names.
@@ -153,6 +218,8 @@ class TagClient:
         Args:
           features: One instance per user, as for `retrieve`.
           tags: Lists of tags to score, one list per user, as the model spells them.
+          version: Number of the version to ask; None: the latest that is available.
+          label: Label of the version to ask, in place of its number; None: no label.
           timeout_s: Deadline in seconds; None: the client's deadline.
 
         Returns:
@@ -164,13 +231,17 @@ class TagClient:
             value is of the wrong kind.
           TagClientError: If the call failed.
         """
-        return self._run(self._dialogues.score_tags(features, tags), timeout_s)
+        return self._channel.run(
+            self._dialogues.of(version, label).score_tags(features, tags), timeout_s
+        )
 
     def score_items(
         self,
         features: Instances,
         item_tags: Sequence[Sequence[Sequence[str]]],
         *,
+        version: int | None = None,
+        label: str | None = None,
         timeout_s: float | None = None,
     ) -> ItemScores:
         """Asks how likely users are to click items, which are described by their tags.
@@ -178,6 +249,8 @@ class TagClient:
         Args:
           features: One instance per user, as for `retrieve`.
           item_tags: Lists of items to score, one list per user; an item is the list of its tags.
+          version: Number of the version to ask; None: the latest that is available.
+          label: Label of the version to ask, in place of its number; None: no label.
           timeout_s: Deadline in seconds; None: the client's deadline.
 
         Returns:
@@ -189,13 +262,17 @@ class TagClient:
             value is of the wrong kind.
           TagClientError: If the call failed.
         """
-        return self._run(self._dialogues.score_items(features, item_tags), timeout_s)
+        return self._channel.run(
+            self._dialogues.of(version, label).score_items(features, item_tags), timeout_s
+        )
 
     def explain(
         self,
         features: Instances,
         tags: Sequence[str],
         *,
+        version: int | None = None,
+        label: str | None = None,
         timeout_s: float | None = None,
     ) -> Explanations:
         """Asks why tags have their scores.
@@ -207,6 +284,8 @@ class TagClient:
           features: One instance per tag to explain, as for `retrieve`; repeat an instance to
             explain several tags of one user.
           tags: One tag for each instance.
+          version: Number of the version to ask; None: the latest that is available.
+          label: Label of the version to ask, in place of its number; None: no label.
           timeout_s: Deadline in seconds; None: the client's deadline.
 
         Returns:
@@ -217,13 +296,17 @@ class TagClient:
             value is of the wrong kind.
           TagClientError: If the call failed, or the version is so old that it has no explanations.
         """
-        return self._run(self._dialogues.explain(features, tags), timeout_s)
+        return self._channel.run(
+            self._dialogues.of(version, label).explain(features, tags), timeout_s
+        )
 
     def similar_tags(
         self,
         tags: Sequence[str],
         *,
         num_tags: int | None = None,
+        version: int | None = None,
+        label: str | None = None,
         timeout_s: float | None = None,
     ) -> SimilarTags:
         """Asks for the nearest tags of tags, independent of any user.
@@ -231,6 +314,8 @@ class TagClient:
         Args:
           tags: Tags as the model spells them.
           num_tags: Maximum number of neighbours per tag; None: as many as the model gives.
+          version: Number of the version to ask; None: the latest that is available.
+          label: Label of the version to ask, in place of its number; None: no label.
           timeout_s: Deadline in seconds; None: the client's deadline.
 
         Returns:
@@ -240,7 +325,9 @@ class TagClient:
           ValueError: If `tags` is not a list of strings, or empty.
           TagClientError: If the call failed, or the version is so old that it has no neighbours.
         """
-        return self._run(self._dialogues.similar_tags(tags, num_tags), timeout_s)
+        return self._channel.run(
+            self._dialogues.of(version, label).similar_tags(tags, num_tags), timeout_s
+        )
 
     def predict(
         self,
@@ -248,6 +335,8 @@ class TagClient:
         signature_name: str = SERVING_DEFAULT,
         output_filter: Sequence[str] = (),
         *,
+        version: int | None = None,
+        label: str | None = None,
         timeout_s: float | None = None,
     ) -> Prediction:
         """Calls any signature of the model.
@@ -256,6 +345,8 @@ class TagClient:
           inputs: Arrays by input name: exactly the signature's inputs, with their types.
           signature_name: Name of the signature.
           output_filter: Names of the outputs to return; empty: all.
+          version: Number of the version to ask; None: the latest that is available.
+          label: Label of the version to ask, in place of its number; None: no label.
           timeout_s: Deadline in seconds; None: the client's deadline.
 
         Returns:
@@ -265,12 +356,21 @@ class TagClient:
           ValueError: If TensorFlow has no type for an array's type.
           TagClientError: If the call failed.
         """
-        return self._run(self._dialogues.predict(inputs, signature_name, output_filter), timeout_s)
+        return self._channel.run(
+            self._dialogues.of(version, label).predict(inputs, signature_name, output_filter),
+            timeout_s,
+        )
 
-    def model_status(self, *, timeout_s: float | None = None) -> tuple[ModelVersion, ...]:
+    def model_status(
+        self,
+        *,
+        version: int | None = None,
+        timeout_s: float | None = None,
+    ) -> tuple[ModelVersion, ...]:
         """Asks for the state of the model's versions.
 
         Args:
+          version: Number of the version to ask about; None: all. The servers ignore a label here.
           timeout_s: Deadline in seconds; None: the client's deadline.
 
         Returns:
@@ -279,44 +379,14 @@ class TagClient:
         Raises:
           TagClientError: If the call failed, or the server does not know the model.
         """
-        return self._run(self._dialogues.model_status(), timeout_s)
+        return self._channel.run(self._dialogues.of(version, None).model_status(), timeout_s)
 
     def close(self) -> None:
         """Closes the connection to the server."""
         self._channel.close()
 
-    def __enter__(self) -> "TagClient":
+    def __enter__(self) -> TagClient:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-    def _run(self, dialogue: Dialogue[_Answer], timeout_s: float | None) -> _Answer:
-        deadline = deadline_after(self.settings.timeout_s if timeout_s is None else timeout_s)
-        step = functools.partial(next, dialogue)
-        while True:
-            try:
-                call = step()
-            except StopIteration as end:
-                return end.value
-            try:
-                step = functools.partial(dialogue.send, self._call(call, deadline))
-            except TagClientError as error:
-                step = functools.partial(dialogue.throw, error)
-
-    def _call(self, call: RemoteCall, deadline: float) -> Any:
-        method = self._methods[call.method]
-        attempts = Attempts(self.settings.max_attempts, deadline)
-        while True:
-            try:
-                return method(
-                    call.request,
-                    timeout=attempts.timeout_s,
-                    metadata=call.metadata + self._secured.metadata(),
-                )
-            except grpc.RpcError as error:
-                pause = attempts.pause_after(error)
-                if pause is None:
-                    settings = self.settings
-                    raise with_advice(error, settings.target, settings.model_name) from error
-            time.sleep(pause)

@@ -4,14 +4,16 @@ A server may hold a model of somebody else whose signature has the same name. Wi
 caller would see an error of Python's about a missing key, or numbers read from another tensor.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 
 import grpc
 import numpy as np
 
-from serving.client.errors import TagClientError
-from trainer.contract.signature_rows import Export, Kind, TensorRow
-from trainer.contract.signature_table import signatures_of
+from tagtower_client.errors import TagClientError
+from tagtower_client.signature_rows import Export, Kind, TensorRow
+from tagtower_client.signature_table import signatures_of
 
 _SIGNATURES = signatures_of(Export.SERVABLE)
 # Kinds of arrays by type in the table; strings are object arrays of bytes.

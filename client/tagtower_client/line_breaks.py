@@ -5,6 +5,8 @@ line break. So tags, categories, values of profile features and item ids lose th
 here, when tables are read and when a caller computes features. No Arrow and no TensorFlow.
 """
 
+from __future__ import annotations
+
 import re
 
 _BREAKS = re.compile("[\r\n]+")
