@@ -132,13 +132,8 @@ def test_warmup_has_every_signature_with_its_inputs_and_serves(exports, kind):
     for request in records(version_dir):
         inputs = definitions[request.model_spec.signature_name].inputs
         assert set(request.inputs) == set(inputs)
-        flat = {row.name for row in FLAT_EVENTS if row.shape[:1] in (("events",), ("values",))}
-        is_flat = s.NUM_EVENTS in inputs
-        sizes = {
-            tensor.tensor_shape.dim[0].size
-            for name, tensor in request.inputs.items()
-            if not (is_flat and name in flat)
-        }
+        # It also refuses inputs with different numbers of rows, so the flat forms have equal ones.
+        sizes = {tensor.tensor_shape.dim[0].size for tensor in request.inputs.values()}
         assert sizes in ({1}, {3})
 
 
@@ -297,10 +292,12 @@ def test_joined_requests_are_answered_as_single_ones(exports, loaded):
     for request in records(exports.exact):
         tensors = {name: to_numpy(tensor) for name, tensor in request.inputs.items()}
         signature = loaded.signatures[request.model_spec.signature_name]
+        if "scann" in loaded.path and not signature.name.startswith(s.RETRIEVE):
+            continue  # the same graph in both exports
         if JoinRule(signature, True).is_joined and len(next(iter(tensors.values()))) > 1:
             largest[signature.name] = tensors
-    assert {s.RETRIEVE, s.SERVING_DEFAULT, s.EXPLAIN, s.SCORE_TAGS} <= set(largest)
-    assert s.RETRIEVE_EVENTS in largest
+    assert {s.RETRIEVE, s.RETRIEVE_EVENTS} <= set(largest)
+    assert "scann" in loaded.path or {s.SERVING_DEFAULT, s.EXPLAIN} <= set(largest)
     for name, tensors in largest.items():
         signature = loaded.signatures[name]
         singles = one_by_one(tensors)
