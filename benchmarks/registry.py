@@ -66,6 +66,16 @@ BENCHMARKS: Mapping[str, Entry] = {
     "serving": Entry(
         "benchmarks.serving", "gRPC and REST of the local server (MODEL_BASE_PATH=DIR)"
     ),
+    "servables": Entry(
+        "benchmarks.servables",
+        "a servable, or two in turns: load, memory (MODEL_BASE_PATH, OTHER_BASE_PATH)",
+    ),
+    "request-log": Entry(
+        "benchmarks.request_log", "every request logged beside none (MODEL_BASE_PATH=DIR)"
+    ),
+    "batching": Entry(
+        "benchmarks.batching", "1, 8, 64 callers with and without batching (MODEL_BASE_PATH=DIR)"
+    ),
     "filtered": Entry(
         "benchmarks.filtered", "retrieve_filtered beside retrieve: latency, recall (SIZE=TAGS)"
     ),

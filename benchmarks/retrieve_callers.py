@@ -8,7 +8,6 @@ in process and the others is the cost of server and wire.
 
 import dataclasses
 import http.client
-import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +19,7 @@ from benchmarks.echo_server import method_name
 from serving.inference_environment import INTRA_OP_VARIABLE, ONEDNN_VARIABLE
 
 TENSORFLOW, IN_PROCESS, ECHO, GRPC, REST = "tensorflow", "in_process", "echo", "grpc", "rest"
+FLOOR = "floor"
 _NUM_WARM_UP_CALLS = 20
 _VALUES_PER_DOMAIN = 30
 _SEED = 0
@@ -142,16 +142,24 @@ class TensorFlowCaller:
 
 
 class RemoteCaller:
-    """Calls the model server over gRPC and REST, and the server that computes nothing.
+    """Calls the model server over gRPC and REST, and the two servers that are its lower bounds.
 
     Args:
       port: Port of the model server for gRPC.
       rest_api_port: Port of the model server for REST.
       echo_port: Port of the server that computes nothing.
       asked: Users and sizes of requests.
+      floor_port: Port of the minimal server in C++; None: there is none.
     """
 
-    def __init__(self, port: int, rest_api_port: int, echo_port: int, asked: Asked):
+    def __init__(
+        self,
+        port: int,
+        rest_api_port: int,
+        echo_port: int,
+        asked: Asked,
+        floor_port: int | None = None,
+    ):
         import grpc
 
         from serving.client import TagClient
@@ -167,6 +175,9 @@ class RemoteCaller:
             REST: rest_retrieve(connection, asked.slots),
             ECHO: lambda batch: echoes[len(batch)](requests[len(batch)]),
         }
+        if floor_port is not None:
+            floor = TagClient(f"localhost:{floor_port}", timeout_s=_TIMEOUT_S)
+            self._retrieve[FLOOR] = floor.retrieve
 
     def calls(self, interface: str, batch_size: int, num_calls: int) -> Calls:
         """Times calls over one interface, one after the other."""
@@ -223,6 +234,8 @@ def rest_retrieve(
     connection: http.client.HTTPConnection, slots: Mapping[str, Any]
 ) -> Callable[[Sequence[Instance]], tuple[list[list[str]], list[list[float]]]]:
     """Returns the REST counterpart of `TagClient.retrieve`, on one connection that stays open."""
+    import orjson
+
     from tagtower_client.feature_tensors import to_tensors
     from trainer.contract import signatures as s
 
@@ -232,12 +245,12 @@ def rest_retrieve(
             "signature_name": s.RETRIEVE,
             "inputs": {name: _texts(array.tolist()) for name, array in tensors.items()},
         }
-        connection.request("POST", "/v1/models/default:predict", json.dumps(document))
+        connection.request("POST", "/v1/models/default:predict", orjson.dumps(document))
         response = connection.getresponse()
         body = response.read()
         if response.status != 200:
             raise RuntimeError(f"REST answered {response.status}: {body[:500]!r}")
-        outputs = json.loads(body)["outputs"]
+        outputs = orjson.loads(body)["outputs"]
         return outputs[s.TAGS], outputs[s.SCORES]
 
     return call

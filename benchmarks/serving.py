@@ -1,4 +1,4 @@
-"""Compares `retrieve` over gRPC and REST with calls in process and a server that does nothing.
+"""Compares `retrieve` over gRPC and REST with calls in process and with servers that do less.
 
 All take turns, round by round, so that a busy moment of the machine does not fall on one of them
 alone. Server and callers share the machine.
@@ -14,12 +14,14 @@ import numpy as np
 
 from benchmarks.batch_throughput import measure_batch_throughput
 from benchmarks.echo_server import EchoServer
+from benchmarks.floor_server import build_floor_server, floor_server
 from benchmarks.fresh_process import call_in_fresh_process
 from benchmarks.registry import Figures, Progress
 from benchmarks.resident_process import ResidentProcess
 from benchmarks.results import OUTPUT_DIR
 from benchmarks.retrieve_callers import (
     ECHO,
+    FLOOR,
     GRPC,
     IN_PROCESS,
     REST,
@@ -79,14 +81,19 @@ def run(progress: Progress) -> Figures:
         reply_bytes = {str(size): count for size, count in asked.reply_bytes.items()}
         echo = stack.enter_context(ResidentProcess(EchoServer, reply_bytes))
         server = stack.enter_context(local_server(base_path, logs / "serving-server.log"))
+        binary = build_floor_server(progress, OUTPUT_DIR)
+        floor_port = binary and stack.enter_context(
+            floor_server(binary, version, f"localhost:{server.port}", logs / "serving-floor.log")
+        )
         ports = (server.port, server.rest_api_port, echo.call("get_port"))
         clients = [
-            stack.enter_context(ResidentProcess(RemoteCaller, *ports, asked))
+            stack.enter_context(ResidentProcess(RemoteCaller, *ports, asked, floor_port))
             for _ in range(NUM_CLIENTS)
         ]
         for client in clients:
             client.wait()
-        measured = _take_turns(progress, tensorflow, in_process, clients)
+        interfaces = (ECHO, GRPC, REST) + ((FLOOR,) if floor_port else ())
+        measured = _take_turns(progress, tensorflow, in_process, clients, interfaces)
         figures: Figures = {
             "serving.num_tags": asked.num_tags,
             "serving.startup_seconds": server.startup_seconds,
@@ -121,6 +128,7 @@ def _take_turns(
     tensorflow: ResidentProcess,
     in_process: ResidentProcess,
     clients: Sequence[ResidentProcess],
+    interfaces: Sequence[str],
 ) -> Measured:
     """The calls of all ways, batch sizes and numbers of callers, round by round."""
     measured: dict[tuple[str, int, int], list[list[Calls]]] = {}
@@ -130,7 +138,7 @@ def _take_turns(
             for way, caller in ((TENSORFLOW, tensorflow), (IN_PROCESS, in_process)):
                 calls = [caller.call("calls", size, count)]
                 measured.setdefault((way, size, 1), []).append(calls)
-            for interface in (ECHO, GRPC, REST):
+            for interface in interfaces:
                 for num_clients in (1, NUM_CLIENTS):
                     futures = [
                         client.submit("calls", interface, size, count)
@@ -157,7 +165,7 @@ def flatten(measured: Measured) -> Figures:
         prefix = case if num_clients == 1 else f"{case}.clients_{num_clients}"
         for name, value in dataclasses.asdict(summary).items():
             figures[f"{prefix}.{name}"] = value
-        if interface not in (GRPC, REST):
+        if interface not in (FLOOR, GRPC, REST):
             continue
         for way in (TENSORFLOW, IN_PROCESS):
             floor = summaries[way, size, 1]
@@ -201,6 +209,7 @@ def table(figures: Figures) -> str:
                 (TENSORFLOW, "TensorFlow's call in process"),
                 (IN_PROCESS, "in process as served"),
                 (ECHO, "gRPC that does nothing"),
+                (FLOOR, "gRPC in C++, minimal"),
                 (GRPC, "gRPC"),
                 (REST, "REST"),
             ):

@@ -157,7 +157,7 @@ LEFT_OUT = {
     "serving/batch/input.py::_refuse_constant": "quoted in `The line is not JSON`",
     "serving/model_server/grpc/handlers.py::_with_errors": "gRPC's `abort` raises by itself",
     "The caller has gone.": "told to nobody",
-    "serving/model_server/rest/json_tensor.py::_format_error": CALLERS,
+    "serving/model_server/rest/json_tensor.py::format_error": CALLERS,
     "client/tagtower_client/feature_tensors.py::_wrong_kind": CALLERS,
     "client/tagtower_client/requirement.py::require": CALLERS,
     "client/tagtower_client/messages.py": "the table of messages in the same module",

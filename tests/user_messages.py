@@ -39,7 +39,7 @@ MAKERS = {
     "_refused": "`config` {2}.",
     "_refusal": "Every row of `data.tag_vectors` must {2}. Row … of … does not.",
     "_wrong_kind": "`…` of `features[…]` must be {2}.",
-    "_format_error": "JSON Value: … {1}",
+    "format_error": "JSON Value: … {1}",
     "FileNotFoundError": "{2}: {1}.",  # as `cli` prints an OSError
     "exit": "{1}",
     "warning": "{0}",

@@ -43,6 +43,8 @@ _OTHER_UNICODE = {
 }
 UTF8_MARK = b"\xef\xbb\xbf"
 _HEAD = 1 << 16
+_RECORD_NAME = "tfrecord"
+PART = ".part"  # of a file of a request log that a server has not closed
 # Maximum size of a line or a record; a user's features take a few kilobytes.
 MOST_INSTANCE_BYTES = 16 << 20
 _RECORD_HEADER = struct.Struct("<Q4x")  # length, its checksum
@@ -73,6 +75,29 @@ def input_files(pattern: str, name: str = "input") -> list[str]:
         names = sorted({os.path.basename(path) for path in others})
         received += f", which has only files that hold no data ({', '.join(names[:3])})"
     raise ValueError(f"`{name}` must match at least one file. Received: {received}.")
+
+
+def log_files(pattern: str) -> list[str]:
+    """Finds the files of a request log, those that are being written among them.
+
+    Args:
+      pattern: File, folder or glob.
+
+    Returns:
+      Paths of the files, sorted; empty: the pattern matches no file of records.
+
+    Raises:
+      ValueError: There are files of records and others.
+    """
+    found = find_data_files(pattern, with_unfinished=True)
+    names = {path for path in found if _RECORD_NAME in os.path.basename(path).lower()}
+    if names:
+        others = sorted({*input_files(pattern, "requests")} - names)
+        require(not others, "requests", "match files of one format", pattern)
+    # A folder that is listed while a file gets its name may show it twice.
+    return sorted(
+        path for path in names if not (path.endswith(PART) and path.removesuffix(PART) in names)
+    )
 
 
 def compression_of(path: str) -> str | None:

@@ -17,6 +17,11 @@ from serving.model_server.callers.limit_flags import (
     check_limit_flags,
     limit_arguments,
 )
+from serving.model_server.callers.request_log_flags import (
+    add_request_log_flags,
+    check_request_log_flags,
+    request_log_options,
+)
 from serving.model_server.callers.security_flags import (
     add_security_arguments,
     check_security,
@@ -27,12 +32,16 @@ from trainer.contract.file_system import open_file
 from trainer.contract.given_paths import path_flag, require_no_pattern
 
 if TYPE_CHECKING:
+    from serving.model_server.batching.parameters import BatchingParameters
     from serving.model_server.callers.transport_security import TransportSecurity
     from serving.model_server.server import ModelServer
 
 _logger = logging.getLogger("tagtower.model_server")
 
 _LOOK_S = 0.2
+_NUM_THREADS = 16
+# A caller whose request waits for its batch holds a thread.
+_MOST_BATCHING_THREADS = 128
 # Seconds after which a thread that computes in Python must release the GIL to the event loops:
 # Python's default of 5 ms is longer than most requests take.
 _SWITCH_S = 2e-4
@@ -68,8 +77,10 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
         "let a new label name a version that is not loaded yet",
     )
     add_switch(parser, "--enable_grpc_healthcheck_service", True, "the gRPC health service")
+    _add_batching_flags(parser)
     _add_thread_flags(parser)
     add_limit_flags(parser)
+    add_request_log_flags(parser)
     add_security_arguments(parser, add_switch)
 
 
@@ -119,19 +130,31 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_batching_flags(parser: argparse.ArgumentParser) -> None:
+    """Whether and how requests of several callers share a call."""
+    add_switch(parser, "--enable_batching", False, "join requests that come at a time")
+    parser.add_argument(
+        "--batching_parameters_file",
+        type=path_flag("batching_parameters_file"),
+        default="",
+        metavar="FILE",
+        help="file with a BatchingParameters as text, for --enable_batching",
+    )
+
+
 def _add_thread_flags(parser: argparse.ArgumentParser) -> None:
     """How much is done at a time."""
     parser.add_argument(
         "--grpc_max_threads",
         type=int,
-        default=16,
-        help="requests answered at a time over gRPC (default: %(default)s)",
+        help=f"requests answered at a time over gRPC (default: {_NUM_THREADS}; with "
+        f"--enable_batching two batches, at most {_MOST_BATCHING_THREADS})",
     )
     parser.add_argument(
         "--rest_api_num_threads",
         type=int,
-        default=16,
-        help="requests answered at a time over REST (default: %(default)s)",
+        help=f"requests answered at a time over REST (default: {_NUM_THREADS}, with "
+        "--enable_batching as for gRPC)",
     )
     parser.add_argument(
         "--tensorflow_intra_op_parallelism",
@@ -224,7 +247,7 @@ def _check(arguments: argparse.Namespace) -> None:
     check_limit_flags(arguments)
     for name in ("grpc_max_threads", "rest_api_num_threads"):
         value = getattr(arguments, name)
-        if value < 1:
+        if value is not None and value < 1:
             raise ValueError(f"`--{name}` must be positive. Received: --{name}={value}.")
     for name in (
         "model_config_file_poll_wait_seconds",
@@ -233,10 +256,16 @@ def _check(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, name)
         if value < 0:
             raise ValueError(f"`--{name}` must not be negative. Received: --{name}={value}.")
+    check_request_log_flags(arguments)
     check_security(arguments)
     for name in ("port", "rest_api_port"):
         check_port(name, getattr(arguments, name), arguments.host)
-    for name in ("model_config_file", "monitoring_config_file"):
+    if arguments.batching_parameters_file and not arguments.enable_batching:
+        raise ValueError(
+            "`--batching_parameters_file` must come with --enable_batching. Received: "
+            f"--batching_parameters_file={arguments.batching_parameters_file}."
+        )
+    for name in ("model_config_file", "monitoring_config_file", "batching_parameters_file"):
         if path := getattr(arguments, name):
             open_file(path).close()
 
@@ -255,6 +284,7 @@ def _load_server(arguments: argparse.Namespace, security: "TransportSecurity") -
     from serving.model_server.server import ModelServer
 
     config_file = arguments.model_config_file
+    log_options = request_log_options(arguments)
     try:
         models = (
             read_config_file(config_file)
@@ -263,6 +293,8 @@ def _load_server(arguments: argparse.Namespace, security: "TransportSecurity") -
         )
     except ServingError as error:
         raise ValueError(f"{config_file}: {error.message}") from error
+    batching = _batching(arguments)
+    num_threads = _num_threads(batching)
     return ModelServer(
         models,
         port=arguments.port,
@@ -273,13 +305,34 @@ def _load_server(arguments: argparse.Namespace, security: "TransportSecurity") -
         model_roots=arguments.model_roots,
         poll_wait_s=arguments.file_system_poll_wait_seconds,
         max_load_memory_mb=arguments.max_load_memory_mb,
-        max_workers=arguments.grpc_max_threads,
-        max_rest_workers=arguments.rest_api_num_threads,
+        log_options=log_options,
+        max_workers=arguments.grpc_max_threads or num_threads,
+        max_rest_workers=arguments.rest_api_num_threads or num_threads,
+        batching=batching,
         **limit_arguments(arguments),
         metrics_path=_metrics_path(arguments.monitoring_config_file),
         has_health_service=arguments.enable_grpc_healthcheck_service,
         allows_labels_for_unavailable=arguments.allow_version_labels_for_unavailable_models,
     )
+
+
+def _batching(arguments: argparse.Namespace) -> "BatchingParameters | None":
+    from serving.model_server.batching.parameters import (
+        BatchingParameters,
+        read_batching_parameters,
+    )
+
+    if not arguments.enable_batching:
+        return None
+    path = arguments.batching_parameters_file
+    return read_batching_parameters(path) if path else BatchingParameters()
+
+
+def _num_threads(batching: "BatchingParameters | None") -> int:
+    """Returns the number of threads that answer requests, unless the user says it."""
+    if batching is None:
+        return _NUM_THREADS
+    return max(_NUM_THREADS, min(2 * batching.most_rows, _MOST_BATCHING_THREADS))
 
 
 def _serve(server: "ModelServer", arguments: argparse.Namespace, stopping: _Stopping) -> None:

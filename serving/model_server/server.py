@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from serving.model_server.batching.parameters import BatchingParameters
+from serving.model_server.batching.scheduler import BatchScheduler
 from serving.model_server.callers.reload_guard import ReloadGuard
 from serving.model_server.callers.transport_security import TransportSecurity
 from serving.model_server.counts.metrics import DEFAULT_PATH, Metrics
@@ -19,6 +21,7 @@ from serving.model_server.ports import (
 )
 from serving.model_server.rest.api import RestApi
 from serving.model_server.rest.server import RestServer
+from serving.model_server.session.log_options import RequestLogOptions
 from serving.model_server.session.request_limits import MAX_BATCH_SIZE, RequestLimits
 
 # Largest size of a message that gRPC supports.
@@ -62,6 +65,9 @@ class ModelServer:
       model_roots: Folders below which a reload may load models; empty: the base paths of `models`.
       max_load_memory_mb: Estimated megabytes that a load may take; None: the memory that is
         available at that time; 0: no limit.
+      log_options: Size and age of the request logs' files, and what becomes of user ids; None: the
+        defaults.
+      batching: How requests are joined into batches; None: they are not.
 
     Attributes:
       manager: Manager of the models and their states.
@@ -94,10 +100,10 @@ class ModelServer:
         allows_reload: bool = False,
         model_roots: Sequence[str] = (),
         max_load_memory_mb: float | None = None,
+        log_options: RequestLogOptions | None = None,
+        batching: BatchingParameters | None = None,
     ):
-        for name, value in (("port", port), ("rest_api_port", rest_api_port)):
-            if value is not None:
-                check_range(name, value)
+        _check_ports(port, rest_api_port)
         _check_sizes(max_message_bytes, max_request_memory_mb)
         metrics = Metrics()
         self.manager = ModelManager(
@@ -106,11 +112,13 @@ class ModelServer:
             metrics=metrics,
             allows_labels_for_unavailable=allows_labels_for_unavailable,
             memory=LoadMemory(max_load_memory_mb),
+            log_options=log_options,
         )
         limits = RequestLimits(max_batch_size)
         guard = ReloadGuard(allows_reload, model_roots, models)
-        self._methods = service_methods(self.manager, metrics, limits, guard)
-        self._rest_api = RestApi(self.manager, metrics, metrics_path, limits)
+        self._batching = BatchScheduler(batching, metrics) if batching else None
+        self._methods = service_methods(self.manager, metrics, limits, guard, self._batching)
+        self._rest_api = RestApi(self.manager, metrics, metrics_path, limits, self._batching)
         self._host = numeric_address(host)
         self._security = security or TransportSecurity()
         self._port = port
@@ -126,8 +134,6 @@ class ModelServer:
         self._has_reflection = has_reflection
         self._channel_arguments = channel_arguments
         self._max_rest_workers = max_rest_workers or max_workers
-        self._max_requests = max_requests
-        self._max_message_bytes = max_message_bytes
         self._grpc_server: GrpcServer | None = None
         self._rest_server: RestServer | None = None
 
@@ -159,8 +165,8 @@ class ModelServer:
                     self._host,
                     self._rest_api_port,
                     max_workers=self._max_rest_workers,
-                    max_requests=self._max_requests,
-                    max_body_bytes=self._max_message_bytes,
+                    max_requests=self._grpc_limits.max_requests,
+                    max_body_bytes=self._grpc_limits.max_message_bytes,
                     max_memory_bytes=self._grpc_limits.max_memory_bytes,
                     security=self._security,
                 )
@@ -201,6 +207,8 @@ class ModelServer:
         """
         grpc_server, self._grpc_server = self._grpc_server, None
         rest_server, self._rest_server = self._rest_server, None
+        if self._batching:
+            self._batching.close()
         with ThreadPoolExecutor(2) as stopping:  # both servers at once, within one grace period
             stops = [
                 stopping.submit(server.stop, grace_s)
@@ -229,6 +237,12 @@ class ModelServer:
 
     def __exit__(self, *exception: object) -> None:
         self.stop()
+
+
+def _check_ports(port: int, rest_api_port: int | None) -> None:
+    for name, value in (("port", port), ("rest_api_port", rest_api_port)):
+        if value is not None:
+            check_range(name, value)
 
 
 def _check_sizes(max_message_bytes: int, max_request_memory_mb: int) -> None:

@@ -4,7 +4,8 @@ A traced function has a constant for every index of every slice, and a server re
 keeps it in memory, in every signature that calls the function. TensorFlow's own optimizer merges
 them when a session is made, for each signature anew and for seconds; here it is done once, when the
 servable is written. Values do not change: only operations that are equal and without a state are
-merged, and those whose results nobody reads are removed.
+merged, and those whose results nobody reads are removed. So are TensorFlow's notes of shapes that
+it infers itself: they are a fifth of the graph, of which a loaded version has several copies.
 """
 
 import os
@@ -18,6 +19,8 @@ from trainer.contract.file_system import open_file, remove_file
 from trainer.contract.whole_files import write_bytes
 
 _SAVED_MODEL = "saved_model.pb"
+# Attribute with the shapes of an operation's results; TensorFlow does not read it in a function.
+_SHAPES = "_output_shapes"
 # TensorFlow's checksum of the file as it was before; nothing reads it, and it would be wrong.
 _FINGERPRINT = "fingerprint.pb"
 
@@ -39,7 +42,7 @@ def compact_saved_model(directory: str) -> None:
 
 
 def compact_function(function: function_pb2.FunctionDef) -> None:
-    """Merges equal operations of a function and removes those without readers.
+    """Merges equal operations of a function; removes those without readers, and notes of shapes.
 
     Args:
       function: Definition of the function; it is changed in place.
@@ -47,6 +50,12 @@ def compact_function(function: function_pb2.FunctionDef) -> None:
     while _merge_equal(function):
         pass
     _remove_unread(function)
+    _remove_shapes(function)
+
+
+def _remove_shapes(function: function_pb2.FunctionDef) -> None:
+    for holder in (*function.node_def, *function.arg_attr.values()):
+        holder.attr.pop(_SHAPES, None)
 
 
 def _merge_equal(function: function_pb2.FunctionDef) -> bool:

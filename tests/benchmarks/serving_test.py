@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 
 from benchmarks import serving
-from benchmarks.retrieve_callers import ECHO, GRPC, IN_PROCESS, REST, TENSORFLOW, Calls
+from benchmarks.retrieve_callers import (
+    ECHO,
+    FLOOR,
+    GRPC,
+    IN_PROCESS,
+    REST,
+    TENSORFLOW,
+    Calls,
+)
 from benchmarks.serving import NUM_CALLS, NUM_CLIENTS, flatten, summarize, table
 from tests.report_keys import undocumented_keys, unwritten_keys
 
@@ -46,7 +54,7 @@ def test_summary_of_several_callers_takes_the_time_from_the_first_start_to_the_l
 def test_keys_and_table_cover_interfaces_batches_and_callers():
     measured = {(IN_PROCESS, size, 1): [[calls([0.002])]] for size in NUM_CALLS}
     measured |= {(TENSORFLOW, size, 1): [[calls([0.003])]] for size in NUM_CALLS}
-    for interface, seconds in ((ECHO, 0.0005), (GRPC, 0.0025), (REST, 0.004)):
+    for interface, seconds in ((ECHO, 0.0005), (FLOOR, 0.002), (GRPC, 0.0025), (REST, 0.004)):
         for size in NUM_CALLS:
             for num_clients in (1, NUM_CLIENTS):
                 callers = [calls([seconds]) for _ in range(num_clients)]
@@ -59,10 +67,11 @@ def test_keys_and_table_cover_interfaces_batches_and_callers():
     assert figures["serving.grpc.batch_64.share_of_tensorflow"] == pytest.approx(1.2)
     assert figures["serving.grpc.batch_64.share_of_in_process"] == pytest.approx(0.8)
     assert figures["serving.grpc.batch_64.clients_8.share_of_in_process"] == pytest.approx(6.4)
+    assert figures["serving.floor.batch_64.share_of_tensorflow"] == pytest.approx(1.5)
     assert figures["serving.rest.batch_1.clients_8.users_per_second"] == pytest.approx(2000)
     assert undocumented_keys(figures) == []
     # The other keys are not of calls.
     missing = unwritten_keys(figures, "benchmarks/serving.py")
     assert not [key for key in missing if key.startswith("serving.<")]
     # Two batch sizes: in process one caller alone, the others with one and with eight; the batch.
-    assert len(table(figures).splitlines()) == 2 + 2 * (2 + 3 * 2) + 1
+    assert len(table(figures).splitlines()) == 2 + 2 * (2 + 4 * 2) + 1

@@ -1,9 +1,12 @@
 """Both exports of a run: their ops, their warm-up records, and the same answers without Python."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +15,18 @@ import tensorflow as tf
 from tensorflow.python.saved_model import loader_impl
 from tensorflow_serving.apis import prediction_log_pb2
 
+from serving.model_server.batching.join_rules import JoinRule
+from serving.model_server.batching.parameters import BatchingParameters
+from serving.model_server.batching.scheduler import BatchScheduler
+from serving.model_server.counts.metrics import Metrics
 from serving.model_server.errors import ServingError
 from serving.model_server.models.load_memory import VersionSizes
 from serving.model_server.models.loading import load_servable
+from serving.model_server.session.predict import run_signature
+from serving.model_server.session.servable import Servable
 from tagtower_client.event_rows import FLAT_EVENTS
 from tagtower_client.feature_tensors import input_slots, to_tensors
+from tagtower_client.tensor_proto import to_numpy
 from tests.serving.native_program import (
     ENVIRONMENT,
     build_program,
@@ -203,6 +213,111 @@ def test_warmup_takes_the_answers_of_other_kernels(exports, onednn):
         env=environment,
     )
     assert finished.returncode == 0, finished.stderr
+
+
+# Batching.
+
+# No inputs; or, in the flat forms, inputs with other numbers of rows than users; or lists as wide
+# as those of the widest user of the batch.
+NOT_JOINED = {
+    s.CANDIDATES,
+    "__saved_model_init_op",
+    s.RETRIEVE_EVENTS_FLAT,
+    s.EVENT_FEATURES,
+    s.EVENT_FEATURES_FLAT,
+}
+
+
+@pytest.fixture(scope="module", params=["scann", "exact"])
+def loaded(request, exports):
+    servable = Servable(str(getattr(exports, request.param)))
+    yield servable
+    servable.close()
+
+
+def test_batch_is_the_first_dimension_of_every_signature_that_is_joined(loaded):
+    joined = {
+        name for name, signature in loaded.signatures.items() if JoinRule(signature, True).is_joined
+    }
+
+    assert joined == set(loaded.signatures) - NOT_JOINED
+    for name in joined:
+        signature = loaded.signatures[name]
+        slots = [*signature.inputs.values(), *signature.outputs.values()]
+        assert {slot.shape[0] for slot in slots} == {-1}, name
+    # The lists of these may have any width in a batch; the answers of the others are as wide.
+    assert {name for name in joined if is_padded(loaded.signatures[name])} >= {
+        s.RETRIEVE,
+        s.RETRIEVE_FILTERED,
+        s.RETRIEVE_EVENTS,
+        s.EMBED_USERS,
+    }
+
+
+def is_padded(signature) -> bool:
+    return all(min(slot.shape[1:], default=0) >= 0 for slot in signature.outputs.values())
+
+
+def one_by_one(tensors: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+    """Returns each row as a request of its own, with a list as wide as that user needs."""
+    singles = []
+    for row in range(len(next(iter(tensors.values())))):
+        single = {name: array[row : row + 1] for name, array in tensors.items()}
+        width = max(1, int(np.sum(single["clicked"] != b""))) if "clicked" in single else 1
+        for name in ("clicked", "clicked_weights"):
+            if name in single:
+                single[name] = single[name][:, :width]
+        singles.append(single)
+    return singles
+
+
+def call_joined(servable, signature, singles):
+    """Returns the answers of requests that wait for each other, and the number of batches."""
+    metrics = Metrics()
+    parameters = BatchingParameters(64, 3_600_000_000, pad_variable_length_inputs=True)
+    scheduler = BatchScheduler(parameters, metrics)
+    run = scheduler.runner(servable, "tags", lambda: True)
+    with ThreadPoolExecutor(len(singles)) as threads:
+        futures = [
+            threads.submit(run_signature, servable, signature, single, run=run)
+            for single in singles
+        ]
+        end = time.monotonic() + 60
+        while scheduler.num_waiting < len(singles):
+            assert time.monotonic() < end and not any(future.done() for future in futures)
+            time.sleep(0.001)
+        scheduler.close()
+        answers = [future.result() for future in futures]
+    found = re.search(r"processed_batch_size_count\{.*\} (\d+)", metrics.page())
+    return answers, int(found[1])
+
+
+def test_joined_requests_are_answered_as_single_ones(exports, loaded):
+    largest = {}
+    for request in records(exports.exact):
+        tensors = {name: to_numpy(tensor) for name, tensor in request.inputs.items()}
+        signature = loaded.signatures[request.model_spec.signature_name]
+        if JoinRule(signature, True).is_joined and len(next(iter(tensors.values()))) > 1:
+            largest[signature.name] = tensors
+    assert {s.RETRIEVE, s.SERVING_DEFAULT, s.EXPLAIN, s.SCORE_TAGS} <= set(largest)
+    assert s.RETRIEVE_EVENTS in largest
+    for name, tensors in largest.items():
+        signature = loaded.signatures[name]
+        singles = one_by_one(tensors)
+        shapes = {tuple(array.shape for array in single.values()) for single in singles}
+        assert len(shapes) > 1 or "clicked" not in tensors
+
+        answers, num_batches = call_joined(loaded, signature, singles)
+
+        assert num_batches == (1 if is_padded(signature) else len(shapes)), name
+        for single, answer in zip(singles, answers, strict=True):
+            expected = run_signature(loaded, signature, single)
+            for output, values in expected.items():
+                assert answer[output].shape == values.shape, (name, output)
+                if values.dtype == object:
+                    assert answer[output].tolist() == values.tolist(), (name, output)
+                else:
+                    np.testing.assert_allclose(answer[output], values, rtol=1e-5, atol=1e-5)
 
 
 # C.

@@ -1,11 +1,12 @@
 """`tagtower check-requests`: are requests distributed as the examples that training saw?"""
 
 import argparse
+import dataclasses
 import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from serving.batch.files import input_files
+from serving.batch.files import input_files, log_files
 from tfx_pipeline.commands.config_flags import add_config_flag, add_output_flag
 from tfx_pipeline.terminal.refusals import EXIT_NOT_PUSHED
 from trainer.contract.config_loader import require
@@ -14,6 +15,8 @@ from trainer.contract.given_paths import path_flag
 
 if TYPE_CHECKING:
     from tfx_pipeline.config.pipeline import PipelineConfig
+    from tfx_pipeline.evaluation.distributions import Comparison
+    from tfx_pipeline.evaluation.request_statistics import RequestStatistics
 
 _SPLIT = "train"
 _NUM_SHOWN = 3
@@ -28,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=path_flag("requests"),
         required=True,
         metavar="FILES",
-        help="file, folder or glob of logged requests: JSON lines of feature values by name",
+        help="file, folder or glob of logged requests: a request log of `tagtower serve`, or JSON "
+        "lines of feature values by name",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
@@ -44,14 +48,17 @@ def run(arguments: argparse.Namespace) -> int:
             "`validation.skew` must have a threshold for the features to compare. Received: none."
         )
     version, statistics = training_statistics(config)
-    input_files(arguments.requests, "requests")
+    if not log_files(arguments.requests):
+        input_files(arguments.requests, "requests")
     silence_imports()
     import tensorflow_data_validation as tfdv
 
-    from tfx_pipeline.evaluation.distributions import compare_requests, violations
+    from tfx_pipeline.evaluation.distributions import compare_requests
     from tfx_pipeline.evaluation.request_statistics import request_statistics
 
-    requests = request_statistics(arguments.requests, config.features)
+    requests = request_statistics(
+        arguments.requests, config.features, config.data.tag_normalization
+    )
     total = requests.num_requests + len(requests.rejected)
     if len(requests.rejected) > config.data.max_rejected_fraction * total:
         raise ValueError(
@@ -61,6 +68,13 @@ def run(arguments: argparse.Namespace) -> int:
     comparisons = compare_requests(
         requests.statistics, tfdv.load_stats_binary(statistics), config.validation.skew
     )
+    _show(version, requests, comparisons, arguments.json)
+    return EXIT_NOT_PUSHED if any(c.is_failed for c in comparisons) else 0
+
+
+def _show(
+    version: int, requests: "RequestStatistics", comparisons: "list[Comparison]", as_json: bool
+) -> None:
     rows: list[dict[str, Any]] = [
         {
             "feature": c.feature,
@@ -71,21 +85,31 @@ def run(arguments: argparse.Namespace) -> int:
         }
         for c in comparisons
     ]
-    if arguments.json:
-        facts = {"version": version, "num_requests": requests.num_requests}
-        print(json.dumps(facts | {"num_rejected": len(requests.rejected), "features": rows}))
+    if as_json:
+        facts = {
+            "version": version,
+            "num_requests": requests.num_requests,
+            "num_rejected": len(requests.rejected),
+            **dataclasses.asdict(requests.log),
+        }
+        print(json.dumps(facts | {"features": rows}))
     else:
+        from tfx_pipeline.evaluation.distributions import violations
         from tfx_pipeline.terminal.tables import format_table
 
         print(
             f"{requests.num_requests:,} requests ({len(requests.rejected)} more could not be read) "
             f"beside the training examples of version {version}"
         )
+        if any(dataclasses.astuple(requests.log)):
+            print(
+                f"request log: {requests.log.num_without_features:,} requests without features of "
+                f"users; {requests.log.num_cut_off:,} files that end in the middle of a record"
+            )
         header = list(rows[0])
         print(format_table(header, [[row[name] for name in header] for row in rows]))
         for line in violations(comparisons, "validation.skew", failed=True):
             print(f"  - {line}")
-    return EXIT_NOT_PUSHED if any(c.is_failed for c in comparisons) else 0
 
 
 def training_statistics(config: "PipelineConfig") -> tuple[int, str]:

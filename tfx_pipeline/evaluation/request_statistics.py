@@ -1,8 +1,9 @@
 """Statistics of logged requests, in the form of the training examples' statistics.
 
 A request is what a client sends: feature values by name, one JSON object per line, like the
-instances of batch prediction. A feature that is left out has the value that the server would use:
-an unknown profile feature, an empty list, a weight of 1.
+instances of batch prediction; or a user in the request log of a model server. A feature that is
+left out has the value that the server would use: an unknown profile feature, an empty list, a
+weight of 1.
 """
 
 import dataclasses
@@ -13,12 +14,15 @@ import tensorflow_data_validation as tfdv
 from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
+from serving.batch.files import log_files
 from serving.batch.input import JSON_LINES, InstanceReader, Rejected, find_shards
+from tfx_pipeline.evaluation.logged_requests import LogCounts, LogReader
 from trainer.contract.arrow import pa
 from trainer.contract.batches import batched
 from trainer.contract.config_loader import require
 from trainer.contract.features import SNAPSHOT_TIME, USER_ID, FeatureSpec, weights_name
 from trainer.contract.history import MAX_WEIGHT, is_profile_number, unknown_value
+from trainer.contract.tag_normalization import TagNormalization
 
 _SHARD_BYTES = 1 << 40  # one shard per file: they are read one after the other
 _BATCH_ROWS = 8_192
@@ -34,19 +38,24 @@ class RequestStatistics:
       statistics: Statistics in the form of TensorFlow Data Validation.
       num_requests: Number of requests that were read.
       rejected: Reasons of the rejected requests, one for each.
+      log: What a request log holds beside users.
     """
 
     statistics: statistics_pb2.DatasetFeatureStatisticsList
     num_requests: int
     rejected: tuple[str, ...]
+    log: LogCounts = dataclasses.field(default_factory=LogCounts)
 
 
-def request_statistics(pattern: str, spec: FeatureSpec) -> RequestStatistics:
+def request_statistics(
+    pattern: str, spec: FeatureSpec, tag_normalization: TagNormalization | None = None
+) -> RequestStatistics:
     """Reads logged requests and computes their statistics.
 
     Args:
-      pattern: File, folder or glob of JSON lines, compressed or not.
+      pattern: File, folder or glob of JSON lines, compressed or not, or of a request log.
       spec: Feature specification of the model.
+      tag_normalization: How the tags of logged events are normalised; None: as by default.
 
     Returns:
       The statistics of the requests.
@@ -55,12 +64,13 @@ def request_statistics(pattern: str, spec: FeatureSpec) -> RequestStatistics:
       ValueError: There is no file, a file is truncated, or no request can be read.
     """
     rejected: list[str] = []
+    log = LogReader(spec, tag_normalization or TagNormalization())
     options = tfdv.StatsOptions()
     generators = stats_impl.get_generators(options, in_memory=True)
     accumulators = [generator.create_accumulator() for generator in generators]
     num_requests = 0
     # These are the generators that TFDV runs on Beam; requests are read here, a batch at a time.
-    for batch in _batches(_read(pattern, spec, rejected), spec):
+    for batch in _batches(_read(pattern, spec, log, rejected), spec):
         num_requests += batch.num_rows
         accumulators = [
             generator.add_input(accumulator, batch)
@@ -68,7 +78,7 @@ def request_statistics(pattern: str, spec: FeatureSpec) -> RequestStatistics:
         ]
     require(num_requests > 0, "requests", "hold a request that can be read", pattern)
     statistics = stats_impl.extract_statistics_output(accumulators, generators)
-    return RequestStatistics(statistics, num_requests, tuple(rejected))
+    return RequestStatistics(statistics, num_requests, tuple(rejected), log.counts)
 
 
 def request_values(features: Mapping[str, Any], spec: FeatureSpec) -> dict[str, Any]:
@@ -117,20 +127,33 @@ def request_values(features: Mapping[str, Any], spec: FeatureSpec) -> dict[str, 
     return values
 
 
-def _read(pattern: str, spec: FeatureSpec, rejected: list[str]) -> Iterator[dict[str, Any]]:
+def _read(
+    pattern: str, spec: FeatureSpec, log: LogReader, rejected: list[str]
+) -> Iterator[dict[str, Any]]:
     """Yields the values of each valid request; adds the reasons of the others to `rejected`."""
+    for features in _features(pattern, spec, log):
+        if isinstance(features, str):
+            rejected.append(features)
+            continue
+        try:
+            yield request_values(features, spec)
+        except ValueError as error:
+            rejected.append(str(error))
+
+
+def _features(pattern: str, spec: FeatureSpec, log: LogReader) -> Iterator[Mapping[str, Any] | str]:
+    """Yields the features of each request, or the reason why it cannot be read."""
+    paths = log_files(pattern)
+    for path in paths:
+        yield from log.read(path)
+    if paths:
+        return
     singles = {feature.name for feature in spec.singles}
     is_list = {name: name not in singles for name in spec.raw_names}
     reader = InstanceReader(JSON_LINES, None, _NOT_FEATURES, is_list)
     for shard in find_shards(pattern, JSON_LINES, _SHARD_BYTES, "requests")[1]:
         for instance in reader.read(shard):
-            if isinstance(instance, Rejected):
-                rejected.append(instance.reason)
-                continue
-            try:
-                yield request_values(instance.features, spec)
-            except ValueError as error:
-                rejected.append(str(error))
+            yield instance.reason if isinstance(instance, Rejected) else instance.features
 
 
 def _batches(rows: Iterable[dict[str, Any]], spec: FeatureSpec) -> Iterator[pa.RecordBatch]:

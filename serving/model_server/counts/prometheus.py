@@ -12,6 +12,9 @@ from typing import Generic, TypeVar
 
 # Buckets of TensorFlow Serving: Exponential(10, 1.8, 33).
 LATENCY_BUCKETS = tuple(10 * 1.8**power for power in range(33))
+# Buckets of its batching: Exponential(100, 1.2, 52) for times, Exponential(1, 2, 14) for sizes.
+QUEUE_BUCKETS = tuple(100 * 1.2**power for power in range(52))
+SIZE_BUCKETS = tuple(2.0**power for power in range(14))
 
 # Maximum number of label sets of a metric, so that they fill neither the memory nor the page.
 _MAX_CHILDREN = 1000
@@ -37,16 +40,21 @@ class CounterChild:
 
 
 class HistogramChild:
-    """The observations of one set of label values."""
+    """The observations of one set of label values.
 
-    def __init__(self) -> None:
+    Args:
+      buckets: Upper limits of the buckets, rising; a last bucket takes all larger values.
+    """
+
+    def __init__(self, buckets: Sequence[float] = LATENCY_BUCKETS) -> None:
         self._lock = threading.Lock()
-        self._counts = [0] * (len(LATENCY_BUCKETS) + 1)
+        self._buckets = buckets
+        self._counts = [0] * (len(buckets) + 1)
         self._sum = 0.0
 
     def observe(self, value: float) -> None:
         """Adds an observed value to its bucket."""
-        bucket = bisect.bisect_right(LATENCY_BUCKETS, value)
+        bucket = bisect.bisect_right(self._buckets, value)
         with self._lock:
             self._counts[bucket] += 1
             self._sum += value
@@ -56,7 +64,7 @@ class HistogramChild:
         with self._lock:
             counts, total = list(self._counts), self._sum
         lines, cumulative = [], 0
-        limits = [f"{limit:.6g}" for limit in LATENCY_BUCKETS] + ["+Inf"]
+        limits = [f"{limit:.6g}" for limit in self._buckets] + ["+Inf"]
         for limit, count in zip(limits, counts, strict=True):
             cumulative += count
             with_limit = ",".join([*labels, f'le="{limit}"'])
@@ -92,10 +100,21 @@ class _Family(Generic[_Child]):
                 child = self._children.setdefault(values, self._new_child())
         return child
 
-    def keep(self, first_values: Collection[str]) -> None:
-        """Removes the children whose first label has none of the given values."""
+    def keep(
+        self, first_values: Collection[str | tuple[str, ...]], num_labels: int | None = None
+    ) -> None:
+        """Removes the children whose first label has none of the given values.
+
+        Args:
+          first_values: Values to keep.
+          num_labels: Number of labels that a value, a tuple, is of; None: of the first one alone.
+        """
         with self._lock:
-            kept = {key: child for key, child in self._children.items() if key[0] in first_values}
+            kept = {
+                key: child
+                for key, child in self._children.items()
+                if (key[0] if num_labels is None else key[:num_labels]) in first_values
+            }
             if len(kept) < len(self._children):
                 self._children = kept
 
@@ -126,15 +145,18 @@ class Counter(_Family[CounterChild]):
 
 
 class Histogram(_Family[HistogramChild]):
-    """A metric of observed values, in microseconds.
+    """A metric of observed values, such as microseconds.
 
     Args:
       name: Name of the metric on the page.
       label_names: Names of its labels.
+      buckets: Upper limits of the buckets, rising.
     """
 
-    def __init__(self, name: str, label_names: Sequence[str]):
-        super().__init__(name, label_names, "histogram", HistogramChild)
+    def __init__(
+        self, name: str, label_names: Sequence[str], buckets: Sequence[float] = LATENCY_BUCKETS
+    ):
+        super().__init__(name, label_names, "histogram", lambda: HistogramChild(buckets))
 
 
 def _escape(value: str) -> str:

@@ -190,6 +190,8 @@ class GrpcServer:
         self._num_under_way += 1
         answer = await self._compute(method, message, call)
         self._count_unread(len(answer), context)
+        if call.answer_metadata:
+            context.set_trailing_metadata(call.answer_metadata)
         return answer
 
     def _count_unread(self, size: int, context: grpc.aio.ServicerContext) -> None:

@@ -11,19 +11,24 @@ from tensorflow_serving.apis import (
     get_model_status_pb2,
     inference_pb2,
     model_management_pb2,
+    model_pb2,
     predict_pb2,
     regression_pb2,
 )
 
+from serving.model_server.batching.scheduler import BatchScheduler
 from serving.model_server.callers.reload_guard import ReloadGuard
+from serving.model_server.counts.answered_by import AnsweredBy
 from serving.model_server.counts.metrics import Metrics
 from serving.model_server.errors import ServingError, invalid_argument, unimplemented
 from serving.model_server.grpc.message_cost import predict_request_cost, worst_cost
 from serving.model_server.models.manager import ModelManager
 from serving.model_server.models.model_config import read_model_configs
 from serving.model_server.models.model_info import model_metadata, model_status
-from serving.model_server.session.predict import predict
+from serving.model_server.session.inference import Inference
+from serving.model_server.session.predict import DEFAULT_SIGNATURE, Run, predict
 from serving.model_server.session.request_limits import RequestLimits
+from serving.model_server.session.servable import Servable
 from tagtower_client.tensor_proto import COMPACT_ANSWER, write_compact, write_numpy
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
@@ -36,11 +41,16 @@ class Call:
     Attributes:
       metadata: Metadata of the call, pairs of key and value.
       is_active: Whether the caller still waits for the answer.
+      answer_metadata: Metadata of the answer, sent after it.
+      on_answered: Function that gets the bytes of the message and of its answer; None: nobody
+        wants them.
     """
 
     def __init__(self, metadata: Sequence[tuple[str, str | bytes]]):
         self.metadata = metadata
         self.is_active = True
+        self.answer_metadata: Sequence[tuple[str, str]] = ()
+        self.on_answered: Callable[[bytes, bytes], None] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +73,11 @@ class Method:
 
 
 def service_methods(
-    manager: ModelManager, metrics: Metrics, limits: RequestLimits, guard: ReloadGuard
+    manager: ModelManager,
+    metrics: Metrics,
+    limits: RequestLimits,
+    guard: ReloadGuard,
+    batching: BatchScheduler | None = None,
 ) -> dict[str, Method]:
     """Returns the methods of both services.
 
@@ -72,11 +86,12 @@ def service_methods(
       metrics: Counts of requests.
       limits: Limits on the cost of a Predict request.
       guard: Guard that checks reloads.
+      batching: Scheduler that joins requests; None: each is computed by itself.
 
     Returns:
       Methods by full name, such as `/tensorflow.serving.ModelService/GetModelStatus`.
     """
-    prediction = _PredictionService(manager, metrics, limits)
+    prediction = _PredictionService(manager, metrics, limits, batching)
     model = _ModelService(manager, guard)
     services: Mapping[str, Mapping[str, Method]] = {
         PREDICTION_SERVICE: {
@@ -89,9 +104,9 @@ def service_methods(
             "GetModelMetadata": Method(
                 get_model_metadata_pb2.GetModelMetadataRequest, prediction.metadata
             ),
-            "Classify": _not_here("Classify", classification_pb2.ClassificationRequest),
-            "Regress": _not_here("Regress", regression_pb2.RegressionRequest),
-            "MultiInference": _not_here("MultiInference", inference_pb2.MultiInferenceRequest),
+            "Classify": Method(classification_pb2.ClassificationRequest, prediction.classify),
+            "Regress": Method(regression_pb2.RegressionRequest, prediction.regress),
+            "MultiInference": Method(inference_pb2.MultiInferenceRequest, prediction.infer),
         },
         MODEL_SERVICE: {
             "GetModelStatus": Method(get_model_status_pb2.GetModelStatusRequest, model.status),
@@ -108,12 +123,19 @@ def service_methods(
 
 
 class _PredictionService:
-    """Answers Predict and GetModelMetadata; the calls that take tf.Example are not implemented."""
+    """Answers Predict, GetModelMetadata, and the calls that take tf.Example."""
 
-    def __init__(self, manager: ModelManager, metrics: Metrics, limits: RequestLimits):
+    def __init__(
+        self,
+        manager: ModelManager,
+        metrics: Metrics,
+        limits: RequestLimits,
+        batching: BatchScheduler | None,
+    ):
         self._manager = manager
         self._metrics = metrics
         self._limits = limits
+        self._batching = batching
 
     def predict(self, request: predict_pb2.PredictRequest, call: Call) -> Any:
         """Runs a signature on the request's tensors."""
@@ -121,19 +143,80 @@ class _PredictionService:
         spec = request.model_spec
         is_compact = COMPACT_ANSWER in call.metadata
         write = write_compact if is_compact else write_numpy
+        by = AnsweredBy(spec.name, spec.version_label)
         try:
             if not request.HasField("model_spec"):
                 raise invalid_argument("Missing ModelSpec")
             with self._manager.acquire(spec) as lease:
-                response = predict(lease.servable, lease.version, request, write, self._limits)
+                by.version = str(lease.version)
+                by.signature = _signature_of(lease.servable, spec.signature_name)
+                run = self._runner(lease.servable, spec.name, call)
+                response = predict(lease.servable, lease.version, request, write, self._limits, run)
+        except ServingError as error:
+            self._metrics.count_error(spec.name, error.code.name)
+            self._metrics.count_answered_by(by, "GRPC", error.code.name)
+            raise
+        seconds = time.perf_counter() - start
+        self._metrics.count_answer(spec.name, "Predict", "GRPC", seconds)
+        self._metrics.count_answered_by(by, "GRPC", "OK", seconds)
+        call.answer_metadata = by.pairs()
+        call.on_answered = self._logging(response.model_spec)
+        return response
+
+    def _logging(self, spec: model_pb2.ModelSpec) -> Callable[[bytes, bytes], None] | None:
+        """Returns a function that logs an answered request; None: it is not logged."""
+        log = self._manager.request_log(spec.name)
+        if log is None or not log.is_sampled():
+            return None
+        answered = model_pb2.ModelSpec()  # a copy, as a part keeps the whole answer in memory
+        answered.CopyFrom(spec)
+        return lambda request, response: log.add(
+            answered, lambda: (request, response), len(request) + len(response)
+        )
+
+    def classify(self, request: Any, call: Call) -> Any:
+        """Runs a signature that classifies on the request's examples."""
+        return self._infer("Classify", request, request, call, Inference.classify)
+
+    def regress(self, request: Any, call: Call) -> Any:
+        """Runs a signature that regresses on the request's examples."""
+        return self._infer("Regress", request, request, call, Inference.regress)
+
+    def infer(self, request: Any, call: Call) -> Any:
+        """Runs several signatures on the request's examples."""
+        first = inference_pb2.InferenceTask(model_spec={})
+        if request.tasks and request.tasks[0].HasField("model_spec"):
+            first = request.tasks[0]
+        return self._infer("MultiInference", request, first, call, Inference.infer)
+
+    def _infer(
+        self,
+        api: str,
+        request: Any,
+        named: Any,
+        call: Call,
+        answer: Callable[[Inference, Any], Any],
+    ) -> Any:
+        """Answers a request for examples with the version that `named.model_spec` names."""
+        start = time.perf_counter()
+        spec = named.model_spec
+        try:
+            if not named.HasField("model_spec"):
+                raise invalid_argument("Missing ModelSpec")
+            with self._manager.acquire(spec) as lease:
+                run = self._runner(lease.servable, spec.name, call)
+                inference = Inference(lease.servable, lease.version, self._limits, run)
+                response = answer(inference, request)
         except ServingError as error:
             self._metrics.count_error(spec.name, error.code.name)
             raise
-        self._metrics.count_answer(spec.name, "Predict", "GRPC", time.perf_counter() - start)
-        log = self._manager.request_log(spec.name)
-        if log is not None and log.is_sampled():
-            log.add(request, response)
+        self._metrics.count_answer(spec.name, api, "GRPC", time.perf_counter() - start)
         return response
+
+    def _runner(self, servable: Servable, model_name: str, call: Call) -> Run | None:
+        if self._batching is None:
+            return None
+        return self._batching.runner(servable, model_name, lambda: call.is_active)
 
     def metadata(self, request: Any, call: Call) -> Any:
         """Returns the signatures of a model."""
@@ -167,8 +250,7 @@ class _ModelService:
         return response
 
 
-def _not_here(name: str, request_type: Any) -> Method:
-    def answer(request: Any, call: Call) -> Any:
-        raise unimplemented(f"{name} is not implemented by this local model server.")
-
-    return Method(request_type, answer)
+def _signature_of(servable: Servable, name: str) -> str:
+    """Returns the signature that a request names; empty: there is none of this name."""
+    name = name or DEFAULT_SIGNATURE
+    return name if name in servable.signatures else ""

@@ -63,6 +63,8 @@ class Work:
             if self.request is None:
                 self.request = parse_message(request_type, self.message)
             self.result = self.method.answer(self.request, self._call).SerializeToString()
+            if self._call.on_answered is not None:
+                self._call.on_answered(self.message, self.result)
         except ServingError as error:
             # A new error, because the traceback of the caught one holds the request.
             self.error = ServingError(error.code, error.message)

@@ -24,9 +24,9 @@ from trainer.contract.file_system import file_size, files_below, is_folder, open
 
 _MB = 1e6
 # A first load also initialises what all versions share; a later one takes some 30 MB less.
-_FIXED_BYTES = 85e6
+_FIXED_BYTES = 60e6
 # Memory of a graph's node in Python, in the session, and in the graphs of the signatures.
-_BYTES_PER_NODE = 17e3
+_BYTES_PER_NODE = 16e3
 # Memory per byte of a table; ScaNN makes one more copy, and a temporary one meanwhile.
 _PER_VARIABLE_BYTE = 2.2
 _PER_VARIABLE_BYTE_SCANN = 4.2
@@ -97,7 +97,7 @@ class LoadMemory:
         """
         misfit = self._misfit(path)
         if misfit is not None:
-            _return_free_memory()
+            return_free_memory()
             misfit = self._misfit(path)
         if misfit is not None:
             raise misfit
@@ -133,11 +133,11 @@ class LoadMemory:
         return AvailableMemory(self._max_mb * _MB, "--max_load_memory_mb")
 
 
-def _return_free_memory() -> None:
-    """Returns the freed memory of unloaded versions to the system.
+def return_free_memory() -> None:
+    """Returns freed memory to the system, which takes some milliseconds.
 
-    The C allocator keeps it, for a servable of this project all of its 150 MB: every second push
-    would seem too large.
+    The C allocator keeps what unloaded versions freed, for a servable of this project nearly all of
+    it: every second push would seem too large. It also keeps what a load needed for a moment.
     """
     with contextlib.suppress(OSError, AttributeError):  # not glibc
         ctypes.CDLL(None).malloc_trim(0)

@@ -9,7 +9,7 @@ import grpc
 
 from serving.model_server.counts.metrics import Metrics
 from serving.model_server.errors import ServingError
-from serving.model_server.models.load_memory import LoadMemory
+from serving.model_server.models.load_memory import LoadMemory, return_free_memory
 from serving.model_server.models.warmup import replay_warmup
 from serving.model_server.session.servable import Servable
 from trainer.contract.manifest import MANIFEST_FILE, DamagedFolderError, check_manifest
@@ -61,6 +61,7 @@ def load_servable(
     finally:
         if metrics and num_records:
             metrics.observe_warmup(path, status.name, time.monotonic() - start)
+    return_free_memory()
     return servable
 
 

@@ -16,6 +16,7 @@ from serving.model_server.models.model_config import ModelConfig
 from serving.model_server.models.version_labels import VersionLabels
 from serving.model_server.models.version_lifecycle import ServedModel
 from serving.model_server.models.version_state import VersionState
+from serving.model_server.session.log_options import RequestLogOptions
 from serving.model_server.session.request_log import RequestLog
 
 _logger = logging.getLogger("tagtower.model_server")
@@ -36,6 +37,7 @@ class ModelManager:
       metrics: Counts of loads and calls.
       allows_labels_for_unavailable: Whether a new label may name a version that is not available.
       memory: Memory limit of loads; None: the memory that is available.
+      log_options: What holds for the request logs of all models; None: the defaults.
 
     Raises:
       ValueError: If two models have the same name, or `poll_wait_s` is negative.
@@ -49,6 +51,7 @@ class ModelManager:
         metrics: Metrics | None = None,
         allows_labels_for_unavailable: bool = False,
         memory: LoadMemory | None = None,
+        log_options: RequestLogOptions | None = None,
     ):
         if poll_wait_s < 0:
             raise ValueError(
@@ -68,6 +71,7 @@ class ModelManager:
         self._models: Mapping[str, ServedModel] = {}
         self._metrics.is_served = self._is_served
         self._labels = VersionLabels(allows_labels_for_unavailable)
+        self._log_options = log_options or RequestLogOptions()
         self._request_logs: Mapping[str, RequestLog] = {}
         self._first_configs: Sequence[ModelConfig] | None = configs
         self._failure: ServingError | None = None
@@ -105,6 +109,8 @@ class ModelManager:
             self._thread.join(timeout_s)
         for model in self._models.values():
             model.unload_all()
+        for log in self._request_logs.values():
+            log.end()  # all at once, so that a slow disk is waited for once
         for log in self._request_logs.values():
             log.close()
 
@@ -276,18 +282,24 @@ class ModelManager:
     def _forget_counts(self) -> None:
         """Removes the counts of models that were removed, and of versions that are forgotten."""
         kept = {name: m for name, m in self._models.items() if m.is_configured or not m.has_ended}
-        self._metrics.keep(kept, {path for model in kept.values() for path in model.paths})
+        self._metrics.keep(
+            kept,
+            {path for model in kept.values() for path in model.paths},
+            {(name, str(s.version)) for name, model in kept.items() for s in model.statuses()},
+        )
 
     def _configure_logs(self, configs: Sequence[ModelConfig]) -> None:
-        """Keeps the logs whose configuration is unchanged, opens new ones, closes the others."""
+        """Opens new logs, closes those that are gone, and tells the others their configuration."""
         before, logs = self._request_logs, {}
         for config in configs:
             if config.request_log is None:
                 continue
             log = before.get(config.name)
-            if log is None or log.config != config.request_log:
+            if log is None:
                 count = self._metrics.request_log_counter(config.name)
-                log = RequestLog(config.request_log, count)
+                log = RequestLog(config.request_log, count, self._log_options)
+            else:
+                log.reconfigure(config.request_log)
             logs[config.name] = log
         self._request_logs = logs
         for name, log in before.items():

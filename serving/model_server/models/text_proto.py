@@ -71,6 +71,15 @@ def new_ssl_config() -> message.Message:
     return _SSLConfig()
 
 
+def new_batching_parameters() -> message.Message:
+    """Makes an empty BatchingParameters, which the package of TensorFlow Serving's messages lacks.
+
+    A parameter is a message with the field `value`, except `allowed_batch_sizes` and
+    `pad_variable_length_inputs`.
+    """
+    return _BatchingParameters()
+
+
 def _monitoring_config_type() -> type[message.Message]:
     file = descriptor_pb2.FileDescriptorProto(name="monitoring_config", syntax="proto3")
     prometheus = file.message_type.add(name="PrometheusConfig")
@@ -99,6 +108,37 @@ def _ssl_config_type() -> type[message.Message]:
     return _message_type(file, "SSLConfig")
 
 
+def _batching_parameters_type() -> type[message.Message]:
+    file = descriptor_pb2.FileDescriptorProto(name="batching_parameters", syntax="proto3")
+    wrappers = {"Int64Value": _FIELD.TYPE_INT64, "BoolValue": _FIELD.TYPE_BOOL}
+    wrappers["StringValue"] = _FIELD.TYPE_STRING
+    for name, kind in wrappers.items():
+        _add_fields(file.message_type.add(name=name), value=kind)
+    parameters = file.message_type.add(name="BatchingParameters")
+    for number, (name, wrapper) in enumerate(_WRAPPED_PARAMETERS.items(), 1):
+        parameters.field.add(
+            name=name,
+            number=number,
+            type=_FIELD.TYPE_MESSAGE,
+            type_name=f".{wrapper}",
+            label=_FIELD.LABEL_OPTIONAL,
+        )
+    number = len(_WRAPPED_PARAMETERS) + 1
+    parameters.field.add(
+        name="allowed_batch_sizes",
+        number=number,
+        type=_FIELD.TYPE_INT64,
+        label=_FIELD.LABEL_REPEATED,
+    )
+    parameters.field.add(
+        name="pad_variable_length_inputs",
+        number=number + 1,
+        type=_FIELD.TYPE_BOOL,
+        label=_FIELD.LABEL_OPTIONAL,
+    )
+    return _message_type(file, "BatchingParameters")
+
+
 def _add_fields(to: descriptor_pb2.DescriptorProto, **types: int) -> None:
     """Adds fields to a message type, numbered from 1 on."""
     for number, (name, kind) in enumerate(types.items(), 1):
@@ -112,5 +152,16 @@ def _message_type(file: descriptor_pb2.FileDescriptorProto, name: str) -> type[m
 
 
 _FIELD = descriptor_pb2.FieldDescriptorProto
+# Only the text format is read, so that the numbers of the fields do not matter.
+_WRAPPED_PARAMETERS = {
+    "max_batch_size": "Int64Value",
+    "batch_timeout_micros": "Int64Value",
+    "max_enqueued_batches": "Int64Value",
+    "num_batch_threads": "Int64Value",
+    "thread_pool_name": "StringValue",
+    "enable_large_batch_splitting": "BoolValue",
+    "max_execution_batch_size": "Int64Value",
+}
 _MonitoringConfig = _monitoring_config_type()
 _SSLConfig = _ssl_config_type()
+_BatchingParameters = _batching_parameters_type()

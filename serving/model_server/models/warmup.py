@@ -14,6 +14,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from serving.model_server.errors import ServingError, invalid_argument, status_code, unimplemented
+from serving.model_server.session.inference import Inference
 from serving.model_server.session.predict import predict
 from serving.model_server.session.servable import Servable
 from serving.wire.recorded_answers import RECORDED, difference
@@ -37,7 +38,7 @@ def replay_warmup(
       The number of records.
 
     Raises:
-      ServingError: If a record is not a Predict request, fails, or has an answer that differs from
+      ServingError: If a record is a session's run, fails, or has an answer that differs from
         the recorded one, or if there are more than 1,000 records; CANCELLED if the version is no
         longer wanted.
     """
@@ -56,9 +57,9 @@ def replay_warmup(
                     f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {path}"
                 )
             log = prediction_log_pb2.PredictionLog.FromString(record)
-            kind = log.WhichOneof("log_type")
-            if kind != "predict_log":
-                raise unimplemented(f"Unsupported log_type for warmup: {kind}")
+            if log.WhichOneof("log_type") != "predict_log":
+                _infer(Inference(servable, version), log)
+                continue
             recorded = log.predict_log.response
             answered = predict(servable, version, log.predict_log.request)
             if recorded.model_spec.version_label == RECORDED:
@@ -66,6 +67,19 @@ def replay_warmup(
     except tf.errors.OpError as error:
         raise ServingError(status_code(error.error_code), error.message) from error
     return num_records
+
+
+def _infer(inference: Inference, log: prediction_log_pb2.PredictionLog) -> None:
+    """Answers a recorded request for examples."""
+    kind = log.WhichOneof("log_type")
+    if kind == "classify_log":
+        inference.classify(log.classify_log.request)
+    elif kind == "regress_log":
+        inference.regress(log.regress_log.request)
+    elif kind == "multi_inference_log":
+        inference.infer(log.multi_inference_log.request)
+    else:
+        raise unimplemented(f"Unsupported log_type for warmup: {kind}")
 
 
 def _compare(

@@ -1,6 +1,7 @@
 """TensorFlow Serving's REST interface as a function from request to answer, without sockets."""
 
 import dataclasses
+import functools
 import json
 import re
 import time
@@ -11,20 +12,31 @@ import grpc
 import numpy as np
 from google.protobuf import json_format, message
 from tensorflow_serving.apis import (
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
     model_pb2,
     predict_pb2,
+    regression_pb2,
 )
 
+from serving.model_server.batching.scheduler import BatchScheduler
+from serving.model_server.counts.answered_by import AnsweredBy
 from serving.model_server.counts.metrics import Metrics
-from serving.model_server.errors import ServingError, invalid_argument, unimplemented
+from serving.model_server.errors import ServingError, invalid_argument
 from serving.model_server.models.manager import ModelManager
 from serving.model_server.models.model_info import model_metadata, model_status
+from serving.model_server.rest.json_examples import (
+    classifications_text,
+    read_examples,
+    regressions_text,
+)
 from serving.model_server.rest.json_tensor import parse_body, read_inputs, signature_name
 from serving.model_server.rest.json_text import columns_text, error_text, rows_text
-from serving.model_server.session.predict import DEFAULT_SIGNATURE, run_signature
+from serving.model_server.session.inference import Inference
+from serving.model_server.session.predict import DEFAULT_SIGNATURE, Run, run_signature
 from serving.model_server.session.request_limits import RequestLimits
+from serving.model_server.session.servable import Servable
 from tagtower_client.tensor_proto import write_numpy
 
 _VERSION_OR_LABEL = r"(?:(?:/versions/(?P<version>\d+))|(?:/labels/(?P<label>[^/:]+)))?"
@@ -43,6 +55,7 @@ _NOT_FOUND = (
     "</HEAD><BODY>\n<H1>Not Found</H1>\n</BODY></HTML>\n"
 )
 _LARGEST_VERSION = 2**63 - 1
+_STRING_BYTES = 48  # of a short string of bytes in Python, with its header
 
 _HTTP_STATUS = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
@@ -83,21 +96,21 @@ class Answer:
 
 
 @dataclasses.dataclass
-class _Target:
-    """The model and the verb in a request's path, for the counts."""
+class _Target(AnsweredBy):
+    """The model and the verb in a request's path, and what answered it, for the counts."""
 
-    model_name: str = ""
     verb: str = ""
 
 
 class RestApi:
-    """The REST interface: answers predict, status, metadata and metrics requests.
+    """The REST interface: answers predict, classify, regress, status, metadata, metrics requests.
 
     Args:
       manager: Manager of the models.
       metrics: Counts of requests.
       metrics_path: Path where Prometheus reads the counts; empty: no path.
       limits: Limits on the cost of a predict request; None: no limits.
+      batching: Scheduler that joins requests; None: each is computed by itself.
     """
 
     def __init__(
@@ -106,8 +119,10 @@ class RestApi:
         metrics: Metrics,
         metrics_path: str = "",
         limits: RequestLimits | None = None,
+        batching: BatchScheduler | None = None,
     ):
         self._limits = limits
+        self._batching = batching
         self._manager = manager
         self._metrics = metrics
         self._metrics_path = metrics_path
@@ -138,10 +153,14 @@ class RestApi:
             answer = self._answer(method, path, body, origin, target)
         except ServingError as error:
             self._metrics.count_error(target.model_name, error.code.name)
+            if target.verb:
+                self._metrics.count_answered_by(target, "REST", error.code.name)
             return Answer(_HTTP_STATUS.get(error.code, 500), error_text(error.message))
         if answer.status == 200:
             seconds = time.perf_counter() - start
             self._metrics.count_answer(target.model_name, target.verb, "REST", seconds)
+            if target.verb:
+                self._metrics.count_answered_by(target, "REST", "OK", seconds)
         return answer
 
     def _answer(self, method: str, path: str, body: bytes, origin: str, target: _Target) -> Answer:
@@ -163,37 +182,69 @@ class RestApi:
             return Answer(400, "")
         if method == "POST":
             if target.verb in ("classify", "regress"):
-                raise unimplemented(f"{target.verb} is not implemented by this local model server.")
+                return Answer(200, self._infer(spec, target.verb, body))
             if target.verb != "predict":  # the pattern ignores case, the verb does not
                 raise malformed
-            return Answer(200, self._predict(spec, body))
+            text = self._predict(spec, body, target)
+            return Answer(200, text, headers=target.pairs())
         if not spec.name:
             raise invalid_argument("Missing model name in request.")
         # As for the verb, case matters: `/METADATA` matches the pattern, but asks for the status.
         is_metadata = match["part"] == "metadata"
         return Answer(200, self._metadata(spec) if is_metadata else self._status(spec))
 
-    def _predict(self, spec: model_pb2.ModelSpec, body: bytes) -> str:
+    def _predict(self, spec: model_pb2.ModelSpec, body: bytes, target: _Target) -> str:
         document = parse_body(body)
         name = signature_name(document) or DEFAULT_SIGNATURE
+        target.label = spec.version_label
         with self._manager.acquire(spec) as lease:
+            target.version = str(lease.version)
             signature = lease.servable.signatures.get(name)
             if signature is None:
                 raise invalid_argument(
                     f'Serving signature name: "{name}" not found in signature def'
                 )
+            target.signature = name
             if not signature.inputs:
                 given = signature_name(document) or "DEFAULT"
                 raise invalid_argument(f"Failed to get input map for signature: {given}")
             if self._limits:
                 self._limits.check_rows(signature, document.get("instances"))
             inputs, is_by_row = read_inputs(document, signature)
-            outputs = run_signature(lease.servable, signature, inputs, limits=self._limits)
+            run = self._runner(lease.servable, spec.name)
+            outputs = run_signature(lease.servable, signature, inputs, limits=self._limits, run=run)
+        text = rows_text(outputs) if is_by_row else columns_text(outputs)
         log = self._manager.request_log(spec.name)
         if log is not None and log.is_sampled():
             spec.signature_name = name
-            log.add(*_as_messages(spec, lease.version, inputs, outputs))
-        return rows_text(outputs) if is_by_row else columns_text(outputs)
+            answered = model_pb2.ModelSpec(name=spec.name, signature_name=name)
+            answered.version.value = lease.version
+            messages = functools.partial(_as_messages, spec, answered, inputs, outputs)
+            log.add(answered, messages, len(body) + len(text) + _held_bytes(inputs, outputs))
+        return text
+
+    def _infer(self, spec: model_pb2.ModelSpec, verb: str, body: bytes) -> str:
+        """Answers a classify or regress request."""
+        document = parse_body(body)
+        spec.signature_name = signature_name(document)
+        examples = read_examples(document)
+        with self._manager.acquire(spec) as lease:
+            inference = Inference(
+                lease.servable, lease.version, self._limits, self._runner(lease.servable, spec.name)
+            )
+            if verb == "classify":
+                request = classification_pb2.ClassificationRequest(model_spec=spec, input=examples)
+                return classifications_text(inference.classify(request).result)
+            return regressions_text(
+                inference.regress(
+                    regression_pb2.RegressionRequest(model_spec=spec, input=examples)
+                ).result
+            )
+
+    def _runner(self, servable: Servable, model_name: str) -> Run | None:
+        if self._batching is None:
+            return None
+        return self._batching.runner(servable, model_name, lambda: True)
 
     def _status(self, spec: model_pb2.ModelSpec) -> str:
         request = get_model_status_pb2.GetModelStatusRequest(model_spec=spec)
@@ -229,19 +280,26 @@ def _model_spec(match: re.Match[str]) -> model_pb2.ModelSpec | None:
 
 def _as_messages(
     spec: model_pb2.ModelSpec,
-    version: int,
+    answered: model_pb2.ModelSpec,
     inputs: Mapping[str, np.ndarray],
     outputs: Mapping[str, np.ndarray],
-) -> tuple[predict_pb2.PredictRequest, predict_pb2.PredictResponse]:
-    """Converts a REST request and its answer to gRPC messages, for the request log."""
+) -> tuple[bytes, bytes]:
+    """Converts a REST request and its answer to gRPC's bytes, for the request log."""
     request = predict_pb2.PredictRequest(model_spec=spec)
-    response = predict_pb2.PredictResponse()
-    response.model_spec.name, response.model_spec.signature_name = spec.name, spec.signature_name
-    response.model_spec.version.value = version
+    response = predict_pb2.PredictResponse(model_spec=answered)
     for arrays, tensors in ((inputs, request.inputs), (outputs, response.outputs)):
         for name, array in arrays.items():
             write_numpy(tensors[name], array)
-    return request, response
+    return request.SerializeToString(), response.SerializeToString()
+
+
+def _held_bytes(*arrays: Mapping[str, np.ndarray]) -> int:
+    """Returns the memory that arrays hold, without the characters of their strings."""
+    return sum(
+        array.nbytes + (_STRING_BYTES * array.size if array.dtype == object else 0)
+        for named in arrays
+        for array in named.values()
+    )
 
 
 def _json(message: message.Message) -> str:

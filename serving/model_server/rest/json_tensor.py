@@ -29,6 +29,7 @@ _INTEGERS: dict[int, tuple[type, tuple[int, int]]] = {
     types_pb2.DT_UINT64: (np.uint64, (0, 2**64 - 1)),
 }
 _FLOATS: dict[int, type] = {types_pb2.DT_FLOAT: np.float32, types_pb2.DT_DOUBLE: np.float64}
+_LARGEST = {data_type: float(np.finfo(kind).max) for data_type, kind in _FLOATS.items()}
 
 # Maximum rank of numpy's arrays.
 MAX_RANK = 32
@@ -42,7 +43,7 @@ def parse_body(body: bytes) -> dict[str, Any]:
     """
     document = parse_json(body)
     if not isinstance(document, dict):
-        raise _format_error(document, "Is not object")
+        raise format_error(document, "Is not object")
     return document
 
 
@@ -54,7 +55,7 @@ def signature_name(document: dict[str, Any]) -> str:
     """
     name = document.get("signature_name", "")
     if not isinstance(name, str):
-        raise _format_error(
+        raise format_error(
             document, "not formatted correctly. 'signature_name' key must be a string value."
         )
     return name
@@ -78,16 +79,16 @@ def read_inputs(
     """
     if "instances" in document:
         if "inputs" in document:
-            raise _format_error(
+            raise format_error(
                 document,
                 "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to "
                 "exist ",
             )
         instances = document["instances"]
         if not isinstance(instances, list):
-            raise _format_error(document, "Expecting 'instances' to be an list/array")
+            raise format_error(document, "Expecting 'instances' to be an list/array")
         if not instances:
-            raise _format_error(document, "No values in 'instances' array")
+            raise format_error(document, "No values in 'instances' array")
         return _read_rows(instances, signature), True
     if "inputs" in document:
         return _read_columns(document["inputs"], signature), False
@@ -239,11 +240,14 @@ def _plain_leaves(row: list[Any], data_type: int) -> list[Any] | None:
     """
     kinds = set(map(type, row))
     if data_type == types_pb2.DT_STRING and kinds == {str}:
-        return list(map(_string_bytes, row))
+        return _all_string_bytes(row)
     if data_type in _FLOATS and kinds == {float}:
+        limit = _LARGEST[data_type]
+        if -limit <= min(row) and max(row) <= limit:
+            return row
         size = np.abs(np.array(row))
         # NaN and the infinities are converted without loss as well.
-        is_lossless = (size <= float(np.finfo(_FLOATS[data_type]).max)) | ~np.isfinite(size)
+        is_lossless = (size <= limit) | ~np.isfinite(size)
         return row if is_lossless.all() else None
     return None
 
@@ -252,12 +256,12 @@ def _leaf(value: Any, data_type: int) -> Any:
     """Converts one value of a tensor; raises TensorFlow Serving's error for a wrong type."""
     if data_type == types_pb2.DT_STRING:
         if isinstance(value, str):
-            return _string_bytes(value)
+            return string_bytes(value)
         if isinstance(value, dict):
-            return _decode_base64(value)
+            return decode_base64(value)
     elif data_type in _FLOATS:
         if isinstance(value, int | float) and not isinstance(value, bool):
-            if not _is_lossless(value, _FLOATS[data_type]):
+            if not is_lossless(value, _FLOATS[data_type]):
                 raise invalid_argument(
                     f"Cannot convert JSON value: {value_text(value)} to "
                     f"{data_type_name(data_type)} without loss of precision."
@@ -275,19 +279,29 @@ def _leaf(value: Any, data_type: int) -> Any:
             f"Conversion of JSON Value: {value_text(value)} to type: {data_type_name(data_type)}"
         )
     raise invalid_argument(
-        f"JSON Value: {value_text(value)} Type: {_type_text(value)} is not of expected type: "
+        f"JSON Value: {value_text(value)} Type: {type_text(value)} is not of expected type: "
         f"{data_type_name(data_type)}"
     )
 
 
-def _string_bytes(text: str) -> bytes:
+def _all_string_bytes(row: list[str]) -> list[bytes]:
+    """Encodes strings as `string_bytes` does, all at once where that is possible."""
+    joined = "\0".join(row)
+    if not joined.isascii() or joined.count("\0") != len(row) - 1:
+        return list(map(string_bytes, row))
+    return joined.encode("ascii").split(b"\0")
+
+
+def string_bytes(text: str) -> bytes:
+    """Returns the bytes of a JSON string; those that are not UTF-8 are restored."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return text.encode("utf-8", "surrogatepass")
 
 
-def _is_lossless(value: int | float, float_type: type) -> bool:
+def is_lossless(value: int | float, float_type: type) -> bool:
+    """Returns whether a number can be converted to a float type, as TensorFlow Serving sees it."""
     if value != value or value in (float("inf"), float("-inf")):
         return True
     limits: np.finfo[Any] = np.finfo(float_type)
@@ -296,8 +310,9 @@ def _is_lossless(value: int | float, float_type: type) -> bool:
     return float(limits.min) <= value <= float(limits.max)
 
 
-def _decode_base64(value: dict[str, Any]) -> bytes:
-    if not _is_base64(value):
+def decode_base64(value: dict[str, Any]) -> bytes:
+    """Decodes `{"b64": "..."}`."""
+    if not is_base64(value):
         raise invalid_argument(
             f"JSON Value: {value_text(value)} not formatted correctly for base64 data"
         )
@@ -324,15 +339,17 @@ def _tensor(values: list[Any], shape: list[int], data_type: int) -> np.ndarray:
     return array.reshape(shape)
 
 
-def _is_base64(value: Any) -> bool:
+def is_base64(value: Any) -> bool:
+    """Returns whether a JSON value is `{"b64": "..."}`."""
     return isinstance(value, dict) and list(value) == ["b64"] and isinstance(value["b64"], str)
 
 
 def _is_object(value: Any) -> bool:
-    return isinstance(value, dict) and not _is_base64(value)
+    return isinstance(value, dict) and not is_base64(value)
 
 
-def _type_text(value: Any) -> str:
+def type_text(value: Any) -> str:
+    """Returns RapidJSON's name of the type of a JSON value."""
     if value is None or isinstance(value, bool):
         return {None: "Null", False: "False", True: "True"}[value]
     for python_type, name in ((dict, "Object"), (list, "Array"), (str, "String")):
@@ -345,5 +362,6 @@ def _shape_text(shape: list[int]) -> str:
     return "[" + ",".join(str(size) for size in shape) + "]"
 
 
-def _format_error(document: Any, reason: str) -> ServingError:
+def format_error(document: Any, reason: str) -> ServingError:
+    """Returns the error for a JSON value, with the value and the reason."""
     return invalid_argument(f"JSON Value: {value_text(document)} {reason}")

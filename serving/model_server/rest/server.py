@@ -174,6 +174,8 @@ class RestServer:
         headers = httputil.HTTPHeaders()
         headers["Content-Type"] = answer.content_type
         headers["Content-Length"] = str(len(body))
+        for name, value in answer.headers:
+            headers[name] = value
         if self._stopping.is_set():
             headers["Connection"] = "close"
         is_gone = self._loop.create_future()

@@ -22,6 +22,9 @@ from tagtower_client.tensor_proto import (
 
 DEFAULT_SIGNATURE = "serving_default"
 
+# Function that computes the outputs of a signature from the values of its inputs, both in order.
+Run = Callable[[Signature, Sequence[np.ndarray]], list[np.ndarray]]
+
 
 def predict(
     servable: Servable,
@@ -29,6 +32,7 @@ def predict(
     request: predict_pb2.PredictRequest,
     write: Callable[[tensor_pb2.TensorProto, np.ndarray], None] = write_numpy,
     limits: RequestLimits | None = None,
+    run: Run | None = None,
 ) -> predict_pb2.PredictResponse:
     """Answers one Predict request.
 
@@ -39,6 +43,8 @@ def predict(
       write: Function that writes the answer's tensors; by default into their `*_val` fields, as
         TensorFlow Serving does.
       limits: Limits on the cost of the request; None: no limits, for trusted requests.
+      run: Function that computes the outputs, such as one that joins requests; None:
+        `servable.run`.
 
     Returns:
       The answer, with a complete `model_spec`.
@@ -57,7 +63,7 @@ def predict(
     if limits is not None:
         limits.check_tensors(signature, tensors)
     inputs = _read_inputs(signature, tensors)
-    outputs = run_signature(servable, signature, inputs, request.output_filter)
+    outputs = run_signature(servable, signature, inputs, request.output_filter, run=run)
     response = predict_pb2.PredictResponse()
     response.model_spec.name = request.model_spec.name
     response.model_spec.signature_name = signature_name
@@ -73,6 +79,7 @@ def run_signature(
     inputs: Mapping[str, np.ndarray],
     output_filter: Sequence[str] = (),
     limits: RequestLimits | None = None,
+    run: Run | None = None,
 ) -> dict[str, np.ndarray]:
     """Runs one signature of a servable.
 
@@ -83,6 +90,7 @@ def run_signature(
       output_filter: Names of the outputs to return; empty: all.
       limits: Limits on the cost of the values; None: no limits, for trusted values or those of a
         message that was checked before.
+      run: Function that computes the outputs; None: `servable.run`.
 
     Returns:
       Arrays by output name.
@@ -104,7 +112,7 @@ def run_signature(
             raise invalid_argument(
                 f"`{name}` must hold finite numbers, 0 or more. Received: {weight}."
             )
-    values = servable.run(signature, [inputs[name] for name in signature.inputs])
+    values = (run or servable.run)(signature, [inputs[name] for name in signature.inputs])
     return {
         slot.name: _as_array(value, slot.data_type)
         for slot, value in zip(signature.outputs.values(), values, strict=True)

@@ -1,43 +1,46 @@
 """The request log of a model: a sample of its answered Predict requests, with their answers.
 
 Records are TensorFlow Serving's PredictionLog, in TFRecord files. A request does not wait for the
-disk: its record is kept in memory until a thread writes it. If the thread falls behind or the disk
-fails, records are dropped and counted, and requests are still answered. A file gets its final name
-when it is closed. Until then its name ends in `.part`; a killed server leaves such a file, whose
-last record may be truncated.
+log: it hands over references to what it has, and a thread does the rest, once a second. If the
+thread falls behind or the disk fails, records are dropped and counted, and requests are still
+answered. `serving.model_server.session.log_files` says what becomes of the files.
 """
 
 import collections
-import contextlib
 import dataclasses
-import itertools
 import logging
-import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+from google.protobuf.descriptor import Descriptor
+from tensorflow_serving.apis import model_pb2, prediction_log_pb2
 
-from trainer.contract.file_system import make_folders, replace_file
+from serving.model_server.session.log_files import FAILURES, LogFile
+from serving.model_server.session.log_options import RequestLogOptions
+from serving.model_server.session.logged_ids import IdFilter
 
 _logger = logging.getLogger("tagtower.model_server")
 
 TYPE = "tfrecord"
-SUFFIX, PART = ".tfrecord", ".part"
-# A file is closed when it reaches this size or this age.
-_FILE_BYTES = 64 << 20
-_FILE_S = 3600.0
-# Maximum size of the records that wait for the disk.
-_WAITING_BYTES = 64 << 20
-_FLUSH_S = 1.0
+# What happened to a record, and why.
+WRITTEN, DROPPED = "written", "dropped"
+QUEUE_FULL, DISK, CLOSED, ERROR = "queue_full", "disk", "closed", "error"
+
+_ROUND_S = 1.0
+_RECORDS_AT_ONCE = 256
 # Seconds after an error until the next attempt to write.
 _PAUSE_S = 10.0
 _CLOSE_S = 10.0
 
-_numbers = itertools.count()
+_LENGTH_DELIMITED = 2  # a wire type of protobuf
+_PREDICT_LOG = prediction_log_pb2.PredictLog.DESCRIPTOR
+
+# Function that returns a serialized PredictRequest and its PredictResponse.
+Messages = Callable[[], tuple[bytes, bytes]]
+# Function that counts records, given what happened to them, why, and how many there are.
+Count = Callable[[str, str, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,135 +56,203 @@ class RequestLogConfig:
     sampling_rate: float
 
 
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+    """A request that waits to be written."""
+
+    config: RequestLogConfig
+    spec: model_pb2.ModelSpec
+    time_s: int
+    messages: Messages
+    num_bytes: int
+
+
 class RequestLog:
     """The request log of one model; safe to use from several threads.
 
     Args:
       config: Paths of the files, and share of the requests.
-      count: Function that is called with `written` or `dropped` and the number of records.
-      file_bytes: Size at which a file is closed.
-      waiting_bytes: Maximum size of the records that wait for the disk.
+      count: Function that counts records.
+      options: What holds for all logs of the server; None: the defaults.
     """
 
     def __init__(
         self,
         config: RequestLogConfig,
-        count: Callable[[str, int], None] = lambda status, number: None,
-        *,
-        file_bytes: int = _FILE_BYTES,
-        waiting_bytes: int = _WAITING_BYTES,
+        count: Count = lambda status, reason, number: None,
+        options: RequestLogOptions | None = None,
     ):
-        self.config = config
+        options = options or RequestLogOptions()
+        self._config = config
         self._count = count
-        self._file_bytes, self._waiting_bytes = file_bytes, waiting_bytes
+        self._options = options
+        self._ids = IdFilter(options.id_names, options.salt)
         self._changed = threading.Condition()
-        self._waiting: collections.deque[bytes] = collections.deque()
+        self._waiting: collections.deque[_Entry] = collections.deque()
+        # Size of the entries that wait or are being written.
         self._num_bytes = 0
-        self._is_closed = False
-        self._file: _File | None = None
+        self._is_closed = self._is_urgent = False
+        self._num_begun = self._num_done = 0  # rounds of the thread
+        self._file: LogFile | None = None
+        self._num_unflushed = 0
         self._retry_time = 0.0
-        self._thread = threading.Thread(target=self._write_all, name="request-log", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="request-log", daemon=True)
         self._thread.start()
 
     def is_sampled(self) -> bool:
         """Draws at random whether a request is logged."""
-        return random.random() < self.config.sampling_rate
+        return random.random() < self._config.sampling_rate
 
-    def add(
-        self, request: predict_pb2.PredictRequest, response: predict_pb2.PredictResponse
-    ) -> None:
+    def add(self, spec: model_pb2.ModelSpec, messages: Messages, num_bytes: int) -> None:
         """Logs a request that was sampled; returns at once.
 
         Args:
-          request: Request to log.
-          response: Answer to the request, with a complete `model_spec`.
+          spec: Model, version and signature that answered.
+          messages: Function that returns request and answer; the log's thread calls it.
+          num_bytes: Memory that the function holds.
         """
-        log = prediction_log_pb2.PredictionLog()
-        log.log_metadata.model_spec.CopyFrom(response.model_spec)
-        log.log_metadata.sampling_config.sampling_rate = self.config.sampling_rate
-        log.log_metadata.timestamp_secs = int(time.time())
-        log.predict_log.request.CopyFrom(request)
-        log.predict_log.response.CopyFrom(response)
-        record = log.SerializeToString()
+        entry = _Entry(self._config, spec, int(time.time()), messages, num_bytes)
         with self._changed:
-            fits = self._num_bytes + len(record) <= self._waiting_bytes and not self._is_closed
-            if fits:
-                self._waiting.append(record)
-                self._num_bytes += len(record)
-                self._changed.notify()
-        if not fits:
-            self._count("dropped", 1)
+            reason = CLOSED if self._is_closed else ""
+            if not reason and self._num_bytes + num_bytes > self._options.waiting_bytes:
+                reason = QUEUE_FULL
+            if not reason:
+                self._waiting.append(entry)
+                self._num_bytes += num_bytes
+                # Woken for each request, the thread would take the interpreter from the others.
+                if self._num_bytes > self._options.waiting_bytes // 2 and not self._is_urgent:
+                    self._is_urgent = True
+                    self._changed.notify_all()
+        if reason:
+            self._count(DROPPED, reason, 1)
+
+    def reconfigure(self, config: RequestLogConfig, timeout_s: float = _CLOSE_S) -> None:
+        """Changes rate or place of the log without losing a record.
+
+        Args:
+          config: Configuration of the requests from now on.
+          timeout_s: Maximum number of seconds to wait until the file at the old place is closed.
+        """
+        with self._changed:
+            has_moved = config.filename_prefix != self._config.filename_prefix
+            self._config = config
+            if has_moved:
+                num_begun = self._num_begun
+                self._is_urgent = True
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._num_done > num_begun, timeout_s)
+
+    def end(self) -> None:
+        """Ends the log; later records are dropped, and those that wait are being written."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
 
     def close(self, timeout_s: float = _CLOSE_S) -> None:
-        """Writes the waiting records and closes the file; later records are dropped.
+        """Ends the log, and waits until its records are written and its file is closed.
 
         Args:
           timeout_s: Maximum number of seconds to wait for the disk.
         """
-        with self._changed:
-            self._is_closed = True
-            self._changed.notify()
+        self.end()
         self._thread.join(timeout_s)
 
-    def _write_all(self) -> None:
+    def _run(self) -> None:
         is_over = False
         while not is_over:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._is_closed, _FLUSH_S)
-                records, is_over = list(self._waiting), self._is_closed
-                self._waiting.clear()
-                self._num_bytes = 0
+                self._changed.wait_for(lambda: self._is_urgent or self._is_closed, _ROUND_S)
+                entries, self._waiting = self._waiting, collections.deque()
+                is_over, self._is_urgent = self._is_closed, False
+                self._num_begun += 1
+                prefix = self._config.filename_prefix
+            while entries:
+                part = [entries.popleft() for _ in range(min(len(entries), _RECORDS_AT_ONCE))]
+                self._write(part)
+                with self._changed:
+                    self._num_bytes -= sum(entry.num_bytes for entry in part)
+            self._close_file("" if is_over else prefix)
+            with self._changed:
+                self._num_done = self._num_begun
+                self._changed.notify_all()
+
+    def _write(self, entries: Sequence[_Entry]) -> None:
+        records = []
+        for entry in entries:
             try:
-                self._write(records, is_over)
-            except (OSError, ValueError, tf.errors.OpError) as error:
-                reason = " ".join(str(error).split())
-                _logger.error("Logging requests to %s: %s", self.config.filename_prefix, reason)
-                self._count("dropped", len(records))
-                if self._file is not None:
-                    with contextlib.suppress(OSError, tf.errors.OpError):
-                        self._file.close()
-                self._file, self._retry_time = None, time.monotonic() + _PAUSE_S
-
-    def _write(self, records: list[bytes], is_over: bool) -> None:
-        if records and self._file is None:
-            if time.monotonic() < self._retry_time:
-                self._count("dropped", len(records))
-                return
-            self._file = _File(self.config.filename_prefix)
-        file = self._file
-        if file is None:
+                records.append((entry.config.filename_prefix, self._record(entry)))
+            except Exception:
+                # The thread must survive any request, and an id that is not hashed is not written.
+                _logger.exception("A request cannot be logged.")
+                self._count(DROPPED, ERROR, 1)
+        if time.monotonic() < self._retry_time:
+            self._count(DROPPED, DISK, len(records))
             return
-        for record in records:
-            file.write(record)
-        file.flush()
-        self._count("written", len(records))
-        if is_over or file.num_bytes >= self._file_bytes or file.age_s >= _FILE_S:
-            self._file = None
+        num_before = 0
+        try:
+            for prefix, record in records:
+                self._close_file(prefix)
+                if self._file is None:
+                    self._file = LogFile(prefix, self._options)
+                self._file.write(record)
+                num_before += 1
+                self._num_unflushed += 1
+            if self._file is not None:
+                self._file.flush()
+                self._count_written()
+        except FAILURES as error:
+            self._fail(error, len(records) - num_before)
+
+    def _record(self, entry: _Entry) -> bytes:
+        request, response = entry.messages()
+        log = prediction_log_pb2.PredictionLog()
+        log.log_metadata.model_spec.CopyFrom(entry.spec)
+        log.log_metadata.sampling_config.sampling_rate = entry.config.sampling_rate
+        log.log_metadata.timestamp_secs = entry.time_s
+        # Request and answer are taken as the bytes that they are, without reading them again.
+        predict_log = _field(_PREDICT_LOG, "request", self._ids.request(request))
+        predict_log += _field(_PREDICT_LOG, "response", self._ids.response(response))
+        metadata: bytes = log.SerializeToString()
+        return metadata + _field(log.DESCRIPTOR, "predict_log", predict_log)
+
+    def _close_file(self, prefix: str) -> None:
+        """Closes the file if it is full, or is not the one of a prefix."""
+        file = self._file
+        if file is None or not (file.is_full or file.prefix != prefix):
+            return
+        try:
             file.close()
+        except FAILURES as error:
+            self._fail(error, 0)
+        else:
+            self._file = None
+            self._count_written()
+
+    def _count_written(self) -> None:
+        if self._num_unflushed:
+            self._count(WRITTEN, "", self._num_unflushed)
+        self._num_unflushed = 0
+
+    def _fail(self, error: Exception, num_left: int) -> None:
+        """Gives up the file; records that may not have reached the disk are counted as dropped."""
+        reason = " ".join(str(error).split())
+        _logger.error("Logging requests to %s: %s", self._config.filename_prefix, reason)
+        self._count(DROPPED, DISK, self._num_unflushed + num_left)
+        self._num_unflushed = 0
+        if self._file is not None:
+            self._file.abandon()
+        self._file, self._retry_time = None, time.monotonic() + _PAUSE_S
 
 
-class _File:
-    """One file of the log, which gets its final name when it is closed."""
+def _field(descriptor: Descriptor, name: str, content: bytes) -> bytes:
+    """Returns a field of a message on the wire: its tag, the length and the content."""
+    number = descriptor.fields_by_name[name].number
+    return _varint(number << 3 | _LENGTH_DELIMITED) + _varint(len(content)) + content
 
-    def __init__(self, prefix: str):
-        now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        self._path = f"{prefix}-{now}-{os.getpid()}-{next(_numbers)}{SUFFIX}"
-        self._began = time.monotonic()
-        self.num_bytes = 0
-        make_folders(os.path.dirname(prefix))
-        self._writer = tf.io.TFRecordWriter(self._path + PART)
 
-    @property
-    def age_s(self) -> float:
-        return time.monotonic() - self._began
-
-    def write(self, record: bytes) -> None:
-        self._writer.write(record)
-        self.num_bytes += len(record)
-
-    def flush(self) -> None:
-        self._writer.flush()
-
-    def close(self) -> None:
-        self._writer.close()
-        replace_file(self._path + PART, self._path)
+def _varint(number: int) -> bytes:
+    digits = []
+    while number > 0x7F:
+        digits.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*digits, number])

@@ -18,12 +18,14 @@ class TensorSlot:
       tensor_name: Name of the tensor in the graph, such as `serving_default_x:0`.
       data_type: Number of the tensor's DataType.
       is_batched: Whether the first dimension, that of the examples, may have any size.
+      shape: Sizes of the dimensions, -1 where any size is allowed; None: any rank is allowed.
     """
 
     name: str
     tensor_name: str
     data_type: int
     is_batched: bool = True
+    shape: tuple[int, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +73,11 @@ def _is_float(slots: dict[str, TensorSlot], name: str) -> bool:
 def _slots(tensors: Mapping[str, meta_graph_pb2.TensorInfo]) -> dict[str, TensorSlot]:
     return {
         name: TensorSlot(
-            name, tensors[name].name, tensors[name].dtype, _is_open(tensors[name].tensor_shape)
+            name,
+            tensors[name].name,
+            tensors[name].dtype,
+            _is_open(tensors[name].tensor_shape),
+            _sizes(tensors[name].tensor_shape),
         )
         for name in sorted(tensors)
     }
@@ -80,3 +86,7 @@ def _slots(tensors: Mapping[str, meta_graph_pb2.TensorInfo]) -> dict[str, Tensor
 def _is_open(shape: tensor_shape_pb2.TensorShapeProto) -> bool:
     """Returns whether the first dimension has no fixed size, as in a shape of unknown rank."""
     return shape.unknown_rank or not shape.dim or shape.dim[0].size < 0
+
+
+def _sizes(shape: tensor_shape_pb2.TensorShapeProto) -> tuple[int, ...] | None:
+    return None if shape.unknown_rank else tuple(dimension.size for dimension in shape.dim)

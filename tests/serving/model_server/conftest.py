@@ -5,7 +5,7 @@ import pytest
 from serving.model_server.models.model_config import ModelConfig
 from serving.model_server.models.version_policy import LatestVersions
 from serving.model_server.server import ModelServer
-from tests.serving.model_server import toy_models
+from tests.serving.model_server import toy_examples, toy_models
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +31,14 @@ def retriever_versions(tmp_path_factory):
     folder = tmp_path_factory.mktemp("retriever")
     toy_models.save_retriever(folder / "1", 1)
     toy_models.save_retriever(folder / "2", 2, is_wider=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def examples_versions(tmp_path_factory):
+    """Makes version 1 of a model of serialized examples and lists."""
+    folder = tmp_path_factory.mktemp("examples")
+    toy_examples.save_toy_examples(folder / "1", 1)
     return folder
 
 

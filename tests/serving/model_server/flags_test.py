@@ -12,7 +12,9 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from serving.model_server.callers.limit_flags import channel_arguments
+from serving.model_server.callers.request_log_flags import request_log_options
 from serving.model_server.flags import add_serve_arguments, run_server
+from serving.model_server.session.log_options import RequestLogOptions
 
 
 def parse(*arguments):
@@ -41,6 +43,11 @@ def test_defaults_are_the_real_servers():
             "`file_system_poll_wait_seconds` must not be negative",
         ),
         (["--model_base_path=/x", "--grpc_max_threads=0"], "`--grpc_max_threads` must be positive"),
+        (
+            ["--model_base_path=/x", "--batching_parameters_file=/b"],
+            "`--batching_parameters_file` must come with --enable_batching. Received: "
+            "--batching_parameters_file=/b.",
+        ),
         (["--model_base_path=/x", "--max_message_bytes=0"], "`max_message_bytes` must be between"),
         (["--model_base_path=/x", "--max_batch_size=0"], "`--max_batch_size` must be positive"),
         (
@@ -55,6 +62,22 @@ def test_defaults_are_the_real_servers():
             ["--model_base_path=/x", "--grpc_channel_arguments=grpc.x"],
             "`--grpc_channel_arguments` must be name=value pairs",
         ),
+        (
+            ["--model_base_path=/x", "--request_log_file_mb=0"],
+            "`--request_log_file_mb` must be positive",
+        ),
+        (
+            ["--model_base_path=/x", "--request_log_file_seconds=nan"],
+            "`--request_log_file_seconds` must be positive",
+        ),
+        (
+            ["--model_base_path=/x", "--request_log_id_names= ,"],
+            "`--request_log_id_names` must name a tensor or feature",
+        ),
+        (
+            ["--model_base_path=/x", "--request_log_salt_file=/dev/null"],
+            "`--request_log_salt_file` must name a file with a secret of 16 or more bytes",
+        ),
         (["--model_base_path=/x", "--drain_seconds=-1"], "`--drain_seconds` must not be negative"),
         (
             ["--model_base_path=/x", "--tensorflow_intra_op_parallelism=-1"],
@@ -66,6 +89,27 @@ def test_wrong_value_is_one_clear_line(arguments, message):
     with pytest.raises(ValueError, match=message) as caught:
         run_server(parse(*arguments))
     assert "\n" not in str(caught.value)
+
+
+def test_options_of_the_request_log_are_those_of_the_flags(tmp_path):
+    assert request_log_options(parse()) == RequestLogOptions()
+    salt = tmp_path / "salt"
+    salt.write_text("0123456789abcdef\n")
+    salt.chmod(0o600)
+    given = parse(
+        "--request_log_file_mb=0.5",
+        "--request_log_file_seconds=60",
+        "--request_log_id_names=user_id, account",
+        f"--request_log_salt_file={salt}",
+    )
+    options = request_log_options(given)
+    assert options == RequestLogOptions(
+        file_bytes=512 << 10,
+        file_s=60.0,
+        id_names=("user_id", "account"),
+        salt=b"0123456789abcdef",
+    )
+    assert "0123" not in repr(options)
 
 
 def test_channel_arguments_are_read_as_the_real_servers():

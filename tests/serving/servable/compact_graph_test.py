@@ -109,3 +109,15 @@ def test_compacting_again_changes_nothing(folders):
     compact_saved_model(folders[1])
     after = [one.SerializeToString(deterministic=True) for one in functions(folders[1])]
     assert after == before
+
+
+def test_no_notes_of_shapes_are_left(folders):
+    def noted(path):
+        holders = [holder for one in functions(path) for holder in one.node_def]
+        holders += [holder for one in functions(path) for holder in one.arg_attr.values()]
+        return sum("_output_shapes" in holder.attr for holder in holders)
+
+    assert noted(folders[0]) > 20
+    assert noted(folders[1]) == 0
+    loaded = tf.saved_model.load(folders[1]).signatures["serving_default"]
+    assert loaded.structured_outputs["parts"].shape.as_list() == [None]

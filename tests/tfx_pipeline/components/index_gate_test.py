@@ -244,7 +244,7 @@ def test_second_stage_is_served_and_the_gate_looks_at_the_first(tmp_path):
     saved = tmp_path / "model" / "Format-Serving"
     ToyTowers(users, tags, clicks, click_weight=0.5).save(saved)
     training = {
-        "features": {},
+        "features": to_mapping(SPEC),
         "second_stage": {"click_weight": 0.5, "num_candidates": 25},
         "calibration": {"tags": {"slope": 2.0, "intercept": 1.0}},
     }

@@ -8,15 +8,12 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import (
-    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
-    inference_pb2,
     model_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
-    regression_pb2,
 )
 
 from tagtower_client.tensor_proto import COMPACT_ANSWER, to_numpy
@@ -254,18 +251,6 @@ def test_predict_long_message_is_cut(prediction):
         prediction.Predict(request(spec("n" * 3000), x=X))
     assert len(caught.value.details()) == 1024 + len("...TRUNCATED")
     assert caught.value.details().endswith("n...TRUNCATED")
-
-
-def test_calls_for_examples_are_unimplemented(prediction):
-    calls = [
-        (prediction.Classify, classification_pb2.ClassificationRequest()),
-        (prediction.Regress, regression_pb2.RegressionRequest()),
-        (prediction.MultiInference, inference_pb2.MultiInferenceRequest()),
-    ]
-    for call, sent in calls:
-        with pytest.raises(grpc.RpcError) as caught:
-            call(sent)
-        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_metadata_holds_all_signatures_and_no_signature_name(prediction):

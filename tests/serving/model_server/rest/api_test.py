@@ -183,8 +183,9 @@ def test_predict_refused_body_is_400_with_the_real_servers_message(ask, body, me
         (
             "POST",
             "/v1/models/toy:classify",
-            501,
-            "classify is not implemented by this local model server.",
+            400,
+            'JSON Value: {\n    "instances": [\n        1.0\n    ]\n} When method is classify, key '
+            "'examples' is expected and was not found",
         ),
     ],
 )

@@ -38,6 +38,32 @@ def test_tensor_of_floats_has_the_text_of_each_number(float_type):
     assert lines == [decimal_text(value, float_type) for value in array.tolist()]
 
 
+@pytest.mark.parametrize("digits", [4, 6, 7, 9])
+def test_numbers_at_the_limit_of_six_digits_have_the_text_of_each(digits):
+    rng = np.random.default_rng(digits)
+    # Numbers of so many digits and their neighbours, of all sizes, and those about powers of ten.
+    drawn = rng.integers(1, 10**digits, 3000) * 10.0 ** rng.integers(
+        -38 - digits, 37 - digits, 3000
+    )
+    exact = np.concatenate([drawn, 10.0 ** np.arange(-37, 38), [99999.0, 100000.0, 100001.0]])
+    exact = exact.astype(np.float32)
+    up, down = (np.nextafter(exact, np.float32(end)) for end in (np.inf, 0))
+    array = np.concatenate([exact, -up, down])
+
+    text = columns_text({"floats": array})
+
+    lines = [line.strip(" ,") for line in text.splitlines()[2:-2]]
+    assert lines == [decimal_text(value, np.float32) for value in array.tolist()]
+
+
+def test_strings_that_come_again_have_the_same_text():
+    values = np.array([[b"a", b'"', b"a"], [b"\xff", b"a", b""]], dtype=object)
+    assert columns_text({"y": values}).split() == [
+        *("{", '"outputs":', "[", "[", '"a",', '"\\"",', '"a"', "],"),
+        *("[", '"\udcff",', '"a",', '""', "]", "]", "}"),
+    ]
+
+
 @pytest.mark.parametrize("write", [rows_text, columns_text])
 def test_random_tensors_come_back_from_the_text(write):
     rng = np.random.default_rng(0)
