@@ -316,7 +316,7 @@ def read_instances(
     outputs: Mapping[str, np.ndarray],
 ) -> tuple[dict[str, FeatureValue], ...]:
     """Reads the outputs of `event_features`: raw features, whose lists lose their padding."""
-    instances: list[dict[str, FeatureValue]] = [{} for _ in next(iter(outputs.values()))]
+    instances: list[dict[str, FeatureValue]] = [{} for _ in next(iter(outputs.values()), ())]
     weights = {weights_name(name) for name in outputs}
     for name, array in outputs.items():
         if name in weights:

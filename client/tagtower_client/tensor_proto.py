@@ -40,8 +40,9 @@ _NUMPY_TYPES: dict[int, type] = {
     DataType.DT_COMPLEX64: np.complex64,
     DataType.DT_COMPLEX128: np.complex128,
 }
+# Plain numbers, since callers write them as text: `str` of a member of the enum is its name.
 _DATA_TYPES: dict[np.dtype, int] = {
-    np.dtype(numpy_type): number for number, numpy_type in _NUMPY_TYPES.items()
+    np.dtype(numpy_type): int(number) for number, numpy_type in _NUMPY_TYPES.items()
 }
 
 # The repeated field that holds values of each type; types that are not listed here use `int_val`.
@@ -81,7 +82,7 @@ def data_type_of(array: np.ndarray) -> int:
       ValueError: If TensorFlow has no such type, or this module does not know it.
     """
     if array.dtype.kind in "OSU":
-        return DataType.DT_STRING
+        return int(DataType.DT_STRING)
     if array.dtype not in _DATA_TYPES:
         raise ValueError(
             f"`dtype` must be a number, a bool or a string. Received: dtype={array.dtype}."

@@ -19,7 +19,13 @@ from tensorflow_serving.apis import (
 )
 
 from tagtower_client import messages
-from tagtower_client.tensor_proto import data_type_name, to_numpy, write_compact, write_numpy
+from tagtower_client.tensor_proto import (
+    data_type_name,
+    data_type_of,
+    to_numpy,
+    write_compact,
+    write_numpy,
+)
 
 ORIGINALS = {
     "Dim": tensor_shape_pb2.TensorShapeProto.Dim,
@@ -85,6 +91,10 @@ def test_enums_have_the_names_and_numbers_of_tensorflows():
     assert {member.name: member.value for member in messages.DataType} == data_types
     states = dict(get_model_status_pb2.ModelVersionStatus.State.items())
     assert {member.name: member.value for member in messages.VersionState} == states
+    assert [str(data_type_of(array)) for array in (np.zeros(1), np.array([b"a"], object))] == [
+        str(types_pb2.DT_DOUBLE),
+        str(types_pb2.DT_STRING),
+    ]
     assert (data_type_name(types_pb2.DT_FLOAT), data_type_name(types_pb2.DT_STRING_REF)) == (
         "float",
         "string_ref",

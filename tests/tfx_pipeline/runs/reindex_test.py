@@ -88,7 +88,9 @@ class Project:
         self.model = artifact(standard_artifacts.Model, made / "model")
         saved = made / "model" / "Format-Serving"
         ToyTowersWithViews(*vectors()).save(saved)
-        (saved / TRAINING_FILE).write_text(json.dumps({"features": {"profile": [{"name": "user"}]}}))
+        (saved / TRAINING_FILE).write_text(
+            json.dumps({"features": {"profile": [{"name": "user"}]}})
+        )
         self.examples = artifact(standard_artifacts.Examples, made / "examples")
         self.examples.split_names = artifact_utils.encode_split_names(["validation", "test"])
         names = [f"u{i}" for i in range(NUM_USERS)]
