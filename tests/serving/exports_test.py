@@ -24,7 +24,6 @@ from serving.model_server.models.load_memory import VersionSizes
 from serving.model_server.models.loading import load_servable
 from serving.model_server.session.predict import run_signature
 from serving.model_server.session.servable import Servable
-from tagtower_client.event_rows import FLAT_EVENTS
 from tagtower_client.feature_tensors import input_slots, to_tensors
 from tagtower_client.tensor_proto import to_numpy
 from tests.serving.native_program import (

@@ -24,13 +24,13 @@ from tfx_pipeline.examples.log_summary import TAGS_FILE
 from tfx_pipeline.versions.base_path_lock import LOCK_FILE
 from trainer.contract import signatures as s
 from trainer.contract.config_loader import to_mapping
-from trainer.contract.features import Domain, FeatureSpec
+from trainer.contract.features import FeatureSpec, ProfileFeature
 from trainer.contract.tag_normalization import TagNormalization
 from trainer.task import TRAINING_FILE
 
 NUM_USERS, NUM_TAGS, SIZE, K = 60, 400, 8, 10
 NORMALIZATION = TagNormalization(trim=True, lowercase=True)
-SPEC = FeatureSpec(domains=(Domain("clicked_tags", window_days=7.0),))
+SPEC = FeatureSpec(profile=(ProfileFeature("name"),))
 
 
 def artifact(kind, path: Path):
