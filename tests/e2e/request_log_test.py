@@ -81,7 +81,9 @@ def test_log_of_a_server_is_checked_while_it_writes(config_path, tmp_path, capfd
           }}
         }} }}"""
     )
+    (tmp_path / "salt").write_text("0123456789abcdef" * 4)
     flags = [f"--model_config_file={served}", "--request_log_file_mb=0.0001"]
+    flags.append(f"--request_log_salt_file={tmp_path / 'salt'}")
     with server_process(tmp_path, *flags) as server:
         with TagClient(f"127.0.0.1:{server.port}", model_name="tags") as client:
             for gender in "fmfm":
