@@ -19,7 +19,8 @@ from trainer.contract.file_system import open_file, remove_file
 from trainer.contract.whole_files import write_bytes
 
 _SAVED_MODEL = "saved_model.pb"
-# Attribute with the shapes of an operation's results; TensorFlow does not read it in a function.
+# Attribute with the shapes of an operation's results. No session needs it; `tf.saved_model.load`
+# infers most of them anew.
 _SHAPES = "_output_shapes"
 # TensorFlow's checksum of the file as it was before; nothing reads it, and it would be wrong.
 _FINGERPRINT = "fingerprint.pb"

@@ -86,7 +86,8 @@ class LogReader:
             for record in self._records(path):
                 try:
                     yield from self._instances(record)
-                except (ValueError, LookupError) as error:
+                except (ValueError, LookupError, TypeError, AttributeError) as error:
+                    # The last two: a tensor of another type or rank than the feature has today.
                     yield " ".join(str(error).split())
         except DAMAGED as error:
             if getattr(error, "errno", None) is not None:

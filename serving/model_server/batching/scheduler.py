@@ -123,13 +123,14 @@ class BatchScheduler:
             )
         self._metrics.observe_request(target.model_name, rows.number)
         parts, opened = self._enqueue(target, feeds, rows)
-        for batch in opened:
+        # The last one first: only that one takes requests of others.
+        for batch in reversed(opened):
             self._lead(target, rows.form, batch)
         for part in parts:
             part.wait()
             if part.is_left_alone:
                 with self._places:
-                    self._compute(target, [part])
+                    self._compute(target, [part], is_again=True)
         errors = [part.error for part in parts if part.error is not None]
         if errors:
             raise errors[0]
@@ -158,10 +159,14 @@ class BatchScheduler:
         key = target.key(rows.form)
         with self._lock:
             batches = self._queues.get(key, deque())
+            # All parts are made before the queue changes: a batch in it always has who computes it.
             for number in self._sizes(batches, rows):
                 end = start + number
                 piece = feeds if number == rows.number else [array[start:end] for array in feeds]
-                if not batches or not batches[-1].can_take(rows, number):
+                parts.append(Part(piece, number, rows.widths, target.is_awaited))
+                start = end
+            for part in parts:
+                if not batches or not batches[-1].can_take(rows, part.num_rows):
                     if batches:
                         batches[-1].is_full.set()
                     batch = Batch(self._parameters.most_rows)
@@ -169,9 +174,7 @@ class BatchScheduler:
                         batch.is_full.set()
                     batches.append(batch)
                     opened.append(batch)
-                parts.append(Part(piece, number, rows.widths, target.is_awaited))
-                batches[-1].add(parts[-1])
-                start = end
+                batches[-1].add(part)
             self._queues[key] = batches
         return parts, opened
 
@@ -225,13 +228,14 @@ class BatchScheduler:
                     del self._queues[key]
             self._compute(target, batch.parts)
 
-    def _compute(self, target: _Target, parts: Sequence[Part]) -> None:
+    def _compute(self, target: _Target, parts: Sequence[Part], is_again: bool = False) -> None:
         """Computes the parts of a batch together, and wakes their threads."""
         try:
             now = time.perf_counter()
             awaited = []
             for part in parts:
-                self._metrics.observe_wait(target.model_name, now - part.start)
+                if not is_again:
+                    self._metrics.observe_wait(target.model_name, now - part.start)
                 if part.is_awaited():
                     awaited.append(part)
                 else:
@@ -251,7 +255,9 @@ class BatchScheduler:
         for part in parts[1:]:
             widths = wider(widths, part.widths)
         feeds = join_inputs([part.feeds for part in parts], widths, num_filled - num_rows)
-        self._metrics.observe_batch(target.model_name, num_filled, num_filled - num_rows)
+        is_filled_up = bool(self._parameters.allowed_batch_sizes)
+        added = num_filled - num_rows if is_filled_up else None
+        self._metrics.observe_batch(target.model_name, num_filled, added)
         try:
             values = target.servable.run(target.signature, feeds)
         except Exception:

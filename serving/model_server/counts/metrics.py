@@ -55,16 +55,18 @@ class BatchingMetrics:
         child = self._queuing_latency.labels(model_name, self._thread_pool_name)
         child.observe(seconds * _MICROSECONDS)
 
-    def observe_batch(self, model_name: str, num_rows: int, num_added: int) -> None:
+    def observe_batch(self, model_name: str, num_rows: int, num_added: int | None) -> None:
         """Records a batch that is computed.
 
         Args:
           model_name: Name of the model in the request.
           num_rows: Rows of the batch, those that were added included.
-          num_added: Rows that were added to reach an allowed batch size.
+          num_added: Rows that were added to reach an allowed batch size; None: every size is
+            allowed, and there would be a histogram for each.
         """
         self._processed_batch_size.labels(model_name).observe(num_rows)
-        self._padding_size.labels(model_name, str(num_rows)).observe(num_added)
+        if num_added is not None:
+            self._padding_size.labels(model_name, str(num_rows)).observe(num_added)
 
 
 class Metrics:

@@ -26,7 +26,7 @@ from serving.model_server.models.manager import ModelManager
 from serving.model_server.models.model_config import read_model_configs
 from serving.model_server.models.model_info import model_metadata, model_status
 from serving.model_server.session.inference import Inference
-from serving.model_server.session.predict import DEFAULT_SIGNATURE, Run, predict
+from serving.model_server.session.predict import Run, existing_signature, predict
 from serving.model_server.session.request_limits import RequestLimits
 from serving.model_server.session.servable import Servable
 from tagtower_client.tensor_proto import COMPACT_ANSWER, write_compact, write_numpy
@@ -149,7 +149,7 @@ class _PredictionService:
                 raise invalid_argument("Missing ModelSpec")
             with self._manager.acquire(spec) as lease:
                 by.version = str(lease.version)
-                by.signature = _signature_of(lease.servable, spec.signature_name)
+                by.signature = existing_signature(lease.servable, spec.signature_name)
                 run = self._runner(lease.servable, spec.name, call)
                 response = predict(lease.servable, lease.version, request, write, self._limits, run)
         except ServingError as error:
@@ -200,17 +200,24 @@ class _PredictionService:
         """Answers a request for examples with the version that `named.model_spec` names."""
         start = time.perf_counter()
         spec = named.model_spec
+        by = AnsweredBy(spec.name, spec.version_label)
         try:
             if not named.HasField("model_spec"):
                 raise invalid_argument("Missing ModelSpec")
             with self._manager.acquire(spec) as lease:
+                by.version = str(lease.version)
+                by.signature = existing_signature(lease.servable, spec.signature_name)
                 run = self._runner(lease.servable, spec.name, call)
                 inference = Inference(lease.servable, lease.version, self._limits, run)
                 response = answer(inference, request)
         except ServingError as error:
             self._metrics.count_error(spec.name, error.code.name)
+            self._metrics.count_answered_by(by, "GRPC", error.code.name)
             raise
-        self._metrics.count_answer(spec.name, api, "GRPC", time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        self._metrics.count_answer(spec.name, api, "GRPC", seconds)
+        self._metrics.count_answered_by(by, "GRPC", "OK", seconds)
+        call.answer_metadata = by.pairs()
         return response
 
     def _runner(self, servable: Servable, model_name: str, call: Call) -> Run | None:
@@ -248,9 +255,3 @@ class _ModelService:
         response = model_management_pb2.ReloadConfigResponse()
         response.status.SetInParent()
         return response
-
-
-def _signature_of(servable: Servable, name: str) -> str:
-    """Returns the signature that a request names; empty: there is none of this name."""
-    name = name or DEFAULT_SIGNATURE
-    return name if name in servable.signatures else ""

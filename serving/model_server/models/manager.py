@@ -302,9 +302,11 @@ class ModelManager:
                 log.reconfigure(config.request_log)
             logs[config.name] = log
         self._request_logs = logs
-        for name, log in before.items():
-            if logs.get(name) is not log:
-                log.close()
+        gone = [log for name, log in before.items() if logs.get(name) is not log]
+        for log in gone:
+            log.end()  # all at once, so that a slow disk is waited for once
+        for log in gone:
+            log.close()
 
     def _is_served(self, name: str) -> bool:
         model = self._models.get(name)

@@ -34,7 +34,12 @@ from serving.model_server.rest.json_examples import (
 from serving.model_server.rest.json_tensor import parse_body, read_inputs, signature_name
 from serving.model_server.rest.json_text import columns_text, error_text, rows_text
 from serving.model_server.session.inference import Inference
-from serving.model_server.session.predict import DEFAULT_SIGNATURE, Run, run_signature
+from serving.model_server.session.predict import (
+    DEFAULT_SIGNATURE,
+    Run,
+    existing_signature,
+    run_signature,
+)
 from serving.model_server.session.request_limits import RequestLimits
 from serving.model_server.session.servable import Servable
 from tagtower_client.tensor_proto import write_numpy
@@ -182,7 +187,8 @@ class RestApi:
             return Answer(400, "")
         if method == "POST":
             if target.verb in ("classify", "regress"):
-                return Answer(200, self._infer(spec, target.verb, body))
+                text = self._infer(spec, target.verb, body, target)
+                return Answer(200, text, headers=target.pairs())
             if target.verb != "predict":  # the pattern ignores case, the verb does not
                 raise malformed
             text = self._predict(spec, body, target)
@@ -219,16 +225,24 @@ class RestApi:
             spec.signature_name = name
             answered = model_pb2.ModelSpec(name=spec.name, signature_name=name)
             answered.version.value = lease.version
-            messages = functools.partial(_as_messages, spec, answered, inputs, outputs)
+            # A view of a batch would keep the rows of all its callers.
+            own = {
+                name: array if array.base is None else array.copy()
+                for name, array in outputs.items()
+            }
+            messages = functools.partial(_as_messages, spec, answered, inputs, own)
             log.add(answered, messages, len(body) + len(text) + _held_bytes(inputs, outputs))
         return text
 
-    def _infer(self, spec: model_pb2.ModelSpec, verb: str, body: bytes) -> str:
+    def _infer(self, spec: model_pb2.ModelSpec, verb: str, body: bytes, target: _Target) -> str:
         """Answers a classify or regress request."""
         document = parse_body(body)
         spec.signature_name = signature_name(document)
         examples = read_examples(document)
+        target.label = spec.version_label
         with self._manager.acquire(spec) as lease:
+            target.version = str(lease.version)
+            target.signature = existing_signature(lease.servable, spec.signature_name)
             inference = Inference(
                 lease.servable, lease.version, self._limits, self._runner(lease.servable, spec.name)
             )

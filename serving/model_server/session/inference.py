@@ -60,7 +60,7 @@ class Inference:
         """
         name = self._existing(request.model_spec)
         outputs = _classified(self.servable.signature_defs[name])
-        examples = _serialized(request.input)
+        examples = self._examples(request.input)
         response = classification_pb2.ClassificationResponse()
         self._name(response.model_spec, request.model_spec)
         _add_classes(response.result, self._outputs(name, examples, outputs), len(examples))
@@ -72,7 +72,7 @@ class Inference:
         """Answers a Regress request; see `classify`."""
         name = self._existing(request.model_spec)
         outputs = _regressed(self.servable.signature_defs[name])
-        examples = _serialized(request.input)
+        examples = self._examples(request.input)
         response = regression_pb2.RegressionResponse()
         self._name(response.model_spec, request.model_spec)
         _add_values(response.result, self._outputs(name, examples, outputs), len(examples))
@@ -87,7 +87,7 @@ class Inference:
           ServingError: The request is refused, with TensorFlow Serving's code and message.
         """
         tasks = self._checked_tasks(request.tasks)
-        examples = _serialized(request.input)
+        examples = self._examples(request.input)
         response = inference_pb2.MultiInferenceResponse()
         for task, (name, outputs) in zip(request.tasks, tasks.items(), strict=True):
             result = response.results.add()
@@ -98,6 +98,22 @@ class Inference:
             else:
                 _add_values(result.regression_result, values, len(examples))
         return response
+
+    def _examples(self, examples: input_pb2.Input) -> np.ndarray:
+        """Returns the examples as strings [batch]; the context is part of each."""
+        context = b""
+        messages = examples.example_list.examples
+        if examples.WhichOneof("kind") == "example_list_with_context":
+            context = examples.example_list_with_context.context.SerializeToString()
+            messages = examples.example_list_with_context.examples
+        if not messages:
+            raise invalid_argument("Input is empty.")
+        if self.limits is not None:
+            self.limits.check_examples(len(messages), len(context))
+        strings = np.empty(len(messages), dtype=object)
+        # Two serialized messages, one after the other, are their merge.
+        strings[:] = [context + message.SerializeToString() for message in messages]
+        return strings
 
     def _checked_tasks(
         self, tasks: Sequence[inference_pb2.InferenceTask]
@@ -184,21 +200,6 @@ def _regressed(definition: meta_graph_pb2.SignatureDef) -> tuple[str, ...]:
     if _OUTPUTS not in definition.outputs:
         raise invalid_argument(f"No regression outputs found in SignatureDef: {definition}")
     return (_OUTPUTS,)
-
-
-def _serialized(examples: input_pb2.Input) -> np.ndarray:
-    """Returns the examples as strings [batch]; the context is part of each."""
-    context = b""
-    messages = examples.example_list.examples
-    if examples.WhichOneof("kind") == "example_list_with_context":
-        context = examples.example_list_with_context.context.SerializeToString()
-        messages = examples.example_list_with_context.examples
-    if not messages:
-        raise invalid_argument("Input is empty.")
-    strings = np.empty(len(messages), dtype=object)
-    # Two serialized messages, one after the other, are their merge.
-    strings[:] = [context + message.SerializeToString() for message in messages]
-    return strings
 
 
 def _add_classes(

@@ -57,12 +57,18 @@ class LogFile:
         self._writer.write(record)
         self._num_bytes += len(record)
 
-    def flush(self) -> None:
-        """Hands the records to the operating system; in an object store only `close` does."""
+    def flush(self) -> bool:
+        """Hands the records to the operating system; in an object store only `close` does.
+
+        Returns:
+          Whether the records are written.
+        """
         # Each flush of an object would upload all of it again.
-        if not is_remote(self._path):
-            self._writer.flush()
+        if is_remote(self._path):
+            return False
+        self._writer.flush()
         self._has_records = self._num_bytes > 0
+        return True
 
     def close(self) -> None:
         """Closes the file under its final name."""

@@ -79,7 +79,7 @@ class IdFilter:
         found = {
             index: filtered
             for index, value in enumerate(values.ravel().tolist())
-            if self._may_hold(value) and (filtered := self._filtered_example(value)) is not None
+            if self._may_hold(value) and (filtered := self._filtered_example(value)) != value
         }
         if found:
             flat = values.ravel().copy()
@@ -87,12 +87,16 @@ class IdFilter:
                 flat[index] = filtered
             _replace(tensor, flat.reshape(values.shape))
 
-    def _filtered_example(self, value: bytes) -> bytes | None:
-        """Returns an example without ids; None: the value has none, or is no example."""
+    def _filtered_example(self, value: bytes) -> bytes:
+        """Returns an example without ids, and any other string as it is.
+
+        A string that has a feature of such a name and cannot be read becomes empty: the model may
+        read it all the same, for example where another feature's name is not UTF-8.
+        """
         try:
             example = tf.train.Example.FromString(value)
         except DecodeError:
-            return None
+            return b"" if any(_key(name) in value for name in self._bytes) else value
         features = example.features.feature
         present = [name for name in self._names if name in features]
         for name in present:
@@ -103,7 +107,13 @@ class IdFilter:
                 del features[name]
             else:
                 feature.bytes_list.value[:] = [self.hashed(_text(each)) for each in ids]
-        return example.SerializeToString() if present else None
+        serialized: bytes = example.SerializeToString() if present else value
+        return serialized
+
+
+def _key(name: bytes) -> bytes:
+    """Returns the key of a feature of an example, as it is on the wire."""
+    return b"\n" + bytes([len(name) & 0x7F]) + name
 
 
 def _text(value: Any) -> bytes:

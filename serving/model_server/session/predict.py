@@ -73,6 +73,12 @@ def predict(
     return response
 
 
+def existing_signature(servable: Servable, name: str) -> str:
+    """Returns the signature that a request names, or the default one; empty: there is none."""
+    name = name or DEFAULT_SIGNATURE
+    return name if name in servable.signatures else ""
+
+
 def run_signature(
     servable: Servable,
     signature: Signature,

@@ -103,6 +103,25 @@ class RequestLimits:
                 num_strings += array.size
         self._check_strings(num_strings)
 
+    def check_examples(self, num_examples: int, context_bytes: int) -> None:
+        """Refuses too many examples, or a context that is too large to be repeated in each.
+
+        Args:
+          num_examples: Number of the request's examples.
+          context_bytes: Size of the context that is part of each of them.
+
+        Raises:
+          ServingError: INVALID_ARGUMENT, with the size and the limit.
+        """
+        if num_examples > self.max_batch_size:
+            raise _too_large("max_batch_size", self.max_batch_size, "input", num_examples)
+        repeated_bytes = context_bytes * (num_examples - 1)
+        if repeated_bytes > self.max_repeated_bytes:
+            raise invalid_argument(
+                f"A context must not take more than {self.max_repeated_bytes} bytes in all further "
+                f"examples. Received: {repeated_bytes}."
+            )
+
     def check_rows(self, signature: Signature, rows: object) -> None:
         """Refuses too many `instances` of a JSON body, before any of them is read.
 

@@ -197,8 +197,7 @@ class RequestLog:
                 self._file.write(record)
                 num_before += 1
                 self._num_unflushed += 1
-            if self._file is not None:
-                self._file.flush()
+            if self._file is not None and self._file.flush():
                 self._count_written()
         except FAILURES as error:
             self._fail(error, len(records) - num_before)

@@ -120,11 +120,15 @@ def test_what_cannot_be_read_has_its_reason(tmp_path):
         b"no message",
         classify.SerializeToString(),
         record(examples=np.array([b"no example"], object)),
+        record(segment=np.array([1.5], np.float32)),
+        record(clicked=text(["a"])),
     )
     found, _ = read(path)
     assert found[0].startswith("The record is not a PredictionLog: Error parsing message")
     assert found[1] == "`log_type` must be predict_log. Received: log_type='classify_log'."
     assert found[2].startswith("The record is not a tf.Example")
+    # Of another type, or rank, than the feature has today.
+    assert len(found) == 5 and all(isinstance(reason, str) for reason in found[3:])
 
 
 EVENTS = (

@@ -256,6 +256,25 @@ def test_a_large_request_is_split_over_batches_and_fills_the_open_one(servable):
     assert callers.batches() == (6.0, 2)
 
 
+def test_the_batch_that_others_joined_is_computed_before_the_rest_of_a_split_request(servable):
+    callers = Callers(
+        servable, max_batch_size=9, enable_large_batch_splitting=True, max_execution_batch_size=3
+    )
+    order = []
+    large = callers.submit(
+        "lists", is_awaited=lambda: order.append("large") or True, **lists(*[[b"x"]] * 7)
+    )
+    end = time.monotonic() + WAIT_S
+    while callers.scheduler.num_waiting < 7:
+        assert time.monotonic() < end
+        time.sleep(0.001)
+    callers.start("lists", is_awaited=lambda: order.append("other") or True, **lists([b"a"]))
+    callers.scheduler.close()
+
+    assert large.result(WAIT_S)["num_rows"].tolist() == [3, 3, 3, 3, 3, 3, 2]
+    assert order == ["large", "other", "large", "large"]
+
+
 def test_a_split_request_that_the_queue_cannot_hold_is_refused_as_a_whole(servable):
     callers = Callers(
         servable,
@@ -291,6 +310,12 @@ def test_a_bad_request_does_not_fail_its_neighbours(servable):
     code, message = error_of(bad)
     assert code == grpc.StatusCode.INVALID_ARGUMENT
     assert message.startswith("Could not parse example input, value: 'garbage'")
+    # Computed together, then one by one; each request has waited once.
+    assert callers.batches() == (6.0, 4)
+    labels = 'model_name="toy",thread_pool_name="model_server_batch_threads"'
+    latency = f":tensorflow:serving:batching_session:queuing_latency_count{{{labels}}} 3"
+    assert latency in callers.metrics.page()
+    assert "padding_size_count" not in callers.metrics.page()
 
 
 def test_lists_that_do_not_fit_together_are_refused_and_not_padded(servable):

@@ -296,3 +296,48 @@ def test_calls_are_counted_under_their_names(server, stub):
     for api, entrypoint in (("Regress", "GRPC"), ("regress", "REST")):
         labels = f'model_name="toy",API="{api}",entrypoint="{entrypoint}"'
         assert f":tensorflow:serving:request_latency_count{{{labels}}}" in page
+
+
+@pytest.mark.parametrize(
+    ("num_examples", "context_bytes", "message"),
+    [
+        (4097, 0, "`input` must have at most --max_batch_size=4096 examples. Received: 4097."),
+        (4001, 20_000, "A context must not take more than 16777216 bytes in all further examples."),
+    ],
+)
+def test_a_context_costs_no_more_than_what_the_request_carries(
+    stub, num_examples, context_bytes, message
+):
+    context = tf.train.Example()
+    context.features.feature["y"].bytes_list.value.append(b"x" * context_bytes)
+    empty = [tf.train.Example()] * num_examples
+    request = classification_pb2.ClassificationRequest(
+        model_spec=spec("classify_x"),
+        input={"example_list_with_context": {"examples": empty, "context": context}},
+    )
+
+    code, details = error_of(stub.Classify, request)
+
+    assert code == "INVALID_ARGUMENT"
+    assert details.startswith(message)
+
+
+def test_calls_for_examples_say_and_count_what_answered(server, stub):
+    request = classification_pb2.ClassificationRequest(
+        model_spec=spec("classify_x"), input=examples(2.0)
+    )
+    _, call = stub.Classify.with_call(request)
+    connection = http.client.HTTPConnection("127.0.0.1", server.rest_api_port, timeout=WAIT_S)
+    body = json.dumps({"signature_name": "regress_x", "examples": [{"x": 2.0}]})
+    connection.request("POST", "/v1/models/toy:regress", body)
+    response = connection.getresponse()
+    response.read()
+    connection.request("GET", "/monitoring/prometheus/metrics")
+    page = connection.getresponse().read().decode()
+
+    metadata = dict(call.trailing_metadata())
+    assert metadata["tagtower-model-version"] == response.headers["tagtower-model-version"] == "1"
+    assert metadata["tagtower-signature"] == "classify_x"
+    assert response.headers["tagtower-signature"] == "regress_x"
+    labels = 'model_name="toy",version="1",label="",signature="classify_x",entrypoint="GRPC"'
+    assert f':tagtower:answer_count{{{labels},status="OK"}}' in page

@@ -76,6 +76,18 @@ def test_with_a_salt_ids_are_hashed_wherever_they_are(write):
     ]
 
 
+@pytest.mark.parametrize("salt", [None, SALT])
+def test_an_example_that_cannot_be_read_is_not_written(salt):
+    # Python refuses the name of the second feature, which is not UTF-8; TensorFlow reads both.
+    unreadable = example(user_id="u1") + example(xx="a").replace(b"xx", b"\xff\xfe")
+    asked = request(write_numpy, examples=np.array([unreadable, example(segment="a")], object))
+
+    empty, other = inputs(IdFilter(["user_id"], salt).request(asked))["examples"]
+
+    assert empty == b""
+    assert features(other) == {"segment": [b"a"]}
+
+
 def test_request_without_ids_is_written_as_it_came():
     asked = request(write_numpy, segment=strings("my user_id", "b"), x=np.array([1.5], np.float32))
     assert IdFilter(["account"], SALT).request(asked) is asked
