@@ -231,7 +231,7 @@ def test_serve_refuses_a_file_with_a_field_that_is_not_implemented(tmp_path, cap
 @pytest.mark.parametrize(
     "flag",
     [
-        "--enable_batching",
+        "--use_tflite_model",
         "--num_load_threads=2",
         "--rest_api_timeout_in_ms",
     ],
