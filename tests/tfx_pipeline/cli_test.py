@@ -35,7 +35,7 @@ def test_mistake_is_one_line_that_names_the_value(arguments, named, tmp_path, mo
 @pytest.mark.parametrize(
     ("flag", "named"),
     [
-        ("--enable_batching", "--enable_batching"),
+        ("--use_tflite_model", "--use_tflite_model"),
         ("--tensorflow_session_parallelism=2", "--tensorflow_session_parallelism=2"),
         ("--model_config=x", "--model_config=x"),  # not taken for --model_config_file
         ("--port=x", "--port"),

@@ -51,7 +51,7 @@ def towers_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("towers")
     users, tags, clicks = vectors()
     HistoryTowers(users, tags, clicks, click_weight=0.25).save(folder)
-    training = {"features": {}, "second_stage": to_mapping(STAGE)}
+    training = {"features": {"profile": [{"name": "user"}]}, "second_stage": to_mapping(STAGE)}
     (folder / TRAINING_FILE).write_text(json.dumps(training))
     return str(folder)
 
