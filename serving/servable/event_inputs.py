@@ -13,6 +13,9 @@ from trainer.contract import signatures as s
 
 # Inputs with one value for each event; a model may lack the last two.
 _OF_EVENTS = (s.EVENT_ITEM_ID, s.EVENT_CLICKED, s.EVENT_TIME, s.EVENT_CATEGORY, s.EVENT_WEIGHT)
+# Texts are compared eight bytes at a time as long as they are equal, so two long ones would keep a
+# server busy for minutes.
+MAX_TEXT_BYTES = 4096
 # Whether a demand is met, the demand, and what was received.
 _Check = tuple[tf.Tensor, str, tf.Tensor]
 
@@ -152,6 +155,11 @@ def _shape_checks(
 
 
 def _value_checks(inputs: Mapping[str, tf.Tensor]) -> Iterator[_Check]:
+    for name in (s.EVENT_TAGS, s.EVENT_ITEM_ID, s.EVENT_CATEGORY):
+        if name in inputs:
+            sizes = tf.strings.length(inputs[name])
+            demand = f"`{name}` must hold texts of at most {MAX_TEXT_BYTES} bytes"
+            yield tf.reduce_all(sizes <= MAX_TEXT_BYTES), demand, tf.reduce_max(sizes)
     clicked, now = inputs[s.EVENT_CLICKED], inputs[s.NOW]
     demand = "`event_clicked` must be 0 or 1"
     yield tf.reduce_all((clicked == 0) | (clicked == 1)), demand, clicked

@@ -153,6 +153,13 @@ def test_no_users_and_no_events_have_no_values(graphs, form):
 
 BAD_VALUES = [
     (s.EVENT_CLICKED, 2, "`event_clicked` must be 0 or 1. Received:] ["),
+    (
+        s.EVENT_TAGS,
+        b"a" * 4097,
+        "`event_tags` must hold texts of at most 4096 bytes. Received:] [4097]",
+    ),
+    (s.EVENT_ITEM_ID, b"a" * 4097, "`event_item_id` must hold texts of at most 4096 bytes"),
+    (s.EVENT_CATEGORY, b"a" * 4097, "`event_category` must hold texts of at most 4096 bytes"),
     (s.EVENT_WEIGHT, -1.0, "`event_weight` must be finite numbers, 0 or more. Received:] ["),
     (s.EVENT_WEIGHT, float("inf"), "`event_weight` must be finite numbers, 0 or more"),
     (s.EVENT_WEIGHT, float("nan"), "`event_weight` must be finite numbers, 0 or more"),
