@@ -9,6 +9,7 @@ import dataclasses
 import datetime
 import itertools
 import time
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Optional, Union
 
@@ -87,7 +88,7 @@ class Users:
         if EVENT_CATEGORY in slots and self.lacks_category is not None:
             require(False, "events", "have the category of their item", dict(self.lacks_category))
         events = self.events
-        tags = list(itertools.chain.from_iterable(event.tags for event in events))
+        tags = list(map(_composed, itertools.chain.from_iterable(event.tags for event in events)))
         tensors = {
             NUM_EVENTS: np.array(self.num_events, np.int64),
             EVENT_NUM_TAGS: np.array([len(event.tags) for event in events], np.int64),
@@ -157,6 +158,11 @@ def _moment(at: Time) -> float:
     is_time = isinstance(at, (int, float, np.number)) and abs(at) <= LAST_SECOND
     require(is_time, "at", "be a time in seconds since 1970, UTC, not milliseconds", at)
     return float(at)
+
+
+def _composed(tag: str) -> str:
+    """Composes letters and accents (NFC), the one step of normalisation that no server can do."""
+    return tag if tag.isascii() else unicodedata.normalize("NFC", tag)
 
 
 def _texts(name: str, values: Sequence[str]) -> np.ndarray:

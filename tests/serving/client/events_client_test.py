@@ -48,6 +48,15 @@ def test_instances_are_those_that_python_computes(client):
     assert answer.instances[1] == features.instance(NO_EVENTS, None, AT)
 
 
+def test_tags_whose_accents_stand_apart_are_those_of_python(client):
+    events = [{**EVENTS[0], "tags": ["Cafe\u0301", "Caf\u00e9", "folk"]}]
+
+    (found,) = client.event_features([events], at=AT).instances
+
+    assert found == EventFeatures(SPEC, TagNormalization()).instance(events, at=AT)
+    assert found["clicked_tags"] == ["caf\u00e9", "folk"]
+
+
 def test_tags_by_events_are_those_of_the_instances(client):
     answer = client.retrieve_events([EVENTS, NO_EVENTS], [{"country": "at"}, {}], AT, num_tags=2)
 
