@@ -34,6 +34,7 @@ PACKAGES = ("trainer", "serving", "tfx_pipeline", "client")
 WORDINGS = frozenset(
     {
         "tfx_pipeline/evaluation/gate.py::check_index",
+        "serving/servable/event_history.py::_check_size",
         "serving/servable/event_inputs.py::_length_checks",
         "serving/servable/event_inputs.py::_shape_checks",
         "serving/servable/event_inputs.py::_value_checks",

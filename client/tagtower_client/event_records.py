@@ -5,7 +5,7 @@ Both refuse the same events with the same words, and a value means the same to b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,7 +57,8 @@ def read_event(record: Mapping[str, Any]) -> EventRecord:
     require(not missing, "events", "have item_id, timestamp and clicked", dict(record))
     require(record["clicked"] in (0, 1), "clicked", "be 0 or 1", record["clicked"])
     tags = record.get("tags")
-    require(not isinstance(tags, str), "tags", "be a list of strings", tags)
+    is_list = tags is None or isinstance(tags, Iterable) and not isinstance(tags, str)
+    require(is_list, "tags", "be a list of strings", tags)
     category = record.get("category")
     is_text = category is None or isinstance(category, str)
     require(is_text, "category", 'be a string, "" where unknown', category)
@@ -67,7 +68,7 @@ def read_event(record: Mapping[str, Any]) -> EventRecord:
         seconds=seconds,
         clicked=int(record["clicked"]),
         weight=weight,
-        tags=() if tags is None else tags,
+        tags=() if tags is None else tuple(tags),
         category=one_line(category or ""),
     )
 

@@ -162,7 +162,13 @@ def _moment(at: Time) -> float:
 
 def _composed(tag: str) -> str:
     """Composes letters and accents (NFC), the one step of normalisation that no server can do."""
-    return tag if tag.isascii() else unicodedata.normalize("NFC", tag)
+    if tag.isascii():
+        return tag
+    tag = unicodedata.normalize("NFC", tag)
+    lowered = tag.lower()
+    composed = unicodedata.normalize("NFC", lowered)
+    # Some lower-case letters compose with their mark where upper-case ones do not.
+    return tag if composed == lowered else composed
 
 
 def _texts(name: str, values: Sequence[str]) -> np.ndarray:

@@ -27,6 +27,7 @@ from trainer.contract.tag_normalization import TagNormalization
 
 _ATTRIBUTES = ("tags", "category", "item_id")
 _ALL = 2**31 - 1  # more events than a request holds
+MAX_VALUES = 2**21  # as many strings as the local server takes in a request
 
 
 class DomainValues(NamedTuple):
@@ -159,7 +160,7 @@ class EventHistory:
             until = tf.cumsum(tf.cast(counts, tf.int32), axis=1)
             of_user = tf.searchsorted(events.owner, events.owner, side="right") - 1
             later = tf.gather(until, of_user, axis=1) - until
-            last = tf.constant([_ALL if limit is None else limit for limit in limits])
+            last = tf.constant([min(limit or _ALL, _ALL) for limit in limits], tf.int32)
             counts &= later < last[:, tf.newaxis]
         return counts
 
@@ -188,7 +189,8 @@ class EventHistory:
         starts = tf.reshape(starts, shape)
         lengths = tf.minimum(tf.reshape(lengths, shape), limits[:, tf.newaxis])
         widths = tf.reduce_max(tf.pad(lengths, [[0, 0], [0, 1]]), axis=1)
-        columns = tf.range(tf.reduce_max(widths))
+        with tf.control_dependencies([_check_size(lengths, widths)]):
+            columns = tf.range(tf.reduce_max(widths))
         is_value = columns < lengths[:, :, tf.newaxis]
         last = tf.size(values, tf.int64)
         places = tf.where(is_value, starts[:, :, tf.newaxis] + columns, last)
@@ -198,6 +200,16 @@ class EventHistory:
             DomainValues(values[i, :, : widths[i]], sums[i, :, : widths[i]])
             for i in range(len(self._domains))
         ]
+
+
+def _check_size(lengths: tf.Tensor, widths: tf.Tensor) -> tf.Operation:
+    """Refuses users whose features would take far more memory than their events do.
+
+    Every user is padded to the widest one, so few events make many values of many users.
+    """
+    num_values = tf.size(lengths, tf.int64) * tf.reduce_max(widths)
+    demand = f"Features must not have more than {MAX_VALUES} values, padding included. Received:"
+    return tf.raw_ops.Assert(condition=num_values <= MAX_VALUES, data=[demand, num_values])
 
 
 def _counted(

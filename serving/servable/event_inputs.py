@@ -15,7 +15,7 @@ from trainer.contract import signatures as s
 _OF_EVENTS = (s.EVENT_ITEM_ID, s.EVENT_CLICKED, s.EVENT_TIME, s.EVENT_CATEGORY, s.EVENT_WEIGHT)
 # Texts are compared eight bytes at a time as long as they are equal, so two long ones would keep a
 # server busy for minutes.
-MAX_TEXT_BYTES = 4096
+MAX_TEXT_BYTES = 1024
 # Whether a demand is met, the demand, and what was received.
 _Check = tuple[tf.Tensor, str, tf.Tensor]
 

@@ -43,5 +43,7 @@ def normalized_tags(tags: tf.Tensor, normalization: TagNormalization) -> tf.Tens
     if normalization.trim:
         tags = stripped(tags)
     if normalization.lowercase:
-        tags = tf.strings.lower(tags, encoding="utf-8")
+        # ASCII first, by itself: the other step follows the locale of the server's process, and a
+        # Turkish one turns I into a dotless i.
+        tags = tf.strings.lower(tf.strings.lower(tags), encoding="utf-8")
     return tags

@@ -16,6 +16,8 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 
 from serving.model_server.errors import ServingError, invalid_argument
 from serving.model_server.session.signature import Signature
+from tagtower_client.event_rows import FLAT_EVENTS
+from tagtower_client.signatures import EVENT_FEATURES_FLAT, RETRIEVE_EVENTS_FLAT
 from tagtower_client.tensor_proto import is_readable, num_values
 
 MAX_BATCH_SIZE = 4096
@@ -28,6 +30,15 @@ MAX_REPEATED_BYTES = 16 << 20
 _MOST_ELEMENTS = 2**63 - 1
 # Size of TensorFlow's string object, without the bytes that it points to.
 _STRING_BYTES = 24
+
+
+# Inputs whose first dimension is open and counts events or tags, not users.
+_NOT_BY_USER = frozenset(
+    (signature, row.name)
+    for signature in (RETRIEVE_EVENTS_FLAT, EVENT_FEATURES_FLAT)
+    for row in FLAT_EVENTS
+    if row.shape[:1] in (("events",), ("values",))
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,6 +149,8 @@ class RequestLimits:
     def _check_batch(
         self, signature: Signature, name: str, shape: list[int] | tuple[int, ...]
     ) -> None:
+        if (signature.name, name) in _NOT_BY_USER:
+            return
         if shape and signature.inputs[name].is_batched and shape[0] > self.max_batch_size:
             raise _too_large("max_batch_size", self.max_batch_size, name, shape[0])
 

@@ -49,12 +49,28 @@ def test_instances_are_those_that_python_computes(client):
 
 
 def test_tags_whose_accents_stand_apart_are_those_of_python(client):
-    events = [{**EVENTS[0], "tags": ["Cafe\u0301", "Caf\u00e9", "folk"]}]
+    # The last one composes in lower case alone.
+    tags = ["Cafe\u0301", "Caf\u00e9", "folk", "J\u030cazz"]
+    events = [{**EVENTS[0], "tags": iter(tags)}]
 
     (found,) = client.event_features([events], at=AT).instances
 
+    events = [{**EVENTS[0], "tags": tags}]
     assert found == EventFeatures(SPEC, TagNormalization()).instance(events, at=AT)
-    assert found["clicked_tags"] == ["caf\u00e9", "folk"]
+    assert found["clicked_tags"] == ["caf\u00e9", "folk", "\u01f0azz"]
+
+
+def test_a_user_may_have_more_events_than_a_request_may_have_users(client):
+    events = [{**EVENTS[0], "item_id": f"i{i}"} for i in range(5000)]
+
+    (found,) = client.event_features([events], at=AT).instances
+
+    assert found["clicked_tags_weights"] == [5000.0, 5000.0]
+
+
+def test_tags_that_are_no_list_are_refused(client):
+    with pytest.raises(ValueError, match="`tags` must be a list of strings. Received: tags=5"):
+        client.event_features([[{**EVENTS[0], "tags": 5}]], at=AT)
 
 
 def test_tags_by_events_are_those_of_the_instances(client):

@@ -155,11 +155,11 @@ BAD_VALUES = [
     (s.EVENT_CLICKED, 2, "`event_clicked` must be 0 or 1. Received:] ["),
     (
         s.EVENT_TAGS,
-        b"a" * 4097,
-        "`event_tags` must hold texts of at most 4096 bytes. Received:] [4097]",
+        b"a" * 1025,
+        "`event_tags` must hold texts of at most 1024 bytes. Received:] [1025]",
     ),
-    (s.EVENT_ITEM_ID, b"a" * 4097, "`event_item_id` must hold texts of at most 4096 bytes"),
-    (s.EVENT_CATEGORY, b"a" * 4097, "`event_category` must hold texts of at most 4096 bytes"),
+    (s.EVENT_ITEM_ID, b"a" * 1025, "`event_item_id` must hold texts of at most 1024 bytes"),
+    (s.EVENT_CATEGORY, b"a" * 1025, "`event_category` must hold texts of at most 1024 bytes"),
     (s.EVENT_WEIGHT, -1.0, "`event_weight` must be finite numbers, 0 or more. Received:] ["),
     (s.EVENT_WEIGHT, float("inf"), "`event_weight` must be finite numbers, 0 or more"),
     (s.EVENT_WEIGHT, float("nan"), "`event_weight` must be finite numbers, 0 or more"),
@@ -177,6 +177,20 @@ def test_a_bad_value_is_refused_and_named(graphs, form, case):
 
     with pytest.raises(tf.errors.InvalidArgumentError, match=re.escape(message)):
         graphs[form](**tensors(columns))
+
+
+def test_few_events_do_not_become_values_without_number(graphs):
+    event = {"timestamp": NOW - 1, "clicked": 1, "weight": 1.0, "category": ""}
+    events = [{**event, "item_id": f"i{i}", "tags": [f"t{i}"]} for i in range(400)]
+    profile = {"city": "", "age": 1.0, "languages": []}
+    users = [(events, profile, NOW), *[([], profile, NOW)] * 1000]
+
+    # 7 domains of 1,001 users, padded to 400 values.
+    message = (
+        "Features must not have more than 2097152 values, padding included. Received:] [2802800]"
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError, match=re.escape(message)):
+        graphs["flat"](**tensors(flat_events(users)))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,11 @@
 """Texts in the graph are those of the tables, for every character."""
 
 import itertools
+import os
+import subprocess
+import sys
 import unicodedata
+from pathlib import Path
 
 import pytest
 import tensorflow as tf
@@ -10,6 +14,7 @@ from serving.servable.event_text import normalized_tags, one_line, stripped
 from tagtower_client.line_breaks import one_line as python_one_line
 from trainer.contract.tag_normalization import TagNormalization
 
+ROOT = Path(__file__).parents[3]
 # All characters that UTF-8 has, but for NUL.
 CHARACTERS = [chr(code) for code in range(1, 0x110000) if not 0xD800 <= code < 0xE000]
 NORMALIZATIONS = [
@@ -49,6 +54,21 @@ def test_a_tag_that_is_not_composed_stays_so():
 
     assert TagNormalization().apply([decomposed]) == ["café"]
     assert texts_of(normalized_tags(tensor([decomposed]), TagNormalization())) == ["cafe\u0301"]
+
+
+def test_capitals_are_lowered_alike_in_any_locale():
+    script = (
+        "import trainer, tensorflow as tf\n"
+        "from serving.servable.event_text import normalized_tags\n"
+        "from trainer.contract.tag_normalization import TagNormalization\n"
+        "tags = normalized_tags(tf.constant(['INDIE', '\u00c9I']), TagNormalization()).numpy()\n"
+        "assert [tag.decode() for tag in tags] == ['indie', '\u00e9i'], tags"
+    )
+    environment = {**os.environ, "LC_ALL": "tr_TR.UTF-8", "LANG": "tr_TR.UTF-8"}
+    finished = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment, cwd=ROOT
+    )
+    assert finished.returncode == 0, finished.stderr
 
 
 def test_bytes_that_are_no_text_are_no_error():
