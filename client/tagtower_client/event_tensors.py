@@ -16,9 +16,11 @@ from typing import Any, Optional, Union
 import numpy as np
 
 from tagtower_client.event_records import EventRecord, read_event
+from tagtower_client.event_rows import FLAT_EVENTS
 from tagtower_client.event_times import LAST_SECOND
 from tagtower_client.feature_tensors import FeatureValue, InputSlot, to_bytes, to_tensors
 from tagtower_client.requirement import require
+from tagtower_client.signature_rows import Kind
 from tagtower_client.signatures import (
     EVENT_CATEGORY,
     EVENT_CLICKED,
@@ -35,19 +37,7 @@ EventsOfUsers = Iterable[Iterable[Mapping[str, Any]]]
 Profiles = Optional[Sequence[Optional[Mapping[str, FeatureValue]]]]
 Time = Union[float, datetime.datetime, None]
 
-_INPUTS = frozenset(
-    {
-        EVENT_CATEGORY,
-        EVENT_CLICKED,
-        EVENT_ITEM_ID,
-        EVENT_NUM_TAGS,
-        EVENT_TAGS,
-        EVENT_TIME,
-        EVENT_WEIGHT,
-        NOW,
-        NUM_EVENTS,
-    }
-)
+_INPUTS = frozenset(row.name for row in FLAT_EVENTS if row.kind is Kind.ONE)
 
 
 @dataclasses.dataclass(frozen=True)
